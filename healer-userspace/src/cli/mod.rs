@@ -1,0 +1,38 @@
+//! The command line: one file per subcommand.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Exit status for wrong use or bad input; 1 is "tried and failed".
+pub const BAD_INPUT: u8 = 2;
+
+/// Senses failure in the kernel, proves it, heals it by policy, verifies the cure.
+#[derive(Parser)]
+#[command(name = "healer", version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(clap::Args)]
+pub struct Global {
+    /// Where the agent keeps its journal, audit and socket
+    #[arg(
+        long,
+        global = true,
+        env = "HEALER_STATE_DIR",
+        default_value = "/var/lib/healer"
+    )]
+    pub state_dir: PathBuf,
+}
+
+#[derive(Subcommand)]
+pub enum Command {}
+
+pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {}
+}

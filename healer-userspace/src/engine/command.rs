@@ -1,0 +1,179 @@
+//! What the engine wants done: acts, questions, and entries for the journal.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    class::Class,
+    policy::{Mode, Port, Rung},
+    time::BootTime,
+};
+use crate::identity::process::{Process, ProcessId, WorkloadKey};
+
+/// Names one act for ever: target with start time, class, rung, attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActionKey(pub String);
+
+impl core::fmt::Display for ActionKey {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// Counts up over agent restarts; shown as `i42`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct IncidentId(pub u64);
+
+impl core::fmt::Display for IncidentId {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(out, "i{}", self.0)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Act(Box<Act>),
+    Ask(Question),
+    /// Tell the supervisor that no order will come: it may exit with its child's code.
+    Release {
+        workload: WorkloadKey,
+        reason: String,
+    },
+}
+
+/// One act on one target. The hands look again (`look`) just before the blow and refuse if it does not hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Act {
+    pub key: ActionKey,
+    pub incident: IncidentId,
+    pub class: Class,
+    pub mode: Mode,
+    pub rung: Rung,
+    pub workload: WorkloadKey,
+    pub target: Process,
+    pub look: Vec<Look>,
+    /// The incident as JSON, for hooks.
+    pub incident_json: String,
+}
+
+/// The second look: what must still be true at the moment of the blow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Look {
+    /// The same pid with the same start time, held as a pidfd from here on.
+    SameProcess(ProcessId),
+    /// That process is gone, and no successor of the workload lives.
+    StillDown(ProcessId),
+    /// The executable is none of the protected ones (device and inode, resolved now).
+    NotProtected(ProcessId),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    pub id: u64,
+    pub about: ProcessId,
+    pub what: Ask,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ask {
+    /// Which of these ports does nobody listen on in the network namespace of the process?
+    Listening(Vec<Port>),
+    Alive,
+}
+
+/// Comes back by `Engine::action_finished`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionResult {
+    pub key: ActionKey,
+    pub outcome: ActionOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionOutcome {
+    /// The effect is confirmed (not merely asked for).
+    Done {
+        says: String,
+    },
+    /// Dry run: this would have been done.
+    WouldDo {
+        says: String,
+    },
+    /// The second look did not hold; nothing was touched.
+    Refused {
+        reason: String,
+    },
+    Failed {
+        error: String,
+        errno: Option<i32>,
+    },
+    /// healer died inside, or the answer never came.
+    Unknown {
+        reason: String,
+    },
+}
+
+impl ActionOutcome {
+    /// As in `healer_actions_total{outcome}`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::WouldDo { .. } => "would_do",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// Written to the durable store. Only `Intent` is answered (`Engine::committed`), after it is synced.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "entry")]
+pub enum JournalEntry {
+    Intent(Intent),
+    /// Closes the intent.
+    Result(ActionResult),
+    /// A verified rung: what budgets, backoff and breaker remember over a restart.
+    Verified {
+        key: ActionKey,
+        workload: WorkloadKey,
+        class: Class,
+        outcome: String,
+    },
+    Closed {
+        incident: IncidentId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    pub act: Act,
+    pub policy: String,
+    pub rule: String,
+    pub rung_index: usize,
+    pub at: BootTime,
+}
+
+/// What the store remembers, brought to the engine at start. Times are converted to this boot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recovered {
+    pub next_incident: u64,
+    /// Intents without a result that were written in this boot. (Those of another boot the store closes as unknown.)
+    pub open: Vec<Intent>,
+    /// Acts with a confirmed effect, oldest first.
+    pub acts: Vec<PastAct>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PastAct {
+    pub workload: WorkloadKey,
+    pub class: Class,
+    pub mode: Mode,
+    pub at: BootTime,
+    /// None until verified.
+    pub healed: Option<bool>,
+}

@@ -1,0 +1,1 @@
+//! Which policy owns a workload, and which rule answers a diagnosis.

@@ -1,0 +1,308 @@
+//! The checked policy language: what a file means after `config` has read it.
+//! Words and meaning: `policies/README.md`.
+
+pub mod choose;
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::class::{Certainty, Class};
+
+/// How far a policy may go.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Diagnose and report.
+    Observe,
+    /// Run the whole engine, touch nothing, follow what becomes of the patient.
+    #[default]
+    Shadow,
+    Enforce,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Shadow => "shadow",
+            Self::Enforce => "enforce",
+        }
+    }
+}
+
+/// All policies in force, and the administrator's limits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicySet {
+    pub policies: Vec<Policy>,
+    /// `AgentConfig.mode` and `--mode`: caps every policy.
+    pub mode_cap: Option<Mode>,
+    pub node_budget: Option<Budget>,
+    pub protect: Protect,
+    /// Shown by `healer status`: changes with every load.
+    pub version: String,
+}
+
+/// Never touched, whatever a policy says. Executables are compared by path here and by inode by the hands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Protect {
+    pub units: Vec<String>,
+    pub exes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub name: String,
+    pub mode: Mode,
+    pub matches: Match,
+    pub avoid: Vec<Match>,
+    pub expect: Expect,
+    pub rules: Vec<Rule>,
+    pub safety: Safety,
+    pub verify: Verify,
+}
+
+/// Keys AND, values in a list OR. All empty = everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    pub supervise: Vec<String>,
+    pub namespaces: Vec<String>,
+    pub pod_labels: Vec<(String, String)>,
+    pub containers: Vec<String>,
+    pub container_labels: Vec<(String, String)>,
+    pub units: Vec<String>,
+    pub exes: Vec<String>,
+    /// Glob with `*` and `**` on the cgroup path.
+    pub cgroups: Vec<String>,
+    pub comms: Vec<String>,
+}
+
+/// Desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expect {
+    pub running: bool,
+    pub listen: Vec<Port>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Port {
+    pub number: u16,
+    pub protocol: Protocol,
+}
+
+impl core::fmt::Display for Port {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(out, "{}/{protocol}", self.number)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    pub name: String,
+    /// OR.
+    pub when: Vec<Condition>,
+    pub unless: Vec<Unless>,
+    pub escalate: Vec<Rung>,
+}
+
+/// Keys AND.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    pub class: Class,
+    /// At least this sure. Default: proved for deadlock, probable elsewhere.
+    pub certainty: Certainty,
+    /// The finding has lasted this long.
+    pub hold: Option<Duration>,
+    pub exits: Option<Exits>,
+    pub min_evidence: Option<u32>,
+    /// `timeToLimit: {under: D}`
+    pub time_to_limit_under: Option<Duration>,
+    pub kind: Option<String>,
+}
+
+/// `exits: {min: 3, within: 5m, codes: {notIn: [0, 143]}}`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exits {
+    pub min: u32,
+    pub within: Duration,
+    pub codes_not_in: Vec<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unless {
+    Class(Class),
+    EvidenceLost,
+}
+
+/// One step of the ladder: flat, as in the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    pub action: ActionName,
+    #[serde(default)]
+    pub scope: Scope,
+    /// Between the polite and the final signal. Default 10 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace: Option<Duration>,
+    /// The act itself must be over by then. Default 30 s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Signal number of `stop`; default SIGTERM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// argv of `restart` or `run_hook`; no shell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+}
+
+macro_rules! actions {
+    ($($(#[$doc:meta])* $action:ident = $name:literal, destructive: $destructive:literal;)*) => {
+        /// The closed list of remedies; each has its file in `action/`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ActionName { $($(#[$doc])* $action,)* }
+
+        impl ActionName {
+            pub const ALL: &[Self] = &[$(Self::$action,)*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$action => $name,)* }
+            }
+
+            /// Ends or replaces a process: needs second reasons, budgets, a second look.
+            pub fn is_destructive(self) -> bool {
+                match self { $(Self::$action => $destructive,)* }
+            }
+        }
+    };
+}
+
+actions! {
+    /// Log (and later sinks). Touches nothing and always succeeds.
+    Notify = "notify", destructive: false;
+    /// Through whoever owns the workload: supervisor, systemd, container runtime, or a given command.
+    Restart = "restart", destructive: true;
+    /// Signal, grace, SIGKILL; by pidfd.
+    Stop = "stop", destructive: true;
+    /// SIGKILL to the scope.
+    Kill = "kill", destructive: true;
+    /// A program of the user's: argv, no shell, incident as JSON on stdin; at most once.
+    RunHook = "run_hook", destructive: true;
+}
+
+impl ActionName {
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|action| action.name() == name)
+    }
+}
+
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    #[default]
+    Process,
+    /// The process group.
+    Group,
+    Cgroup,
+    Container,
+    Pod,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Safety {
+    pub budget: Budget,
+    pub backoff: Backoff,
+    pub breaker: Breaker,
+}
+
+/// At most `max` acts per workload in any window of `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub max: u32,
+    pub per: Duration,
+}
+
+/// Wait before the second, third, … act on one workload; the first is immediate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Backoff {
+    pub initial: Duration,
+    pub factor: f64,
+    pub max: Duration,
+    pub reset_after: Duration,
+}
+
+/// After `trip_after` failed verifications within `within`, hold for `probe_after`, then try one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Breaker {
+    pub trip_after: u32,
+    pub within: Duration,
+    pub probe_after: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verify {
+    pub within: Duration,
+    pub alive: bool,
+    pub listen: bool,
+    pub stable_for: Duration,
+}
+
+impl Default for Safety {
+    fn default() -> Self {
+        Self {
+            budget: Budget {
+                max: 5,
+                per: Duration::from_secs(3600),
+            },
+            backoff: Backoff {
+                initial: Duration::from_secs(10),
+                factor: 2.0,
+                max: Duration::from_secs(300),
+                reset_after: Duration::from_secs(600),
+            },
+            breaker: Breaker {
+                trip_after: 3,
+                within: Duration::from_secs(1800),
+                probe_after: Duration::from_secs(600),
+            },
+        }
+    }
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self {
+            within: Duration::from_secs(60),
+            alive: true,
+            listen: true,
+            stable_for: Duration::from_secs(10),
+        }
+    }
+}

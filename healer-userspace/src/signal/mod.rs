@@ -1,0 +1,167 @@
+//! What a kernel record or a poll means. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::time::BootTime,
+    identity::process::{Process, ProcessId},
+};
+
+/// One fact about one process, after identity: what the engine sees and what traces store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signal {
+    /// When it happened, by the kernel's own time stamp where there is one.
+    pub at: BootTime,
+    /// Whom it happened to. Facts about the node have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    pub fact: Fact,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// The whole process ended (`sched:sched_process_exit`, last thread).
+    Exited(Exit),
+    /// A process image was replaced, or a new process began (`sched:sched_process_exec`).
+    Execed,
+    /// A fatal signal was generated for the process (`signal:signal_generate`).
+    SignalSent(SignalSent),
+    /// The OOM killer chose the process (`oom:mark_victim`).
+    OomKilled(OomKill),
+    /// `healer supervise` registered, or registered again after an agent restart.
+    Registered(Registration),
+    /// The supervisor's connection is gone.
+    Deregistered,
+    /// The supervisor was itself asked to stop and passed the signal on: the end is no failure.
+    StopAsked { signal: i32 },
+    /// An answer to a question that the engine asked.
+    Answered { question: u64, answer: Answer },
+    /// Records were lost in a ring; nothing may be concluded from absence.
+    Lost { ring: Ring, count: u64 },
+}
+
+impl Fact {
+    /// As in `healer_signals_total{signal}`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Exited(_) => "exited",
+            Self::Execed => "execed",
+            Self::SignalSent(_) => "signal_sent",
+            Self::OomKilled(_) => "oom_killed",
+            Self::Registered(_) => "registered",
+            Self::Deregistered => "deregistered",
+            Self::StopAsked { .. } => "stop_asked",
+            Self::Answered { .. } => "answered",
+            Self::Lost { .. } => "lost",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ring {
+    Urgent,
+    Bulk,
+}
+
+/// How a process ended, as `wait(2)` has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit status, 0 if a signal ended it.
+    pub code: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    #[serde(default)]
+    pub core: bool,
+    #[serde(default)]
+    pub seen_by: SeenBy,
+}
+
+impl Exit {
+    pub fn is_abnormal(&self) -> bool {
+        self.signal.is_some() || self.code != 0
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SeenBy {
+    #[default]
+    Kernel,
+    /// Reported by `healer supervise` after the agent was away.
+    Supervisor,
+    /// Found by comparing desired state with /proc.
+    Poll,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignalSent {
+    pub signal: i32,
+    /// `siginfo_t.si_code`: 0 SI_USER, -6 SI_TKILL, 128 SI_KERNEL, positive: the fault's own code.
+    pub si_code: i32,
+    /// None if the kernel itself sent it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Party>,
+    /// Sent to the whole thread group (`kill`), not to one thread.
+    pub group: bool,
+    /// The kernel said that the target ignores it (`TRACE_SIGNAL_IGNORED`).
+    pub ignored: bool,
+    #[serde(default)]
+    pub fault_address: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Party {
+    pub id: ProcessId,
+    pub comm: String,
+    #[serde(default)]
+    pub uid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OomKill {
+    pub scope: OomScope,
+    /// The task whose allocation found no memory; often not the victim.
+    pub trigger: Party,
+    /// Memory cgroup that hit its limit (path if known) and its numbers at kill time, in bytes.
+    #[serde(default)]
+    pub memcg: String,
+    #[serde(default)]
+    pub usage: u64,
+    #[serde(default)]
+    pub limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OomScope {
+    Memcg,
+    Global,
+    Unknown,
+}
+
+/// What a supervisor says of itself. The process of the signal is its child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    pub name: String,
+    pub supervisor: ProcessId,
+    /// Key of the last order it carried out: a repeated order is answered, not repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_key: Option<String>,
+    /// The child is dead and the supervisor waits for an order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Exit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// Ports of the question that nobody of the workload listens on; empty = all are back.
+    NotListening(Vec<String>),
+    Alive(bool),
+}
