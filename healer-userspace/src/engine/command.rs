@@ -54,6 +54,9 @@ pub struct Act {
     pub rung: Rung,
     pub workload: WorkloadKey,
     pub target: Process,
+    /// The kernel said that the target ignores SIGTERM: no grace.
+    #[serde(default)]
+    pub ignores_signal: bool,
     pub look: Vec<Look>,
     /// The incident as JSON, for hooks.
     pub incident_json: String,

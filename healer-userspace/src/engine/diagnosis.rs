@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    certificate::Certificate,
     class::{Certainty, Class},
     time::BootTime,
 };
@@ -46,9 +47,12 @@ pub struct Evidence {
 pub struct Detail {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<crate::signal::Exit>,
-    /// Abnormal ends counted by `crash_loop`: each with its time and weight.
+    /// Why the target ended, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+    /// Abnormal ends counted by `crash_loop`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ends: Vec<BootTime>,
+    pub ends: Vec<End>,
     /// `hang`: unresponsive | spinning; `dependency_failure`: refuses | unreachable | …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -66,4 +70,17 @@ impl Detail {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// One abnormal end of a workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub at: BootTime,
+    /// Exit status, or 128 + signal as shells count.
+    pub code: i32,
+    pub weight: u32,
+    /// Ended by a fault of its own.
+    pub fault: bool,
+    /// Lived as long as a service does, not as a command in a script.
+    pub service: bool,
 }

@@ -1,9 +1,262 @@
 //! Decides. Pure: the caller brings time and signals and takes commands, journal entries and reports away.
 //! The same trace gives the same decisions.
 
+pub mod certificate;
 pub mod class;
 pub mod command;
+mod decide; // findings → incidents → the rule that answers
+pub mod detect;
 pub mod diagnosis;
+mod incident;
+mod memory;
+mod outbox;
 pub mod policy;
+mod reconcile; // intents that an earlier life left open
+mod remedy; // gates → intent → act → verification → next rung
 pub mod report;
+pub mod safety;
 pub mod time;
+mod verify;
+pub mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use certificate::{Certificate, certify};
+use command::{
+    Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, JournalEntry, Recovered,
+};
+use detect::{Context, DETECTORS, Detector, Finding, Subject};
+use incident::Incident;
+use memory::Memory;
+use outbox::Outbox;
+use policy::PolicySet;
+use report::Report;
+use safety::ledger::Ledger;
+use time::BootTime;
+use world::{Tracking, World};
+
+use crate::{
+    identity::process::WorkloadKey,
+    signal::{Fact, Signal},
+};
+
+pub struct Engine {
+    policies: PolicySet,
+    world: World,
+    memory: Memory,
+    detectors: Vec<Box<dyn Detector + Send>>,
+    incidents: BTreeMap<IncidentId, Incident>,
+    subjects: BTreeMap<Subject, IncidentId>,
+    ledger: Ledger,
+    paused: Option<String>,
+    journal_error: Option<String>,
+    next_incident: u64,
+    next_question: u64,
+    /// Workloads whose supervisor may have to be told that no order will come.
+    unsettled: BTreeSet<WorkloadKey>,
+    /// Acts whose intent is being synced.
+    pending: BTreeMap<ActionKey, Act>,
+    /// Acts of an earlier life, until their supervisor comes back.
+    reopened: BTreeMap<ActionKey, Act>,
+    out: Outbox,
+}
+
+impl Engine {
+    pub fn new(now: BootTime, policies: PolicySet, recovered: Recovered) -> Self {
+        let mut engine = Self {
+            policies,
+            world: World::default(),
+            memory: Memory::default(),
+            detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
+            incidents: BTreeMap::new(),
+            subjects: BTreeMap::new(),
+            ledger: Ledger::new(recovered.acts),
+            paused: None,
+            journal_error: None,
+            next_incident: recovered.next_incident.max(1),
+            next_question: 1,
+            unsettled: BTreeSet::new(),
+            pending: BTreeMap::new(),
+            reopened: BTreeMap::new(),
+            out: Outbox::default(),
+        };
+        for intent in recovered.open {
+            engine.reopen(now, intent);
+        }
+        engine
+    }
+
+    /// Takes one signal in. Afterwards call the `poll_` functions until they are empty.
+    pub fn observe(&mut self, now: BootTime, signal: &Signal) {
+        if let Some(tracking) = self.world.update(now, signal, &self.policies) {
+            self.out.tracking.push_back(tracking);
+        }
+        self.memory.note(now, signal);
+        let certificate = self.certificate(signal);
+        self.follow(now, signal, certificate.as_ref());
+        self.detect(now, certificate.as_ref(), Some(signal));
+        self.settle(now);
+    }
+
+    /// Time passed: whatever was due by `now` happens.
+    pub fn advance(&mut self, now: BootTime) {
+        self.detect(now, None, None);
+        let due: Vec<_> = self
+            .incidents
+            .values()
+            .filter(|incident| incident.deadline().is_some_and(|at| at <= now))
+            .map(|incident| incident.id)
+            .collect();
+        for id in due {
+            self.step(now, id);
+        }
+        self.settle(now);
+    }
+
+    /// When `advance` must be called next.
+    pub fn next_deadline(&self) -> Option<BootTime> {
+        let detectors = self
+            .detectors
+            .iter()
+            .filter_map(|detector| detector.deadline());
+        detectors
+            .chain(self.incidents.values().filter_map(Incident::deadline))
+            .min()
+    }
+
+    /// The store has synced the intent: now, and not before, the act may start.
+    pub fn committed(&mut self, now: BootTime, key: &ActionKey) {
+        self.start_act(now, key);
+        self.settle(now);
+    }
+
+    /// The store could not write: `Some(error)` closes the gate `journal_writable`, `None` opens it.
+    pub fn journal_state(&mut self, now: BootTime, error: Option<String>) {
+        self.journal_error = error;
+        self.wake_held(now);
+        self.settle(now);
+    }
+
+    /// The intent never reached the disk: nothing was done, the gates are asked again.
+    pub fn commit_failed(&mut self, now: BootTime, key: &ActionKey, error: &str) {
+        self.journal_error = Some(error.to_owned());
+        self.intent_lost(now, key);
+        self.settle(now);
+    }
+
+    pub fn action_finished(&mut self, now: BootTime, result: ActionResult) {
+        self.finish_act(now, result);
+        self.settle(now);
+    }
+
+    pub fn replace_policy(&mut self, now: BootTime, policies: PolicySet) {
+        self.policies = policies;
+        self.wake_held(now);
+        self.settle(now);
+    }
+
+    /// `Some(who)` pauses acting (never sensing), `None` resumes.
+    pub fn pause(&mut self, now: BootTime, by: Option<String>) {
+        self.paused = by;
+        self.wake_held(now);
+        self.settle(now);
+    }
+
+    pub fn poll_command(&mut self) -> Option<Command> {
+        self.out.commands.pop_front()
+    }
+
+    pub fn poll_journal(&mut self) -> Option<JournalEntry> {
+        self.out.journal.pop_front()
+    }
+
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.out.reports.pop_front()
+    }
+
+    /// Whose ends the kernel must report whatever their status, or no longer.
+    pub fn poll_tracking(&mut self) -> Option<Tracking> {
+        self.out.tracking.pop_front()
+    }
+
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
+    pub fn paused(&self) -> Option<&str> {
+        self.paused.as_deref()
+    }
+
+    pub fn open_incidents(&self) -> usize {
+        self.incidents.len()
+    }
+
+    fn certificate(&self, signal: &Signal) -> Option<Certificate> {
+        let (Fact::Exited(exit), Some(process)) = (&signal.fact, &signal.process) else {
+            return None;
+        };
+        let ordinal = self
+            .world
+            .get(&process.workload)
+            .map_or(1, |workload| workload.abnormal_ends);
+        let mut certificate = certify(&self.memory, process, *exit, signal.at, ordinal);
+        certificate.own = self.ledger.struck_by(process.id()).map(|key| key.0.clone());
+        Some(certificate)
+    }
+
+    fn detect(
+        &mut self,
+        now: BootTime,
+        certificate: Option<&Certificate>,
+        signal: Option<&Signal>,
+    ) {
+        let mut found = Vec::new();
+        let context = Context {
+            now,
+            world: &self.world,
+            memory: &self.memory,
+            policies: &self.policies,
+            certificate,
+        };
+        for detector in &mut self.detectors {
+            match signal {
+                Some(signal) => detector.observe(&context, signal, &mut found),
+                None => detector.advance(&context, &mut found),
+            }
+        }
+        self.take_findings(now, found);
+    }
+
+    fn take_findings(&mut self, now: BootTime, found: Vec<Finding>) {
+        let mut touched = BTreeSet::new();
+        for finding in found {
+            touched.extend(match finding {
+                Finding::Raised { subject, diagnosis } => {
+                    Some(self.raised(now, subject, *diagnosis))
+                }
+                Finding::Cleared {
+                    subject,
+                    class,
+                    says,
+                } => self.cleared(now, &subject, class, &says),
+            });
+        }
+        // All classes of one death are on the table before a rule is chosen.
+        for id in touched {
+            self.step(now, id);
+        }
+    }
+
+    fn outcome_is_possible_effect(outcome: &ActionOutcome) -> bool {
+        match outcome {
+            ActionOutcome::Done { .. }
+            | ActionOutcome::WouldDo { .. }
+            | ActionOutcome::Unknown { .. } => true,
+            ActionOutcome::Refused { .. } | ActionOutcome::Failed { .. } => false,
+        }
+    }
+}

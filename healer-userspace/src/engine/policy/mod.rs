@@ -1,6 +1,7 @@
 //! The checked policy language: what a file means after `config` has read it.
 //! Words and meaning: `policies/README.md`.
 
+pub mod answer;
 pub mod choose;
 
 use core::time::Duration;

@@ -1,0 +1,278 @@
+//! The death certificate: why a process ended, who did it, in one sentence.
+
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    diagnosis::Evidence,
+    memory::Memory,
+    time::{BootTime, Human},
+};
+use crate::{
+    identity::process::Process,
+    signal::{Exit, OomKill, OomScope, Party, SignalSent},
+    text,
+};
+
+/// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
+const SI_USER: i32 = 0;
+const SI_TKILL: i32 = -6;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    pub exit: Exit,
+    pub cause: Cause,
+    pub uptime: Duration,
+    /// How many abnormal ends of the workload this one makes.
+    pub ordinal: u32,
+    /// Key of our own act that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It returned or called exit.
+    Exited,
+    /// A fault of its own, or `abort()`.
+    Crashed {
+        fault_address: u64,
+    },
+    /// Somebody else sent the signal to this process.
+    Killed {
+        by: Party,
+    },
+    /// Somebody signalled a whole process group.
+    GroupSignal {
+        by: Party,
+        members: usize,
+    },
+    /// Somebody wrote to `cgroup.kill`.
+    CgroupKill {
+        by: Party,
+    },
+    OomKill(OomKill),
+    /// A signal of the kernel that was no fault and no OOM kill (a limit, a terminal, seccomp).
+    Kernel,
+    /// The signal was not seen: it was sent before the agent started, or records were lost.
+    Unseen,
+}
+
+/// Fills in the certificate of a process that has just ended.
+pub fn certify(
+    memory: &Memory,
+    process: &Process,
+    exit: Exit,
+    at: BootTime,
+    ordinal: u32,
+) -> Certificate {
+    Certificate {
+        exit,
+        cause: cause(memory, process, exit),
+        uptime: at.since(process.start),
+        ordinal,
+        own: None,
+    }
+}
+
+fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
+    let Some(number) = exit.signal else {
+        return Cause::Exited;
+    };
+    if number == libc::SIGKILL
+        && let Some((_, oom)) = memory.oom(process.id())
+    {
+        return Cause::OomKill(oom.clone());
+    }
+    match memory.signal(process.id(), number) {
+        None if is_fault(number) => Cause::Crashed { fault_address: 0 },
+        None => Cause::Unseen,
+        Some((at, sent)) => sent_cause(memory, process, *at, sent),
+    }
+}
+
+fn sent_cause(memory: &Memory, process: &Process, at: BootTime, sent: &SignalSent) -> Cause {
+    let foreign = sent
+        .sender
+        .as_ref()
+        .filter(|party| party.id != process.id());
+    match foreign {
+        Some(by) if sent.si_code == SI_USER && !sent.group && sent.signal == libc::SIGKILL => {
+            Cause::CgroupKill { by: by.clone() }
+        }
+        Some(by) if sent.si_code == SI_USER && sent.group => match memory.struck_together(at, sent)
+        {
+            members @ 2.. => Cause::GroupSignal {
+                by: by.clone(),
+                members,
+            },
+            _ => Cause::Killed { by: by.clone() },
+        },
+        Some(by) if sent.si_code <= SI_USER => Cause::Killed { by: by.clone() },
+        _ if is_fault(sent.signal) => Cause::Crashed {
+            fault_address: sent.fault_address,
+        },
+        _ if sent.si_code == SI_USER || sent.si_code == SI_TKILL => Cause::Exited,
+        _ => Cause::Kernel,
+    }
+}
+
+/// Signals whose default action is to dump core because the program did something wrong.
+pub fn is_fault(signal: i32) -> bool {
+    use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
+    [SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGTRAP].contains(&signal)
+}
+
+impl Certificate {
+    /// `killed by SIGKILL from bash[4242] (uid 0) after 3.2s`
+    pub fn sentence(&self) -> String {
+        let up = Human(self.uptime);
+        let what = match (&self.cause, self.exit.signal) {
+            (_, None) => format!("exited with status {}", self.exit.code),
+            (Cause::OomKill(oom), Some(_)) => oom_sentence(oom),
+            (Cause::Crashed { fault_address: 0 }, Some(signal)) => {
+                format!("crashed with {}", signal_name(signal))
+            }
+            (Cause::Crashed { fault_address }, Some(signal)) => {
+                format!(
+                    "crashed with {} at address {fault_address:#x}",
+                    signal_name(signal)
+                )
+            }
+            (Cause::Killed { by }, Some(signal)) => {
+                format!("killed by {} from {}", signal_name(signal), party(by))
+            }
+            (Cause::GroupSignal { by, members }, Some(signal)) => format!(
+                "killed by {} that {} sent to a group ({members} processes)",
+                signal_name(signal),
+                party(by)
+            ),
+            (Cause::CgroupKill { by }, Some(_)) => {
+                format!("killed by cgroup.kill, written by {}", party(by))
+            }
+            (Cause::Exited, Some(signal)) => format!("ended itself with {}", signal_name(signal)),
+            (Cause::Kernel, Some(signal)) => {
+                format!("ended by {} from the kernel", signal_name(signal))
+            }
+            (Cause::Unseen, Some(signal)) => format!(
+                "ended by {}, whose sender was not seen",
+                signal_name(signal)
+            ),
+        };
+        let core = if self.exit.core { ", core dumped" } else { "" };
+        format!("{what} after {up}{core}")
+    }
+
+    pub fn evidence(&self, memory: &Memory, process: &Process, at: BootTime) -> Vec<Evidence> {
+        let mut evidence = Vec::new();
+        if let Some((when, oom)) = memory.oom(process.id()) {
+            evidence.push(Evidence {
+                signal: "oom_kill".into(),
+                at: *when,
+                says: oom_sentence(oom),
+            });
+        }
+        if let Some((when, sent)) = self
+            .exit
+            .signal
+            .and_then(|number| memory.signal(process.id(), number))
+        {
+            evidence.push(Evidence {
+                signal: "signal_sent".into(),
+                at: *when,
+                says: sent_sentence(sent),
+            });
+        }
+        let seen = match self.exit.seen_by {
+            crate::signal::SeenBy::Kernel => "process_exit",
+            crate::signal::SeenBy::Supervisor => "supervisor",
+            crate::signal::SeenBy::Poll => "poll",
+        };
+        evidence.push(Evidence {
+            signal: seen.into(),
+            at,
+            says: format!(
+                "{}[{}] {}",
+                text::printable(&process.comm),
+                process.pid,
+                self.sentence()
+            ),
+        });
+        evidence
+    }
+}
+
+fn oom_sentence(oom: &OomKill) -> String {
+    let scope = match oom.scope {
+        OomScope::Memcg => "its memory cgroup",
+        OomScope::Global => "the whole node",
+        OomScope::Unknown => "memory (scope not told by this kernel)",
+    };
+    let numbers = match oom.limit {
+        0 => String::new(),
+        limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
+    };
+    format!(
+        "OOM-killed because {scope}{numbers} ran out when {} asked for more",
+        party(&oom.trigger)
+    )
+}
+
+fn sent_sentence(sent: &SignalSent) -> String {
+    let from = sent
+        .sender
+        .as_ref()
+        .map_or_else(|| "the kernel".to_owned(), party);
+    let ignored = if sent.ignored {
+        "; the target ignores it"
+    } else {
+        ""
+    };
+    format!(
+        "{} (si_code {}) from {from}{ignored}",
+        signal_name(sent.signal),
+        sent.si_code
+    )
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// `bash[4242] (uid 0)`
+pub fn party(party: &Party) -> String {
+    format!(
+        "{}[{}] (uid {})",
+        text::printable(&party.comm),
+        party.id.pid,
+        party.uid
+    )
+}
+
+/// `SIGSEGV`, or `signal 35` for those without a name.
+pub fn signal_name(number: i32) -> String {
+    let name = match number {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,223 @@
+//! Findings become incidents; the owner's first matching rule becomes the plan.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{
+    Engine,
+    class::Class,
+    command::IncidentId,
+    detect::Subject,
+    diagnosis::Diagnosis,
+    incident::{Incident, Plan, Stage},
+    policy::{
+        Mode,
+        answer::{Answer, answer},
+        choose::{self, Owner},
+    },
+    report::{self, Outcome, ReportFact},
+    time::BootTime,
+};
+
+/// After a death another class of the same death may follow: `down` waits 5 s for the owner's own restart.
+const DEATH_SETTLES: Duration = Duration::from_secs(6);
+
+impl Engine {
+    pub(super) fn raised(
+        &mut self,
+        now: BootTime,
+        subject: Subject,
+        diagnosis: Diagnosis,
+    ) -> IncidentId {
+        let id = self.incident_of(now, subject, &diagnosis);
+        if let Some(incident) = self.incidents.get_mut(&id) {
+            let first = incident
+                .active
+                .get(&diagnosis.class)
+                .map(|kept| (kept.detected_at, kept.certainty));
+            let mut kept = diagnosis.clone();
+            // `for:` counts from the first time that the finding was raised.
+            kept.detected_at = first.map_or(kept.detected_at, |(at, _)| at);
+            incident.active.insert(kept.class, kept);
+            if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
+                self.out
+                    .report(now, incident, ReportFact::Diagnosis(diagnosis));
+            }
+        }
+        id
+    }
+
+    /// A condition is over. Returns the incident if it has to be looked at.
+    pub(super) fn cleared(
+        &mut self,
+        now: BootTime,
+        subject: &Subject,
+        class: Class,
+        says: &str,
+    ) -> Option<IncidentId> {
+        let id = *self.subjects.get(subject)?;
+        let incident = self.incidents.get_mut(&id)?;
+        incident.active.remove(&class);
+        let in_flight = incident.plan.as_ref().is_some_and(Plan::is_in_flight);
+        let others = incident
+            .active
+            .keys()
+            .any(|left| incident_lasts(&incident.subject, *left));
+        if !in_flight && !others {
+            self.close(now, id, Outcome::RecoveredAlone, says.to_owned());
+            return None;
+        }
+        Some(id)
+    }
+
+    fn incident_of(
+        &mut self,
+        now: BootTime,
+        subject: Subject,
+        diagnosis: &Diagnosis,
+    ) -> IncidentId {
+        if let Some(id) = self.subjects.get(&subject) {
+            return *id;
+        }
+        let id = IncidentId(self.next_incident);
+        self.next_incident += 1;
+        self.subjects.insert(subject.clone(), id);
+        self.incidents.insert(
+            id,
+            Incident {
+                id,
+                subject,
+                workload: diagnosis.target.workload.clone(),
+                opened_at: now,
+                active: BTreeMap::new(),
+                target: diagnosis.target.clone(),
+                plan: None,
+                look_again_at: None,
+                acted_at: None,
+            },
+        );
+        id
+    }
+
+    /// Chooses the rule, or a better one than before. True if the plan is new.
+    pub(super) fn choose_plan(&mut self, now: BootTime, incident: &mut Incident) -> bool {
+        incident.look_again_at = None;
+        let policy = match choose::owner(&self.policies, &incident.target) {
+            Owner::One(policy) => policy.clone(),
+            Owner::None => {
+                self.no_plan(now, incident, "no policy matches this workload".to_owned());
+                return false;
+            }
+            Owner::Clash(one, other) => {
+                let says = format!(
+                    "policies {} and {} match equally well: neither may act",
+                    one.name, other.name
+                );
+                self.no_plan(now, incident, says);
+                return false;
+            }
+        };
+        let Answer {
+            now: matched,
+            later,
+        } = answer(&policy, &incident.active, now);
+        incident.look_again_at = later;
+        let Some((rule_index, class)) = matched else {
+            if later.is_none() {
+                self.no_plan(
+                    now,
+                    incident,
+                    format!("no rule of policy {} answers", policy.name),
+                );
+            }
+            return false;
+        };
+        if incident
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.policy.name == policy.name && plan.rule_index <= rule_index)
+        {
+            return false;
+        }
+        let mode = choose::effective_mode(&policy, self.policies.mode_cap);
+        let plan = Plan {
+            rule_index,
+            class,
+            mode,
+            rung: 0,
+            attempt: 0,
+            stage: Stage::Gating {
+                at: Some(now),
+                held_by: None,
+                since: now,
+            },
+            policy,
+        };
+        self.out
+            .report(now, incident, ReportFact::Plan(plan_report(&plan)));
+        incident.plan = Some(plan);
+        true
+    }
+
+    fn no_plan(&mut self, now: BootTime, incident: &mut Incident, says: String) {
+        if incident.plan.is_some() {
+            return;
+        }
+        let fact = report::Plan {
+            policy: None,
+            rule: None,
+            mode: Mode::Observe,
+            ladder: Vec::new(),
+            says,
+        };
+        self.out.report(now, incident, ReportFact::Plan(fact));
+    }
+
+    /// May an incident without a plan in progress be closed?
+    pub(super) fn nothing_follows(&self, now: BootTime, incident: &mut Incident) -> bool {
+        if !incident.is_of_death() || incident.look_again_at.is_some_and(|at| at > now) {
+            return false;
+        }
+        let workload = self.world.get(&incident.workload);
+        let may_be_down = workload
+            .is_some_and(|workload| workload.living.is_empty() && !workload.stop_asked)
+            && !incident.active.contains_key(&Class::Down)
+            && choose::tracked(&self.policies, &incident.target);
+        let settles_at = incident.opened_at + DEATH_SETTLES;
+        if may_be_down && now < settles_at {
+            incident.look_again_at = Some(settles_at);
+            return false;
+        }
+        true
+    }
+}
+
+/// Of a death, only `down` lasts: the rest has happened.
+fn incident_lasts(subject: &Subject, class: Class) -> bool {
+    match subject {
+        Subject::Death(_) => class == Class::Down,
+        Subject::Process(..) | Subject::Workload(..) => true,
+    }
+}
+
+fn plan_report(plan: &Plan) -> report::Plan {
+    let ladder: Vec<_> = plan
+        .rule()
+        .escalate
+        .iter()
+        .map(|rung| rung.action.name().to_owned())
+        .collect();
+    report::Plan {
+        policy: Some(plan.policy.name.clone()),
+        rule: Some(plan.rule().name.clone()),
+        mode: plan.mode,
+        says: format!(
+            "policy {}, rule {} ({}): {}",
+            plan.policy.name,
+            plan.rule().name,
+            plan.mode.name(),
+            ladder.join(" → ")
+        ),
+        ladder,
+    }
+}

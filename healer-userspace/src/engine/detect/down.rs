@@ -1,0 +1,195 @@
+//! A workload that should run has no living main process and no successor.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{Context, Detector, DetectorEntry, Finding, Subject};
+use crate::{
+    engine::{
+        certificate::{Certificate, certify},
+        class::{Certainty, Class},
+        diagnosis::{Detail, Diagnosis},
+        policy::{PolicySet, choose},
+        time::{BootTime, Human},
+    },
+    identity::process::{Process, WorkloadKey},
+    signal::{Fact, Signal},
+    text,
+};
+
+pub(super) const ENTRY: DetectorEntry = DetectorEntry {
+    name: "down",
+    classes: &[Class::Down],
+    build: || Box::new(Down::default()),
+};
+
+/// `Restart=` of a unit and Docker's restart policy go first.
+const OWNER_GOES_FIRST: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+struct Down {
+    missing: BTreeMap<WorkloadKey, Missing>,
+}
+
+struct Missing {
+    dead: Process,
+    certificate: Certificate,
+    at: BootTime,
+    due: BootTime,
+    raised: bool,
+}
+
+impl Detector for Down {
+    fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        let Some(process) = &signal.process else {
+            return;
+        };
+        match &signal.fact {
+            Fact::Exited(_) => {
+                if let Some(certificate) = context.certificate {
+                    self.died(context, process, certificate.clone(), signal.at);
+                }
+            }
+            Fact::Registered(registration) => match registration.waiting {
+                Some(exit) => {
+                    let certificate = certify(context.memory, process, exit, signal.at, 1);
+                    self.died(context, process, certificate, signal.at);
+                }
+                None => self.appeared(process, found),
+            },
+            Fact::Execed if context.world.is_living(&process.workload, process.id()) => {
+                self.appeared(process, found);
+            }
+            Fact::StopAsked { .. } | Fact::Deregistered => {
+                self.missing.remove(&process.workload);
+            }
+            Fact::Execed
+            | Fact::SignalSent(_)
+            | Fact::OomKilled(_)
+            | Fact::Answered { .. }
+            | Fact::Lost { .. } => {}
+        }
+        self.advance(context, found);
+    }
+
+    fn advance(&mut self, context: &Context<'_>, found: &mut Vec<Finding>) {
+        for missing in self.missing.values_mut() {
+            if !missing.raised && missing.due <= context.now {
+                missing.raised = true;
+                found.push(Finding::Raised {
+                    subject: Subject::Death(missing.dead.id()),
+                    diagnosis: Box::new(diagnosis(context, missing)),
+                });
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<BootTime> {
+        self.missing
+            .values()
+            .filter(|missing| !missing.raised)
+            .map(|missing| missing.due)
+            .min()
+    }
+}
+
+impl Down {
+    fn died(
+        &mut self,
+        context: &Context<'_>,
+        process: &Process,
+        certificate: Certificate,
+        at: BootTime,
+    ) {
+        let Some(workload) = context.world.get(&process.workload) else {
+            return;
+        };
+        let was_main = workload
+            .last_dead
+            .as_ref()
+            .is_some_and(|dead| dead.id() == process.id());
+        if !was_main || !workload.living.is_empty() || workload.stop_asked {
+            return;
+        }
+        if !should_run(context.policies, process) {
+            return;
+        }
+        let hold = if process.place.supervise.is_some() {
+            Duration::ZERO
+        } else {
+            OWNER_GOES_FIRST
+        };
+        // Our own stop: whoever restarts it gets the time in which the act is verified.
+        let hold = if certificate.own.is_some() {
+            Duration::from_secs(60)
+        } else {
+            hold
+        };
+        let missing = Missing {
+            dead: process.clone(),
+            certificate,
+            at,
+            due: at + hold,
+            raised: false,
+        };
+        self.missing.insert(process.workload.clone(), missing);
+    }
+
+    fn appeared(&mut self, process: &Process, found: &mut Vec<Finding>) {
+        if let Some(missing) = self.missing.remove(&process.workload)
+            && missing.raised
+        {
+            found.push(Finding::Cleared {
+                subject: Subject::Death(missing.dead.id()),
+                class: Class::Down,
+                says: format!("{}[{}] runs", text::printable(&process.comm), process.pid),
+            });
+        }
+    }
+}
+
+fn should_run(policies: &PolicySet, process: &Process) -> bool {
+    match choose::owner(policies, process) {
+        choose::Owner::One(policy) => choose::expects_running(policy, process),
+        choose::Owner::None | choose::Owner::Clash(..) => process.place.supervise.is_some(),
+    }
+}
+
+fn diagnosis(context: &Context<'_>, missing: &Missing) -> Diagnosis {
+    let Missing {
+        dead,
+        certificate,
+        at,
+        ..
+    } = missing;
+    let waited = context.now.since(*at);
+    let alone = if waited < Duration::from_secs(1) {
+        String::new()
+    } else {
+        format!("; no successor in {}", Human(waited))
+    };
+    Diagnosis {
+        class: Class::Down,
+        certainty: Certainty::Proved,
+        target: dead.clone(),
+        related: Vec::new(),
+        fault_at: *at,
+        detected_at: context.now,
+        sentence: format!(
+            "{} is down: {}[{}] {}{alone}",
+            text::printable(&dead.workload.0),
+            text::printable(&dead.comm),
+            dead.pid,
+            certificate.sentence()
+        ),
+        evidence: certificate.evidence(context.memory, dead, *at),
+        lost: context.memory.lost_since(*at),
+        // A lost exec record would make a healthy successor invisible; a supervisor would have told us.
+        from_absence: dead.place.supervise.is_none(),
+        detail: Detail {
+            exit: Some(certificate.exit),
+            certificate: Some(certificate.clone()),
+            ..Detail::default()
+        },
+    }
+}

@@ -1,0 +1,121 @@
+//! One incident: from the first diagnosis to the verified end.
+
+use std::collections::BTreeMap;
+
+use super::{
+    class::Class,
+    command::{ActionKey, IncidentId},
+    detect::Subject,
+    diagnosis::Diagnosis,
+    policy::{Mode, Policy, Rule, Rung},
+    report::Outcome,
+    time::BootTime,
+    verify::Verification,
+};
+use crate::identity::process::{Process, WorkloadKey};
+
+#[derive(Clone, Debug)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub subject: Subject,
+    pub workload: WorkloadKey,
+    pub opened_at: BootTime,
+    /// What holds now, by class.
+    pub active: BTreeMap<Class, Diagnosis>,
+    /// The patient; after a failed restart, the successor that died too.
+    pub target: Process,
+    pub plan: Option<Plan>,
+    /// A rule may match later (`for:`), or another class of the same death may follow.
+    pub look_again_at: Option<BootTime>,
+    pub acted_at: Option<BootTime>,
+}
+
+/// The rule that answers, and how far its ladder has been climbed.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub policy: Policy,
+    pub rule_index: usize,
+    /// The class whose condition matched.
+    pub class: Class,
+    pub mode: Mode,
+    pub rung: usize,
+    /// Counts acts of this incident: makes keys unique.
+    pub attempt: u32,
+    pub stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+pub enum Stage {
+    /// The gates are asked at `at` (None: when something changes).
+    Gating {
+        at: Option<BootTime>,
+        held_by: Option<(&'static str, String)>,
+        since: BootTime,
+    },
+    /// The intent is on its way to disk.
+    Committing {
+        key: ActionKey,
+    },
+    Acting {
+        key: ActionKey,
+        until: BootTime,
+    },
+    /// Found open in the journal at start: did it happen?
+    Reconciling {
+        key: ActionKey,
+        until: BootTime,
+    },
+    Verifying(Verification),
+    /// Nothing more to do; a lasting condition stays open until it clears.
+    Over(Outcome, String),
+}
+
+impl Plan {
+    pub fn rule(&self) -> &Rule {
+        &self.policy.rules[self.rule_index]
+    }
+
+    pub fn rung(&self) -> Option<&Rung> {
+        self.rule().escalate.get(self.rung)
+    }
+
+    /// Between intent and verification nobody else may act on the workload.
+    pub fn is_in_flight(&self) -> bool {
+        match self.stage {
+            Stage::Committing { .. }
+            | Stage::Acting { .. }
+            | Stage::Reconciling { .. }
+            | Stage::Verifying(_) => true,
+            Stage::Gating { .. } | Stage::Over(..) => false,
+        }
+    }
+
+    /// An act may still come: the supervisor has to wait for it.
+    pub fn may_still_act(&self) -> bool {
+        self.mode == Mode::Enforce && !matches!(self.stage, Stage::Over(..))
+    }
+}
+
+impl Incident {
+    pub fn is_of_death(&self) -> bool {
+        matches!(self.subject, Subject::Death(_))
+    }
+
+    pub fn deadline(&self) -> Option<BootTime> {
+        let stage = self.plan.as_ref().and_then(|plan| match &plan.stage {
+            Stage::Gating { at, .. } => *at,
+            Stage::Acting { until, .. } | Stage::Reconciling { until, .. } => Some(*until),
+            Stage::Verifying(verification) => Some(verification.wake_at),
+            Stage::Committing { .. } | Stage::Over(..) => None,
+        });
+        [stage, self.look_again_at].into_iter().flatten().min()
+    }
+
+    /// The diagnosis that the plan answers, or the first there is.
+    pub fn main_diagnosis(&self) -> Option<&Diagnosis> {
+        self.plan
+            .as_ref()
+            .and_then(|plan| self.active.get(&plan.class))
+            .or_else(|| self.active.values().next())
+    }
+}

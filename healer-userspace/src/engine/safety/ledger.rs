@@ -1,0 +1,161 @@
+//! What budgets, backoff and breakers remember: acts with a confirmed effect, and their outcomes.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::{
+    engine::{
+        class::Class,
+        command::{ActionKey, PastAct},
+        policy::{Backoff, Breaker, Budget, Mode},
+        time::BootTime,
+    },
+    identity::process::{ProcessId, WorkloadKey},
+};
+
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+const MAX_ACTS: usize = 8192;
+/// Signals and ends of a target that we struck are ours for this long.
+const OWN_EFFECT: Duration = Duration::from_secs(120);
+
+/// Shadow acts are counted apart: what was not done must not block what would be.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    acts: VecDeque<PastAct>,
+    struck: BTreeMap<ProcessId, (BootTime, ActionKey)>,
+}
+
+/// Words that a tired person reads right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    Allowing,
+    Tripped {
+        failures: u32,
+        probe_at: BootTime,
+    },
+    /// One act is allowed; it decides.
+    Probing,
+}
+
+impl Ledger {
+    pub fn new(acts: Vec<PastAct>) -> Self {
+        Self {
+            acts: acts.into(),
+            struck: BTreeMap::new(),
+        }
+    }
+
+    /// Counts an act whose effect is confirmed (or unknown: then it may have happened).
+    pub fn acted(&mut self, act: PastAct) {
+        let now = act.at;
+        self.acts.push_back(act);
+        while self
+            .acts
+            .front()
+            .is_some_and(|act| now.since(act.at) > KEEP)
+            || self.acts.len() > MAX_ACTS
+        {
+            self.acts.pop_front();
+        }
+    }
+
+    pub fn verified(&mut self, workload: &WorkloadKey, class: Class, mode: Mode, healed: bool) {
+        let last = self.acts.iter_mut().rev().find(|act| {
+            act.workload == *workload
+                && act.class == class
+                && act.mode == mode
+                && act.healed.is_none()
+        });
+        if let Some(act) = last {
+            act.healed = Some(healed);
+        }
+    }
+
+    /// Remembers that we are about to strike a process, so that its end is ours.
+    pub fn strike(&mut self, now: BootTime, target: ProcessId, key: ActionKey) {
+        self.struck.retain(|_, (at, _)| now.since(*at) < OWN_EFFECT);
+        self.struck.insert(target, (now, key));
+    }
+
+    pub fn spare(&mut self, target: ProcessId) {
+        self.struck.remove(&target);
+    }
+
+    pub fn struck_by(&self, target: ProcessId) -> Option<&ActionKey> {
+        self.struck.get(&target).map(|(_, key)| key)
+    }
+
+    /// Acts within the window, and when the oldest of them leaves it.
+    pub fn used(
+        &self,
+        now: BootTime,
+        budget: Budget,
+        mode: Mode,
+        workload: Option<&WorkloadKey>,
+    ) -> (u32, BootTime) {
+        let within = self.acts.iter().filter(|act| {
+            act.mode == mode
+                && workload.is_none_or(|key| act.workload == *key)
+                && now.since(act.at) < budget.per
+        });
+        let times: Vec<_> = within.map(|act| act.at).collect();
+        let free_at = times.first().map_or(now, |at| *at + budget.per);
+        (times.len() as u32, free_at)
+    }
+
+    /// When the next act on this workload may start.
+    pub fn backoff_until(&self, workload: &WorkloadKey, mode: Mode, backoff: &Backoff) -> BootTime {
+        let mut until = BootTime(0);
+        let mut wait = backoff.initial;
+        let mut last: Option<BootTime> = None;
+        for act in self
+            .acts
+            .iter()
+            .filter(|act| act.workload == *workload && act.mode == mode)
+        {
+            match last {
+                Some(before) if act.at.since(before) < backoff.reset_after => {
+                    wait = wait.mul_f64(backoff.factor).min(backoff.max);
+                }
+                Some(_) | None => wait = backoff.initial,
+            }
+            until = act.at + wait;
+            last = Some(act.at);
+        }
+        until
+    }
+
+    pub fn breaker(
+        &self,
+        now: BootTime,
+        workload: &WorkloadKey,
+        class: Class,
+        mode: Mode,
+        breaker: &Breaker,
+    ) -> BreakerState {
+        let mut failures = 0;
+        let mut last_failure = BootTime(0);
+        let of_this =
+            |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
+        for act in self.acts.iter().filter(of_this) {
+            match act.healed {
+                Some(true) => failures = 0,
+                Some(false) => {
+                    let in_window = failures > 0
+                        && act.at.since(last_failure) < breaker.within.max(breaker.probe_after * 2);
+                    failures = if in_window { failures + 1 } else { 1 };
+                    last_failure = act.at;
+                }
+                None => {}
+            }
+        }
+        let probe_at = last_failure + breaker.probe_after;
+        if failures < breaker.trip_after {
+            BreakerState::Allowing
+        } else if now < probe_at {
+            BreakerState::Tripped { failures, probe_at }
+        } else {
+            BreakerState::Probing
+        }
+    }
+}

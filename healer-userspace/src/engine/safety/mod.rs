@@ -1,0 +1,143 @@
+//! The gates, in order. Every verdict carries its reason. To add one: write the file, add its line to [`GATES`].
+
+mod backoff;
+mod breaker;
+mod budget;
+mod evidence;
+mod journal_writable;
+pub mod ledger;
+mod pause;
+mod protected;
+mod second_look;
+mod self_effect;
+mod unless;
+
+use ledger::Ledger;
+
+use super::{
+    class::Class,
+    command::Look,
+    diagnosis::Diagnosis,
+    policy::{Mode, Policy, PolicySet, Rule, Rung},
+    report::Verdict,
+    time::BootTime,
+};
+use crate::identity::process::{Process, WorkloadKey};
+
+pub struct GateEntry {
+    pub name: &'static str,
+    pub judge: fn(&Proposal<'_>, &Facts<'_>) -> Ruling,
+}
+
+/// The order is meaning: the cheapest and most general refusal comes first, the second look last.
+pub const GATES: &[GateEntry] = &[
+    GateEntry {
+        name: "pause",
+        judge: pause::judge,
+    },
+    GateEntry {
+        name: "protected",
+        judge: protected::judge,
+    },
+    GateEntry {
+        name: "journal_writable",
+        judge: journal_writable::judge,
+    },
+    GateEntry {
+        name: "evidence",
+        judge: evidence::judge,
+    },
+    GateEntry {
+        name: "unless",
+        judge: unless::judge,
+    },
+    GateEntry {
+        name: "self_effect",
+        judge: self_effect::judge,
+    },
+    GateEntry {
+        name: "budget",
+        judge: budget::judge,
+    },
+    GateEntry {
+        name: "backoff",
+        judge: backoff::judge,
+    },
+    GateEntry {
+        name: "breaker",
+        judge: breaker::judge,
+    },
+    GateEntry {
+        name: "second_look",
+        judge: second_look::judge,
+    },
+];
+
+/// What is about to be done, and why.
+pub struct Proposal<'a> {
+    pub now: BootTime,
+    pub diagnosis: &'a Diagnosis,
+    pub workload: &'a WorkloadKey,
+    pub target: &'a Process,
+    pub policy: &'a Policy,
+    pub rule: &'a Rule,
+    pub rung: &'a Rung,
+    /// A further rung of the same incident: the ladder itself is the patience.
+    pub escalating: bool,
+    pub mode: Mode,
+}
+
+/// What the gates may look at besides.
+pub struct Facts<'a> {
+    pub policies: &'a PolicySet,
+    pub ledger: &'a Ledger,
+    /// Why acting is paused, if it is.
+    pub paused: Option<&'a str>,
+    /// Why the journal cannot be written, if it cannot.
+    pub journal_error: Option<&'a str>,
+    /// Records lost since the fault.
+    pub lost: u64,
+    /// Classes now diagnosed for this workload.
+    pub active: &'a [Class],
+    /// Another act on this workload is under way.
+    pub busy: Option<&'a str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    pub verdict: Verdict,
+    pub reason: String,
+    /// For a hold: when to ask again.
+    pub until: Option<BootTime>,
+}
+
+impl Ruling {
+    fn pass(reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Pass,
+            reason: reason.into(),
+            until: None,
+        }
+    }
+
+    fn hold(until: Option<BootTime>, reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Hold,
+            reason: reason.into(),
+            until,
+        }
+    }
+
+    fn refuse(reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Refuse,
+            reason: reason.into(),
+            until: None,
+        }
+    }
+}
+
+/// What the hands must find true at the moment of the blow.
+pub fn looks(proposal: &Proposal<'_>, target_is_dead: bool) -> Vec<Look> {
+    second_look::looks(proposal, target_is_dead)
+}

@@ -1,0 +1,195 @@
+//! Did it help? Concluded from the kernel: a successor that lives, listens, and does not fail again.
+
+use core::time::Duration;
+
+use super::{
+    policy::{Port, Verify},
+    report::Outcome,
+    time::{BootTime, Human},
+    world::World,
+};
+use crate::{
+    identity::process::{Process, ProcessId, WorkloadKey},
+    text,
+};
+
+const ASK_EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub since: BootTime,
+    pub wake_at: BootTime,
+    /// The patient; whoever follows it must be another process.
+    target: ProcessId,
+    /// A living main process is wanted, not only the absence of the fault.
+    must_run: bool,
+    ports: Vec<Port>,
+    stable_for: Duration,
+    until: BootTime,
+    /// Of which successor we know that its ports are open.
+    listening: Option<ProcessId>,
+    not_listening: Vec<String>,
+    pub asked: Option<(u64, ProcessId)>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Check {
+    Wait,
+    /// Ask who listens, in the network namespace of this process.
+    Ask(ProcessId, Vec<Port>),
+    Healed {
+        says: String,
+        successor: Option<Process>,
+    },
+    Failed {
+        outcome: Outcome,
+        says: String,
+    },
+}
+
+impl Verification {
+    pub fn new(
+        now: BootTime,
+        target: ProcessId,
+        must_run: bool,
+        ports: &[Port],
+        verify: &Verify,
+    ) -> Self {
+        let within = verify
+            .within
+            .max(verify.stable_for + Duration::from_secs(1));
+        Self {
+            since: now,
+            wake_at: now,
+            target,
+            must_run: must_run && verify.alive,
+            ports: if verify.listen {
+                ports.to_vec()
+            } else {
+                Vec::new()
+            },
+            stable_for: verify.stable_for,
+            until: now + within,
+            listening: None,
+            not_listening: Vec::new(),
+            asked: None,
+        }
+    }
+
+    /// `fault_over`: no diagnosis of this incident holds any more (of a death: always).
+    pub fn check(
+        &mut self,
+        now: BootTime,
+        workload: &WorkloadKey,
+        world: &World,
+        fault_over: bool,
+    ) -> Check {
+        let successor = world
+            .get(workload)
+            .and_then(|workload| workload.successor(self.target));
+        if !self.must_run {
+            return self.check_absence(now, fault_over);
+        }
+        let Some(successor) = successor else {
+            self.wake_at = self.until;
+            return self.unless_late(now, || "no successor appeared".to_owned());
+        };
+        let id = successor.id();
+        let stable_at = successor.start.max(self.since - self.stable_for) + self.stable_for;
+        if self.needs_ports(id) {
+            let missing = self.not_listening.join(", ");
+            if now >= self.until {
+                return failed(format!("{} does not listen on {missing}", name(successor)));
+            }
+            self.wake_at = (now + ASK_EVERY).min(self.until);
+            return if self.asked.is_some_and(|(_, about)| about == id) {
+                Check::Wait
+            } else {
+                Check::Ask(id, self.ports.clone())
+            };
+        }
+        if now < stable_at || !fault_over {
+            self.wake_at = if now < stable_at {
+                stable_at
+            } else {
+                self.until
+            };
+            return self.unless_late(now, || "the fault is still there".to_owned());
+        }
+        let ports = if self.ports.is_empty() {
+            String::new()
+        } else {
+            format!(", listens on {}", list(&self.ports))
+        };
+        Check::Healed {
+            says: format!(
+                "{} has lived {}{ports}",
+                name(successor),
+                Human(now.since(successor.start))
+            ),
+            successor: Some(successor.clone()),
+        }
+    }
+
+    fn check_absence(&mut self, now: BootTime, fault_over: bool) -> Check {
+        let stable_at = self.since + self.stable_for;
+        if fault_over && now >= stable_at {
+            let says = format!(
+                "the fault has not come back in {}",
+                Human(now.since(self.since))
+            );
+            return Check::Healed {
+                says,
+                successor: None,
+            };
+        }
+        self.wake_at = if fault_over { stable_at } else { self.until };
+        self.unless_late(now, || "the fault is still there".to_owned())
+    }
+
+    fn needs_ports(&self, successor: ProcessId) -> bool {
+        !self.ports.is_empty() && self.listening != Some(successor)
+    }
+
+    fn unless_late(&self, now: BootTime, why: impl FnOnce() -> String) -> Check {
+        if now >= self.until && self.wake_at >= self.until {
+            failed(format!(
+                "{} within {}",
+                why(),
+                Human(self.until.since(self.since))
+            ))
+        } else {
+            Check::Wait
+        }
+    }
+
+    /// The answer to the question asked last; others are stale.
+    pub fn answered(&mut self, question: u64, missing: &[String]) {
+        let Some((_, about)) = self.asked.take_if(|(id, _)| *id == question) else {
+            return;
+        };
+        if missing.is_empty() {
+            self.listening = Some(about);
+        }
+        self.not_listening = missing.to_vec();
+    }
+}
+
+fn failed(says: String) -> Check {
+    Check::Failed {
+        outcome: Outcome::Unchanged,
+        says,
+    }
+}
+
+fn name(process: &Process) -> String {
+    format!("{}[{}]", text::printable(&process.comm), process.pid)
+}
+
+fn list(ports: &[Port]) -> String {
+    ports
+        .iter()
+        .map(Port::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

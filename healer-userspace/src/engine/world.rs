@@ -1,0 +1,155 @@
+//! What runs now: tracked workloads, their living main processes, who supervises them.
+
+use std::collections::BTreeMap;
+
+use super::{
+    policy::{PolicySet, choose},
+    time::BootTime,
+};
+use crate::{
+    identity::process::{Process, ProcessId, WorkloadKey},
+    signal::{Fact, Registration, Signal},
+};
+
+/// Workloads remembered at most: the longest gone is forgotten first.
+const MAX_WORKLOADS: usize = 4096;
+
+#[derive(Debug, Default)]
+pub struct World {
+    workloads: BTreeMap<WorkloadKey, Workload>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Workload {
+    /// Main processes alive now; empty = down.
+    pub living: BTreeMap<ProcessId, Process>,
+    pub last_dead: Option<Process>,
+    pub supervisor: Option<Registration>,
+    /// The end that follows was asked for.
+    pub stop_asked: bool,
+    /// Abnormal ends seen so far.
+    pub abnormal_ends: u32,
+    pub touched: BootTime,
+}
+
+impl Workload {
+    /// The youngest living main process that is not `except`.
+    pub fn successor(&self, except: ProcessId) -> Option<&Process> {
+        self.living
+            .values()
+            .filter(|process| process.id() != except && process.start >= except.start)
+            .max_by_key(|process| process.start)
+    }
+}
+
+/// A pid whose every end the kernel must report, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracking {
+    Track(ProcessId),
+    Untrack(ProcessId),
+}
+
+impl World {
+    pub fn get(&self, key: &WorkloadKey) -> Option<&Workload> {
+        self.workloads.get(key)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&WorkloadKey, &Workload)> {
+        self.workloads.iter()
+    }
+
+    pub fn is_living(&self, key: &WorkloadKey, id: ProcessId) -> bool {
+        self.get(key)
+            .is_some_and(|workload| workload.living.contains_key(&id))
+    }
+
+    /// Takes one signal in; says whose ends the kernel must now report.
+    pub fn update(
+        &mut self,
+        now: BootTime,
+        signal: &Signal,
+        policies: &PolicySet,
+    ) -> Option<Tracking> {
+        let process = signal.process.as_ref()?;
+        match &signal.fact {
+            Fact::Execed => self.appeared(now, process, policies),
+            Fact::Registered(registration) => self.registered(now, process, registration),
+            Fact::Exited(exit) => {
+                let workload = self.workloads.get_mut(&process.workload)?;
+                workload.touched = now;
+                if exit.is_abnormal() {
+                    workload.abnormal_ends += 1;
+                }
+                workload.living.remove(&process.id())?;
+                workload.last_dead = Some(process.clone());
+                Some(Tracking::Untrack(process.id()))
+            }
+            Fact::StopAsked { .. } => {
+                self.entry(now, &process.workload).stop_asked = true;
+                None
+            }
+            Fact::Deregistered => {
+                self.entry(now, &process.workload).supervisor = None;
+                None
+            }
+            Fact::SignalSent(_)
+            | Fact::OomKilled(_)
+            | Fact::Answered { .. }
+            | Fact::Lost { .. } => None,
+        }
+    }
+
+    fn appeared(
+        &mut self,
+        now: BootTime,
+        process: &Process,
+        policies: &PolicySet,
+    ) -> Option<Tracking> {
+        if !choose::tracked(policies, process) {
+            return None;
+        }
+        let workload = self.entry(now, &process.workload);
+        workload.stop_asked = false;
+        workload.living.insert(process.id(), process.clone());
+        Some(Tracking::Track(process.id()))
+    }
+
+    fn registered(
+        &mut self,
+        now: BootTime,
+        child: &Process,
+        registration: &Registration,
+    ) -> Option<Tracking> {
+        let workload = self.entry(now, &child.workload);
+        workload.supervisor = Some(registration.clone());
+        if registration.waiting.is_some() {
+            workload.living.remove(&child.id());
+            workload.last_dead = Some(child.clone());
+            return None;
+        }
+        workload.stop_asked = false;
+        workload.living.insert(child.id(), child.clone());
+        Some(Tracking::Track(child.id()))
+    }
+
+    fn entry(&mut self, now: BootTime, key: &WorkloadKey) -> &mut Workload {
+        if !self.workloads.contains_key(key) && self.workloads.len() >= MAX_WORKLOADS {
+            self.forget_longest_gone();
+        }
+        let workload = self.workloads.entry(key.clone()).or_default();
+        workload.touched = now;
+        workload
+    }
+
+    fn forget_longest_gone(&mut self) {
+        let gone = self
+            .workloads
+            .iter()
+            .filter(|(_, workload)| workload.living.is_empty() && workload.supervisor.is_none())
+            .min_by_key(|(_, workload)| workload.touched)
+            .map(|(key, _)| key.clone());
+        if let Some(key) = gone {
+            self.workloads.remove(&key);
+        }
+    }
+}
