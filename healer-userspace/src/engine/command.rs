@@ -180,3 +180,14 @@ pub struct PastAct {
     /// None until verified.
     pub healed: Option<bool>,
 }
+
+impl ActionOutcome {
+    /// The outcome in words.
+    pub fn says(&self) -> &str {
+        match self {
+            Self::Done { says } | Self::WouldDo { says } => says,
+            Self::Refused { reason } | Self::Unknown { reason } => reason,
+            Self::Failed { error, .. } => error,
+        }
+    }
+}

@@ -57,8 +57,12 @@ impl Engine {
     ) -> Option<IncidentId> {
         let id = *self.subjects.get(subject)?;
         let incident = self.incidents.get_mut(&id)?;
-        incident.active.remove(&class);
         let in_flight = incident.plan.as_ref().is_some_and(Plan::is_in_flight);
+        if in_flight && incident.is_of_death() {
+            // The successor has appeared; whether it is well, verification says.
+            return Some(id);
+        }
+        incident.active.remove(&class);
         let others = incident
             .active
             .keys()

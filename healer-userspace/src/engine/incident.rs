@@ -53,9 +53,7 @@ pub enum Stage {
         since: BootTime,
     },
     /// The intent is on its way to disk.
-    Committing {
-        key: ActionKey,
-    },
+    Committing,
     Acting {
         key: ActionKey,
         until: BootTime,
@@ -82,7 +80,7 @@ impl Plan {
     /// Between intent and verification nobody else may act on the workload.
     pub fn is_in_flight(&self) -> bool {
         match self.stage {
-            Stage::Committing { .. }
+            Stage::Committing
             | Stage::Acting { .. }
             | Stage::Reconciling { .. }
             | Stage::Verifying(_) => true,
@@ -106,16 +104,8 @@ impl Incident {
             Stage::Gating { at, .. } => *at,
             Stage::Acting { until, .. } | Stage::Reconciling { until, .. } => Some(*until),
             Stage::Verifying(verification) => Some(verification.wake_at),
-            Stage::Committing { .. } | Stage::Over(..) => None,
+            Stage::Committing | Stage::Over(..) => None,
         });
         [stage, self.look_again_at].into_iter().flatten().min()
-    }
-
-    /// The diagnosis that the plan answers, or the first there is.
-    pub fn main_diagnosis(&self) -> Option<&Diagnosis> {
-        self.plan
-            .as_ref()
-            .and_then(|plan| self.active.get(&plan.class))
-            .or_else(|| self.active.values().next())
     }
 }

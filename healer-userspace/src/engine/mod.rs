@@ -15,6 +15,8 @@ mod reconcile; // intents that an earlier life left open
 mod remedy; // gates → intent → act → verification → next rung
 pub mod report;
 pub mod safety;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod verify;
 pub mod world;

@@ -76,7 +76,7 @@ impl Engine {
         let next = match &mut plan.stage {
             Stage::Gating { .. } => self.climb(now, incident, &mut plan),
             Stage::Verifying(_) => self.verify(now, incident, &mut plan),
-            Stage::Committing { .. } => Next::Wait,
+            Stage::Committing => Next::Wait,
             Stage::Acting { key, until } | Stage::Reconciling { key, until } => {
                 if now < *until {
                     Next::Wait
@@ -228,7 +228,7 @@ impl Engine {
             rung_index: plan.rung,
             at: now,
         };
-        plan.stage = Stage::Committing { key };
+        plan.stage = Stage::Committing;
         self.out
             .report(now, incident, ReportFact::Intent(intent.clone()));
         self.out
@@ -290,7 +290,7 @@ impl Engine {
                     Stage::Acting { .. }
                     | Stage::Reconciling { .. }
                     | Stage::Gating { .. }
-                    | Stage::Committing { .. }
+                    | Stage::Committing
                     | Stage::Verifying(_)
                     | Stage::Over(..) => None,
                 });

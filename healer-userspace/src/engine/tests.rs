@@ -1,0 +1,261 @@
+//! The engine on hand-made signals: each test says what a user would see.
+
+use core::time::Duration;
+
+use super::{
+    class::{Certainty, Class},
+    policy::{
+        ActionName, Backoff, Breaker, Budget, Condition, Expect, Match, Mode, Policy, PolicySet,
+        Rule, Rung, Safety, Scope, Verify,
+    },
+    report::Report,
+    time::BootTime,
+};
+use crate::{
+    identity::process::{Place, Process, ProcessId, WorkloadKey},
+    replay::{line, replay},
+    signal::{Exit, Fact, Registration, Signal},
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn supervised(pid: u32, start: u64) -> Process {
+    Process {
+        pid,
+        start: BootTime(start),
+        comm: "web".into(),
+        workload: WorkloadKey::supervise("web"),
+        main: true,
+        place: Place {
+            supervise: Some("web".into()),
+            ..Place::default()
+        },
+        ..Process::default()
+    }
+}
+
+fn signal(at: u64, process: &Process, fact: Fact) -> Signal {
+    Signal {
+        at: BootTime(at),
+        process: Some(process.clone()),
+        fact,
+    }
+}
+
+fn registered(at: u64, process: &Process) -> Signal {
+    let registration = Registration {
+        name: "web".into(),
+        supervisor: ProcessId {
+            pid: 1000,
+            start: BootTime(1),
+        },
+        last_key: None,
+        waiting: None,
+    };
+    signal(at, process, Fact::Registered(registration))
+}
+
+fn killed(at: u64, process: &Process) -> Signal {
+    signal(
+        at,
+        process,
+        Fact::Exited(Exit {
+            signal: Some(libc::SIGKILL),
+            ..Exit::default()
+        }),
+    )
+}
+
+fn rung(action: ActionName) -> Rung {
+    Rung {
+        action,
+        scope: Scope::Process,
+        grace: None,
+        timeout: None,
+        signal: None,
+        command: Vec::new(),
+    }
+}
+
+fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
+    let condition = |class| Condition {
+        class,
+        certainty: Certainty::Probable,
+        hold: None,
+        exits: None,
+        min_evidence: None,
+        time_to_limit_under: None,
+        kind: None,
+    };
+    let policy = Policy {
+        name: "web".into(),
+        mode,
+        matches: Match {
+            supervise: vec!["web".into()],
+            ..Match::default()
+        },
+        avoid: Vec::new(),
+        expect: Expect {
+            running: true,
+            listen: Vec::new(),
+        },
+        rules: vec![Rule {
+            name: "down".into(),
+            when: vec![condition(Class::Down)],
+            unless: Vec::new(),
+            escalate: ladder.iter().copied().map(rung).collect(),
+        }],
+        safety: Safety {
+            budget: Budget {
+                max: 3,
+                per: Duration::from_secs(3600),
+            },
+            backoff: Backoff {
+                initial: Duration::from_secs(10),
+                factor: 2.0,
+                max: Duration::from_secs(300),
+                reset_after: Duration::from_secs(600),
+            },
+            breaker: Breaker {
+                trip_after: 2,
+                within: Duration::from_secs(1800),
+                probe_after: Duration::from_secs(600),
+            },
+        },
+        verify: Verify {
+            stable_for: Duration::from_secs(5),
+            ..Verify::default()
+        },
+    };
+    PolicySet {
+        policies: vec![policy],
+        ..PolicySet::default()
+    }
+}
+
+fn run(signals: &[Signal], policies: PolicySet) -> Vec<String> {
+    let reports: Vec<Report> = replay(signals, policies);
+    reports
+        .iter()
+        .map(|report| line(report, BootTime(0)))
+        .collect()
+}
+
+#[track_caller]
+fn has(lines: &[String], part: &str) {
+    assert!(
+        lines.iter().any(|line| line.contains(part)),
+        "no line has {part:?}:\n{}",
+        lines.join("\n")
+    );
+}
+
+#[track_caller]
+fn count(lines: &[String], part: &str, wanted: usize) {
+    let got = lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(got, wanted, "{part:?}:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn a_killed_service_is_restarted_and_verified() {
+    let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let lines = run(
+        &[
+            registered(2 * SECOND, &old),
+            killed(8 * SECOND, &old),
+            registered(9 * SECOND, &new),
+        ],
+        policies(Mode::Enforce, &[ActionName::Restart]),
+    );
+    has(
+        &lines,
+        "diagnosis down proved: supervise/web is down: web[10] ended by SIGKILL",
+    );
+    has(&lines, "8.000s i1 supervise/web result done");
+    has(&lines, "verification healed: web[11] has lived 5.0s");
+    has(&lines, "closed healed");
+    count(&lines, "intent", 1);
+}
+
+#[test]
+fn shadow_touches_nothing_and_follows() {
+    let old = supervised(10, SECOND);
+    let lines = run(
+        &[registered(2 * SECOND, &old), killed(8 * SECOND, &old)],
+        policies(Mode::Shadow, &[ActionName::Restart]),
+    );
+    has(&lines, "result would_do");
+    has(&lines, "score stayed_sick");
+    count(&lines, "result done", 0);
+}
+
+#[test]
+fn an_asked_stop_is_no_failure() {
+    let old = supervised(10, SECOND);
+    let stop = signal(
+        7 * SECOND,
+        &old,
+        Fact::StopAsked {
+            signal: libc::SIGTERM,
+        },
+    );
+    let lines = run(
+        &[registered(2 * SECOND, &old), stop, killed(8 * SECOND, &old)],
+        policies(Mode::Enforce, &[ActionName::Restart]),
+    );
+    assert_eq!(lines, Vec::<String>::new());
+}
+
+#[test]
+fn a_service_that_keeps_dying_is_backed_off_and_then_held_by_the_breaker() {
+    let mut signals = vec![registered(SECOND, &supervised(10, SECOND))];
+    signals.push(killed(2 * SECOND, &supervised(10, SECOND)));
+    let second = supervised(11, 3 * SECOND);
+    signals.extend([registered(3 * SECOND, &second), killed(4 * SECOND, &second)]);
+    let third = supervised(12, 15 * SECOND);
+    signals.extend([registered(15 * SECOND, &third), killed(16 * SECOND, &third)]);
+    let lines = run(&signals, policies(Mode::Enforce, &[ActionName::Restart]));
+    has(
+        &lines,
+        "verification unchanged: the successor web[11] ended by SIGKILL",
+    );
+    has(&lines, "gate backoff hold");
+    has(&lines, "gate breaker hold: breaker tripped after 2 acts");
+    has(&lines, "breaker is probing");
+}
+
+#[test]
+fn observe_mode_only_reports() {
+    let old = supervised(10, SECOND);
+    let lines = run(
+        &[registered(2 * SECOND, &old), killed(8 * SECOND, &old)],
+        policies(Mode::Observe, &[ActionName::Restart]),
+    );
+    has(&lines, "closed notified: observe mode");
+    count(&lines, "intent", 0);
+}
+
+#[test]
+fn a_failed_first_rung_leads_to_the_next() {
+    let (old, second, third) = (
+        supervised(10, SECOND),
+        supervised(11, 9 * SECOND),
+        supervised(12, 11 * SECOND),
+    );
+    let lines = run(
+        &[
+            registered(2 * SECOND, &old),
+            killed(8 * SECOND, &old),
+            registered(9 * SECOND, &second),
+            killed(10 * SECOND, &second),
+            registered(11 * SECOND, &third),
+        ],
+        policies(
+            Mode::Enforce,
+            &[ActionName::Restart, ActionName::Restart, ActionName::Notify],
+        ),
+    );
+    count(&lines, "intent restart", 2);
+    has(&lines, "verification healed: web[12]");
+    count(&lines, "closed", 1);
+}
