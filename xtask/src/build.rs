@@ -1,4 +1,9 @@
-use anyhow::Result;
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
 
 use crate::step::Step;
 use crate::toolchain::{self, ensure_ebpf};
@@ -26,12 +31,25 @@ pub(crate) fn release(toolchain: toolchain::Install) -> Result<()> {
 }
 
 fn kernel_programs(toolchain: toolchain::Install) -> Result<()> {
+    let object = workspace::ebpf_object();
+    let was_held = fs::metadata(&object).is_ok_and(|meta| meta.len() == 0);
     Step {
         name: "build the kernel programs",
         remedy: "read what rustc says above; `cargo xtask doctor` checks the toolchain",
         command: ensure_ebpf(toolchain)?.build_command(),
     }
-    .run()
+    .run()?;
+    if was_held {
+        renew(&object).with_context(|| format!("renew {}", object.display()))?;
+    }
+    Ok(())
+}
+
+/// cargo may have linked an old object to the place that build.rs held: make it newer than the
+/// agent's last build, which else would stay without it.
+fn renew(object: &Path) -> io::Result<()> {
+    #[expect(clippy::disallowed_methods, reason = "a file's time is wall time")]
+    File::open(object)?.set_modified(SystemTime::now())
 }
 
 /// healer-userspace/build.rs takes the kernel object from its place in the target directory.
