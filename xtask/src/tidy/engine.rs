@@ -35,11 +35,17 @@ fn impurities(code: &str) -> Vec<(usize, String)> {
         }
         let begins_a_path = word(at + 1) == "::" || at > 0 && word(at - 1) == "use";
         let goes_on = at > 0 && word(at - 1) == "::" && at > 1 && is_name(word(at - 2));
-        if CRATES.contains(&name) && begins_a_path && !goes_on {
+        let is_pure = name == "libc" && is_number(word(at + 2));
+        if CRATES.contains(&name) && begins_a_path && !goes_on && !is_pure {
             found.push((line, name.to_owned()));
         }
     }
     found
+}
+
+/// Of libc the engine may use what is only a number: constants, and the types of numbers.
+fn is_number(name: &str) -> bool {
+    name.starts_with(char::is_uppercase) || name.starts_with("c_") || name.ends_with("_t")
 }
 
 /// The names right after `std::`: one, or those at the first level of a group.
@@ -117,6 +123,7 @@ mod tests {
         assert_eq!(found("use tokio;"), [(1, "tokio".into())]);
         assert_eq!(found("::tracing::info!()"), [(1, "tracing".into())]);
         assert_eq!(found("use aya::Ebpf;"), [(1, "aya".into())]);
+        assert_eq!(found("libc::kill(1, 9)"), [(1, "libc".into())]);
     }
 
     #[test]
@@ -125,6 +132,7 @@ mod tests {
         assert_eq!(found("use std::collections::{BTreeMap, fs};"), []);
         assert_eq!(found("let time = \"std::time\"; self.tracing = 1;"), []);
         assert_eq!(found("crate::tracing::x();"), []);
+        assert_eq!(found("libc::SIGSEGV as libc::c_int"), []);
     }
 
     #[test]

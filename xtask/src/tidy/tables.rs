@@ -25,7 +25,7 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/engine/safety/",
         name: "GATES",
-        helpers: &[],
+        helpers: &["ledger"],
         traces: None,
     },
     Table {
