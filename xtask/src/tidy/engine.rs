@@ -35,7 +35,8 @@ fn impurities(code: &str) -> Vec<(usize, String)> {
         }
         let begins_a_path = word(at + 1) == "::" || at > 0 && word(at - 1) == "use";
         let goes_on = at > 0 && word(at - 1) == "::" && at > 1 && is_name(word(at - 2));
-        let is_pure = name == "libc" && is_number(word(at + 2));
+        let named = first_segments(tokens.get(at + 2..).unwrap_or_default());
+        let is_pure = name == "libc" && named.iter().all(|(_, name)| is_number(name));
         if CRATES.contains(&name) && begins_a_path && !goes_on && !is_pure {
             found.push((line, name.to_owned()));
         }
@@ -48,7 +49,7 @@ fn is_number(name: &str) -> bool {
     name.starts_with(char::is_uppercase) || name.starts_with("c_") || name.ends_with("_t")
 }
 
-/// The names right after `std::`: one, or those at the first level of a group.
+/// The names right after `::`: one, or those at the first level of a group.
 fn first_segments<'a>(tokens: &[(usize, &'a str)]) -> Vec<(usize, &'a str)> {
     let Some(&(line, first)) = tokens.first() else {
         return Vec::new();
@@ -124,6 +125,7 @@ mod tests {
         assert_eq!(found("::tracing::info!()"), [(1, "tracing".into())]);
         assert_eq!(found("use aya::Ebpf;"), [(1, "aya".into())]);
         assert_eq!(found("libc::kill(1, 9)"), [(1, "libc".into())]);
+        assert_eq!(found("use libc::{SIGBUS, kill};"), [(1, "libc".into())]);
     }
 
     #[test]
@@ -133,6 +135,7 @@ mod tests {
         assert_eq!(found("let time = \"std::time\"; self.tracing = 1;"), []);
         assert_eq!(found("crate::tracing::x();"), []);
         assert_eq!(found("libc::SIGSEGV as libc::c_int"), []);
+        assert_eq!(found("use libc::{SIGABRT, SIGBUS};"), []);
     }
 
     #[test]
