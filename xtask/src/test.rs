@@ -1,0 +1,259 @@
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::step::Step;
+use crate::toolchain::{self, Stage as Packages, ensure_packages};
+use crate::{build, lint, root, tidy, workspace};
+
+/// Run the tests: with no flag, everything that CI runs
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Tests beside the code: no root, no kernel
+    #[arg(long)]
+    unit: bool,
+    /// Recorded traces and properties: no root, no kernel
+    #[arg(long)]
+    replay: bool,
+    /// The kernel object as built: no root
+    #[arg(long)]
+    object: bool,
+    /// Real failures on this kernel (root); NAME is a file tests/tests/live_NAME.rs or part of a test's name
+    #[arg(long, value_name = "NAME", num_args = 0..=1)]
+    live: Option<Option<String>>,
+    /// The long form of tests that have one (they read HEALER_FULL)
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    toolchain: toolchain::Install,
+}
+
+/// What the test command is made of, in its order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Lint,
+    Tidy,
+    Build,
+    Unit,
+    Replay,
+    Object,
+    Live,
+}
+
+impl Stage {
+    const ALL: [Self; 7] = [
+        Self::Lint,
+        Self::Tidy,
+        Self::Build,
+        Self::Unit,
+        Self::Replay,
+        Self::Object,
+        Self::Live,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Lint => "lint",
+            Self::Tidy => "tidy",
+            Self::Unit => "unit",
+            Self::Build => "build",
+            Self::Replay => "replay",
+            Self::Object => "object",
+            Self::Live => "live",
+        }
+    }
+
+    /// Whether the stage looks at what the build stage makes.
+    fn needs_build(self) -> bool {
+        match self {
+            Self::Object | Self::Live => true,
+            Self::Lint | Self::Tidy | Self::Unit | Self::Build | Self::Replay => false,
+        }
+    }
+}
+
+pub(crate) fn main(args: &Args) -> Result<()> {
+    let failed = run_all(&chosen(args), |stage| run(stage, args));
+    if failed.is_empty() {
+        return Ok(());
+    }
+    eprintln!("\n==> failed");
+    for (stage, error) in &failed {
+        eprintln!("{}: {error:#}", stage.name());
+    }
+    let names: Vec<_> = failed.iter().map(|(stage, _)| stage.name()).collect();
+    bail!("failed stages: {}", names.join(", "))
+}
+
+/// Everything that CI runs.
+pub(crate) fn everything() -> Result<()> {
+    main(&Args::default())
+}
+
+/// The stages that these flags ask for; without a flag, all.
+fn chosen(args: &Args) -> Vec<Stage> {
+    let asked = |stage: &Stage| match stage {
+        Stage::Lint | Stage::Tidy => false,
+        Stage::Unit => args.unit,
+        Stage::Build => args.object || args.live.is_some(),
+        Stage::Replay => args.replay,
+        Stage::Object => args.object,
+        Stage::Live => args.live.is_some(),
+    };
+    let some: Vec<_> = Stage::ALL.into_iter().filter(asked).collect();
+    if some.is_empty() {
+        return Stage::ALL.to_vec();
+    }
+    some
+}
+
+/// Runs every stage that can run, and returns those that failed.
+fn run_all(
+    stages: &[Stage],
+    mut run: impl FnMut(Stage) -> Result<()>,
+) -> Vec<(Stage, anyhow::Error)> {
+    let mut failed: Vec<(Stage, anyhow::Error)> = Vec::new();
+    for &stage in stages {
+        println!("\n==> {}", stage.name());
+        let no_build = failed.iter().any(|(failed, _)| *failed == Stage::Build);
+        let outcome = if stage.needs_build() && no_build {
+            Err(anyhow!("not run: the build failed"))
+        } else {
+            run(stage)
+        };
+        if let Err(error) = outcome {
+            eprintln!("{error:#}");
+            failed.push((stage, error));
+        }
+    }
+    failed
+}
+
+fn run(stage: Stage, args: &Args) -> Result<()> {
+    match stage {
+        Stage::Lint => lint::all(),
+        Stage::Tidy => tidy::check(),
+        Stage::Unit => unit(),
+        Stage::Build => build::release(args.toolchain),
+        Stage::Replay => from_files("replay", &existing(&["replay", "properties"])?, args, &[]),
+        Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
+        Stage::Live => live(args),
+    }
+}
+
+fn unit() -> Result<()> {
+    let mut command = workspace::cargo("test");
+    command.args(["--no-fail-fast", "--package", "healer-common"]);
+    command.args(["--package", "healer-userspace", "--package", "xtask"]);
+    test_step("unit", command).run()
+}
+
+fn live(args: &Args) -> Result<()> {
+    ensure_packages(Packages::Test, args.toolchain)?;
+    root::mount_tracefs();
+    let all = test_files(|name| name.starts_with("live_") || name == "live")?;
+    let name = args.live.clone().flatten();
+    let file = name.as_ref().map(|name| format!("live_{name}"));
+    // A file's name chooses the file, anything else is left to the test runner as a filter.
+    let (files, filter) = match file.filter(|file| all.contains(file)) {
+        Some(file) => (vec![file], None),
+        None => (all, name),
+    };
+    let mut runner = vec!["--test-threads=2".to_owned()];
+    runner.extend(filter);
+    from_files("live", &files, args, &runner)
+}
+
+/// Runs these test files of the tests package; says so if there are none yet.
+fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[String]) -> Result<()> {
+    if files.is_empty() {
+        println!("no {name} tests yet: tests/tests has no file for them");
+        return Ok(());
+    }
+    let mut command = workspace::cargo("test");
+    command.args(["--no-fail-fast", "--package", "healer-tests"]);
+    for file in files {
+        command.args(["--test", file]);
+    }
+    command.arg("--").args(runner);
+    command
+        .env("HEALER_BIN", workspace::healer_release())
+        .env("HEALER_OBJECT", workspace::ebpf_object());
+    if args.full {
+        command.env("HEALER_FULL", "1");
+    }
+    test_step(name, command).run()
+}
+
+fn test_step(name: &'static str, command: Command) -> Step {
+    Step {
+        name,
+        remedy: "the failures are listed above; the command runs this stage alone",
+        command,
+    }
+}
+
+fn existing(names: &[&str]) -> Result<Vec<String>> {
+    test_files(|name| names.contains(&name))
+}
+
+/// The files of tests/tests that `wanted` picks, by their stems, in order of name.
+fn test_files(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+    let dir = workspace::root().join("tests/tests");
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in dir.read_dir().with_context(|| dir.display().to_string())? {
+        let file = entry?.file_name();
+        let stem = file.to_str().and_then(|name| name.strip_suffix(".rs"));
+        found.extend(stem.filter(|stem| wanted(stem)).map(str::to_owned));
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_flag_means_all_stages() {
+        assert_eq!(chosen(&Args::default()), Stage::ALL);
+        let full = Args {
+            full: true,
+            ..Args::default()
+        };
+        assert_eq!(chosen(&full), Stage::ALL);
+    }
+
+    #[test]
+    fn a_flag_narrows_and_brings_the_build_it_needs() {
+        let live = Args {
+            live: Some(None),
+            ..Args::default()
+        };
+        assert_eq!(chosen(&live), [Stage::Build, Stage::Live]);
+        let unit = Args {
+            unit: true,
+            ..Args::default()
+        };
+        assert_eq!(chosen(&unit), [Stage::Unit]);
+    }
+
+    #[test]
+    fn a_failed_stage_stops_only_what_depends_on_it() {
+        let mut ran = Vec::new();
+        let failed = run_all(&Stage::ALL, |stage| {
+            ran.push(stage);
+            if matches!(stage, Stage::Lint | Stage::Build) {
+                bail!("broken")
+            }
+            Ok(())
+        });
+        let names: Vec<_> = failed.iter().map(|(stage, _)| stage.name()).collect();
+        assert_eq!(names, ["lint", "build", "object", "live"]);
+        assert!(ran.contains(&Stage::Replay));
+        assert!(!ran.contains(&Stage::Live));
+    }
+}

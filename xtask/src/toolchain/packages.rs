@@ -1,0 +1,95 @@
+//! THE PACKAGE TABLE: what each stage needs of the system, by its Debian names.
+
+use std::path::Path;
+
+use crate::workspace;
+
+/// What a package is needed for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Building the kernel programs.
+    Ebpf,
+    /// The live tests: compilers and programs their victims are made of.
+    Test,
+}
+
+/// One Debian package, and what shows that it (or its like on another system) is there.
+#[derive(Debug)]
+pub(crate) struct Package {
+    pub(crate) stage: Stage,
+    pub(crate) name: &'static str,
+    pub(crate) sign: Sign,
+}
+
+/// How a package is recognised without asking the package manager.
+#[derive(Debug)]
+pub(crate) enum Sign {
+    /// A program in PATH.
+    Program(&'static str),
+    /// A file or directory.
+    Path(&'static str),
+}
+
+/// Add a line here for whatever a stage starts to need.
+pub(crate) const PACKAGES: &[Package] = &[
+    Package::new(Stage::Ebpf, "g++", Sign::Program("g++")),
+    Package::new(Stage::Ebpf, "rustc-web", Sign::Path("/usr/bin/rustc")),
+    Package::new(
+        Stage::Ebpf,
+        "libstd-rust-web-dev-bpf",
+        Sign::Path("/usr/lib/rustlib/bpfel-unknown-none/lib"),
+    ),
+    Package::new(
+        Stage::Ebpf,
+        "llvm-22-dev",
+        Sign::Path("/usr/lib/llvm-22/include/llvm"),
+    ),
+    Package::new(Stage::Test, "gcc", Sign::Program("gcc")),
+    Package::new(Stage::Test, "g++", Sign::Program("g++")),
+    Package::new(Stage::Test, "python3", Sign::Program("python3")),
+    Package::new(Stage::Test, "iproute2", Sign::Program("ip")),
+    Package::new(Stage::Test, "procps", Sign::Program("ps")),
+];
+
+impl Package {
+    const fn new(stage: Stage, name: &'static str, sign: Sign) -> Self {
+        Self { stage, name, sign }
+    }
+
+    /// Whether what the package brings is on this machine.
+    pub(crate) fn is_here(&self) -> bool {
+        match self.sign {
+            Sign::Program(name) => workspace::find_program(name).is_some(),
+            Sign::Path(path) => Path::new(path).exists(),
+        }
+    }
+}
+
+/// The packages of `stage` that are not on this machine.
+pub(crate) fn missing(stage: Stage) -> Vec<&'static Package> {
+    PACKAGES
+        .iter()
+        .filter(|package| package.stage == stage && !package.is_here())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_names_a_package_once() {
+        for (at, package) in PACKAGES.iter().enumerate() {
+            let twin =
+                |other: &&Package| other.stage == package.stage && other.name == package.name;
+            assert_eq!(PACKAGES[at..].iter().filter(twin).count(), 1, "{package:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_missing() {
+        let absent = Package::new(Stage::Test, "x", Sign::Program("healer-no-such-program"));
+        assert!(!absent.is_here());
+        assert!(!Package::new(Stage::Test, "x", Sign::Path("/nonexistent/x")).is_here());
+    }
+}
