@@ -17,11 +17,7 @@ fn main() {
     let object = match env::var_os(NAMED_BY) {
         Some(path) => {
             let path = PathBuf::from(path);
-            assert!(
-                path.is_file(),
-                "{NAMED_BY}={}: no such file",
-                path.display()
-            );
+            assert!(path.is_file(), "{NAMED_BY}={}: no such file", path.display());
             path
         }
         None => {

@@ -28,8 +28,8 @@ pub fn read(source: impl BufRead) -> anyhow::Result<Vec<Signal>> {
         if line.trim().is_empty() || line.starts_with('#') {
             continue;
         }
-        let signal = serde_json::from_str(&line)
-            .with_context(|| format!("line {}: not a signal", index + 1))?;
+        let signal =
+            serde_json::from_str(&line).with_context(|| format!("line {}: not a signal", index + 1))?;
         signals.push(signal);
     }
     Ok(signals)
@@ -45,8 +45,7 @@ pub fn replay(signals: &[Signal], policies: PolicySet) -> Vec<Report> {
     };
     for signal in signals {
         run.advance_to(signal.at);
-        run.engine
-            .observe(signal.at, &run.with_todays_question(signal));
+        run.engine.observe(signal.at, &run.with_todays_question(signal));
         run.drain(signal.at);
     }
     let end = signals.last().map_or(start, |signal| signal.at);
@@ -100,13 +99,7 @@ impl Run {
                     Mode::Enforce => ActionOutcome::Done { says },
                     Mode::Observe | Mode::Shadow => ActionOutcome::WouldDo { says },
                 };
-                self.engine.action_finished(
-                    now,
-                    ActionResult {
-                        key: act.key,
-                        outcome,
-                    },
-                );
+                self.engine.action_finished(now, ActionResult { key: act.key, outcome });
             }
             Command::Ask(question) => {
                 self.asked.insert(question.about, question.id);
@@ -117,8 +110,7 @@ impl Run {
 
     fn with_todays_question(&self, signal: &Signal) -> Signal {
         let mut signal = signal.clone();
-        if let (Fact::Answered { question, .. }, Some(process)) =
-            (&mut signal.fact, &signal.process)
+        if let (Fact::Answered { question, .. }, Some(process)) = (&mut signal.fact, &signal.process)
             && let Some(id) = self.asked.get(&process.id())
         {
             *question = *id;
@@ -131,19 +123,10 @@ impl Run {
 pub fn line(report: &Report, start: BootTime) -> String {
     let at = report.at.since(start);
     let incident = report.incident.map(|id| id.to_string()).unwrap_or_default();
-    let workload = report
-        .workload
-        .as_ref()
-        .map(|key| text::printable(&key.0))
-        .unwrap_or_default();
+    let workload = report.workload.as_ref().map(|key| text::printable(&key.0)).unwrap_or_default();
     let what = match &report.fact {
         ReportFact::Diagnosis(found) => {
-            format!(
-                "diagnosis {} {}: {}",
-                found.class,
-                found.certainty.name(),
-                found.sentence
-            )
+            format!("diagnosis {} {}: {}", found.class, found.certainty.name(), found.sentence)
         }
         ReportFact::Plan(plan) => format!("plan {}", plan.says),
         ReportFact::Gate(gate) => {
@@ -154,30 +137,16 @@ pub fn line(report: &Report, start: BootTime) -> String {
             };
             format!("gate {} {verdict}: {}", gate.gate, gate.reason)
         }
-        ReportFact::Intent(intent) => format!(
-            "intent {} of {}",
-            intent.act.rung.action.name(),
-            intent.rule
-        ),
-        ReportFact::Result(result) => format!(
-            "result {}: {}",
-            result.outcome.name(),
-            result.outcome.says()
-        ),
+        ReportFact::Intent(intent) => format!("intent {} of {}", intent.act.rung.action.name(), intent.rule),
+        ReportFact::Result(result) => format!("result {}: {}", result.outcome.name(), result.outcome.says()),
         ReportFact::Verification(verification) => {
-            format!(
-                "verification {}: {}",
-                verification.outcome.name(),
-                verification.says
-            )
+            format!("verification {}: {}", verification.outcome.name(), verification.says)
         }
         ReportFact::Score { outcome, says, .. } => format!("score {outcome}: {says}"),
-        ReportFact::Notify {
-            sentence, reason, ..
-        } => format!("notify ({reason}): {sentence}"),
+        ReportFact::Notify { sentence, reason, .. } => format!("notify ({reason}): {sentence}"),
         ReportFact::Closed(closed) => {
-            let times = [closed.to_act, closed.to_recover]
-                .map(|time| time.map(|time| Human(time).to_string()));
+            let times =
+                [closed.to_act, closed.to_recover].map(|time| time.map(|time| Human(time).to_string()));
             format!(
                 "closed {}: {} (act {:?}, recover {:?})",
                 closed.outcome.name(),

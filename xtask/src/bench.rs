@@ -30,10 +30,5 @@ pub(crate) fn main(args: &Args) -> Result<()> {
         .args(["--bin", "healer-bench", "--"])
         .args(&args.bench)
         .env("HEALER_BIN", workspace::healer_release());
-    Step {
-        name: "bench",
-        remedy: "read what it says above; it needs root",
-        command,
-    }
-    .run()
+    Step { name: "bench", remedy: "read what it says above; it needs root", command }.run()
 }

@@ -59,10 +59,5 @@ fn agent(release: bool) -> Result<()> {
         command.arg("--release");
     }
     command.args(["--package", "healer-userspace"]);
-    Step {
-        name: "build healer",
-        remedy: "read what rustc says above",
-        command,
-    }
-    .run()
+    Step { name: "build healer", remedy: "read what rustc says above", command }.run()
 }

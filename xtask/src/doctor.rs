@@ -49,11 +49,7 @@ fn host_tools() -> Vec<Finding> {
 fn ebpf_toolchain() -> Vec<Finding> {
     let fix = || "cargo xtask build   # installs it; prints each command first".to_owned();
     vec![
-        Finding {
-            what: "rustc with core for BPF".to_owned(),
-            found: toolchain::rustc_name(),
-            fix: fix(),
-        },
+        Finding { what: "rustc with core for BPF".to_owned(), found: toolchain::rustc_name(), fix: fix() },
         Finding {
             what: format!("bpf-linker >= {}", toolchain::BPF_LINKER),
             found: toolchain::find_linker().map(|path| path.display().to_string()),

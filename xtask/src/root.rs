@@ -25,10 +25,7 @@ pub(crate) fn command(program: impl AsRef<Path>, env: &[(&str, &str)]) -> Result
         return Ok(command);
     }
     if workspace::find_program("sudo").is_none() {
-        bail!(
-            "`{}` needs root, and there is no sudo here: run this command as root",
-            program.display()
-        );
+        bail!("`{}` needs root, and there is no sudo here: run this command as root", program.display());
     }
     let mut command = Command::new("sudo");
     // sudo resets the environment, so that variables go through env(1).

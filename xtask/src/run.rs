@@ -21,10 +21,7 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     build::release(args.toolchain)?;
     root::mount_tracefs();
     let mut healer = root::command(workspace::healer_release(), &[])?;
-    healer
-        .args(["run", "--state-dir"])
-        .arg(workspace::target_dir().join("healer-state"))
-        .args(&args.healer);
+    healer.args(["run", "--state-dir"]).arg(workspace::target_dir().join("healer-state")).args(&args.healer);
     become_it(healer)
 }
 

@@ -22,11 +22,7 @@ impl Step {
             Ok(status) => status.to_string(),
             Err(error) => format!("did not start: {error}"),
         };
-        bail!(
-            "step `{}` failed ({ended})\n  command: {line}\n  remedy:  {}",
-            self.name,
-            self.remedy
-        )
+        bail!("step `{}` failed ({ended})\n  command: {line}\n  remedy:  {}", self.name, self.remedy)
     }
 }
 
@@ -74,19 +70,12 @@ mod tests {
     fn a_command_is_shown_as_one_would_type_it() {
         let mut command = Command::new("cargo");
         command.args(["build", "it's"]).env("RUSTFLAGS", "-L /a b");
-        assert_eq!(
-            shown(&command),
-            r"RUSTFLAGS='-L /a b' cargo build 'it'\''s'"
-        );
+        assert_eq!(shown(&command), r"RUSTFLAGS='-L /a b' cargo build 'it'\''s'");
     }
 
     #[test]
     fn a_failed_step_names_itself_the_command_and_the_remedy() {
-        let step = Step {
-            name: "fail",
-            remedy: "none is needed",
-            command: Command::new("false"),
-        };
+        let step = Step { name: "fail", remedy: "none is needed", command: Command::new("false") };
         let words = step.run().expect_err("false fails").to_string();
         assert!(words.contains("step `fail` failed (exit status: 1)"));
         assert!(words.contains("command: false"));
@@ -95,11 +84,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_a_failed_step_too() {
-        let step = Step {
-            name: "absent",
-            remedy: "install it",
-            command: Command::new("healer-no-such-program"),
-        };
+        let step =
+            Step { name: "absent", remedy: "install it", command: Command::new("healer-no-such-program") };
         let words = step.run().expect_err("no such program").to_string();
         assert!(words.contains("did not start"));
     }

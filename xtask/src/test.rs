@@ -41,15 +41,8 @@ enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 7] = [
-        Self::Lint,
-        Self::Tidy,
-        Self::Build,
-        Self::Unit,
-        Self::Replay,
-        Self::Object,
-        Self::Live,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Lint, Self::Tidy, Self::Build, Self::Unit, Self::Replay, Self::Object, Self::Live];
 
     fn name(self) -> &'static str {
         match self {
@@ -108,10 +101,7 @@ fn chosen(args: &Args) -> Vec<Stage> {
 }
 
 /// Runs every stage that can run, and returns those that failed.
-fn run_all(
-    stages: &[Stage],
-    mut run: impl FnMut(Stage) -> Result<()>,
-) -> Vec<(Stage, anyhow::Error)> {
+fn run_all(stages: &[Stage], mut run: impl FnMut(Stage) -> Result<()>) -> Vec<(Stage, anyhow::Error)> {
     let mut failed: Vec<(Stage, anyhow::Error)> = Vec::new();
     for &stage in stages {
         println!("\n==> {}", stage.name());
@@ -176,9 +166,7 @@ fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[Strin
         command.args(["--test", file]);
     }
     command.arg("--").args(runner);
-    command
-        .env("HEALER_BIN", workspace::healer_release())
-        .env("HEALER_OBJECT", workspace::ebpf_object());
+    command.env("HEALER_BIN", workspace::healer_release()).env("HEALER_OBJECT", workspace::ebpf_object());
     if args.full {
         command.env("HEALER_FULL", "1");
     }
@@ -186,11 +174,7 @@ fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[Strin
 }
 
 fn test_step(name: &'static str, command: Command) -> Step {
-    Step {
-        name,
-        remedy: "the failures are listed above; the command runs this stage alone",
-        command,
-    }
+    Step { name, remedy: "the failures are listed above; the command runs this stage alone", command }
 }
 
 fn existing(names: &[&str]) -> Result<Vec<String>> {
@@ -220,24 +204,15 @@ mod tests {
     #[test]
     fn no_flag_means_all_stages() {
         assert_eq!(chosen(&Args::default()), Stage::ALL);
-        let full = Args {
-            full: true,
-            ..Args::default()
-        };
+        let full = Args { full: true, ..Args::default() };
         assert_eq!(chosen(&full), Stage::ALL);
     }
 
     #[test]
     fn a_flag_narrows_and_brings_the_build_it_needs() {
-        let live = Args {
-            live: Some(None),
-            ..Args::default()
-        };
+        let live = Args { live: Some(None), ..Args::default() };
         assert_eq!(chosen(&live), [Stage::Build, Stage::Live]);
-        let unit = Args {
-            unit: true,
-            ..Args::default()
-        };
+        let unit = Args { unit: true, ..Args::default() };
         assert_eq!(chosen(&unit), [Stage::Unit]);
     }
 

@@ -31,9 +31,7 @@ pub(crate) fn ebpf_target_dir() -> PathBuf {
 
 /// The kernel object that healer-userspace embeds.
 pub(crate) fn ebpf_object() -> PathBuf {
-    ebpf_target_dir()
-        .join(EBPF_TARGET)
-        .join("release/healer-ebpf")
+    ebpf_target_dir().join(EBPF_TARGET).join("release/healer-ebpf")
 }
 
 /// The agent as users run it and as the live tests measure it.
@@ -55,10 +53,7 @@ pub(crate) fn cargo(command: &str) -> Command {
 /// The first file named `name` in PATH, then where `cargo install` puts programs.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain([cargo_bin()])
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
+    env::split_paths(&path).chain([cargo_bin()]).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 fn cargo_bin() -> PathBuf {

@@ -21,12 +21,7 @@ pub struct Cli {
 #[derive(clap::Args)]
 pub struct Global {
     /// Where the agent keeps its journal, audit and socket
-    #[arg(
-        long,
-        global = true,
-        env = "HEALER_STATE_DIR",
-        default_value = "/var/lib/healer"
-    )]
+    #[arg(long, global = true, env = "HEALER_STATE_DIR", default_value = "/var/lib/healer")]
     pub state_dir: PathBuf,
 }
 

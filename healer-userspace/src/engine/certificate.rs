@@ -61,13 +61,7 @@ pub enum Cause {
 }
 
 /// Fills in the certificate of a process that has just ended.
-pub fn certify(
-    memory: &Memory,
-    process: &Process,
-    exit: Exit,
-    at: BootTime,
-    ordinal: u32,
-) -> Certificate {
+pub fn certify(memory: &Memory, process: &Process, exit: Exit, at: BootTime, ordinal: u32) -> Certificate {
     Certificate {
         exit,
         cause: cause(memory, process, exit),
@@ -94,26 +88,17 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
 }
 
 fn sent_cause(memory: &Memory, process: &Process, at: BootTime, sent: &SignalSent) -> Cause {
-    let foreign = sent
-        .sender
-        .as_ref()
-        .filter(|party| party.id != process.id());
+    let foreign = sent.sender.as_ref().filter(|party| party.id != process.id());
     match foreign {
         Some(by) if sent.si_code == SI_USER && !sent.group && sent.signal == libc::SIGKILL => {
             Cause::CgroupKill { by: by.clone() }
         }
-        Some(by) if sent.si_code == SI_USER && sent.group => match memory.struck_together(at, sent)
-        {
-            members @ 2.. => Cause::GroupSignal {
-                by: by.clone(),
-                members,
-            },
+        Some(by) if sent.si_code == SI_USER && sent.group => match memory.struck_together(at, sent) {
+            members @ 2.. => Cause::GroupSignal { by: by.clone(), members },
             _ => Cause::Killed { by: by.clone() },
         },
         Some(by) if sent.si_code <= SI_USER => Cause::Killed { by: by.clone() },
-        _ if is_fault(sent.signal) => Cause::Crashed {
-            fault_address: sent.fault_address,
-        },
+        _ if is_fault(sent.signal) => Cause::Crashed { fault_address: sent.fault_address },
         _ if sent.si_code == SI_USER || sent.si_code == SI_TKILL => Cause::Exited,
         _ => Cause::Kernel,
     }
@@ -136,10 +121,7 @@ impl Certificate {
                 format!("crashed with {}", signal_name(signal))
             }
             (Cause::Crashed { fault_address }, Some(signal)) => {
-                format!(
-                    "crashed with {} at address {fault_address:#x}",
-                    signal_name(signal)
-                )
+                format!("crashed with {} at address {fault_address:#x}", signal_name(signal))
             }
             (Cause::Killed { by }, Some(signal)) => {
                 format!("killed by {} from {}", signal_name(signal), party(by))
@@ -156,10 +138,9 @@ impl Certificate {
             (Cause::Kernel, Some(signal)) => {
                 format!("ended by {} from the kernel", signal_name(signal))
             }
-            (Cause::Unseen, Some(signal)) => format!(
-                "ended by {}, whose sender was not seen",
-                signal_name(signal)
-            ),
+            (Cause::Unseen, Some(signal)) => {
+                format!("ended by {}, whose sender was not seen", signal_name(signal))
+            }
         };
         let core = if self.exit.core { ", core dumped" } else { "" };
         format!("{what} after {up}{core}")
@@ -168,22 +149,10 @@ impl Certificate {
     pub fn evidence(&self, memory: &Memory, process: &Process, at: BootTime) -> Vec<Evidence> {
         let mut evidence = Vec::new();
         if let Some((when, oom)) = memory.oom(process.id()) {
-            evidence.push(Evidence {
-                signal: "oom_kill".into(),
-                at: *when,
-                says: oom_sentence(oom),
-            });
+            evidence.push(Evidence { signal: "oom_kill".into(), at: *when, says: oom_sentence(oom) });
         }
-        if let Some((when, sent)) = self
-            .exit
-            .signal
-            .and_then(|number| memory.signal(process.id(), number))
-        {
-            evidence.push(Evidence {
-                signal: "signal_sent".into(),
-                at: *when,
-                says: sent_sentence(sent),
-            });
+        if let Some((when, sent)) = self.exit.signal.and_then(|number| memory.signal(process.id(), number)) {
+            evidence.push(Evidence { signal: "signal_sent".into(), at: *when, says: sent_sentence(sent) });
         }
         let seen = match self.exit.seen_by {
             crate::signal::SeenBy::Kernel => "process_exit",
@@ -193,12 +162,7 @@ impl Certificate {
         evidence.push(Evidence {
             signal: seen.into(),
             at,
-            says: format!(
-                "{}[{}] {}",
-                text::printable(&process.comm),
-                process.pid,
-                self.sentence()
-            ),
+            says: format!("{}[{}] {}", text::printable(&process.comm), process.pid, self.sentence()),
         });
         evidence
     }
@@ -214,27 +178,13 @@ fn oom_sentence(oom: &OomKill) -> String {
         0 => String::new(),
         limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
     };
-    format!(
-        "OOM-killed because {scope}{numbers} ran out when {} asked for more",
-        party(&oom.trigger)
-    )
+    format!("OOM-killed because {scope}{numbers} ran out when {} asked for more", party(&oom.trigger))
 }
 
 fn sent_sentence(sent: &SignalSent) -> String {
-    let from = sent
-        .sender
-        .as_ref()
-        .map_or_else(|| "the kernel".to_owned(), party);
-    let ignored = if sent.ignored {
-        "; the target ignores it"
-    } else {
-        ""
-    };
-    format!(
-        "{} (si_code {}) from {from}{ignored}",
-        signal_name(sent.signal),
-        sent.si_code
-    )
+    let from = sent.sender.as_ref().map_or_else(|| "the kernel".to_owned(), party);
+    let ignored = if sent.ignored { "; the target ignores it" } else { "" };
+    format!("{} (si_code {}) from {from}{ignored}", signal_name(sent.signal), sent.si_code)
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -243,12 +193,7 @@ fn mebibytes(bytes: u64) -> String {
 
 /// `bash[4242] (uid 0)`
 pub fn party(party: &Party) -> String {
-    format!(
-        "{}[{}] (uid {})",
-        text::printable(&party.comm),
-        party.id.pid,
-        party.uid
-    )
+    format!("{}[{}] (uid {})", text::printable(&party.comm), party.id.pid, party.uid)
 }
 
 /// `SIGSEGV`, or `signal 35` for those without a name.

@@ -23,25 +23,16 @@ use super::{
 const DEATH_SETTLES: Duration = Duration::from_secs(6);
 
 impl Engine {
-    pub(super) fn raised(
-        &mut self,
-        now: BootTime,
-        subject: Subject,
-        diagnosis: Diagnosis,
-    ) -> IncidentId {
+    pub(super) fn raised(&mut self, now: BootTime, subject: Subject, diagnosis: Diagnosis) -> IncidentId {
         let id = self.incident_of(now, subject, &diagnosis);
         if let Some(incident) = self.incidents.get_mut(&id) {
-            let first = incident
-                .active
-                .get(&diagnosis.class)
-                .map(|kept| (kept.detected_at, kept.certainty));
+            let first = incident.active.get(&diagnosis.class).map(|kept| (kept.detected_at, kept.certainty));
             let mut kept = diagnosis.clone();
             // `for:` counts from the first time that the finding was raised.
             kept.detected_at = first.map_or(kept.detected_at, |(at, _)| at);
             incident.active.insert(kept.class, kept);
             if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
-                self.out
-                    .report(now, incident, ReportFact::Diagnosis(diagnosis));
+                self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }
         }
         id
@@ -63,10 +54,7 @@ impl Engine {
             return Some(id);
         }
         incident.active.remove(&class);
-        let others = incident
-            .active
-            .keys()
-            .any(|left| incident_lasts(&incident.subject, *left));
+        let others = incident.active.keys().any(|left| incident_lasts(&incident.subject, *left));
         if !in_flight && !others {
             self.close(now, id, Outcome::RecoveredAlone, says.to_owned());
             return None;
@@ -74,12 +62,7 @@ impl Engine {
         Some(id)
     }
 
-    fn incident_of(
-        &mut self,
-        now: BootTime,
-        subject: Subject,
-        diagnosis: &Diagnosis,
-    ) -> IncidentId {
+    fn incident_of(&mut self, now: BootTime, subject: Subject, diagnosis: &Diagnosis) -> IncidentId {
         if let Some(id) = self.subjects.get(&subject) {
             return *id;
         }
@@ -113,26 +96,17 @@ impl Engine {
                 return false;
             }
             Owner::Clash(one, other) => {
-                let says = format!(
-                    "policies {} and {} match equally well: neither may act",
-                    one.name, other.name
-                );
+                let says =
+                    format!("policies {} and {} match equally well: neither may act", one.name, other.name);
                 self.no_plan(now, incident, says);
                 return false;
             }
         };
-        let Answer {
-            now: matched,
-            later,
-        } = answer(&policy, &incident.active, now);
+        let Answer { now: matched, later } = answer(&policy, &incident.active, now);
         incident.look_again_at = later;
         let Some((rule_index, class)) = matched else {
             if later.is_none() {
-                self.no_plan(
-                    now,
-                    incident,
-                    format!("no rule of policy {} answers", policy.name),
-                );
+                self.no_plan(now, incident, format!("no rule of policy {} answers", policy.name));
             }
             return false;
         };
@@ -150,15 +124,10 @@ impl Engine {
             mode,
             rung: 0,
             attempt: 0,
-            stage: Stage::Gating {
-                at: Some(now),
-                held_by: None,
-                since: now,
-            },
+            stage: Stage::Gating { at: Some(now), held_by: None, since: now },
             policy,
         };
-        self.out
-            .report(now, incident, ReportFact::Plan(plan_report(&plan)));
+        self.out.report(now, incident, ReportFact::Plan(plan_report(&plan)));
         incident.plan = Some(plan);
         true
     }
@@ -167,13 +136,7 @@ impl Engine {
         if incident.plan.is_some() {
             return;
         }
-        let fact = report::Plan {
-            policy: None,
-            rule: None,
-            mode: Mode::Observe,
-            ladder: Vec::new(),
-            says,
-        };
+        let fact = report::Plan { policy: None, rule: None, mode: Mode::Observe, ladder: Vec::new(), says };
         self.out.report(now, incident, ReportFact::Plan(fact));
     }
 
@@ -183,8 +146,7 @@ impl Engine {
             return false;
         }
         let workload = self.world.get(&incident.workload);
-        let may_be_down = workload
-            .is_some_and(|workload| workload.living.is_empty() && !workload.stop_asked)
+        let may_be_down = workload.is_some_and(|workload| workload.living.is_empty() && !workload.stop_asked)
             && !incident.active.contains_key(&Class::Down)
             && choose::tracked(&self.policies, &incident.target);
         let settles_at = incident.opened_at + DEATH_SETTLES;
@@ -205,12 +167,7 @@ fn incident_lasts(subject: &Subject, class: Class) -> bool {
 }
 
 fn plan_report(plan: &Plan) -> report::Plan {
-    let ladder: Vec<_> = plan
-        .rule()
-        .escalate
-        .iter()
-        .map(|rung| rung.action.name().to_owned())
-        .collect();
+    let ladder: Vec<_> = plan.rule().escalate.iter().map(|rung| rung.action.name().to_owned()).collect();
     report::Plan {
         policy: Some(plan.policy.name.clone()),
         rule: Some(plan.rule().name.clone()),

@@ -80,10 +80,9 @@ impl Plan {
     /// Between intent and verification nobody else may act on the workload.
     pub fn is_in_flight(&self) -> bool {
         match self.stage {
-            Stage::Committing
-            | Stage::Acting { .. }
-            | Stage::Reconciling { .. }
-            | Stage::Verifying(_) => true,
+            Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. } | Stage::Verifying(_) => {
+                true
+            }
             Stage::Gating { .. } | Stage::Over(..) => false,
         }
     }

@@ -35,10 +35,7 @@ impl Memory {
         };
         match &signal.fact {
             Fact::SignalSent(sent) => {
-                self.signals
-                    .entry(process.id())
-                    .or_default()
-                    .push((signal.at, sent.clone()));
+                self.signals.entry(process.id()).or_default().push((signal.at, sent.clone()));
                 self.order.push_back((now, process.id()));
             }
             Fact::OomKilled(oom) => {
@@ -63,40 +60,27 @@ impl Memory {
 
     /// The last signal `number` generated for `id`.
     pub fn signal(&self, id: ProcessId, number: i32) -> Option<&(BootTime, SignalSent)> {
-        self.signals
-            .get(&id)?
-            .iter()
-            .rev()
-            .find(|(_, sent)| sent.signal == number)
+        self.signals.get(&id)?.iter().rev().find(|(_, sent)| sent.signal == number)
     }
 
     /// The kernel said that the process ignores this signal.
     pub fn ignores(&self, id: ProcessId, number: i32) -> bool {
-        self.signal(id, number)
-            .is_some_and(|(_, sent)| sent.ignored)
+        self.signal(id, number).is_some_and(|(_, sent)| sent.ignored)
     }
 
     /// How many processes got the same signal from the same sender at the same moment.
     pub fn struck_together(&self, at: BootTime, sent: &SignalSent) -> usize {
         let same = |(when, other): &&(BootTime, SignalSent)| {
             other.signal == sent.signal
-                && other.sender.as_ref().map(|party| party.id)
-                    == sent.sender.as_ref().map(|party| party.id)
+                && other.sender.as_ref().map(|party| party.id) == sent.sender.as_ref().map(|party| party.id)
                 && when.since(at).max(at.since(*when)) <= GROUP_SPAN
         };
-        self.signals
-            .values()
-            .filter(|list| list.iter().any(|entry| same(&entry)))
-            .count()
+        self.signals.values().filter(|list| list.iter().any(|entry| same(&entry))).count()
     }
 
     /// Records lost since `from`.
     pub fn lost_since(&self, from: BootTime) -> u64 {
-        self.losses
-            .iter()
-            .filter(|(at, _)| *at >= from)
-            .map(|(_, count)| count)
-            .sum()
+        self.losses.iter().filter(|(at, _)| *at >= from).map(|(_, count)| count).sum()
     }
 
     fn forget_old(&mut self, now: BootTime) {
@@ -110,11 +94,7 @@ impl Memory {
                 self.ooms.remove(&id);
             }
         }
-        while self
-            .losses
-            .front()
-            .is_some_and(|(at, _)| now.since(*at) > 2 * KEEP)
-        {
+        while self.losses.front().is_some_and(|(at, _)| now.since(*at) > 2 * KEEP) {
             self.losses.pop_front();
         }
     }

@@ -24,9 +24,7 @@ pub mod world;
 use std::collections::{BTreeMap, BTreeSet};
 
 use certificate::{Certificate, certify};
-use command::{
-    Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, JournalEntry, Recovered,
-};
+use command::{Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, JournalEntry, Recovered};
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
 use incident::Incident;
 use memory::Memory;
@@ -117,13 +115,8 @@ impl Engine {
 
     /// When `advance` must be called next.
     pub fn next_deadline(&self) -> Option<BootTime> {
-        let detectors = self
-            .detectors
-            .iter()
-            .filter_map(|detector| detector.deadline());
-        detectors
-            .chain(self.incidents.values().filter_map(Incident::deadline))
-            .min()
+        let detectors = self.detectors.iter().filter_map(|detector| detector.deadline());
+        detectors.chain(self.incidents.values().filter_map(Incident::deadline)).min()
     }
 
     /// The store has synced the intent: now, and not before, the act may start.
@@ -201,29 +194,16 @@ impl Engine {
         let (Fact::Exited(exit), Some(process)) = (&signal.fact, &signal.process) else {
             return None;
         };
-        let ordinal = self
-            .world
-            .get(&process.workload)
-            .map_or(1, |workload| workload.abnormal_ends);
+        let ordinal = self.world.get(&process.workload).map_or(1, |workload| workload.abnormal_ends);
         let mut certificate = certify(&self.memory, process, *exit, signal.at, ordinal);
         certificate.own = self.ledger.struck_by(process.id()).map(|key| key.0.clone());
         Some(certificate)
     }
 
-    fn detect(
-        &mut self,
-        now: BootTime,
-        certificate: Option<&Certificate>,
-        signal: Option<&Signal>,
-    ) {
+    fn detect(&mut self, now: BootTime, certificate: Option<&Certificate>, signal: Option<&Signal>) {
         let mut found = Vec::new();
-        let context = Context {
-            now,
-            world: &self.world,
-            memory: &self.memory,
-            policies: &self.policies,
-            certificate,
-        };
+        let context =
+            Context { now, world: &self.world, memory: &self.memory, policies: &self.policies, certificate };
         for detector in &mut self.detectors {
             match signal {
                 Some(signal) => detector.observe(&context, signal, &mut found),
@@ -237,14 +217,8 @@ impl Engine {
         let mut touched = BTreeSet::new();
         for finding in found {
             touched.extend(match finding {
-                Finding::Raised { subject, diagnosis } => {
-                    Some(self.raised(now, subject, *diagnosis))
-                }
-                Finding::Cleared {
-                    subject,
-                    class,
-                    says,
-                } => self.cleared(now, &subject, class, &says),
+                Finding::Raised { subject, diagnosis } => Some(self.raised(now, subject, *diagnosis)),
+                Finding::Cleared { subject, class, says } => self.cleared(now, &subject, class, &says),
             });
         }
         // All classes of one death are on the table before a rule is chosen.
@@ -255,9 +229,9 @@ impl Engine {
 
     fn outcome_is_possible_effect(outcome: &ActionOutcome) -> bool {
         match outcome {
-            ActionOutcome::Done { .. }
-            | ActionOutcome::WouldDo { .. }
-            | ActionOutcome::Unknown { .. } => true,
+            ActionOutcome::Done { .. } | ActionOutcome::WouldDo { .. } | ActionOutcome::Unknown { .. } => {
+                true
+            }
             ActionOutcome::Refused { .. } | ActionOutcome::Failed { .. } => false,
         }
     }

@@ -29,11 +29,7 @@ impl Engine {
         let can_ask = intent.act.rung.action == ActionName::Restart
             && intent.act.target.place.supervise.is_some()
             && intent.act.mode == Mode::Enforce;
-        let wait = if can_ask {
-            SUPERVISOR_RETURNS
-        } else {
-            Duration::ZERO
-        };
+        let wait = if can_ask { SUPERVISOR_RETURNS } else { Duration::ZERO };
         let Some(incident) = self.incident_of_intent(now, &intent, now + wait) else {
             self.orphaned(&intent);
             return;
@@ -52,36 +48,15 @@ impl Engine {
     fn orphaned(&mut self, intent: &Intent) {
         let reason = format!("policy {} is no longer loaded", intent.policy);
         let outcome = ActionOutcome::Unknown { reason };
-        let result = ActionResult {
-            key: intent.act.key.clone(),
-            outcome,
-        };
-        self.out
-            .journal
-            .push_back(super::command::JournalEntry::Result(result));
+        let result = ActionResult { key: intent.act.key.clone(), outcome };
+        self.out.journal.push_back(super::command::JournalEntry::Result(result));
     }
 
-    fn incident_of_intent(
-        &self,
-        now: BootTime,
-        intent: &Intent,
-        until: BootTime,
-    ) -> Option<Incident> {
-        let policy = self
-            .policies
-            .policies
-            .iter()
-            .find(|policy| policy.name == intent.policy)?
-            .clone();
-        let rule_index = policy
-            .rules
-            .iter()
-            .position(|rule| rule.name == intent.rule)?;
+    fn incident_of_intent(&self, now: BootTime, intent: &Intent, until: BootTime) -> Option<Incident> {
+        let policy = self.policies.policies.iter().find(|policy| policy.name == intent.policy)?.clone();
+        let rule_index = policy.rules.iter().position(|rule| rule.name == intent.rule)?;
         let act = &intent.act;
-        let is_dead = act
-            .look
-            .iter()
-            .any(|look| matches!(look, super::command::Look::StillDown(_)));
+        let is_dead = act.look.iter().any(|look| matches!(look, super::command::Look::StillDown(_)));
         let subject = if is_dead {
             Subject::Death(act.target.id())
         } else {
@@ -102,10 +77,7 @@ impl Engine {
                 mode: act.mode,
                 rung: intent.rung_index,
                 attempt: 1,
-                stage: Stage::Reconciling {
-                    key: act.key.clone(),
-                    until,
-                },
+                stage: Stage::Reconciling { key: act.key.clone(), until },
             }),
             look_again_at: None,
             acted_at: None,
@@ -117,36 +89,21 @@ impl Engine {
         let Fact::Registered(registration) = &signal.fact else {
             return;
         };
-        let open = self
-            .reopened
-            .values()
-            .find(|act| act.workload == child.workload)
-            .cloned();
+        let open = self.reopened.values().find(|act| act.workload == child.workload).cloned();
         let Some(act) = open else { return };
         self.reopened.remove(&act.key);
         match what_happened(&act, child, registration) {
             Happened::Done => {
-                let says = format!(
-                    "{} had carried out the order before the agent came back",
-                    registration.name
-                );
-                self.finish_act(
-                    now,
-                    ActionResult {
-                        key: act.key,
-                        outcome: ActionOutcome::Done { says },
-                    },
-                );
+                let says =
+                    format!("{} had carried out the order before the agent came back", registration.name);
+                self.finish_act(now, ActionResult { key: act.key, outcome: ActionOutcome::Done { says } });
             }
             Happened::NotYet => self.order_again(now, act),
             Happened::SomebodyElse => {
                 let reason = "somebody else has started it meanwhile".to_owned();
                 self.finish_act(
                     now,
-                    ActionResult {
-                        key: act.key,
-                        outcome: ActionOutcome::Refused { reason },
-                    },
+                    ActionResult { key: act.key, outcome: ActionOutcome::Refused { reason } },
                 );
             }
         }
@@ -154,15 +111,9 @@ impl Engine {
 
     /// The same key again: a supervisor that has carried it out answers without repeating.
     fn order_again(&mut self, now: BootTime, act: Act) {
-        let plan = self
-            .incidents
-            .get_mut(&act.incident)
-            .and_then(|incident| incident.plan.as_mut());
+        let plan = self.incidents.get_mut(&act.incident).and_then(|incident| incident.plan.as_mut());
         if let Some(plan) = plan {
-            plan.stage = Stage::Acting {
-                key: act.key.clone(),
-                until: now + SUPERVISOR_RETURNS,
-            };
+            plan.stage = Stage::Acting { key: act.key.clone(), until: now + SUPERVISOR_RETURNS };
             self.out.commands.push_back(Command::Act(Box::new(act)));
         }
     }
@@ -186,12 +137,7 @@ fn what_happened(act: &Act, child: &Process, registration: &Registration) -> Hap
 
 /// Equal pid, and equal start within what /proc can tell.
 fn same(one: ProcessId, other: ProcessId) -> bool {
-    one.pid == other.pid
-        && one
-            .start
-            .since(other.start)
-            .max(other.start.since(one.start))
-            <= TICK
+    one.pid == other.pid && one.start.since(other.start).max(other.start.since(one.start)) <= TICK
 }
 
 /// The journal keeps the act, not the evidence: that is in the audit.
@@ -203,10 +149,7 @@ fn diagnosis_again(now: BootTime, act: &Act) -> Diagnosis {
         related: Vec::new(),
         fault_at: now,
         detected_at: now,
-        sentence: format!(
-            "{} of {} was being healed when the agent ended",
-            act.class, act.workload
-        ),
+        sentence: format!("{} of {} was being healed when the agent ended", act.class, act.workload),
         evidence: vec![Evidence {
             signal: "journal".into(),
             at: now,

@@ -5,8 +5,8 @@ use core::time::Duration;
 use super::{
     class::{Certainty, Class},
     policy::{
-        ActionName, Backoff, Breaker, Budget, Condition, Expect, Match, Mode, Policy, PolicySet,
-        Rule, Rung, Safety, Scope, Verify,
+        ActionName, Backoff, Breaker, Budget, Condition, Expect, Match, Mode, Policy, PolicySet, Rule, Rung,
+        Safety, Scope, Verify,
     },
     report::Report,
     time::BootTime,
@@ -26,29 +26,19 @@ fn supervised(pid: u32, start: u64) -> Process {
         comm: "web".into(),
         workload: WorkloadKey::supervise("web"),
         main: true,
-        place: Place {
-            supervise: Some("web".into()),
-            ..Place::default()
-        },
+        place: Place { supervise: Some("web".into()), ..Place::default() },
         ..Process::default()
     }
 }
 
 fn signal(at: u64, process: &Process, fact: Fact) -> Signal {
-    Signal {
-        at: BootTime(at),
-        process: Some(process.clone()),
-        fact,
-    }
+    Signal { at: BootTime(at), process: Some(process.clone()), fact }
 }
 
 fn registered(at: u64, process: &Process) -> Signal {
     let registration = Registration {
         name: "web".into(),
-        supervisor: ProcessId {
-            pid: 1000,
-            start: BootTime(1),
-        },
+        supervisor: ProcessId { pid: 1000, start: BootTime(1) },
         last_key: None,
         waiting: None,
     };
@@ -56,25 +46,11 @@ fn registered(at: u64, process: &Process) -> Signal {
 }
 
 fn killed(at: u64, process: &Process) -> Signal {
-    signal(
-        at,
-        process,
-        Fact::Exited(Exit {
-            signal: Some(libc::SIGKILL),
-            ..Exit::default()
-        }),
-    )
+    signal(at, process, Fact::Exited(Exit { signal: Some(libc::SIGKILL), ..Exit::default() }))
 }
 
 fn rung(action: ActionName) -> Rung {
-    Rung {
-        action,
-        scope: Scope::Process,
-        grace: None,
-        timeout: None,
-        signal: None,
-        command: Vec::new(),
-    }
+    Rung { action, scope: Scope::Process, grace: None, timeout: None, signal: None, command: Vec::new() }
 }
 
 fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
@@ -90,15 +66,9 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
     let policy = Policy {
         name: "web".into(),
         mode,
-        matches: Match {
-            supervise: vec!["web".into()],
-            ..Match::default()
-        },
+        matches: Match { supervise: vec!["web".into()], ..Match::default() },
         avoid: Vec::new(),
-        expect: Expect {
-            running: true,
-            listen: Vec::new(),
-        },
+        expect: Expect { running: true, listen: Vec::new() },
         rules: vec![Rule {
             name: "down".into(),
             when: vec![condition(Class::Down)],
@@ -106,10 +76,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
             escalate: ladder.iter().copied().map(rung).collect(),
         }],
         safety: Safety {
-            budget: Budget {
-                max: 3,
-                per: Duration::from_secs(3600),
-            },
+            budget: Budget { max: 3, per: Duration::from_secs(3600) },
             backoff: Backoff {
                 initial: Duration::from_secs(10),
                 factor: 2.0,
@@ -122,32 +89,19 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
                 probe_after: Duration::from_secs(600),
             },
         },
-        verify: Verify {
-            stable_for: Duration::from_secs(5),
-            ..Verify::default()
-        },
+        verify: Verify { stable_for: Duration::from_secs(5), ..Verify::default() },
     };
-    PolicySet {
-        policies: vec![policy],
-        ..PolicySet::default()
-    }
+    PolicySet { policies: vec![policy], ..PolicySet::default() }
 }
 
 fn run(signals: &[Signal], policies: PolicySet) -> Vec<String> {
     let reports: Vec<Report> = replay(signals, policies);
-    reports
-        .iter()
-        .map(|report| line(report, BootTime(0)))
-        .collect()
+    reports.iter().map(|report| line(report, BootTime(0))).collect()
 }
 
 #[track_caller]
 fn has(lines: &[String], part: &str) {
-    assert!(
-        lines.iter().any(|line| line.contains(part)),
-        "no line has {part:?}:\n{}",
-        lines.join("\n")
-    );
+    assert!(lines.iter().any(|line| line.contains(part)), "no line has {part:?}:\n{}", lines.join("\n"));
 }
 
 #[track_caller]
@@ -160,17 +114,10 @@ fn count(lines: &[String], part: &str, wanted: usize) {
 fn a_killed_service_is_restarted_and_verified() {
     let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
     let lines = run(
-        &[
-            registered(2 * SECOND, &old),
-            killed(8 * SECOND, &old),
-            registered(9 * SECOND, &new),
-        ],
+        &[registered(2 * SECOND, &old), killed(8 * SECOND, &old), registered(9 * SECOND, &new)],
         policies(Mode::Enforce, &[ActionName::Restart]),
     );
-    has(
-        &lines,
-        "diagnosis down proved: supervise/web is down: web[10] ended by SIGKILL",
-    );
+    has(&lines, "diagnosis down proved: supervise/web is down: web[10] ended by SIGKILL");
     has(&lines, "8.000s i1 supervise/web result done");
     has(&lines, "verification healed: web[11] has lived 5.0s");
     has(&lines, "closed healed");
@@ -192,13 +139,7 @@ fn shadow_touches_nothing_and_follows() {
 #[test]
 fn an_asked_stop_is_no_failure() {
     let old = supervised(10, SECOND);
-    let stop = signal(
-        7 * SECOND,
-        &old,
-        Fact::StopAsked {
-            signal: libc::SIGTERM,
-        },
-    );
+    let stop = signal(7 * SECOND, &old, Fact::StopAsked { signal: libc::SIGTERM });
     let lines = run(
         &[registered(2 * SECOND, &old), stop, killed(8 * SECOND, &old)],
         policies(Mode::Enforce, &[ActionName::Restart]),
@@ -215,10 +156,7 @@ fn a_service_that_keeps_dying_is_backed_off_and_then_held_by_the_breaker() {
     let third = supervised(12, 15 * SECOND);
     signals.extend([registered(15 * SECOND, &third), killed(16 * SECOND, &third)]);
     let lines = run(&signals, policies(Mode::Enforce, &[ActionName::Restart]));
-    has(
-        &lines,
-        "verification unchanged: the successor web[11] ended by SIGKILL",
-    );
+    has(&lines, "verification unchanged: the successor web[11] ended by SIGKILL");
     has(&lines, "gate backoff hold");
     has(&lines, "gate breaker hold: breaker tripped after 2 acts");
     has(&lines, "breaker is probing");
@@ -237,11 +175,8 @@ fn observe_mode_only_reports() {
 
 #[test]
 fn a_failed_first_rung_leads_to_the_next() {
-    let (old, second, third) = (
-        supervised(10, SECOND),
-        supervised(11, 9 * SECOND),
-        supervised(12, 11 * SECOND),
-    );
+    let (old, second, third) =
+        (supervised(10, SECOND), supervised(11, 9 * SECOND), supervised(12, 11 * SECOND));
     let lines = run(
         &[
             registered(2 * SECOND, &old),
@@ -250,10 +185,7 @@ fn a_failed_first_rung_leads_to_the_next() {
             killed(10 * SECOND, &second),
             registered(11 * SECOND, &third),
         ],
-        policies(
-            Mode::Enforce,
-            &[ActionName::Restart, ActionName::Restart, ActionName::Notify],
-        ),
+        policies(Mode::Enforce, &[ActionName::Restart, ActionName::Restart, ActionName::Notify]),
     );
     count(&lines, "intent restart", 2);
     has(&lines, "verification healed: web[12]");

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// Nanoseconds since boot, suspend included (`clock_gettime(2)`, `CLOCK_BOOTTIME`).
 /// Meaningless across a reboot: what is persisted carries the boot id as well.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct BootTime(pub u64);
 
@@ -77,10 +75,7 @@ mod tests {
     #[test]
     fn time_never_wraps() {
         assert_eq!(BootTime(5) - Duration::from_secs(1), BootTime(0));
-        assert_eq!(
-            BootTime(u64::MAX) + Duration::from_secs(1),
-            BootTime(u64::MAX)
-        );
+        assert_eq!(BootTime(u64::MAX) + Duration::from_secs(1), BootTime(u64::MAX));
         assert_eq!(BootTime(1).since(BootTime(2)), Duration::ZERO);
     }
 }

@@ -48,26 +48,14 @@ pub enum Check {
 }
 
 impl Verification {
-    pub fn new(
-        now: BootTime,
-        target: ProcessId,
-        must_run: bool,
-        ports: &[Port],
-        verify: &Verify,
-    ) -> Self {
-        let within = verify
-            .within
-            .max(verify.stable_for + Duration::from_secs(1));
+    pub fn new(now: BootTime, target: ProcessId, must_run: bool, ports: &[Port], verify: &Verify) -> Self {
+        let within = verify.within.max(verify.stable_for + Duration::from_secs(1));
         Self {
             since: now,
             wake_at: now,
             target,
             must_run: must_run && verify.alive,
-            ports: if verify.listen {
-                ports.to_vec()
-            } else {
-                Vec::new()
-            },
+            ports: if verify.listen { ports.to_vec() } else { Vec::new() },
             stable_for: verify.stable_for,
             until: now + within,
             listening: None,
@@ -77,16 +65,8 @@ impl Verification {
     }
 
     /// `fault_over`: no diagnosis of this incident holds any more (of a death: always).
-    pub fn check(
-        &mut self,
-        now: BootTime,
-        workload: &WorkloadKey,
-        world: &World,
-        fault_over: bool,
-    ) -> Check {
-        let successor = world
-            .get(workload)
-            .and_then(|workload| workload.successor(self.target));
+    pub fn check(&mut self, now: BootTime, workload: &WorkloadKey, world: &World, fault_over: bool) -> Check {
+        let successor = world.get(workload).and_then(|workload| workload.successor(self.target));
         if !self.must_run {
             return self.check_absence(now, fault_over);
         }
@@ -109,24 +89,13 @@ impl Verification {
             };
         }
         if now < stable_at || !fault_over {
-            self.wake_at = if now < stable_at {
-                stable_at
-            } else {
-                self.until
-            };
+            self.wake_at = if now < stable_at { stable_at } else { self.until };
             return self.unless_late(now, || "the fault is still there".to_owned());
         }
-        let ports = if self.ports.is_empty() {
-            String::new()
-        } else {
-            format!(", listens on {}", list(&self.ports))
-        };
+        let ports =
+            if self.ports.is_empty() { String::new() } else { format!(", listens on {}", list(&self.ports)) };
         Check::Healed {
-            says: format!(
-                "{} has lived {}{ports}",
-                name(successor),
-                Human(now.since(successor.start))
-            ),
+            says: format!("{} has lived {}{ports}", name(successor), Human(now.since(successor.start))),
             successor: Some(successor.clone()),
         }
     }
@@ -134,14 +103,8 @@ impl Verification {
     fn check_absence(&mut self, now: BootTime, fault_over: bool) -> Check {
         let stable_at = self.since + self.stable_for;
         if fault_over && now >= stable_at {
-            let says = format!(
-                "the fault has not come back in {}",
-                Human(now.since(self.since))
-            );
-            return Check::Healed {
-                says,
-                successor: None,
-            };
+            let says = format!("the fault has not come back in {}", Human(now.since(self.since)));
+            return Check::Healed { says, successor: None };
         }
         self.wake_at = if fault_over { stable_at } else { self.until };
         self.unless_late(now, || "the fault is still there".to_owned())
@@ -153,11 +116,7 @@ impl Verification {
 
     fn unless_late(&self, now: BootTime, why: impl FnOnce() -> String) -> Check {
         if now >= self.until && self.wake_at >= self.until {
-            failed(format!(
-                "{} within {}",
-                why(),
-                Human(self.until.since(self.since))
-            ))
+            failed(format!("{} within {}", why(), Human(self.until.since(self.since))))
         } else {
             Check::Wait
         }
@@ -176,10 +135,7 @@ impl Verification {
 }
 
 fn failed(says: String) -> Check {
-    Check::Failed {
-        outcome: Outcome::Unchanged,
-        says,
-    }
+    Check::Failed { outcome: Outcome::Unchanged, says }
 }
 
 fn name(process: &Process) -> String {
@@ -187,9 +143,5 @@ fn name(process: &Process) -> String {
 }
 
 fn list(ports: &[Port]) -> String {
-    ports
-        .iter()
-        .map(Port::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -59,17 +59,11 @@ impl World {
     }
 
     pub fn is_living(&self, key: &WorkloadKey, id: ProcessId) -> bool {
-        self.get(key)
-            .is_some_and(|workload| workload.living.contains_key(&id))
+        self.get(key).is_some_and(|workload| workload.living.contains_key(&id))
     }
 
     /// Takes one signal in; says whose ends the kernel must now report.
-    pub fn update(
-        &mut self,
-        now: BootTime,
-        signal: &Signal,
-        policies: &PolicySet,
-    ) -> Option<Tracking> {
+    pub fn update(&mut self, now: BootTime, signal: &Signal, policies: &PolicySet) -> Option<Tracking> {
         let process = signal.process.as_ref()?;
         match &signal.fact {
             Fact::Execed => self.appeared(now, process, policies),
@@ -92,19 +86,11 @@ impl World {
                 self.entry(now, &process.workload).supervisor = None;
                 None
             }
-            Fact::SignalSent(_)
-            | Fact::OomKilled(_)
-            | Fact::Answered { .. }
-            | Fact::Lost { .. } => None,
+            Fact::SignalSent(_) | Fact::OomKilled(_) | Fact::Answered { .. } | Fact::Lost { .. } => None,
         }
     }
 
-    fn appeared(
-        &mut self,
-        now: BootTime,
-        process: &Process,
-        policies: &PolicySet,
-    ) -> Option<Tracking> {
+    fn appeared(&mut self, now: BootTime, process: &Process, policies: &PolicySet) -> Option<Tracking> {
         if !choose::tracked(policies, process) {
             return None;
         }

@@ -42,17 +42,12 @@ pub struct Process {
 
 impl Process {
     pub fn id(&self) -> ProcessId {
-        ProcessId {
-            pid: self.pid,
-            start: self.start,
-        }
+        ProcessId { pid: self.pid, start: self.start }
     }
 }
 
 /// Pid and start time: the only name of a process that is never reused.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
     pub pid: u32,
     pub start: BootTime,
@@ -131,17 +126,10 @@ impl WorkloadKey {
             return Self::supervise(name);
         }
         if let (Some(pod), Some(container)) = (&place.pod, &place.container) {
-            return Self(format!(
-                "pod/{}/{}/{}",
-                pod.namespace, pod.name, container.name
-            ));
+            return Self(format!("pod/{}/{}/{}", pod.namespace, pod.name, container.name));
         }
         if let Some(container) = &place.container {
-            let name = if container.name.is_empty() {
-                &container.id
-            } else {
-                &container.name
-            };
+            let name = if container.name.is_empty() { &container.id } else { &container.name };
             return Self(format!("container/{name}"));
         }
         if let Some(unit) = &place.unit {

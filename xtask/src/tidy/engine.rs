@@ -12,9 +12,9 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     tree.rust_under(ENGINE)
         .flat_map(|(path, source)| {
             let found = impurities(&code_only(source));
-            found.into_iter().map(move |(line, name)| {
-                Finding::line(path, line, format!("the engine must not use {name}"))
-            })
+            found
+                .into_iter()
+                .map(move |(line, name)| Finding::line(path, line, format!("the engine must not use {name}")))
         })
         .collect()
 }
@@ -107,18 +107,13 @@ mod tests {
     fn found(source: &str) -> Vec<(usize, String)> {
         let tree = Tree::of(&[("healer-userspace/src/engine/verify.rs", source)]);
         let found = check(&tree).into_iter();
-        found
-            .map(|f| (f.line, f.message.rsplit(' ').next().unwrap().to_owned()))
-            .collect()
+        found.map(|f| (f.line, f.message.rsplit(' ').next().unwrap().to_owned())).collect()
     }
 
     #[test]
     fn io_clocks_and_runtimes_are_found_however_they_are_written() {
         assert_eq!(found("use std::fs;"), [(1, "std::fs".into())]);
-        assert_eq!(
-            found("\nstd::time::Instant::now()"),
-            [(2, "std::time".into())]
-        );
+        assert_eq!(found("\nstd::time::Instant::now()"), [(2, "std::time".into())]);
         let grouped = "use std::{\n  collections::{BTreeMap},\n  process::Command,\n};";
         assert_eq!(found(grouped), [(3, "std::process".into())]);
         assert_eq!(found("use tokio;"), [(1, "tokio".into())]);

@@ -8,11 +8,7 @@ use super::tree::Tree;
 const MAX_LINES: usize = 400;
 const PLACEHOLDERS: &[&str] = &["#[ignore", "todo!", "unimplemented!"];
 /// Split, so that this file does not break its own rule.
-const HOMES: &[&str] = &[
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-    concat!("/wo", "rk/"),
-];
+const HOMES: &[&str] = &[concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/wo", "rk/")];
 
 pub(crate) fn length(tree: &Tree) -> Vec<Finding> {
     let code = |path: &str| [".rs", ".sh", ".py"].iter().any(|end| path.ends_with(end));
@@ -76,10 +72,7 @@ mod tests {
         let most = "x\n".repeat(MAX_LINES);
         let more = "x\n".repeat(MAX_LINES + 1);
         let tree = Tree::of(&[("a.rs", &most), ("b.rs", &more), ("c.md", &more)]);
-        assert_eq!(
-            length(&tree),
-            [Finding::file("b.rs", "401 lines, at most 400")]
-        );
+        assert_eq!(length(&tree), [Finding::file("b.rs", "401 lines, at most 400")]);
     }
 
     #[test]

@@ -4,10 +4,7 @@ use super::Finding;
 use super::scrub::strings;
 use super::tree::Tree;
 
-const SOURCES: &[&str] = &[
-    "healer-userspace/src/report/metrics.rs",
-    "healer-userspace/src/report/metrics/",
-];
+const SOURCES: &[&str] = &["healer-userspace/src/report/metrics.rs", "healer-userspace/src/report/metrics/"];
 const DOCUMENT: &str = "healer-userspace/METRICS.md";
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -22,9 +19,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
             names.map(move |(line, name)| (path, line, name))
         })
         .filter(|(_, _, name)| !documented.contains(name))
-        .map(|(path, line, name)| {
-            Finding::line(path, line, format!("metric {name} is not in {DOCUMENT}"))
-        })
+        .map(|(path, line, name)| Finding::line(path, line, format!("metric {name} is not in {DOCUMENT}")))
         .collect()
 }
 

@@ -104,9 +104,7 @@ fn character(rest: &str) -> Option<usize> {
     if first == '\\' {
         return Some(1 + until_quote(body, '\''));
     }
-    body[first.len_utf8()..]
-        .starts_with('\'')
-        .then_some(first.len_utf8() + 2)
+    body[first.len_utf8()..].starts_with('\'').then_some(first.len_utf8() + 2)
 }
 
 #[cfg(test)]
@@ -149,9 +147,6 @@ mod tests {
 
     #[test]
     fn strings_come_with_their_lines() {
-        assert_eq!(
-            strings("a(\"b\",\n // \"c\"\n \"d\")"),
-            [(1, "b"), (3, "d")]
-        );
+        assert_eq!(strings("a(\"b\",\n // \"c\"\n \"d\")"), [(1, "b"), (3, "d")]);
     }
 }

@@ -34,12 +34,7 @@ const TABLES: &[Table] = &[
         helpers: &["host", "systemd", "docker", "cri", "kube"],
         traces: None,
     },
-    Table {
-        folder: "healer-userspace/src/fault/",
-        name: "FAULTS",
-        helpers: &[],
-        traces: None,
-    },
+    Table { folder: "healer-userspace/src/fault/", name: "FAULTS", helpers: &[], traces: None },
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
@@ -51,10 +46,7 @@ fn check_table(tree: &Tree, table: &Table) -> Vec<Finding> {
         return Vec::new();
     }
     let Some(listed) = listed(tree, table) else {
-        return vec![Finding::file(
-            table.folder,
-            format!("has no table {}", table.name),
-        )];
+        return vec![Finding::file(table.folder, format!("has no table {}", table.name))];
     };
     let mut found = Vec::new();
     for entry in tree.modules_in(table.folder) {
@@ -77,9 +69,8 @@ fn check_table(tree: &Tree, table: &Table) -> Vec<Finding> {
 fn listed(tree: &Tree, table: &Table) -> Option<Vec<String>> {
     tree.rust_under(table.folder).find_map(|(_, source)| {
         let code = code_only(source);
-        let defined = ["const", "static"]
-            .iter()
-            .find_map(|word| code.find(&format!("{word} {}:", table.name)))?;
+        let defined =
+            ["const", "static"].iter().find_map(|word| code.find(&format!("{word} {}:", table.name)))?;
         // The type may hold a `;` of its own: [Gate; 12].
         let value = code[defined..].split_once('=')?.1;
         let value = value.split_once(';').map_or(value, |(value, _)| value);
@@ -117,10 +108,7 @@ mod tests {
         let (table, crash) = (format!("{folder}/mod.rs"), format!("{folder}/crash.rs"));
         let (down, window) = (format!("{folder}/down.rs"), format!("{folder}/window.rs"));
         let tree = Tree::of(&[
-            (
-                &table,
-                "pub static DETECTORS: &[Detector] = &[crash::DETECTOR, down::DETECTOR];",
-            ),
+            (&table, "pub static DETECTORS: &[Detector] = &[crash::DETECTOR, down::DETECTOR];"),
             (&crash, ""),
             (&down, ""),
             (&window, ""),

@@ -26,10 +26,7 @@ pub(crate) enum Rustc {
 impl Ebpf {
     /// The toolchain, if nothing of it is missing.
     pub(crate) fn find() -> Option<Self> {
-        Some(Self {
-            rustc: Rustc::find()?,
-            linker: find_linker()?,
-        })
+        Some(Self { rustc: Rustc::find()?, linker: find_linker()? })
     }
 
     /// The command that builds healer-ebpf.
@@ -99,20 +96,14 @@ fn sysroot(rustc: &mut Command) -> Option<PathBuf> {
 }
 
 fn has_bpf_core(rustc: &Path) -> bool {
-    sysroot(&mut Command::new(rustc)).is_some_and(|sysroot| {
-        sysroot
-            .join("lib/rustlib")
-            .join(EBPF_TARGET)
-            .join("lib")
-            .is_dir()
-    })
+    sysroot(&mut Command::new(rustc))
+        .is_some_and(|sysroot| sysroot.join("lib/rustlib").join(EBPF_TARGET).join("lib").is_dir())
 }
 
 fn nightly_has_source() -> bool {
     let mut rustc = Command::new("rustup");
     rustc.args(["run", "nightly", "rustc"]);
-    sysroot(&mut rustc)
-        .is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library/core").is_dir())
+    sysroot(&mut rustc).is_some_and(|sysroot| sysroot.join("lib/rustlib/src/rust/library/core").is_dir())
 }
 
 #[cfg(test)]

@@ -142,18 +142,14 @@ fn is_debian_like() -> bool {
 
 /// Whether os-release(5) text says Debian, or a system made from it.
 fn names_debian(os_release: &str) -> bool {
-    let ids = os_release
-        .lines()
-        .filter_map(|line| line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE=")));
-    ids.flat_map(|value| value.trim_matches('"').split(' '))
-        .any(|id| id == "debian")
+    let ids =
+        os_release.lines().filter_map(|line| line.strip_prefix("ID=").or(line.strip_prefix("ID_LIKE=")));
+    ids.flat_map(|value| value.trim_matches('"').split(' ')).any(|id| id == "debian")
 }
 
 fn has_candidate(package: &str) -> bool {
     answer(Command::new("apt-cache").args(["policy", package])).is_some_and(|text| {
-        let candidate = text
-            .lines()
-            .find_map(|l| l.trim().strip_prefix("Candidate: "));
+        let candidate = text.lines().find_map(|l| l.trim().strip_prefix("Candidate: "));
         candidate.is_some_and(|version| version != "(none)")
     })
 }

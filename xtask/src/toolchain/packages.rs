@@ -39,11 +39,7 @@ pub(crate) const PACKAGES: &[Package] = &[
         "libstd-rust-web-dev-bpf",
         Sign::Path("/usr/lib/rustlib/bpfel-unknown-none/lib"),
     ),
-    Package::new(
-        Stage::Ebpf,
-        "llvm-22-dev",
-        Sign::Path("/usr/lib/llvm-22/include/llvm"),
-    ),
+    Package::new(Stage::Ebpf, "llvm-22-dev", Sign::Path("/usr/lib/llvm-22/include/llvm")),
     Package::new(Stage::Test, "gcc", Sign::Program("gcc")),
     Package::new(Stage::Test, "g++", Sign::Program("g++")),
     Package::new(Stage::Test, "python3", Sign::Program("python3")),
@@ -67,10 +63,7 @@ impl Package {
 
 /// The packages of `stage` that are not on this machine.
 pub(crate) fn missing(stage: Stage) -> Vec<&'static Package> {
-    PACKAGES
-        .iter()
-        .filter(|package| package.stage == stage && !package.is_here())
-        .collect()
+    PACKAGES.iter().filter(|package| package.stage == stage && !package.is_here()).collect()
 }
 
 #[cfg(test)]
@@ -80,8 +73,7 @@ mod tests {
     #[test]
     fn a_stage_names_a_package_once() {
         for (at, package) in PACKAGES.iter().enumerate() {
-            let twin =
-                |other: &&Package| other.stage == package.stage && other.name == package.name;
+            let twin = |other: &&Package| other.stage == package.stage && other.name == package.name;
             assert_eq!(PACKAGES[at..].iter().filter(twin).count(), 1, "{package:?}");
         }
     }

@@ -13,11 +13,8 @@ use crate::{
     text,
 };
 
-pub(super) const ENTRY: DetectorEntry = DetectorEntry {
-    name: "crash",
-    classes: &[Class::Crash],
-    build: || Box::new(Crash),
-};
+pub(super) const ENTRY: DetectorEntry =
+    DetectorEntry { name: "crash", classes: &[Class::Crash], build: || Box::new(Crash) };
 
 struct Crash;
 
@@ -58,10 +55,7 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
 
 /// A service that ends with 143 after the TERM that was asked for did not crash.
 fn stop_was_asked(context: &Context<'_>, process: &Process) -> bool {
-    context
-        .world
-        .get(&process.workload)
-        .is_some_and(|workload| workload.stop_asked)
+    context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked)
 }
 
 fn diagnosis(

@@ -27,11 +27,7 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     build: || Box::new(CrashLoop::default()),
 };
 
-pub const DEFAULT: Exits = Exits {
-    min: 3,
-    within: Duration::from_secs(300),
-    codes_not_in: Vec::new(),
-};
+pub const DEFAULT: Exits = Exits { min: 3, within: Duration::from_secs(300), codes_not_in: Vec::new() };
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// Shells poll with short-lived commands (`until pg_isready; do sleep 1; done`); services live longer.
 const SERVICE_LIFE: Duration = Duration::from_millis(100);
@@ -66,10 +62,7 @@ impl Detector for CrashLoop {
         else {
             return;
         };
-        let asked = context
-            .world
-            .get(&process.workload)
-            .is_some_and(|workload| workload.stop_asked);
+        let asked = context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
         if !certificate.exit.is_abnormal() || certificate.own.is_some() || asked {
             return;
         }
@@ -87,14 +80,7 @@ impl Detector for CrashLoop {
         }
         if let Some(certainty) = ends.verdict(context, process, tracked) {
             ends.said_at = Some(context.now);
-            found.push(raise(
-                context,
-                signal.at,
-                process,
-                certificate,
-                ends,
-                certainty,
-            ));
+            found.push(raise(context, signal.at, process, certificate, ends, certainty));
         }
     }
 }
@@ -102,31 +88,16 @@ impl Detector for CrashLoop {
 fn loop_key(process: &Process, tracked: bool) -> Option<LoopKey> {
     let workload = process.workload.clone();
     if tracked {
-        return Some(LoopKey {
-            workload,
-            same: None,
-        });
+        return Some(LoopKey { workload, same: None });
     }
     let parent = process.parent.as_ref()?;
-    let parent = ProcessId {
-        pid: parent.pid,
-        start: parent.start,
-    };
-    Some(LoopKey {
-        workload,
-        same: Some((parent, process.args.clone())),
-    })
+    let parent = ProcessId { pid: parent.pid, start: parent.start };
+    Some(LoopKey { workload, same: Some((parent, process.args.clone())) })
 }
 
 impl Ends {
     /// False if this end cannot belong to a loop: an instance that ran beside the last one.
-    fn add(
-        &mut self,
-        process: &Process,
-        certificate: &Certificate,
-        at: BootTime,
-        tracked: bool,
-    ) -> bool {
+    fn add(&mut self, process: &Process, certificate: &Certificate, at: BootTime, tracked: bool) -> bool {
         let beside = self.ends.back().is_some_and(|last| process.start < last.at);
         if !tracked && beside {
             self.ends.clear();
@@ -134,15 +105,8 @@ impl Ends {
         self.last_start = process.start;
         self.ends.push_back(End {
             at,
-            code: certificate
-                .exit
-                .signal
-                .map_or(certificate.exit.code, |signal| 128 + signal),
-            weight: if certificate.uptime < SHORT_LIFE {
-                2
-            } else {
-                1
-            },
+            code: certificate.exit.signal.map_or(certificate.exit.code, |signal| 128 + signal),
+            weight: if certificate.uptime < SHORT_LIFE { 2 } else { 1 },
             fault: matches!(certificate.cause, Cause::Crashed { .. }),
             service: certificate.uptime >= SERVICE_LIFE,
         });
@@ -152,12 +116,7 @@ impl Ends {
         true
     }
 
-    fn verdict(
-        &self,
-        context: &Context<'_>,
-        process: &Process,
-        tracked: bool,
-    ) -> Option<Certainty> {
+    fn verdict(&self, context: &Context<'_>, process: &Process, tracked: bool) -> Option<Certainty> {
         let ends: Vec<End> = self.ends.iter().cloned().collect();
         if tracked {
             return asked_for(context, process)
@@ -165,13 +124,8 @@ impl Ends {
                 .any(|exits| enough_ends(&ends, exits, context.now))
                 .then_some(Certainty::Proved);
         }
-        let recent: Vec<_> = ends
-            .iter()
-            .filter(|end| context.now.since(end.at) <= DEFAULT.within)
-            .collect();
-        let said = self
-            .said_at
-            .is_some_and(|at| context.now.since(at) <= DEFAULT.within);
+        let recent: Vec<_> = ends.iter().filter(|end| context.now.since(end.at) <= DEFAULT.within).collect();
+        let said = self.said_at.is_some_and(|at| context.now.since(at) <= DEFAULT.within);
         if said || (recent.len() as u32) < DEFAULT.min {
             return None;
         }

@@ -17,11 +17,8 @@ use crate::{
     text,
 };
 
-pub(super) const ENTRY: DetectorEntry = DetectorEntry {
-    name: "down",
-    classes: &[Class::Down],
-    build: || Box::new(Down::default()),
-};
+pub(super) const ENTRY: DetectorEntry =
+    DetectorEntry { name: "down", classes: &[Class::Down], build: || Box::new(Down::default()) };
 
 /// `Restart=` of a unit and Docker's restart policy go first.
 const OWNER_GOES_FIRST: Duration = Duration::from_secs(5);
@@ -85,53 +82,26 @@ impl Detector for Down {
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        self.missing
-            .values()
-            .filter(|missing| !missing.raised)
-            .map(|missing| missing.due)
-            .min()
+        self.missing.values().filter(|missing| !missing.raised).map(|missing| missing.due).min()
     }
 }
 
 impl Down {
-    fn died(
-        &mut self,
-        context: &Context<'_>,
-        process: &Process,
-        certificate: Certificate,
-        at: BootTime,
-    ) {
+    fn died(&mut self, context: &Context<'_>, process: &Process, certificate: Certificate, at: BootTime) {
         let Some(workload) = context.world.get(&process.workload) else {
             return;
         };
-        let was_main = workload
-            .last_dead
-            .as_ref()
-            .is_some_and(|dead| dead.id() == process.id());
+        let was_main = workload.last_dead.as_ref().is_some_and(|dead| dead.id() == process.id());
         if !was_main || !workload.living.is_empty() || workload.stop_asked {
             return;
         }
         if !should_run(context.policies, process) {
             return;
         }
-        let hold = if process.place.supervise.is_some() {
-            Duration::ZERO
-        } else {
-            OWNER_GOES_FIRST
-        };
+        let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
         // Our own stop: whoever restarts it gets the time in which the act is verified.
-        let hold = if certificate.own.is_some() {
-            Duration::from_secs(60)
-        } else {
-            hold
-        };
-        let missing = Missing {
-            dead: process.clone(),
-            certificate,
-            at,
-            due: at + hold,
-            raised: false,
-        };
+        let hold = if certificate.own.is_some() { Duration::from_secs(60) } else { hold };
+        let missing = Missing { dead: process.clone(), certificate, at, due: at + hold, raised: false };
         self.missing.insert(process.workload.clone(), missing);
     }
 
@@ -156,12 +126,7 @@ fn should_run(policies: &PolicySet, process: &Process) -> bool {
 }
 
 fn diagnosis(context: &Context<'_>, missing: &Missing) -> Diagnosis {
-    let Missing {
-        dead,
-        certificate,
-        at,
-        ..
-    } = missing;
+    let Missing { dead, certificate, at, .. } = missing;
     let waited = context.now.since(*at);
     let alone = if waited < Duration::from_secs(1) {
         String::new()

@@ -6,8 +6,8 @@ mod down;
 mod oom_kill;
 
 use super::{
-    certificate::Certificate, class::Class, diagnosis::Diagnosis, memory::Memory,
-    policy::PolicySet, time::BootTime, world::World,
+    certificate::Certificate, class::Class, diagnosis::Diagnosis, memory::Memory, policy::PolicySet,
+    time::BootTime, world::World,
 };
 use crate::{
     identity::process::{ProcessId, WorkloadKey},
@@ -17,12 +17,7 @@ use crate::{
 pub use crash_loop::enough_ends;
 
 /// Every detector; a folder of traces of the same name is demanded by `tidy`.
-pub const DETECTORS: &[DetectorEntry] = &[
-    oom_kill::ENTRY,
-    crash::ENTRY,
-    crash_loop::ENTRY,
-    down::ENTRY,
-];
+pub const DETECTORS: &[DetectorEntry] = &[oom_kill::ENTRY, crash::ENTRY, crash_loop::ENTRY, down::ENTRY];
 
 pub struct DetectorEntry {
     pub name: &'static str,

@@ -16,11 +16,8 @@ use crate::{
     text,
 };
 
-pub(super) const ENTRY: DetectorEntry = DetectorEntry {
-    name: "oom_kill",
-    classes: &[Class::OomKill],
-    build: || Box::new(OomKilled::default()),
-};
+pub(super) const ENTRY: DetectorEntry =
+    DetectorEntry { name: "oom_kill", classes: &[Class::OomKill], build: || Box::new(OomKilled::default()) };
 
 /// A victim in D state or in a frozen cgroup does not exit.
 const EXIT_EXPECTED: Duration = Duration::from_secs(2);
@@ -36,8 +33,7 @@ impl Detector for OomKilled {
             return;
         };
         if matches!(signal.fact, Fact::OomKilled(_)) {
-            self.chosen
-                .insert(process.id(), (signal.at, process.clone()));
+            self.chosen.insert(process.id(), (signal.at, process.clone()));
         } else if let (Fact::Exited(_), Some(certificate)) = (&signal.fact, context.certificate) {
             self.chosen.remove(&process.id());
             if matches!(certificate.cause, Cause::OomKill(_)) {
@@ -54,26 +50,14 @@ impl Detector for OomKilled {
             .map(|(id, _)| *id)
             .collect();
         for (at, process) in late.iter().filter_map(|id| self.chosen.remove(id)) {
-            let exit = Exit {
-                signal: Some(libc::SIGKILL),
-                ..Exit::default()
-            };
+            let exit = Exit { signal: Some(libc::SIGKILL), ..Exit::default() };
             let certificate = certify(context.memory, &process, exit, at, 0);
-            found.push(raise(
-                context,
-                &process,
-                &certificate,
-                at,
-                "; it has not exited 2 s later",
-            ));
+            found.push(raise(context, &process, &certificate, at, "; it has not exited 2 s later"));
         }
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        self.chosen
-            .values()
-            .map(|(at, _)| *at + EXIT_EXPECTED)
-            .min()
+        self.chosen.values().map(|(at, _)| *at + EXIT_EXPECTED).min()
     }
 }
 
@@ -99,10 +83,7 @@ fn raise(
         OomScope::Global => "global",
         OomScope::Unknown => "unknown",
     };
-    let fault_at = context
-        .memory
-        .oom(process.id())
-        .map_or(at, |(when, _)| *when);
+    let fault_at = context.memory.oom(process.id()).map_or(at, |(when, _)| *when);
     Finding::Raised {
         subject: Subject::Death(process.id()),
         diagnosis: Box::new(Diagnosis {

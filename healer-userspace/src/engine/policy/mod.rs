@@ -12,17 +12,7 @@ use super::class::{Certainty, Class};
 
 /// How far a policy may go.
 #[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    Deserialize,
-    schemars::JsonSchema,
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
@@ -215,16 +205,11 @@ actions! {
 
 impl ActionName {
     pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|action| action.name() == name)
+        Self::ALL.iter().copied().find(|action| action.name() == name)
     }
 }
 
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     #[default]
@@ -278,10 +263,7 @@ pub struct Verify {
 impl Default for Safety {
     fn default() -> Self {
         Self {
-            budget: Budget {
-                max: 5,
-                per: Duration::from_secs(3600),
-            },
+            budget: Budget { max: 5, per: Duration::from_secs(3600) },
             backoff: Backoff {
                 initial: Duration::from_secs(10),
                 factor: 2.0,

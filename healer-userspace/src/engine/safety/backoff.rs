@@ -17,18 +17,11 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     if proposal.escalating {
         return Ruling::pass("next rung of the same incident");
     }
-    let until = facts.ledger.backoff_until(
-        proposal.workload,
-        proposal.mode,
-        &proposal.policy.safety.backoff,
-    );
+    let until = facts.ledger.backoff_until(proposal.workload, proposal.mode, &proposal.policy.safety.backoff);
     if proposal.now < until {
         return Ruling::hold(
             Some(until),
-            format!(
-                "backing off for another {}",
-                Human(until.since(proposal.now))
-            ),
+            format!("backing off for another {}", Human(until.since(proposal.now))),
         );
     }
     Ruling::pass("no backoff is running")

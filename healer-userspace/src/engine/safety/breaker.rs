@@ -6,13 +6,7 @@ use crate::engine::time::Human;
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let settings = &proposal.policy.safety.breaker;
     let class = proposal.diagnosis.class;
-    match facts.ledger.breaker(
-        proposal.now,
-        proposal.workload,
-        class,
-        proposal.mode,
-        settings,
-    ) {
+    match facts.ledger.breaker(proposal.now, proposal.workload, class, proposal.mode, settings) {
         BreakerState::Allowing => Ruling::pass("breaker is allowing"),
         BreakerState::Probing => Ruling::pass("breaker is probing: this one act decides"),
         BreakerState::Tripped { failures, probe_at } => Ruling::hold(

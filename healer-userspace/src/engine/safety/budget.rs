@@ -5,33 +5,18 @@ use crate::engine::time::Human;
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let own = proposal.policy.safety.budget;
-    let levels = [
-        ("workload", Some(own), Some(proposal.workload)),
-        ("node", facts.policies.node_budget, None),
-    ];
+    let levels =
+        [("workload", Some(own), Some(proposal.workload)), ("node", facts.policies.node_budget, None)];
     for (level, budget, workload) in levels {
         let Some(budget) = budget else { continue };
-        let (used, free_at) = facts
-            .ledger
-            .used(proposal.now, budget, proposal.mode, workload);
+        let (used, free_at) = facts.ledger.used(proposal.now, budget, proposal.mode, workload);
         if used >= budget.max {
             return Ruling::hold(
                 Some(free_at),
-                format!(
-                    "{used} of {} acts per {} of this {level} are used",
-                    budget.max,
-                    Human(budget.per)
-                ),
+                format!("{used} of {} acts per {} of this {level} are used", budget.max, Human(budget.per)),
             );
         }
     }
-    let (used, _) = facts
-        .ledger
-        .used(proposal.now, own, proposal.mode, Some(proposal.workload));
-    Ruling::pass(format!(
-        "act {} of {} per {}",
-        used + 1,
-        own.max,
-        Human(own.per)
-    ))
+    let (used, _) = facts.ledger.used(proposal.now, own, proposal.mode, Some(proposal.workload));
+    Ruling::pass(format!("act {} of {} per {}", used + 1, own.max, Human(own.per)))
 }

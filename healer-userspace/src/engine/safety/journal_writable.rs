@@ -8,10 +8,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     match facts.journal_error {
-        Some(error) => Ruling::hold(
-            Some(proposal.now + ASK_AGAIN),
-            format!("the journal cannot be written: {error}"),
-        ),
+        Some(error) => {
+            Ruling::hold(Some(proposal.now + ASK_AGAIN), format!("the journal cannot be written: {error}"))
+        }
         None => Ruling::pass("journal writable"),
     }
 }

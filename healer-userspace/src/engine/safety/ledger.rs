@@ -39,32 +39,21 @@ pub enum BreakerState {
 
 impl Ledger {
     pub fn new(acts: Vec<PastAct>) -> Self {
-        Self {
-            acts: acts.into(),
-            struck: BTreeMap::new(),
-        }
+        Self { acts: acts.into(), struck: BTreeMap::new() }
     }
 
     /// Counts an act whose effect is confirmed (or unknown: then it may have happened).
     pub fn acted(&mut self, act: PastAct) {
         let now = act.at;
         self.acts.push_back(act);
-        while self
-            .acts
-            .front()
-            .is_some_and(|act| now.since(act.at) > KEEP)
-            || self.acts.len() > MAX_ACTS
-        {
+        while self.acts.front().is_some_and(|act| now.since(act.at) > KEEP) || self.acts.len() > MAX_ACTS {
             self.acts.pop_front();
         }
     }
 
     pub fn verified(&mut self, workload: &WorkloadKey, class: Class, mode: Mode, healed: bool) {
         let last = self.acts.iter_mut().rev().find(|act| {
-            act.workload == *workload
-                && act.class == class
-                && act.mode == mode
-                && act.healed.is_none()
+            act.workload == *workload && act.class == class && act.mode == mode && act.healed.is_none()
         });
         if let Some(act) = last {
             act.healed = Some(healed);
@@ -108,11 +97,7 @@ impl Ledger {
         let mut until = BootTime(0);
         let mut wait = backoff.initial;
         let mut last: Option<BootTime> = None;
-        for act in self
-            .acts
-            .iter()
-            .filter(|act| act.workload == *workload && act.mode == mode)
-        {
+        for act in self.acts.iter().filter(|act| act.workload == *workload && act.mode == mode) {
             match last {
                 Some(before) if act.at.since(before) < backoff.reset_after => {
                     wait = wait.mul_f64(backoff.factor).min(backoff.max);
@@ -135,8 +120,7 @@ impl Ledger {
     ) -> BreakerState {
         let mut failures = 0;
         let mut last_failure = BootTime(0);
-        let of_this =
-            |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
+        let of_this = |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
         for act in self.acts.iter().filter(of_this) {
             match act.healed {
                 Some(true) => failures = 0,

@@ -31,46 +31,16 @@ pub struct GateEntry {
 
 /// The order is meaning: the cheapest and most general refusal comes first, the second look last.
 pub const GATES: &[GateEntry] = &[
-    GateEntry {
-        name: "pause",
-        judge: pause::judge,
-    },
-    GateEntry {
-        name: "protected",
-        judge: protected::judge,
-    },
-    GateEntry {
-        name: "journal_writable",
-        judge: journal_writable::judge,
-    },
-    GateEntry {
-        name: "evidence",
-        judge: evidence::judge,
-    },
-    GateEntry {
-        name: "unless",
-        judge: unless::judge,
-    },
-    GateEntry {
-        name: "self_effect",
-        judge: self_effect::judge,
-    },
-    GateEntry {
-        name: "budget",
-        judge: budget::judge,
-    },
-    GateEntry {
-        name: "backoff",
-        judge: backoff::judge,
-    },
-    GateEntry {
-        name: "breaker",
-        judge: breaker::judge,
-    },
-    GateEntry {
-        name: "second_look",
-        judge: second_look::judge,
-    },
+    GateEntry { name: "pause", judge: pause::judge },
+    GateEntry { name: "protected", judge: protected::judge },
+    GateEntry { name: "journal_writable", judge: journal_writable::judge },
+    GateEntry { name: "evidence", judge: evidence::judge },
+    GateEntry { name: "unless", judge: unless::judge },
+    GateEntry { name: "self_effect", judge: self_effect::judge },
+    GateEntry { name: "budget", judge: budget::judge },
+    GateEntry { name: "backoff", judge: backoff::judge },
+    GateEntry { name: "breaker", judge: breaker::judge },
+    GateEntry { name: "second_look", judge: second_look::judge },
 ];
 
 /// What is about to be done, and why.
@@ -113,27 +83,15 @@ pub struct Ruling {
 
 impl Ruling {
     fn pass(reason: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Pass,
-            reason: reason.into(),
-            until: None,
-        }
+        Self { verdict: Verdict::Pass, reason: reason.into(), until: None }
     }
 
     fn hold(until: Option<BootTime>, reason: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Hold,
-            reason: reason.into(),
-            until,
-        }
+        Self { verdict: Verdict::Hold, reason: reason.into(), until }
     }
 
     fn refuse(reason: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Refuse,
-            reason: reason.into(),
-            until: None,
-        }
+        Self { verdict: Verdict::Refuse, reason: reason.into(), until: None }
     }
 }
 

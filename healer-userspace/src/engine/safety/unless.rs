@@ -13,9 +13,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
             Unless::Class(class) if facts.active.contains(class) => {
                 return Ruling::hold(
                     Some(proposal.now + ASK_AGAIN),
-                    format!(
-                        "{class} is diagnosed for this workload, and the rule says unless {class}"
-                    ),
+                    format!("{class} is diagnosed for this workload, and the rule says unless {class}"),
                 );
             }
             Unless::EvidenceLost if facts.lost > 0 => {

@@ -1,0 +1,120 @@
+//! The act: started when its intent is on disk, counted when it may have had an effect.
+
+use super::{gate::gate_report, *};
+
+impl Engine {
+    pub(in crate::engine) fn start_act(&mut self, now: BootTime, key: &ActionKey) {
+        let Some(act) = self.pending.remove(key) else {
+            return;
+        };
+        let Some(incident) = self.incidents.get_mut(&act.incident) else {
+            return;
+        };
+        let Some(plan) = &mut incident.plan else {
+            return;
+        };
+        let timeout =
+            act.rung.timeout.unwrap_or(ACT_TIMEOUT) + act.rung.grace.unwrap_or_default() + ANSWER_SLACK;
+        plan.stage = Stage::Acting { key: key.clone(), until: now + timeout };
+        let strikes_living = act.look.iter().any(|look| matches!(look, Look::SameProcess(_)));
+        if act.mode == Mode::Enforce && act.rung.action.is_destructive() && strikes_living {
+            self.ledger.strike(now, act.target.id(), key.clone());
+        }
+        self.out.commands.push_back(Command::Act(Box::new(act)));
+    }
+
+    /// The intent could not be written: back to the gates, where `journal_writable` now holds.
+    pub(in crate::engine) fn intent_lost(&mut self, now: BootTime, key: &ActionKey) {
+        let Some(act) = self.pending.remove(key) else {
+            return;
+        };
+        if let Some(incident) = self.incidents.get_mut(&act.incident)
+            && let Some(plan) = &mut incident.plan
+        {
+            plan.stage = Stage::Gating { at: Some(now), held_by: None, since: now };
+        }
+        self.step(now, act.incident);
+    }
+
+    pub(in crate::engine) fn finish_act(&mut self, now: BootTime, result: ActionResult) {
+        let owner = self.incidents.values().find_map(|incident| match &incident.plan.as_ref()?.stage {
+            Stage::Acting { key, .. } | Stage::Reconciling { key, .. } if *key == result.key => {
+                Some(incident.id)
+            }
+            Stage::Acting { .. }
+            | Stage::Reconciling { .. }
+            | Stage::Gating { .. }
+            | Stage::Committing
+            | Stage::Verifying(_)
+            | Stage::Over(..) => None,
+        });
+        let Some(mut incident) = owner.and_then(|id| self.incidents.remove(&id)) else {
+            return;
+        };
+        let id = incident.id;
+        if let Some(mut plan) = incident.plan.take() {
+            let next = self.took(now, &mut incident, &mut plan, result);
+            incident.plan = Some(plan);
+            self.incidents.insert(id, incident);
+            match next {
+                Next::Again => self.step(now, id),
+                Next::Wait => {}
+                Next::Close(outcome, says) => self.close(now, id, outcome, says),
+            }
+        }
+    }
+
+    /// The act is over: journal it, count it if it had (or may have had) an effect, verify.
+    pub(super) fn took(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+        result: ActionResult,
+    ) -> Next {
+        self.out.report(now, incident, ReportFact::Result(result.clone()));
+        self.out.journal.push_back(JournalEntry::Result(result.clone()));
+        if Self::outcome_is_possible_effect(&result.outcome) {
+            self.ledger.acted(PastAct {
+                workload: incident.workload.clone(),
+                class: plan.class,
+                mode: plan.mode,
+                at: now,
+                healed: None,
+            });
+        } else {
+            self.ledger.spare(incident.target.id());
+        }
+        match result.outcome {
+            ActionOutcome::Done { .. } | ActionOutcome::WouldDo { .. } => {
+                incident.acted_at.get_or_insert(now);
+                let must_run = self.must_run(incident, plan);
+                let ports = plan.policy.expect.listen.clone();
+                plan.stage = Stage::Verifying(Verification::new(
+                    now,
+                    incident.target.id(),
+                    must_run,
+                    &ports,
+                    &plan.policy.verify,
+                ));
+                Next::Again
+            }
+            ActionOutcome::Refused { reason } => {
+                let report = gate_report("second_look", Verdict::Refuse, &reason, plan.mode);
+                self.out.report(now, incident, ReportFact::Gate(report));
+                self.refused(now, incident, plan, "second_look", &reason)
+            }
+            ActionOutcome::Failed { error, .. } => {
+                self.next_rung(now, incident, plan, Outcome::Unchanged, error)
+            }
+            ActionOutcome::Unknown { reason } => {
+                self.next_rung(now, incident, plan, Outcome::Unknown, reason)
+            }
+        }
+    }
+
+    pub(super) fn must_run(&self, incident: &Incident, plan: &Plan) -> bool {
+        let restarts = plan.rung().is_some_and(|rung| rung.action == ActionName::Restart);
+        restarts || choose::expects_running(&plan.policy, &incident.target)
+    }
+}

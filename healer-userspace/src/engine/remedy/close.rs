@@ -1,0 +1,50 @@
+//! The end of an incident, in words; and the supervisor that waits for one.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn notify(&mut self, now: BootTime, incident: &Incident, plan: &Plan, reason: String) {
+        if let Some(diagnosis) = incident.active.get(&plan.class).or_else(|| incident.active.values().next())
+        {
+            let fact =
+                ReportFact::Notify { class: diagnosis.class, sentence: diagnosis.sentence.clone(), reason };
+            self.out.report(now, incident, fact);
+        }
+    }
+
+    pub(in crate::engine) fn close(&mut self, now: BootTime, id: IncidentId, outcome: Outcome, says: String) {
+        let Some(incident) = self.incidents.remove(&id) else {
+            return;
+        };
+        self.subjects.remove(&incident.subject);
+        self.unsettled.insert(incident.workload.clone());
+        let first = incident.active.values().map(|found| (found.fault_at, found.detected_at)).min();
+        let (fault_at, detected_at) = first.unwrap_or((incident.opened_at, incident.opened_at));
+        let healed_at = (outcome == Outcome::Healed).then_some(now);
+        let closed = Closed {
+            outcome,
+            says,
+            to_detect: detected_at.since(fault_at),
+            to_act: incident.acted_at.map(|at| at.since(detected_at)),
+            to_recover: incident.acted_at.zip(healed_at).map(|(acted, healed)| healed.since(acted)),
+        };
+        self.out.report(now, &incident, ReportFact::Closed(closed));
+        self.out.journal.push_back(JournalEntry::Closed { incident: id });
+    }
+
+    /// Tells a waiting supervisor that no order will come, once that is so.
+    pub(in crate::engine) fn settle(&mut self, _now: BootTime) {
+        for key in core::mem::take(&mut self.unsettled) {
+            let waits = self
+                .world
+                .get(&key)
+                .is_some_and(|workload| workload.supervisor.is_some() && workload.living.is_empty());
+            let mut of_workload = self.incidents.values().filter(|incident| incident.workload == key);
+            let may_act = of_workload.any(|incident| incident.plan.as_ref().is_some_and(Plan::may_still_act));
+            if waits && !may_act {
+                let reason = "no act will follow by policy".to_owned();
+                self.out.commands.push_back(Command::Release { workload: key, reason });
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The current rung through the gates; what passes becomes an intent.
+
+use super::*;
+
+impl Engine {
+    /// The current rung: notifications pass at once, the rest goes through the gates.
+    pub(super) fn climb(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
+        if plan.mode == Mode::Observe {
+            return over(plan, Outcome::Notified, "observe mode: nothing is done".to_owned());
+        }
+        let Some(rung) = plan.rung().cloned() else {
+            return self.ladder_exhausted(now, incident, plan);
+        };
+        if rung.action == ActionName::Notify {
+            self.notify(now, incident, plan, format!("rule {}", plan.rule().name));
+            plan.rung += 1;
+            return Next::Again;
+        }
+        let Some(diagnosis) = incident.active.get(&plan.class).cloned() else {
+            return over(plan, Outcome::RecoveredAlone, "the finding is gone".to_owned());
+        };
+        let active: Vec<Class> = self.active_classes(incident);
+        let busy = self.busy_with(incident);
+        let target = incident.target.clone();
+        let proposal = Proposal {
+            now,
+            diagnosis: &diagnosis,
+            workload: &incident.workload,
+            target: &target,
+            policy: &plan.policy,
+            rule: plan.rule(),
+            rung: &rung,
+            escalating: 0 < plan.attempt,
+            mode: plan.mode,
+        };
+        let facts = Facts {
+            policies: &self.policies,
+            ledger: &self.ledger,
+            paused: self.paused.as_deref(),
+            journal_error: self.journal_error.as_deref(),
+            lost: self.memory.lost_since(diagnosis.fault_at),
+            active: &active,
+            busy: busy.as_deref(),
+        };
+        let (reports, blocked) = ask_gates(&proposal, &facts);
+        let looks = safety::looks(&proposal, incident.is_of_death());
+        let Stage::Gating { held_by, since, .. } = &plan.stage else {
+            return Next::Wait;
+        };
+        let was_held = held_by.clone();
+        let since = *since;
+        match blocked {
+            Some((gate, ruling)) => {
+                let is_news = was_held.as_ref().is_none_or(|(before, _)| *before != gate);
+                if is_news {
+                    self.report_gates(now, incident, reports);
+                }
+                if ruling.verdict == Verdict::Refuse {
+                    return self.refused(now, incident, plan, gate, &ruling.reason);
+                }
+                let long = ruling.until.is_none_or(|until| until.since(now) > LONG_HOLD);
+                if is_news && long && plan.mode == Mode::Enforce {
+                    self.notify(now, incident, plan, format!("held by gate {gate}: {}", ruling.reason));
+                }
+                plan.stage = Stage::Gating { at: ruling.until, held_by: Some((gate, ruling.reason)), since };
+                Next::Wait
+            }
+            None => {
+                self.report_gates(now, incident, reports);
+                self.commit(now, incident, plan, rung, looks);
+                Next::Wait
+            }
+        }
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+        rung: Rung,
+        look: Vec<Look>,
+    ) {
+        let target = incident.target.clone();
+        let key = ActionKey(format!(
+            "{}:{}@{}:{}:{}.{}",
+            incident.id, target.pid, target.start.0, plan.class, plan.rung, plan.attempt
+        ));
+        plan.attempt += 1;
+        let act = Act {
+            key: key.clone(),
+            incident: incident.id,
+            class: plan.class,
+            mode: plan.mode,
+            rung,
+            workload: incident.workload.clone(),
+            ignores_signal: self.memory.ignores(target.id(), libc::SIGTERM),
+            target,
+            look,
+            incident_json: incident_json(incident, plan),
+        };
+        let intent = Intent {
+            act,
+            policy: plan.policy.name.clone(),
+            rule: plan.rule().name.clone(),
+            rung_index: plan.rung,
+            at: now,
+        };
+        plan.stage = Stage::Committing;
+        self.out.report(now, incident, ReportFact::Intent(intent.clone()));
+        self.out.journal.push_back(JournalEntry::Intent(intent.clone()));
+        self.pending.insert(intent.act.key.clone(), intent.act);
+    }
+
+    pub(super) fn report_gates(&mut self, now: BootTime, incident: &Incident, reports: Vec<GateReport>) {
+        for report in reports {
+            self.out.report(now, incident, ReportFact::Gate(report));
+        }
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+        gate: &str,
+        reason: &str,
+    ) -> Next {
+        let says = format!("gate {gate} refused: {reason}");
+        if plan.mode == Mode::Enforce {
+            self.notify(now, incident, plan, says.clone());
+        }
+        over(plan, Outcome::Refused, says)
+    }
+
+    pub(super) fn active_classes(&self, incident: &Incident) -> Vec<Class> {
+        self.incidents
+            .values()
+            .filter(|other| other.workload == incident.workload)
+            .chain([incident])
+            .flat_map(|other| other.active.keys().copied())
+            .collect()
+    }
+
+    pub(super) fn busy_with(&self, incident: &Incident) -> Option<String> {
+        self.incidents
+            .values()
+            .find(|other| {
+                other.id != incident.id
+                    && other.workload == incident.workload
+                    && other
+                        .plan
+                        .as_ref()
+                        .is_some_and(|plan| plan.is_in_flight() && plan.mode != Mode::Shadow)
+            })
+            .map(|other| format!("incident {}", other.id))
+    }
+
+    /// Gates that hold without a time are asked again when what they wait for changes.
+    pub(in crate::engine) fn wake_held(&mut self, now: BootTime) {
+        let held: Vec<IncidentId> = self
+            .incidents
+            .values()
+            .filter(|incident| {
+                matches!(&incident.plan, Some(Plan { stage: Stage::Gating { .. }, .. }) | None)
+            })
+            .map(|incident| incident.id)
+            .collect();
+        for id in held {
+            self.step(now, id);
+        }
+    }
+}
+
+/// Asks every gate in order, stops at the first that does not pass.
+pub(super) fn ask_gates(
+    proposal: &Proposal<'_>,
+    facts: &Facts<'_>,
+) -> (Vec<GateReport>, Option<(&'static str, safety::Ruling)>) {
+    let mut reports = Vec::with_capacity(GATES.len());
+    for gate in GATES {
+        let ruling = (gate.judge)(proposal, facts);
+        reports.push(gate_report(gate.name, ruling.verdict, &ruling.reason, proposal.mode));
+        if ruling.verdict != Verdict::Pass {
+            return (reports, Some((gate.name, ruling)));
+        }
+    }
+    (reports, None)
+}
+
+pub(super) fn gate_report(gate: &str, verdict: Verdict, reason: &str, mode: Mode) -> GateReport {
+    GateReport { gate: gate.to_owned(), verdict, reason: reason.to_owned(), mode }
+}
+
+/// What a hook reads on its standard input.
+pub(super) fn incident_json(incident: &Incident, plan: &Plan) -> String {
+    serde_json::json!({
+        "incident": incident.id.to_string(),
+        "workload": incident.workload,
+        "policy": plan.policy.name,
+        "rule": plan.rule().name,
+        "target": incident.target,
+        "diagnoses": incident.active.values().collect::<Vec<_>>(),
+    })
+    .to_string()
+}

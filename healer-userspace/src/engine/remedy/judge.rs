@@ -1,0 +1,229 @@
+//! Verification, and what follows from it: the next rung, or the end.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn verify(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
+        let Stage::Verifying(verification) = &mut plan.stage else {
+            return Next::Wait;
+        };
+        let fault_over = incident.is_of_death() || incident.active.is_empty();
+        match verification.check(now, &incident.workload, &self.world, fault_over) {
+            Check::Wait => Next::Wait,
+            Check::Ask(about, ports) => {
+                let id = self.next_question;
+                self.next_question += 1;
+                verification.asked = Some((id, about));
+                self.out.commands.push_back(Command::Ask(Question {
+                    id,
+                    about,
+                    what: Ask::Listening(ports),
+                }));
+                Next::Wait
+            }
+            Check::Healed { says, successor } => {
+                let since = verification.since;
+                self.verified(
+                    now,
+                    incident,
+                    plan,
+                    Verdicts { outcome: Outcome::Healed, says, successor, since },
+                )
+            }
+            Check::Failed { outcome, says } => {
+                let since = verification.since;
+                self.verified(now, incident, plan, Verdicts { outcome, says, successor: None, since })
+            }
+        }
+    }
+
+    pub(super) fn verified(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+        verdict: Verdicts,
+    ) -> Next {
+        let Verdicts { outcome, says, successor, since } = verdict;
+        let outcome = if plan.mode == Mode::Shadow { shadow_outcome(outcome) } else { outcome };
+        let healed = matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
+        let after_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        let fact = if plan.mode == Mode::Shadow {
+            ReportFact::Score {
+                policy: plan.policy.name.clone(),
+                rule: plan.rule().name.clone(),
+                outcome: outcome.name().to_owned(),
+                after_ms,
+                says: says.clone(),
+            }
+        } else {
+            ReportFact::Verification(crate::engine::report::Verification {
+                outcome,
+                after_ms,
+                says: says.clone(),
+                successor,
+            })
+        };
+        self.out.report(now, incident, fact);
+        self.ledger.verified(&incident.workload, plan.class, plan.mode, healed || plan.mode == Mode::Shadow);
+        self.out.journal.push_back(JournalEntry::Verified {
+            key: last_key(incident, plan),
+            workload: incident.workload.clone(),
+            class: plan.class,
+            outcome: outcome.name().to_owned(),
+        });
+        if healed || plan.mode == Mode::Shadow {
+            return Next::Close(outcome, says);
+        }
+        self.next_rung(now, incident, plan, outcome, says)
+    }
+
+    pub(super) fn next_rung(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+        outcome: Outcome,
+        says: String,
+    ) -> Next {
+        if plan.mode == Mode::Shadow {
+            return Next::Close(outcome, says);
+        }
+        plan.rung += 1;
+        if plan.rung().is_some() {
+            plan.stage = Stage::Gating { at: Some(now), held_by: None, since: now };
+            return Next::Again;
+        }
+        self.notify(now, incident, plan, format!("the ladder is at its end: {says}"));
+        Next::Close(outcome, says)
+    }
+
+    pub(super) fn ladder_exhausted(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+    ) -> Next {
+        let acted = 0 < plan.attempt;
+        if acted {
+            self.notify(now, incident, plan, "the ladder is at its end".to_owned());
+            return Next::Close(Outcome::Unchanged, "no rung of the ladder healed it".to_owned());
+        }
+        over(plan, Outcome::Notified, "the rule only notifies".to_owned())
+    }
+
+    /// A successor that dies while it is verified: this rung did not heal.
+    pub(super) fn died_again(
+        &mut self,
+        now: BootTime,
+        id: IncidentId,
+        process: &Process,
+        certificate: &Certificate,
+    ) {
+        let Some(mut incident) = self.incidents.remove(&id) else {
+            return;
+        };
+        let mut next = Next::Wait;
+        if let Some(mut plan) = incident.plan.take() {
+            if let Stage::Verifying(verification) = &plan.stage
+                && process.id() != incident.target.id()
+                && (process.main || certificate.exit.is_abnormal())
+                && self.world.get(&process.workload).is_none_or(|workload| workload.living.is_empty())
+            {
+                let says =
+                    format!("the successor {}[{}] {}", process.comm, process.pid, certificate.sentence());
+                let since = verification.since;
+                let more = plan.rule().escalate.len() > plan.rung + 1;
+                if more && plan.mode == Mode::Enforce {
+                    self.goes_on_with(&mut incident, process);
+                }
+                let verdict = Verdicts { outcome: Outcome::Unchanged, says, successor: None, since };
+                next = self.verified(now, &mut incident, &mut plan, verdict);
+            }
+            incident.plan = Some(plan);
+        }
+        self.incidents.insert(id, incident);
+        match next {
+            Next::Again => self.step(now, id),
+            Next::Wait => {}
+            Next::Close(outcome, says) => self.close(now, id, outcome, says),
+        }
+    }
+
+    /// The ladder goes on with the successor that died: its death belongs to this incident.
+    pub(super) fn goes_on_with(&mut self, incident: &mut Incident, dead: &Process) {
+        self.subjects.remove(&incident.subject);
+        incident.subject = Subject::Death(dead.id());
+        incident.target = dead.clone();
+        self.subjects.insert(incident.subject.clone(), incident.id);
+    }
+
+    pub(super) fn answered(&mut self, now: BootTime, question: u64, answer: &Answer) {
+        let asked = self.incidents.values_mut().find_map(|incident| {
+            let Stage::Verifying(verification) = &mut incident.plan.as_mut()?.stage else {
+                return None;
+            };
+            verification.asked.is_some_and(|(id, _)| id == question).then_some((incident.id, verification))
+        });
+        let Some((id, verification)) = asked else {
+            return;
+        };
+        match answer {
+            Answer::NotListening(missing) => verification.answered(question, missing),
+            Answer::Alive(_) => {}
+        }
+        self.step(now, id);
+    }
+
+    /// Signals that an act under way was waiting for, or that show that it failed.
+    pub(in crate::engine) fn follow(
+        &mut self,
+        now: BootTime,
+        signal: &Signal,
+        certificate: Option<&Certificate>,
+    ) {
+        if let Fact::Answered { question, answer } = &signal.fact {
+            self.answered(now, *question, answer);
+            return;
+        }
+        let Some(process) = &signal.process else {
+            return;
+        };
+        self.reconcile(now, signal, process);
+        let concerned: Vec<IncidentId> = self
+            .incidents
+            .values()
+            .filter(|incident| incident.workload == process.workload)
+            .map(|incident| incident.id)
+            .collect();
+        for id in concerned {
+            match (&signal.fact, certificate) {
+                (Fact::Exited(_), Some(certificate)) => self.died_again(now, id, process, certificate),
+                (Fact::Execed | Fact::Registered(_), _) => self.step(now, id),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What verification concluded, and since when it watched.
+pub(super) struct Verdicts {
+    pub(super) outcome: Outcome,
+    pub(super) says: String,
+    pub(super) successor: Option<Process>,
+    pub(super) since: BootTime,
+}
+
+/// Nobody acted: what would have been healed recovered alone.
+pub(super) fn shadow_outcome(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Healed | Outcome::RecoveredAlone => Outcome::RecoveredAlone,
+        Outcome::Unchanged | Outcome::Worse | Outcome::StayedSick => Outcome::StayedSick,
+        Outcome::Died => Outcome::Died,
+        Outcome::Unknown | Outcome::Refused | Outcome::Notified => Outcome::Unknown,
+    }
+}
+
+pub(super) fn last_key(incident: &Incident, plan: &Plan) -> ActionKey {
+    ActionKey(format!("{}:{}.{}", incident.id, plan.rung, plan.attempt))
+}
