@@ -6,4 +6,4 @@ pub mod engine; // pure: signals in, commands out; no clock and no I/O
 pub mod identity; // who: process, cgroup, workload
 pub mod replay;
 pub mod signal; // what a kernel record or a poll means
-pub mod text;
+pub mod text; // untrusted bytes, on their way to people

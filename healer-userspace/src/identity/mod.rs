@@ -1,3 +1,315 @@
 //! Who: process, cgroup, unit, container, pod. Roots of /proc and /sys/fs/cgroup are injected.
 
+pub mod cgroup;
+pub mod exe;
+mod lru;
+mod names;
+pub mod place;
 pub mod process;
+mod process_table;
+pub mod procfs;
+mod reading;
+mod resolve;
+pub mod roots;
+
+#[cfg(test)]
+mod fixture;
+
+use std::collections::BTreeMap;
+
+pub use self::process_table::UNTRACKED_MAX;
+use self::{
+    cgroup::{CgroupId, Cgroups, Hierarchy},
+    exe::ExePaths,
+    names::Names,
+    process::{Container, Pod, Process, ProcessId, WorkloadKey},
+    process_table::{Entry, ProcessTable},
+    procfs::{ProcDir, pids},
+    reading::Reading,
+    resolve::same_file,
+    roots::Roots,
+};
+use crate::{
+    engine::time::BootTime,
+    signal::{Fact, Party, Raw, Seen, Signal},
+};
+
+/// Knows processes by what the kernel sent, by `/proc`, and by what others call them.
+///
+/// A known process costs no look at `/proc`, an unknown one a single one (and one each for its
+/// next two ancestors if they are unknown as well).
+pub struct Identity {
+    roots: Roots,
+    cgroups: Cgroups,
+    exes: ExePaths,
+    names: Names,
+    table: ProcessTable,
+    readings: u64,
+}
+
+impl Identity {
+    /// Knows nobody yet: see [`Identity::scan`].
+    pub fn new(roots: Roots) -> Self {
+        Self {
+            cgroups: Cgroups::new(&roots.cgroup),
+            roots,
+            exes: ExePaths::new(),
+            names: Names::new(),
+            table: ProcessTable::new(),
+            readings: 0,
+        }
+    }
+
+    /// Meets every process that runs and every cgroup that exists. Once, at start.
+    pub fn scan(&mut self, now: BootTime) {
+        self.cgroups.walk(now);
+        let all = pids(&self.roots.proc).filter_map(|pid| Reading::of(&self.roots.proc, pid));
+        let mut all: Vec<_> = all.collect();
+        // Parents before their children, for the children's sake.
+        all.sort_by_key(|reading| (reading.id.start, reading.id.pid));
+        for reading in all {
+            let entry = self.resolve_reading(reading, 0);
+            self.table.insert(entry);
+        }
+    }
+
+    /// Adds who it was. After an exit the process is known among the dead for a while.
+    pub fn enrich(&mut self, raw: Raw) -> Signal {
+        let Raw { at, seen, mut fact, at_limit } = raw;
+        let process = seen.map(|seen| self.whom(&seen, &fact, at));
+        match &mut fact {
+            Fact::SignalSent(sent) => {
+                if let Some(sender) = &mut sent.sender {
+                    self.complete(sender, at);
+                }
+            }
+            Fact::OomKilled(kill) => {
+                self.complete(&mut kill.trigger, at);
+                let path = at_limit.and_then(|cgroup| self.cgroups.find(cgroup, at));
+                kill.memcg = path.unwrap_or_default();
+            }
+            Fact::Exited(_)
+            | Fact::Execed
+            | Fact::Registered(_)
+            | Fact::Deregistered
+            | Fact::StopAsked { .. }
+            | Fact::Answered { .. }
+            | Fact::Lost { .. } => {}
+        }
+        Signal { at, process, fact }
+    }
+
+    /// The process that has this pid now. Looks at `/proc` to be sure.
+    pub fn of_pid(&mut self, pid: u32) -> Option<Process> {
+        let start = self.start_of(pid)?;
+        self.of_id(ProcessId { pid, start })
+    }
+
+    /// That process and no other, alive or lately dead.
+    pub fn of_id(&mut self, id: ProcessId) -> Option<Process> {
+        if let Some(entry) = self.table.get(id) {
+            return Some(entry.process.clone());
+        }
+        if let Some(entry) = self.table.dead(id) {
+            return Some(entry.process.clone());
+        }
+        let reading = self.read(id)?;
+        let entry = self.resolve_reading(reading, 1);
+        self.table.insert(entry.clone());
+        Some(entry.process)
+    }
+
+    /// The living main process of a workload; the youngest, if an old one was not seen to end.
+    pub fn main_of(&self, workload: &WorkloadKey) -> Option<&Process> {
+        self.processes()
+            .filter(|process| process.main && process.workload == *workload)
+            .max_by_key(|process| process.start)
+    }
+
+    /// All that are known and were not seen to end. An untracked one may be gone.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.table.living().map(|entry| &entry.process)
+    }
+
+    /// How many processes are known, and how often `/proc` was read for one.
+    pub fn counts(&self) -> (usize, u64) {
+        (self.table.len(), self.readings)
+    }
+
+    /// Path of a cgroup, if it is or was seen.
+    pub fn cgroup_path(&mut self, cgroup: CgroupId, now: BootTime) -> Option<String> {
+        self.cgroups.find(cgroup, now)
+    }
+
+    /// `healer supervise` runs this process: it and its descendants have the name from now on.
+    /// Gives it back, unless it is gone and was never seen.
+    pub fn supervise(&mut self, id: ProcessId, name: &str) -> Option<Process> {
+        self.names.supervise(id, name);
+        let _known = self.of_id(id);
+        if let Some(dead) = self.table.dead(id) {
+            self.names.assign(dead);
+        }
+        self.assign_all();
+        self.table.settle(id.pid);
+        self.of_id(id)
+    }
+
+    /// The supervisor is gone: the process and its descendants lose the name, the dead keep it.
+    pub fn release(&mut self, id: ProcessId) {
+        self.names.release(id);
+        if self.table.get(id).is_some() {
+            self.assign_all();
+            self.table.settle(id.pid);
+        }
+    }
+
+    /// Somebody who knows (systemd) says that this is its unit's main process.
+    pub fn set_main(&mut self, id: ProcessId) {
+        self.names.set_main(id);
+        let _known = self.of_id(id);
+        self.assign_one(id);
+    }
+
+    /// The process stays known until it ends, however many others come.
+    pub fn track(&mut self, id: ProcessId) {
+        let _known = self.of_id(id);
+        if let Some(entry) = self.table.get(id) {
+            entry.is_tracked = true;
+        }
+        self.table.settle(id.pid);
+    }
+
+    /// A runtime has told what it calls a container: all its processes have the names from now on.
+    pub fn describe(&mut self, container: Container, pod: Option<Pod>) {
+        let id = container.id.clone();
+        self.names.describe(container, pod);
+        for entry in self.table.living_mut() {
+            if entry.is_in_container(&id) {
+                self.names.assign(entry);
+            }
+        }
+    }
+
+    /// Tracked and main processes that are gone although no record of their end came (records
+    /// can be lost). From now on they count as dead.
+    pub fn vanished(&mut self) -> Vec<Process> {
+        let pinned: Vec<_> = self.table.pinned().map(|entry| entry.process.id()).collect();
+        let mut gone = Vec::new();
+        for id in pinned {
+            let now = self.start_of(id.pid).map(|start| ProcessId { pid: id.pid, start });
+            if now != Some(id) {
+                gone.extend(self.of_id(id));
+                self.table.bury(id);
+                self.names.forget_main(id);
+            }
+        }
+        gone
+    }
+
+    fn whom(&mut self, seen: &Seen, fact: &Fact, now: BootTime) -> Process {
+        let id = seen.task.id;
+        if id.start == BootTime(0) {
+            // Kernels before 6.9 name an OOM victim by its pid alone.
+            let known = self.of_pid(id.pid);
+            return known.unwrap_or_else(|| self.resolve(seen, None, now).process);
+        }
+        let process = if matches!(fact, Fact::Execed) {
+            let before = self.table.get(id).cloned();
+            self.meet(seen, before, now)
+        } else {
+            self.recall(seen, now).unwrap_or_else(|| self.meet(seen, None, now))
+        };
+        if matches!(fact, Fact::Exited(_)) {
+            self.table.bury(id);
+            self.names.forget_main(id);
+        }
+        process
+    }
+
+    fn meet(&mut self, seen: &Seen, before: Option<Entry>, now: BootTime) -> Process {
+        let entry = self.resolve(seen, before, now);
+        let process = entry.process.clone();
+        self.table.insert(entry);
+        process
+    }
+
+    /// A known process, brought up to what the record says.
+    fn recall(&mut self, seen: &Seen, now: BootTime) -> Option<Process> {
+        let id = seen.task.id;
+        let Some(entry) = self.table.get(id) else {
+            return self.table.dead(id).map(|entry| entry.process.clone());
+        };
+        let has_new_name = seen.exe.is_none() && entry.process.comm != seen.task.comm;
+        if has_new_name || !same_file(seen.exe, entry.exe) {
+            // An exec that was not sent: nobody waited for it.
+            let before = entry.clone();
+            return Some(self.meet(seen, Some(before), now));
+        }
+        entry.process.start = id.start;
+        entry.process.uid = seen.task.uid;
+        entry.process.comm.clone_from(&seen.task.comm);
+        if has_moved(entry, seen) {
+            let mut entry = entry.clone();
+            self.place_seen(&mut entry, seen, now);
+            self.names.assign(&mut entry);
+            self.table.insert(entry);
+            return self.of_id(id);
+        }
+        Some(entry.process.clone())
+    }
+
+    /// Adds to a sender or trigger what its record has no room for.
+    fn complete(&mut self, party: &mut Party, now: BootTime) {
+        if party.id.pid == 0 {
+            return;
+        }
+        let seen = Seen { task: party.clone(), ..Seen::default() };
+        let known = self.recall(&seen, now);
+        let process = known.unwrap_or_else(|| self.meet(&seen, None, now));
+        party.exe = process.exe;
+        party.workload = Some(process.workload.0);
+    }
+
+    fn start_of(&self, pid: u32) -> Option<BootTime> {
+        let stat = ProcDir::open(&self.roots.proc, pid)?.stat()?;
+        Some(stat.start)
+    }
+
+    fn assign_one(&mut self, id: ProcessId) {
+        if let Some(entry) = self.table.get(id) {
+            self.names.assign(entry);
+            self.table.settle(id.pid);
+        }
+    }
+
+    /// Names everybody again; a supervise name goes down the generations, one a round. Who has
+    /// lost its parent keeps what it inherited.
+    fn assign_all(&mut self) {
+        const GENERATIONS: u8 = 16;
+        for _ in 0..GENERATIONS {
+            let living = self.table.living();
+            let names: BTreeMap<_, _> =
+                living.map(|entry| (entry.process.id(), entry.process.place.supervise.clone())).collect();
+            let mut has_changed = false;
+            for entry in self.table.living_mut() {
+                if let Some(name) = entry.parent_id().and_then(|id| names.get(&id)) {
+                    entry.inherited.clone_from(name);
+                }
+                let before = entry.process.place.supervise.take();
+                self.names.assign(entry);
+                has_changed |= entry.process.place.supervise != before;
+            }
+            if !has_changed {
+                return;
+            }
+        }
+    }
+}
+
+fn has_moved(entry: &Entry, seen: &Seen) -> bool {
+    let cgroup = seen.cgroup.filter(|c| c.hierarchy != Hierarchy::Memory);
+    cgroup.is_some_and(|cgroup| cgroup.id != entry.process.cgroup_id)
+}
+
+#[cfg(test)]
+mod tests;

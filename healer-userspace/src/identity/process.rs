@@ -1,10 +1,16 @@
 //! Who: a process as the engine sees it and as traces store it.
 
-use core::fmt;
+use core::{cmp, fmt, hash};
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::time::BootTime;
+
+/// Bytes of the arguments that are kept, NULs included.
+pub const ARGS_MAX: usize = 256;
+
+/// One clock tick of `/proc/PID/stat` in nanoseconds: `USER_HZ` is 100 wherever healer runs.
+pub const TICK_NS: u64 = 10_000_000;
 
 /// One process, bound to its start time so that a recycled pid is somebody else.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +53,46 @@ impl Process {
 }
 
 /// Pid and start time: the only name of a process that is never reused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// Two are equal if their starts fall into the same clock tick: kernel records bring
+/// nanoseconds, `/proc` whole ticks (rounded down), and both mean the same process. Within one
+/// tick a pid cannot be given away and come round again.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct ProcessId {
     pub pid: u32,
     pub start: BootTime,
+}
+
+impl ProcessId {
+    fn key(self) -> (u32, u64) {
+        (self.pid, self.start.0 / TICK_NS)
+    }
+}
+
+impl PartialEq for ProcessId {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for ProcessId {}
+
+impl PartialOrd for ProcessId {
+    fn partial_cmp(&self, other: &Self) -> Option<cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ProcessId {
+    fn cmp(&self, other: &Self) -> cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+impl hash::Hash for ProcessId {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,25 +164,83 @@ impl WorkloadKey {
 
     /// First form that applies, as decided: supervise name, pod, container, unit, program.
     pub fn of(place: &Place, exe: &str, cgroup: &str, parent: &str) -> Self {
+        Self::named(place).unwrap_or_else(|| Self(format!("program/{exe}@{cgroup}<{parent}")))
+    }
+
+    /// The key if the place has a name that a user chose; `None` calls for the program form.
+    ///
+    /// A pod or container that no runtime has named yet goes by the container's id. Slices,
+    /// login sessions and `init.scope` hold unrelated programs: they name no workload.
+    pub fn named(place: &Place) -> Option<Self> {
         if let Some(name) = &place.supervise {
-            return Self::supervise(name);
-        }
-        if let (Some(pod), Some(container)) = (&place.pod, &place.container) {
-            return Self(format!("pod/{}/{}/{}", pod.namespace, pod.name, container.name));
+            return Some(Self::supervise(name));
         }
         if let Some(container) = &place.container {
-            let name = if container.name.is_empty() { &container.id } else { &container.name };
-            return Self(format!("container/{name}"));
+            return Some(Self::container(container, place.pod.as_ref()));
         }
-        if let Some(unit) = &place.unit {
-            return Self(format!("unit/{unit}"));
-        }
-        Self(format!("program/{exe}@{cgroup}<{parent}"))
+        let unit = place.unit.as_deref().filter(|unit| is_workload(unit))?;
+        Some(Self(format!("unit/{unit}")))
     }
+
+    fn container(container: &Container, pod: Option<&Pod>) -> Self {
+        let name = match container.name.as_str() {
+            "" => &container.id,
+            name => name,
+        };
+        match pod.filter(|pod| !pod.name.is_empty()) {
+            Some(pod) => Self(format!("pod/{}/{}/{name}", pod.namespace, pod.name)),
+            None => Self(format!("container/{name}")),
+        }
+    }
+}
+
+fn is_workload(unit: &str) -> bool {
+    let name = unit.rsplit('/').next().unwrap_or(unit);
+    let is_session = name.starts_with("session-") && name.ends_with(".scope");
+    !is_session && name != "init.scope" && !name.ends_with(".slice")
 }
 
 impl fmt::Display for WorkloadKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_from_proc_and_one_from_the_kernel_name_the_same_process() {
+        let id = |pid, start| ProcessId { pid, start: BootTime(start) };
+        assert_eq!(id(7, 1_230_000_000), id(7, 1_239_999_999));
+        assert_ne!(id(7, 1_230_000_000), id(7, 1_240_000_000));
+        assert_ne!(id(7, 1_230_000_000), id(8, 1_230_000_000));
+    }
+
+    #[test]
+    fn the_first_form_that_applies_is_the_key() {
+        let check = |place: &Place, key: &str| {
+            assert_eq!(WorkloadKey::of(place, "/x", "/g", "sh").0, key);
+        };
+        let mut place = Place::default();
+        check(&place, "program//x@/g<sh");
+        for anonymous in ["user.slice", "session-3.scope", "init.scope"] {
+            place.unit = Some(anonymous.into());
+            check(&place, "program//x@/g<sh");
+        }
+        place.unit = Some("web.service".into());
+        check(&place, "unit/web.service");
+        place.pod = Some(Pod::default());
+        place.container = Some(Container { id: "c0ffee".into(), ..Container::default() });
+        check(&place, "container/c0ffee");
+        let container = place.container.as_mut().unwrap();
+        container.name = "app".into();
+        check(&place, "container/app");
+        let pod = place.pod.as_mut().unwrap();
+        (pod.namespace, pod.name) = ("prod".into(), "web-0".into());
+        check(&place, "pod/prod/web-0/app");
+        place.supervise = Some("line".into());
+        check(&place, "supervise/line");
     }
 }

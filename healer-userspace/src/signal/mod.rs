@@ -1,11 +1,41 @@
 //! What a kernel record or a poll means. Pure.
 
+mod oom_kill;
+mod process_exec;
+mod process_exit;
+mod raw;
+mod signal_sent;
+
+use healer_common::event::{Event, Header};
 use serde::{Deserialize, Serialize};
+
+pub use self::raw::{Raw, Seen};
 
 use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId},
 };
+
+/// What a record is good for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "lives for one call, on the stack")]
+pub enum Meaning {
+    /// Something happened to somebody: next, identity says to whom.
+    Happened(Raw),
+    /// The thread that healer ends on purpose was seen to end: the kernel path works.
+    SelfProbe { at: BootTime, thread: u32 },
+}
+
+/// A decoded record's meaning.
+pub fn interpret(header: &Header, event: &Event) -> Meaning {
+    let at = BootTime(header.at_ns);
+    match event {
+        Event::ProcessExit(event) => process_exit::interpret(at, event),
+        Event::ProcessExec(event) => process_exec::interpret(at, event),
+        Event::SignalSent(event) => signal_sent::interpret(at, event),
+        Event::OomKill(event) => oom_kill::interpret(at, event),
+    }
+}
 
 /// One fact about one process, after identity: what the engine sees and what traces store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,3 +195,6 @@ pub enum Answer {
     NotListening(Vec<String>),
     Alive(bool),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,222 @@
+//! Which cgroup a process is in, and which path a cgroup id has. v1, v2 and hybrid layouts.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirEntryExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::lru::Lru;
+use crate::{engine::time::BootTime, text::lossy};
+
+const KEPT: usize = 8192;
+/// Directories that one walk looks at.
+const WALK_MAX: usize = 32_768;
+const WALK_EVERY: Duration = Duration::from_secs(1);
+
+/// Which tree a cgroup's id and path belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hierarchy {
+    V2,
+    /// The memory controller's own tree of cgroup v1.
+    V1Memory,
+    /// Where memory is controlled: [`Hierarchy::V1Memory`] if it is mounted, else v2.
+    Memory,
+}
+
+/// A cgroup as the kernel names it: the inode number of its directory, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupId {
+    pub hierarchy: Hierarchy,
+    pub id: u64,
+}
+
+/// `/proc/PID/cgroup`: one path per hierarchy (`cgroups(7)`), as far as identity asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    pub v2: Option<String>,
+    pub memory: Option<String>,
+    pub systemd: Option<String>,
+}
+
+impl Membership {
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut found = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n') {
+            let mut parts = line.splitn(3, |byte| *byte == b':');
+            let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            match controllers {
+                b"" => found.v2 = Some(clean(path)),
+                b"name=systemd" => found.systemd = Some(clean(path)),
+                _ if controllers.split(|b| *b == b',').any(|c| c == b"memory") => {
+                    found.memory = Some(clean(path));
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The path that names the process: v2's; from its root the memory controller's, then
+    /// systemd's. No hierarchy: the path belongs to none that has ids.
+    pub fn path(&self) -> (Option<Hierarchy>, &str) {
+        let below = |path: &'_ Option<String>| path.as_deref().is_some_and(|path| path != "/");
+        if below(&self.v2) {
+            return (Some(Hierarchy::V2), self.v2.as_deref().unwrap_or("/"));
+        }
+        if below(&self.memory) {
+            let path = self.memory.as_deref().unwrap_or("/");
+            return (Some(Hierarchy::V1Memory), path);
+        }
+        if below(&self.systemd) {
+            return (None, self.systemd.as_deref().unwrap_or("/"));
+        }
+        let root = if self.v2.is_some() { Hierarchy::V2 } else { Hierarchy::V1Memory };
+        (Some(root), "/")
+    }
+}
+
+/// Without the mark of a removed cgroup, and without the `/..` of one outside our own cgroup
+/// namespace (`cgroup_namespaces(7)`).
+fn clean(path: &[u8]) -> String {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let mut rest = path;
+    while let Some(above) = rest.strip_prefix(b"/..") {
+        if !above.is_empty() && above[0] != b'/' {
+            break;
+        }
+        rest = above;
+    }
+    if rest.is_empty() {
+        return "/".to_owned();
+    }
+    lossy(rest)
+}
+
+/// Paths of cgroups by id. Removed ones stay until there is no more room, so that the dead are
+/// still named.
+pub struct Cgroups {
+    v2: Option<PathBuf>,
+    memory: Option<PathBuf>,
+    known: Lru<(Hierarchy, u64), String>,
+    walked: Option<BootTime>,
+}
+
+impl Cgroups {
+    /// Finds the mounts below `root` (`/sys/fs/cgroup`): pure v2, hybrid or pure v1.
+    pub fn new(root: &Path) -> Self {
+        let is_v2 = |path: &Path| path.join("cgroup.controllers").exists();
+        let pure = is_v2(root);
+        let unified = root.join("unified");
+        let memory = root.join("memory");
+        Self {
+            v2: if pure { Some(root.to_owned()) } else { is_v2(&unified).then_some(unified) },
+            memory: (!pure && memory.is_dir()).then_some(memory),
+            known: Lru::new(KEPT),
+            walked: None,
+        }
+    }
+
+    fn mount(&self, hierarchy: Hierarchy) -> Option<(Hierarchy, &Path)> {
+        let v2 = || self.v2.as_deref().map(|path| (Hierarchy::V2, path));
+        let v1 = || self.memory.as_deref().map(|path| (Hierarchy::V1Memory, path));
+        match hierarchy {
+            Hierarchy::V2 => v2(),
+            Hierarchy::V1Memory => v1(),
+            Hierarchy::Memory => v1().or_else(v2),
+        }
+    }
+
+    /// The id of a living cgroup by its path; 0 if there is none. The path is remembered.
+    pub fn id(&mut self, hierarchy: Hierarchy, path: &str) -> u64 {
+        let Some((hierarchy, mount)) = self.mount(hierarchy) else {
+            return 0;
+        };
+        let Ok(dir) = fs::metadata(mount.join(path.trim_start_matches('/'))) else {
+            return 0;
+        };
+        self.learn(hierarchy, dir.ino(), path);
+        dir.ino()
+    }
+
+    /// The path, if it has been seen.
+    pub fn known(&mut self, cgroup: CgroupId) -> Option<String> {
+        let (hierarchy, _) = self.mount(cgroup.hierarchy)?;
+        self.known.get(&(hierarchy, cgroup.id)).cloned()
+    }
+
+    /// The path, if need be by looking at every cgroup; that at most once a second.
+    pub fn find(&mut self, cgroup: CgroupId, now: BootTime) -> Option<String> {
+        if let Some(path) = self.known(cgroup) {
+            return Some(path);
+        }
+        let recently = |at: BootTime| now.since(at) < WALK_EVERY;
+        if cgroup.id == 0 || self.walked.is_some_and(recently) {
+            return None;
+        }
+        self.walk(now);
+        self.known(cgroup)
+    }
+
+    /// Learns every cgroup there is, up to a bound.
+    pub fn walk(&mut self, now: BootTime) {
+        self.walked = Some(now);
+        for hierarchy in [Hierarchy::V2, Hierarchy::V1Memory] {
+            if let Some((_, mount)) = self.mount(hierarchy) {
+                let mount = mount.to_owned();
+                self.walk_mount(hierarchy, &mount);
+            }
+        }
+    }
+
+    fn walk_mount(&mut self, hierarchy: Hierarchy, mount: &Path) {
+        if let Ok(root) = fs::metadata(mount) {
+            self.learn(hierarchy, root.ino(), "/");
+        }
+        let mut waiting = vec![String::new()];
+        let mut left = WALK_MAX;
+        while let Some(parent) = waiting.pop() {
+            // A cgroup that goes away meanwhile has no children to be seen.
+            let children = children(&mount.join(parent.trim_start_matches('/')));
+            for (id, name) in children.unwrap_or_default() {
+                let path = format!("{parent}/{name}");
+                self.learn(hierarchy, id, &path);
+                left -= 1;
+                if left == 0 {
+                    return;
+                }
+                waiting.push(path);
+            }
+        }
+    }
+
+    /// Keeps what another source told: a process that outlived its cgroup still knows the path.
+    pub fn remember(&mut self, cgroup: CgroupId, path: &str) {
+        if let Some((hierarchy, _)) = self.mount(cgroup.hierarchy) {
+            self.learn(hierarchy, cgroup.id, path);
+        }
+    }
+
+    fn learn(&mut self, hierarchy: Hierarchy, id: u64, path: &str) {
+        let key = (hierarchy, id);
+        if self.known.get(&key).is_none_or(|known| known != path) {
+            self.known.insert(key, path.to_owned());
+        }
+    }
+}
+
+fn children(dir: &Path) -> io::Result<Vec<(u64, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push((entry.ino(), entry.file_name().to_string_lossy().into_owned()));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;

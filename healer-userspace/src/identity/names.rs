@@ -1,0 +1,65 @@
+//! Names that do not stand in a cgroup path: from `healer supervise`, systemd and runtimes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    lru::Lru,
+    place::place_of,
+    process::{Container, Pod, ProcessId, WorkloadKey},
+    process_table::Entry,
+};
+
+const CONTAINERS_KEPT: usize = 4096;
+
+/// Who supervises whom, who is a main process, and what runtimes call their containers.
+pub(crate) struct Names {
+    supervised: BTreeMap<ProcessId, String>,
+    mains: BTreeSet<ProcessId>,
+    containers: Lru<String, (Container, Option<Pod>)>,
+}
+
+impl Names {
+    pub(crate) fn new() -> Self {
+        Self { supervised: BTreeMap::new(), mains: BTreeSet::new(), containers: Lru::new(CONTAINERS_KEPT) }
+    }
+
+    pub(crate) fn supervise(&mut self, id: ProcessId, name: &str) {
+        self.supervised.insert(id, name.to_owned());
+    }
+
+    pub(crate) fn release(&mut self, id: ProcessId) {
+        self.supervised.remove(&id);
+    }
+
+    pub(crate) fn set_main(&mut self, id: ProcessId) {
+        self.mains.insert(id);
+    }
+
+    pub(crate) fn forget_main(&mut self, id: ProcessId) {
+        self.mains.remove(&id);
+    }
+
+    pub(crate) fn describe(&mut self, container: Container, pod: Option<Pod>) {
+        self.containers.insert(container.id.clone(), (container, pod));
+    }
+
+    /// Works out place, main and workload from the cgroup path and all names known by now.
+    pub(crate) fn assign(&self, entry: &mut Entry) {
+        let id = entry.process.id();
+        let own_name = self.supervised.get(&id);
+        let mut place = place_of(&entry.process.cgroup);
+        place.supervise = own_name.or(entry.inherited.as_ref()).cloned();
+        if let Some(container) = &mut place.container
+            && let Some((known, pod)) = self.containers.peek(&container.id)
+        {
+            container.clone_from(known);
+            place.pod = pod.clone().or(place.pod);
+        }
+        let is_container_init = place.container.is_some() && entry.is_namespace_init;
+        let process = &mut entry.process;
+        process.main = own_name.is_some() || self.mains.contains(&id) || is_container_init;
+        let program = process.exe.as_deref().unwrap_or(&process.comm);
+        process.workload = WorkloadKey::of(&place, program, &process.cgroup, &entry.parent_label);
+        process.place = place;
+    }
+}

@@ -1,0 +1,29 @@
+use healer_common::event::process_exit::ProcessExit;
+
+use super::{Exit, Fact, Meaning, Raw, Seen, SeenBy, raw};
+use crate::engine::time::BootTime;
+
+pub(super) fn interpret(at: BootTime, event: &ProcessExit) -> Meaning {
+    if event.flags & ProcessExit::SELF_PROBE != 0 {
+        return Meaning::SelfProbe { at, thread: event.pid };
+    }
+    let seen = Seen {
+        task: raw::party(&event.task).unwrap_or_default(),
+        parent: raw::party(&event.parent),
+        cgroup: raw::cgroup(&event.cgroup),
+        exe: raw::exe(&event.exe),
+        filename: raw::filename(&event.args),
+        args: raw::argv(&event.args),
+    };
+    Meaning::Happened(Raw {
+        at,
+        seen: Some(seen),
+        fact: Fact::Exited(Exit {
+            code: event.exit_code().map_or(0, i32::from),
+            signal: event.signal().map(i32::from),
+            core: event.dumped_core(),
+            seen_by: SeenBy::Kernel,
+        }),
+        at_limit: None,
+    })
+}
