@@ -1,7 +1,6 @@
 //! What happened, told to everybody: log, metrics, audit, incident book.
 //! One value per fact; [`Reporter::write`] writes all of them from it.
 
-pub mod escape;
 pub mod http;
 pub mod incidents;
 pub mod log;
@@ -26,7 +25,8 @@ use crate::{
         class::Class,
         command::{ActionKey, IncidentId, Intent},
         policy::PolicySet,
-        report::{Report, ReportFact},
+        report::{GateReport, Report, ReportFact, Verdict},
+        safety::PROBING,
         time::BootTime,
     },
     signal::{Fact, Signal},
@@ -141,10 +141,6 @@ impl Reporter {
         self.shared.update(|view| view.agent.paused = by);
     }
 
-    pub fn breaker(&self, workload: &str, class: Class, state: BreakerState) {
-        self.metrics.breaker(workload, class, state);
-    }
-
     fn act_of(&mut self, fact: &ReportFact) -> Option<ActName> {
         match fact {
             ReportFact::Intent(intent) => {
@@ -170,7 +166,10 @@ impl Reporter {
                 self.metrics.diagnosis(diagnosis);
                 self.open_incident(report.incident, diagnosis.class);
             }
-            ReportFact::Gate(gate) => self.metrics.gate(gate),
+            ReportFact::Gate(gate) => {
+                self.metrics.gate(gate);
+                self.count_breaker(report, gate);
+            }
             ReportFact::Result(result) => self.metrics.action(act, result.outcome.name()),
             ReportFact::Closed(closed) => {
                 self.metrics.closed(closed);
@@ -182,6 +181,22 @@ impl Reporter {
             | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
             | ReportFact::Agent { .. } => {}
+        }
+    }
+
+    fn count_breaker(&self, report: &Report, gate: &GateReport) {
+        let class = report
+            .incident
+            .and_then(|incident| self.open.get(&incident));
+        if let (Some(workload), Some(class), "breaker") =
+            (&report.workload, class, gate.gate.as_str())
+        {
+            let state = match gate.verdict {
+                Verdict::Pass if gate.reason == PROBING => BreakerState::Probing,
+                Verdict::Pass => BreakerState::Allowing,
+                Verdict::Hold | Verdict::Refuse => BreakerState::Tripped,
+            };
+            self.metrics.breaker(&workload.0, *class, state);
         }
     }
 

@@ -115,6 +115,7 @@ fn intent(mode: Mode) -> Intent {
         workload: WorkloadKey::supervise("web"),
         target: process(10),
         look: Vec::new(),
+        ignores_signal: false,
         incident_json: String::new(),
     };
     let at = BootTime(10_002_000_000);
@@ -140,7 +141,7 @@ fn shadow_story() -> Vec<Report> {
         rule: Some("down".into()),
         mode: Mode::Shadow,
         ladder: vec!["restart".into(), "notify".into()],
-        says: String::new(),
+        says: "policy default, rule down (shadow): restart → notify".into(),
     };
     let verification = Verification {
         outcome: Outcome::RecoveredAlone,
@@ -194,7 +195,7 @@ fn a_tired_person_reads_the_log_right() {
         text,
         "\
 i1||web is down: killed by signal 9 (SIGKILL) after 3.2s
-i1|plan|rule default/down: restart, then notify (shadow)
+i1|plan|policy default, rule down (shadow): restart → notify
 i1|gate|backoff holds: waits 1s more
 i1|gates|2 passed: pause, backoff
 i1|act|would restart web (shadow)

@@ -12,9 +12,9 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-use crate::report::{
-    escape::{escape, escape_json},
-    wall::ReadClock,
+use crate::{
+    report::wall::ReadClock,
+    text::{escape, escape_json},
 };
 
 pub(super) struct Pretty {

@@ -164,21 +164,7 @@ impl Lines {
 }
 
 fn plan_words(plan: &Plan) -> Words {
-    let text = match (&plan.policy, &plan.rule) {
-        (Some(policy), Some(rule)) => {
-            let mut text = format!(
-                "rule {policy}/{rule}: {} ({})",
-                plan.ladder.join(", then "),
-                plan.mode.name()
-            );
-            if !plan.says.is_empty() {
-                text.push_str(&format!("; {}", plan.says));
-            }
-            text
-        }
-        (Some(_) | None, _) => plan.says.clone(),
-    };
-    (Level::Info, Mood::Plain, "plan", text)
+    (Level::Info, Mood::Plain, "plan", plan.says.clone())
 }
 
 /// A dry run is told once, by its result.
@@ -205,13 +191,14 @@ fn result_words(result: &ActionResult, act: Option<&ActName>, name: &str) -> Wor
             Mood::Plain,
             format!("{action} {name} is done{because}"),
         ),
-        ActionOutcome::WouldDo { .. } => {
+        ActionOutcome::WouldDo { says } => {
             let mode = act.map_or(Mode::Shadow.name(), |act| act.mode);
-            (
-                Level::Info,
-                Mood::Plain,
-                format!("would {action} {name} ({mode}){because}"),
-            )
+            let what = if says.is_empty() {
+                format!("would {action} {name}")
+            } else {
+                says.clone()
+            };
+            (Level::Info, Mood::Plain, format!("{what} ({mode})"))
         }
         ActionOutcome::Refused { .. } => (
             Level::Warn,

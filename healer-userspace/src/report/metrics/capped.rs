@@ -8,7 +8,7 @@ use std::{
 
 use prometheus_client::metrics::family::Family;
 
-use crate::report::escape::escape;
+use crate::text::escape;
 
 pub(super) const OTHER: &str = "other";
 

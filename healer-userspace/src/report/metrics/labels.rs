@@ -2,7 +2,7 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::report::{escape::escape, view::Sensor};
+use crate::{report::view::Sensor, text::escape};
 
 macro_rules! labels {
     ($($name:ident { $($label:ident: $type:ty),* })*) => {$(

@@ -6,7 +6,7 @@ use crate::{
     identity::process::Process,
 };
 
-const DOCUMENT: &str = include_str!("../METRICS.md");
+const DOCUMENT: &str = include_str!("../../../METRICS.md");
 
 fn sensor(name: &str, attached: bool, signals: &[&str]) -> Sensor {
     Sensor {
