@@ -1,9 +1,11 @@
 //! The agent, in the order a signal travels. See `ARCHITECTURE.md`.
 
 pub mod cli; // the command line over all that follows
+pub mod control; // the socket by which the command line asks a running agent
 
 pub mod engine; // pure: signals in, commands out; no clock and no I/O
 pub mod identity; // who: process, cgroup, workload
 pub mod replay;
+pub mod report; // what happened: log, metrics, incident book, HTTP
 pub mod signal; // what a kernel record or a poll means
 pub mod text; // untrusted bytes, on their way to people

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt::Write as _};
 
+use serde_json::Value;
+
 /// Kernel bytes as text: what is not UTF-8 becomes U+FFFD, control characters stay.
 pub fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -55,6 +57,26 @@ fn is_unprintable(c: char) -> bool {
         )
 }
 
+/// Escapes every string inside `value`, keys too.
+pub fn escape_json(value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(escaped) = printable(text) {
+                *text = escaped;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(escape_json),
+        Value::Object(fields) => {
+            let all = std::mem::take(fields);
+            fields.extend(all.into_iter().map(|(key, mut value)| {
+                escape_json(&mut value);
+                (printable(&key).into_owned(), value)
+            }));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +114,12 @@ mod tests {
         fn nothing_unprintable_is_left(text in ".*") {
             proptest::prop_assert!(!printable(&text).contains(is_unprintable));
         }
+    }
+
+    #[test]
+    fn json_is_escaped_throughout() {
+        let mut value = serde_json::json!({"a\n": ["\x1b", 1, {"b": "\r"}]});
+        escape_json(&mut value);
+        assert_eq!(value, serde_json::json!({"a\\n": ["\\x1b", 1, {"b": "\\r"}]}));
     }
 }

@@ -12,6 +12,7 @@ mod second_look;
 mod self_effect;
 mod unless;
 
+pub use breaker::PROBING;
 use ledger::Ledger;
 
 use super::{

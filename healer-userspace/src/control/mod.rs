@@ -1,0 +1,71 @@
+//! The running agent's ear: a unix socket in the state directory, for root alone.
+//! One JSON object per line each way.
+
+pub mod client;
+mod server;
+pub mod socket;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+pub use self::server::{Server, bind};
+
+/// Name of the socket in the state directory.
+pub const SOCKET: &str = "agent.sock";
+
+/// A line from a client, for example `{"ask": "why", "target": "web"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Request {
+    Status,
+    /// All (newest first, without timelines), or one with its timeline.
+    Incidents {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<String>,
+    },
+    /// Everything about a pid, a workload or an incident.
+    Why {
+        target: String,
+    },
+    Sensors,
+    Policies,
+    Workloads,
+    /// Stop acting (never sensing) until `resume`.
+    Pause {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    Resume,
+    /// Read the policy files again.
+    Reload,
+}
+
+/// The line that comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Response {
+    Ok(Value),
+    /// What was tried and what to do, in words.
+    Error(String),
+}
+
+/// What only the agent's own loop may do. The answer goes back in words.
+#[derive(Debug)]
+pub struct Order {
+    pub what: Change,
+    pub reply: oneshot::Sender<Result<String, String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Who asked, and why.
+    Pause {
+        by: String,
+    },
+    Resume,
+    Reload,
+}
+
+#[cfg(test)]
+mod tests;

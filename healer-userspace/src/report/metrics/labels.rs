@@ -1,0 +1,35 @@
+//! Label sets, one per family. Text that came from outside is escaped on its way in.
+
+use prometheus_client::encoding::EncodeLabelSet;
+
+use crate::{report::view::Sensor, text::printable};
+
+macro_rules! labels {
+    ($($name:ident { $($label:ident: $type:ty),* })*) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EncodeLabelSet)]
+        pub(super) struct $name { $(pub(super) $label: $type),* }
+    )*};
+}
+
+labels! {
+    SignalLabels { signal: String }
+    RingLabels { ring: &'static str }
+    SensorLabels { sensor: String, via: String }
+    DiagnosisLabels { class: &'static str, certainty: &'static str }
+    ActionLabels { action: &'static str, outcome: &'static str, mode: &'static str }
+    GateLabels { gate: String, verdict: &'static str }
+    BreakerLabels { workload: String, class: &'static str }
+    ClassLabels { class: &'static str }
+    ExitLabels { workload: String, cause: &'static str }
+    WorkloadLabels { workload: String }
+    HashLabels { hash: String }
+    PolicyLabels { version: String, mode_cap: String }
+    VersionLabels { version: &'static str }
+}
+
+impl From<&Sensor> for SensorLabels {
+    fn from(sensor: &Sensor) -> Self {
+        let via = if sensor.attached { sensor.via.as_str() } else { "none" };
+        Self { sensor: printable(&sensor.name).into_owned(), via: via.into() }
+    }
+}

@@ -1,0 +1,252 @@
+//! What happened, told to everybody: log, metrics, audit, incident book.
+//! One value per fact; [`Reporter::write`] writes all of them from it.
+
+pub mod http;
+pub mod incidents;
+pub mod log;
+pub mod metrics;
+pub mod readiness;
+pub mod record;
+pub mod view;
+pub mod wall;
+mod workloads;
+
+use std::{collections::BTreeMap, io, sync::Arc};
+
+use self::{
+    log::Lines,
+    metrics::{BreakerState, Metrics},
+    record::{ActName, Writer},
+    view::{Policies, Sensor, Shared},
+    wall::ReadClock,
+};
+use crate::{
+    engine::{
+        class::Class,
+        command::{ActionKey, IncidentId, Intent},
+        policy::PolicySet,
+        report::{GateReport, Report, ReportFact, Verdict},
+        safety::PROBING,
+        time::BootTime,
+    },
+    signal::{Fact, Signal},
+};
+
+/// Where records are kept for good.
+pub trait Audit {
+    /// Appends one fact and gives the hash of the chain's new head.
+    ///
+    /// # Errors
+    /// The file cannot be written: disk full, read-only, gone.
+    fn append(&mut self, report: &Report) -> io::Result<String>;
+}
+
+/// Writes every fact to all who want to know.
+pub struct Reporter {
+    pub metrics: Arc<Metrics>,
+    pub shared: Shared,
+    audit: Box<dyn Audit>,
+    clock: ReadClock,
+    boot_id: String,
+    lines: Lines,
+    /// Acts whose result has not come yet.
+    acts: BTreeMap<ActionKey, ActName>,
+    /// Classes of the open incidents, for the gauge.
+    open: BTreeMap<IncidentId, Class>,
+    audit_broken: bool,
+}
+
+impl Reporter {
+    /// `boot_id` is the content of /proc/sys/kernel/random/boot_id.
+    pub fn new(audit: Box<dyn Audit>, clock: ReadClock, boot_id: String) -> Self {
+        Self {
+            metrics: Arc::default(),
+            shared: Shared::default(),
+            audit,
+            clock,
+            boot_id,
+            lines: Lines::default(),
+            acts: BTreeMap::new(),
+            open: BTreeMap::new(),
+            audit_broken: false,
+        }
+    }
+
+    /// Intents that an earlier life of the agent left open: their results will come to this one.
+    pub fn remember_acts<'a>(&mut self, open: impl IntoIterator<Item = &'a Intent>) {
+        let named = open.into_iter().map(|intent| (intent.act.key.clone(), ActName::from(intent)));
+        self.acts.extend(named);
+    }
+
+    /// Log, metrics, incident book and audit, in this order: a full disk silences none of the others.
+    ///
+    /// # Errors
+    /// The audit could not be written. Said in the log once, until it works again.
+    pub fn write(&mut self, report: &Report) -> io::Result<()> {
+        let act = self.act_of(&report.fact);
+        for line in self.lines.of(report, act.as_ref()) {
+            log::write(&line);
+        }
+        self.count(report, act.as_ref());
+        let writer = Writer { now: (self.clock)(), boot_id: &self.boot_id, act: act.as_ref() };
+        let record = writer.record(report);
+        self.shared.update(|view| {
+            view.book.add(&record);
+            workloads::follow_report(&mut view.workloads, report);
+        });
+        self.keep(report)
+    }
+
+    /// Every signal that the engine is given.
+    pub fn signal(&mut self, signal: &Signal) {
+        self.metrics.signal(signal.fact.name());
+        self.count_signal(signal);
+        self.shared.update(|view| {
+            workloads::follow_signal(&mut view.workloads, signal);
+            if let Fact::Lost { ring, count } = &signal.fact {
+                view.readiness.lost(signal.at, *count);
+                *view.lost.entry(metrics::ring_name(*ring)).or_default() += count;
+            }
+        });
+    }
+
+    /// The self-probe came back through the kernel path.
+    pub fn probe_seen(&self, at: BootTime) {
+        self.shared.update(|view| view.readiness.probe_seen(at));
+    }
+
+    /// At start and whenever one of them changes.
+    pub fn set_sensors(&self, sensors: Vec<Sensor>) {
+        self.metrics.set_sensors(&sensors);
+        self.shared.update(|view| view.sensors = sensors);
+    }
+
+    /// At start and after each reload that was taken.
+    pub fn set_policies(&self, set: &PolicySet) {
+        let cap = set.mode_cap.map_or("none", |mode| mode.name());
+        self.metrics.policy(&set.version, cap);
+        self.shared.update(|view| view.policies = Policies::from(set));
+    }
+
+    /// None: it acts again.
+    pub fn set_paused(&self, by: Option<String>) {
+        self.metrics.paused(by.is_some());
+        self.shared.update(|view| view.agent.paused = by);
+    }
+
+    fn act_of(&mut self, fact: &ReportFact) -> Option<ActName> {
+        match fact {
+            ReportFact::Intent(intent) => {
+                let act = ActName::from(intent);
+                self.acts.insert(intent.act.key.clone(), act.clone());
+                Some(act)
+            }
+            ReportFact::Result(result) => self.acts.remove(&result.key),
+            ReportFact::Diagnosis(_)
+            | ReportFact::Plan(_)
+            | ReportFact::Gate(_)
+            | ReportFact::Verification(_)
+            | ReportFact::Score { .. }
+            | ReportFact::Notify { .. }
+            | ReportFact::Closed(_)
+            | ReportFact::Agent { .. } => None,
+        }
+    }
+
+    fn count(&mut self, report: &Report, act: Option<&ActName>) {
+        match &report.fact {
+            ReportFact::Diagnosis(diagnosis) => {
+                self.metrics.diagnosis(diagnosis);
+                self.open_incident(report.incident, diagnosis.class);
+            }
+            ReportFact::Gate(gate) => {
+                self.metrics.gate(gate);
+                self.count_breaker(report, gate);
+            }
+            ReportFact::Result(result) => self.metrics.action(act, result.outcome.name()),
+            ReportFact::Closed(closed) => {
+                self.metrics.closed(closed);
+                self.close_incident(report.incident);
+            }
+            ReportFact::Plan(_)
+            | ReportFact::Intent(_)
+            | ReportFact::Verification(_)
+            | ReportFact::Score { .. }
+            | ReportFact::Notify { .. }
+            | ReportFact::Agent { .. } => {}
+        }
+    }
+
+    fn count_breaker(&self, report: &Report, gate: &GateReport) {
+        let class = report.incident.and_then(|incident| self.open.get(&incident));
+        if let (Some(workload), Some(class), "breaker") = (&report.workload, class, gate.gate.as_str()) {
+            let state = match gate.verdict {
+                Verdict::Pass if gate.reason == PROBING => BreakerState::Probing,
+                Verdict::Pass => BreakerState::Allowing,
+                Verdict::Hold | Verdict::Refuse => BreakerState::Tripped,
+            };
+            self.metrics.breaker(&workload.0, *class, state);
+        }
+    }
+
+    fn open_incident(&mut self, incident: Option<IncidentId>, class: Class) {
+        if let Some(incident) = incident
+            && !self.open.contains_key(&incident)
+        {
+            self.open.insert(incident, class);
+            self.metrics.incidents_open(class, 1);
+        }
+    }
+
+    fn close_incident(&mut self, incident: Option<IncidentId>) {
+        if let Some(class) = incident.and_then(|incident| self.open.remove(&incident)) {
+            self.metrics.incidents_open(class, -1);
+        }
+    }
+
+    fn count_signal(&self, signal: &Signal) {
+        let workload = signal.process.as_ref().map(|of| (of.workload.0.as_str(), of.main));
+        match (&signal.fact, workload) {
+            (Fact::Exited(exit), Some((workload, true))) => {
+                self.metrics.main_process_ended(workload, exit);
+            }
+            (Fact::OomKilled(_), Some((workload, _))) => self.metrics.oom_kill(workload),
+            (Fact::Deregistered, Some((workload, _))) => self.metrics.forget_workload(workload),
+            (Fact::Lost { ring, count }, _) => self.metrics.lost(*ring, *count),
+            (
+                Fact::Exited(_)
+                | Fact::Execed
+                | Fact::SignalSent(_)
+                | Fact::OomKilled(_)
+                | Fact::Registered(_)
+                | Fact::Deregistered
+                | Fact::StopAsked { .. }
+                | Fact::Answered { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    fn keep(&mut self, report: &Report) -> io::Result<()> {
+        match self.audit.append(report) {
+            Ok(head) => {
+                if std::mem::take(&mut self.audit_broken) {
+                    tracing::info!("the audit can be written again");
+                }
+                self.metrics.audit_head(&head);
+                self.shared.update(|view| view.audit_head = Some(head));
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.audit_failed();
+                if !std::mem::replace(&mut self.audit_broken, true) {
+                    tracing::error!("the audit cannot be written: {error}; sensing goes on");
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What the agent lets others see: one cheap, shared picture, written by the agent's loop,
+//! read by HTTP and by the control socket.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{incidents::Book, readiness::Readiness, wall::Now};
+use crate::engine::{policy::PolicySet, time::BootTime};
+
+/// A handle on the picture. A lock is held for one short closure, never over an await.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<View>>);
+
+impl Shared {
+    pub fn read<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct View {
+    pub agent: Agent,
+    pub book: Book,
+    pub sensors: Vec<Sensor>,
+    pub policies: Policies,
+    /// By workload key.
+    pub workloads: BTreeMap<String, Workload>,
+    pub readiness: Readiness,
+    /// Records lost since start, by ring.
+    pub lost: BTreeMap<&'static str, u64>,
+    pub audit_head: Option<String>,
+}
+
+/// Facts about the agent itself, set once at start (`paused` whenever it changes).
+#[derive(Clone, Debug, Default)]
+pub struct Agent {
+    pub pid: u32,
+    pub started: BootTime,
+    pub state_dir: String,
+    /// Who paused it and why; None while it acts.
+    pub paused: Option<String>,
+}
+
+/// One sense of the agent: a kernel program or a poll.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Sensor {
+    pub name: String,
+    pub attached: bool,
+    /// How it is attached (`tp_btf`, `raw_tp`, `tracepoint`, `poll`), or would have been.
+    pub via: String,
+    /// Attached, but by a fallback or with something missing.
+    #[serde(default)]
+    pub degraded: bool,
+    /// Why it is off or degraded, and what that costs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Names of the signals it brings, as in `healer_signals_total{signal}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signals: Vec<String>,
+}
+
+/// The policies in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Policies {
+    /// Changes with every load.
+    pub version: String,
+    /// `--mode` or the agent's configuration: caps every policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_cap: Option<String>,
+    pub policies: Vec<PolicyLine>,
+    /// Why the last reload was refused; the older policies stay in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct PolicyLine {
+    pub name: String,
+    /// As it applies: capped.
+    pub mode: String,
+    pub rules: Vec<String>,
+}
+
+impl From<&PolicySet> for Policies {
+    fn from(set: &PolicySet) -> Self {
+        let line = |policy: &crate::engine::policy::Policy| PolicyLine {
+            name: policy.name.clone(),
+            mode: set.mode_cap.map_or(policy.mode, |cap| cap.min(policy.mode)).name().into(),
+            rules: policy.rules.iter().map(|rule| rule.name.clone()).collect(),
+        };
+        Self {
+            version: set.version.clone(),
+            mode_cap: set.mode_cap.map(|mode| mode.name().into()),
+            policies: set.policies.iter().map(line).collect(),
+            refused: None,
+        }
+    }
+}
+
+/// A workload that the agent follows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Workload {
+    pub key: String,
+    pub running: bool,
+    /// Of its main process, the last one if it is down.
+    pub pid: u32,
+    pub exe: String,
+    /// Main processes that ended while the agent watched.
+    pub ends: u64,
+}
+
+/// What `healer status` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    pub state_dir: String,
+    /// RFC 3339, when the answer was given.
+    pub now_time: String,
+    pub uptime_seconds: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    pub ready: bool,
+    /// Empty if ready.
+    pub not_ready_because: Vec<String>,
+    pub sensors: Vec<Sensor>,
+    pub lost_records: u64,
+    pub policies: Policies,
+    pub workloads: Vec<Workload>,
+    pub open_incidents: Vec<super::incidents::Incident>,
+    pub incidents: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_head: Option<String>,
+}
+
+impl View {
+    pub fn status(&self, now: Now) -> Status {
+        let not_ready_because = self.readiness.complaints(&self.sensors, now.boot);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: self.agent.pid,
+            state_dir: self.agent.state_dir.clone(),
+            now_time: now.rfc3339(now.boot),
+            uptime_seconds: now.boot.since(self.agent.started).as_secs(),
+            paused: self.agent.paused.clone(),
+            ready: not_ready_because.is_empty(),
+            not_ready_because,
+            sensors: self.sensors.clone(),
+            lost_records: self.lost.values().sum(),
+            policies: self.policies.clone(),
+            workloads: self.workloads.values().cloned().collect(),
+            open_incidents: self.book.open().map(super::incidents::Incident::summary).collect(),
+            incidents: self.book.newest().count(),
+            audit_head: self.audit_head.clone(),
+        }
+    }
+}
