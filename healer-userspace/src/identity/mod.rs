@@ -60,7 +60,7 @@ impl Identity {
         }
     }
 
-    /// Meets every process that runs and every cgroup that exists. Once, at start.
+    /// Meets every process that runs and every cgroup that exists: at start, and after losses.
     pub fn scan(&mut self, now: BootTime) {
         self.cgroups.walk(now);
         let all = pids(&self.roots.proc).filter_map(|pid| Reading::of(&self.roots.proc, pid));
@@ -68,6 +68,9 @@ impl Identity {
         // Parents before their children, for the children's sake.
         all.sort_by_key(|reading| (reading.id.start, reading.id.pid));
         for reading in all {
+            if self.table.get(reading.id).is_some() {
+                continue;
+            }
             let entry = self.resolve_reading(reading, 0);
             self.table.insert(entry);
         }
@@ -129,6 +132,11 @@ impl Identity {
     /// All that are known and were not seen to end. An untracked one may be gone.
     pub fn processes(&self) -> impl Iterator<Item = &Process> {
         self.table.living().map(|entry| &entry.process)
+    }
+
+    /// Main and tracked processes: whose every end the kernel is to report.
+    pub fn tracked(&self) -> impl Iterator<Item = ProcessId> {
+        self.table.pinned().map(|entry| entry.process.id())
     }
 
     /// How many processes are known, and how often `/proc` was read for one.
@@ -193,9 +201,9 @@ impl Identity {
     /// Tracked and main processes that are gone although no record of their end came (records
     /// can be lost). From now on they count as dead.
     pub fn vanished(&mut self) -> Vec<Process> {
-        let pinned: Vec<_> = self.table.pinned().map(|entry| entry.process.id()).collect();
+        let tracked: Vec<_> = self.tracked().collect();
         let mut gone = Vec::new();
-        for id in pinned {
+        for id in tracked {
             let now = self.start_of(id.pid).map(|start| ProcessId { pid: id.pid, start });
             if now != Some(id) {
                 gone.extend(self.of_id(id));
@@ -239,15 +247,19 @@ impl Identity {
         let Some(entry) = self.table.get(id) else {
             return self.table.dead(id).map(|entry| entry.process.clone());
         };
+        let is_unread = entry.exe.is_none() && seen.exe.is_some();
         let has_new_name = seen.exe.is_none() && entry.process.comm != seen.task.comm;
-        if has_new_name || !same_file(seen.exe, entry.exe) {
-            // An exec that was not sent: nobody waited for it.
+        if is_unread || has_new_name || !same_file(seen.exe, entry.exe) {
+            // An exec that was not sent, as nobody waited for it.
             let before = entry.clone();
             return Some(self.meet(seen, Some(before), now));
         }
         entry.process.start = id.start;
         entry.process.uid = seen.task.uid;
         entry.process.comm.clone_from(&seen.task.comm);
+        if entry.process.args.is_empty() {
+            entry.process.args.clone_from(&seen.args);
+        }
         if has_moved(entry, seen) {
             let mut entry = entry.clone();
             self.place_seen(&mut entry, seen, now);

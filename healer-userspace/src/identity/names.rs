@@ -23,7 +23,9 @@ impl Names {
         Self { supervised: BTreeMap::new(), mains: BTreeSet::new(), containers: Lru::new(CONTAINERS_KEPT) }
     }
 
+    /// A name has one process: the last one that it was given to.
     pub(crate) fn supervise(&mut self, id: ProcessId, name: &str) {
+        self.supervised.retain(|_, other| other != name);
         self.supervised.insert(id, name.to_owned());
     }
 

@@ -27,7 +27,7 @@ impl Identity {
         let mut entry = before.unwrap_or_default();
         if entry.process.pid == 0 {
             let above = reading.as_ref().map(|reading| reading.parent);
-            self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS, now);
+            self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS);
         }
         if let Some(reading) = &reading {
             self.place_reading(&mut entry, reading, seen.cgroup);
@@ -43,7 +43,7 @@ impl Identity {
     pub(super) fn resolve_reading(&mut self, reading: Reading, generations: u8) -> Entry {
         let mut entry = Entry::default();
         let above = Some(reading.parent);
-        self.adopt(&mut entry, None, above, generations, BootTime::default());
+        self.adopt(&mut entry, None, above, generations);
         self.place_reading(&mut entry, &reading, None);
         name(&mut entry, &Seen::default(), Some(&reading));
         self.name_exe(&mut entry, &Seen::default(), None, reading.exe);
@@ -58,21 +58,15 @@ impl Identity {
         (id.start == BootTime(0) || reading.id == id).then_some(reading)
     }
 
-    fn adopt(
-        &mut self,
-        entry: &mut Entry,
-        seen: Option<&Party>,
-        pid: Option<u32>,
-        generations: u8,
-        now: BootTime,
-    ) {
+    /// Notes the parent, by its record or by its pid, and what descends from it to the child.
+    fn adopt(&mut self, entry: &mut Entry, seen: Option<&Party>, pid: Option<u32>, generations: u8) {
         let pid = seen.map(|parent| parent.id.pid).or(pid).unwrap_or(0);
         let start = seen.map_or(BootTime(0), |parent| parent.id.start);
         if pid == 0 {
             return;
         }
         let parent = self.parent(ProcessId { pid, start }, generations);
-        let parent = parent.or_else(|| seen.map(|party| self.parent_by_record(party, now)));
+        let parent = parent.or_else(|| seen.map(by_record));
         let Some(parent) = parent else {
             return;
         };
@@ -112,14 +106,6 @@ impl Identity {
         name(&mut entry, &Seen::default(), Some(&reading));
         entry.process.exe = reading.exe.map(|exe| exe.path);
         self.names.assign(&mut entry);
-        entry
-    }
-
-    fn parent_by_record(&mut self, party: &Party, now: BootTime) -> Entry {
-        let seen = Seen { task: party.clone(), ..Seen::default() };
-        let mut entry = Entry::default();
-        self.place_seen(&mut entry, &seen, now);
-        name(&mut entry, &seen, None);
         entry
     }
 
@@ -184,6 +170,14 @@ pub(super) fn same_file(one: Option<ExeId>, other: Option<ExeId>) -> bool {
         (Some(one), Some(other)) => one.ino == other.ino,
         (None, _) | (_, None) => true,
     }
+}
+
+/// A parent that is gone and was never met.
+fn by_record(party: &Party) -> Entry {
+    let seen = Seen { task: party.clone(), ..Seen::default() };
+    let mut entry = Entry::default();
+    name(&mut entry, &seen, None);
+    entry
 }
 
 fn name(entry: &mut Entry, seen: &Seen, reading: Option<&Reading>) {

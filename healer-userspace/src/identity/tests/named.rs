@@ -1,0 +1,101 @@
+//! Names that others give: supervisors, runtimes, systemd.
+
+use super::*;
+
+#[test]
+fn a_supervised_child_is_main_and_its_descendants_are_not() {
+    let tree = Tree::new();
+    tree.process(&Fake::new(40, "healer").child_of(0));
+    tree.process(&Fake::new(41, "web").child_of(40));
+    tree.process(&Fake::new(42, "worker").child_of(41));
+    tree.process(&Fake::new(43, "helper").child_of(42));
+    let mut identity = met(&tree);
+    let web = identity.supervise(id(41, 41), "line").unwrap();
+    assert_eq!((web.workload.0.as_str(), web.main), ("supervise/line", true));
+    for pid in [42, 43] {
+        let other = identity.of_pid(pid).unwrap();
+        assert_eq!((other.workload.0.as_str(), other.main), ("supervise/line", false));
+    }
+    assert_eq!(identity.of_pid(40).unwrap().place, process::Place::default());
+    tree.process(&Fake::new(44, "late").child_of(42));
+    let late = whom(&mut identity, seen(44, "late"), killed_by(None));
+    assert_eq!(late.workload, web.workload);
+    assert_eq!(identity.main_of(&web.workload), Some(&web));
+
+    identity.release(id(41, 41));
+    for pid in [41, 42, 43, 44] {
+        assert_eq!(identity.of_pid(pid).unwrap().place.supervise, None);
+    }
+    assert_eq!(identity.main_of(&web.workload), None);
+}
+
+#[test]
+fn a_child_that_dies_before_its_supervisor_registers_has_the_name_afterwards() {
+    let tree = Tree::new();
+    let mut identity = met(&tree);
+    whom(&mut identity, seen(41, "web"), exited());
+    let web = identity.supervise(id(41, 41), "line").unwrap();
+    assert_eq!((web.workload.0.as_str(), web.main), ("supervise/line", true));
+}
+
+#[test]
+fn the_first_process_of_a_container_is_main() {
+    let tree = Tree::new();
+    let path = format!("/kubepods/besteffort/poduid-1/{CONTAINER}");
+    tree.process(&Fake::new(40, "app").in_cgroup(&path).inside(" 1"));
+    tree.process(&Fake::new(41, "child").in_cgroup(&path).inside(" 7").child_of(40));
+    let mut identity = met(&tree);
+    let app = identity.of_pid(40).unwrap();
+    assert_eq!(app.workload.0, format!("container/{CONTAINER}"));
+    assert!(app.main && !identity.of_pid(41).unwrap().main);
+    let container = Container { name: "app".into(), ..app.place.container.unwrap() };
+    let pod = Pod { namespace: "prod".into(), name: "web-0".into(), ..app.place.pod.unwrap() };
+    identity.describe(container, Some(pod));
+    for pid in [40, 41] {
+        assert_eq!(identity.of_pid(pid).unwrap().workload.0, "pod/prod/web-0/app");
+    }
+}
+
+#[test]
+fn a_units_main_process_is_whom_systemd_names() {
+    let tree = Tree::new();
+    tree.process(&Fake::new(40, "web").in_cgroup("/system.slice/web.service"));
+    let mut identity = met(&tree);
+    let unit = WorkloadKey("unit/web.service".into());
+    assert_eq!(identity.main_of(&unit), None);
+    identity.set_main(id(40, 40));
+    assert_eq!(identity.main_of(&unit).map(|main| main.pid), Some(40));
+    assert_eq!(identity.vanished(), []);
+    tree.remove(40);
+    assert_eq!(identity.vanished().len(), 1);
+    assert_eq!(identity.main_of(&unit), None);
+}
+
+#[test]
+fn a_restarted_child_takes_the_name_over() {
+    let tree = Tree::new();
+    tree.process(&Fake::new(40, "healer").child_of(0));
+    tree.process(&Fake::new(41, "web").child_of(40));
+    let mut identity = met(&tree);
+    let first = identity.supervise(id(41, 41), "line").unwrap();
+    tree.remove(41);
+    let dead = whom(&mut identity, seen(41, "web"), exited());
+    assert_eq!((dead.id(), dead.main), (first.id(), true));
+    tree.process(&Fake::new(42, "web").child_of(40));
+    let second = identity.supervise(id(42, 42), "line").unwrap();
+    assert_eq!(identity.main_of(&first.workload), Some(&second));
+    assert_eq!(identity.tracked().collect::<Vec<_>>(), [id(42, 42)]);
+    assert_eq!(identity.of_id(id(41, 41)), Some(dead));
+}
+
+#[test]
+fn a_second_scan_keeps_what_is_known() {
+    let tree = Tree::new();
+    tree.process(&Fake::new(41, "web"));
+    let mut identity = met(&tree);
+    let web = identity.supervise(id(41, 41), "line");
+    tree.process(&Fake::new(42, "new"));
+    identity.scan(NOW);
+    assert_eq!(identity.of_id(id(41, 41)), web);
+    assert!(identity.processes().any(|process| process.pid == 42));
+}
