@@ -1,8 +1,10 @@
 //! The agent, in the order a signal travels. See `ARCHITECTURE.md`.
 
 pub mod cli; // the command line over all that follows
+pub mod clock; // the only reader of time
 
 pub mod engine; // pure: signals in, commands out; no clock and no I/O
 pub mod identity; // who: process, cgroup, workload
 pub mod signal; // what a kernel record or a poll means
+pub mod supervise; // `healer supervise`, and the agent's side of its socket
 pub mod text;
