@@ -1,1 +1,4 @@
 //! Shared helpers
+
+pub mod binary;
+pub mod scratch;

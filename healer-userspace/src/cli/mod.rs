@@ -4,6 +4,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+mod supervise;
+
 /// Exit status for wrong use or bad input; 1 is "tried and failed".
 pub const BAD_INPUT: u8 = 2;
 
@@ -26,8 +28,12 @@ pub struct Global {
 }
 
 #[derive(Subcommand)]
-pub enum Command {}
+pub enum Command {
+    Supervise(supervise::Args),
+}
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command {}
+    match cli.command {
+        Command::Supervise(args) => Ok(supervise::run(args, cli.global.state_dir)),
+    }
 }
