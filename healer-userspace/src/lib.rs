@@ -5,5 +5,6 @@ pub mod cli; // the command line over all that follows
 pub mod engine; // pure: signals in, commands out; no clock and no I/O
 pub mod identity; // who: process, cgroup, workload
 pub mod replay;
+pub mod sense; // 1 the kernel in
 pub mod signal; // what a kernel record or a poll means
 pub mod text;
