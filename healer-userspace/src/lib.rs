@@ -11,3 +11,9 @@ pub mod control; // the socket by which the command line asks a running agent
 pub mod replay; // a recorded trace through the whole engine
 pub mod supervise; // `healer supervise`, and the agent's side of its socket
 pub mod text; // untrusted bytes on their way to people
+pub mod engine; // pure: signals in, commands out; no clock and no I/O
+pub mod identity; // who: process, cgroup, workload
+pub mod replay;
+pub mod sense; // 1 the kernel in
+pub mod signal; // what a kernel record or a poll means
+pub mod text;

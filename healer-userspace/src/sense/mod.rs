@@ -1,0 +1,3 @@
+//! The kernel in.
+
+pub mod format;
