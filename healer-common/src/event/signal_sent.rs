@@ -1,0 +1,62 @@
+use super::{
+    Invalid, Payload,
+    part::{CgroupRef, TaskRef},
+    wire::wire,
+};
+
+wire! {
+    /// A signal that can end its target was generated: from `signal:signal_generate`.
+    ///
+    /// Sent when the kernel or another process is the source; a fault that the
+    /// target handles itself (a JVM's null check) is not sent.
+    pub struct SignalSent: 120 bytes {
+        /// All zero when the kernel sent it (see [`SignalSent::BY_KERNEL`]).
+        pub sender: TaskRef,
+        pub target: TaskRef,
+        pub target_cgroup: CgroupRef,
+        /// `si_addr` of a fault; 0 where there is none.
+        pub fault_address: u64,
+        pub signal: u32,
+        /// `si_code` of sigaction(2): 0 kill, -1 sigqueue, -6 tgkill, 0x80 kernel, above 0 a fault's kind.
+        pub si_code: i32,
+        /// `TRACE_SIGNAL_*` of include/trace/events/signal.h: see the constants below.
+        pub result: u32,
+        /// Or of the constants below.
+        pub flags: u32,
+        /// The thread it was aimed at (of a group signal: the leader or the caller).
+        pub target_pid: u32,
+        /// The thread that sent it; 0 when the kernel did.
+        pub sender_pid: u32,
+        pub pad: u64,
+    }
+}
+
+impl SignalSent {
+    /// For the whole process, not one thread.
+    pub const GROUP: u32 = 1;
+    /// No process sent it: a fault, the OOM killer, the terminal, a limit.
+    pub const BY_KERNEL: u32 = 2;
+    /// The target was in the TRACKED map.
+    pub const TRACKED: u32 = 4;
+    /// [`SignalSent::fault_address`] is meant, even if it is 0.
+    pub const HAS_ADDRESS: u32 = 8;
+
+    pub const DELIVERED: u32 = 0;
+    /// The target ignores it: waiting for its end is in vain.
+    pub const IGNORED: u32 = 1;
+    pub const ALREADY_PENDING: u32 = 2;
+    pub const OVERFLOW_FAIL: u32 = 3;
+    pub const LOSE_INFO: u32 = 4;
+}
+
+impl Payload for SignalSent {
+    fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self { target_cgroup, .. } if !target_cgroup.is_valid() => {
+                Err(Invalid("target_cgroup.hierarchy"))
+            }
+            Self { signal, .. } if !(1..=64).contains(signal) => Err(Invalid("signal")),
+            Self { .. } => Ok(()),
+        }
+    }
+}

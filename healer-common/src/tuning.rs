@@ -1,0 +1,1 @@
+//! Values the loader writes into the kernel programs before they are loaded.
