@@ -2,6 +2,9 @@
 
 pub mod cli; // the command line over all that follows
 
+pub mod clock; // the only reader of time
+pub mod sense; // 1 the kernel in
+
 pub mod engine; // pure: signals in, commands out; no clock and no I/O
 pub mod identity; // who: process, cgroup, workload
 pub mod replay;
