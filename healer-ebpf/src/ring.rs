@@ -107,9 +107,5 @@ unsafe fn write_header<T: Kinded>(header: *mut Header, cgroup: CgroupRef) {
 fn wake_at_half<T>(unread: u64) -> u32 {
     let half = u64::from(BULK_BYTES) / 2;
     let crosses = unread < half && half <= unread + size_of::<Record<T>>() as u64;
-    if crosses {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    }
+    if crosses { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }

@@ -19,8 +19,7 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 
 /// Thread groups that user space asked for.
 #[map]
-pub(crate) static TRACKED: HashMap<u32, u32> =
-    HashMap::with_max_entries(TRACKED_MAX, BPF_F_NO_PREALLOC);
+pub(crate) static TRACKED: HashMap<u32, u32> = HashMap::with_max_entries(TRACKED_MAX, BPF_F_NO_PREALLOC);
 
 /// Inode number of a hierarchy's root directory.
 const ROOT_CGROUP: u64 = 1;
@@ -48,10 +47,7 @@ pub(crate) unsafe fn name<A: Access>(task: Option<Object<A>>, to: *mut TaskRef) 
         unsafe { nobody(to) };
         return;
     };
-    let comm = [
-        leader.get(tuned!(TASK_COMM)),
-        leader.get(tuned!(TASK_COMM) + 8),
-    ];
+    let comm = [leader.get(tuned!(TASK_COMM)), leader.get(tuned!(TASK_COMM) + 8)];
     let uid = match leader.follow(tuned!(TASK_CRED)) {
         Some(cred) => cred.get(tuned!(CRED_UID)),
         None => 0,
@@ -99,15 +95,13 @@ unsafe fn write(to: *mut TaskRef, start: u64, tgid: u32, uid: u32, comm: [u64; 2
 /// The parent of `task`'s thread group.
 #[inline(always)]
 pub(crate) fn parent<A: Access>(task: Object<A>) -> Option<Object<A>> {
-    task.follow(tuned!(TASK_LEADER))?
-        .follow(tuned!(TASK_PARENT))
+    task.follow(tuned!(TASK_LEADER))?.follow(tuned!(TASK_PARENT))
 }
 
 /// When `task`'s thread group started.
 #[inline(always)]
 pub(crate) fn start_of<A: Access>(task: Object<A>) -> u64 {
-    task.follow(tuned!(TASK_LEADER))
-        .map_or(0, |leader| leader.get(tuned!(TASK_START)))
+    task.follow(tuned!(TASK_LEADER)).map_or(0, |leader| leader.get(tuned!(TASK_START)))
 }
 
 /// The cgroup of `task`: that of v2, or, if this is the root, the memory controller's.
@@ -126,18 +120,10 @@ fn cgroup_of<A: Access>(task: Object<A>) -> Option<CgroupRef> {
     if id == ROOT_CGROUP && present!(CSS_SET_SUBSYS, CSS_CGROUP, MEMORY_CGRP_ID) {
         let memory = cgroup_id(memory_css(set)?.follow(tuned!(CSS_CGROUP))?)?;
         if memory != ROOT_CGROUP {
-            return Some(CgroupRef {
-                id: memory,
-                hierarchy: CgroupRef::V1_MEMORY,
-                pad: 0,
-            });
+            return Some(CgroupRef { id: memory, hierarchy: CgroupRef::V1_MEMORY, pad: 0 });
         }
     }
-    Some(CgroupRef {
-        id,
-        hierarchy: CgroupRef::V2,
-        pad: 0,
-    })
+    Some(CgroupRef { id, hierarchy: CgroupRef::V2, pad: 0 })
 }
 
 /// `css_set.subsys[memory_cgrp_id]`.
@@ -161,24 +147,14 @@ pub(crate) fn exe_ref<A: Access>(task: Object<A>) -> ExeRef {
 
 #[inline(always)]
 fn exe_of<A: Access>(task: Object<A>) -> Option<ExeRef> {
-    if !present!(
-        TASK_MM,
-        MM_EXE_FILE,
-        FILE_INODE,
-        INODE_INO,
-        INODE_SB,
-        SB_DEV
-    ) {
+    if !present!(TASK_MM, MM_EXE_FILE, FILE_INODE, INODE_INO, INODE_SB, SB_DEV) {
         return None;
     }
     let mm = task.follow(tuned!(TASK_MM))?;
     let file = mm.follow(tuned!(MM_EXE_FILE))?;
     let inode = file.follow(tuned!(FILE_INODE))?;
     let block = inode.follow(tuned!(INODE_SB))?;
-    Some(ExeRef {
-        dev: user_dev(block.get(tuned!(SB_DEV))),
-        ino: inode.get(tuned!(INODE_INO)),
-    })
+    Some(ExeRef { dev: user_dev(block.get(tuned!(SB_DEV))), ino: inode.get(tuned!(INODE_INO)) })
 }
 
 /// A device number as stat(2) shows it (`new_encode_dev`, include/linux/kdev_t.h).

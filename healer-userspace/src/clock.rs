@@ -25,9 +25,7 @@ pub fn wall() -> jiff::Timestamp {
 #[must_use]
 pub fn wall_of(moment: BootTime) -> jiff::Timestamp {
     let age = boot().since(moment);
-    wall()
-        .checked_sub(age)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    wall().checked_sub(age).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
 /// Names this boot: boot times of another one mean nothing (`random(4)`).

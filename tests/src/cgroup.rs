@@ -39,11 +39,7 @@ impl MemoryCgroup {
     /// # Panics
     /// If the kernel refuses the limit.
     pub fn set_limit(&self, bytes: u64) {
-        let file = if self.is_v2 {
-            "memory.max"
-        } else {
-            "memory.limit_in_bytes"
-        };
+        let file = if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" };
         fs::write(self.path.join(file), bytes.to_string()).expect("the limit is taken");
     }
 
@@ -56,11 +52,7 @@ impl MemoryCgroup {
     /// `sh -c` words that join this cgroup and become `program`.
     #[must_use]
     pub fn run(&self, program: &Path) -> String {
-        format!(
-            "echo $$ > {}; exec {}",
-            self.procs().display(),
-            program.display()
-        )
+        format!("echo $$ > {}; exec {}", self.procs().display(), program.display())
     }
 }
 
@@ -105,7 +97,5 @@ fn memory_home() -> Option<(PathBuf, bool)> {
         return Some((Path::new("/sys/fs/cgroup/memory").join(path), false));
     }
     let root = Path::new("/sys/fs/cgroup").join(of("")?);
-    root.join("cgroup.controllers")
-        .exists()
-        .then_some((root, true))
+    root.join("cgroup.controllers").exists().then_some((root, true))
 }

@@ -32,10 +32,7 @@ impl Eye {
                 sensor.remedy.as_deref().unwrap_or_default(),
             );
         }
-        Self {
-            sense,
-            seen: Vec::new(),
-        }
+        Self { sense, seen: Vec::new() }
     }
 
     /// Reads what is there.
@@ -57,18 +54,11 @@ impl Eye {
         let deadline = clock::boot() + PATIENCE;
         loop {
             self.look();
-            let found = self
-                .seen
-                .iter()
-                .find_map(|(header, event)| wanted(header, event));
+            let found = self.seen.iter().find_map(|(header, event)| wanted(header, event));
             if let Some(found) = found {
                 return found;
             }
-            assert!(
-                clock::boot() < deadline,
-                "{what}: not seen among {} records",
-                self.seen.len()
-            );
+            assert!(clock::boot() < deadline, "{what}: not seen among {} records", self.seen.len());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -88,8 +78,7 @@ impl Eye {
     pub fn exits_of(&mut self, tgid: u32) -> usize {
         thread::sleep(Duration::from_millis(300));
         self.look();
-        let is_its =
-            |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.tgid == tgid);
+        let is_its = |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.tgid == tgid);
         self.seen.iter().filter(|(_, event)| is_its(event)).count()
     }
 }

@@ -23,11 +23,7 @@ pub fn compile(dir: &Scratch, name: &str, source: &str) -> PathBuf {
         .args([&program, &text])
         .output()
         .expect("this test needs gcc to build its victims");
-    assert!(
-        output.status.success(),
-        "gcc: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "gcc: {}", String::from_utf8_lossy(&output.stderr));
     program
 }
 
@@ -48,10 +44,7 @@ impl Victim {
     /// If the program cannot be started.
     #[must_use]
     pub fn spawn(command: &mut Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().expect("the victim starts"))
     }
 

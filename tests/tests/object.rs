@@ -34,10 +34,7 @@ fn the_first_rung_is_the_program_named_after_the_event() {
         let best = sensor.rungs.first().and_then(|rung| rung.program());
         assert_eq!(best, Some(probe.program));
         let section = &object.programs.get(probe.program).unwrap().section;
-        assert!(
-            matches!(section, ProgramSection::BtfTracePoint),
-            "{section:?}"
-        );
+        assert!(matches!(section, ProgramSection::BtfTracePoint), "{section:?}");
     }
 }
 
@@ -55,7 +52,9 @@ fn every_tuned_value_is_in_the_object() {
     let values = kernel_offsets!(offset_sizes).into_iter().chain(kernel_settings!(setting_sizes));
     for (name, size) in values {
         let must_exist = [(name, (&[0_u8; 8][..size], true))].into_iter().collect();
-        object().patch_map_data(must_exist).unwrap_or_else(|error| panic!("no program reads {name}: {error}"));
+        object()
+            .patch_map_data(must_exist)
+            .unwrap_or_else(|error| panic!("no program reads {name}: {error}"));
     }
 }
 

@@ -1,45 +1,16 @@
 use super::{part::TaskRef, *};
 
 fn header(kind: EventKind) -> Header {
-    Header {
-        at_ns: 7,
-        kind: kind as u32,
-        tgid: 41,
-        cgroup_id: 99,
-        cgroup_hierarchy: 2,
-        pid: 42,
-    }
+    Header { at_ns: 7, kind: kind as u32, tgid: 41, cgroup_id: 99, cgroup_hierarchy: 2, pid: 42 }
 }
 
 fn samples() -> Vec<Event> {
-    let task = TaskRef {
-        start_boot_ns: 5,
-        tgid: 41,
-        uid: 1000,
-        comm: *b"victim\0\0\0\0\0\0\0\0\0\0",
-    };
+    let task = TaskRef { start_boot_ns: 5, tgid: 41, uid: 1000, comm: *b"victim\0\0\0\0\0\0\0\0\0\0" };
     vec![
-        Event::ProcessExit(process_exit::ProcessExit {
-            task,
-            wait_status: 0x8b,
-            ..Wire::ZERO
-        }),
-        Event::ProcessExec(process_exec::ProcessExec {
-            task,
-            flags: 1,
-            ..Wire::ZERO
-        }),
-        Event::SignalSent(signal_sent::SignalSent {
-            target: task,
-            signal: 9,
-            si_code: -6,
-            ..Wire::ZERO
-        }),
-        Event::OomKill(oom_kill::OomKill {
-            victim: task,
-            scope: 1,
-            ..Wire::ZERO
-        }),
+        Event::ProcessExit(process_exit::ProcessExit { task, wait_status: 0x8b, ..Wire::ZERO }),
+        Event::ProcessExec(process_exec::ProcessExec { task, flags: 1, ..Wire::ZERO }),
+        Event::SignalSent(signal_sent::SignalSent { target: task, signal: 9, si_code: -6, ..Wire::ZERO }),
+        Event::OomKill(oom_kill::OomKill { victim: task, scope: 1, ..Wire::ZERO }),
     ]
 }
 
@@ -57,10 +28,7 @@ fn every_kind_survives_the_wire() {
 
 #[test]
 fn the_field_order_is_the_memory_order() {
-    let event = signal_sent::SignalSent {
-        signal: 11,
-        ..Wire::ZERO
-    };
+    let event = signal_sent::SignalSent { signal: 11, ..Wire::ZERO };
     let mut room = [0; RECORD_MAX];
     let header = header(EventKind::SignalSent);
     let bytes = Event::SignalSent(event).encode(header, &mut room).unwrap();
@@ -90,33 +58,18 @@ fn unknown_kinds_and_impossible_values_are_named() {
     room[8] = 200;
     assert_eq!(Event::decode(&room), Err(DecodeError::UnknownKind(200)));
 
-    let event = Event::OomKill(oom_kill::OomKill {
-        scope: 9,
-        ..Wire::ZERO
-    });
+    let event = Event::OomKill(oom_kill::OomKill { scope: 9, ..Wire::ZERO });
     let bytes = event.encode(header(event.kind()), &mut room).unwrap();
     let (kind, field) = (4, "scope");
-    assert_eq!(
-        Event::decode(bytes),
-        Err(DecodeError::Malformed { kind, field })
-    );
+    assert_eq!(Event::decode(bytes), Err(DecodeError::Malformed { kind, field }));
 }
 
 #[test]
 fn wait_status_is_read_as_wait_does() {
-    let by_signal = process_exit::ProcessExit {
-        wait_status: 0x8b,
-        ..Wire::ZERO
-    };
-    assert_eq!(
-        (by_signal.signal(), by_signal.exit_code()),
-        (Some(11), None)
-    );
+    let by_signal = process_exit::ProcessExit { wait_status: 0x8b, ..Wire::ZERO };
+    assert_eq!((by_signal.signal(), by_signal.exit_code()), (Some(11), None));
     assert!(by_signal.dumped_core());
-    let by_code = process_exit::ProcessExit {
-        wait_status: 3 << 8,
-        ..Wire::ZERO
-    };
+    let by_code = process_exit::ProcessExit { wait_status: 3 << 8, ..Wire::ZERO };
     assert_eq!((by_code.signal(), by_code.exit_code()), (None, Some(3)));
 }
 

@@ -29,11 +29,19 @@ fn oom_kill(ctx: BtfTracePointContext) -> i32 {
         let victim = if tuned!(VICTIM_IS_TASK) != 0 {
             Victim::Task(Object::new(ctx.arg(0)))
         } else {
-            Victim::Pid(ctx.arg(0))
+            Victim::Pid(pid_argument(&ctx))
         };
         try_oom_kill(&ctx, trigger, victim);
     }
     0
+}
+
+/// By a helper: a plain load would be merged with that of the task, and then its upper half is cut
+/// off, which the verifier forbids for a pointer.
+#[inline(always)]
+fn pid_argument(ctx: &BtfTracePointContext) -> u32 {
+    let arguments = Object::<Probed>::new(ctx.as_ptr().cast_const().cast());
+    arguments.map_or(0, |arguments| arguments.get(0))
 }
 
 /// What this kernel says about the victim.
@@ -48,11 +56,7 @@ fn try_oom_kill(ctx: &BtfTracePointContext, trigger: Object<Typed>, victim: Vict
     let memcg = memcg_of(trigger.probed());
     let full = memcg.and_then(nearest_full);
     let (scope, source) = scope(ctx, full.is_some());
-    let full = if scope == OomKill::SCOPE_MEMCG {
-        full
-    } else {
-        None
-    };
+    let full = if scope == OomKill::SCOPE_MEMCG { full } else { None };
     let page = tuned!(PAGE_SHIFT) & 31;
     let Some(mut slot) = Slot::<OomKill>::reserve(Lane::Urgent, task::cgroup_ref(trigger)) else {
         return;
@@ -91,11 +95,7 @@ unsafe fn describe(victim: Victim, payload: *mut OomKill) -> u32 {
             Victim::Pid(pid) => (unknown(pid, payload), OomKill::VICTIM_PID_ONLY),
             Victim::Task(None) => (unknown(0, payload), OomKill::VICTIM_PID_ONLY),
         };
-        let tracked = if task::is_tracked(tgid) {
-            OomKill::TRACKED
-        } else {
-            0
-        };
+        let tracked = if task::is_tracked(tgid) { OomKill::TRACKED } else { 0 };
         known | tracked
     }
 }
@@ -118,9 +118,7 @@ fn oom_score_adj(task: Object<Typed>) -> i32 {
         return 0;
     }
     let signal = task.follow(tuned!(TASK_SIGNAL));
-    signal.map_or(0, |signal| {
-        i32::from(signal.get::<i16>(tuned!(SIGNAL_OOM_SCORE_ADJ)))
-    })
+    signal.map_or(0, |signal| i32::from(signal.get::<i16>(tuned!(SIGNAL_OOM_SCORE_ADJ))))
 }
 
 /// The stack says which OOM killer runs; without symbols, a full cgroup suggests its own.
@@ -128,11 +126,7 @@ fn oom_score_adj(task: Object<Typed>) -> i32 {
 fn scope(ctx: &BtfTracePointContext, is_any_full: bool) -> (u32, u32) {
     let (start, end) = (tuned!(MEMCG_OOM_START), tuned!(MEMCG_OOM_END));
     if start == 0 {
-        let scope = if is_any_full {
-            OomKill::SCOPE_MEMCG
-        } else {
-            OomKill::SCOPE_UNKNOWN
-        };
+        let scope = if is_any_full { OomKill::SCOPE_MEMCG } else { OomKill::SCOPE_UNKNOWN };
         return (scope, 0);
     }
     let mut stack = [0_u64; FRAMES];

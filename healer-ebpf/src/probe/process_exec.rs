@@ -82,10 +82,7 @@ fn reasons<A: Access>(task: Object<A>, tgid: u32, exe: ExeRef) -> u32 {
     {
         flags |= ProcessExec::PARENT_TRACKED;
     }
-    let key = ExeKey {
-        dev: exe.dev,
-        ino: exe.ino,
-    };
+    let key = ExeKey { dev: exe.dev, ino: exe.ino };
     if WATCHED_EXES.get_ptr(&key).is_some() {
         flags |= ProcessExec::WATCHED;
     }
@@ -116,11 +113,7 @@ unsafe fn keep_args<A: Access>(task: Object<A>, bprm: Object<A>, args: *mut Args
         let Some((start, size)) = argv_of(task) else {
             return;
         };
-        let room = if used <= 64 {
-            ARGS_MAX - 64
-        } else {
-            ARGS_MAX - NAME_MAX
-        };
+        let room = if used <= 64 { ARGS_MAX - 64 } else { ARGS_MAX - NAME_MAX };
         let len = if size < room { size } else { room };
         if used > NAME_MAX {
             return;

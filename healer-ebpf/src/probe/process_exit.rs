@@ -31,8 +31,7 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
 /// Whether no thread of the group is alive. Two that exit at once can both see that.
 #[inline(always)]
 fn is_last<A: Access>(task: Object<A>) -> bool {
-    task.follow(tuned!(TASK_SIGNAL))
-        .is_some_and(|signal| signal.get::<u32>(tuned!(SIGNAL_LIVE)) == 0)
+    task.follow(tuned!(TASK_SIGNAL)).is_some_and(|signal| signal.get::<u32>(tuned!(SIGNAL_LIVE)) == 0)
 }
 
 #[inline(always)]
@@ -79,9 +78,7 @@ fn wait_status<A: Access>(task: Object<A>) -> u32 {
         return signal.get::<u32>(tuned!(SIGNAL_GROUP_EXIT_CODE)) & 0xffff;
     }
     let leader = task.follow(tuned!(TASK_LEADER));
-    leader.map_or(0, |leader| {
-        leader.get::<u32>(tuned!(TASK_EXIT_CODE)) & 0xffff
-    })
+    leader.map_or(0, |leader| leader.get::<u32>(tuned!(TASK_EXIT_CODE)) & 0xffff)
 }
 
 #[inline(always)]

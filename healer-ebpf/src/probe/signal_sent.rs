@@ -24,11 +24,9 @@ const SIGXFSZ: u32 = 25;
 const SIGSYS: u32 = 31;
 
 /// What the processor or a filter raises in the task itself: a handler may make it harmless.
-const FAULTS: u32 =
-    1 << SIGILL | 1 << SIGTRAP | 1 << SIGBUS | 1 << SIGFPE | 1 << SIGSEGV | 1 << SIGSYS;
+const FAULTS: u32 = 1 << SIGILL | 1 << SIGTRAP | 1 << SIGBUS | 1 << SIGFPE | 1 << SIGSEGV | 1 << SIGSYS;
 /// Of interest whoever the target is.
-const ALWAYS: u32 =
-    FAULTS | 1 << SIGABRT | 1 << SIGKILL | 1 << SIGTERM | 1 << SIGXCPU | 1 << SIGXFSZ;
+const ALWAYS: u32 = FAULTS | 1 << SIGABRT | 1 << SIGKILL | 1 << SIGTERM | 1 << SIGXCPU | 1 << SIGXFSZ;
 /// Of interest to a tracked target.
 const TRACKED: u32 = ALWAYS | 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT;
 
@@ -135,12 +133,7 @@ fn is_harmless(target: Object<Typed>, signal: u32) -> bool {
     if signal == SIGTRAP && present!(TASK_PTRACE) && target.get::<u32>(tuned!(TASK_PTRACE)) != 0 {
         return true;
     }
-    if !present!(
-        TASK_SIGHAND,
-        SIGHAND_ACTION,
-        SIGACTION_HANDLER,
-        SIGACTION_SIZE
-    ) {
+    if !present!(TASK_SIGHAND, SIGHAND_ACTION, SIGACTION_HANDLER, SIGACTION_SIZE) {
         return false;
     }
     target.follow(tuned!(TASK_SIGHAND)).is_some_and(|sighand| {
@@ -156,20 +149,11 @@ fn send(current: Object<Typed>, target: Object<Typed>, sent: &Sent, tracked: u32
     let has_address = sent.is_fault() && sent.code != SI_KERNEL;
     let flags = tracked
         | if sent.is_group { SignalSent::GROUP } else { 0 }
-        | if is_by_process {
-            0
-        } else {
-            SignalSent::BY_KERNEL
-        }
-        | if has_address {
-            SignalSent::HAS_ADDRESS
-        } else {
-            0
-        };
+        | if is_by_process { 0 } else { SignalSent::BY_KERNEL }
+        | if has_address { SignalSent::HAS_ADDRESS } else { 0 };
     let target_cgroup = task::cgroup_ref(target);
     let sender = is_by_process.then_some(current);
-    let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, task::cgroup_ref(current))
-    else {
+    let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, task::cgroup_ref(current)) else {
         return;
     };
     let payload = slot.payload();

@@ -42,30 +42,10 @@ pub struct Sensor {
 
 /// Every sensor that hangs on a kernel hook. The object test walks it.
 pub const SENSORS: &[Sensor] = &[
-    Sensor {
-        kind: EventKind::ProcessExit,
-        rungs: &[Rung::TpBtf {
-            program: "process_exit",
-        }],
-    },
-    Sensor {
-        kind: EventKind::ProcessExec,
-        rungs: &[Rung::TpBtf {
-            program: "process_exec",
-        }],
-    },
-    Sensor {
-        kind: EventKind::SignalSent,
-        rungs: &[Rung::TpBtf {
-            program: "signal_sent",
-        }],
-    },
-    Sensor {
-        kind: EventKind::OomKill,
-        rungs: &[Rung::TpBtf {
-            program: "oom_kill",
-        }],
-    },
+    Sensor { kind: EventKind::ProcessExit, rungs: &[Rung::TpBtf { program: "process_exit" }] },
+    Sensor { kind: EventKind::ProcessExec, rungs: &[Rung::TpBtf { program: "process_exec" }] },
+    Sensor { kind: EventKind::SignalSent, rungs: &[Rung::TpBtf { program: "signal_sent" }] },
+    Sensor { kind: EventKind::OomKill, rungs: &[Rung::TpBtf { program: "oom_kill" }] },
 ];
 
 /// Attaches every sensor by the first way that works; one that fails is a status.
@@ -143,7 +123,7 @@ fn needed_fields(probe: &Probe, program: &str, layout: &Layout) -> Result<Vec<St
 enum TpBtfError {
     #[error("the object has no such program")]
     NoProgram,
-    #[error(transparent)]
+    #[error("the kernel did not take it")]
     Program(#[from] aya::programs::ProgramError),
 }
 

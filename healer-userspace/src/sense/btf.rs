@@ -91,12 +91,7 @@ pub fn parse<'a>(bytes: &'a [u8], wanted: &BTreeSet<&str>) -> Result<Btf<'a>, Bt
     }
     let types = section(bytes, header_len, field(8)?, field(12)?)?;
     let strings = section(bytes, header_len, field(16)?, field(20)?)?;
-    let mut btf = Btf {
-        types,
-        strings,
-        starts: vec![0],
-        named: BTreeMap::new(),
-    };
+    let mut btf = Btf { types, strings, starts: vec![0], named: BTreeMap::new() };
     btf.index(wanted)?;
     Ok(btf)
 }
@@ -140,10 +135,8 @@ impl<'a> Btf<'a> {
             let id = u32::try_from(self.starts.len()).map_err(|_| BtfError::CutShort(at))?;
             let (found, next) = self.read(id, at)?;
             self.starts.push(at as u32);
-            if matches!(
-                found.kind,
-                Kind::Struct | Kind::Enum | Kind::Enum64 | Kind::Typedef
-            ) && let Some(name) = self.string(found.name)
+            if matches!(found.kind, Kind::Struct | Kind::Enum | Kind::Enum64 | Kind::Typedef)
+                && let Some(name) = self.string(found.name)
                 && wanted.contains(name)
             {
                 self.named.entry((found.kind, name)).or_insert(id);
@@ -218,11 +211,7 @@ impl<'a> Btf<'a> {
             bit_offset = bit_offset.checked_add(found.bit_offset)?;
             (type_id, bits) = (found.type_id, found.bits);
         }
-        Some(Member {
-            bit_offset,
-            bits,
-            type_id,
-        })
+        Some(Member { bit_offset, bits, type_id })
     }
 
     /// Byte offset of the first of the `|`-separated paths that exists and is no bitfield.
@@ -246,10 +235,7 @@ impl<'a> Btf<'a> {
                 && let Some(inner) = self.find(member.type_id, name, depth, budget)
             {
                 let bit_offset = member.bit_offset.checked_add(inner.bit_offset)?;
-                return Some(Member {
-                    bit_offset,
-                    ..inner
-                });
+                return Some(Member { bit_offset, ..inner });
             }
         }
         None
@@ -257,16 +243,9 @@ impl<'a> Btf<'a> {
 
     fn read_member(&self, outer: &Type<'_>, raw: &[u8]) -> Option<Member> {
         let packed = word(raw, 8)?;
-        let (bit_offset, bits) = if outer.has_bitfields {
-            (packed & 0xff_ffff, (packed >> 24) as u8)
-        } else {
-            (packed, 0)
-        };
-        Some(Member {
-            bit_offset,
-            bits,
-            type_id: word(raw, 4)?,
-        })
+        let (bit_offset, bits) =
+            if outer.has_bitfields { (packed & 0xff_ffff, (packed >> 24) as u8) } else { (packed, 0) };
+        Some(Member { bit_offset, bits, type_id: word(raw, 4)? })
     }
 
     /// Bytes of the struct or union `name`.
@@ -318,9 +297,7 @@ impl<'a> Btf<'a> {
     pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<Vec<Argument<'a>>> {
         let typedef = self.typedef_id(&format!("btf_trace_{tracepoint}"))?;
         let pointer = self.bare(typedef).filter(|found| found.kind == Kind::Ptr)?;
-        let proto = self
-            .bare(pointer.size_or_type)
-            .filter(|found| found.kind == Kind::FuncProto)?;
+        let proto = self.bare(pointer.size_or_type).filter(|found| found.kind == Kind::FuncProto)?;
         let mut arguments = Vec::with_capacity(usize::from(proto.count));
         // The first is the tracepoint's own data, which programs do not get.
         for raw in proto.extra.chunks_exact(8).skip(1) {
@@ -340,12 +317,9 @@ impl<'a> Btf<'a> {
                 Argument::Pointer(name.unwrap_or_default())
             }
             Kind::Int | Kind::Enum | Kind::Enum64 => Argument::Integer(found.size_or_type),
-            Kind::Array
-            | Kind::Struct
-            | Kind::Typedef
-            | Kind::Qualifier
-            | Kind::FuncProto
-            | Kind::Other => Argument::Other,
+            Kind::Array | Kind::Struct | Kind::Typedef | Kind::Qualifier | Kind::FuncProto | Kind::Other => {
+                Argument::Other
+            }
         }
     }
 }

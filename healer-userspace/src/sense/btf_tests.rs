@@ -8,10 +8,7 @@ struct Builder {
 
 impl Builder {
     fn new() -> Self {
-        Self {
-            types: Vec::new(),
-            strings: vec![0],
-        }
+        Self { types: Vec::new(), strings: vec![0] }
     }
 
     fn name(&mut self, name: &str) -> u32 {

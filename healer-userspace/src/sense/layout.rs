@@ -73,10 +73,7 @@ pub(crate) fn read(path: &Path) -> Result<Layout, Trouble> {
             format!("this kernel does not describe its types: {shown} does not exist"),
             "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or mount /sys",
         ),
-        _ => Trouble::new(
-            format!("cannot read {shown}: {error}"),
-            "make the file readable to healer",
-        ),
+        _ => Trouble::new(format!("cannot read {shown}: {error}"), "make the file readable to healer"),
     })?;
     parse(&bytes).map_err(|error| {
         Trouble::new(
@@ -91,10 +88,8 @@ pub(crate) fn read(path: &Path) -> Result<Layout, Trouble> {
 /// # Errors
 /// [`btf::BtfError`] if they are not BTF.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
-    let typedefs: Vec<String> = PROBES
-        .iter()
-        .map(|probe| format!("btf_trace_{}", probe.tracepoint))
-        .collect();
+    let typedefs: Vec<String> =
+        PROBES.iter().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
     let mut wanted: BTreeSet<&str> = OFFSETS.iter().map(|offset| offset.of).collect();
     wanted.extend(typedefs.iter().map(String::as_str));
     wanted.insert("cgroup_subsys_id");
@@ -121,9 +116,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
         has_group_dead: exit.is_some_and(|arguments| 2 <= arguments.len()),
         victim_is_task: victim
             .is_some_and(|arguments| arguments.first() == Some(&Argument::Pointer("task_struct"))),
-        memory_cgrp_id: memory
-            .and_then(|id| u32::try_from(id).ok())
-            .unwrap_or(ABSENT),
+        memory_cgrp_id: memory.and_then(|id| u32::try_from(id).ok()).unwrap_or(ABSENT),
         sigaction_size: btf.size_of("k_sigaction").unwrap_or(ABSENT),
         rss_stride: counter_size.unwrap_or(ABSENT),
         memcg_oom: (0, 0),
@@ -137,11 +130,7 @@ impl Layout {
         for (offset, value) in OFFSETS.iter().zip(&self.offsets) {
             let is_used = offset.programs.split(' ').any(|user| user == program);
             if is_used && *value == ABSENT {
-                let list = if offset.is_required {
-                    &mut missing.0
-                } else {
-                    &mut missing.1
-                };
+                let list = if offset.is_required { &mut missing.0 } else { &mut missing.1 };
                 list.push(format!("{}.{}", offset.of, offset.path));
             }
         }
@@ -191,10 +180,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_the_fields_lacks_them_by_name() {
-        let layout = Layout {
-            offsets: vec![ABSENT; OFFSETS.len()],
-            ..Layout::default()
-        };
+        let layout = Layout { offsets: vec![ABSENT; OFFSETS.len()], ..Layout::default() };
         let (required, optional) = layout.missing("signal_sent");
         assert!(required.contains(&"kernel_siginfo.si_code".to_owned()));
         assert!(optional.contains(&"task_struct.ptrace".to_owned()));

@@ -36,13 +36,7 @@ pub(crate) fn load(object: &[u8], layout: &Layout, own_tgid: u32) -> Result<Ebpf
     loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
     loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
     loader.load(object).map_err(|error| {
-        Trouble::new(
-            format!(
-                "the kernel did not take healer's maps: {}",
-                in_words(&error)
-            ),
-            REMEDY,
-        )
+        Trouble::new(format!("the kernel did not take healer's maps: {}", in_words(&error)), REMEDY)
     })
 }
 
@@ -55,18 +49,9 @@ pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words = error.to_string();
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(ProgramError::LoadError {
-            io_error,
-            verifier_log,
-        }) = error.downcast_ref()
-        {
+        if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
             let log = verifier_log.to_string();
-            let tail: Vec<&str> = log
-                .lines()
-                .rev()
-                .filter(|line| !line.is_empty())
-                .take(3)
-                .collect();
+            let tail: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
             let tail = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
             return format!("the verifier refused it: {io_error}: {tail}");
         }
@@ -94,11 +79,7 @@ pub(crate) fn tracepoint_ids(layout: &Layout) -> Result<Btf, aya::BtfError> {
         strings.extend(tracepoint.as_bytes());
         strings.push(0);
     }
-    let types: Vec<u8> = types
-        .iter()
-        .flatten()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect();
+    let types: Vec<u8> = types.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
     let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
     let mut bytes = 0x1_eb9f_u32.to_ne_bytes().to_vec();
     for word in [24, 0, types_len, types_len, strings_len] {

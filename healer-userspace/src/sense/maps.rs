@@ -24,10 +24,7 @@ pub enum MapTrouble {
     #[error("the object has no map {0}")]
     NoMap(&'static str),
     #[error("map {name}: {source}")]
-    Refused {
-        name: &'static str,
-        source: MapError,
-    },
+    Refused { name: &'static str, source: MapError },
 }
 
 /// [`ExeKey`], as a key that aya takes.
@@ -61,16 +58,12 @@ fn typed<T: TryFrom<aya::maps::Map, Error = MapError>>(
     name: &'static str,
 ) -> Result<T, MapTrouble> {
     let map = ebpf.take_map(name).ok_or(MapTrouble::NoMap(name))?;
-    map.try_into()
-        .map_err(|source| MapTrouble::Refused { name, source })
+    map.try_into().map_err(|source| MapTrouble::Refused { name, source })
 }
 
 impl Maps {
     pub(crate) fn lost(&self) -> Lost {
-        Lost {
-            urgent: self.sum(Counter::LostUrgent),
-            bulk: self.sum(Counter::LostBulk),
-        }
+        Lost { urgent: self.sum(Counter::LostUrgent), bulk: self.sum(Counter::LostBulk) }
     }
 
     pub(crate) fn quiet_exits(&self) -> u64 {
@@ -107,11 +100,7 @@ fn refused(name: &'static str, outcome: Result<(), MapError>) -> Result<(), MapT
 
 fn unless_absent(outcome: Result<(), MapError>) -> Result<(), MapError> {
     match outcome {
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
-            Ok(())
-        }
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(MapError::KeyNotFound) => Ok(()),
         other => other,
     }

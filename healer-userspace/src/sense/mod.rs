@@ -78,11 +78,7 @@ impl Sense {
         let started = start(settings);
         give_memory_back();
         match started {
-            Ok((kernel, sensors)) => Self {
-                sensors,
-                probe: SelfProbe::default(),
-                kernel: Some(kernel),
-            },
+            Ok((kernel, sensors)) => Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel) },
             Err(trouble) => Self {
                 sensors: SENSORS
                     .iter()
@@ -141,17 +137,13 @@ impl Sense {
     /// Records that did not fit into their ring, since start.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        self.kernel
-            .as_ref()
-            .map_or_else(Lost::default, |kernel| kernel.maps.lost())
+        self.kernel.as_ref().map_or_else(Lost::default, |kernel| kernel.maps.lost())
     }
 
     /// Ends with status 0 of processes that are not tracked, which send no record.
     #[must_use]
     pub fn quiet_exits(&self) -> u64 {
-        self.kernel
-            .as_ref()
-            .map_or(0, |kernel| kernel.maps.quiet_exits())
+        self.kernel.as_ref().map_or(0, |kernel| kernel.maps.quiet_exits())
     }
 
     /// From now on every end and exec of this thread group and every exec of its children is
@@ -210,10 +202,7 @@ impl Sense {
 
 fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
     let object = settings.object.ok_or_else(|| {
-        Trouble::new(
-            "this healer was built without kernel programs",
-            "build it with `cargo xtask build`",
-        )
+        Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
     })?;
     let layout = Layout {
         memcg_oom: layout::memcg_oom(&settings.kallsyms).unwrap_or_default(),
@@ -221,8 +210,8 @@ fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
     };
     let mut ebpf = load::load(object, &layout, settings.own_tgid)?;
     let sensors = attach::attach_all(&mut ebpf, &layout);
-    let (maps, rings) = maps::take(&mut ebpf)
-        .map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
+    let (maps, rings) =
+        maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
     let kernel = Kernel { ebpf, maps, rings };
     Ok((kernel, sensors))
 }

@@ -54,14 +54,7 @@ struct Bells {
 
 impl Rings {
     pub(crate) fn new(urgent: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
-        Self {
-            urgent,
-            bulk,
-            bells: None,
-            bell: Bell::Timer,
-            is_draining: false,
-            wait: Duration::ZERO,
-        }
+        Self { urgent, bulk, bells: None, bell: Bell::Timer, is_draining: false, wait: Duration::ZERO }
     }
 
     /// Waits until there may be records. Dropping the future loses nothing.
@@ -130,19 +123,11 @@ impl Bells {
             let bell = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
             bell.map_err(io::Error::from)
         };
-        Ok(Self {
-            urgent: watch(urgent)?,
-            bulk: watch(bulk)?,
-            timer: Box::pin(tokio::time::sleep(wait)),
-        })
+        Ok(Self { urgent: watch(urgent)?, bulk: watch(bulk)?, timer: Box::pin(tokio::time::sleep(wait)) })
     }
 }
 
-fn take(
-    ring: &mut RingBuf<MapData>,
-    limit: usize,
-    on_record: &mut impl FnMut(&[u8]),
-) -> (usize, usize) {
+fn take(ring: &mut RingBuf<MapData>, limit: usize, on_record: &mut impl FnMut(&[u8])) -> (usize, usize) {
     let (mut records, mut bytes) = (0, 0);
     while records < limit
         && let Some(record) = ring.next()

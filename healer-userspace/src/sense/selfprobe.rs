@@ -34,10 +34,8 @@ impl SelfProbe {
         if self.sent.is_some_and(|sent| now.since(sent) < EVERY) {
             return;
         }
-        let thread = thread::Builder::new()
-            .name("healer-probe".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(|| {});
+        let thread =
+            thread::Builder::new().name("healer-probe".to_owned()).stack_size(STACK_BYTES).spawn(|| {});
         // A thread that could not start is a probe not sent: its age will tell.
         if thread.is_ok() {
             self.sent = Some(now);

@@ -32,19 +32,8 @@ pub struct SensorStatus {
 
 impl SensorStatus {
     pub(crate) fn working(name: &'static str, via: &'static str, missing: Vec<String>) -> Self {
-        let state = if missing.is_empty() {
-            SensorState::Attached
-        } else {
-            SensorState::Degraded
-        };
-        Self {
-            name,
-            via: Some(via),
-            state,
-            missing,
-            reason: None,
-            remedy: None,
-        }
+        let state = if missing.is_empty() { SensorState::Attached } else { SensorState::Degraded };
+        Self { name, via: Some(via), state, missing, reason: None, remedy: None }
     }
 
     pub(crate) fn down(name: &'static str, why: &Trouble) -> Self {
@@ -68,9 +57,6 @@ pub(crate) struct Trouble {
 
 impl Trouble {
     pub(crate) fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            remedy: remedy.into(),
-        }
+        Self { reason: reason.into(), remedy: remedy.into() }
     }
 }
