@@ -1,1 +1,123 @@
 //! Values the loader writes into the kernel programs before they are loaded.
+//!
+//! They lie in frozen `.rodata`, so the verifier knows them as constants: a
+//! field that the running kernel lacks ([`ABSENT`]) makes its branch dead code.
+//! Each list is one macro, expanded to statics in the kernel programs and to a
+//! table in the loader: neither can name what the other lacks.
+
+/// The offset of a field that the running kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Byte offsets of kernel struct members: `NAME: struct.path, required|optional by programs`.
+///
+/// Of the names in a path separated by `|` the first that exists is taken.
+/// Anonymous members are looked through.
+#[macro_export]
+macro_rules! kernel_offsets {
+    ($expand:ident) => {
+        $expand! {
+            TASK_PID: "task_struct", "pid", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill";
+            CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
+            TASK_SIGNAL: "task_struct", "signal", required by "process_exit oom_kill";
+            TASK_EXIT_CODE: "task_struct", "exit_code", required by "process_exit";
+            SIGNAL_LIVE: "signal_struct", "live", required by "process_exit";
+            SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit";
+            SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required by "process_exit";
+            SIGNAL_OOM_SCORE_ADJ: "signal_struct", "oom_score_adj", optional by "oom_kill";
+            TASK_CGROUPS: "task_struct", "cgroups", optional by "process_exit process_exec signal_sent oom_kill";
+            CSS_SET_DFL_CGRP: "css_set", "dfl_cgrp", optional by "process_exit process_exec signal_sent oom_kill";
+            CSS_SET_SUBSYS: "css_set", "subsys", optional by "process_exit process_exec signal_sent oom_kill";
+            CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional by "process_exit process_exec signal_sent oom_kill";
+            CSS_PARENT: "cgroup_subsys_state", "parent", optional by "oom_kill";
+            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill";
+            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill";
+            MEMCG_CSS: "mem_cgroup", "css", optional by "oom_kill";
+            MEMCG_USAGE: "mem_cgroup", "memory.usage", optional by "oom_kill";
+            MEMCG_MAX: "mem_cgroup", "memory.max|memory.limit", optional by "oom_kill";
+            TASK_MM: "task_struct", "mm", optional by "process_exit process_exec oom_kill";
+            MM_EXE_FILE: "mm_struct", "exe_file", optional by "process_exit process_exec";
+            MM_ARG_START: "mm_struct", "arg_start", optional by "process_exec";
+            MM_ARG_END: "mm_struct", "arg_end", optional by "process_exec";
+            MM_RSS: "mm_struct", "rss_stat", optional by "oom_kill";
+            PERCPU_COUNTER_COUNT: "percpu_counter", "count", optional by "oom_kill";
+            FILE_INODE: "file", "f_inode", optional by "process_exit process_exec";
+            INODE_INO: "inode", "i_ino", optional by "process_exit process_exec";
+            INODE_SB: "inode", "i_sb", optional by "process_exit process_exec";
+            SB_DEV: "super_block", "s_dev", optional by "process_exit process_exec";
+            BPRM_FILENAME: "linux_binprm", "filename", optional by "process_exec";
+            SIGINFO_CODE: "kernel_siginfo", "si_code", required by "signal_sent";
+            SIGINFO_ADDRESS: "kernel_siginfo", "_sifields._sigfault._addr", optional by "signal_sent";
+            TASK_PTRACE: "task_struct", "ptrace", optional by "signal_sent";
+            TASK_SIGHAND: "task_struct", "sighand", optional by "signal_sent";
+            SIGHAND_ACTION: "sighand_struct", "action", optional by "signal_sent";
+            SIGACTION_HANDLER: "k_sigaction", "sa.sa_handler", optional by "signal_sent";
+        }
+    };
+}
+
+/// Everything else: `NAME: type, what it is`.
+#[macro_export]
+macro_rules! kernel_settings {
+    ($expand:ident) => {
+        $expand! {
+            /// healer's own thread group: the ends of its threads are let through (the self-probe).
+            OWN_TGID: u32;
+            /// 1 when `sched_process_exit` has the argument `group_dead`.
+            HAS_GROUP_DEAD: u32;
+            /// 1 when `mark_victim` gives the task itself, 0 when only its pid (before mainline 6.9).
+            VICTIM_IS_TASK: u32;
+            /// `memory_cgrp_id`, the index into `css_set.subsys`, or `ABSENT`.
+            MEMORY_CGRP_ID: u32;
+            /// Bytes of a `k_sigaction`, or `ABSENT`.
+            SIGACTION_SIZE: u32;
+            /// Bytes of a `percpu_counter` if `mm_struct.rss_stat` is an array of these (since 6.2), or `ABSENT`.
+            RSS_STRIDE: u32;
+            /// log2 of the page size.
+            PAGE_SHIFT: u32;
+            /// Where `mem_cgroup_out_of_memory` starts and ends (from kallsyms); 0 unknown.
+            MEMCG_OOM_START: u64;
+            MEMCG_OOM_END: u64;
+        }
+    };
+}
+
+/// Slots of the per-CPU array COUNTERS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Counter {
+    /// Records lost because URGENT was full.
+    LostUrgent = 0,
+    /// Records lost because BULK was full.
+    LostBulk = 1,
+    /// Ends with status 0 of processes that are not tracked: counted, never sent.
+    QuietExits = 2,
+}
+
+impl Counter {
+    pub const COUNT: u32 = 3;
+}
+
+/// Bytes of the ring for records that must wake the reader at once.
+pub const URGENT_BYTES: u32 = 256 * 1024;
+/// Bytes of the ring for records that can wait for company.
+pub const BULK_BYTES: u32 = 1024 * 1024;
+/// Execs remembered, to name those that die young.
+pub const EXECS_MAX: u32 = 4096;
+/// Tracked processes.
+pub const TRACKED_MAX: u32 = 16 * 1024;
+/// Watched executables.
+pub const WATCHED_MAX: u32 = 1024;
+
+/// Key of the map WATCHED_EXES: an executable as `stat(2)` names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExeKey {
+    pub dev: u64,
+    pub ino: u64,
+}

@@ -1,11 +1,74 @@
-//! The only reader of time.
+//! The only reader of time. The engine and everything after it are handed what is read here.
 
-use crate::engine::time::BootTime;
+use std::{fs, time::Duration};
 
-/// `CLOCK_BOOTTIME` now.
-pub fn boot_now() -> BootTime {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-    BootTime(seconds * 1_000_000_000 + nanos)
+use rustix::time::{ClockId, clock_gettime};
+
+pub use crate::engine::time::BootTime;
+
+/// `CLOCK_BOOTTIME` now: the clock of kernel records and of process start times.
+#[must_use]
+pub fn boot() -> BootTime {
+    let now = clock_gettime(ClockId::Boottime);
+    BootTime(nanos(now.tv_sec, now.tv_nsec))
+}
+
+/// `CLOCK_REALTIME` now, for what people and other machines read.
+#[must_use]
+pub fn wall() -> jiff::Timestamp {
+    let now = clock_gettime(ClockId::Realtime);
+    let nanos = i32::try_from(now.tv_nsec).unwrap_or(0);
+    jiff::Timestamp::new(now.tv_sec, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// When `boot` was, by the wall clock of now: a step of that clock since then is not seen.
+#[must_use]
+pub fn wall_of(moment: BootTime) -> jiff::Timestamp {
+    let age = boot().since(moment);
+    wall().checked_sub(age).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// Names this boot: boot times of another one mean nothing (`random(4)`).
+///
+/// # Errors
+/// If `/proc` is not mounted or cannot be read.
+pub fn boot_id() -> std::io::Result<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim_end().to_owned())
+}
+
+/// A deadline for the event loop.
+pub(crate) fn after(delay: Duration) -> tokio::time::Instant {
+    tokio::time::Instant::now() + delay
+}
+
+fn nanos(seconds: i64, nanos: i64) -> u64 {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    let nanos = u64::try_from(nanos).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boot_time_goes_forward() {
+        let earlier = boot();
+        assert!(earlier <= boot());
+        assert!(BootTime(0) < earlier);
+    }
+
+    #[test]
+    fn a_moment_of_a_minute_ago_was_a_minute_ago() {
+        let minute = Duration::from_secs(60);
+        let then = wall_of(boot() - minute);
+        let ago = wall().duration_since(then).as_secs();
+        assert!((59..=61).contains(&ago), "{ago}");
+    }
+
+    #[test]
+    fn the_boot_has_a_name() {
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
 }

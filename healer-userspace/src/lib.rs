@@ -3,6 +3,9 @@
 pub mod cli; // the command line over all that follows
 pub mod clock; // the only reader of time
 
+pub mod agent; // the straight line: one loop over a closed enum of reasons to wake
+
+pub mod sense; // 1 kernel in
 pub mod signal; // 2 bytes to meaning
 pub mod identity; // 3 who: process, cgroup, unit, container, pod
 pub mod engine; // 4-7 pure: diagnosis, plan, gates, verification
@@ -11,9 +14,3 @@ pub mod control; // the socket by which the command line asks a running agent
 pub mod replay; // a recorded trace through the whole engine
 pub mod supervise; // `healer supervise`, and the agent's side of its socket
 pub mod text; // untrusted bytes on their way to people
-pub mod engine; // pure: signals in, commands out; no clock and no I/O
-pub mod identity; // who: process, cgroup, workload
-pub mod replay;
-pub mod sense; // 1 the kernel in
-pub mod signal; // what a kernel record or a poll means
-pub mod text;

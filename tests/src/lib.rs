@@ -1,4 +1,7 @@
-//! Shared helpers
+//! What the tests of several crates share: victims, cgroups of their own, and the eye of the agent.
 
 pub mod binary;
+pub mod cgroup;
+pub mod eye;
 pub mod scratch;
+pub mod victim;

@@ -1,24 +1,31 @@
-//! A directory that goes with its guard.
+//! A directory of the test's own.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A name that no other test of this machine uses.
+#[must_use]
+pub fn unique_name() -> String {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("healer-test-{}-{number}", std::process::id())
+}
+
+/// A temporary directory, removed on drop.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     /// # Panics
-    /// The temporary directory is not writable.
+    /// If the directory cannot be made.
     #[must_use]
+    #[expect(clippy::new_without_default, reason = "it makes a directory")]
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("healer-test-{}-{count}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        if let Err(error) = std::fs::create_dir(&path) {
-            panic!("cannot create {}: {error}", path.display());
-        }
+        let path = std::env::temp_dir().join(unique_name());
+        fs::create_dir_all(&path).expect("the temporary directory can be written");
         Self(path)
     }
 
@@ -28,14 +35,8 @@ impl Scratch {
     }
 }
 
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Drop for Scratch {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
+        fs::remove_dir_all(&self.0).ok();
     }
 }

@@ -32,7 +32,8 @@ pub(super) fn missing(proc: &Path, pid: u32, wanted: &[Port]) -> io::Result<Vec<
     }
     fs::metadata(proc.join(pid.to_string()))?;
     let held = held_by_family(proc, pid);
-    let is_open = |port: &Port| sockets.get(port).is_some_and(|inodes| inodes.iter().any(|inode| held.contains(inode)));
+    let is_open =
+        |port: &Port| sockets.get(port).is_some_and(|inodes| inodes.iter().any(|inode| held.contains(inode)));
     Ok(wanted.iter().filter(|port| !is_open(port)).copied().collect())
 }
 

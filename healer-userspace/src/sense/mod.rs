@@ -1,3 +1,228 @@
-//! The kernel in.
+//! The kernel in: loads the programs, attaches what attaches, reads the rings.
+//!
+//! Nothing here fails as a whole: a part that does not work is a [`SensorStatus`] that says why.
 
+mod attach;
+pub mod btf;
 pub mod format;
+mod layout;
+mod load;
+mod maps;
+mod ring;
+mod selfprobe;
+mod status;
+
+use std::{io, path::PathBuf};
+
+use aya::Ebpf;
+
+pub use attach::{Rung, SENSORS, Sensor};
+pub use load::OBJECT;
+pub use maps::{Lost, MapTrouble};
+pub use selfprobe::SelfProbe;
+pub use status::{SensorState, SensorStatus};
+
+use crate::clock;
+use layout::Layout;
+use maps::Maps;
+use ring::Rings;
+use status::Trouble;
+
+/// Where to start from; [`Settings::default`] is the running kernel.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The kernel programs as an ELF object; `None` in a build without them.
+    pub object: Option<&'static [u8]>,
+    pub btf: PathBuf,
+    pub kallsyms: PathBuf,
+    /// healer's thread group in the initial pid namespace.
+    pub own_tgid: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            object: OBJECT,
+            btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
+            kallsyms: PathBuf::from("/proc/kallsyms"),
+            own_tgid: std::process::id(),
+        }
+    }
+}
+
+/// A loaded kernel program, for the bench.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramInfo {
+    pub name: String,
+    /// The kernel's number for it (`BPF_OBJ_GET_INFO_BY_FD`).
+    pub id: u32,
+}
+
+/// The attached sensors and the ways to their records.
+pub struct Sense {
+    sensors: Vec<SensorStatus>,
+    probe: SelfProbe,
+    kernel: Option<Kernel>,
+}
+
+/// What exists once the maps are loaded. Dropping it detaches every program.
+struct Kernel {
+    ebpf: Ebpf,
+    maps: Maps,
+    rings: Rings,
+}
+
+impl Sense {
+    /// Loads and attaches all that this kernel and our rights allow; takes tens of milliseconds.
+    #[must_use]
+    pub fn start(settings: &Settings) -> Self {
+        let started = start(settings);
+        give_memory_back();
+        match started {
+            Ok((kernel, sensors)) => Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel) },
+            Err(trouble) => Self {
+                sensors: SENSORS
+                    .iter()
+                    .map(|sensor| SensorStatus::down(sensor.kind.name(), &trouble))
+                    .collect(),
+                probe: SelfProbe::default(),
+                kernel: None,
+            },
+        }
+    }
+
+    /// One row per sensor, in the order of [`SENSORS`].
+    #[must_use]
+    pub fn sensors(&self) -> &[SensorStatus] {
+        &self.sensors
+    }
+
+    /// What the self-probe has shown.
+    #[must_use]
+    pub fn self_probe(&self) -> SelfProbe {
+        self.probe
+    }
+
+    /// Waits until there may be records, at most a second. Without kernel programs it waits for
+    /// ever. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// If the event loop cannot watch the rings.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        match &mut self.kernel {
+            Some(kernel) => kernel.rings.readable().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Hands every unread record to `on_record`, urgent ones first; gives their number.
+    ///
+    /// The bytes are for `healer_common::event::Event::decode`. Ends of healer's own threads are
+    /// kept back: they are the self-probe.
+    pub fn drain(&mut self, mut on_record: impl FnMut(&[u8])) -> usize {
+        let Some(kernel) = &mut self.kernel else {
+            return 0;
+        };
+        self.probe.send(clock::boot());
+        let probe = &mut self.probe;
+        let mut records = 0;
+        kernel.rings.drain(|record| {
+            if !probe.claims(record) {
+                records += 1;
+                on_record(record);
+            }
+        });
+        records
+    }
+
+    /// Records that did not fit into their ring, since start.
+    #[must_use]
+    pub fn lost(&self) -> Lost {
+        self.kernel.as_ref().map_or_else(Lost::default, |kernel| kernel.maps.lost())
+    }
+
+    /// Ends with status 0 of processes that are not tracked, which send no record.
+    #[must_use]
+    pub fn quiet_exits(&self) -> u64 {
+        self.kernel.as_ref().map_or(0, |kernel| kernel.maps.quiet_exits())
+    }
+
+    /// From now on every end and exec of this thread group and every exec of its children is
+    /// sent at once. The kernel forgets it when it ends; one that ended before the call must be
+    /// untracked by the caller.
+    ///
+    /// # Errors
+    /// [`MapTrouble`]: nothing is loaded, or the map is full.
+    pub fn track(&mut self, tgid: u32) -> Result<(), MapTrouble> {
+        self.maps()?.track(tgid)
+    }
+
+    /// Takes [`Sense::track`] back; one that is not tracked is no error.
+    ///
+    /// # Errors
+    /// [`MapTrouble`]: nothing is loaded.
+    pub fn untrack(&mut self, tgid: u32) -> Result<(), MapTrouble> {
+        self.maps()?.untrack(tgid)
+    }
+
+    /// From now on every exec of this file is sent; `dev` and `ino` as `stat(2)` gives them.
+    ///
+    /// # Errors
+    /// [`MapTrouble`]: nothing is loaded, or the map is full.
+    pub fn watch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
+        self.maps()?.watch_exe(dev, ino)
+    }
+
+    /// Takes [`Sense::watch_exe`] back; one that is not watched is no error.
+    ///
+    /// # Errors
+    /// [`MapTrouble`]: nothing is loaded.
+    pub fn unwatch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
+        self.maps()?.unwatch_exe(dev, ino)
+    }
+
+    /// The loaded kernel programs.
+    #[must_use]
+    pub fn programs(&self) -> Vec<ProgramInfo> {
+        let Some(kernel) = &self.kernel else {
+            return Vec::new();
+        };
+        let info = |(name, program): (&str, &aya::programs::Program)| {
+            let id = program.info().ok()?.id();
+            let name = name.to_owned();
+            Some(ProgramInfo { name, id })
+        };
+        kernel.ebpf.programs().filter_map(info).collect()
+    }
+
+    fn maps(&mut self) -> Result<&mut Maps, MapTrouble> {
+        let kernel = self.kernel.as_mut().ok_or(MapTrouble::NothingLoaded)?;
+        Ok(&mut kernel.maps)
+    }
+}
+
+fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
+    let object = settings.object.ok_or_else(|| {
+        Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
+    })?;
+    let layout = Layout {
+        memcg_oom: layout::memcg_oom(&settings.kallsyms).unwrap_or_default(),
+        ..layout::read(&settings.btf)?
+    };
+    let mut ebpf = load::load(object, &layout, settings.own_tgid)?;
+    let sensors = attach::attach_all(&mut ebpf, &layout);
+    let (maps, rings) =
+        maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
+    let kernel = Kernel { ebpf, maps, rings };
+    Ok((kernel, sensors))
+}
+
+/// Reading the kernel's types takes tens of megabytes for some milliseconds; without this call
+/// the allocator keeps them (`malloc_trim(3)`).
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointers and is thread-safe.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}

@@ -91,7 +91,7 @@ pub fn run(
 ) -> Result<u8, SuperviseError> {
     let signals = Signals::block().map_err(SuperviseError::Signals)?;
     let mut supervisor = Supervisor::new(name, argv, state_dir, signals);
-    match supervisor.link.connect(clock::boot_now()) {
+    match supervisor.link.connect(clock::boot()) {
         Ok(()) => supervisor.claim()?,
         Err(error) => agent_away(error),
     }
@@ -121,11 +121,11 @@ impl Supervisor {
 
     /// A name that is taken must be known before anything is started twice.
     fn claim(&mut self) -> Result<(), SuperviseError> {
-        let started = clock::boot_now();
+        let started = clock::boot();
         self.register(started);
-        while let Some(left) = CLAIM.checked_sub(clock::boot_now().since(started)) {
+        while let Some(left) = CLAIM.checked_sub(clock::boot().since(started)) {
             self.wait(Some(left), false);
-            for order in self.link.orders(clock::boot_now()) {
+            for order in self.link.orders(clock::boot()) {
                 match order {
                     Order::Welcome => return Ok(()),
                     Order::TurnedAway { reason } => {
@@ -149,7 +149,7 @@ impl Supervisor {
 
     fn say_started(&mut self) {
         if let Some(child) = self.child {
-            self.link.say(clock::boot_now(), &Say::Started { child });
+            self.link.say(clock::boot(), &Say::Started { child });
         }
     }
 
@@ -167,13 +167,13 @@ impl Supervisor {
 
     fn watch(&mut self) -> u8 {
         loop {
-            let now = clock::boot_now();
+            let now = clock::boot();
             if let Some(status) = self.verdict(now) {
                 return status;
             }
             let left = self.deadline().map(|deadline| deadline.since(now));
             self.wait(left, true);
-            let now = clock::boot_now();
+            let now = clock::boot();
             while let Some(arrived) = self.signals.next() {
                 self.signal_arrived(now, arrived);
             }

@@ -308,7 +308,7 @@ impl Supervisors {
     }
 
     async fn tell(&self, name: &Name, child: Option<ProcessId>, fact: Fact) {
-        let told = Told { at: clock::boot_now(), name: name.clone(), child, fact };
+        let told = Told { at: clock::boot(), name: name.clone(), child, fact };
         // Closed only when the agent is on its way out.
         drop(self.told.send(told).await);
     }

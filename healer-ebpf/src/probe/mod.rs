@@ -1,0 +1,6 @@
+//! One file per probe: a thin entry, a `try_` function, and the maps that only it uses.
+
+mod oom_kill;
+mod process_exec;
+mod process_exit;
+mod signal_sent;

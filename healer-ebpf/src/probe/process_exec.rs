@@ -1,0 +1,188 @@
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_probe_read_user},
+    macros::{btf_tracepoint, map},
+    maps::{HashMap, LruHashMap, PerCpuArray},
+    programs::BtfTracePointContext,
+};
+use healer_common::{
+    event::{
+        part::{ARGS_MAX, Args, ExeRef},
+        process_exec::ProcessExec,
+    },
+    tuning::{EXECS_MAX, ExeKey, WATCHED_MAX},
+};
+
+use crate::{
+    memory::{Access, Object, Typed},
+    ring::{Lane, Slot},
+    task,
+    tuning::{present, tuned},
+};
+
+/// What an exec leaves behind for the certificate of a process that dies young.
+#[repr(C)]
+pub(crate) struct Exec {
+    pub(crate) start_boot_ns: u64,
+    pub(crate) exe: ExeRef,
+    pub(crate) args: Args,
+}
+
+/// By tgid; the entry goes with the process, or when 4,096 others are younger.
+#[map]
+pub(crate) static EXECS: LruHashMap<u32, Exec> = LruHashMap::with_max_entries(EXECS_MAX, 0);
+
+/// An entry is built here: it would fill half of the 512-byte stack.
+#[map]
+static SCRATCH: PerCpuArray<Exec> = PerCpuArray::with_max_entries(1, 0);
+
+/// Executables whose every start user space wants to see.
+#[map]
+static WATCHED_EXES: HashMap<ExeKey, u32> = HashMap::with_max_entries(WATCHED_MAX, 1);
+
+/// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
+#[btf_tracepoint(function = "sched_process_exec")]
+fn process_exec(ctx: BtfTracePointContext) -> i32 {
+    let task = Object::<Typed>::new(ctx.arg(0));
+    let bprm = Object::<Typed>::new(ctx.arg(2));
+    if let (Some(task), Some(bprm)) = (task, bprm) {
+        let _entry = try_process_exec(task, ctx.arg(1), bprm);
+    }
+    0
+}
+
+#[inline(always)]
+fn try_process_exec<A: Access>(task: Object<A>, old_pid: u32, bprm: Object<A>) -> Option<()> {
+    let exec = SCRATCH.get_ptr_mut(0)?;
+    let tgid: u32 = task.get(tuned!(TASK_TGID));
+    let exe = task::exe_ref(task);
+    // SAFETY: this CPU's slot; tracepoint programs do not nest on one CPU.
+    unsafe {
+        (*exec).start_boot_ns = task::start_of(task);
+        (*exec).exe = exe;
+        keep_args(task, bprm, &raw mut (*exec).args);
+        // It fails only if no entry can be freed: then the process stays unnamed.
+        let _inserted = EXECS.insert(tgid, &*exec, u64::from(BPF_ANY));
+    }
+    let flags = reasons(task, tgid, exe);
+    if flags != 0 {
+        send(task, old_pid, flags, exec);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn reasons<A: Access>(task: Object<A>, tgid: u32, exe: ExeRef) -> u32 {
+    let mut flags = 0;
+    if task::is_tracked(tgid) {
+        flags |= ProcessExec::TRACKED;
+    }
+    if let Some(parent) = task.follow(tuned!(TASK_PARENT))
+        && task::is_tracked(parent.get(tuned!(TASK_TGID)))
+    {
+        flags |= ProcessExec::PARENT_TRACKED;
+    }
+    let key = ExeKey { dev: exe.dev, ino: exe.ino };
+    if WATCHED_EXES.get_ptr(&key).is_some() {
+        flags |= ProcessExec::WATCHED;
+    }
+    flags
+}
+
+/// `filename NUL argv`: at most half for the file name, what is left for the arguments.
+///
+/// # Safety
+/// `args` points into this CPU's scratch entry.
+#[inline(always)]
+unsafe fn keep_args<A: Access>(task: Object<A>, bprm: Object<A>, args: *mut Args) {
+    const NAME_MAX: usize = ARGS_MAX / 2;
+    // SAFETY: the caller's promise.
+    unsafe {
+        zero_args(args);
+        if !present!(BPRM_FILENAME) {
+            return;
+        }
+        let filename: u64 = bprm.get(tuned!(BPRM_FILENAME));
+        let name = core::slice::from_raw_parts_mut((*args).bytes.as_mut_ptr(), NAME_MAX);
+        let Ok(name) = bpf_probe_read_kernel_str_bytes(filename as *const u8, name) else {
+            return;
+        };
+        // The terminating NUL is written too.
+        let used = name.len() + 1;
+        (*args).len = used as u32;
+        let Some((start, size)) = argv_of(task) else {
+            return;
+        };
+        let room = if used <= 64 { ARGS_MAX - 64 } else { ARGS_MAX - NAME_MAX };
+        let len = if size < room { size } else { room };
+        if used > NAME_MAX {
+            return;
+        }
+        let to = (*args).bytes.as_mut_ptr().add(used);
+        if bpf_probe_read_user(to.cast(), len as u32, start as *const _) == 0 {
+            (*args).len = (used + len) as u32;
+            (*args).cut = (size - len) as u32;
+        }
+    }
+}
+
+/// Where the new program's arguments lie, and how many bytes they are.
+#[inline(always)]
+fn argv_of<A: Access>(task: Object<A>) -> Option<(u64, usize)> {
+    if !present!(TASK_MM, MM_ARG_START, MM_ARG_END) {
+        return None;
+    }
+    let mm = task.follow(tuned!(TASK_MM))?;
+    let start: u64 = mm.get(tuned!(MM_ARG_START));
+    let end: u64 = mm.get(tuned!(MM_ARG_END));
+    Some((start, end.wrapping_sub(start) as usize))
+}
+
+#[inline(always)]
+fn send<A: Access>(task: Object<A>, old_pid: u32, flags: u32, exec: *const Exec) {
+    let cgroup = task::cgroup_ref(task);
+    let Some(mut slot) = Slot::<ProcessExec>::reserve(Lane::Urgent, cgroup) else {
+        return;
+    };
+    let payload = slot.payload();
+    // SAFETY: the reserved record, of which every field is written, and this CPU's scratch entry.
+    unsafe {
+        task::name(Some(task), &raw mut (*payload).task);
+        task::name(task::parent(task), &raw mut (*payload).parent);
+        (*payload).cgroup = cgroup;
+        (*payload).exe = (*exec).exe;
+        (*payload).flags = flags;
+        (*payload).old_pid = old_pid;
+        (*payload).pad = 0;
+        copy_args(&raw const (*exec).args, &raw mut (*payload).args);
+    }
+    slot.submit();
+}
+
+const WORDS: usize = size_of::<Args>() / 8;
+
+/// Copies by words: compiler-builtins would copy byte by byte, 264 rounds for the verifier.
+///
+/// # Safety
+/// Both are valid and aligned to 8 bytes.
+#[inline(always)]
+pub(crate) unsafe fn copy_args(from: *const Args, to: *mut Args) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    for word in 0..WORDS {
+        // SAFETY: in bounds of both.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+    }
+}
+
+/// Zeroes by words, for the same reason.
+///
+/// # Safety
+/// Valid and aligned to 8 bytes.
+#[inline(always)]
+pub(crate) unsafe fn zero_args(to: *mut Args) {
+    let to = to.cast::<u64>();
+    for word in 0..WORDS {
+        // SAFETY: in bounds.
+        unsafe { to.add(word).write_volatile(0) };
+    }
+}

@@ -1,0 +1,116 @@
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use healer_common::{event::process_exit::ProcessExit, tuning::Counter};
+
+use super::process_exec::{EXECS, copy_args, zero_args};
+use crate::{
+    memory::{Access, Object, Typed},
+    ring::{self, Lane, Slot},
+    task,
+    tuning::tuned,
+};
+
+/// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h: then the group's code is what wait() gives.
+const SIGNAL_GROUP_EXIT: u32 = 4;
+/// The bits of a wait status that hold the fatal signal.
+const FATAL_SIGNAL: u32 = 0x7f;
+
+/// `sched_process_exit(struct task_struct *task[, bool group_dead])`, in the context of `task`.
+#[btf_tracepoint(function = "sched_process_exit")]
+fn process_exit(ctx: BtfTracePointContext) -> i32 {
+    if let Some(task) = Object::<Typed>::new(ctx.arg(0)) {
+        let (is_dead, source) = if tuned!(HAS_GROUP_DEAD) != 0 {
+            (ctx.arg::<u64>(1) & 0xff != 0, ProcessExit::GROUP_DEAD)
+        } else {
+            (is_last(task), 0)
+        };
+        try_process_exit(task, is_dead, source);
+    }
+    0
+}
+
+/// Whether no thread of the group is alive. Two that exit at once can both see that.
+#[inline(always)]
+fn is_last<A: Access>(task: Object<A>) -> bool {
+    task.follow(tuned!(TASK_SIGNAL)).is_some_and(|signal| signal.get::<u32>(tuned!(SIGNAL_LIVE)) == 0)
+}
+
+#[inline(always)]
+fn try_process_exit<A: Access>(task: Object<A>, is_dead: bool, source: u32) {
+    let tgid: u32 = task.get(tuned!(TASK_TGID));
+    if !is_dead && tgid != tuned!(OWN_TGID) {
+        return;
+    }
+    let status = if is_dead { wait_status(task) } else { 0 };
+    if let Some((flags, lane)) = address(tgid, is_dead, status) {
+        send(task, tgid, status, flags | source, lane);
+    }
+    if is_dead {
+        // It fails for a process that never called exec.
+        let _removed = EXECS.remove(tgid);
+    }
+}
+
+/// The record's flags and its way out, if it is to be sent.
+#[inline(always)]
+fn address(tgid: u32, is_dead: bool, status: u32) -> Option<(u32, Lane)> {
+    if !is_dead {
+        return Some((ProcessExit::SELF_PROBE, Lane::Urgent));
+    }
+    // Removing says whether it was there.
+    if task::TRACKED.remove(tgid).is_ok() {
+        return Some((ProcessExit::TRACKED, Lane::Urgent));
+    }
+    if status == 0 {
+        ring::count(Counter::QuietExits);
+        return None;
+    }
+    let is_fatal = status & FATAL_SIGNAL != 0;
+    Some((0, if is_fatal { Lane::Urgent } else { Lane::Quiet }))
+}
+
+/// As kernel/exit.c `wait_task_zombie` has it.
+#[inline(always)]
+fn wait_status<A: Access>(task: Object<A>) -> u32 {
+    let signal = task.follow(tuned!(TASK_SIGNAL));
+    if let Some(signal) = signal
+        && signal.get::<u32>(tuned!(SIGNAL_FLAGS)) & SIGNAL_GROUP_EXIT != 0
+    {
+        return signal.get::<u32>(tuned!(SIGNAL_GROUP_EXIT_CODE)) & 0xffff;
+    }
+    let leader = task.follow(tuned!(TASK_LEADER));
+    leader.map_or(0, |leader| leader.get::<u32>(tuned!(TASK_EXIT_CODE)) & 0xffff)
+}
+
+#[inline(always)]
+fn send<A: Access>(task: Object<A>, tgid: u32, wait_status: u32, flags: u32, lane: Lane) {
+    let cgroup = task::cgroup_ref(task);
+    let start = task::start_of(task);
+    let exec = EXECS
+        .get_ptr(tgid)
+        // SAFETY: a valid entry; another CPU could only be writing it for a later life of this pid.
+        .map(|entry| unsafe { &*entry })
+        .filter(|entry| entry.start_boot_ns == start);
+    let Some(mut slot) = Slot::<ProcessExit>::reserve(lane, cgroup) else {
+        return;
+    };
+    let payload = slot.payload();
+    // SAFETY: the reserved record; every field is written.
+    unsafe {
+        task::name(Some(task), &raw mut (*payload).task);
+        task::name(task::parent(task), &raw mut (*payload).parent);
+        (*payload).cgroup = cgroup;
+        (*payload).exe = match exec {
+            Some(entry) => entry.exe,
+            None => task::exe_ref(task),
+        };
+        (*payload).wait_status = wait_status;
+        (*payload).flags = flags;
+        (*payload).pid = task.get(tuned!(TASK_PID));
+        (*payload).pad = 0;
+        match exec {
+            Some(entry) => copy_args(&raw const entry.args, &raw mut (*payload).args),
+            None => zero_args(&raw mut (*payload).args),
+        }
+    }
+    slot.submit();
+}

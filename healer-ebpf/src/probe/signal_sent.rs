@@ -1,0 +1,175 @@
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use healer_common::event::signal_sent::SignalSent;
+
+use crate::{
+    memory::{Access, Object, Typed},
+    ring::{Lane, Slot},
+    task,
+    tuning::{present, tuned},
+};
+
+const SIGHUP: u32 = 1;
+const SIGINT: u32 = 2;
+const SIGQUIT: u32 = 3;
+const SIGILL: u32 = 4;
+const SIGTRAP: u32 = 5;
+const SIGABRT: u32 = 6;
+const SIGBUS: u32 = 7;
+const SIGFPE: u32 = 8;
+const SIGKILL: u32 = 9;
+const SIGSEGV: u32 = 11;
+const SIGTERM: u32 = 15;
+const SIGXCPU: u32 = 24;
+const SIGXFSZ: u32 = 25;
+const SIGSYS: u32 = 31;
+
+/// What the processor or a filter raises in the task itself: a handler may make it harmless.
+const FAULTS: u32 = 1 << SIGILL | 1 << SIGTRAP | 1 << SIGBUS | 1 << SIGFPE | 1 << SIGSEGV | 1 << SIGSYS;
+/// Of interest whoever the target is.
+const ALWAYS: u32 = FAULTS | 1 << SIGABRT | 1 << SIGKILL | 1 << SIGTERM | 1 << SIGXCPU | 1 << SIGXFSZ;
+/// Of interest to a tracked target.
+const TRACKED: u32 = ALWAYS | 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT;
+
+/// The values of `info` that are no pointer (include/linux/sched/signal.h).
+const SEND_SIG_NOINFO: u64 = 0;
+const SEND_SIG_PRIV: u64 = 1;
+
+/// `si_code` (include/uapi/asm-generic/siginfo.h).
+const SI_USER: i32 = 0;
+const SI_KERNEL: i32 = 0x80;
+const SI_QUEUE: i32 = -1;
+const SI_TKILL: i32 = -6;
+
+/// Highest value of `sa_handler` that is no function: `SIG_IGN`.
+const SIG_IGN: u64 = 1;
+
+/// `signal_generate(int sig, struct kernel_siginfo *info, struct task_struct *task, int group, int result)`,
+/// in the context of the sender.
+#[btf_tracepoint(function = "signal_generate")]
+fn signal_sent(ctx: BtfTracePointContext) -> i32 {
+    // Most signals end here (SIGCHLD, timers, job control).
+    let signal: u32 = ctx.arg(0);
+    if signal > SIGSYS || TRACKED >> signal & 1 == 0 {
+        return 0;
+    }
+    if let Some(target) = Object::<Typed>::new(ctx.arg(2)) {
+        let info: *const u8 = ctx.arg(1);
+        let sent = Sent {
+            signal,
+            code: code_of::<Typed>(info),
+            address: address_of::<Typed>(info),
+            is_group: ctx.arg::<u32>(3) != 0,
+            result: ctx.arg(4),
+        };
+        try_signal_sent(target, &sent);
+    }
+    0
+}
+
+struct Sent {
+    signal: u32,
+    code: i32,
+    address: u64,
+    is_group: bool,
+    result: u32,
+}
+
+impl Sent {
+    #[inline(always)]
+    fn is_in(&self, mask: u32) -> bool {
+        mask >> (self.signal & 31) & 1 != 0
+    }
+
+    #[inline(always)]
+    fn is_by_process(&self) -> bool {
+        matches!(self.code, SI_USER | SI_QUEUE | SI_TKILL)
+    }
+
+    #[inline(always)]
+    fn is_fault(&self) -> bool {
+        self.is_in(FAULTS) && !self.is_by_process()
+    }
+}
+
+#[inline(always)]
+fn code_of<A: Access>(info: *const u8) -> i32 {
+    match info as u64 {
+        SEND_SIG_NOINFO => SI_USER,
+        SEND_SIG_PRIV => SI_KERNEL,
+        _ => Object::<A>::new(info).map_or(0, |info| info.get(tuned!(SIGINFO_CODE))),
+    }
+}
+
+#[inline(always)]
+fn address_of<A: Access>(info: *const u8) -> u64 {
+    if info as u64 <= SEND_SIG_PRIV || !present!(SIGINFO_ADDRESS) {
+        return 0;
+    }
+    Object::<A>::new(info).map_or(0, |info| info.get(tuned!(SIGINFO_ADDRESS)))
+}
+
+#[inline(always)]
+fn try_signal_sent(target: Object<Typed>, sent: &Sent) -> Option<()> {
+    let current = task::current()?;
+    let tgid: u32 = target.get(tuned!(TASK_TGID));
+    let is_tracked = task::is_tracked(tgid);
+    if !is_tracked {
+        let by_itself = sent.is_by_process() && current.get::<u32>(tuned!(TASK_TGID)) == tgid;
+        if by_itself || !sent.is_in(ALWAYS) {
+            return None;
+        }
+    }
+    if sent.is_fault() && is_harmless(target, sent.signal) {
+        return None;
+    }
+    let tracked = if is_tracked { SignalSent::TRACKED } else { 0 };
+    send(current, target, sent, tracked);
+    Some(())
+}
+
+/// The target handles the fault itself (a JVM's null check), or a debugger does.
+#[inline(always)]
+fn is_harmless(target: Object<Typed>, signal: u32) -> bool {
+    if signal == SIGTRAP && present!(TASK_PTRACE) && target.get::<u32>(tuned!(TASK_PTRACE)) != 0 {
+        return true;
+    }
+    if !present!(TASK_SIGHAND, SIGHAND_ACTION, SIGACTION_HANDLER, SIGACTION_SIZE) {
+        return false;
+    }
+    target.follow(tuned!(TASK_SIGHAND)).is_some_and(|sighand| {
+        let action = tuned!(SIGHAND_ACTION) + (signal - 1) * tuned!(SIGACTION_SIZE);
+        let handler: u64 = sighand.probed().get(action + tuned!(SIGACTION_HANDLER));
+        handler > SIG_IGN
+    })
+}
+
+#[inline(always)]
+fn send(current: Object<Typed>, target: Object<Typed>, sent: &Sent, tracked: u32) {
+    let is_by_process = sent.is_by_process();
+    let has_address = sent.is_fault() && sent.code != SI_KERNEL;
+    let flags = tracked
+        | if sent.is_group { SignalSent::GROUP } else { 0 }
+        | if is_by_process { 0 } else { SignalSent::BY_KERNEL }
+        | if has_address { SignalSent::HAS_ADDRESS } else { 0 };
+    let target_cgroup = task::cgroup_ref(target);
+    let sender = is_by_process.then_some(current);
+    let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, task::cgroup_ref(current)) else {
+        return;
+    };
+    let payload = slot.payload();
+    // SAFETY: the reserved record; every field is written.
+    unsafe {
+        task::name(sender, &raw mut (*payload).sender);
+        task::name(Some(target), &raw mut (*payload).target);
+        (*payload).target_cgroup = target_cgroup;
+        (*payload).fault_address = if has_address { sent.address } else { 0 };
+        (*payload).signal = sent.signal;
+        (*payload).si_code = sent.code;
+        (*payload).result = sent.result;
+        (*payload).flags = flags;
+        (*payload).target_pid = target.get(tuned!(TASK_PID));
+        (*payload).sender_pid = sender.map_or(0, |sender| sender.get(tuned!(TASK_PID)));
+        (*payload).pad = 0;
+    }
+    slot.submit();
+}

@@ -1,0 +1,220 @@
+//! Where the running kernel keeps what the programs read: its BTF and its symbols, read once.
+//!
+//! Decided by what the kernel declares, never by its version: distributions backport.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{self, BufRead as _},
+    path::Path,
+};
+
+use healer_common::{event::PROBES, kernel_offsets, tuning::ABSENT};
+
+use super::{
+    btf::{self, Argument, Btf},
+    status::Trouble,
+};
+
+/// A member that programs read.
+pub(crate) struct Offset {
+    pub(crate) name: &'static str,
+    of: &'static str,
+    path: &'static str,
+    is_required: bool,
+    programs: &'static str,
+}
+
+macro_rules! offset_table {
+    ($($name:ident: $of:literal, $path:literal, $need:ident by $programs:literal;)*) => {
+        /// Every member that some program reads; the list is in `healer_common::tuning`.
+        pub(crate) const OFFSETS: &[Offset] = &[$(Offset {
+            name: stringify!($name),
+            of: $of,
+            path: $path,
+            is_required: is_required(stringify!($need)),
+            programs: $programs,
+        },)*];
+    };
+}
+kernel_offsets!(offset_table);
+
+const fn is_required(need: &str) -> bool {
+    need.len() == "required".len()
+}
+
+/// The symbol whose presence on the stack tells a cgroup's OOM kill from the machine's.
+const MEMCG_OOM: &str = "mem_cgroup_out_of_memory";
+
+/// The running kernel, as far as the programs need to know it.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    /// One value per row of [`OFFSETS`].
+    pub(crate) offsets: Vec<u32>,
+    /// The `btf_trace_*` typedefs of the tracepoints in `PROBES` that exist.
+    pub(crate) tracepoints: Vec<(&'static str, u32)>,
+    pub(crate) has_group_dead: bool,
+    pub(crate) victim_is_task: bool,
+    pub(crate) memory_cgrp_id: u32,
+    pub(crate) sigaction_size: u32,
+    pub(crate) rss_stride: u32,
+    /// Addresses of [`MEMCG_OOM`]; zeros when the symbols are hidden.
+    pub(crate) memcg_oom: (u64, u64),
+}
+
+/// Reads the kernel's BTF.
+///
+/// # Errors
+/// In words: there is none, it cannot be read, or it is not BTF.
+pub(crate) fn read(path: &Path) -> Result<Layout, Trouble> {
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Trouble::new(
+            format!("this kernel does not describe its types: {shown} does not exist"),
+            "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or mount /sys",
+        ),
+        _ => Trouble::new(format!("cannot read {shown}: {error}"), "make the file readable to healer"),
+    })?;
+    parse(&bytes).map_err(|error| {
+        Trouble::new(
+            format!("cannot understand {shown}: {error}"),
+            "report the kernel's version: its BTF has a form that healer does not know",
+        )
+    })
+}
+
+/// The layout that `bytes` of BTF describe. It never panics, whatever the bytes.
+///
+/// # Errors
+/// [`btf::BtfError`] if they are not BTF.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
+    let typedefs: Vec<String> =
+        PROBES.iter().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
+    let mut wanted: BTreeSet<&str> = OFFSETS.iter().map(|offset| offset.of).collect();
+    wanted.extend(typedefs.iter().map(String::as_str));
+    wanted.insert("cgroup_subsys_id");
+    let btf = btf::parse(bytes, &wanted)?;
+    Ok(resolve(&btf))
+}
+
+fn resolve(btf: &Btf<'_>) -> Layout {
+    let offset = |offset: &Offset| btf.offset_of(offset.of, offset.path).unwrap_or(ABSENT);
+    let memory = btf.enum_value("cgroup_subsys_id", "memory_cgrp_id");
+    let has_counters = btf.is_array_of("mm_struct", "rss_stat", "percpu_counter");
+    let counter_size = btf.size_of("percpu_counter").filter(|_| has_counters);
+    let exit = btf.tracepoint_arguments("sched_process_exit");
+    let victim = btf.tracepoint_arguments("mark_victim");
+    Layout {
+        offsets: OFFSETS.iter().map(offset).collect(),
+        tracepoints: PROBES
+            .iter()
+            .filter_map(|probe| {
+                let id = btf.typedef_id(&format!("btf_trace_{}", probe.tracepoint))?;
+                Some((probe.tracepoint, id))
+            })
+            .collect(),
+        has_group_dead: exit.is_some_and(|arguments| 2 <= arguments.len()),
+        victim_is_task: victim
+            .is_some_and(|arguments| arguments.first() == Some(&Argument::Pointer("task_struct"))),
+        memory_cgrp_id: memory.and_then(|id| u32::try_from(id).ok()).unwrap_or(ABSENT),
+        sigaction_size: btf.size_of("k_sigaction").unwrap_or(ABSENT),
+        rss_stride: counter_size.unwrap_or(ABSENT),
+        memcg_oom: (0, 0),
+    }
+}
+
+impl Layout {
+    /// The members that `program` reads and this kernel lacks: (required, optional).
+    pub(crate) fn missing(&self, program: &str) -> (Vec<String>, Vec<String>) {
+        let mut missing = (Vec::new(), Vec::new());
+        for (offset, value) in OFFSETS.iter().zip(&self.offsets) {
+            let is_used = offset.programs.split(' ').any(|user| user == program);
+            if is_used && *value == ABSENT {
+                let list = if offset.is_required { &mut missing.0 } else { &mut missing.1 };
+                list.push(format!("{}.{}", offset.of, offset.path));
+            }
+        }
+        missing
+    }
+
+    pub(crate) fn has_tracepoint(&self, tracepoint: &str) -> bool {
+        self.tracepoints.iter().any(|(name, _)| *name == tracepoint)
+    }
+}
+
+/// Where the kernel function of [`MEMCG_OOM`] starts and ends; `None` when symbols are hidden.
+pub(crate) fn memcg_oom(kallsyms: &Path) -> Option<(u64, u64)> {
+    let file = fs::File::open(kallsyms).ok()?;
+    let mut lines = io::BufReader::with_capacity(64 * 1024, file);
+    let mut line = Vec::new();
+    let mut start = None;
+    loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let Some((address, name)) = symbol(&line) else {
+            continue;
+        };
+        match start {
+            Some(start) if start < address => return Some((start, address)),
+            Some(_) => {}
+            None if name == MEMCG_OOM && address != 0 => start = Some(address),
+            None => {}
+        }
+    }
+}
+
+/// Address and name of `ffffffff8168b530 t name[\t[module]]`.
+fn symbol(line: &[u8]) -> Option<(u64, &str)> {
+    let line = std::str::from_utf8(line).ok()?;
+    let mut words = line.split_ascii_whitespace();
+    let address = words.next()?;
+    let name = words.nth(1)?;
+    Some((u64::from_str_radix(address, 16).ok()?, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_the_fields_lacks_them_by_name() {
+        let layout = Layout { offsets: vec![ABSENT; OFFSETS.len()], ..Layout::default() };
+        let (required, optional) = layout.missing("signal_sent");
+        assert!(required.contains(&"kernel_siginfo.si_code".to_owned()));
+        assert!(optional.contains(&"task_struct.ptrace".to_owned()));
+        assert!(!required.contains(&"task_struct.exit_code".to_owned()));
+    }
+
+    #[test]
+    fn every_offset_is_used_by_a_program_that_exists() {
+        for offset in OFFSETS {
+            for user in offset.programs.split(' ') {
+                assert!(
+                    PROBES.iter().any(|probe| probe.program == user),
+                    "{}: no program {user}",
+                    offset.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_btf_says_what_would_help() {
+        let trouble = read(Path::new("/nonexistent/btf")).unwrap_err();
+        assert!(trouble.reason.contains("does not exist"));
+        assert!(trouble.remedy.contains("CONFIG_DEBUG_INFO_BTF"));
+    }
+
+    #[test]
+    fn hidden_symbols_are_no_symbols() {
+        let dir = std::env::temp_dir().join(format!("healer-kallsyms-{}", std::process::id()));
+        let write = |text: &str| fs::write(&dir, text).unwrap();
+        write("0000000000000000 t mem_cgroup_out_of_memory\n0000000000000000 t next\n");
+        assert_eq!(memcg_oom(&dir), None);
+        write("10 t before\n20 t mem_cgroup_out_of_memory\n20 t alias\n48 t next\n");
+        assert_eq!(memcg_oom(&dir), Some((0x20, 0x48)));
+        fs::remove_file(&dir).unwrap();
+    }
+}

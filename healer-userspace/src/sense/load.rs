@@ -1,0 +1,91 @@
+//! From the embedded object to loaded maps and programs ready to attach.
+
+use aya::{Btf, Ebpf, EbpfLoader, Endianness, programs::ProgramError};
+
+use super::{
+    layout::{Layout, OFFSETS},
+    status::Trouble,
+};
+
+include!(concat!(env!("OUT_DIR"), "/object.rs"));
+
+/// Loads the maps and fills in what the programs must know of this kernel and of us.
+///
+/// # Errors
+/// In words: an object that is none, or a kernel that refuses the maps.
+pub(crate) fn load(object: &[u8], layout: &Layout, own_tgid: u32) -> Result<Ebpf, Trouble> {
+    let page_shift = rustix::param::page_size().trailing_zeros();
+    let settings = [
+        ("OWN_TGID", own_tgid),
+        ("HAS_GROUP_DEAD", u32::from(layout.has_group_dead)),
+        ("VICTIM_IS_TASK", u32::from(layout.victim_is_task)),
+        ("MEMORY_CGRP_ID", layout.memory_cgrp_id),
+        ("SIGACTION_SIZE", layout.sigaction_size),
+        ("RSS_STRIDE", layout.rss_stride),
+        ("PAGE_SHIFT", page_shift),
+    ];
+    let mut loader = EbpfLoader::new();
+    // The programs have no relocations against kernel types: offsets come from `layout`.
+    loader.btf(None);
+    for (offset, value) in OFFSETS.iter().zip(&layout.offsets) {
+        loader.override_global(offset.name, value, true);
+    }
+    for (name, value) in &settings {
+        loader.override_global(name, value, true);
+    }
+    loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
+    loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
+    loader.load(object).map_err(|error| {
+        Trouble::new(format!("the kernel did not take healer's maps: {}", in_words(&error)), REMEDY)
+    })
+}
+
+/// What helps in most refusals of bpf(2).
+pub(crate) const REMEDY: &str =
+    "run healer as root, or give it CAP_BPF and CAP_PERFMON (kernel 5.8 and later)";
+
+/// An error and its causes on one line; of a verifier's log only the end, where the reason is.
+pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = error.to_string();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
+            let log = verifier_log.to_string();
+            let tail: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
+            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
+            return format!("the verifier refused it: {io_error}: {tail}");
+        }
+        cause = error.source();
+        if let Some(cause) = cause {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A type table for `aya` in which only the ids of our tracepoints' typedefs mean something.
+///
+/// `aya` looks these ids up in a table of its own making, which for a whole kernel takes 47 MB.
+pub(crate) fn tracepoint_ids(layout: &Layout) -> Result<Btf, aya::BtfError> {
+    const PTR_TO_VOID: [u32; 3] = [0, 2 << 24, 0];
+    const TYPEDEF: u32 = 8 << 24;
+    let last = layout.tracepoints.iter().map(|(_, id)| *id).max();
+    let mut types = vec![PTR_TO_VOID; last.unwrap_or(0) as usize];
+    let mut strings = vec![0_u8];
+    for (tracepoint, id) in &layout.tracepoints {
+        // Type 0 is void and has no bytes.
+        types[*id as usize - 1] = [strings.len() as u32, TYPEDEF, 0];
+        strings.extend(b"btf_trace_");
+        strings.extend(tracepoint.as_bytes());
+        strings.push(0);
+    }
+    let types: Vec<u8> = types.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
+    let (types_len, strings_len) = (types.len() as u32, strings.len() as u32);
+    let mut bytes = 0x1_eb9f_u32.to_ne_bytes().to_vec();
+    for word in [24, 0, types_len, types_len, strings_len] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes.extend(types);
+    bytes.extend(strings);
+    Btf::parse(&bytes, Endianness::default())
+}

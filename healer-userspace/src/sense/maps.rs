@@ -1,0 +1,107 @@
+//! What is said to the running programs, and what they count.
+
+use aya::{
+    Ebpf,
+    maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
+};
+use healer_common::tuning::{Counter, ExeKey};
+use serde::Serialize;
+
+use super::ring::Rings;
+
+/// Records that did not fit into their ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    pub urgent: u64,
+    pub bulk: u64,
+}
+
+/// Why the programs could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum MapTrouble {
+    #[error("no kernel programs are loaded")]
+    NothingLoaded,
+    #[error("the object has no map {0}")]
+    NoMap(&'static str),
+    #[error("map {name}: {source}")]
+    Refused { name: &'static str, source: MapError },
+}
+
+/// [`ExeKey`], as a key that aya takes.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Key(ExeKey);
+
+// SAFETY: two u64, without padding.
+unsafe impl aya::Pod for Key {}
+
+pub(crate) struct Maps {
+    tracked: BpfHashMap<MapData, u32, u32>,
+    watched: BpfHashMap<MapData, Key, u32>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+/// Takes our maps out of `ebpf`, which keeps the programs.
+pub(crate) fn take(ebpf: &mut Ebpf) -> Result<(Maps, Rings), MapTrouble> {
+    let maps = Maps {
+        tracked: typed(ebpf, "TRACKED")?,
+        watched: typed(ebpf, "WATCHED_EXES")?,
+        counters: typed(ebpf, "COUNTERS")?,
+    };
+    let urgent: RingBuf<MapData> = typed(ebpf, "URGENT")?;
+    let bulk: RingBuf<MapData> = typed(ebpf, "BULK")?;
+    Ok((maps, Rings::new(urgent, bulk)))
+}
+
+fn typed<T: TryFrom<aya::maps::Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, MapTrouble> {
+    let map = ebpf.take_map(name).ok_or(MapTrouble::NoMap(name))?;
+    map.try_into().map_err(|source| MapTrouble::Refused { name, source })
+}
+
+impl Maps {
+    pub(crate) fn lost(&self) -> Lost {
+        Lost { urgent: self.sum(Counter::LostUrgent), bulk: self.sum(Counter::LostBulk) }
+    }
+
+    pub(crate) fn quiet_exits(&self) -> u64 {
+        self.sum(Counter::QuietExits)
+    }
+
+    fn sum(&self, counter: Counter) -> u64 {
+        let slots = self.counters.get(&(counter as u32), 0);
+        slots.map_or(0, |slots| slots.iter().sum())
+    }
+
+    pub(crate) fn track(&mut self, tgid: u32) -> Result<(), MapTrouble> {
+        refused("TRACKED", self.tracked.insert(tgid, 1, 0))
+    }
+
+    pub(crate) fn untrack(&mut self, tgid: u32) -> Result<(), MapTrouble> {
+        refused("TRACKED", unless_absent(self.tracked.remove(&tgid)))
+    }
+
+    pub(crate) fn watch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
+        let key = Key(ExeKey { dev, ino });
+        refused("WATCHED_EXES", self.watched.insert(key, 1, 0))
+    }
+
+    pub(crate) fn unwatch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
+        let key = Key(ExeKey { dev, ino });
+        refused("WATCHED_EXES", unless_absent(self.watched.remove(&key)))
+    }
+}
+
+fn refused(name: &'static str, outcome: Result<(), MapError>) -> Result<(), MapTrouble> {
+    outcome.map_err(|source| MapTrouble::Refused { name, source })
+}
+
+fn unless_absent(outcome: Result<(), MapError>) -> Result<(), MapError> {
+    match outcome {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::KeyNotFound) => Ok(()),
+        other => other,
+    }
+}

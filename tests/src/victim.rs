@@ -1,0 +1,72 @@
+//! Programs made to fail: C, compiled by the test, and children that do not outlive it.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use crate::scratch::Scratch;
+
+/// Compiles `source` into `dir`; gives the program's path.
+///
+/// # Panics
+/// With the compiler's words, if there is no gcc or it refuses.
+#[must_use]
+pub fn compile(dir: &Scratch, name: &str, source: &str) -> PathBuf {
+    let program = dir.path().join(name);
+    let text = program.with_extension("c");
+    fs::write(&text, source).expect("the scratch directory can be written");
+    let output = Command::new("gcc")
+        .args(["-O0", "-pthread", "-o"])
+        .args([&program, &text])
+        .output()
+        .expect("this test needs gcc to build its victims");
+    assert!(output.status.success(), "gcc: {}", String::from_utf8_lossy(&output.stderr));
+    program
+}
+
+/// A child that is killed and reaped on drop.
+pub struct Victim(Child);
+
+impl Victim {
+    /// # Panics
+    /// If the program cannot be started.
+    #[must_use]
+    pub fn start(program: impl AsRef<OsStr>, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args);
+        Self::spawn(&mut command)
+    }
+
+    /// # Panics
+    /// If the program cannot be started.
+    #[must_use]
+    pub fn spawn(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("the victim starts"))
+    }
+
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Waits for its end; gives the raw wait status.
+    ///
+    /// # Panics
+    /// If it was already waited for.
+    pub fn wait(&mut self) -> u32 {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.0.wait().expect("the victim is our child");
+        status.into_raw() as u32
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}

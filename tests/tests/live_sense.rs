@@ -1,0 +1,327 @@
+//! Needs root: real programs on the running kernel, real deaths.
+
+use std::{path::Path, process::Command, thread, time::Duration};
+
+use healer_common::event::{
+    Event, oom_kill::OomKill, part::CgroupRef, process_exec::ProcessExec, process_exit::ProcessExit,
+    signal_sent::SignalSent,
+};
+use healer_tests::{
+    cgroup::MemoryCgroup,
+    eye::Eye,
+    scratch::Scratch,
+    victim::{Victim, compile},
+};
+
+const SIGKILL: u32 = 9;
+const SIGSEGV: u32 = 11;
+const SIGTERM: u32 = 15;
+
+fn signal_to(eye: &mut Eye, tgid: u32, signal: u32) -> SignalSent {
+    eye.wait_for(&format!("signal {signal} to {tgid}"), |_, event| match event {
+        Event::SignalSent(sent) if sent.target.tgid == tgid && sent.signal == signal => Some(*sent),
+        _ => None,
+    })
+}
+
+fn exec_of(eye: &mut Eye, tgid: u32) -> ProcessExec {
+    eye.wait_for(&format!("the exec of {tgid}"), |_, event| match event {
+        Event::ProcessExec(exec) if exec.task.tgid == tgid => Some(*exec),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_fault_in_another_thread_is_one_death_with_its_address() {
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    let source = r#"
+        #include <pthread.h>
+        #include <unistd.h>
+        static void *fault(void *arg) { usleep(50000); *(volatile int *)0x1230 = 1; return arg; }
+        static void *rest(void *arg) { for (;;) pause(); return arg; }
+        int main(void) {
+            pthread_t t;
+            for (int i = 0; i < 6; i++) pthread_create(&t, 0, rest, 0);
+            pthread_create(&t, 0, fault, 0);
+            for (;;) pause();
+        }"#;
+    let mut victim = Victim::start(compile(&dir, "segv", source), &["first", "second"]);
+    let tgid = victim.tgid();
+    let status = victim.wait();
+    let (header, exit) = eye.exit_of(tgid);
+
+    assert_eq!(exit.wait_status, status);
+    assert_eq!(exit.signal(), Some(SIGSEGV as u8));
+    assert_eq!(exit.task.comm(), b"segv");
+    assert_eq!(exit.parent.tgid, std::process::id());
+    assert!(exit.args.filename().unwrap().ends_with(b"/segv"));
+    let argv: Vec<_> = exit.args.argv().skip(1).collect();
+    assert_eq!(argv, [b"first".as_slice(), b"second"]);
+    let uptime = header.at_ns - exit.task.start_boot_ns;
+    assert!(50_000_000 < uptime && uptime < 10_000_000_000, "{uptime}");
+    assert_eq!(eye.exits_of(tgid), 1);
+
+    let sent = signal_to(&mut eye, tgid, SIGSEGV);
+    assert_eq!(sent.fault_address, 0x1230);
+    assert_eq!(sent.si_code, 1, "SEGV_MAPERR");
+    assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
+    assert_eq!(sent.sender.tgid, 0);
+}
+
+#[test]
+fn a_failed_exit_of_an_untracked_process_arrives_with_the_sweep() {
+    let mut eye = Eye::open();
+    let mut victim = Victim::start("/bin/sh", &["-c", "exit 3"]);
+    let tgid = victim.tgid();
+    victim.wait();
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!((exit.exit_code(), exit.signal()), (Some(3), None));
+    assert_eq!(exit.flags & ProcessExit::TRACKED, 0);
+}
+
+#[test]
+fn a_good_end_is_counted_and_not_sent() {
+    let mut eye = Eye::open();
+    let before = eye.sense.quiet_exits();
+    let mut victim = Victim::start("/bin/true", &[]);
+    let tgid = victim.tgid();
+    victim.wait();
+    assert_eq!(eye.exits_of(tgid), 0);
+    assert!(before < eye.sense.quiet_exits());
+}
+
+#[test]
+fn a_good_end_of_a_tracked_process_is_sent() {
+    let mut eye = Eye::open();
+    let mut victim = Victim::start("/bin/sh", &["-c", "sleep 0.3; exit 0"]);
+    let tgid = victim.tgid();
+    eye.sense.track(tgid).unwrap();
+    victim.wait();
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.wait_status, 0);
+    assert_ne!(exit.flags & ProcessExit::TRACKED, 0);
+    assert_eq!(eye.exits_of(tgid), 1);
+    eye.sense.untrack(tgid).unwrap();
+}
+
+#[test]
+fn a_leader_that_leaves_its_threads_is_not_dead() {
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    let source = r#"
+        #include <pthread.h>
+        #include <stdlib.h>
+        #include <unistd.h>
+        static void *work(void *arg) { usleep(700000); exit(5); return arg; }
+        int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }"#;
+    let mut victim = Victim::start(compile(&dir, "leader", source), &[]);
+    let tgid = victim.tgid();
+    eye.sense.track(tgid).unwrap();
+    assert_eq!(eye.exits_of(tgid), 0, "threads go on");
+    victim.wait();
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.exit_code(), Some(5));
+    assert_ne!(exit.pid, tgid, "a thread left last");
+    assert_eq!(eye.exits_of(tgid), 1);
+}
+
+#[test]
+fn an_exec_among_threads_is_no_death() {
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    let source = r#"
+        #include <pthread.h>
+        #include <unistd.h>
+        static void *rest(void *arg) { for (;;) pause(); return arg; }
+        static void *change(void *arg) {
+            usleep(300000);
+            execl("/bin/sh", "sh", "-c", "sleep 0.5; exit 4", (char *)0);
+            return arg;
+        }
+        int main(void) {
+            pthread_t t;
+            for (int i = 0; i < 4; i++) pthread_create(&t, 0, rest, 0);
+            pthread_create(&t, 0, change, 0);
+            for (;;) pause();
+        }"#;
+    let mut victim = Victim::start(compile(&dir, "changer", source), &[]);
+    let tgid = victim.tgid();
+    eye.sense.track(tgid).unwrap();
+    // Its own start may be told too: spawn returns a moment before the kernel is done with it.
+    let exec = eye.wait_for("the exec of sh", |_, event| match event {
+        Event::ProcessExec(exec) if exec.task.tgid == tgid && exec.task.comm() == b"sh" => Some(*exec),
+        _ => None,
+    });
+    assert_ne!(exec.flags & ProcessExec::TRACKED, 0);
+    assert_ne!(exec.old_pid, tgid, "a thread called it");
+    victim.wait();
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.exit_code(), Some(4));
+    assert_eq!(eye.exits_of(tgid), 1);
+}
+
+#[test]
+fn a_kill_names_its_sender_and_comes_before_the_end() {
+    let mut eye = Eye::open();
+    let mut victim = Victim::start("/bin/sleep", &["60"]);
+    let tgid = victim.tgid();
+    let mut killer = Victim::start("/bin/sh", &["-c", &format!("kill -9 {tgid}; sleep 0.2")]);
+    victim.wait();
+    let sent = signal_to(&mut eye, tgid, SIGKILL);
+    assert_eq!(sent.sender.tgid, killer.tgid());
+    assert_eq!(sent.sender.comm(), b"sh");
+    assert_eq!(sent.si_code, 0, "SI_USER");
+    assert_eq!(sent.result, SignalSent::DELIVERED);
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.signal(), Some(SIGKILL as u8));
+    let told = eye.seen.iter().filter_map(|(_, event)| match event {
+        Event::SignalSent(sent) if sent.target.tgid == tgid => Some("signal"),
+        Event::ProcessExit(exit) if exit.task.tgid == tgid => Some("exit"),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), ["signal", "exit"]);
+    killer.wait();
+}
+
+#[test]
+fn a_target_that_ignores_the_signal_is_known() {
+    let mut eye = Eye::open();
+    let deaf = Victim::start("/bin/sh", &["-c", "trap '' TERM; sleep 60 & wait"]);
+    let tgid = deaf.tgid();
+    thread::sleep(Duration::from_millis(300));
+    let mut sender = Victim::start("/bin/sh", &["-c", &format!("kill -TERM {tgid}")]);
+    sender.wait();
+    let sent = signal_to(&mut eye, tgid, SIGTERM);
+    assert_eq!(sent.result, SignalSent::IGNORED);
+    assert_eq!(eye.exits_of(tgid), 0);
+}
+
+#[test]
+fn a_fault_that_its_target_handles_is_not_sent() {
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    let source = r#"
+        #include <setjmp.h>
+        #include <signal.h>
+        static sigjmp_buf back;
+        static void handler(int signal) { siglongjmp(back, signal); }
+        int main(void) {
+            signal(SIGSEGV, handler);
+            for (volatile int i = 0; i < 100; i++)
+                if (!sigsetjmp(back, 1)) *(volatile int *)0x20 = 1;
+            signal(SIGSEGV, SIG_DFL);
+            *(volatile int *)0x40 = 1;
+        }"#;
+    let mut victim = Victim::start(compile(&dir, "jvm", source), &[]);
+    let tgid = victim.tgid();
+    victim.wait();
+    eye.exit_of(tgid);
+    let faults = eye.seen.iter().filter_map(|(_, event)| match event {
+        Event::SignalSent(sent) if sent.target.tgid == tgid => Some(sent.fault_address),
+        _ => None,
+    });
+    assert_eq!(faults.collect::<Vec<_>>(), [0x40]);
+}
+
+#[test]
+fn a_watched_executable_is_seen_starting_and_others_are_not() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    let program = compile(&dir, "watched", "int main(void) { return 0; }");
+    let file = std::fs::metadata(&program).unwrap();
+    eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
+    let mut other = Victim::start("/bin/true", &[]);
+    let mut victim = Victim::start(&program, &["argument"]);
+    let (tgid, other_tgid) = (victim.tgid(), other.tgid());
+    other.wait();
+    victim.wait();
+    let exec = exec_of(&mut eye, tgid);
+    assert_eq!(exec.flags, ProcessExec::WATCHED);
+    assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()));
+    assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()));
+    let is_others = |event: &Event| matches!(event, Event::ProcessExec(exec) if exec.task.tgid == other_tgid);
+    assert!(!eye.seen.iter().any(|(_, event)| is_others(event)));
+    eye.sense.unwatch_exe(file.dev(), file.ino()).unwrap();
+}
+
+#[test]
+fn an_oom_kill_names_victim_trigger_and_limit() {
+    const LIMIT: u64 = 64 * 1024 * 1024;
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    let hog = r#"
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+        int main(void) { size_t n = 40 << 20; memset(malloc(n), 1, n); for (;;) pause(); }"#;
+    let leak = r#"
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+        int main(void) {
+            usleep(700000);
+            for (int i = 0; i < 35; i++) { memset(malloc(1 << 20), 1, 1 << 20); usleep(2000); }
+            for (;;) pause();
+        }"#;
+    let group = MemoryCgroup::new();
+    group.set_limit(LIMIT);
+    let start = |program: &Path| Victim::spawn(Command::new("/bin/sh").args(["-c", &group.run(program)]));
+    let mut hog = start(&compile(&dir, "hog", hog));
+    let leak = start(&compile(&dir, "leak", leak));
+    let tgid = hog.tgid();
+    let killed = eye.wait_for("the OOM kill", |_, event| match event {
+        Event::OomKill(kill) if kill.victim.tgid == tgid => Some(*kill),
+        _ => None,
+    });
+    assert_eq!(killed.victim.comm(), b"hog");
+    assert_eq!((killed.trigger.tgid, killed.trigger.comm()), (leak.tgid(), b"leak".as_slice()));
+    assert_eq!(killed.scope, OomKill::SCOPE_MEMCG);
+    assert_eq!((killed.victim_memcg, killed.trigger_memcg), (group.id(), group.id()));
+    assert_eq!((killed.oom_memcg, killed.limit_bytes), (group.id(), LIMIT));
+    assert!(LIMIT - (4 << 20) < killed.usage_bytes && killed.usage_bytes <= LIMIT);
+    assert!(38 << 20 <= killed.rss_bytes, "{}", killed.rss_bytes);
+    hog.wait();
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.signal(), Some(SIGKILL as u8));
+    if exit.cgroup.hierarchy == CgroupRef::V1_MEMORY {
+        assert_eq!(exit.cgroup.id, group.id());
+    }
+    let sent = signal_to(&mut eye, tgid, SIGKILL);
+    assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
+}
+
+#[test]
+fn a_full_ring_is_counted_and_never_silent() {
+    let mut eye = Eye::open();
+    let dir = Scratch::new();
+    // 256 KiB hold some 620 records, and nobody reads meanwhile.
+    let source = r#"
+        #include <stdlib.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        int main(void) { for (int i = 0; i < 1500; i++) { if (!fork()) abort(); wait(0); } }"#;
+    let mut victim = Victim::start(compile(&dir, "storm", source), &[]);
+    victim.wait();
+    let lost = eye.sense.lost();
+    assert!(0 < lost.urgent, "{lost:?}");
+    eye.look();
+    let is_of_storm =
+        |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.comm() == b"storm");
+    let told = eye.seen.iter().filter(|(_, event)| is_of_storm(event)).count();
+    assert!(500 < told, "{told}");
+}
+
+#[test]
+fn the_self_probe_comes_back() {
+    let mut eye = Eye::open();
+    for _ in 0..500 {
+        eye.look();
+        if eye.sense.self_probe().seen.is_some() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("no thread's end came back");
+}

@@ -1,0 +1,71 @@
+//! No privilege needed: the object, the event table and the sensor table name the same things.
+
+use std::collections::BTreeSet;
+
+use aya_obj::ProgramSection;
+use healer_common::{event::PROBES, kernel_offsets, kernel_settings};
+use healer_userspace::sense::{OBJECT, SENSORS};
+
+fn object() -> aya_obj::Object {
+    let bytes = OBJECT.expect("this test needs the kernel programs: cargo xtask build");
+    aya_obj::Object::parse(bytes).unwrap()
+}
+
+#[test]
+fn every_program_is_a_rung_and_every_rung_a_program() {
+    let object = object();
+    let built: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
+    let rungs = SENSORS.iter().flat_map(|sensor| sensor.rungs);
+    let listed: BTreeSet<_> = rungs.filter_map(|rung| rung.program()).collect();
+    assert_eq!(built, listed);
+}
+
+#[test]
+fn every_event_has_one_sensor_in_the_same_order() {
+    let events: Vec<_> = PROBES.iter().map(|probe| probe.kind).collect();
+    let sensors: Vec<_> = SENSORS.iter().map(|sensor| sensor.kind).collect();
+    assert_eq!(events, sensors);
+}
+
+#[test]
+fn the_first_rung_is_the_program_named_after_the_event() {
+    let object = object();
+    for (probe, sensor) in PROBES.iter().zip(SENSORS) {
+        let best = sensor.rungs.first().and_then(|rung| rung.program());
+        assert_eq!(best, Some(probe.program));
+        let section = &object.programs.get(probe.program).unwrap().section;
+        assert!(matches!(section, ProgramSection::BtfTracePoint), "{section:?}");
+    }
+}
+
+/// A static that no program reads is dropped by the linker, and the loader refuses to set it.
+#[test]
+fn every_tuned_value_is_in_the_object() {
+    macro_rules! offset_sizes {
+        ($($name:ident: $of:literal, $path:literal, $need:ident by $programs:literal;)*) => {
+            [$((stringify!($name), 4)),*]
+        };
+    }
+    macro_rules! setting_sizes {
+        ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => { [$((stringify!($name), size_of::<$type>())),*] };
+    }
+    let values = kernel_offsets!(offset_sizes).into_iter().chain(kernel_settings!(setting_sizes));
+    for (name, size) in values {
+        let must_exist = [(name, (&[0_u8; 8][..size], true))].into_iter().collect();
+        object()
+            .patch_map_data(must_exist)
+            .unwrap_or_else(|error| panic!("no program reads {name}: {error}"));
+    }
+}
+
+#[test]
+fn the_maps_fit_into_four_megabytes() {
+    let object = object();
+    let bytes = object.maps.values().map(|map| {
+        let entry = u64::from(map.key_size()) + u64::from(map.value_size());
+        // A ring has no entries: its size stands where their number does.
+        u64::from(map.max_entries()) * entry.max(1)
+    });
+    let bytes: u64 = bytes.sum();
+    assert!(bytes < 4 << 20, "{bytes}");
+}
