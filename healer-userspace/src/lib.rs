@@ -2,6 +2,7 @@
 
 pub mod cli; // the command line over all that follows
 
+pub mod config; // files: policies and AgentConfig, checked
 pub mod engine; // pure: signals in, commands out; no clock and no I/O
 pub mod identity; // who: process, cgroup, workload
 pub mod replay;

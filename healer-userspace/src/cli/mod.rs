@@ -1,8 +1,12 @@
 //! The command line: one file per subcommand.
 
+pub mod policy;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+
+use crate::engine::detect;
 
 /// Exit status for wrong use or bad input; 1 is "tried and failed".
 pub const BAD_INPUT: u8 = 2;
@@ -26,8 +30,13 @@ pub struct Global {
 }
 
 #[derive(Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Check policies, print their schema
+    Policy(policy::Args),
+}
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command {}
+    match cli.command {
+        Command::Policy(args) => policy::run(args, &detect::is_built),
+    }
 }
