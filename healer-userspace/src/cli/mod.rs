@@ -1,10 +1,13 @@
 //! The command line: one file per subcommand.
 
+pub mod policy;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 mod supervise;
+use crate::engine::detect;
 
 /// Exit status for wrong use or bad input; 1 is "tried and failed".
 pub const BAD_INPUT: u8 = 2;
@@ -30,10 +33,13 @@ pub struct Global {
 #[derive(Subcommand)]
 pub enum Command {
     Supervise(supervise::Args),
+    /// Check policies, print their schema
+    Policy(policy::Args),
 }
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Supervise(args) => Ok(supervise::run(args, cli.global.state_dir)),
+        Command::Policy(args) => policy::run(args, &detect::is_built),
     }
 }

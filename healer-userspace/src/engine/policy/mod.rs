@@ -3,6 +3,7 @@
 
 pub mod answer;
 pub mod choose;
+pub mod glob;
 
 use core::time::Duration;
 

@@ -1,0 +1,119 @@
+//! AgentConfig: the administrator's limits, which no policy can widen.
+
+use core::time::Duration;
+use std::{net::SocketAddr, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    check,
+    key::{Key, Many},
+    policy::{Budget, shape},
+    problem::Fault,
+    read,
+    source::Node,
+    value::{ExactPath, Pattern},
+};
+use crate::engine::policy::{self as engine, Mode, Protect};
+
+shape! {
+    /// Limits of the whole node, set by its administrator.
+    #[schemars(extend("required" = ["apiVersion", "kind"]))]
+    AgentConfig {
+        /// healer.dev/v1alpha1
+        api_version: String,
+        /// AgentConfig
+        kind: String,
+        /// Caps the mode of every policy. Default: no cap.
+        mode: Mode,
+        /// Journal, audit and socket. Default: /var/lib/healer
+        state_dir: ExactPath,
+        /// Address and port of the read-only HTTP server. Default: 127.0.0.1:9469
+        listen: String,
+        budget: NodeBudget,
+        protect: Protected,
+    }
+}
+
+shape! {
+    NodeBudget {
+        /// Acts on the whole node. Default: 10 in 1h.
+        node: Budget,
+    }
+}
+
+shape! {
+    Protected {
+        /// systemd units that are never touched; replaces the default list.
+        units: Many<Pattern>,
+        /// Executables that are never touched; replaces the default list.
+        exes: Many<ExactPath>,
+    }
+}
+
+/// What the administrator has set; None where the command line's default holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent {
+    pub mode: Option<Mode>,
+    pub state_dir: Option<PathBuf>,
+    pub listen: Option<SocketAddr>,
+    /// At most that many acts on the node, over all workloads.
+    pub node_budget: engine::Budget,
+    pub protect: Protect,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        let owned = |list: &[&str]| list.iter().map(|&item| item.to_owned()).collect();
+        Self {
+            mode: None,
+            state_dir: None,
+            listen: None,
+            node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
+            protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
+        }
+    }
+}
+
+/// sshd is the way in for whoever repairs what healer breaks; Debian names its unit ssh.service.
+const PROTECTED_UNITS: &[&str] = &["sshd.service", "ssh.service", "dbus.service"];
+const PROTECTED_EXES: &[&str] =
+    &["/usr/sbin/sshd", "/usr/bin/dockerd", "/usr/bin/containerd", "/usr/bin/kubelet"];
+
+/// None if the document could not be read at all; its faults are appended either way.
+pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
+    let shape: AgentConfig = read::shape(node, "AgentConfig", faults)?;
+    check::header(&shape.api_version, node.place, faults);
+    let default = Agent::default();
+    let node_budget = shape.budget.value().and_then(|budget| budget.node.value());
+    Some(Agent {
+        mode: shape.mode.value().copied(),
+        state_dir: shape.state_dir.value().map(|path| PathBuf::from(&path.0)),
+        listen: address(&shape.listen, faults),
+        node_budget: match node_budget {
+            Some(budget) => check::budget(budget, default.node_budget, faults),
+            None => default.node_budget,
+        },
+        protect: protect(&shape.protect, default.protect),
+    })
+}
+
+fn address(listen: &Key<String>, faults: &mut Vec<Fault>) -> Option<SocketAddr> {
+    let given = listen.given()?;
+    let parsed = given.value.parse().ok();
+    if parsed.is_none() {
+        let message = format!("listen: {:?} is no address with a port, such as 127.0.0.1:9469", given.value);
+        faults.push(Fault::new(given.place, message));
+    }
+    parsed
+}
+
+fn protect(shape: &Key<Protected>, default: Protect) -> Protect {
+    let Some(shape) = shape.value() else {
+        return default;
+    };
+    let units = shape.units.value().map(|units| units.0.iter().map(|at| at.value.0.clone()).collect());
+    let exes = shape.exes.value().map(|exes| exes.0.iter().map(|at| at.value.0.clone()).collect());
+    Protect { units: units.unwrap_or(default.units), exes: exes.unwrap_or(default.exes) }
+}

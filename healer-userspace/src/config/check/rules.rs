@@ -1,0 +1,246 @@
+//! `rules`: conditions that can come true, ladders that can be climbed.
+
+use core::time::Duration;
+
+use super::{
+    super::{
+        key::{At, Items, Key},
+        policy as shape,
+        problem::{Fault, Place},
+    },
+    Findings, count, period, required,
+};
+use crate::engine::{
+    class::{Certainty, Class},
+    policy::{ActionName, Condition, Exits, Rule, Rung, Scope},
+};
+
+/// A forecast this far ahead may be wrong: only what can be undone may follow it.
+const FORECAST_FOR_DESTRUCTIVE: Duration = Duration::from_secs(20);
+
+pub(super) fn read(rules: &Key<Items<shape::Rule>>, findings: &mut Findings<'_>) -> Vec<Rule> {
+    let mut read: Vec<Rule> = Vec::new();
+    for at in rules.value().iter().flat_map(|rules| &rules.0) {
+        let rule = rule(at, findings);
+        if !rule.name.is_empty() && read.iter().any(|other| other.name == rule.name) {
+            let message = format!("rule name {:?} is given twice in this policy", rule.name);
+            findings.faults.push(Fault::new(at.place, message));
+        }
+        read.push(rule);
+    }
+    read
+}
+
+fn rule(at: &At<shape::Rule>, findings: &mut Findings<'_>) -> Rule {
+    let shape = &at.value;
+    let faults = &mut findings.faults;
+    let name = required(&shape.name, "name", "a rule", at.place, faults);
+    let escalate = ladder(&shape.escalate, at.place, faults);
+    let when = required(&shape.when, "when", "a rule", at.place, faults);
+    if let Some(when) = when.filter(|when| when.value.0.is_empty()) {
+        faults.push(Fault::new(when.place, "when: an empty list never matches"));
+    }
+    let items = when.iter().flat_map(|when| &when.value.0);
+    let when = items.filter_map(|item| condition(item, &escalate, findings)).collect();
+    let unless = shape.unless.value().iter().flat_map(|words| &words.0).map(|word| word.value.0).collect();
+    Rule { name: name.map(|name| name.value.0.clone()).unwrap_or_default(), when, unless, escalate }
+}
+
+fn condition(at: &At<shape::When>, ladder: &[Rung], findings: &mut Findings<'_>) -> Option<Condition> {
+    let shape = &at.value;
+    let faults = &mut findings.faults;
+    let class = required(&shape.class, "class", "a condition", at.place, faults)?;
+    if !(findings.supported)(class.value) {
+        let message = format!("no sensor for class {} yet: this condition never matches", class.value);
+        findings.warnings.push(Fault::new(class.place, message));
+    }
+    Some(Condition {
+        class: class.value,
+        certainty: shape.certainty.value().copied().unwrap_or(default_certainty(class.value)),
+        hold: shape.r#for.value().map(|period| period.0),
+        exits: exits(&shape.exits, class.value, faults),
+        min_evidence: shape
+            .min_evidence
+            .given()
+            .map(|_| count(&shape.min_evidence, "minEvidence", 1, faults)),
+        time_to_limit_under: forecast(&shape.time_to_limit, class.value, ladder, faults),
+        kind: None,
+    })
+}
+
+fn default_certainty(class: Class) -> Certainty {
+    if class == Class::Deadlock { Certainty::Proved } else { Certainty::Probable }
+}
+
+fn exits(key: &Key<shape::Exits>, class: Class, faults: &mut Vec<Fault>) -> Option<Exits> {
+    const DEFAULT_MIN: u32 = 3;
+    const DEFAULT_WITHIN: Duration = Duration::from_secs(300);
+    let given = key.given()?;
+    if class != Class::CrashLoop {
+        let message = format!("exits: counts the ends of a crash_loop, not of class {class}");
+        faults.push(Fault::new(given.place, message));
+    }
+    let codes = given.value.codes.value().and_then(|codes| codes.not_in.value());
+    for code in codes.iter().flat_map(|codes| &codes.0).filter(|code| !(0..=255).contains(&code.value)) {
+        faults.push(Fault::new(code.place, format!("notIn: {} is no exit code (0 to 255)", code.value)));
+    }
+    Some(Exits {
+        min: count(&given.value.min, "min", DEFAULT_MIN, faults),
+        within: period(&given.value.within, "within", DEFAULT_WITHIN, faults),
+        codes_not_in: codes.iter().flat_map(|codes| &codes.0).map(|code| code.value).collect(),
+    })
+}
+
+fn forecast(
+    key: &Key<shape::TimeToLimit>,
+    class: Class,
+    ladder: &[Rung],
+    faults: &mut Vec<Fault>,
+) -> Option<Duration> {
+    let given = key.given()?;
+    if !is_forecast(class) {
+        let message = format!("timeToLimit: class {class} does not approach a limit");
+        faults.push(Fault::new(given.place, message));
+    }
+    let key = &given.value.under;
+    let place = required(key, "under", "timeToLimit", given.place, faults)?.place;
+    let under = period(key, "under", Duration::ZERO, faults);
+    let destructive = ladder.iter().find(|rung| rung.action.is_destructive());
+    if let Some(rung) = destructive.filter(|_| under > FORECAST_FOR_DESTRUCTIVE) {
+        let message = format!(
+            "under: a forecast more than 20s ahead may only be followed by what can be undone, and {} cannot",
+            rung.action.name()
+        );
+        faults.push(Fault::new(place, message));
+    }
+    Some(under)
+}
+
+fn is_forecast(class: Class) -> bool {
+    match class {
+        Class::MemoryPressure
+        | Class::MemoryLeak
+        | Class::FdExhaustion
+        | Class::PidExhaustion
+        | Class::DiskFull
+        | Class::PortExhaustion => true,
+        Class::Down
+        | Class::Crash
+        | Class::CrashLoop
+        | Class::OomKill
+        | Class::Deadlock
+        | Class::Hang
+        | Class::Starved
+        | Class::CpuThrottled
+        | Class::NetworkIsolation
+        | Class::DependencyFailure
+        | Class::DegradedPath
+        | Class::ListenOverflow
+        | Class::IoError
+        | Class::Unkillable
+        | Class::ZombieChildren
+        | Class::ProbeFailed => false,
+    }
+}
+
+/// The rungs as written, and a notification at the end if there is none.
+fn ladder(key: &Key<Items<shape::Rung>>, rule: Place, faults: &mut Vec<Fault>) -> Vec<Rung> {
+    let Some(given) = required(key, "escalate", "a rule", rule, faults) else {
+        return Vec::new();
+    };
+    if given.value.0.is_empty() {
+        faults.push(Fault::new(given.place, "escalate: an empty ladder does nothing: use `do: notify`"));
+    }
+    let mut rungs: Vec<Rung> = given.value.0.iter().filter_map(|at| rung(at, faults)).collect();
+    if rungs.last().is_some_and(|last| last.action != ActionName::Notify) {
+        rungs.push(notification());
+    }
+    rungs
+}
+
+fn notification() -> Rung {
+    Rung {
+        action: ActionName::Notify,
+        scope: Scope::Process,
+        grace: None,
+        timeout: None,
+        signal: None,
+        command: Vec::new(),
+    }
+}
+
+fn rung(at: &At<shape::Rung>, faults: &mut Vec<Fault>) -> Option<Rung> {
+    let shape = &at.value;
+    let action = required(&shape.r#do, "do", "a rung", at.place, faults)?.value;
+    only_for(&shape.scope, "scope", &[ActionName::Stop, ActionName::Kill], action, faults);
+    only_for(&shape.signal, "signal", &[ActionName::Stop], action, faults);
+    only_for(&shape.grace, "grace", &[ActionName::Stop, ActionName::Restart], action, faults);
+    only_for(&shape.command, "command", &[ActionName::Restart, ActionName::RunHook], action, faults);
+    let rung = Rung {
+        action,
+        scope: scope(&shape.scope, faults),
+        grace: shape.grace.value().map(|grace| grace.0),
+        timeout: shape.timeout.given().map(|_| period(&shape.timeout, "timeout", Duration::ZERO, faults)),
+        signal: shape.signal.value().map(|signal| signal.0),
+        command: command(&shape.command, action, at.place, faults),
+    };
+    grace_ends_in_time(&rung, at.place, faults);
+    Some(rung)
+}
+
+fn only_for<T>(key: &Key<T>, name: &str, takers: &[ActionName], action: ActionName, faults: &mut Vec<Fault>) {
+    if let Some(given) = key.given().filter(|_| !takers.contains(&action)) {
+        let takers: Vec<_> = takers.iter().map(|taker| taker.name()).collect();
+        let message = format!("{name}: {} takes none, only {}", action.name(), takers.join(" and "));
+        faults.push(Fault::new(given.place, message));
+    }
+}
+
+fn scope(key: &Key<Scope>, faults: &mut Vec<Fault>) -> Scope {
+    let Some(given) = key.given() else {
+        return Scope::default();
+    };
+    let word = match given.value {
+        Scope::Process | Scope::Group => return given.value,
+        Scope::Cgroup => "cgroup",
+        Scope::Container => "container",
+        Scope::Pod => "pod",
+    };
+    faults.push(Fault::new(given.place, format!("scope: \"{word}\" is not supported yet")));
+    given.value
+}
+
+fn command(
+    key: &Key<Items<String>>,
+    action: ActionName,
+    rung: Place,
+    faults: &mut Vec<Fault>,
+) -> Vec<String> {
+    if action == ActionName::RunHook && key.is_absent() {
+        faults.push(Fault::new(rung, "run_hook needs a command: [program, argument, …]"));
+    }
+    let Some(given) = key.given() else {
+        return Vec::new();
+    };
+    let words: Vec<String> = given.value.0.iter().map(|at| at.value.clone()).collect();
+    if words.first().is_none_or(String::is_empty) {
+        faults.push(Fault::new(given.place, "command: names no program"));
+    }
+    if words.iter().any(|word| word.contains('\0')) {
+        faults.push(Fault::new(given.place, "command: an argument cannot have a NUL byte"));
+    }
+    words
+}
+
+fn grace_ends_in_time(rung: &Rung, place: Place, faults: &mut Vec<Fault>) {
+    const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+    const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+    if rung.grace.is_none() && (rung.timeout.is_none() || rung.action != ActionName::Stop) {
+        return;
+    }
+    let (grace, timeout) = (rung.grace.unwrap_or(DEFAULT_GRACE), rung.timeout.unwrap_or(DEFAULT_TIMEOUT));
+    if grace >= timeout {
+        let message = format!("the grace of {grace:?} does not end before the timeout of {timeout:?}");
+        faults.push(Fault::new(place, message));
+    }
+}

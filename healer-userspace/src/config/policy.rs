@@ -1,0 +1,240 @@
+//! The shape of a HealPolicy file: flat structs with optional keys, exactly what is built.
+//! What a key means and its default: `policies/README.md`; what a shape allows beyond types: `check`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    key::{Items, Key, Many},
+    value::{ExactPath, ObjectName, Pattern, Period, PortName, SignalName, UnlessWord},
+};
+use crate::engine::{
+    class::{Certainty, Class},
+    policy::{ActionName, Mode, Scope},
+};
+
+/// A mapping of a file: every key is optional here, so that all faults are found in one pass.
+macro_rules! shape {
+    ($(#[$meta:meta])* $name:ident { $($(#[$key_meta:meta])* $key:ident: $type:ty,)* }) => {
+        #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+        $(#[$meta])*
+        #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
+        pub(super) struct $name { $($(#[$key_meta])* pub(super) $key: Key<$type>,)* }
+    };
+}
+pub(super) use shape;
+
+shape! {
+    /// Who is healed, of what, and how far healer may go.
+    #[schemars(extend("required" = ["apiVersion", "kind", "metadata", "spec"]))]
+    HealPolicy {
+        /// healer.dev/v1alpha1
+        api_version: String,
+        /// HealPolicy
+        kind: String,
+        metadata: Metadata,
+        spec: Spec,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["name"]))]
+    Metadata {
+        /// Names the policy in incidents, the audit and metrics; unique on the node.
+        name: ObjectName,
+    }
+}
+
+shape! {
+    Spec {
+        /// Default: shadow.
+        mode: Mode,
+        /// Who. Keys AND, values of a list OR. Absent: everybody (refused in enforce).
+        r#match: Who,
+        /// Desired state.
+        expect: Expect,
+        /// The first rule that matches answers a diagnosis.
+        rules: Items<Rule>,
+        /// How often healer may act.
+        safety: Safety,
+        /// What counts as healed.
+        verify: Verify,
+    }
+}
+
+/// The keys that say who, once for `match` and once for each item of `match.avoid`.
+macro_rules! who {
+    ($(#[$meta:meta])* $name:ident { $($extra:tt)* }) => {
+        shape! {
+            $(#[$meta])*
+            $name {
+                /// Name given to `healer supervise`; may have *.
+                supervise: Many<Pattern>,
+                /// Kubernetes namespaces; may have *.
+                namespaces: Many<Pattern>,
+                /// Labels that the pod has.
+                pod_selector: BTreeMap<String, String>,
+                /// Container name; may have *.
+                container: Many<Pattern>,
+                /// Labels that the container has.
+                container_labels: BTreeMap<String, String>,
+                /// systemd unit; without a suffix, .service is meant; may have *.
+                unit: Many<Pattern>,
+                /// Absolute path of the executable, exactly.
+                exe: Many<ExactPath>,
+                /// cgroup path: * stays within one part of the path, ** crosses parts.
+                cgroup: Many<Pattern>,
+                /// Name of the process, 15 bytes at most; may have *. A process can choose its own.
+                comm: Many<Pattern>,
+                $($extra)*
+            }
+        }
+    };
+}
+
+who! {
+    Who {
+        /// Whoever matches one of these is left out.
+        avoid: Many<Avoid>,
+    }
+}
+
+who! { Avoid {} }
+
+shape! {
+    Expect {
+        /// A living main process is wanted. `healer supervise` implies it. Default: false.
+        running: bool,
+        /// Listening ports, such as 8080/tcp.
+        listen: Many<PortName>,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["name", "when", "escalate"]))]
+    Rule {
+        /// Names the rule in incidents and the audit; unique in the policy.
+        name: ObjectName,
+        /// Items OR, keys of one item AND.
+        when: Items<When>,
+        /// Not while one of these classes holds for the target, or (evidence_lost) records were dropped.
+        unless: Many<UnlessWord>,
+        /// The ladder: a rung that does not heal goes to the next; the last is always a notification.
+        escalate: Items<Rung>,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["class"]))]
+    When {
+        class: Class,
+        /// At least this sure. Default: proved for deadlock, probable elsewhere.
+        certainty: Certainty,
+        /// How long the finding must last. Default: not at all.
+        r#for: Period,
+        /// What a crash loop is. Default: 3 abnormal ends within 5m.
+        exits: Exits,
+        /// Independent pieces of evidence, at least.
+        min_evidence: u32,
+        /// A forecast: the limit is that near.
+        time_to_limit: TimeToLimit,
+    }
+}
+
+shape! {
+    Exits {
+        /// Default: 3.
+        min: u32,
+        /// Default: 5m.
+        within: Period,
+        codes: Codes,
+    }
+}
+
+shape! {
+    Codes {
+        /// Exit codes that are no failure. Default: none.
+        not_in: Items<i32>,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["under"]))]
+    TimeToLimit {
+        /// More than 20s only before rungs that can be undone.
+        under: Period,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["do"]))]
+    Rung {
+        r#do: ActionName,
+        /// stop and kill. Default: process.
+        scope: Scope,
+        /// Between the polite and the final signal. Default: 10s.
+        grace: Period,
+        /// The act itself must be over by then. Default: 30s.
+        timeout: Period,
+        /// First signal of stop. Default: TERM.
+        signal: SignalName,
+        /// Program and arguments of run_hook or restart; no shell.
+        command: Items<String>,
+    }
+}
+
+shape! {
+    Safety {
+        budget: Budget,
+        backoff: Backoff,
+        breaker: Breaker,
+    }
+}
+
+shape! {
+    Budget {
+        /// Acts on one workload. Default: 5.
+        max: u32,
+        /// In any window this long. Default: 1h.
+        per: Period,
+    }
+}
+
+shape! {
+    Backoff {
+        /// Wait before the second act; the first is immediate. Default: 10s.
+        initial: Period,
+        /// Each wait is this many times the one before. Default: 2.
+        factor: f64,
+        /// Longest wait. Default: 5m.
+        max: Period,
+        /// Quiet for this long: the next act is a first one again. Default: 10m.
+        reset_after: Period,
+    }
+}
+
+shape! {
+    Breaker {
+        /// Failed verifications that trip it. Default: 3.
+        trip_after: u32,
+        /// Counted in this window. Default: 30m.
+        within: Period,
+        /// One try after this long. Default: 10m.
+        probe_after: Period,
+    }
+}
+
+shape! {
+    Verify {
+        /// Time for the cure to show. Default: 60s.
+        within: Period,
+        /// The process, or its successor, lives. Default: true.
+        alive: bool,
+        /// The ports of expect.listen are back. Default: true.
+        listen: bool,
+        /// It stays well for this long. Default: 10s.
+        stable_for: Period,
+    }
+}

@@ -1,0 +1,147 @@
+//! Each word that is built, each that is not, and how a fault reads.
+
+use core::time::Duration;
+
+use super::{super::load, Directory, WHOLE, accepted, everything, refused, rule, with_spec};
+use crate::engine::{
+    class::{Certainty, Class},
+    policy::{ActionName, Match, Mode, Scope, Unless},
+};
+
+#[test]
+fn every_word_of_the_language_that_is_built() {
+    let policy = accepted("whole", WHOLE);
+    assert_eq!((policy.name.as_str(), policy.mode), ("payments-api", Mode::Enforce));
+    assert_eq!(policy.matches.supervise, ["web"]);
+    assert_eq!(policy.matches.units, ["web.service", "db@*"]);
+    assert_eq!(policy.matches.pod_labels, [("app".to_owned(), "api".to_owned())]);
+    assert_eq!(policy.avoid[0].pod_labels, [("tier".to_owned(), "db".to_owned())]);
+    assert!(policy.expect.running);
+    let ports: Vec<String> = policy.expect.listen.iter().map(ToString::to_string).collect();
+    assert_eq!(ports, ["53/udp", "8080/tcp"]);
+    let [stuck, crashing] = &policy.rules[..] else { panic!("{:?}", policy.rules) };
+    assert_eq!(stuck.when[0].certainty, Certainty::Proved);
+    assert_eq!(stuck.when[1].certainty, Certainty::Probable);
+    assert_eq!(stuck.when[1].hold, Some(Duration::from_secs(30)));
+    assert_eq!(stuck.when[1].min_evidence, Some(2));
+    assert_eq!(stuck.unless, [Unless::Class(Class::Starved), Unless::EvidenceLost]);
+    let actions: Vec<_> = stuck.escalate.iter().map(|rung| rung.action).collect();
+    assert_eq!(actions, [ActionName::Stop, ActionName::Kill, ActionName::Restart, ActionName::Notify]);
+    assert_eq!((stuck.escalate[0].signal, stuck.escalate[1].scope), (Some(libc::SIGINT), Scope::Group));
+    let exits = crashing.when[0].exits.as_ref().unwrap();
+    assert_eq!((exits.min, exits.within.as_secs(), &exits.codes_not_in[..]), (4, 120, &[0, 143][..]));
+    assert_eq!(crashing.escalate[0].command, ["/bin/true", "x"]);
+    assert_eq!(policy.safety.budget.max, 3);
+    assert_eq!(policy.safety.backoff.factor, 1.5);
+    assert_eq!(policy.safety.breaker.trip_after, 2);
+    assert_eq!(policy.verify.stable_for, Duration::from_secs(30));
+    assert!(!policy.verify.listen);
+}
+
+#[test]
+fn what_is_left_out_has_its_default() {
+    let policy = accepted("least", &with_spec("{}"));
+    assert_eq!(policy.mode, Mode::Shadow);
+    assert_eq!(policy.matches, Match::default());
+    assert_eq!(policy.safety, Default::default());
+    assert_eq!(policy.verify, Default::default());
+    let policy = accepted(
+        "exits",
+        &rule("{name: r, when: [{class: crash_loop, exits: {}}], escalate: [{do: restart}]}"),
+    );
+    let exits = policy.rules[0].when[0].exits.as_ref().unwrap();
+    assert_eq!((exits.min, exits.within.as_secs()), (3, 300));
+    let last = policy.rules[0].escalate.last().unwrap();
+    assert_eq!(last.action, ActionName::Notify, "the last rung is always a notification");
+}
+
+/// The example of the language's design, with much that nothing answers to yet.
+#[test]
+fn a_known_key_without_an_answer_is_not_supported_yet() {
+    let problems = refused("later", include_str!("later.yaml"));
+    let later: Vec<&str> =
+        problems.iter().filter_map(|problem| problem.strip_suffix(" is not supported yet")).collect();
+    assert_eq!(later.len(), problems.len(), "{problems:#?}");
+    let expected = [
+        "4:38: key \"namespace\" in metadata",
+        "13:5: key \"probe\" in expect",
+        "14:5: key \"dependsOn\" in expect",
+        "18:26: key \"kind\" in when",
+        "19:7: key \"capture\" in rules",
+        "21:39: scope: \"container\"",
+        "22:16: do: \"evict\"",
+        "22:23: key \"respectPDB\" in escalate",
+        "23:31: key \"condition\" in escalate",
+        "27:16: do: \"throttle\"",
+        "27:27: key \"memoryHigh\" in escalate",
+        "27:44: key \"undoAfter\" in escalate",
+        "30:5: key \"canary\" in safety",
+        "31:5: key \"pause\" in safety",
+        "32:54: key \"signalBelow\" in verify",
+    ];
+    assert_eq!(later, expected);
+}
+
+#[test]
+fn all_faults_of_a_file_are_told_at_once() {
+    let text = "apiVersion: healer.dev/v2\nkind: HealPolicy\nmetadata: {nam: p}\nspec:\n  mode: enforced\n  verify:\n    stabelFor: 30s\n    within: 30\n  rules:\n    - {name: r, when: [{class: deadlok}, {class: crash, for: 5}], escalate: [{do: restrat}, {do: run_hook}]}\n---\nkind: HealPolcy\n";
+    let expected = [
+        "1:13: apiVersion \"healer.dev/v2\" is not known: this healer reads healer.dev/v1alpha1",
+        "3:11: key \"name\" is missing in metadata",
+        "3:12: unknown key \"nam\" in metadata; did you mean \"name\"?",
+        "5:9: mode: unknown word \"enforced\"; did you mean \"enforce\"?",
+        "7:5: unknown key \"stabelFor\" in verify; did you mean \"stableFor\"?",
+        "8:13: within: expected a duration such as 30s, found integer `30`",
+        "10:32: class: unknown word \"deadlok\"; did you mean \"deadlock\"?",
+        "10:62: for: expected a duration such as 30s, found integer `5`",
+        "10:83: do: unknown word \"restrat\"; did you mean \"restart\"?",
+        "10:93: run_hook needs a command: [program, argument, …]",
+        "12:1: unknown kind \"HealPolcy\"; did you mean \"HealPolicy\"?",
+    ];
+    assert_eq!(refused("all", text), expected);
+}
+
+#[test]
+fn a_problem_reads_well() {
+    let directory = Directory::new("reads");
+    let file = directory.file("p.yaml", &with_spec("verify: {stabelFor: 30s}"));
+    let problems = load::check(std::slice::from_ref(&file), &everything).unwrap_err().to_string();
+    let expected = format!(
+        "{}:5:12: unknown key \"stabelFor\" in verify; did you mean \"stableFor\"?\n    5 |   verify: {{stabelFor: 30s}}\n      |            ^",
+        file.display()
+    );
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn rule_names_are_unique() {
+    let one = "{name: r, when: [{class: down}], escalate: [{do: notify}]}";
+    let problems = refused("names", &with_spec(&format!("rules:\n  - {one}\n  - {one}")));
+    assert_eq!(problems, ["7:7: rule name \"r\" is given twice in this policy"]);
+}
+
+#[test]
+fn keys_of_the_agent_that_nothing_answers_to_yet() {
+    let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nlisten: here\nstorm: {targets: 5}\noverhead: {}\nsensors: {}\nsinks: {}\nruntimes: {}\nbudget: {node: {max: 0}}\nprotct: {}\n";
+    let expected = [
+        "3:9: listen: \"here\" is no address with a port, such as 127.0.0.1:9469",
+        "4:1: key \"storm\" in AgentConfig is not supported yet",
+        "5:1: key \"overhead\" in AgentConfig is not supported yet",
+        "6:1: key \"sensors\" in AgentConfig is not supported yet",
+        "7:1: key \"sinks\" in AgentConfig is not supported yet",
+        "8:1: key \"runtimes\" in AgentConfig is not supported yet",
+        "9:22: max: cannot be 0",
+        "10:1: unknown key \"protct\" in AgentConfig; did you mean \"protect\"?",
+    ];
+    assert_eq!(refused("agent-keys", text), expected);
+}
+
+#[test]
+fn a_class_without_a_sensor_is_a_warning() {
+    let directory = Directory::new("sensor");
+    let file = directory
+        .file("p.yaml", &rule("{name: r, when: [{class: hang}, {class: down}], escalate: [{do: notify}]}"));
+    let loaded = load::check(&[file], &|class| class != Class::Hang).unwrap();
+    let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
+    assert!(warning.to_string().contains(":6:32: no sensor for class hang yet"), "{warning}");
+}
