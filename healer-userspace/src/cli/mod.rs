@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand.
 
+pub mod audit;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -26,8 +28,12 @@ pub struct Global {
 }
 
 #[derive(Subcommand)]
-pub enum Command {}
+pub enum Command {
+    Audit(audit::Audit),
+}
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    match cli.command {}
+    match cli.command {
+        Command::Audit(args) => audit::run(&args, &cli.global.state_dir),
+    }
 }
