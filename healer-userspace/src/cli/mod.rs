@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 pub mod policy;
+pub mod audit;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -35,11 +36,13 @@ pub enum Command {
     Supervise(supervise::Args),
     /// Check policies, print their schema
     Policy(policy::Args),
+    Audit(audit::Audit),
 }
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Supervise(args) => Ok(supervise::run(args, cli.global.state_dir)),
         Command::Policy(args) => policy::run(args, &detect::is_built),
+        Command::Audit(args) => audit::run(&args, &cli.global.state_dir),
     }
 }

@@ -1,6 +1,8 @@
 //! What happened, told to everybody: log, metrics, audit, incident book.
 //! One value per fact; [`Reporter::write`] writes all of them from it.
 
+pub mod audit;
+pub mod history;
 pub mod http;
 pub mod incidents;
 pub mod log;

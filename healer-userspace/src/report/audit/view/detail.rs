@@ -1,0 +1,139 @@
+//! What a diagnosis knows beyond its sentence: how the target ended, what counted, what proves it.
+
+use core::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    engine::{
+        certificate::{Cause, Certificate},
+        diagnosis::{Detail, End},
+    },
+    signal::{Exit, OomKill, OomScope, Party},
+};
+
+#[derive(Serialize)]
+pub(super) struct DetailView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exit: Option<Exit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<CertificateView<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ends: Vec<EndView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'a str>,
+    evidence_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_to_limit_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<&'a serde_json::Value>,
+}
+
+pub(super) fn detail(it: &Detail) -> DetailView<'_> {
+    DetailView {
+        exit: it.exit,
+        certificate: it.certificate.as_ref().map(certificate),
+        ends: it.ends.iter().map(end).collect(),
+        kind: it.kind.as_deref(),
+        evidence_count: it.evidence_count,
+        time_to_limit_ms: it.time_to_limit_ms,
+        proof: it.proof.as_ref(),
+    }
+}
+
+#[derive(Serialize)]
+struct EndView {
+    boot_ns: u64,
+    code: i32,
+    weight: u32,
+    fault: bool,
+    service: bool,
+}
+
+fn end(it: &End) -> EndView {
+    EndView { boot_ns: it.at.0, code: it.code, weight: it.weight, fault: it.fault, service: it.service }
+}
+
+#[derive(Serialize)]
+struct CertificateView<'a> {
+    exit: Exit,
+    #[serde(flatten)]
+    cause: CauseView<'a>,
+    uptime_ns: u64,
+    ordinal: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own: Option<&'a str>,
+}
+
+fn certificate(it: &Certificate) -> CertificateView<'_> {
+    CertificateView {
+        exit: it.exit,
+        cause: cause(&it.cause),
+        uptime_ns: nanos(it.uptime),
+        ordinal: it.ordinal,
+        own: it.own.as_deref(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+enum CauseView<'a> {
+    Exited,
+    Crashed { fault_address: u64 },
+    Killed { by: PartyView<'a> },
+    GroupSignal { by: PartyView<'a>, members: usize },
+    CgroupKill { by: PartyView<'a> },
+    OomKill { scope: OomScope, trigger: PartyView<'a>, memcg: &'a str, usage_bytes: u64, limit_bytes: u64 },
+    Kernel,
+    Unseen,
+}
+
+fn cause(it: &Cause) -> CauseView<'_> {
+    match it {
+        Cause::Exited => CauseView::Exited,
+        Cause::Crashed { fault_address } => CauseView::Crashed { fault_address: *fault_address },
+        Cause::Killed { by } => CauseView::Killed { by: party(by) },
+        Cause::GroupSignal { by, members } => CauseView::GroupSignal { by: party(by), members: *members },
+        Cause::CgroupKill { by } => CauseView::CgroupKill { by: party(by) },
+        Cause::OomKill(kill) => oom_kill(kill),
+        Cause::Kernel => CauseView::Kernel,
+        Cause::Unseen => CauseView::Unseen,
+    }
+}
+
+fn oom_kill(it: &OomKill) -> CauseView<'_> {
+    CauseView::OomKill {
+        scope: it.scope,
+        trigger: party(&it.trigger),
+        memcg: &it.memcg,
+        usage_bytes: it.usage,
+        limit_bytes: it.limit,
+    }
+}
+
+#[derive(Serialize)]
+struct PartyView<'a> {
+    pid: u32,
+    start_boot_ns: u64,
+    comm: &'a str,
+    uid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exe: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workload: Option<&'a str>,
+}
+
+fn party(it: &Party) -> PartyView<'_> {
+    PartyView {
+        pid: it.id.pid,
+        start_boot_ns: it.id.start.0,
+        comm: &it.comm,
+        uid: it.uid,
+        exe: it.exe.as_deref(),
+        workload: it.workload.as_deref(),
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}
