@@ -9,6 +9,7 @@ pub mod sense; // 1 kernel in
 pub mod signal; // 2 bytes to meaning
 pub mod identity; // 3 who: process, cgroup, unit, container, pod
 pub mod engine; // 4-7 pure: diagnosis, plan, gates, verification
+pub mod action; // 8 the hands
 pub mod report; // 9 what happened: log, metrics, audit, HTTP
 pub mod config; // policy and agent files to checked types
 pub mod control; // the socket by which the command line asks a running agent

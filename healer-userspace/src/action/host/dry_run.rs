@@ -1,0 +1,135 @@
+//! Looks at the real machine, touches nothing, and keeps a list of what it would have done.
+
+use std::{
+    io,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner};
+use crate::{
+    action::reach::name,
+    engine::command::ActionOutcome,
+    identity::process::ProcessId,
+    signal::Exit,
+    supervise::{Name, protocol::Restart, server::RestartAnswer},
+};
+
+/// One act's dry run.
+pub struct DryRun<'host> {
+    real: &'host dyn Host,
+    would: Mutex<Vec<String>>,
+}
+
+impl<'host> DryRun<'host> {
+    pub fn over(real: &'host dyn Host) -> Self {
+        Self {
+            real,
+            would: Mutex::default(),
+        }
+    }
+
+    fn would(&self, what: String) {
+        let mut would = self.would.lock().unwrap_or_else(PoisonError::into_inner);
+        would.push(what);
+    }
+}
+
+impl Host for DryRun<'_> {
+    fn hold(&self, id: ProcessId) -> Result<Held, NotHeld> {
+        self.real.hold(id)
+    }
+
+    fn untouchable(&self, held: &Held) -> Option<String> {
+        self.real.untouchable(held)
+    }
+
+    fn supervised(&self, name: &str) -> Option<ProcessId> {
+        self.real.supervised(name)
+    }
+
+    fn ignores(&self, held: &Held, signal: i32) -> bool {
+        self.real.ignores(held, signal)
+    }
+
+    fn state(&self, held: &Held) -> Option<String> {
+        self.real.state(held)
+    }
+
+    fn group(&self, held: &Held) -> io::Result<Domain> {
+        self.real.group(held)
+    }
+
+    fn cgroup(&self, held: &Held) -> io::Result<Domain> {
+        self.real.cgroup(held)
+    }
+
+    /// After the first step everybody counts as ended.
+    fn members(&self, domain: &Domain) -> io::Result<Vec<Held>> {
+        let begun = !self
+            .would
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty();
+        if begun {
+            return Ok(Vec::new());
+        }
+        self.real.members(domain)
+    }
+
+    fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {
+        self.would(format!("send {} to pid {}", name(signal), held.id.pid));
+        Ok(())
+    }
+
+    fn ended<'a>(&'a self, _held: &'a Held) -> Later<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn kill_at_once(&self, _domain: &Domain) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn restart_supervised<'a>(
+        &'a self,
+        name: &'a Name,
+        order: Restart,
+    ) -> Later<'a, RestartAnswer> {
+        self.would(format!("have supervise/{name} restarted by its supervisor"));
+        let child = order.target;
+        let already = false;
+        Box::pin(async move { RestartAnswer::Restarted { child, already } })
+    }
+
+    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>> {
+        self.would(match owner {
+            Owner::Unit(unit) => format!("have systemd restart {unit}"),
+            Owner::Container { runtime, id } => format!("have {runtime} restart {id}"),
+        });
+        Box::pin(async { Ok(String::new()) })
+    }
+
+    fn launch(&self, argv: &[String], _cgroup: &str) -> io::Result<u32> {
+        self.would(format!("start {argv:?}"));
+        Ok(0)
+    }
+
+    fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
+        self.would(format!("run {:?}", hook.argv));
+        let end = HookEnd {
+            exit: Some(Exit::default()),
+            output: String::new(),
+            cut: false,
+        };
+        Box::pin(async { Ok(end) })
+    }
+
+    fn outcome(&self, says: String) -> ActionOutcome {
+        let would = self.would.lock().unwrap_or_else(PoisonError::into_inner);
+        ActionOutcome::WouldDo {
+            says: match would.as_slice() {
+                [] => says,
+                steps => format!("would {}", steps.join(", then ")),
+            },
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A machine of words, for tests: processes that die as told, and a list of everything that was done to them.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Mutex, MutexGuard},
+};
+
+use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner};
+use crate::{
+    engine::{command::ActionOutcome, time::BootTime},
+    identity::process::ProcessId,
+    supervise::{Name, protocol::Restart, server::RestartAnswer},
+};
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeProcess {
+    pub(crate) start: u64,
+    pub(crate) ignores: Vec<i32>,
+    pub(crate) survives_everything: bool,
+    pub(crate) untouchable: bool,
+    pub(crate) group: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Fake {
+    pub(crate) processes: Mutex<BTreeMap<u32, FakeProcess>>,
+    pub(crate) done: Mutex<Vec<String>>,
+    pub(crate) supervised: BTreeMap<String, ProcessId>,
+    pub(crate) answer: Option<RestartAnswer>,
+    pub(crate) hook: Option<HookEnd>,
+    pub(crate) has_cgroup_kill: bool,
+}
+
+impl Fake {
+    pub(crate) fn with(processes: impl IntoIterator<Item = (u32, FakeProcess)>) -> Self {
+        Self {
+            processes: Mutex::new(processes.into_iter().collect()),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn done(&self) -> Vec<String> {
+        self.done.lock().unwrap().clone()
+    }
+
+    fn note(&self, what: String) {
+        self.done.lock().unwrap().push(what);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u32, FakeProcess>> {
+        self.processes.lock().unwrap()
+    }
+
+    fn get(&self, held: &Held) -> Option<FakeProcess> {
+        self.all().get(&held.id.pid).cloned()
+    }
+}
+
+impl Host for Fake {
+    fn hold(&self, id: ProcessId) -> Result<Held, NotHeld> {
+        match self.all().get(&id.pid) {
+            None => Err(NotHeld::Gone(id.pid)),
+            Some(process) if BootTime(process.start) != id.start => Err(NotHeld::Another(id.pid)),
+            Some(_) => Ok(Held { id, pidfd: None }),
+        }
+    }
+
+    fn untouchable(&self, held: &Held) -> Option<String> {
+        let process = self.get(held)?;
+        process
+            .untouchable
+            .then(|| format!("pid {} is protected", held.id.pid))
+    }
+
+    fn supervised(&self, name: &str) -> Option<ProcessId> {
+        self.supervised.get(name).copied()
+    }
+
+    fn ignores(&self, held: &Held, signal: i32) -> bool {
+        self.get(held)
+            .is_some_and(|process| process.ignores.contains(&signal))
+    }
+
+    fn state(&self, held: &Held) -> Option<String> {
+        self.get(held).map(|_| "in state D".to_owned())
+    }
+
+    fn group(&self, held: &Held) -> io::Result<Domain> {
+        let process = self.get(held).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Domain::Group(process.group))
+    }
+
+    fn cgroup(&self, held: &Held) -> io::Result<Domain> {
+        let process = self.get(held).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Domain::Cgroup {
+            path: process.group.to_string(),
+            dir: "/".into(),
+        })
+    }
+
+    fn members(&self, domain: &Domain) -> io::Result<Vec<Held>> {
+        let group = match domain {
+            Domain::Group(group) => *group,
+            Domain::Cgroup { path, .. } => path.parse().unwrap(),
+        };
+        let all = self.all();
+        let members = all.iter().filter(|(_, process)| process.group == group);
+        let held = members.map(|(pid, process)| Held {
+            id: ProcessId {
+                pid: *pid,
+                start: BootTime(process.start),
+            },
+            pidfd: None,
+        });
+        Ok(held.collect())
+    }
+
+    fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {
+        let pid = held.id.pid;
+        self.note(format!("signal {signal} to {pid}"));
+        let mut all = self.all();
+        let Some(process) = all.get(&pid) else {
+            return Err(io::Error::from_raw_os_error(libc::ESRCH));
+        };
+        if !process.survives_everything && !process.ignores.contains(&signal) {
+            all.remove(&pid);
+        }
+        Ok(())
+    }
+
+    fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()> {
+        Box::pin(async {
+            if self.hold(held.id).is_ok() {
+                core::future::pending::<()>().await;
+            }
+        })
+    }
+
+    fn kill_at_once(&self, domain: &Domain) -> io::Result<bool> {
+        if self.has_cgroup_kill {
+            self.note(format!("kill {domain} at once"));
+            for member in self.members(domain)? {
+                self.all().remove(&member.id.pid);
+            }
+        }
+        Ok(self.has_cgroup_kill)
+    }
+
+    fn restart_supervised<'a>(
+        &'a self,
+        name: &'a Name,
+        order: Restart,
+    ) -> Later<'a, RestartAnswer> {
+        self.note(format!("restart {name} with key {}", order.key));
+        Box::pin(async { self.answer.clone().unwrap_or(RestartAnswer::NotRegistered) })
+    }
+
+    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>> {
+        Box::pin(async move { Err(format!("no integration for {owner:?}")) })
+    }
+
+    fn launch(&self, argv: &[String], _cgroup: &str) -> io::Result<u32> {
+        self.note(format!("launch {argv:?}"));
+        Ok(99)
+    }
+
+    fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
+        self.note(format!("run {:?}", hook.argv));
+        Box::pin(async {
+            self.hook
+                .clone()
+                .ok_or_else(|| io::ErrorKind::NotFound.into())
+        })
+    }
+
+    fn outcome(&self, says: String) -> ActionOutcome {
+        ActionOutcome::Done { says }
+    }
+}

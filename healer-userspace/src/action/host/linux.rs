@@ -1,0 +1,207 @@
+//! The real machine.
+
+use std::{io, os::fd::AsFd as _};
+
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal},
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner, hook, launch, proc::Stat,
+    protected::Protected, scope,
+};
+use crate::{
+    engine::{command::ActionOutcome, policy::Protect},
+    identity::process::ProcessId,
+    supervise::{
+        Name,
+        child::{Disposition, disposition, same},
+        protocol::Restart,
+        server::{RestartAnswer, Supervisors},
+    },
+    text::printable,
+};
+
+pub struct Linux {
+    supervisors: Supervisors,
+    protected: Protected,
+}
+
+impl Linux {
+    pub fn new(supervisors: Supervisors, protect: Protect) -> Self {
+        let protected = Protected::new(protect);
+        Self {
+            supervisors,
+            protected,
+        }
+    }
+
+    /// After a reload of the administrator's list.
+    pub fn protect(&self, list: Protect) {
+        self.protected.replace(list);
+    }
+}
+
+impl Host for Linux {
+    fn hold(&self, id: ProcessId) -> Result<Held, NotHeld> {
+        let raw = Pid::from_raw(id.pid.cast_signed()).ok_or(NotHeld::Gone(id.pid))?;
+        let pidfd = match rustix::process::pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Err(NotHeld::Gone(id.pid)),
+            Err(error) => {
+                let (pid, error) = (id.pid, error.into());
+                return Err(NotHeld::Failed { pid, error });
+            }
+        };
+        // Read after the pidfd was opened: if this is the right one, the pidfd is too.
+        let stat = Stat::of(id.pid).ok_or(NotHeld::Gone(id.pid))?;
+        let found = ProcessId {
+            pid: id.pid,
+            start: stat.start,
+        };
+        if !same(found, id) {
+            return Err(NotHeld::Another(id.pid));
+        }
+        if has_ended(&pidfd) {
+            return Err(NotHeld::Gone(id.pid));
+        }
+        Ok(Held {
+            id,
+            pidfd: Some(pidfd),
+        })
+    }
+
+    fn untouchable(&self, held: &Held) -> Option<String> {
+        let pid = held.id.pid;
+        if self.supervisors.pids().contains(&pid) {
+            return Some(format!("pid {pid} is a supervisor of healer"));
+        }
+        self.protected.reason(pid)
+    }
+
+    fn supervised(&self, name: &str) -> Option<ProcessId> {
+        let name = name.parse::<Name>().ok()?;
+        self.supervisors.child(&name)
+    }
+
+    fn ignores(&self, held: &Held, signal: i32) -> bool {
+        disposition(held.id.pid, signal) == Some(Disposition::Ignored)
+    }
+
+    fn state(&self, held: &Held) -> Option<String> {
+        if held.pidfd.as_ref().is_some_and(has_ended) {
+            return None;
+        }
+        let pid = held.id.pid;
+        let state = Stat::of(pid)?.state;
+        let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+        Some(match place.as_str() {
+            "" | "0" => format!("in state {state}"),
+            place => format!("in state {state}, waiting in {}", printable(place)),
+        })
+    }
+
+    fn group(&self, held: &Held) -> io::Result<Domain> {
+        scope::group_of(held.id.pid)
+    }
+
+    fn cgroup(&self, held: &Held) -> io::Result<Domain> {
+        scope::cgroup_of(held.id.pid)
+    }
+
+    fn members(&self, domain: &Domain) -> io::Result<Vec<Held>> {
+        let spared = self.supervisors.pids();
+        let pids = scope::pids(domain)?.into_iter();
+        // Held by the start that is seen now; whoever ended meanwhile needs no blow.
+        let hold = |pid| {
+            let start = Stat::of(pid)?.start;
+            self.hold(ProcessId { pid, start }).ok()
+        };
+        let held: Vec<_> = pids
+            .filter(|pid| !spared.contains(pid))
+            .filter_map(hold)
+            .collect();
+        // A pid that was recycled between listing and holding belongs to somebody else.
+        let still: std::collections::BTreeSet<_> = scope::pids(domain)?.into_iter().collect();
+        Ok(held
+            .into_iter()
+            .filter(|one| still.contains(&one.id.pid))
+            .collect())
+    }
+
+    fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {
+        let pidfd = held.pidfd.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+        let signal = Signal::from_named_raw(signal).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
+    }
+
+    fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()> {
+        Box::pin(async {
+            let Some(pidfd) = &held.pidfd else {
+                return;
+            };
+            // A pidfd becomes readable when the last thread has ended (pidfd_open(2)).
+            // SAFETY: `held` is borrowed for as long as the registration lives, so the descriptor stays open.
+            match unsafe { AsyncFd::register_with_interest(pidfd.as_fd(), Interest::READABLE) } {
+                Ok(watched) => drop(watched.readable().await),
+                // No room in epoll: ask now and then.
+                Err(_) => {
+                    while !has_ended(pidfd) {
+                        tokio::time::sleep(core::time::Duration::from_millis(20)).await;
+                    }
+                }
+            }
+        })
+    }
+
+    fn kill_at_once(&self, domain: &Domain) -> io::Result<bool> {
+        let supervisors = self.supervisors.pids();
+        let members = scope::pids(domain)?;
+        if members.iter().any(|pid| supervisors.contains(pid)) {
+            return Ok(false);
+        }
+        scope::kill_at_once(domain)
+    }
+
+    fn restart_supervised<'a>(
+        &'a self,
+        name: &'a Name,
+        order: Restart,
+    ) -> Later<'a, RestartAnswer> {
+        Box::pin(self.supervisors.order_restart(name, order))
+    }
+
+    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>> {
+        let words = match owner {
+            Owner::Unit(unit) => format!("no D-Bus integration yet: cannot restart unit {unit}"),
+            Owner::Container { runtime, id } => {
+                format!("no {runtime} integration yet: cannot restart container {id}")
+            }
+        };
+        Box::pin(async { Err(words) })
+    }
+
+    fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32> {
+        launch::detached(argv, cgroup)
+    }
+
+    fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
+        Box::pin(hook::run(hook))
+    }
+
+    fn outcome(&self, says: String) -> ActionOutcome {
+        ActionOutcome::Done { says }
+    }
+}
+
+fn has_ended(pidfd: &std::os::fd::OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}

@@ -1,0 +1,123 @@
+//! What actions may do to a machine. Everything that touches one goes through this trait.
+
+use core::{fmt, future::Future, pin::Pin, time::Duration};
+use std::{io, os::fd::OwnedFd, path::PathBuf};
+
+use crate::{
+    engine::command::ActionOutcome,
+    identity::process::ProcessId,
+    signal::Exit,
+    supervise::{Name, protocol::Restart, server::RestartAnswer},
+    text::printable,
+};
+
+pub mod dry_run;
+#[cfg(test)]
+pub(super) mod fake;
+mod hook;
+mod launch;
+pub mod linux;
+mod proc;
+mod protected;
+mod scope;
+
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One process that can never become another one.
+#[derive(Debug)]
+pub struct Held {
+    pub id: ProcessId,
+    /// pidfd_open(2); the fake host has none.
+    pidfd: Option<OwnedFd>,
+}
+
+/// Nobody to hold.
+#[derive(Debug, thiserror::Error)]
+pub enum NotHeld {
+    #[error("pid {0} is gone")]
+    Gone(u32),
+    #[error("pid {0} is another process by now")]
+    Another(u32),
+    #[error("cannot hold pid {pid}: {error}")]
+    Failed { pid: u32, error: io::Error },
+}
+
+/// More than one process: what `scope` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Domain {
+    /// Process group id.
+    Group(u32),
+    /// Path below the mount for a person; directory of the hierarchy that separates it.
+    Cgroup { path: String, dir: PathBuf },
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(id) => write!(out, "process group {id}"),
+            Self::Cgroup { path, .. } => write!(out, "cgroup {}", printable(path)),
+        }
+    }
+}
+
+/// A program of the user's: argv, no shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    pub argv: Vec<String>,
+    pub stdin: String,
+    /// Everything of the environment beside PATH.
+    pub environment: Vec<(&'static str, String)>,
+    /// Then its process group is killed.
+    pub limit: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookEnd {
+    /// None: it was killed at the limit.
+    pub exit: Option<Exit>,
+    /// The first 4 KiB of stdout and stderr, as they came.
+    pub output: String,
+    pub cut: bool,
+}
+
+/// Who restarts a workload that healer does not supervise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Unit(String),
+    Container { runtime: String, id: String },
+}
+
+pub trait Host: Send + Sync {
+    /// Opens the process, then compares its start: from here on nobody else can be hit.
+    fn hold(&self, id: ProcessId) -> Result<Held, NotHeld>;
+    /// Why it must not be touched, whatever a policy says.
+    fn untouchable(&self, held: &Held) -> Option<String>;
+    /// The living child registered under that name.
+    fn supervised(&self, name: &str) -> Option<ProcessId>;
+    /// By /proc/PID/status.
+    fn ignores(&self, held: &Held, signal: i32) -> bool;
+    /// `in state D, waiting in nfs_wait`; None if it is gone.
+    fn state(&self, held: &Held) -> Option<String>;
+
+    fn group(&self, held: &Held) -> io::Result<Domain>;
+    fn cgroup(&self, held: &Held) -> io::Result<Domain>;
+    /// Living members, without the supervisors of supervised commands.
+    fn members(&self, domain: &Domain) -> io::Result<Vec<Held>>;
+
+    fn signal(&self, held: &Held, signal: i32) -> io::Result<()>;
+    /// Returns when the whole process has ended; a leader that left its threads behind has not.
+    fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()>;
+    /// False if there is no way to do it at once, or somebody in there must live.
+    fn kill_at_once(&self, domain: &Domain) -> io::Result<bool>;
+    fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart)
+    -> Later<'a, RestartAnswer>;
+    /// # Errors
+    /// In words: refused, failed, or not supported.
+    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>>;
+    /// Starts a program in a session of its own, in `cgroup` if that exists. Returns its pid once exec succeeded.
+    fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32>;
+    fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>>;
+
+    /// What success is called here: done, or would have been done.
+    fn outcome(&self, says: String) -> ActionOutcome;
+}

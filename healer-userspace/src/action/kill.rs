@@ -1,0 +1,70 @@
+//! SIGKILL to the scope; confirmed by the pidfds and by a second look into the scope.
+
+use super::{
+    host::{Domain, Host},
+    reach::{self, Reach},
+    timeout,
+};
+use crate::engine::command::{Act, ActionOutcome};
+
+/// Forking faster than we kill: after so many passes it is a fork bomb that needs cgroup.kill.
+const PASSES: usize = 32;
+
+pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
+    match kill(act, host).await {
+        Ok(says) => host.outcome(says),
+        Err(outcome) => outcome,
+    }
+}
+
+async fn kill(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
+    let reach = reach::everybody(act, host)?;
+    let how = blow(host, &reach)?;
+    confirm(act, host, &reach).await?;
+    if let Some(domain) = &reach.domain {
+        mop_up(act, host, domain).await?;
+    }
+    Ok(format!("{} ended by {how}", reach.what))
+}
+
+/// One write kills a whole cgroup, forks included; by pidfd it may take passes.
+fn blow(host: &dyn Host, reach: &Reach) -> Result<&'static str, ActionOutcome> {
+    if let Some(domain) = &reach.domain {
+        let killed = host.kill_at_once(domain);
+        let tried = "cannot write cgroup.kill";
+        if killed.map_err(|error| reach::failed(tried, &error))? {
+            return Ok("cgroup.kill");
+        }
+    }
+    reach.signal(host, libc::SIGKILL)?;
+    Ok("SIGKILL")
+}
+
+async fn confirm(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {
+    if reach.ended(host, timeout(act)).await {
+        Ok(())
+    } else {
+        Err(reach.unkillable(host, timeout(act)))
+    }
+}
+
+/// Those who were forked between the listing and the blow.
+async fn mop_up(act: &Act, host: &dyn Host, domain: &Domain) -> Result<(), ActionOutcome> {
+    for _pass in 0..PASSES {
+        let held = host.members(domain);
+        let tried = format!("cannot list {domain} again");
+        let held = held.map_err(|error| reach::failed(&tried, &error))?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let what = domain.to_string();
+        let domain = None;
+        let reach = Reach { held, what, domain };
+        reach.signal(host, libc::SIGKILL)?;
+        confirm(act, host, &reach).await?;
+    }
+    Err(ActionOutcome::Failed {
+        error: format!("the processes of {domain} fork faster than they can be killed"),
+        errno: None,
+    })
+}

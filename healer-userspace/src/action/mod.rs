@@ -1,0 +1,158 @@
+//! Hands: what a decision does to a process. Each action is one file and one line of `ACTIONS`.
+//!
+//! An action works through a `Host`. Linux does it, the dry run says what it would do, the fake is for tests; no
+//! action knows which one it has.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::engine::{
+    command::{Act, ActionOutcome, ActionResult},
+    policy::{ActionName, Mode},
+};
+
+pub mod host;
+mod kill;
+mod look;
+mod notify;
+mod reach;
+mod restart;
+mod run_hook;
+mod stop;
+
+use host::{Host, Later, dry_run::DryRun};
+
+/// A rung without `timeout` has this long.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// A rung without `grace`: from the polite signal to SIGKILL, inside its timeout.
+const GRACE: Duration = Duration::from_secs(10);
+/// For the last words of an act.
+const SLACK: Duration = Duration::from_secs(1);
+
+pub struct Action {
+    pub name: ActionName,
+    /// One line for a person.
+    pub does: &'static str,
+    /// Capability, socket or file without which it fails.
+    pub needs: &'static str,
+    run: for<'a> fn(&'a Act, &'a dyn Host) -> Later<'a, ActionOutcome>,
+}
+
+/// THE ACTION TABLE: the closed list of what healer can do to a machine.
+pub const ACTIONS: &[Action] = &[
+    Action {
+        name: ActionName::Notify,
+        does: "writes a log line; touches nothing",
+        needs: "nothing",
+        run: |act, host| Box::pin(notify::run(act, host)),
+    },
+    Action {
+        name: ActionName::Restart,
+        does: "has the workload started again by whoever owns it, or by the rung's command",
+        needs: "a `healer supervise` of that name, or `command`",
+        run: |act, host| Box::pin(restart::run(act, host)),
+    },
+    Action {
+        name: ActionName::Stop,
+        does: "sends a signal, waits for the grace, sends SIGKILL, by pidfd",
+        needs: "CAP_KILL, Linux 5.3",
+        run: |act, host| Box::pin(stop::run(act, host)),
+    },
+    Action {
+        name: ActionName::Kill,
+        does: "sends SIGKILL to the process, its group or its cgroup",
+        needs: "CAP_KILL, Linux 5.3; for a cgroup at one blow cgroup.kill (v2, Linux 5.14)",
+        run: |act, host| Box::pin(kill::run(act, host)),
+    },
+    Action {
+        name: ActionName::RunHook,
+        does: "runs the user's program, without a shell, incident on stdin",
+        needs: "the program",
+        run: |act, host| Box::pin(run_hook::run(act, host)),
+    },
+];
+
+fn action(name: ActionName) -> Option<&'static Action> {
+    ACTIONS.iter().find(|action| action.name == name)
+}
+
+/// Starts acts as tasks of the current runtime; every act has an end.
+#[derive(Clone)]
+pub struct Hands {
+    host: Arc<dyn Host>,
+    results: mpsc::Sender<ActionResult>,
+}
+
+impl Hands {
+    pub fn new(host: Arc<dyn Host>, results: mpsc::Sender<ActionResult>) -> Self {
+        Self { host, results }
+    }
+
+    /// Exactly one result per act comes out of the channel.
+    pub fn start(&self, act: Act) {
+        let Self { host, results } = self.clone();
+        tokio::spawn(async move {
+            let outcome = perform(&act, &*host).await;
+            let key = act.key;
+            // Closed only when the agent is on its way out; the intent stays open in the journal.
+            results.send(ActionResult { key, outcome }).await.ok();
+        });
+    }
+}
+
+/// Looks again, acts within the time limit, confirms. Observe and shadow go to the dry run.
+pub async fn perform(act: &Act, host: &dyn Host) -> ActionOutcome {
+    for look in &act.look {
+        if let Err(reason) = look::again(look, act, host) {
+            return ActionOutcome::Refused { reason };
+        }
+    }
+    let limit = limit(act) + SLACK;
+    let done = match act.mode {
+        Mode::Enforce => tokio::time::timeout(limit, run(act, host)).await,
+        Mode::Observe | Mode::Shadow => {
+            let dry = DryRun::over(host);
+            tokio::time::timeout(limit, run(act, &dry)).await
+        }
+    };
+    done.unwrap_or_else(|_elapsed| ActionOutcome::Unknown {
+        reason: format!("not over after {} s", limit.as_secs()),
+    })
+}
+
+async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
+    match action(act.rung.action) {
+        Some(action) => (action.run)(act, host).await,
+        None => ActionOutcome::Failed {
+            error: format!("no such action: {}", act.rung.action.name()),
+            errno: None,
+        },
+    }
+}
+
+/// A grace that the policy gives comes before the timeout; ours is a part of it.
+fn limit(act: &Act) -> Duration {
+    timeout(act) + act.rung.grace.unwrap_or_default()
+}
+
+fn timeout(act: &Act) -> Duration {
+    act.rung.timeout.unwrap_or(TIMEOUT)
+}
+
+fn grace(act: &Act) -> Duration {
+    act.rung.grace.unwrap_or(GRACE.min(timeout(act) / 2))
+}
+
+/// From SIGKILL to the confirmed end.
+fn kill_wait(act: &Act) -> Duration {
+    limit(act) - grace(act)
+}
+
+fn polite_signal(act: &Act) -> i32 {
+    act.rung.signal.unwrap_or(libc::SIGTERM)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+//! From a target and a scope to processes held by pidfd.
+
+use core::time::Duration;
+use std::io;
+
+use super::host::{Domain, Held, Host};
+use crate::{
+    engine::{
+        command::{Act, ActionOutcome},
+        policy::Scope,
+    },
+    text::printable,
+};
+
+/// Whom an act hits: checked, held, and named for a person.
+pub(super) struct Reach {
+    pub(super) held: Vec<Held>,
+    /// `pid 7 (web)`, `3 processes of cgroup /a/b`
+    pub(super) what: String,
+    /// The scope, if it is more than the target.
+    pub(super) domain: Option<Domain>,
+}
+
+/// Everybody in the rung's scope; refused as a whole if one of them is untouchable.
+pub(super) fn everybody(act: &Act, host: &dyn Host) -> Result<Reach, ActionOutcome> {
+    let target = host
+        .hold(act.target.id())
+        .map_err(|gone| ActionOutcome::Refused {
+            reason: gone.to_string(),
+        })?;
+    let domain = domain(act, &target, host)?;
+    let held = match &domain {
+        None => vec![target],
+        Some(domain) => {
+            let members = host.members(domain);
+            members.map_err(|error| failed(&format!("cannot list {domain}"), &error))?
+        }
+    };
+    for one in &held {
+        if let Some(reason) = host.untouchable(one) {
+            return Err(ActionOutcome::Refused { reason });
+        }
+    }
+    let what = match &domain {
+        None => format!("pid {} ({})", act.target.pid, printable(&act.target.comm)),
+        Some(domain) => format!("{} processes of {domain}", held.len()),
+    };
+    Ok(Reach { held, what, domain })
+}
+
+fn domain(act: &Act, target: &Held, host: &dyn Host) -> Result<Option<Domain>, ActionOutcome> {
+    let found = match act.rung.scope {
+        Scope::Process => return Ok(None),
+        Scope::Group => host.group(target),
+        Scope::Cgroup => host.cgroup(target),
+        Scope::Container | Scope::Pod => {
+            return Err(ActionOutcome::Failed {
+                error: "no container runtime integration yet: use scope process, group or cgroup"
+                    .to_owned(),
+                errno: None,
+            });
+        }
+    };
+    match found {
+        Ok(domain) => Ok(Some(domain)),
+        Err(error) => Err(failed("cannot find the scope", &error)),
+    }
+}
+
+impl Reach {
+    /// Sends a signal to each; one that is gone already has what the signal wanted.
+    pub(super) fn signal(&self, host: &dyn Host, signal: i32) -> Result<(), ActionOutcome> {
+        for one in &self.held {
+            match host.signal(one, signal) {
+                Ok(()) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => {
+                    let tried = format!("cannot send {} to pid {}", name(signal), one.id.pid);
+                    return Err(failed(&tried, &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// True once all have ended, by the kernel's word.
+    pub(super) async fn ended(&self, host: &dyn Host, within: Duration) -> bool {
+        let all = async {
+            for one in &self.held {
+                host.ended(one).await;
+            }
+        };
+        tokio::time::timeout(within, all).await.is_ok()
+    }
+
+    /// Words for those that SIGKILL did not end.
+    pub(super) fn unkillable(&self, host: &dyn Host, after: Duration) -> ActionOutcome {
+        let left = self.held.iter().filter_map(|one| {
+            let state = host.state(one)?;
+            Some(format!("pid {} {state}", one.id.pid))
+        });
+        let left: Vec<_> = left.take(5).collect();
+        ActionOutcome::Failed {
+            error: format!(
+                "unkillable: {} s after SIGKILL still there: {}",
+                after.as_secs(),
+                left.join(", ")
+            ),
+            errno: None,
+        }
+    }
+}
+
+pub(super) fn failed(tried: &str, error: &io::Error) -> ActionOutcome {
+    ActionOutcome::Failed {
+        error: format!("{tried}: {error}"),
+        errno: error.raw_os_error(),
+    }
+}
+
+/// `SIGTERM`, or `signal 35`.
+pub(super) fn name(signal: i32) -> String {
+    let named = match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGTERM => "SIGTERM",
+        other => return format!("signal {other}"),
+    };
+    named.to_owned()
+}

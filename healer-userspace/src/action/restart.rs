@@ -1,0 +1,95 @@
+//! Restart through whoever owns the workload. healer never invents a command line.
+//!
+//! A supervised command goes over its supervisor's socket. Else the rung's own `command` is taken if there is one:
+//! the user said how, and that must not change its meaning on the day a unit or runtime integration is added. Else
+//! the owner is asked: systemd for a unit, the runtime for a container.
+
+use super::{
+    grace,
+    host::{Host, Owner},
+    polite_signal, reach, stop,
+};
+use crate::{
+    engine::command::{Act, ActionOutcome},
+    supervise::{Name, protocol::Restart, server::RestartAnswer},
+};
+
+pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
+    let place = &act.target.place;
+    if let Some(name) = &place.supervise {
+        return match name.parse::<Name>() {
+            Ok(name) => by_supervisor(act, host, &name).await,
+            Err(error) => failed(error.to_string()),
+        };
+    }
+    if !act.rung.command.is_empty() {
+        return by_command(act, host).await;
+    }
+    if let Some(container) = &place.container {
+        let (runtime, id) = (container.runtime.clone(), container.id.clone());
+        return by_owner(host, &Owner::Container { runtime, id }).await;
+    }
+    match &place.unit {
+        Some(unit) => by_owner(host, &Owner::Unit(unit.clone())).await,
+        None => {
+            failed("nobody owns it and the rung has no command: nothing can restart it".to_owned())
+        }
+    }
+}
+
+async fn by_supervisor(act: &Act, host: &dyn Host, name: &Name) -> ActionOutcome {
+    let order = Restart {
+        key: act.key.clone(),
+        target: act.target.id(),
+        grace_ms: u64::try_from(grace(act).as_millis()).unwrap_or(u64::MAX),
+        signal: polite_signal(act),
+    };
+    match host.restart_supervised(name, order).await {
+        RestartAnswer::Restarted { child, already } => {
+            let again = if already {
+                " (already done before)"
+            } else {
+                ""
+            };
+            host.outcome(format!(
+                "{name} restarted by its supervisor: pid {}{again}",
+                child.pid
+            ))
+        }
+        RestartAnswer::Refused { reason } => ActionOutcome::Refused {
+            reason: format!("the supervisor of {name} refused: {reason}"),
+        },
+        RestartAnswer::Failed { error, errno } => ActionOutcome::Failed {
+            error: format!("the supervisor of {name} could not start it: {error}"),
+            errno,
+        },
+        RestartAnswer::NotRegistered => failed(format!("no supervisor named {name} is registered")),
+        RestartAnswer::Lost => ActionOutcome::Unknown {
+            reason: format!("the connection to the supervisor of {name} went away"),
+        },
+    }
+}
+
+/// The successor is recognised by the engine, from the kernel's record of its start.
+async fn by_command(act: &Act, host: &dyn Host) -> ActionOutcome {
+    if host.hold(act.target.id()).is_ok()
+        && let Err(outcome) = stop::stop(act, host).await
+    {
+        return outcome;
+    }
+    match host.launch(&act.rung.command, &act.target.cgroup) {
+        Ok(pid) => host.outcome(format!("{:?} started: pid {pid}", act.rung.command)),
+        Err(error) => reach::failed(&format!("cannot start {:?}", act.rung.command), &error),
+    }
+}
+
+async fn by_owner(host: &dyn Host, owner: &Owner) -> ActionOutcome {
+    match host.restart_owned(owner).await {
+        Ok(says) => host.outcome(says),
+        Err(error) => failed(error),
+    }
+}
+
+fn failed(error: String) -> ActionOutcome {
+    ActionOutcome::Failed { error, errno: None }
+}

@@ -1,0 +1,52 @@
+//! Signal, grace, SIGKILL; confirmed by the pidfd.
+
+use super::{
+    grace,
+    host::Host,
+    kill_wait, polite_signal,
+    reach::{self, Reach},
+};
+use crate::engine::command::{Act, ActionOutcome};
+
+pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
+    match stop(act, host).await {
+        Ok(says) => host.outcome(says),
+        Err(outcome) => outcome,
+    }
+}
+
+/// Words for what ended it.
+pub(super) async fn stop(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
+    let reach = reach::everybody(act, host)?;
+    let signal = polite_signal(act);
+    let polite = reach::name(signal);
+    if is_deaf(act, host, &reach, signal) {
+        finish(act, host, &reach).await?;
+        return Ok(format!("{} ignores {polite}: SIGKILL at once", reach.what));
+    }
+    reach.signal(host, signal)?;
+    if reach.ended(host, grace(act)).await {
+        return Ok(format!("{} ended by {polite}", reach.what));
+    }
+    finish(act, host, &reach).await?;
+    let grace = grace(act).as_secs_f64();
+    Ok(format!(
+        "{} did not end within {grace} s of {polite}: SIGKILL",
+        reach.what
+    ))
+}
+
+/// Waiting for somebody who does not listen would only cost time.
+fn is_deaf(act: &Act, host: &dyn Host, reach: &Reach, signal: i32) -> bool {
+    let kernel_said_so = act.ignores_signal && signal == libc::SIGTERM;
+    kernel_said_so || reach.held.iter().all(|one| host.ignores(one, signal))
+}
+
+async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {
+    reach.signal(host, libc::SIGKILL)?;
+    if reach.ended(host, kill_wait(act)).await {
+        Ok(())
+    } else {
+        Err(reach.unkillable(host, kill_wait(act)))
+    }
+}

@@ -1,0 +1,342 @@
+use super::{
+    host::{
+        HookEnd,
+        fake::{Fake, FakeProcess},
+    },
+    *,
+};
+use crate::{
+    engine::{
+        class::Class,
+        command::{ActionKey, IncidentId, Look},
+        policy::{Rung, Scope},
+        time::BootTime,
+    },
+    identity::process::{Place, Process, ProcessId, WorkloadKey},
+    signal::{Exit, SeenBy},
+    supervise::server::RestartAnswer,
+};
+
+const TARGET: u32 = 7;
+
+fn act(action: ActionName) -> Act {
+    Act {
+        key: ActionKey("k".to_owned()),
+        incident: IncidentId(1),
+        class: Class::Hang,
+        mode: Mode::Enforce,
+        rung: Rung {
+            action,
+            scope: Scope::Process,
+            grace: Some(Duration::from_millis(20)),
+            timeout: Some(Duration::from_millis(50)),
+            signal: None,
+            command: Vec::new(),
+        },
+        workload: WorkloadKey("program/web".to_owned()),
+        target: Process {
+            pid: TARGET,
+            start: BootTime(100),
+            comm: "web".to_owned(),
+            ..Process::default()
+        },
+        ignores_signal: false,
+        look: Vec::new(),
+        incident_json: "{}".to_owned(),
+    }
+}
+
+fn plain() -> FakeProcess {
+    FakeProcess {
+        start: 100,
+        group: 3,
+        ..FakeProcess::default()
+    }
+}
+
+fn perform(act: &Act, host: &Fake) -> ActionOutcome {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(super::perform(act, host))
+}
+
+fn text(outcome: &ActionOutcome) -> &str {
+    match outcome {
+        ActionOutcome::Done { says } | ActionOutcome::WouldDo { says } => says,
+        ActionOutcome::Refused { reason } | ActionOutcome::Unknown { reason } => reason,
+        ActionOutcome::Failed { error, .. } => error,
+    }
+}
+
+#[test]
+fn every_action_has_its_line() {
+    for name in ActionName::ALL {
+        assert!(action(*name).is_some(), "{}", name.name());
+    }
+    assert_eq!(ACTIONS.len(), ActionName::ALL.len());
+}
+
+#[test]
+fn shadow_touches_nothing_and_says_what_it_would_do() {
+    let says = |action| {
+        let host = Fake::with([(TARGET, plain())]);
+        let mut act = act(action);
+        act.mode = Mode::Shadow;
+        act.rung.command = vec!["fix".to_owned()];
+        let outcome = perform(&act, &host);
+        assert_eq!(outcome.name(), "would_do", "{outcome:?}");
+        assert_eq!(host.done(), [""; 0]);
+        text(&outcome).to_owned()
+    };
+    assert_eq!(says(ActionName::Stop), "would send SIGTERM to pid 7");
+    assert_eq!(says(ActionName::Kill), "would send SIGKILL to pid 7");
+    assert_eq!(says(ActionName::RunHook), "would run [\"fix\"]");
+    let restart = "would send SIGTERM to pid 7, then start [\"fix\"]";
+    assert_eq!(says(ActionName::Restart), restart);
+    assert_eq!(says(ActionName::Notify), "hang of program/web reported");
+}
+
+#[test]
+fn stop_waits_for_the_grace_only_if_somebody_listens() {
+    let host = Fake::with([(TARGET, plain())]);
+    assert_eq!(perform(&act(ActionName::Stop), &host).name(), "done");
+    assert_eq!(host.done(), ["signal 15 to 7"]);
+
+    let deaf = FakeProcess {
+        ignores: vec![libc::SIGTERM],
+        ..plain()
+    };
+    let host = Fake::with([(TARGET, deaf.clone())]);
+    assert_eq!(perform(&act(ActionName::Stop), &host).name(), "done");
+    assert_eq!(host.done(), ["signal 9 to 7"]);
+
+    let mut told = act(ActionName::Stop);
+    told.ignores_signal = true;
+    let host = Fake::with([(TARGET, plain())]);
+    assert_eq!(perform(&told, &host).name(), "done");
+    assert_eq!(host.done(), ["signal 9 to 7"]);
+}
+
+#[test]
+fn what_cannot_be_killed_is_said_once_and_not_tried_again() {
+    let stuck = FakeProcess {
+        survives_everything: true,
+        ..plain()
+    };
+    let host = Fake::with([(TARGET, stuck)]);
+    let outcome = perform(&act(ActionName::Stop), &host);
+    assert_eq!(outcome.name(), "failed");
+    assert!(text(&outcome).contains("unkillable"), "{outcome:?}");
+    assert!(text(&outcome).contains("in state D"), "{outcome:?}");
+    assert_eq!(host.done(), ["signal 15 to 7", "signal 9 to 7"]);
+}
+
+#[test]
+fn a_recycled_pid_is_refused() {
+    let other = FakeProcess {
+        start: 200,
+        ..plain()
+    };
+    let id = act(ActionName::Stop).target.id();
+    for look in [
+        vec![],
+        vec![Look::SameProcess(id)],
+        vec![Look::NotProtected(id)],
+    ] {
+        for action in [ActionName::Stop, ActionName::Kill] {
+            let host = Fake::with([(TARGET, other.clone())]);
+            let mut act = act(action);
+            act.look = look.clone();
+            let outcome = perform(&act, &host);
+            assert_eq!(outcome.name(), "refused", "{outcome:?}");
+            assert_eq!(host.done(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn a_protected_target_is_refused_even_without_a_look() {
+    let protected = FakeProcess {
+        untouchable: true,
+        ..plain()
+    };
+    let host = Fake::with([(TARGET, protected)]);
+    assert_eq!(perform(&act(ActionName::Kill), &host).name(), "refused");
+    assert_eq!(host.done(), [""; 0]);
+}
+
+#[test]
+fn kill_reaches_its_scope_and_nobody_else() {
+    let neighbour = FakeProcess {
+        group: 4,
+        ..plain()
+    };
+    let all = [(TARGET, plain()), (8, plain()), (9, neighbour)];
+    let mut by_group = act(ActionName::Kill);
+    by_group.rung.scope = Scope::Group;
+    let host = Fake::with(all.clone());
+    assert_eq!(perform(&by_group, &host).name(), "done");
+    assert_eq!(host.done(), ["signal 9 to 7", "signal 9 to 8"]);
+
+    let mut by_cgroup = act(ActionName::Kill);
+    by_cgroup.rung.scope = Scope::Cgroup;
+    let mut host = Fake::with(all);
+    host.has_cgroup_kill = true;
+    assert_eq!(perform(&by_cgroup, &host).name(), "done");
+    assert_eq!(host.done(), ["kill cgroup 3 at once"]);
+    assert_eq!(
+        host.processes
+            .lock()
+            .unwrap()
+            .keys()
+            .copied()
+            .collect::<Vec<_>>(),
+        [9]
+    );
+}
+
+#[test]
+fn one_protected_member_saves_the_whole_scope() {
+    let protected = FakeProcess {
+        untouchable: true,
+        ..plain()
+    };
+    let host = Fake::with([(TARGET, plain()), (8, protected)]);
+    let mut act = act(ActionName::Kill);
+    act.rung.scope = Scope::Cgroup;
+    assert_eq!(perform(&act, &host).name(), "refused");
+    assert_eq!(host.done(), [""; 0]);
+}
+
+#[test]
+fn scopes_that_do_not_exist_yet_are_refused_in_words() {
+    for scope in [Scope::Container, Scope::Pod] {
+        let mut act = act(ActionName::Kill);
+        act.rung.scope = scope;
+        let outcome = perform(&act, &Fake::with([(TARGET, plain())]));
+        assert_eq!(outcome.name(), "failed");
+        assert!(
+            text(&outcome).contains("no container runtime"),
+            "{outcome:?}"
+        );
+    }
+}
+
+fn supervised(mut act: Act) -> Act {
+    act.target.place.supervise = Some("web".to_owned());
+    act.look = vec![Look::StillDown(act.target.id())];
+    act
+}
+
+#[test]
+fn restart_of_a_supervised_command_goes_to_its_supervisor() {
+    let child = ProcessId {
+        pid: 8,
+        start: BootTime(300),
+    };
+    let answers = [
+        (
+            RestartAnswer::Restarted {
+                child,
+                already: false,
+            },
+            "done",
+        ),
+        (
+            RestartAnswer::Refused {
+                reason: "no".to_owned(),
+            },
+            "refused",
+        ),
+        (RestartAnswer::NotRegistered, "failed"),
+        (RestartAnswer::Lost, "unknown"),
+    ];
+    for (answer, outcome) in answers {
+        let host = Fake {
+            answer: Some(answer),
+            ..Fake::default()
+        };
+        let act = supervised(act(ActionName::Restart));
+        assert_eq!(perform(&act, &host).name(), outcome);
+        assert_eq!(host.done(), ["restart web with key k"]);
+    }
+}
+
+#[test]
+fn restart_is_refused_if_it_is_not_down() {
+    let host = Fake::with([(TARGET, plain())]);
+    let outcome = perform(&supervised(act(ActionName::Restart)), &host);
+    assert_eq!((outcome.name(), text(&outcome)), ("refused", "pid 7 lives"));
+
+    let mut host = Fake::default();
+    let successor = ProcessId {
+        pid: 8,
+        start: BootTime(300),
+    };
+    host.supervised.insert("web".to_owned(), successor);
+    let outcome = perform(&supervised(act(ActionName::Restart)), &host);
+    assert_eq!(text(&outcome), "a successor lives already: pid 8");
+    assert_eq!(host.done(), [""; 0]);
+}
+
+#[test]
+fn without_a_supervisor_the_rung_says_how_or_nobody_does() {
+    let mut act = act(ActionName::Restart);
+    assert_eq!(perform(&act, &Fake::default()).name(), "failed");
+    act.rung.command = vec!["web".to_owned(), "-d".to_owned()];
+    let host = Fake::default();
+    assert_eq!(perform(&act, &host).name(), "done");
+    assert_eq!(host.done(), ["launch [\"web\", \"-d\"]"]);
+    act.rung.command.clear();
+    act.target.place = Place {
+        unit: Some("web.service".to_owned()),
+        ..Place::default()
+    };
+    let outcome = perform(&act, &Fake::default());
+    assert!(text(&outcome).contains("web.service"), "{outcome:?}");
+}
+
+#[test]
+fn a_hook_is_judged_by_its_end_and_its_words_are_escaped() {
+    let run = |exit, output: &str| {
+        let output = output.to_owned();
+        let cut = false;
+        let host = Fake {
+            hook: Some(HookEnd { exit, output, cut }),
+            ..Fake::default()
+        };
+        let mut act = act(ActionName::RunHook);
+        act.rung.command = vec!["fix".to_owned()];
+        perform(&act, &host)
+    };
+    let exit = |code| {
+        Some(Exit {
+            code,
+            seen_by: SeenBy::Supervisor,
+            ..Exit::default()
+        })
+    };
+    let fine = run(exit(0), "rolled back\u{1b}[31m\n");
+    assert_eq!(fine.name(), "done");
+    assert_eq!(text(&fine), "exit status 0: rolled back\\u{1b}[31m");
+    assert_eq!(run(exit(2), "").name(), "failed");
+    assert!(text(&run(None, "")).contains("killed after"));
+    let missing = perform(&act(ActionName::RunHook), &Fake::default());
+    assert_eq!(missing.name(), "failed");
+}
+
+#[test]
+fn every_act_has_exactly_one_result() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (results, mut received) = mpsc::channel(4);
+        let hands = Hands::new(Arc::new(Fake::default()), results);
+        hands.start(act(ActionName::Notify));
+        let result = received.recv().await.unwrap();
+        assert_eq!(result.key, ActionKey("k".to_owned()));
+        assert_eq!(result.outcome.name(), "done");
+        drop(hands);
+        assert!(received.recv().await.is_none());
+    });
+}
