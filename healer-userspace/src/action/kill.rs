@@ -41,11 +41,7 @@ fn blow(host: &dyn Host, reach: &Reach) -> Result<&'static str, ActionOutcome> {
 }
 
 async fn confirm(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {
-    if reach.ended(host, timeout(act)).await {
-        Ok(())
-    } else {
-        Err(reach.unkillable(host, timeout(act)))
-    }
+    if reach.ended(host, timeout(act)).await { Ok(()) } else { Err(reach.unkillable(host, timeout(act))) }
 }
 
 /// Those who were forked between the listing and the blow.

@@ -20,13 +20,7 @@ fn still_down(id: ProcessId, act: &Act, host: &dyn Host) -> Result<(), String> {
     if host.hold(id).is_ok() {
         return Err(format!("pid {} lives", id.pid));
     }
-    match act
-        .target
-        .place
-        .supervise
-        .as_deref()
-        .and_then(|name| host.supervised(name))
-    {
+    match act.target.place.supervise.as_deref().and_then(|name| host.supervised(name)) {
         Some(child) => Err(format!("a successor lives already: pid {}", child.pid)),
         None => Ok(()),
     }

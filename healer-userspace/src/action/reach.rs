@@ -23,11 +23,8 @@ pub(super) struct Reach {
 
 /// Everybody in the rung's scope; refused as a whole if one of them is untouchable.
 pub(super) fn everybody(act: &Act, host: &dyn Host) -> Result<Reach, ActionOutcome> {
-    let target = host
-        .hold(act.target.id())
-        .map_err(|gone| ActionOutcome::Refused {
-            reason: gone.to_string(),
-        })?;
+    let target =
+        host.hold(act.target.id()).map_err(|gone| ActionOutcome::Refused { reason: gone.to_string() })?;
     let domain = domain(act, &target, host)?;
     let held = match &domain {
         None => vec![target],
@@ -55,8 +52,7 @@ fn domain(act: &Act, target: &Held, host: &dyn Host) -> Result<Option<Domain>, A
         Scope::Cgroup => host.cgroup(target),
         Scope::Container | Scope::Pod => {
             return Err(ActionOutcome::Failed {
-                error: "no container runtime integration yet: use scope process, group or cgroup"
-                    .to_owned(),
+                error: "no container runtime integration yet: use scope process, group or cgroup".to_owned(),
                 errno: None,
             });
         }
@@ -112,10 +108,7 @@ impl Reach {
 }
 
 pub(super) fn failed(tried: &str, error: &io::Error) -> ActionOutcome {
-    ActionOutcome::Failed {
-        error: format!("{tried}: {error}"),
-        errno: error.raw_os_error(),
-    }
+    ActionOutcome::Failed { error: format!("{tried}: {error}"), errno: error.raw_os_error() }
 }
 
 /// `SIGTERM`, or `signal 35`.

@@ -31,9 +31,7 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
     }
     match &place.unit {
         Some(unit) => by_owner(host, &Owner::Unit(unit.clone())).await,
-        None => {
-            failed("nobody owns it and the rung has no command: nothing can restart it".to_owned())
-        }
+        None => failed("nobody owns it and the rung has no command: nothing can restart it".to_owned()),
     }
 }
 
@@ -46,27 +44,20 @@ async fn by_supervisor(act: &Act, host: &dyn Host, name: &Name) -> ActionOutcome
     };
     match host.restart_supervised(name, order).await {
         RestartAnswer::Restarted { child, already } => {
-            let again = if already {
-                " (already done before)"
-            } else {
-                ""
-            };
-            host.outcome(format!(
-                "{name} restarted by its supervisor: pid {}{again}",
-                child.pid
-            ))
+            let again = if already { " (already done before)" } else { "" };
+            host.outcome(format!("{name} restarted by its supervisor: pid {}{again}", child.pid))
         }
-        RestartAnswer::Refused { reason } => ActionOutcome::Refused {
-            reason: format!("the supervisor of {name} refused: {reason}"),
-        },
+        RestartAnswer::Refused { reason } => {
+            ActionOutcome::Refused { reason: format!("the supervisor of {name} refused: {reason}") }
+        }
         RestartAnswer::Failed { error, errno } => ActionOutcome::Failed {
             error: format!("the supervisor of {name} could not start it: {error}"),
             errno,
         },
         RestartAnswer::NotRegistered => failed(format!("no supervisor named {name} is registered")),
-        RestartAnswer::Lost => ActionOutcome::Unknown {
-            reason: format!("the connection to the supervisor of {name} went away"),
-        },
+        RestartAnswer::Lost => {
+            ActionOutcome::Unknown { reason: format!("the connection to the supervisor of {name} went away") }
+        }
     }
 }
 

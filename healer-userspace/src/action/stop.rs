@@ -30,10 +30,7 @@ pub(super) async fn stop(act: &Act, host: &dyn Host) -> Result<String, ActionOut
     }
     finish(act, host, &reach).await?;
     let grace = grace(act).as_secs_f64();
-    Ok(format!(
-        "{} did not end within {grace} s of {polite}: SIGKILL",
-        reach.what
-    ))
+    Ok(format!("{} did not end within {grace} s of {polite}: SIGKILL", reach.what))
 }
 
 /// Waiting for somebody who does not listen would only cost time.
@@ -44,9 +41,5 @@ fn is_deaf(act: &Act, host: &dyn Host, reach: &Reach, signal: i32) -> bool {
 
 async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {
     reach.signal(host, libc::SIGKILL)?;
-    if reach.ended(host, kill_wait(act)).await {
-        Ok(())
-    } else {
-        Err(reach.unkillable(host, kill_wait(act)))
-    }
+    if reach.ended(host, kill_wait(act)).await { Ok(()) } else { Err(reach.unkillable(host, kill_wait(act))) }
 }

@@ -34,12 +34,7 @@ fn act(action: ActionName) -> Act {
             command: Vec::new(),
         },
         workload: WorkloadKey("program/web".to_owned()),
-        target: Process {
-            pid: TARGET,
-            start: BootTime(100),
-            comm: "web".to_owned(),
-            ..Process::default()
-        },
+        target: Process { pid: TARGET, start: BootTime(100), comm: "web".to_owned(), ..Process::default() },
         ignores_signal: false,
         look: Vec::new(),
         incident_json: "{}".to_owned(),
@@ -47,11 +42,7 @@ fn act(action: ActionName) -> Act {
 }
 
 fn plain() -> FakeProcess {
-    FakeProcess {
-        start: 100,
-        group: 3,
-        ..FakeProcess::default()
-    }
+    FakeProcess { start: 100, group: 3, ..FakeProcess::default() }
 }
 
 fn perform(act: &Act, host: &Fake) -> ActionOutcome {
@@ -102,10 +93,7 @@ fn stop_waits_for_the_grace_only_if_somebody_listens() {
     assert_eq!(perform(&act(ActionName::Stop), &host).name(), "done");
     assert_eq!(host.done(), ["signal 15 to 7"]);
 
-    let deaf = FakeProcess {
-        ignores: vec![libc::SIGTERM],
-        ..plain()
-    };
+    let deaf = FakeProcess { ignores: vec![libc::SIGTERM], ..plain() };
     let host = Fake::with([(TARGET, deaf.clone())]);
     assert_eq!(perform(&act(ActionName::Stop), &host).name(), "done");
     assert_eq!(host.done(), ["signal 9 to 7"]);
@@ -119,10 +107,7 @@ fn stop_waits_for_the_grace_only_if_somebody_listens() {
 
 #[test]
 fn what_cannot_be_killed_is_said_once_and_not_tried_again() {
-    let stuck = FakeProcess {
-        survives_everything: true,
-        ..plain()
-    };
+    let stuck = FakeProcess { survives_everything: true, ..plain() };
     let host = Fake::with([(TARGET, stuck)]);
     let outcome = perform(&act(ActionName::Stop), &host);
     assert_eq!(outcome.name(), "failed");
@@ -133,16 +118,9 @@ fn what_cannot_be_killed_is_said_once_and_not_tried_again() {
 
 #[test]
 fn a_recycled_pid_is_refused() {
-    let other = FakeProcess {
-        start: 200,
-        ..plain()
-    };
+    let other = FakeProcess { start: 200, ..plain() };
     let id = act(ActionName::Stop).target.id();
-    for look in [
-        vec![],
-        vec![Look::SameProcess(id)],
-        vec![Look::NotProtected(id)],
-    ] {
+    for look in [vec![], vec![Look::SameProcess(id)], vec![Look::NotProtected(id)]] {
         for action in [ActionName::Stop, ActionName::Kill] {
             let host = Fake::with([(TARGET, other.clone())]);
             let mut act = act(action);
@@ -156,10 +134,7 @@ fn a_recycled_pid_is_refused() {
 
 #[test]
 fn a_protected_target_is_refused_even_without_a_look() {
-    let protected = FakeProcess {
-        untouchable: true,
-        ..plain()
-    };
+    let protected = FakeProcess { untouchable: true, ..plain() };
     let host = Fake::with([(TARGET, protected)]);
     assert_eq!(perform(&act(ActionName::Kill), &host).name(), "refused");
     assert_eq!(host.done(), [""; 0]);
@@ -167,10 +142,7 @@ fn a_protected_target_is_refused_even_without_a_look() {
 
 #[test]
 fn kill_reaches_its_scope_and_nobody_else() {
-    let neighbour = FakeProcess {
-        group: 4,
-        ..plain()
-    };
+    let neighbour = FakeProcess { group: 4, ..plain() };
     let all = [(TARGET, plain()), (8, plain()), (9, neighbour)];
     let mut by_group = act(ActionName::Kill);
     by_group.rung.scope = Scope::Group;
@@ -184,23 +156,12 @@ fn kill_reaches_its_scope_and_nobody_else() {
     host.has_cgroup_kill = true;
     assert_eq!(perform(&by_cgroup, &host).name(), "done");
     assert_eq!(host.done(), ["kill cgroup 3 at once"]);
-    assert_eq!(
-        host.processes
-            .lock()
-            .unwrap()
-            .keys()
-            .copied()
-            .collect::<Vec<_>>(),
-        [9]
-    );
+    assert_eq!(host.processes.lock().unwrap().keys().copied().collect::<Vec<_>>(), [9]);
 }
 
 #[test]
 fn one_protected_member_saves_the_whole_scope() {
-    let protected = FakeProcess {
-        untouchable: true,
-        ..plain()
-    };
+    let protected = FakeProcess { untouchable: true, ..plain() };
     let host = Fake::with([(TARGET, plain()), (8, protected)]);
     let mut act = act(ActionName::Kill);
     act.rung.scope = Scope::Cgroup;
@@ -215,10 +176,7 @@ fn scopes_that_do_not_exist_yet_are_refused_in_words() {
         act.rung.scope = scope;
         let outcome = perform(&act, &Fake::with([(TARGET, plain())]));
         assert_eq!(outcome.name(), "failed");
-        assert!(
-            text(&outcome).contains("no container runtime"),
-            "{outcome:?}"
-        );
+        assert!(text(&outcome).contains("no container runtime"), "{outcome:?}");
     }
 }
 
@@ -230,32 +188,15 @@ fn supervised(mut act: Act) -> Act {
 
 #[test]
 fn restart_of_a_supervised_command_goes_to_its_supervisor() {
-    let child = ProcessId {
-        pid: 8,
-        start: BootTime(300),
-    };
+    let child = ProcessId { pid: 8, start: BootTime(300) };
     let answers = [
-        (
-            RestartAnswer::Restarted {
-                child,
-                already: false,
-            },
-            "done",
-        ),
-        (
-            RestartAnswer::Refused {
-                reason: "no".to_owned(),
-            },
-            "refused",
-        ),
+        (RestartAnswer::Restarted { child, already: false }, "done"),
+        (RestartAnswer::Refused { reason: "no".to_owned() }, "refused"),
         (RestartAnswer::NotRegistered, "failed"),
         (RestartAnswer::Lost, "unknown"),
     ];
     for (answer, outcome) in answers {
-        let host = Fake {
-            answer: Some(answer),
-            ..Fake::default()
-        };
+        let host = Fake { answer: Some(answer), ..Fake::default() };
         let act = supervised(act(ActionName::Restart));
         assert_eq!(perform(&act, &host).name(), outcome);
         assert_eq!(host.done(), ["restart web with key k"]);
@@ -269,10 +210,7 @@ fn restart_is_refused_if_it_is_not_down() {
     assert_eq!((outcome.name(), text(&outcome)), ("refused", "pid 7 lives"));
 
     let mut host = Fake::default();
-    let successor = ProcessId {
-        pid: 8,
-        start: BootTime(300),
-    };
+    let successor = ProcessId { pid: 8, start: BootTime(300) };
     host.supervised.insert("web".to_owned(), successor);
     let outcome = perform(&supervised(act(ActionName::Restart)), &host);
     assert_eq!(text(&outcome), "a successor lives already: pid 8");
@@ -288,10 +226,7 @@ fn without_a_supervisor_the_rung_says_how_or_nobody_does() {
     assert_eq!(perform(&act, &host).name(), "done");
     assert_eq!(host.done(), ["launch [\"web\", \"-d\"]"]);
     act.rung.command.clear();
-    act.target.place = Place {
-        unit: Some("web.service".to_owned()),
-        ..Place::default()
-    };
+    act.target.place = Place { unit: Some("web.service".to_owned()), ..Place::default() };
     let outcome = perform(&act, &Fake::default());
     assert!(text(&outcome).contains("web.service"), "{outcome:?}");
 }
@@ -301,21 +236,12 @@ fn a_hook_is_judged_by_its_end_and_its_words_are_escaped() {
     let run = |exit, output: &str| {
         let output = output.to_owned();
         let cut = false;
-        let host = Fake {
-            hook: Some(HookEnd { exit, output, cut }),
-            ..Fake::default()
-        };
+        let host = Fake { hook: Some(HookEnd { exit, output, cut }), ..Fake::default() };
         let mut act = act(ActionName::RunHook);
         act.rung.command = vec!["fix".to_owned()];
         perform(&act, &host)
     };
-    let exit = |code| {
-        Some(Exit {
-            code,
-            seen_by: SeenBy::Supervisor,
-            ..Exit::default()
-        })
-    };
+    let exit = |code| Some(Exit { code, seen_by: SeenBy::Supervisor, ..Exit::default() });
     let fine = run(exit(0), "rolled back\u{1b}[31m\n");
     assert_eq!(fine.name(), "done");
     assert_eq!(text(&fine), "exit status 0: rolled back\\u{1b}[31m");

@@ -1,2 +1,239 @@
-//! stub
+//! The straight line: one loop over a closed enum of reasons to wake.
+//!
+//! kernel record → signal → identity → engine → journal → hands → engine → report. The engine decides; this file
+//! only carries.
+
+mod ask;
+mod flush;
+mod housekeeping;
 mod listening;
+mod start;
+mod wakes;
+
+use std::{cell::RefCell, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
+
+use healer_common::event::Event;
+use tokio::sync::mpsc;
+
+pub use self::start::{StartError, run};
+use self::wakes::{Wake, Wakes};
+use crate::{
+    action::{Hands, host::linux::Linux},
+    clock,
+    config::{Loaded, Sources},
+    control::{Change, Order},
+    engine::{
+        Engine,
+        report::{Report, ReportFact},
+        time::BootTime,
+    },
+    identity::Identity,
+    report::{Reporter, log},
+    sense::{Lost, Sense},
+    signal::{self, Answer, Fact, Meaning, Raw, Ring, Signal},
+    store::{
+        Work,
+        worker::{StoreEvent, StoreHandle},
+    },
+    supervise::server::{Supervisors, Told},
+};
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub sources: Sources,
+    pub state_dir: PathBuf,
+    /// `--state-dir` was given: the agent's configuration does not override it.
+    pub state_dir_given: bool,
+    pub listen: Option<std::net::SocketAddr>,
+    pub duration: Option<Duration>,
+    pub log: log::Format,
+    /// Where to append every signal after identity, as `healer record` does.
+    pub record: Option<PathBuf>,
+}
+
+/// Everything the line runs through.
+struct Agent {
+    options: Options,
+    sense: Sense,
+    identity: Identity,
+    engine: Engine,
+    store: StoreHandle,
+    hands: Hands,
+    host: Arc<Linux>,
+    supervisors: Supervisors,
+    reporter: Reporter,
+    /// Audit records and journal entries on their way to the store, in order.
+    outgoing: Rc<RefCell<Vec<Work>>>,
+    answers: mpsc::UnboundedSender<Signal>,
+    lost: Lost,
+    files: housekeeping::Files,
+    watched: Vec<crate::identity::exe::ExeId>,
+    recorder: Option<std::io::BufWriter<std::fs::File>>,
+}
+
+impl Agent {
+    async fn live(&mut self, wakes: &mut Wakes) -> anyhow::Result<ExitCode> {
+        loop {
+            let deadline = self.engine.next_deadline();
+            match wakes.next(&mut self.sense, deadline).await {
+                Wake::Records => self.records(),
+                Wake::Store(event) => self.stored(event),
+                Wake::ActionDone(result) => self.engine.action_finished(clock::boot(), result),
+                Wake::Told(told) => self.told(told),
+                Wake::Answer(signal) => self.observe(&signal),
+                Wake::Order(order) => self.order(order),
+                Wake::Deadline => self.engine.advance(clock::boot()),
+                Wake::Reload => self.reload_and_say(),
+                Wake::Pause(by) => self.pause(Some(by)),
+                Wake::Resume => self.pause(None),
+                Wake::Broken(error) => return Err(error.into()),
+                Wake::Shutdown(why) => {
+                    self.say("stop", &why);
+                    self.flush();
+                    return Ok(ExitCode::SUCCESS);
+                }
+            }
+            self.flush();
+        }
+    }
+
+    /// All that the rings hold: bytes → meaning → who → engine.
+    fn records(&mut self) {
+        let mut raws: Vec<Raw> = Vec::new();
+        let mut malformed = None;
+        self.sense.drain(|bytes| match Event::decode(bytes) {
+            Ok((header, event)) => match signal::interpret(&header, &event) {
+                Meaning::Happened(raw) => raws.push(raw),
+                Meaning::SelfProbe { .. } => {}
+            },
+            Err(error) => malformed = Some(error),
+        });
+        if let Some(error) = malformed {
+            self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
+        }
+        for raw in raws {
+            let signal = self.identity.enrich(raw);
+            self.observe(&signal);
+            self.flush_if_urgent();
+        }
+        self.look_around();
+    }
+
+    fn observe(&mut self, signal: &Signal) {
+        self.reporter.signal(signal);
+        self.keep(signal);
+        self.engine.observe(clock::boot(), signal);
+    }
+
+    fn stored(&mut self, event: StoreEvent) {
+        let now = clock::boot();
+        match event {
+            StoreEvent::Committed(key) => self.engine.committed(now, &key),
+            StoreEvent::Failed { key, reason } => self.engine.commit_failed(now, &key, &reason),
+            StoreEvent::Writable { writable: true, says } => {
+                self.engine.journal_state(now, None);
+                self.say("journal_writable", &says);
+            }
+            StoreEvent::Writable { writable: false, says } => {
+                self.engine.journal_state(now, Some(says.clone()));
+                self.say("journal_not_writable", &says);
+            }
+        }
+    }
+
+    /// A supervisor said something: identity first, then the same door as any signal.
+    fn told(&mut self, told: Told) {
+        let Some(child) = told.child else { return };
+        let process = match &told.fact {
+            Fact::Registered(_) => self.identity.supervise(child, told.name.as_str()),
+            _ => self.identity.of_id(child),
+        };
+        if matches!(told.fact, Fact::Deregistered) {
+            self.identity.release(child);
+        }
+        let supervisor = match &told.fact {
+            Fact::Registered(registration) => Some(registration.supervisor.pid),
+            _ => None,
+        };
+        if let Some(pid) = supervisor {
+            self.track_kernel(pid);
+        }
+        let process = process.unwrap_or_else(|| supervised_stranger(child, told.name.as_str()));
+        self.observe(&Signal { at: told.at, process: Some(process), fact: told.fact });
+    }
+
+    fn order(&mut self, order: Order) {
+        let answer = match order.what {
+            Change::Pause { by } => {
+                let says = format!("paused by {by}");
+                self.pause(Some(by));
+                Ok(says)
+            }
+            Change::Resume => {
+                self.pause(None);
+                Ok("acting again".to_owned())
+            }
+            Change::Reload => self.reload(),
+        };
+        // Whoever asked may have gone: nothing to do about that.
+        order.reply.send(answer).ok();
+    }
+
+    fn pause(&mut self, by: Option<String>) {
+        let says = by
+            .as_ref()
+            .map_or_else(|| "acting again".to_owned(), |by| format!("paused by {by}: senses, does not act"));
+        self.reporter.set_paused(by.clone());
+        self.engine.pause(clock::boot(), by);
+        self.say("pause", &says);
+    }
+
+    /// A fact about the agent itself, for log and audit.
+    fn say(&mut self, event: &str, says: &str) {
+        let fact = ReportFact::Agent { event: event.to_owned(), says: says.to_owned() };
+        self.report(&Report { at: clock::boot(), incident: None, workload: None, fact });
+    }
+
+    fn report(&mut self, report: &Report) {
+        // The audit's seam only queues for the store: a disk that is full is told by the store.
+        self.reporter.write(report).ok();
+    }
+}
+
+/// Dead before it was ever seen: all that is known is what the supervisor says.
+fn supervised_stranger(
+    child: crate::identity::process::ProcessId,
+    name: &str,
+) -> crate::identity::process::Process {
+    use crate::identity::process::{Place, Process, WorkloadKey};
+    Process {
+        pid: child.pid,
+        start: child.start,
+        comm: name.chars().take(15).collect(),
+        workload: WorkloadKey::supervise(name),
+        main: true,
+        place: Place { supervise: Some(name.to_owned()), ..Place::default() },
+        ..Process::default()
+    }
+}
+
+/// Rings of which records were lost since `before`.
+fn losses(before: Lost, now: Lost) -> Vec<(Ring, u64)> {
+    let urgent = now.urgent.saturating_sub(before.urgent);
+    let bulk = now.bulk.saturating_sub(before.bulk);
+    [(Ring::Urgent, urgent), (Ring::Bulk, bulk)].into_iter().filter(|(_, count)| 0 < *count).collect()
+}
+
+fn lost_signal(at: BootTime, ring: Ring, count: u64) -> Signal {
+    Signal { at, process: None, fact: Fact::Lost { ring, count } }
+}
+
+fn answer_signal(
+    at: BootTime,
+    process: Option<crate::identity::process::Process>,
+    question: u64,
+    answer: Answer,
+) -> Signal {
+    Signal { at, process, fact: Fact::Answered { question, answer } }
+}

@@ -19,6 +19,7 @@ pub use agent::Agent;
 pub use load::{Loaded, Sources, load};
 pub use problem::{Place, Problem, Problems};
 pub use schema::Kind;
+pub use value::duration;
 
 #[cfg(test)]
 mod tests;

@@ -126,7 +126,7 @@ impl JsonSchema for UnlessWord {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
     let wrong = || format!("{text:?} is no duration: write it as 30s, 5m, 1h30m or 250ms");
     let mut total = Duration::ZERO;

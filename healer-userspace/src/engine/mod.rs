@@ -157,6 +157,11 @@ impl Engine {
         self.settle(now);
     }
 
+    /// Is there an intent to be synced?
+    pub fn has_journal(&self) -> bool {
+        !self.out.journal.is_empty()
+    }
+
     pub fn poll_command(&mut self) -> Option<Command> {
         self.out.commands.pop_front()
     }

@@ -22,10 +22,7 @@ pub struct DryRun<'host> {
 
 impl<'host> DryRun<'host> {
     pub fn over(real: &'host dyn Host) -> Self {
-        Self {
-            real,
-            would: Mutex::default(),
-        }
+        Self { real, would: Mutex::default() }
     }
 
     fn would(&self, what: String) {
@@ -65,11 +62,7 @@ impl Host for DryRun<'_> {
 
     /// After the first step everybody counts as ended.
     fn members(&self, domain: &Domain) -> io::Result<Vec<Held>> {
-        let begun = !self
-            .would
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty();
+        let begun = !self.would.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
         if begun {
             return Ok(Vec::new());
         }
@@ -89,11 +82,7 @@ impl Host for DryRun<'_> {
         Ok(false)
     }
 
-    fn restart_supervised<'a>(
-        &'a self,
-        name: &'a Name,
-        order: Restart,
-    ) -> Later<'a, RestartAnswer> {
+    fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart) -> Later<'a, RestartAnswer> {
         self.would(format!("have supervise/{name} restarted by its supervisor"));
         let child = order.target;
         let already = false;
@@ -115,11 +104,7 @@ impl Host for DryRun<'_> {
 
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
         self.would(format!("run {:?}", hook.argv));
-        let end = HookEnd {
-            exit: Some(Exit::default()),
-            output: String::new(),
-            cut: false,
-        };
+        let end = HookEnd { exit: Some(Exit::default()), output: String::new(), cut: false };
         Box::pin(async { Ok(end) })
     }
 

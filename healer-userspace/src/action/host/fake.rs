@@ -34,10 +34,7 @@ pub(crate) struct Fake {
 
 impl Fake {
     pub(crate) fn with(processes: impl IntoIterator<Item = (u32, FakeProcess)>) -> Self {
-        Self {
-            processes: Mutex::new(processes.into_iter().collect()),
-            ..Self::default()
-        }
+        Self { processes: Mutex::new(processes.into_iter().collect()), ..Self::default() }
     }
 
     pub(crate) fn done(&self) -> Vec<String> {
@@ -68,9 +65,7 @@ impl Host for Fake {
 
     fn untouchable(&self, held: &Held) -> Option<String> {
         let process = self.get(held)?;
-        process
-            .untouchable
-            .then(|| format!("pid {} is protected", held.id.pid))
+        process.untouchable.then(|| format!("pid {} is protected", held.id.pid))
     }
 
     fn supervised(&self, name: &str) -> Option<ProcessId> {
@@ -78,8 +73,7 @@ impl Host for Fake {
     }
 
     fn ignores(&self, held: &Held, signal: i32) -> bool {
-        self.get(held)
-            .is_some_and(|process| process.ignores.contains(&signal))
+        self.get(held).is_some_and(|process| process.ignores.contains(&signal))
     }
 
     fn state(&self, held: &Held) -> Option<String> {
@@ -93,10 +87,7 @@ impl Host for Fake {
 
     fn cgroup(&self, held: &Held) -> io::Result<Domain> {
         let process = self.get(held).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Domain::Cgroup {
-            path: process.group.to_string(),
-            dir: "/".into(),
-        })
+        Ok(Domain::Cgroup { path: process.group.to_string(), dir: "/".into() })
     }
 
     fn members(&self, domain: &Domain) -> io::Result<Vec<Held>> {
@@ -107,10 +98,7 @@ impl Host for Fake {
         let all = self.all();
         let members = all.iter().filter(|(_, process)| process.group == group);
         let held = members.map(|(pid, process)| Held {
-            id: ProcessId {
-                pid: *pid,
-                start: BootTime(process.start),
-            },
+            id: ProcessId { pid: *pid, start: BootTime(process.start) },
             pidfd: None,
         });
         Ok(held.collect())
@@ -147,11 +135,7 @@ impl Host for Fake {
         Ok(self.has_cgroup_kill)
     }
 
-    fn restart_supervised<'a>(
-        &'a self,
-        name: &'a Name,
-        order: Restart,
-    ) -> Later<'a, RestartAnswer> {
+    fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart) -> Later<'a, RestartAnswer> {
         self.note(format!("restart {name} with key {}", order.key));
         Box::pin(async { self.answer.clone().unwrap_or(RestartAnswer::NotRegistered) })
     }
@@ -167,11 +151,7 @@ impl Host for Fake {
 
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
         self.note(format!("run {:?}", hook.argv));
-        Box::pin(async {
-            self.hook
-                .clone()
-                .ok_or_else(|| io::ErrorKind::NotFound.into())
-        })
+        Box::pin(async { self.hook.clone().ok_or_else(|| io::ErrorKind::NotFound.into()) })
     }
 
     fn outcome(&self, says: String) -> ActionOutcome {

@@ -40,28 +40,20 @@ pub(super) async fn run(hook: Hook) -> io::Result<HookEnd> {
     if exit.is_none() {
         kill_group(&mut child).await;
     }
-    tokio::time::timeout(LAST_WORDS, output.read(&mut reader))
-        .await
-        .ok();
+    tokio::time::timeout(LAST_WORDS, output.read(&mut reader)).await.ok();
     let exit = exit.transpose()?.map(|status| Exit {
         code: status.code().unwrap_or(0),
         signal: status.signal(),
         core: status.core_dumped(),
         seen_by: SeenBy::Supervisor,
     });
-    Ok(HookEnd {
-        exit,
-        output: String::from_utf8_lossy(&output.kept).into_owned(),
-        cut: output.cut,
-    })
+    Ok(HookEnd { exit, output: String::from_utf8_lossy(&output.kept).into_owned(), cut: output.cut })
 }
 
 /// Clean environment, own process group, root directory; stdout and stderr in one pipe.
 fn start(hook: &Hook, writer: std::os::fd::OwnedFd) -> io::Result<Child> {
-    let (program, arguments) = hook
-        .argv
-        .split_first()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let (program, arguments) =
+        hook.argv.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let also_writer = writer.try_clone()?;
     Command::new(program)
         .args(arguments)
@@ -131,10 +123,7 @@ mod tests {
 
     #[test]
     fn it_reads_the_incident_and_speaks_on_both_channels() {
-        let end = shell(
-            "read line; echo \"$line $HEALER_INCIDENT $HOME\"; echo bad >&2; exit 3",
-            LONG,
-        );
+        let end = shell("read line; echo \"$line $HEALER_INCIDENT $HOME\"; echo bad >&2; exit 3", LONG);
         assert_eq!(end.output, "{\"incident\":1} i1 \nbad\n");
         assert_eq!(end.exit.unwrap().code, 3);
     }

@@ -15,24 +15,15 @@ use super::scope;
 /// # Errors
 /// Of fork(2) and execve(2).
 pub(super) fn detached(argv: &[String], cgroup: &str) -> io::Result<u32> {
-    let (program, arguments) = argv
-        .split_first()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let (program, arguments) =
+        argv.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let doors: Vec<File> = scope::directories(cgroup)
         .iter()
-        .filter_map(|dir| {
-            OpenOptions::new()
-                .write(true)
-                .open(dir.join("cgroup.procs"))
-                .ok()
-        })
+        .filter_map(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok())
         .collect();
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/");
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     // SAFETY: only write(2) and setsid(2), which are async-signal-safe; `doors` was moved into the closure.
     unsafe {
         command.pre_exec(move || {

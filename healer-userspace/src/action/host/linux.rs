@@ -9,8 +9,8 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner, hook, launch, proc::Stat,
-    protected::Protected, scope,
+    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner, hook, launch, proc::Stat, protected::Protected,
+    scope,
 };
 use crate::{
     engine::{command::ActionOutcome, policy::Protect},
@@ -32,10 +32,7 @@ pub struct Linux {
 impl Linux {
     pub fn new(supervisors: Supervisors, protect: Protect) -> Self {
         let protected = Protected::new(protect);
-        Self {
-            supervisors,
-            protected,
-        }
+        Self { supervisors, protected }
     }
 
     /// After a reload of the administrator's list.
@@ -57,20 +54,14 @@ impl Host for Linux {
         };
         // Read after the pidfd was opened: if this is the right one, the pidfd is too.
         let stat = Stat::of(id.pid).ok_or(NotHeld::Gone(id.pid))?;
-        let found = ProcessId {
-            pid: id.pid,
-            start: stat.start,
-        };
+        let found = ProcessId { pid: id.pid, start: stat.start };
         if !same(found, id) {
             return Err(NotHeld::Another(id.pid));
         }
         if has_ended(&pidfd) {
             return Err(NotHeld::Gone(id.pid));
         }
-        Ok(Held {
-            id,
-            pidfd: Some(pidfd),
-        })
+        Ok(Held { id, pidfd: Some(pidfd) })
     }
 
     fn untouchable(&self, held: &Held) -> Option<String> {
@@ -119,16 +110,10 @@ impl Host for Linux {
             let start = Stat::of(pid)?.start;
             self.hold(ProcessId { pid, start }).ok()
         };
-        let held: Vec<_> = pids
-            .filter(|pid| !spared.contains(pid))
-            .filter_map(hold)
-            .collect();
+        let held: Vec<_> = pids.filter(|pid| !spared.contains(pid)).filter_map(hold).collect();
         // A pid that was recycled between listing and holding belongs to somebody else.
         let still: std::collections::BTreeSet<_> = scope::pids(domain)?.into_iter().collect();
-        Ok(held
-            .into_iter()
-            .filter(|one| still.contains(&one.id.pid))
-            .collect())
+        Ok(held.into_iter().filter(|one| still.contains(&one.id.pid)).collect())
     }
 
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {
@@ -165,11 +150,7 @@ impl Host for Linux {
         scope::kill_at_once(domain)
     }
 
-    fn restart_supervised<'a>(
-        &'a self,
-        name: &'a Name,
-        order: Restart,
-    ) -> Later<'a, RestartAnswer> {
+    fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart) -> Later<'a, RestartAnswer> {
         Box::pin(self.supervisors.order_restart(name, order))
     }
 
@@ -199,9 +180,6 @@ impl Host for Linux {
 fn has_ended(pidfd: &std::os::fd::OwnedFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
 }

@@ -109,8 +109,7 @@ pub trait Host: Send + Sync {
     fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()>;
     /// False if there is no way to do it at once, or somebody in there must live.
     fn kill_at_once(&self, domain: &Domain) -> io::Result<bool>;
-    fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart)
-    -> Later<'a, RestartAnswer>;
+    fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart) -> Later<'a, RestartAnswer>;
     /// # Errors
     /// In words: refused, failed, or not supported.
     fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>>;

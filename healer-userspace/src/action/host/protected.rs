@@ -24,9 +24,7 @@ struct Inner {
 impl Protected {
     pub fn new(list: Protect) -> Self {
         let files = BTreeSet::new();
-        Self {
-            inner: Mutex::new(Inner { list, files }),
-        }
+        Self { inner: Mutex::new(Inner { list, files }) }
     }
 
     /// After a reload. Files seen under the old list are forgotten.
@@ -57,11 +55,7 @@ impl Protected {
         }
         let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         let parts: BTreeSet<_> = cgroups.split(['/', '\n']).collect();
-        let unit = inner
-            .list
-            .units
-            .iter()
-            .find(|unit| parts.contains(unit.as_str()))?;
+        let unit = inner.list.units.iter().find(|unit| parts.contains(unit.as_str()))?;
         Some(format!("pid {pid} belongs to the protected unit {unit}"))
     }
 
@@ -70,9 +64,7 @@ impl Protected {
         let Inner { list, files } = &mut *inner;
         files.extend(list.exes.iter().filter_map(|path| file_id(path)));
         let exe = file_id(&format!("/proc/{pid}/exe"))?;
-        files
-            .contains(&exe)
-            .then(|| format!("pid {pid} runs a protected executable"))
+        files.contains(&exe).then(|| format!("pid {pid} runs a protected executable"))
     }
 }
 
@@ -95,17 +87,12 @@ mod tests {
 
     #[test]
     fn an_executable_is_known_by_its_inode() {
-        let mut sleep = std::process::Command::new("sleep")
-            .arg("60")
-            .spawn()
-            .unwrap();
+        let mut sleep = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let running = std::fs::read_link(format!("/proc/{}/exe", sleep.id())).unwrap();
         let protected = Protected::new(Protect::default());
         assert_eq!(protected.reason(sleep.id()), None);
-        protected.replace(Protect {
-            exes: vec![running.to_string_lossy().into_owned()],
-            ..Protect::default()
-        });
+        protected
+            .replace(Protect { exes: vec![running.to_string_lossy().into_owned()], ..Protect::default() });
         assert!(protected.reason(sleep.id()).is_some());
         sleep.kill().unwrap();
         sleep.wait().unwrap();

@@ -29,27 +29,16 @@ fn find(cgroups: &str, mount: &Path) -> Option<Domain> {
         let mut fields = line.splitn(3, ':').skip(1);
         Some((fields.next()?, fields.next()?))
     });
-    let v2 = lines
-        .clone()
-        .find(|(controllers, _)| controllers.is_empty());
-    let memory = lines
-        .clone()
-        .find(|(names, _)| names.split(',').any(|name| name == "memory"));
+    let v2 = lines.clone().find(|(controllers, _)| controllers.is_empty());
+    let memory = lines.clone().find(|(names, _)| names.split(',').any(|name| name == "memory"));
     let hybrid = mount.join("unified");
-    let v2_mount = if hybrid.is_dir() {
-        hybrid
-    } else {
-        mount.to_owned()
-    };
+    let v2_mount = if hybrid.is_dir() { hybrid } else { mount.to_owned() };
     let candidates = [(v2, v2_mount), (memory, mount.join("memory"))];
     candidates.into_iter().find_map(|(line, mount)| {
         let (_, path) = line?;
         // `/..` leads out of our cgroup namespace: not ours to touch.
         let ours = path != "/" && !path.split('/').any(|part| part == "..");
-        ours.then(|| Domain::Cgroup {
-            path: path.to_owned(),
-            dir: mount.join(path.trim_start_matches('/')),
-        })
+        ours.then(|| Domain::Cgroup { path: path.to_owned(), dir: mount.join(path.trim_start_matches('/')) })
     })
 }
 
@@ -60,10 +49,7 @@ pub(super) fn directories(path: &str) -> Vec<PathBuf> {
     }
     let path = path.trim_start_matches('/');
     let mounts = ["", "unified", "memory"].map(|mount| Path::new(MOUNT).join(mount).join(path));
-    mounts
-        .into_iter()
-        .filter(|dir| dir.join("cgroup.procs").is_file())
-        .collect()
+    mounts.into_iter().filter(|dir| dir.join("cgroup.procs").is_file()).collect()
 }
 
 /// Pids of living members; of a cgroup with everything below it.
@@ -136,10 +122,7 @@ mod tests {
         let dir = dir_of(v2).unwrap();
         assert_eq!(dir, Path::new("/no/such/mount/system.slice/web.service"));
         let v1 = "9:name=systemd:/x\n4:memory,cpu:/box/web\n0::/\n";
-        assert_eq!(
-            dir_of(v1).unwrap(),
-            Path::new("/no/such/mount/memory/box/web")
-        );
+        assert_eq!(dir_of(v1).unwrap(), Path::new("/no/such/mount/memory/box/web"));
         assert_eq!(dir_of("4:memory:/\n0::/\n"), None);
         assert_eq!(dir_of("0::/../other\n"), None);
     }

@@ -1,0 +1,160 @@
+//! Once a second: losses, the self-probe, the pause file, changed policy files.
+
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Agent, losses, lost_signal};
+use crate::{
+    clock,
+    config::{self, Loaded},
+    engine::{detect, time::BootTime},
+    identity::exe::ExeId,
+    signal::Signal,
+};
+
+/// Touching this file in the state directory pauses; removing it resumes.
+const PAUSE_FILE: &str = "pause";
+
+/// What was last seen of the files that can change under us.
+#[derive(Default)]
+pub(super) struct Files {
+    looked_at: BootTime,
+    policies: BTreeMap<PathBuf, Print>,
+    pause_file: bool,
+}
+
+/// Device, inode, size and modification time: an atomic rename changes the inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Print(u64, u64, u64, i64, i64);
+
+impl Print {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = path.metadata().ok()?;
+        Some(Self(meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    }
+}
+
+impl Files {
+    pub(super) fn watch(&mut self, files: &[PathBuf]) {
+        self.policies = files.iter().filter_map(|file| Some((file.clone(), Print::of(file)?))).collect();
+    }
+
+    fn policies_changed(&self) -> bool {
+        self.policies.iter().any(|(file, print)| Print::of(file).as_ref() != Some(print))
+    }
+}
+
+impl Agent {
+    /// Cheap, and at most once a second.
+    pub(super) fn look_around(&mut self) {
+        let now = clock::boot();
+        if now.since(self.files.looked_at) < core::time::Duration::from_millis(900) {
+            return;
+        }
+        self.files.looked_at = now;
+        self.look_for_losses(now);
+        if let Some(seen) = self.sense.self_probe().seen {
+            self.reporter.probe_seen(seen);
+        }
+        self.look_at_pause_file();
+        if self.files.policies_changed() {
+            self.reload_and_say();
+        }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush().ok();
+        }
+    }
+
+    fn look_for_losses(&mut self, now: BootTime) {
+        let lost = self.sense.lost();
+        let missed = losses(self.lost, lost);
+        self.lost = lost;
+        if missed.is_empty() {
+            return;
+        }
+        for (ring, count) in missed {
+            self.observe(&lost_signal(now, ring, count));
+        }
+        // What the lost records would have said of new processes is still in /proc.
+        self.identity.scan(now);
+    }
+
+    fn look_at_pause_file(&mut self) {
+        let there = self.options.state_dir.join(PAUSE_FILE).symlink_metadata().is_ok();
+        if there != self.files.pause_file {
+            self.files.pause_file = there;
+            let by = there.then(|| format!("the file {}", self.options.state_dir.join(PAUSE_FILE).display()));
+            self.pause(by);
+        }
+    }
+
+    pub(super) fn reload_and_say(&mut self) {
+        // Both outcomes are said where they happen.
+        self.reload().ok();
+    }
+
+    /// Validates, then swaps: a bad file keeps the old policies, and no program is detached.
+    ///
+    /// # Errors
+    /// Every problem of every file, in words.
+    pub(super) fn reload(&mut self) -> Result<String, String> {
+        match config::load(&self.options.sources, &detect::is_built) {
+            Ok(loaded) => {
+                let says = format!(
+                    "{} policies, version {}",
+                    loaded.policies.policies.len(),
+                    loaded.policies.version
+                );
+                self.put_in_force(loaded);
+                self.say("reload", &says);
+                Ok(says)
+            }
+            Err(problems) => {
+                let says = format!("the policies in force stay: {problems}");
+                let watched: Vec<_> = self.files.policies.keys().cloned().collect();
+                self.files.watch(&watched);
+                self.reporter.shared.update(|view| view.policies.refused = Some(problems.to_string()));
+                self.say("reload_refused", &says);
+                Err(says)
+            }
+        }
+    }
+
+    pub(super) fn put_in_force(&mut self, loaded: Loaded) {
+        self.files.watch(&loaded.files);
+        self.reporter.set_policies(&loaded.policies);
+        self.host.protect(loaded.policies.protect.clone());
+        self.watch_exes(&loaded);
+        self.engine.replace_policy(clock::boot(), loaded.policies);
+    }
+
+    /// Execs of the executables that policies name are sent by the kernel.
+    pub(super) fn watch_exes(&mut self, loaded: &Loaded) {
+        for old in self.watched.drain(..) {
+            self.sense.unwatch_exe(old.dev, old.ino).ok();
+        }
+        let exes = loaded.policies.policies.iter().flat_map(|policy| &policy.matches.exes);
+        for id in exes.filter_map(|path| ExeId::at(path)) {
+            if let Err(trouble) = self.sense.watch_exe(id.dev, id.ino) {
+                tracing::warn!("new processes of a policy's exe are not seen: {trouble}");
+            }
+            self.watched.push(id);
+        }
+    }
+
+    /// Appends one signal to the recording, if there is one.
+    pub(super) fn keep(&mut self, signal: &Signal) {
+        let Some(recorder) = &mut self.recorder else { return };
+        let written = serde_json::to_writer(&mut *recorder, signal)
+            .map_err(std::io::Error::from)
+            .and_then(|()| recorder.write_all(b"\n"));
+        if let Err(error) = written {
+            tracing::error!("the recording ends here: {error}");
+            self.recorder = None;
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Puts the line together, says `ready`, and takes it apart again.
+
+use std::{cell::RefCell, fs::File, io::BufWriter, process::ExitCode, rc::Rc, sync::Arc};
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use super::{Agent, Options, housekeeping::Files, wakes::Wakes};
+use crate::{
+    action::{Hands, host::linux::Linux},
+    clock,
+    config::{self, Loaded, Problems},
+    control,
+    engine::{Engine, detect, policy::choose, report::Report},
+    identity::{Identity, roots::Roots},
+    report::{
+        Reporter, http, log,
+        view::{self, Sensor},
+        wall::{Now, ReadClock},
+    },
+    sense::{self, Lost, Sense, SensorState, SensorStatus},
+    signal::{Fact, Signal},
+    store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
+    supervise::server::Supervisors,
+};
+
+/// Why the agent did not start; the caller chooses the exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A policy or configuration file: every problem with line and column.
+    #[error("{0}")]
+    Policy(Problems),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// Bad policies, a state directory that cannot be used, a port in use, a broken event loop.
+pub fn run(options: Options) -> Result<ExitCode, StartError> {
+    let loaded = config::load(&options.sources, &detect::is_built).map_err(StartError::Policy)?;
+    let options = with_configured(options, &loaded);
+    log::init(options.log, read_clock())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .context("make the event loop")?;
+    runtime.block_on(tokio::task::LocalSet::new().run_until(async {
+        let (mut agent, mut wakes) = assemble(options, loaded).await?;
+        let ended = agent.live(&mut wakes).await?;
+        agent.store.close()?;
+        Ok(ended)
+    }))
+}
+
+/// The command line wins over the administrator's file, that over the defaults.
+fn with_configured(mut options: Options, loaded: &Loaded) -> Options {
+    if let Some(dir) = loaded.agent.state_dir.clone().filter(|_| !options.state_dir_given) {
+        options.state_dir = dir;
+    }
+    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9469));
+    options.listen = Some(options.listen.or(loaded.agent.listen).unwrap_or(default));
+    options
+}
+
+async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), StartError> {
+    let boot_id = clock::boot_id().context("read the boot id")?;
+    let now = clock::boot();
+    let facts = ClockFacts { boot_id: boot_id.clone(), now_boot: now, now_wall: clock::wall() };
+    let (store, recovered) = Store::open(&options.state_dir, facts)?;
+    let notes = store.notes().to_vec();
+
+    let (store_sender, store_events) = mpsc::unbounded_channel();
+    let answer = Arc::new(move |event| drop(store_sender.send(event)));
+    let moment = Box::new(|| Moment { boot: clock::boot(), wall: clock::wall() });
+    let store = StoreHandle::start(store, moment, answer).context("start the store's thread")?;
+
+    let outgoing: Rc<RefCell<Vec<Work>>> = Rc::default();
+    let mut reporter = reporter(&outgoing, boot_id);
+    reporter.remember_acts(&recovered.open);
+
+    let (told_sender, told) = mpsc::channel(256);
+    let supervisors =
+        Supervisors::listen(&options.state_dir, told_sender).context("open the supervisors' socket")?;
+    let host = Arc::new(Linux::new(supervisors.clone(), loaded.policies.protect.clone()));
+    let (results_sender, results) = mpsc::channel(64);
+    let (answers, answers_in) = mpsc::unbounded_channel();
+    let orders = serve(&options, &reporter).await?;
+
+    let wakes = Wakes::new(store_events, results, told, answers_in, orders, options.duration)
+        .context("listen for signals")?;
+    let recorder = options.record.as_ref().map(|path| File::create(path).map(BufWriter::new));
+    let recorder = recorder.transpose().context("create the recording")?;
+    let mut agent = Agent {
+        sense: Sense::start(&sense::Settings::default()),
+        identity: Identity::new(Roots::default()),
+        engine: Engine::new(now, loaded.policies.clone(), recovered),
+        store,
+        hands: Hands::new(host.clone(), results_sender),
+        host,
+        supervisors,
+        reporter,
+        outgoing,
+        answers,
+        lost: Lost::default(),
+        files: Files::default(),
+        watched: Vec::new(),
+        recorder,
+        options,
+    };
+    agent.begin(loaded, &notes);
+    Ok((agent, wakes))
+}
+
+impl Agent {
+    fn begin(&mut self, loaded: Loaded, notes: &[String]) {
+        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(shown).collect();
+        for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
+            let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
+            let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
+            tracing::warn!("sensor {} is down: {reason}; {remedy}", sensor.name);
+        }
+        self.reporter.set_sensors(sensors.clone());
+        self.put_in_force(loaded);
+        self.meet_everybody();
+        self.flush();
+        for note in notes {
+            self.say("store", note);
+        }
+        let up = sensors.iter().filter(|sensor| sensor.is_up()).count();
+        let degraded = sensors.iter().filter(|sensor| sensor.state == view::SensorState::Degraded).count();
+        let mode = self
+            .engine
+            .policies()
+            .policies
+            .iter()
+            .map(|policy| choose::effective_mode(policy, self.engine.policies().mode_cap));
+        let says = format!(
+            "{up} of {} sensors attached, {degraded} degraded; {} policies, mode {}; http://{}",
+            sensors.len(),
+            self.engine.policies().policies.len(),
+            mode.max().map_or("none", |mode| mode.name()),
+            self.options.listen.map_or_else(|| "off".to_owned(), |listen| listen.to_string()),
+        );
+        self.say("ready", &says);
+        self.flush();
+        // Not under systemd: there is nobody to tell.
+        sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    }
+
+    /// Whoever runs already: the tracked are told to the engine as if they had just begun.
+    fn meet_everybody(&mut self) {
+        let now = clock::boot();
+        self.identity.scan(now);
+        let policies = self.engine.policies();
+        let tracked: Vec<_> =
+            self.identity.processes().filter(|process| choose::tracked(policies, process)).cloned().collect();
+        for process in tracked {
+            self.observe(&Signal { at: now, process: Some(process), fact: Fact::Execed });
+        }
+    }
+}
+
+fn reporter(outgoing: &Rc<RefCell<Vec<Work>>>, boot_id: String) -> Reporter {
+    let queue = Rc::clone(outgoing);
+    let append = move |report: &Report| {
+        queue.borrow_mut().push(Work::from(report.clone()));
+        Ok(String::new())
+    };
+    Reporter::new(Box::new(append), read_clock(), boot_id)
+}
+
+/// HTTP and the control socket: bound here, so that a failure is known before `ready`.
+async fn serve(options: &Options, reporter: &Reporter) -> anyhow::Result<mpsc::Receiver<control::Order>> {
+    reporter.shared.update(|view| {
+        view.agent = view::Agent {
+            pid: std::process::id(),
+            started: clock::boot(),
+            state_dir: options.state_dir.display().to_string(),
+            paused: None,
+        };
+    });
+    let (sender, orders) = mpsc::channel(16);
+    let control = control::bind(&options.state_dir, reporter.shared.clone(), read_clock(), sender)?;
+    tokio::spawn(control.serve());
+    if let Some(listen) = options.listen {
+        let listener = http::bind(listen).await?;
+        let face = http::Face {
+            shared: reporter.shared.clone(),
+            metrics: reporter.metrics.clone(),
+            clock: read_clock(),
+        };
+        tokio::spawn(async move {
+            if let Err(error) = http::serve(listener, face).await {
+                tracing::error!("{error:#}");
+            }
+        });
+    }
+    Ok(orders)
+}
+
+fn read_clock() -> ReadClock {
+    Arc::new(|| Now { boot: clock::boot(), wall: clock::wall() })
+}
+
+fn shown(status: &SensorStatus) -> Sensor {
+    Sensor {
+        name: status.name.to_owned(),
+        state: match status.state {
+            SensorState::Attached => view::SensorState::Attached,
+            SensorState::Degraded => view::SensorState::Degraded,
+            SensorState::Down => view::SensorState::Down,
+        },
+        via: status.via.map(str::to_owned),
+        missing: status.missing.clone(),
+        reason: status.reason.clone(),
+        remedy: status.remedy.clone(),
+        signals: Vec::new(),
+    }
+}

@@ -1,0 +1,116 @@
+//! Why the loop wakes: every source there is, in one closed enum.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal as UnixSignal, SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    clock,
+    control::Order,
+    engine::{command::ActionResult, time::BootTime},
+    sense::Sense,
+    signal::Signal,
+    store::worker::StoreEvent,
+    supervise::server::Told,
+};
+
+pub(super) enum Wake {
+    /// The rings may hold records, or a second has passed.
+    Records,
+    Store(StoreEvent),
+    ActionDone(ActionResult),
+    Told(Told),
+    Answer(Signal),
+    Order(Order),
+    Deadline,
+    Reload,
+    Pause(String),
+    Resume,
+    /// The rings can no longer be watched.
+    Broken(io::Error),
+    Shutdown(String),
+}
+
+pub(super) struct Wakes {
+    pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
+    pub(super) results: mpsc::Receiver<ActionResult>,
+    pub(super) told: mpsc::Receiver<Told>,
+    pub(super) answers: mpsc::UnboundedReceiver<Signal>,
+    pub(super) orders: mpsc::Receiver<Order>,
+    unix: Unix,
+    end: Option<Instant>,
+    tick: tokio::time::Interval,
+}
+
+struct Unix {
+    term: UnixSignal,
+    int: UnixSignal,
+    hup: UnixSignal,
+    usr1: UnixSignal,
+    usr2: UnixSignal,
+}
+
+impl Wakes {
+    pub(super) fn new(
+        store: mpsc::UnboundedReceiver<StoreEvent>,
+        results: mpsc::Receiver<ActionResult>,
+        told: mpsc::Receiver<Told>,
+        answers: mpsc::UnboundedReceiver<Signal>,
+        orders: mpsc::Receiver<Order>,
+        duration: Option<Duration>,
+    ) -> io::Result<Self> {
+        let mut tick = tokio::time::interval(Duration::from_secs(1));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Ok(Self {
+            store,
+            results,
+            told,
+            answers,
+            orders,
+            unix: Unix {
+                term: signal(SignalKind::terminate())?,
+                int: signal(SignalKind::interrupt())?,
+                hup: signal(SignalKind::hangup())?,
+                usr1: signal(SignalKind::user_defined1())?,
+                usr2: signal(SignalKind::user_defined2())?,
+            },
+            end: duration.map(clock::after),
+            tick,
+        })
+    }
+
+    /// Records come first: what they say may be why the others spoke.
+    pub(super) async fn next(&mut self, sense: &mut Sense, deadline: Option<BootTime>) -> Wake {
+        let deadline = deadline.map(|at| clock::after(at.since(clock::boot())));
+        let unix = &mut self.unix;
+        tokio::select! {
+            biased;
+            _ = unix.term.recv() => Wake::Shutdown("SIGTERM".to_owned()),
+            _ = unix.int.recv() => Wake::Shutdown("SIGINT".to_owned()),
+            () = until(self.end) => Wake::Shutdown("--duration is over".to_owned()),
+            ready = sense.readable() => ready.map_or_else(Wake::Broken, |()| Wake::Records),
+            Some(event) = self.store.recv() => Wake::Store(event),
+            Some(result) = self.results.recv() => Wake::ActionDone(result),
+            Some(told) = self.told.recv() => Wake::Told(told),
+            Some(answer) = self.answers.recv() => Wake::Answer(answer),
+            Some(order) = self.orders.recv() => Wake::Order(order),
+            _ = unix.hup.recv() => Wake::Reload,
+            _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
+            _ = unix.usr2.recv() => Wake::Resume,
+            () = until(deadline) => Wake::Deadline,
+            // Without kernel programs nobody else wakes the housekeeping.
+            _ = self.tick.tick() => Wake::Records,
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

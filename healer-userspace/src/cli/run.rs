@@ -1,0 +1,74 @@
+//! `healer run`: the agent.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use super::{BAD_INPUT, Global};
+use crate::{
+    agent::{self, Options, StartError},
+    config::Sources,
+    engine::policy::Mode,
+    report::log,
+};
+
+/// Run the agent: sense, diagnose, heal by policy, verify
+#[derive(clap::Args)]
+pub struct Args {
+    /// Policy file or directory; may be repeated. Without one the embedded default (shadow) holds
+    #[arg(long)]
+    policy: Vec<PathBuf>,
+    /// The administrator's AgentConfig
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Caps the mode of every policy
+    #[arg(long, value_parser = mode)]
+    mode: Option<Mode>,
+    /// Address for metrics and the read-only API [default: 127.0.0.1:9469]
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+    /// Stop after this long, for example 30s or 5m
+    #[arg(long, value_parser = duration)]
+    duration: Option<Duration>,
+    /// Shape of the log on stderr
+    #[arg(long, value_enum, default_value_t)]
+    log: log::Format,
+    /// Also write every signal, after identity, to this file as a trace for `healer replay`
+    #[arg(long)]
+    record: Option<PathBuf>,
+}
+
+/// # Errors
+/// The agent could not start, or its event loop broke.
+pub fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        sources: Sources { policies: args.policy, config: args.config, mode_cap: args.mode },
+        state_dir: global.state_dir().to_owned(),
+        state_dir_given: global.is_state_dir_given(),
+        listen: args.listen,
+        duration: args.duration,
+        log: args.log,
+        record: args.record,
+    };
+    match agent::run(options) {
+        Ok(code) => Ok(code),
+        Err(StartError::Policy(problems)) => {
+            #[expect(clippy::print_stderr, reason = "the log is not set up before the policies are read")]
+            {
+                eprintln!("{problems}");
+            }
+            Ok(ExitCode::from(BAD_INPUT))
+        }
+        Err(StartError::Store(error)) => Err(error.into()),
+        Err(StartError::Other(error)) => Err(error),
+    }
+}
+
+fn mode(text: &str) -> Result<Mode, String> {
+    [Mode::Observe, Mode::Shadow, Mode::Enforce]
+        .into_iter()
+        .find(|mode| mode.name() == text)
+        .ok_or_else(|| format!("{text:?} is none of observe, shadow, enforce"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::duration(text)
+}
