@@ -20,7 +20,7 @@ use self::wakes::{Wake, Wakes};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
-    config::{Loaded, Sources},
+    config::Sources,
     control::{Change, Order},
     engine::{
         Engine,

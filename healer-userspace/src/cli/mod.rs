@@ -1,9 +1,18 @@
 //! The command line: one file per subcommand.
 
 mod audit;
+mod cold;
+mod doctor;
+mod incidents;
+pub mod output;
+mod pause;
 mod policy;
 mod run;
+mod sensors;
+mod status;
+mod story;
 mod supervise;
+mod why;
 
 use std::{
     path::{Path, PathBuf},
@@ -53,14 +62,36 @@ pub enum Command {
     /// Check policies, print their schema
     Policy(policy::Args),
     Audit(audit::Audit),
+    /// How the agent is, what it follows, what is open
+    Status(status::Args),
+    /// What happened, newest first; with ID, one incident's timeline
+    Incidents(incidents::Args),
+    /// Why something died, and what was done about it: the whole chain
+    Why(why::Args),
+    /// What the agent can see, and what it cannot and why
+    Sensors(sensors::Args),
+    /// Stop acting until `resume`; sensing and diagnosing go on
+    Pause(pause::Args),
+    /// Act again
+    Resume,
+    /// What works on this machine, what does not, and the command that fixes it
+    Doctor(doctor::Args),
 }
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { global, command } = cli;
+    let state_dir = global.state_dir();
     match command {
         Command::Run(args) => run::run(args, &global),
-        Command::Supervise(args) => Ok(supervise::run(args, global.state_dir().to_owned())),
+        Command::Status(args) => status::run(&args, state_dir),
+        Command::Incidents(args) => incidents::run(&args, state_dir),
+        Command::Why(args) => why::run(&args, state_dir),
+        Command::Sensors(args) => sensors::run(&args, state_dir),
+        Command::Pause(args) => pause::pause(args, state_dir),
+        Command::Resume => pause::resume(state_dir),
+        Command::Supervise(args) => Ok(supervise::run(args, state_dir.to_owned())),
         Command::Policy(args) => policy::run(args, &detect::is_built),
-        Command::Audit(args) => audit::run(&args, global.state_dir()),
+        Command::Audit(args) => audit::run(&args, state_dir),
+        Command::Doctor(args) => doctor::run(&args, state_dir, crate::sense::OBJECT.map(<[u8]>::len)),
     }
 }

@@ -4,7 +4,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::*;
 use crate::{
     engine::time::BootTime,
-    report::{view::Sensor, wall::Now},
+    report::{
+        view::{Sensor, SensorState},
+        wall::Now,
+    },
 };
 
 fn face() -> Face {
@@ -68,7 +71,8 @@ fn readyz_says_why_not() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(answer.contains("- no kernel program is attached\n"), "{answer}");
     face.shared.update(|view| {
-        view.sensors = vec![Sensor { attached: true, via: "tp_btf".into(), ..Sensor::default() }];
+        view.sensors =
+            vec![Sensor { state: SensorState::Attached, via: Some("tp_btf".into()), ..Sensor::default() }];
         view.readiness.probe_seen(BootTime(59_000_000_000));
     });
     let answer = get_over_tcp(face, "GET /readyz HTTP/1.1\r\n");

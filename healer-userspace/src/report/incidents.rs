@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::record::{Record, text};
+use super::record::{Record, number, text};
 use crate::engine::report::Outcome;
 
 /// One incident, as the API, the control socket and `--json` give it.
@@ -36,15 +36,15 @@ pub struct Incident {
     pub fault_boot_ns: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_time: Option<String>,
-    /// Fault to diagnosis, milliseconds.
+    /// Fault to diagnosis, nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_detect_ms: Option<f64>,
+    pub to_detect_ns: Option<u64>,
     /// Diagnosis to act done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_act_ms: Option<f64>,
+    pub to_act_ns: Option<u64>,
     /// Act done to verified well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_recover_ms: Option<f64>,
+    pub to_recover_ns: Option<u64>,
     /// The records, oldest first; repeated gate verdicts are one entry with `repeats`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<BTreeMap<String, Value>>")]
@@ -65,6 +65,10 @@ impl Incident {
     }
 
     fn add(&mut self, record: &Record) {
+        if self.outcome.as_deref() == Some(INTERRUPTED) {
+            self.open = true;
+            self.outcome = None;
+        }
         match text(record, "record") {
             "diagnosis" => self.diagnosed(record),
             "plan" => self.planned(record),
@@ -91,9 +95,7 @@ impl Incident {
             }
         }
         let detected = number(record, "detected_boot_ns");
-        #[expect(clippy::cast_precision_loss, reason = "a duration for people")]
-        let nanos = detected.saturating_sub(self.fault_boot_ns) as f64;
-        self.to_detect_ms = Some(nanos / 1e6);
+        self.to_detect_ns = Some(detected.saturating_sub(self.fault_boot_ns));
     }
 
     fn planned(&mut self, record: &Record) {
@@ -107,10 +109,10 @@ impl Incident {
         self.open = false;
         self.outcome = Some(text(record, "outcome").into());
         self.closed_time = Some(text(record, "time").into());
-        let millis = |key| record.get(key).and_then(Value::as_f64);
-        self.to_detect_ms = millis("to_detect_ms").or(self.to_detect_ms);
-        self.to_act_ms = millis("to_act_ms");
-        self.to_recover_ms = millis("to_recover_ms");
+        let nanos = |key| record.get(key).and_then(Value::as_u64);
+        self.to_detect_ns = nanos("to_detect_ns").or(self.to_detect_ns);
+        self.to_act_ns = nanos("to_act_ns");
+        self.to_recover_ns = nanos("to_recover_ns");
     }
 
     fn remember(&mut self, record: &Record) {
@@ -157,10 +159,6 @@ impl Incident {
     }
 }
 
-fn number(record: &Record, key: &str) -> u64 {
-    record.get(key).and_then(Value::as_u64).unwrap_or_default()
-}
-
 /// The last incidents, in memory.
 #[derive(Debug)]
 pub struct Book {
@@ -172,6 +170,8 @@ pub struct Book {
 
 pub const INCIDENT_CAP: usize = 1000;
 const TIMELINE_CAP: usize = 200;
+/// The agent ended before the incident did.
+pub const INTERRUPTED: &str = "interrupted";
 
 impl Default for Book {
     fn default() -> Self {
@@ -189,6 +189,17 @@ impl Book {
         let mut book = Self::default();
         for record in records {
             book.add(record);
+        }
+        book
+    }
+
+    /// As [`Book::from_records`], for what an agent that runs no more has written:
+    /// what it left open is `interrupted` until a new agent goes on with it.
+    pub fn from_history<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut book = Self::from_records(records);
+        for incident in book.incidents.values_mut().filter(|incident| incident.open) {
+            incident.open = false;
+            incident.outcome = Some(INTERRUPTED.into());
         }
         book
     }

@@ -18,7 +18,7 @@ fn diagnosis(id: u64, workload: &str, pid: u32) -> Record {
 fn closed(id: u64) -> Record {
     record(json!({
         "record": "closed", "incident": format!("i{id}"), "outcome": "healed",
-        "time": "2026-01-01T00:00:01.000000000Z", "to_detect_ms": 0.1, "to_act_ms": 12.0,
+        "time": "2026-01-01T00:00:01.000000000Z", "to_detect_ns": 100_000, "to_act_ns": 12_000_000,
     }))
 }
 
@@ -27,12 +27,12 @@ fn an_incident_goes_from_open_to_closed() {
     let mut book = Book::default();
     book.add(&diagnosis(7, "supervise/web", 100));
     assert!(book.get("i7").expect("filed").open);
-    assert_eq!(book.get("7").expect("filed").to_detect_ms, Some(0.1));
+    assert_eq!(book.get("7").expect("filed").to_detect_ns, Some(100_000));
     book.add(&closed(7));
     let incident = book.get("i7").expect("filed");
     assert!(!incident.open);
     assert_eq!(incident.outcome.as_deref(), Some("healed"));
-    assert_eq!(incident.to_act_ms, Some(12.0));
+    assert_eq!(incident.to_act_ns, Some(12_000_000));
     assert_eq!(incident.timeline.len(), 2);
 }
 
@@ -100,4 +100,17 @@ fn programs_are_shown_by_file_name() {
     assert_eq!(short_name("program//usr/bin/nginx@/a/b</usr/bin/sh"), "nginx");
     assert_eq!(short_name("unit/web.service"), "web.service");
     assert_eq!(short_name("web"), "web");
+}
+
+#[test]
+fn what_an_ended_agent_left_open_is_interrupted_until_it_goes_on() {
+    let left = diagnosis(1, "supervise/web", 1);
+    let mut book = Book::from_history([&left]);
+    let incident = book.get("i1").expect("filed");
+    assert!(!incident.open);
+    assert_eq!(incident.outcome.as_deref(), Some("interrupted"));
+    book.add(&record(json!({"record": "result", "incident": "i1", "outcome": "unknown"})));
+    assert!(book.get("i1").expect("filed").open);
+    book.add(&closed(1));
+    assert_eq!(book.get("i1").expect("filed").outcome.as_deref(), Some("healed"));
 }

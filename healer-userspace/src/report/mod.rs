@@ -43,6 +43,12 @@ pub trait Audit {
     fn append(&mut self, report: &Report) -> io::Result<String>;
 }
 
+impl<Append: FnMut(&Report) -> io::Result<String>> Audit for Append {
+    fn append(&mut self, report: &Report) -> io::Result<String> {
+        self(report)
+    }
+}
+
 /// Writes every fact to all who want to know.
 pub struct Reporter {
     pub metrics: Arc<Metrics>,

@@ -59,7 +59,7 @@ impl Readiness {
 }
 
 fn no_sensor(sensors: &[Sensor]) -> Option<String> {
-    if sensors.iter().any(|sensor| sensor.attached && sensor.via != "poll") {
+    if sensors.iter().any(|sensor| sensor.is_up() && sensor.via.as_deref() != Some("poll")) {
         return None;
     }
     let reasons: Vec<_> = sensors.iter().filter_map(|sensor| sensor.reason.as_deref()).collect();
@@ -70,14 +70,15 @@ fn no_sensor(sensors: &[Sensor]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::view::SensorState;
 
     const SECOND: u64 = 1_000_000_000;
 
     fn attached() -> Vec<Sensor> {
         vec![Sensor {
             name: "process_exit".into(),
-            attached: true,
-            via: "tp_btf".into(),
+            state: SensorState::Attached,
+            via: Some("tp_btf".into()),
             ..Sensor::default()
         }]
     }

@@ -9,7 +9,6 @@ use crate::{
         command::{ActionOutcome, ActionResult, Intent},
         diagnosis::Diagnosis,
         report::{Closed, Report, ReportFact, Verification},
-        time::BootTime,
     },
     identity::process::Process,
 };
@@ -173,9 +172,9 @@ impl Writer<'_> {
     fn closed(&self, closed: &Closed) -> Value {
         json!({
             "record": "closed", "outcome": closed.outcome.name(), "says": closed.says,
-            "to_detect_ms": millis(closed.to_detect),
-            "to_act_ms": closed.to_act.map(millis),
-            "to_recover_ms": closed.to_recover.map(millis),
+            "to_detect_ns": nanos(closed.to_detect),
+            "to_act_ns": closed.to_act.map(nanos),
+            "to_recover_ns": closed.to_recover.map(nanos),
         })
     }
 }
@@ -189,9 +188,8 @@ pub fn outcome_words(outcome: &ActionOutcome) -> (&str, Option<i32>) {
     }
 }
 
-/// Milliseconds with three digits after the point.
-fn millis(duration: core::time::Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
+fn nanos(duration: core::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn without_nulls(value: Value) -> Value {
@@ -201,9 +199,9 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// A moment in a record, by its `*_boot_ns` field.
-pub fn boot_ns(record: &Record, key: &str) -> Option<BootTime> {
-    record.get(key)?.as_u64().map(BootTime)
+/// A number of a record; 0 if absent.
+pub fn number(record: &Record, key: &str) -> u64 {
+    record.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// A text field of a record; empty if absent.

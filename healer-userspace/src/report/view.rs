@@ -53,18 +53,50 @@ pub struct Agent {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Sensor {
     pub name: String,
-    pub attached: bool,
-    /// How it is attached (`tp_btf`, `raw_tp`, `tracepoint`, `poll`), or would have been.
-    pub via: String,
-    /// Attached, but by a fallback or with something missing.
-    #[serde(default)]
-    pub degraded: bool,
-    /// Why it is off or degraded, and what that costs.
+    pub state: SensorState,
+    /// How it is attached: `tp_btf`, `raw_tp`, `tracepoint`, `poll`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
+    /// Kernel fields that its records lack, as `struct.member`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    /// Why it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What an administrator can do about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
     /// Names of the signals it brings, as in `healer_signals_total{signal}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SensorState {
+    /// By the best way, with every field.
+    Attached,
+    /// By a lesser way, or with fields missing.
+    Degraded,
+    /// Not at all: its numbers are not shown.
+    #[default]
+    Down,
+}
+
+impl SensorState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Sensor {
+    pub fn is_up(&self) -> bool {
+        self.state != SensorState::Down
+    }
 }
 
 /// The policies in force.

@@ -29,7 +29,10 @@ labels! {
 
 impl From<&Sensor> for SensorLabels {
     fn from(sensor: &Sensor) -> Self {
-        let via = if sensor.attached { sensor.via.as_str() } else { "none" };
-        Self { sensor: printable(&sensor.name).into_owned(), via: via.into() }
+        let via = sensor.via.as_deref().filter(|_| sensor.is_up());
+        Self {
+            sensor: printable(&sensor.name).into_owned(),
+            via: printable(via.unwrap_or("none")).into_owned(),
+        }
     }
 }

@@ -148,14 +148,14 @@ impl Metrics {
         self.sensor_up.clear();
         for sensor in sensors {
             let up = self.sensor_up.get_or_create_owned(&SensorLabels::from(sensor));
-            up.set(i64::from(sensor.attached));
+            up.set(i64::from(sensor.is_up()));
         }
         for dead in known.iter().flat_map(|sensor| &sensor.signals) {
             if !brings(sensors, dead) {
                 self.signals.remove(&SignalLabels { signal: dead.clone() });
             }
         }
-        for alive in sensors.iter().filter(|of| of.attached).flat_map(|of| &of.signals) {
+        for alive in sensors.iter().filter(|of| of.is_up()).flat_map(|of| &of.signals) {
             self.signals.get_or_create_owned(&SignalLabels { signal: alive.clone() });
         }
         *known = sensors.to_vec();
@@ -276,7 +276,7 @@ impl Metrics {
 }
 
 fn brings(sensors: &[Sensor], signal: &String) -> bool {
-    sensors.iter().any(|sensor| sensor.attached && sensor.signals.contains(signal))
+    sensors.iter().any(|sensor| sensor.is_up() && sensor.signals.contains(signal))
 }
 
 pub(super) fn ring_name(ring: Ring) -> &'static str {

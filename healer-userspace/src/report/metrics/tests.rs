@@ -4,15 +4,16 @@ use super::*;
 use crate::{
     engine::{class::Certainty, policy::Mode, time::BootTime},
     identity::process::Process,
+    report::view::SensorState,
 };
 
 const DOCUMENT: &str = include_str!("../../../METRICS.md");
 
-fn sensor(name: &str, attached: bool, signals: &[&str]) -> Sensor {
+fn sensor(name: &str, state: SensorState, signals: &[&str]) -> Sensor {
     Sensor {
         name: name.into(),
-        attached,
-        via: "tp_btf".into(),
+        state,
+        via: (state != SensorState::Down).then(|| "tp_btf".into()),
         signals: signals.iter().map(|of| (*of).into()).collect(),
         ..Sensor::default()
     }
@@ -70,8 +71,8 @@ fn every_metric_is_documented_and_every_document_line_exists() {
 fn a_sensor_that_is_not_attached_exports_no_value() {
     let metrics = Metrics::default();
     metrics.set_sensors(&[
-        sensor("process_exit", true, &["exited"]),
-        sensor("oom_kill", false, &["oom_killed"]),
+        sensor("process_exit", SensorState::Attached, &["exited"]),
+        sensor("oom_kill", SensorState::Down, &["oom_killed"]),
     ]);
     assert_eq!(samples(&metrics, "signals"), ["healer_signals_total{signal=\"exited\"} 0"]);
     assert_eq!(
@@ -82,7 +83,7 @@ fn a_sensor_that_is_not_attached_exports_no_value() {
         ]
     );
     metrics.signal("exited");
-    metrics.set_sensors(&[sensor("process_exit", false, &["exited"])]);
+    metrics.set_sensors(&[sensor("process_exit", SensorState::Down, &["exited"])]);
     assert!(samples(&metrics, "signals").is_empty(), "it died: its count is no longer a fact");
 }
 

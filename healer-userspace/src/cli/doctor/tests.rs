@@ -1,0 +1,151 @@
+use std::{fs, os::unix::net::UnixListener, path::PathBuf};
+
+use super::*;
+
+/// A made-up node.
+struct Node(PathBuf);
+
+impl Node {
+    fn new(name: &str) -> Self {
+        let id = std::process::id();
+        let root = std::env::temp_dir().join(format!("healer-doctor-{id}-{name}"));
+        fs::create_dir_all(&root).expect("created");
+        Self(root)
+    }
+
+    fn with(self, path: &str, content: &str) -> Self {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().expect("has one")).expect("created");
+        fs::write(path, content).expect("written");
+        self
+    }
+
+    fn examine(&self, object: Option<usize>) -> Vec<Check> {
+        examine(Root(&self.0), &self.0.join("state"), object)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+fn healthy(name: &str) -> Node {
+    Node::new(name)
+        .with("proc/sys/kernel/osrelease", "6.12.1-test\n")
+        .with("proc/self/status", "Name:\thealer\nCapEff:\t000001ffffffffff\n")
+        .with("proc/self/mountinfo", "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n")
+        .with("proc/pressure/memory", "")
+        .with("sys/kernel/btf/vmlinux", "BTF")
+        .with("sys/kernel/tracing/events/sched/enable", "0")
+        .with("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")
+}
+
+fn state_of<'a>(checks: &'a [Check], name: &str) -> &'a Check {
+    checks.iter().find(|check| check.name == name).expect(name)
+}
+
+#[test]
+fn a_healthy_node_can_sense() {
+    let checks = healthy("healthy").examine(Some(50_000));
+    assert!(can_sense(&checks));
+    let wrong: Vec<_> = checks
+        .iter()
+        .filter(|check| [State::Degraded, State::Missing].contains(&check.state))
+        .filter(|check| check.name != "locked memory")
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert_eq!(state_of(&checks, "cgroups").says, "v2 at /sys/fs/cgroup");
+    assert_eq!(state_of(&checks, "lockdown").says, "integrity");
+    assert_eq!(state_of(&checks, "kernel programs").says, "embedded, 49 KiB");
+}
+
+#[test]
+fn each_thing_that_blinds_is_named_with_its_remedy() {
+    let blind = |node: Node, object, name: &str, fix: &str| {
+        let checks = node.examine(object);
+        assert!(!can_sense(&checks), "{name}");
+        let check = state_of(&checks, name);
+        assert_eq!(check.state, State::Missing);
+        assert!(check.fix.contains(fix), "{}", check.fix);
+        assert!(!check.costs.is_empty());
+    };
+    blind(healthy("none"), None, "kernel programs", "cargo xtask build");
+    let node = healthy("btf");
+    fs::remove_file(node.0.join("sys/kernel/btf/vmlinux")).expect("removed");
+    blind(node, Some(1), "kernel types (BTF)", "CONFIG_DEBUG_INFO_BTF");
+    let node = healthy("caps").with("proc/self/status", "CapEff:\t0000000000000000\n");
+    blind(node, Some(1), "CAP_BPF", "run as root");
+    let node = healthy("lock").with("sys/kernel/security/lockdown", "none integrity [confidentiality]");
+    blind(node, Some(1), "lockdown", "lockdown=integrity");
+}
+
+#[test]
+fn an_older_wide_right_includes_the_narrow_ones() {
+    let admin = format!("CapEff:\t{:016x}\n", 1_u64 << 21);
+    let checks = healthy("admin").with("proc/self/status", &admin).examine(Some(1));
+    assert!(can_sense(&checks));
+    assert_eq!(state_of(&checks, "CAP_BPF").says, "held as part of a wider right");
+    assert_eq!(state_of(&checks, "CAP_KILL").state, State::Degraded);
+}
+
+#[test]
+fn a_hybrid_hierarchy_and_a_missing_tracefs_degrade() {
+    let mounts = "\
+31 24 0:27 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw
+32 24 0:28 / /sys/fs/cgroup/memory rw shared:10 - cgroup cgroup rw,memory
+";
+    let node = healthy("hybrid").with("proc/self/mountinfo", mounts);
+    fs::remove_dir_all(node.0.join("sys/kernel/tracing")).expect("removed");
+    let checks = node.examine(Some(1));
+    assert!(can_sense(&checks));
+    let cgroups = state_of(&checks, "cgroups");
+    assert_eq!(cgroups.state, State::Degraded);
+    assert_eq!(cgroups.says, "hybrid: v2 at /sys/fs/cgroup/unified, v1 for memory");
+    let tracefs = state_of(&checks, "tracefs");
+    assert_eq!(tracefs.fix, "mount -t tracefs tracefs /sys/kernel/tracing");
+}
+
+#[test]
+fn a_socket_is_found_and_a_plain_file_is_none() {
+    let node = healthy("sockets").with("run/containerd/containerd.sock", "");
+    fs::create_dir_all(node.0.join("var/run")).expect("created");
+    let _held = UnixListener::bind(node.0.join("var/run/docker.sock")).expect("bound");
+    let checks = node.examine(Some(1));
+    assert_eq!(state_of(&checks, "docker").state, State::Ok);
+    assert_eq!(state_of(&checks, "containerd (CRI)").state, State::Absent);
+}
+
+#[test]
+fn a_state_directory_open_to_others_is_told() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = healthy("open").with("state/x", "");
+    fs::set_permissions(node.0.join("state"), fs::Permissions::from_mode(0o755)).expect("set");
+    let checks = node.examine(Some(1));
+    let state = state_of(&checks, "state directory");
+    assert_eq!(state.state, State::Degraded);
+    assert!(state.fix.starts_with("chmod 0700 "), "{}", state.fix);
+}
+
+#[test]
+fn the_page_shows_costs_and_fixes_under_what_is_wrong() {
+    let checks = [
+        Check::ok("kernel", "Linux 6.12"),
+        Check::missing("CAP_BPF", "not held", "nothing is sensed", "run as root").needed(),
+        Check::absent("docker", "no socket at /x", "no restart"),
+    ];
+    assert_eq!(
+        render(&checks, Paint(false)),
+        "\
+ok       kernel   Linux 6.12
+missing  CAP_BPF  not held
+                  costs: nothing is sensed
+                  fix: run as root
+absent   docker   no socket at /x
+                  costs: no restart
+
+healer cannot sense here: see what is missing above.
+"
+    );
+}

@@ -1,0 +1,110 @@
+//! `healer incidents [ID]`
+
+use std::{path::Path, process::ExitCode};
+
+use serde_json::json;
+
+use super::{
+    cold,
+    output::{Cell, Mood, Paint, Table, emit, emit_json},
+    story,
+};
+use crate::{
+    control::{
+        Request,
+        client::{AskError, ask},
+    },
+    report::incidents::{Book, Incident, short_name},
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// One incident with its timeline, for example i42
+    id: Option<String>,
+    /// For scripts
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
+    let incidents = match &args.id {
+        Some(id) => vec![one(state_dir, id)?],
+        None => all(state_dir)?,
+    };
+    if args.json {
+        emit_json(&json!({"incidents": incidents}))?;
+    } else if args.id.is_some() {
+        let paint = Paint::of_stdout();
+        emit(&incidents.iter().map(|incident| page(incident, paint)).collect::<String>())?;
+    } else {
+        emit(&list(&incidents, Paint::of_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all(state_dir: &Path) -> anyhow::Result<Vec<Incident>> {
+    let request = Request::Incidents { id: None };
+    match ask(state_dir, &request) {
+        Ok(answer) => Ok(serde_json::from_value(answer["incidents"].clone())?),
+        Err(AskError::NoAgent { .. }) => Ok(cold::book(state_dir)?.newest().map(Incident::summary).collect()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the agent has forgotten, the audit may still know.
+fn one(state_dir: &Path, id: &str) -> anyhow::Result<Incident> {
+    let request = Request::Incidents { id: Some(id.into()) };
+    let told = match ask(state_dir, &request) {
+        Ok(answer) => return Ok(serde_json::from_value(answer["incidents"][0].clone())?),
+        Err(told @ (AskError::NoAgent { .. } | AskError::Refused(_))) => told,
+        Err(error @ (AskError::Forbidden { .. } | AskError::Broken { .. })) => {
+            return Err(error.into());
+        }
+    };
+    let kept = |book: Book| book.get(id).cloned();
+    let found = cold::book(state_dir).map_err(|error| error.context(told.to_string()))?;
+    kept(found)
+        .ok_or_else(|| anyhow::anyhow!("no incident {id} in {}: see `healer incidents`", state_dir.display()))
+}
+
+/// The list, newest first.
+pub fn list(incidents: &[Incident], paint: Paint) -> String {
+    if incidents.is_empty() {
+        return "no incidents\n".into();
+    }
+    let head = ["ID", "FAULT (UTC)", "WORKLOAD", "CLASS", "MODE", "OUTCOME", "WHAT HAPPENED"];
+    let mut table = Table::with_head(&head);
+    for incident in incidents {
+        let (mood, standing) = story::standing(incident);
+        table.row([
+            Cell::from(&incident.id),
+            Cell::from(incident.fault_time.get(..19).unwrap_or_default().replace('T', " ")),
+            Cell::from(short_name(&incident.workload)),
+            Cell::from(&incident.class),
+            Cell::from(incident.mode.as_deref().unwrap_or("-")),
+            Cell::new(mood, &standing),
+            Cell::from(&incident.sentence),
+        ]);
+    }
+    table.render(paint)
+}
+
+/// One incident with its timeline.
+pub fn page(incident: &Incident, paint: Paint) -> String {
+    let (mood, standing) = story::standing(incident);
+    let mut table = Table::default();
+    let mut line = |name: &str, mood: Mood, value: &str| {
+        if !value.is_empty() {
+            table.row([Cell::new(Mood::Faint, name), Cell::new(mood, value)]);
+        }
+    };
+    line("incident", Mood::Strong, &incident.id);
+    line("workload", Mood::Plain, &incident.workload);
+    let certainty = &incident.certainty;
+    line("class", Mood::Plain, &format!("{}, {certainty}", incident.class));
+    line("what", Mood::Bad, &incident.sentence);
+    line("outcome", mood, &standing);
+    line("times", Mood::Plain, &story::times(incident));
+    line("fault at", Mood::Plain, &incident.fault_time);
+    format!("{}\n{}", table.render(paint), story::chain(incident, paint))
+}

@@ -1,0 +1,98 @@
+use serde_json::json;
+
+use super::*;
+use crate::report::{incidents::Book, record::Record};
+
+fn records() -> Vec<Record> {
+    let at = |ms: u64| json!(ms * 1_000_000);
+    let lines = json!([
+        {"record": "diagnosis", "incident": "i1", "workload": "supervise/web", "class": "down",
+         "certainty": "proved", "time": "2026-01-01T03:04:05.101000000Z", "boot_ns": at(1001),
+         "fault_time": "2026-01-01T03:04:05.100000000Z", "fault_boot_ns": at(1000),
+         "detected_boot_ns": at(1001), "lost": 0, "target": {"pid": 10},
+         "sentence": "supervise/web is down: web\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)",
+         "evidence": [
+            {"signal": "process_exit", "boot_ns": at(1000),
+             "time": "2026-01-01T03:04:05.100000000Z", "says": "web[10] ended by SIGKILL"},
+            {"signal": "signal_sent", "boot_ns": at(999),
+             "time": "2026-01-01T03:04:05.099000000Z", "says": "SIGKILL from bash[7]"}]},
+        {"record": "plan", "incident": "i1", "time": "2026-01-01T03:04:05.101000000Z",
+         "boot_ns": at(1001), "mode": "enforce", "policy": "default", "rule": "down",
+         "says": "policy default, rule down (enforce): restart → notify"},
+        {"record": "gate", "incident": "i1", "time": "2026-01-01T03:04:05.101000000Z",
+         "boot_ns": at(1001), "gate": "pause", "verdict": "pass", "reason": "not paused"},
+        {"record": "gate", "incident": "i1", "time": "2026-01-01T03:04:05.101000000Z",
+         "boot_ns": at(1001), "gate": "backoff", "verdict": "hold", "reason": "waits 2s more"},
+        {"record": "gate", "incident": "i1", "time": "2026-01-01T03:04:06.101000000Z",
+         "boot_ns": at(2001), "gate": "backoff", "verdict": "hold", "reason": "waits 1s more"},
+        {"record": "intent", "incident": "i1", "time": "2026-01-01T03:04:07.101000000Z",
+         "boot_ns": at(3001), "action": "restart", "rung": 0, "mode": "enforce", "key": "k1"},
+        {"record": "result", "incident": "i1", "time": "2026-01-01T03:04:07.113000000Z",
+         "boot_ns": at(3013), "action": "restart", "outcome": "done", "says": "web[11] runs"},
+        {"record": "verification", "incident": "i1", "time": "2026-01-01T03:04:17.113000000Z",
+         "boot_ns": at(13_013), "outcome": "healed", "after_ms": 10_000,
+         "says": "web[11] has lived 10.0s"},
+        {"record": "closed", "incident": "i1", "time": "2026-01-01T03:04:17.113000000Z",
+         "boot_ns": at(13_013), "outcome": "healed", "says": "", "to_detect_ns": 1_000_000,
+         "to_act_ns": 2_012_000_000_u64, "to_recover_ns": 10_000_000_000_u64},
+        {"record": "diagnosis", "incident": "i2", "workload": "supervise/api", "class": "crash",
+         "certainty": "proved", "fault_time": "2026-01-01T04:00:00.000000000Z",
+         "sentence": "api crashed", "target": {"pid": 20}},
+    ]);
+    let lines = lines.as_array().expect("an array").iter();
+    lines.map(|line| line.as_object().expect("an object").clone()).collect()
+}
+
+#[test]
+fn the_chain_reads_from_the_kernel_to_the_end() {
+    let book = Book::from_records(&records());
+    let known = Known { incidents: about(&book, "web"), workload: None };
+    assert_eq!(
+        render(&known, Paint(false)),
+        "\
+supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+Incident i1: healed; detected in 1.0ms, acted in 2.0s, well in 10.0s.
+
+  03:04:05.099  +0µs    kernel     signal_sent: SIGKILL from bash[7]
+  03:04:05.100  +0µs    kernel     process_exit: web[10] ended by SIGKILL
+  03:04:05.101  +1.0ms  diagnosis  down, proved: supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+  03:04:05.101  +1.0ms  rule       policy default, rule down (enforce): restart → notify
+  03:04:05.101  +1.0ms  gate       pause passes: not paused
+  03:04:05.101  +1.0ms  gate       backoff holds: waits 1s more (asked 2 times)
+  03:04:07.101  +2.0s   intent     restart, rung 1, enforce (key k1)
+  03:04:07.113  +2.0s   act        restart done: web[11] runs
+  03:04:17.113  +12.0s  check      healed after 10.0s: web[11] has lived 10.0s
+  03:04:17.113  +12.0s  closed     healed
+"
+    );
+}
+
+#[test]
+fn the_list_is_one_line_per_incident() {
+    let book = Book::from_history(&records());
+    let all: Vec<_> = book.newest().cloned().collect();
+    assert_eq!(
+        incidents::list(&all, Paint(false)),
+        "\
+ID  FAULT (UTC)          WORKLOAD  CLASS  MODE     OUTCOME      WHAT HAPPENED
+i2  2026-01-01 04:00:00  api       crash  -        interrupted  api crashed
+i1  2026-01-01 03:04:05  web       down   enforce  healed       supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+"
+    );
+    assert_eq!(incidents::list(&[], Paint(false)), "no incidents\n");
+}
+
+#[test]
+fn a_page_has_a_head_and_the_chain() {
+    let book = Book::from_records(&records());
+    let page = incidents::page(book.get("i1").expect("filed"), Paint(false));
+    assert!(page.starts_with("incident  i1\nworkload  supervise/web\nclass     down, proved\n"), "{page}");
+    assert!(page.contains("\n\n  03:04:05.099  +0µs    kernel"), "{page}");
+}
+
+#[test]
+fn a_healthy_workload_is_said_to_be_healthy() {
+    let workload = Workload { key: "supervise/web".into(), running: true, pid: 11, ..Workload::default() };
+    let known = Known { incidents: Vec::new(), workload: Some(workload) };
+    assert_eq!(render(&known, Paint(false)), "web is running (pid 11).\nNo incident of it is known.\n");
+}
