@@ -7,6 +7,7 @@ pub mod command;
 mod decide; // findings → incidents → the rule that answers
 pub mod detect;
 pub mod diagnosis;
+mod ended;
 mod incident;
 mod memory;
 mod outbox;
@@ -26,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use certificate::{Certificate, certify};
 use command::{Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, JournalEntry, Recovered};
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
+use ended::Ended;
 use incident::Incident;
 use memory::Memory;
 use outbox::Outbox;
@@ -44,6 +46,7 @@ pub struct Engine {
     policies: PolicySet,
     world: World,
     memory: Memory,
+    ended: Ended,
     detectors: Vec<Box<dyn Detector + Send>>,
     incidents: BTreeMap<IncidentId, Incident>,
     subjects: BTreeMap<Subject, IncidentId>,
@@ -67,6 +70,7 @@ impl Engine {
             policies,
             world: World::default(),
             memory: Memory::default(),
+            ended: Ended::default(),
             detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
             incidents: BTreeMap::new(),
             subjects: BTreeMap::new(),
@@ -88,6 +92,11 @@ impl Engine {
 
     /// Takes one signal in. Afterwards call the `poll_` functions until they are empty.
     pub fn observe(&mut self, now: BootTime, signal: &Signal) {
+        if let (Fact::Exited(_), Some(process)) = (&signal.fact, &signal.process)
+            && !self.ended.is_news(process.id())
+        {
+            return;
+        }
         if let Some(tracking) = self.world.update(now, signal, &self.policies) {
             self.out.tracking.push_back(tracking);
         }
