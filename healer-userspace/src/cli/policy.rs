@@ -82,8 +82,12 @@ fn summary(loaded: &Loaded) -> String {
     let mut lines: Vec<String> =
         loaded.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
     lines.extend(loaded.policies.policies.iter().map(line));
-    let files = loaded.files.len();
-    lines.push(format!("ok: {files} files, {} policies", loaded.policies.policies.len()));
+    let source = match loaded.files.len() {
+        0 => "embedded default".to_owned(),
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
+    };
+    lines.push(format!("ok: {source}, {} policies", loaded.policies.policies.len()));
     lines.join("\n")
 }
 

@@ -2,6 +2,7 @@
 
 use core::fmt::Write as _;
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
@@ -195,18 +196,29 @@ impl<'a> Loading<'a> {
         Ok(Loaded { policies, agent, files: self.files, warnings: self.warnings })
     }
 
+    /// Names are unique, and so are matches: of two policies for the same processes neither could own them.
     fn compare_policies(&mut self) {
-        for (index, later) in self.policies.iter().enumerate() {
-            for earlier in &self.policies[..index] {
-                let Some(message) = quarrel(&earlier.value, &later.value) else {
-                    continue;
-                };
-                let Place { line, .. } = earlier.at.place;
-                let message = format!("{message} ({}:{line})", earlier.at.file.display());
-                self.problems.push(Problem { message, ..later.at.clone() });
-            }
+        let mut names: BTreeMap<&str, &Problem> = BTreeMap::new();
+        let mut owners: BTreeMap<String, &Placed<Policy>> = BTreeMap::new();
+        for later in self.policies.iter().filter(|later| !later.value.name.is_empty()) {
+            let name = later.value.name.as_str();
+            let message = if let Some(first) = names.get(name) {
+                format!("a policy named {name:?} exists already ({})", position(first))
+            } else if let Some(first) = owners.get(&who(&later.value)) {
+                let (other, at) = (&first.value.name, position(&first.at));
+                format!("policies {other:?} and {name:?} have the same match: neither could own it ({at})")
+            } else {
+                names.insert(name, &later.at);
+                owners.insert(who(&later.value), later);
+                continue;
+            };
+            self.problems.push(Problem { message, ..later.at.clone() });
         }
     }
+}
+
+fn position(at: &Problem) -> String {
+    format!("{}:{}", at.file.display(), at.place.line)
 }
 
 fn kind(node: &Node) -> Result<Kind, String> {
@@ -226,19 +238,12 @@ fn misplaced(kind: Kind) -> &'static str {
     }
 }
 
-/// Why two policies cannot stand side by side.
-fn quarrel(earlier: &Policy, later: &Policy) -> Option<String> {
-    if earlier.name == later.name && !later.name.is_empty() {
-        return Some(format!("a policy named {:?} exists already", later.name));
-    }
-    let who = |policy: &Policy| {
-        let mut avoid: Vec<Match> = policy.avoid.iter().map(sorted).collect();
-        avoid.sort_by_key(|item| format!("{item:?}"));
-        (sorted(&policy.matches), avoid)
-    };
-    (who(earlier) == who(later)).then(|| {
-        format!("policies {:?} and {:?} have the same match: neither could own it", earlier.name, later.name)
-    })
+/// Equal for two policies that match the same, in whatever order it is written.
+fn who(policy: &Policy) -> String {
+    let text = |matches: &Match| format!("{:?}", sorted(matches));
+    let mut avoid: Vec<String> = policy.avoid.iter().map(text).collect();
+    avoid.sort();
+    format!("{} but {avoid:?}", text(&policy.matches))
 }
 
 fn sorted(matches: &Match) -> Match {

@@ -201,8 +201,7 @@ fn scope(key: &Key<Scope>, faults: &mut Vec<Fault>) -> Scope {
         return Scope::default();
     };
     let word = match given.value {
-        Scope::Process | Scope::Group => return given.value,
-        Scope::Cgroup => "cgroup",
+        Scope::Process | Scope::Group | Scope::Cgroup => return given.value,
         Scope::Container => "container",
         Scope::Pod => "pod",
     };

@@ -3,6 +3,7 @@
 mod access;
 
 use core::{cell::RefCell, fmt};
+use std::collections::BTreeMap;
 
 use serde::de::{self, DeserializeOwned, Deserializer, Unexpected, value::StrDeserializer};
 
@@ -112,21 +113,18 @@ impl<'a> Reader<'a> {
 
     /// The entries without repeated keys, which are told.
     fn unique(&self) -> Result<Vec<&'a (Name, Node)>, ReadError> {
-        let mut kept: Vec<&(Name, Node)> = Vec::new();
-        for entry in self.entries()? {
-            let name = &entry.0;
-            match kept.iter().find(|(first, _)| first.text == name.text) {
-                None => kept.push(entry),
-                Some((first, _)) => {
-                    let line = first.place.line;
-                    self.tell(
-                        name.place,
-                        format!("key {:?} is given twice, first in line {line}", name.text),
-                    );
-                }
+        let mut lines: BTreeMap<&str, u32> = BTreeMap::new();
+        let mut first_time = |name: &'a Name| {
+            let first = lines.get(name.text.as_str()).copied();
+            if let Some(line) = first {
+                self.tell(name.place, format!("key {:?} is given twice, first in line {line}", name.text));
+            } else {
+                lines.insert(&name.text, name.place.line);
             }
-        }
-        Ok(kept)
+            first.is_none()
+        };
+        let entries = self.entries()?.iter();
+        Ok(entries.filter(|(name, _)| first_time(name)).collect())
     }
 
     fn unknown(&self, shape: &str, name: &Name, known: &'static [&'static str]) {
