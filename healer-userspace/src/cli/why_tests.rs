@@ -50,12 +50,12 @@ fn the_chain_reads_from_the_kernel_to_the_end() {
     assert_eq!(
         render(&known, Paint(false)),
         "\
-supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
 Incident i1: healed; detected in 1.0ms, acted in 2.0s, well in 10.0s.
 
   03:04:05.099  +0µs    kernel     signal_sent: SIGKILL from bash[7]
   03:04:05.100  +0µs    kernel     process_exit: web[10] ended by SIGKILL
-  03:04:05.101  +1.0ms  diagnosis  down, proved: supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+  03:04:05.101  +1.0ms  diagnosis  down, proved: supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
   03:04:05.101  +1.0ms  rule       policy default, rule down (enforce): restart → notify
   03:04:05.101  +1.0ms  gate       pause passes: not paused
   03:04:05.101  +1.0ms  gate       backoff holds: waits 1s more (asked 2 times)
@@ -76,7 +76,7 @@ fn the_list_is_one_line_per_incident() {
         "\
 ID  FAULT (UTC)          WORKLOAD  CLASS  MODE     OUTCOME      WHAT HAPPENED
 i2  2026-01-01 04:00:00  api       crash  -        interrupted  api crashed
-i1  2026-01-01 03:04:05  web       down   enforce  healed       supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+i1  2026-01-01 03:04:05  web       down   enforce  healed       supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
 "
     );
     assert_eq!(incidents::list(&[], Paint(false)), "no incidents\n");
