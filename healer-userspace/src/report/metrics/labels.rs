@@ -30,6 +30,9 @@ labels! {
 impl From<&Sensor> for SensorLabels {
     fn from(sensor: &Sensor) -> Self {
         let via = sensor.via.as_deref().filter(|_| sensor.is_up());
-        Self { sensor: printable(&sensor.name).into_owned(), via: printable(via.unwrap_or("none")).into_owned() }
+        Self {
+            sensor: printable(&sensor.name).into_owned(),
+            via: printable(via.unwrap_or("none")).into_owned(),
+        }
     }
 }
