@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
@@ -14,7 +15,11 @@ use crate::{
         Request,
         client::{AskError, ask},
     },
-    report::incidents::{Book, Incident, short_name},
+    report::{
+        book::Book,
+        incidents::{Incident, short_name},
+    },
+    text::printable,
 };
 
 #[derive(clap::Args)]
@@ -43,28 +48,34 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn all(state_dir: &Path) -> anyhow::Result<Vec<Incident>> {
-    let request = Request::Incidents { id: None };
-    match ask(state_dir, &request) {
-        Ok(answer) => Ok(serde_json::from_value(answer["incidents"].clone())?),
-        Err(AskError::NoAgent { .. }) => Ok(cold::book(state_dir)?.newest().map(Incident::summary).collect()),
+    let list = |book: &Book| book.newest().cloned().collect();
+    match ask(state_dir, &Request::Incidents { id: None }) {
+        Ok(answer) => {
+            let told = serde_json::from_value(answer["incidents"].clone())?;
+            Ok(cold::with_older(state_dir, told, list))
+        }
+        Err(error @ AskError::NoAgent { .. }) => Ok(list(&cold::book(state_dir).context(error)?)),
         Err(error) => Err(error.into()),
     }
 }
 
 /// What the agent has forgotten, the audit may still know.
 fn one(state_dir: &Path, id: &str) -> anyhow::Result<Incident> {
-    let request = Request::Incidents { id: Some(id.into()) };
-    let told = match ask(state_dir, &request) {
-        Ok(answer) => return Ok(serde_json::from_value(answer["incidents"][0].clone())?),
-        Err(told @ (AskError::NoAgent { .. } | AskError::Refused(_))) => told,
-        Err(error @ (AskError::Forbidden { .. } | AskError::Broken { .. })) => {
-            return Err(error.into());
+    let of_audit = |book: &Book| book.get(id).into_iter().collect();
+    let found: Vec<Incident> = match ask(state_dir, &Request::Incidents { id: Some(id.into()) }) {
+        Ok(answer) => {
+            let told = serde_json::from_value(answer["incidents"].clone())?;
+            cold::with_older(state_dir, told, of_audit)
         }
+        Err(AskError::Refused(_)) => cold::with_older(state_dir, Vec::new(), of_audit),
+        Err(error @ AskError::NoAgent { .. }) => of_audit(&cold::book(state_dir).context(error)?),
+        Err(error @ (AskError::Forbidden { .. } | AskError::Broken { .. })) => return Err(error.into()),
     };
-    let kept = |book: Book| book.get(id).cloned();
-    let found = cold::book(state_dir).map_err(|error| error.context(told.to_string()))?;
-    kept(found)
-        .ok_or_else(|| anyhow::anyhow!("no incident {id} in {}: see `healer incidents`", state_dir.display()))
+    let unknown = || {
+        let (id, dir) = (printable(id), state_dir.display());
+        anyhow::anyhow!("no incident {id} in {dir}: `healer incidents` lists them")
+    };
+    found.into_iter().next().ok_or_else(unknown)
 }
 
 /// The list, newest first.

@@ -4,7 +4,7 @@ mod audit;
 mod cold;
 mod doctor;
 mod incidents;
-pub mod output;
+mod output;
 mod pause;
 mod policy;
 mod run;
@@ -83,15 +83,15 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let state_dir = global.state_dir();
     match command {
         Command::Run(args) => run::run(args, &global),
+        Command::Supervise(args) => Ok(supervise::run(args, state_dir.to_owned())),
+        Command::Policy(args) => policy::run(args, &detect::is_built),
+        Command::Audit(args) => audit::run(&args, state_dir),
         Command::Status(args) => status::run(&args, state_dir),
         Command::Incidents(args) => incidents::run(&args, state_dir),
         Command::Why(args) => why::run(&args, state_dir),
         Command::Sensors(args) => sensors::run(&args, state_dir),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),
-        Command::Supervise(args) => Ok(supervise::run(args, state_dir.to_owned())),
-        Command::Policy(args) => policy::run(args, &detect::is_built),
-        Command::Audit(args) => audit::run(&args, state_dir),
         Command::Doctor(args) => doctor::run(&args, state_dir, crate::sense::OBJECT.map(<[u8]>::len)),
     }
 }

@@ -136,7 +136,7 @@ mod tests {
         table.row(["dé", "down", "gone"].map(Cell::from));
         assert_eq!(
             table.render(Paint(false)),
-            "NAME          STATE    NOTE\nweb\\u{1b}[2J  running\ndé            down     gone\n"
+            "NAME        STATE    NOTE\nweb\\x1b[2J  running\ndé          down     gone\n"
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::{path::Path, process::ExitCode};
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -57,25 +58,18 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
 }
 
 fn ask_or_read(state_dir: &Path, target: &str) -> anyhow::Result<Known> {
-    let mut known: Known = match ask(state_dir, &Request::Why { target: target.into() }) {
-        Ok(answer) => serde_json::from_value(answer)?,
-        Err(error @ AskError::NoAgent { .. }) => {
-            let book = cold::book(state_dir).map_err(|cold| cold.context(error.to_string()))?;
-            return Ok(Known { incidents: about(&book, target), workload: None });
+    match ask(state_dir, &Request::Why { target: target.into() }) {
+        Ok(answer) => {
+            let told: Known = serde_json::from_value(answer)?;
+            let incidents = cold::with_older(state_dir, told.incidents, |book| book.about(target));
+            Ok(Known { incidents, ..told })
         }
-        Err(error) => return Err(error.into()),
-    };
-    // Older than the running agent: only the audit knows.
-    if known.incidents.is_empty()
-        && let Ok(book) = cold::book(state_dir)
-    {
-        known.incidents = about(&book, target);
+        Err(error @ AskError::NoAgent { .. }) => {
+            let incidents = cold::book(state_dir).context(error)?.about(target);
+            Ok(Known { incidents, workload: None })
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(known)
-}
-
-fn about(book: &crate::report::incidents::Book, target: &str) -> Vec<Incident> {
-    book.about(target).into_iter().cloned().collect()
 }
 
 fn render(known: &Known, paint: Paint) -> String {

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::report::{incidents::Book, record::Record};
+use crate::report::{book::Book, record::Record};
 
 fn records() -> Vec<Record> {
     let at = |ms: u64| json!(ms * 1_000_000);
@@ -43,19 +43,25 @@ fn records() -> Vec<Record> {
     lines.map(|line| line.as_object().expect("an object").clone()).collect()
 }
 
+fn book() -> Book {
+    let mut book = Book::default();
+    records().iter().for_each(|record| book.add(record));
+    book
+}
+
 #[test]
 fn the_chain_reads_from_the_kernel_to_the_end() {
-    let book = Book::from_records(&records());
-    let known = Known { incidents: about(&book, "web"), workload: None };
+    let book = book();
+    let known = Known { incidents: book.about("web"), workload: None };
     assert_eq!(
         render(&known, Paint(false)),
         "\
-supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
 Incident i1: healed; detected in 1.0ms, acted in 2.0s, well in 10.0s.
 
   03:04:05.099  +0µs    kernel     signal_sent: SIGKILL from bash[7]
   03:04:05.100  +0µs    kernel     process_exit: web[10] ended by SIGKILL
-  03:04:05.101  +1.0ms  diagnosis  down, proved: supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+  03:04:05.101  +1.0ms  diagnosis  down, proved: supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
   03:04:05.101  +1.0ms  rule       policy default, rule down (enforce): restart → notify
   03:04:05.101  +1.0ms  gate       pause passes: not paused
   03:04:05.101  +1.0ms  gate       backoff holds: waits 1s more (asked 2 times)
@@ -69,14 +75,15 @@ Incident i1: healed; detected in 1.0ms, acted in 2.0s, well in 10.0s.
 
 #[test]
 fn the_list_is_one_line_per_incident() {
-    let book = Book::from_history(&records());
+    let mut book = book();
+    book.interrupt_open();
     let all: Vec<_> = book.newest().cloned().collect();
     assert_eq!(
         incidents::list(&all, Paint(false)),
         "\
 ID  FAULT (UTC)          WORKLOAD  CLASS  MODE     OUTCOME      WHAT HAPPENED
 i2  2026-01-01 04:00:00  api       crash  -        interrupted  api crashed
-i1  2026-01-01 03:04:05  web       down   enforce  healed       supervise/web is down: web\\u{1b}[10] ended by SIGKILL from bash[7] (uid 0)
+i1  2026-01-01 03:04:05  web       down   enforce  healed       supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
 "
     );
     assert_eq!(incidents::list(&[], Paint(false)), "no incidents\n");
@@ -84,8 +91,8 @@ i1  2026-01-01 03:04:05  web       down   enforce  healed       supervise/web is
 
 #[test]
 fn a_page_has_a_head_and_the_chain() {
-    let book = Book::from_records(&records());
-    let page = incidents::page(book.get("i1").expect("filed"), Paint(false));
+    let book = book();
+    let page = incidents::page(&book.get("i1").expect("filed"), Paint(false));
     assert!(page.starts_with("incident  i1\nworkload  supervise/web\nclass     down, proved\n"), "{page}");
     assert!(page.contains("\n\n  03:04:05.099  +0µs    kernel"), "{page}");
 }

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{Change, Order, Request, Response, SOCKET, socket};
 use crate::report::{
-    incidents::{Incident, is_named},
+    incidents::is_named,
     view::{Shared, View},
     wall::ReadClock,
 };
@@ -130,15 +130,13 @@ impl Peers {
                 self.look(|view, _| json!({"workloads": view.workloads.values().collect::<Vec<_>>()}))
             }
             Request::Incidents { id: None } => self.look(|view, _| {
-                let list: Vec<_> = view.book.newest().map(Incident::summary).collect();
+                let list: Vec<_> = view.book.newest().collect();
                 json!({"incidents": list})
             }),
-            Request::Incidents { id: Some(id) } => {
-                match self.shared.read(|view| view.book.get(&id).cloned()) {
-                    Some(incident) => Ok(json!({"incidents": [incident]})),
-                    None => Err(format!("no incident {id} in memory")),
-                }
-            }
+            Request::Incidents { id: Some(id) } => match self.shared.read(|view| view.book.get(&id)) {
+                Some(incident) => Ok(json!({"incidents": [incident]})),
+                None => Err(format!("no incident {id} in memory")),
+            },
             Request::Why { target } => self.look(|view, _| why(view, &target)),
             Request::Pause { reason } => self.order(Change::Pause { by: by(reason) }).await,
             Request::Resume => self.order(Change::Resume).await,

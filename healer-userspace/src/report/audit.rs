@@ -7,11 +7,9 @@ pub mod head;
 pub mod line;
 mod start;
 pub mod verify;
-mod view;
+pub(crate) mod view;
 
 use std::{collections::BTreeMap, fs::File, io::Write as _, sync::Arc};
-
-use serde::Serialize;
 
 use self::head::{Head, Publish};
 use crate::{
@@ -19,6 +17,7 @@ use crate::{
         command::{ActionKey, Intent},
         report::{Report, ReportFact},
     },
+    report::record::ActName,
     store::{
         StoreError,
         dir::{Access, StateDir},
@@ -62,15 +61,7 @@ pub struct Audit {
     /// The last record written; `seq` 0 before the first.
     tip: Head,
     synced: u64,
-    doing: BTreeMap<ActionKey, Doing>,
-}
-
-/// What a result's record says of its act, besides the key.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Doing {
-    action: &'static str,
-    rung: usize,
-    mode: &'static str,
+    doing: BTreeMap<ActionKey, ActName>,
 }
 
 impl Audit {
@@ -117,12 +108,7 @@ impl Audit {
     /// Tells the audit of an intent of an earlier run, so that its result can be named.
     pub fn expect_result(&mut self, intent: &Intent) {
         if self.doing.len() < INTENTS_KEPT {
-            let doing = Doing {
-                action: intent.act.rung.action.name(),
-                rung: intent.rung_index,
-                mode: intent.act.mode.name(),
-            };
-            self.doing.insert(intent.act.key.clone(), doing);
+            self.doing.insert(intent.act.key.clone(), ActName::from(intent));
         }
     }
 

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use super::{
-    incidents::Incident,
     metrics::Metrics,
     view::{Shared, View},
     wall::ReadClock,
@@ -99,12 +98,12 @@ async fn readyz(State(face): State<Face>) -> Response {
 }
 
 async fn incidents(State(face): State<Face>) -> Json<Value> {
-    let list = |view: &View| json!(view.book.newest().map(Incident::summary).collect::<Vec<_>>());
+    let list = |view: &View| json!(view.book.newest().collect::<Vec<_>>());
     Json(json!({"incidents": face.shared.read(list)}))
 }
 
 async fn incident(State(face): State<Face>, Path(id): Path<String>) -> Response {
-    match face.shared.read(|view| view.book.get(&id).cloned()) {
+    match face.shared.read(|view| view.book.get(&id)) {
         Some(incident) => Json(incident).into_response(),
         None => {
             let error = format!("no incident {id} in memory; older ones are in audit.jsonl");

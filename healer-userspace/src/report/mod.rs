@@ -2,6 +2,7 @@
 //! One value per fact; [`Reporter::write`] writes all of them from it.
 
 pub mod audit;
+pub mod book;
 pub mod history;
 pub mod http;
 pub mod incidents;
@@ -18,7 +19,7 @@ use std::{collections::BTreeMap, io, sync::Arc};
 use self::{
     log::Lines,
     metrics::{BreakerState, Metrics},
-    record::{ActName, Writer},
+    record::ActName,
     view::{Policies, Sensor, Shared},
     wall::ReadClock,
 };
@@ -32,11 +33,13 @@ use crate::{
         time::BootTime,
     },
     signal::{Fact, Signal},
+    store::{row::Stamp, worker::StoreStatus},
 };
 
 /// Where records are kept for good.
 pub trait Audit {
-    /// Appends one fact and gives the hash of the chain's new head.
+    /// Appends one fact, or queues it for whoever does. Gives the hash of the chain's new head, empty if it is
+    /// not known yet: then [`Reporter::set_store_status`] brings it.
     ///
     /// # Errors
     /// The file cannot be written: disk full, read-only, gone.
@@ -96,8 +99,8 @@ impl Reporter {
             log::write(&line);
         }
         self.count(report, act.as_ref());
-        let writer = Writer { now: (self.clock)(), boot_id: &self.boot_id, act: act.as_ref() };
-        let record = writer.record(report);
+        let stamp = Stamp { boot_id: self.boot_id.clone(), moment: (self.clock)() };
+        let record = record::record(report, act.as_ref(), &stamp);
         self.shared.update(|view| {
             view.book.add(&record);
             workloads::follow_report(&mut view.workloads, report);
@@ -140,6 +143,25 @@ impl Reporter {
     pub fn set_paused(&self, by: Option<String>) {
         self.metrics.paused(by.is_some());
         self.shared.update(|view| view.agent.paused = by);
+    }
+
+    /// Whenever the store has written: where the audit's chain ends, and what no disk will ever see.
+    pub fn set_store_status(&self, status: &StoreStatus) {
+        self.metrics.store(status.writable, status.lost);
+        self.set_audit_head(&status.head.hash);
+    }
+
+    fn set_audit_head(&self, hash: &str) {
+        let changed = self.shared.update(|view| {
+            let changed = !hash.is_empty() && view.audit_head.as_deref() != Some(hash);
+            if changed {
+                view.audit_head = Some(hash.to_owned());
+            }
+            changed
+        });
+        if changed {
+            self.metrics.audit_head(hash);
+        }
     }
 
     fn act_of(&mut self, fact: &ReportFact) -> Option<ActName> {
@@ -241,8 +263,7 @@ impl Reporter {
                 if std::mem::take(&mut self.audit_broken) {
                     tracing::info!("the audit can be written again");
                 }
-                self.metrics.audit_head(&head);
-                self.shared.update(|view| view.audit_head = Some(head));
+                self.set_audit_head(&head);
                 Ok(())
             }
             Err(error) => {

@@ -234,19 +234,20 @@ fn a_record_bears_the_names_that_scripts_hold_on_to() {
         boot: BootTime(20_000_000_000),
         wall: jiff::Timestamp::from_second(1_700_000_000).expect("in range"),
     };
-    let writer = Writer { now, boot_id: "boot-1", act: None };
-    let record = writer.record(&report(10_000, diagnosis()));
+    let stamp = Stamp { boot_id: "boot-1".into(), moment: now };
+    let record = record::record(&report(10_000, diagnosis()), None, &stamp);
     assert_eq!(
         serde_json::Value::Object(record),
         serde_json::json!({
             "record": "diagnosis", "incident": "i1", "workload": "supervise/web",
             "time": "2023-11-14T22:13:10.000000000Z", "boot_ns": 10_000_000_000_u64,
+            "boot_id": "boot-1", "from_absence": false,
             "class": "down", "certainty": "proved",
             "target": {
                 "pid": 10, "start_boot_ns": 6_800_000_000_u64, "boot_id": "boot-1", "comm": "web",
-                "exe": "/usr/bin/web", "cgroup": "", "workload": "supervise/web",
+                "exe": "/usr/bin/web", "cgroup": "", "cgroup_id": 0, "uid": 0,
+                "workload": "supervise/web",
             },
-            "related": [],
             "fault_time": "2023-11-14T22:13:10.000000000Z", "fault_boot_ns": 10_000_000_000_u64,
             "detected_time": "2023-11-14T22:13:10.000100000Z",
             "detected_boot_ns": 10_000_100_000_u64,

@@ -8,8 +8,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{incidents::Book, readiness::Readiness, wall::Now};
-use crate::engine::{policy::PolicySet, time::BootTime};
+use super::{
+    book::Book,
+    readiness::Readiness,
+    wall::{Now, rfc3339},
+};
+use crate::{
+    engine::{policy::PolicySet, time::BootTime},
+    sense::{self, SensorStatus},
+};
 
 /// A handle on the picture. A lock is held for one short closure, never over an await.
 #[derive(Clone, Default)]
@@ -90,6 +97,35 @@ impl SensorState {
             Self::Degraded => "degraded",
             Self::Down => "down",
         }
+    }
+}
+
+impl From<&SensorStatus> for Sensor {
+    fn from(status: &SensorStatus) -> Self {
+        Self {
+            name: status.name.to_owned(),
+            state: match status.state {
+                sense::SensorState::Attached => SensorState::Attached,
+                sense::SensorState::Degraded => SensorState::Degraded,
+                sense::SensorState::Down => SensorState::Down,
+            },
+            via: status.via.map(str::to_owned),
+            missing: status.missing.clone(),
+            reason: status.reason.clone(),
+            remedy: status.remedy.clone(),
+            signals: signal_of(status.name).into_iter().map(str::to_owned).collect(),
+        }
+    }
+}
+
+/// What a kernel program's records become.
+fn signal_of(sensor: &str) -> Option<&'static str> {
+    match sensor {
+        "process_exit" => Some("exited"),
+        "process_exec" => Some("execed"),
+        "signal_sent" => Some("signal_sent"),
+        "oom_kill" => Some("oom_killed"),
+        _ => None,
     }
 }
 
@@ -180,7 +216,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: self.agent.pid,
             state_dir: self.agent.state_dir.clone(),
-            now_time: now.rfc3339(now.boot),
+            now_time: rfc3339(now, now.boot),
             uptime_seconds: now.boot.since(self.agent.started).as_secs(),
             paused: self.agent.paused.clone(),
             ready: not_ready_because.is_empty(),
@@ -189,8 +225,8 @@ impl View {
             lost_records: self.lost.values().sum(),
             policies: self.policies.clone(),
             workloads: self.workloads.values().cloned().collect(),
-            open_incidents: self.book.open().map(super::incidents::Incident::summary).collect(),
-            incidents: self.book.newest().count(),
+            open_incidents: self.book.newest().filter(|of| of.open).cloned().collect(),
+            incidents: self.book.len(),
             audit_head: self.audit_head.clone(),
         }
     }

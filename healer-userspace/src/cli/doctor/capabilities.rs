@@ -59,25 +59,35 @@ const RIGHTS: &[Right] = &[
     },
 ];
 
-const FIX: &str = "run as root, or in the unit: AmbientCapabilities=CAP_BPF CAP_PERFMON \
-                   CAP_SYS_PTRACE CAP_DAC_READ_SEARCH CAP_SYS_RESOURCE CAP_KILL";
+/// Something above took it from root: a container's runtime, a unit's bounding set.
+fn fix(right: &Right, root: bool) -> String {
+    let name = right.name;
+    if root {
+        let short = name.trim_start_matches("CAP_");
+        format!("give it to the container (--cap-add={short}) or the unit (CapabilityBoundingSet={name})")
+    } else {
+        format!("run as root, or in the unit: AmbientCapabilities={name}")
+    }
+}
 
 pub(super) fn checks(root: Root<'_>) -> Vec<Check> {
     let status = root.read("/proc/self/status").unwrap_or_default();
     let effective = effective(&status).unwrap_or_default();
-    RIGHTS.iter().map(|right| check(right, effective)).collect()
+    let is_root = status.lines().any(|line| line.starts_with("Uid:\t0\t0\t"));
+    RIGHTS.iter().map(|right| check(right, effective, is_root)).collect()
 }
 
-fn check(right: &Right, effective: u64) -> Check {
+fn check(right: &Right, effective: u64, is_root: bool) -> Check {
+    let fix = fix(right, is_root);
     let has = |bit: u32| effective & (1 << bit) != 0;
     let found = if has(right.bit) {
         Check::ok(right.name, "held")
     } else if right.or_bit.is_some_and(has) {
         Check::ok(right.name, "held as part of a wider right")
     } else if right.to_sense {
-        Check::missing(right.name, "not held", right.costs, FIX)
+        Check::missing(right.name, "not held", right.costs, &fix)
     } else {
-        Check::degraded(right.name, "not held", right.costs, FIX)
+        Check::degraded(right.name, "not held", right.costs, &fix)
     };
     if right.to_sense { found.needed() } else { found }
 }

@@ -6,7 +6,6 @@ mod target;
 use serde::Serialize;
 
 use self::target::{Target, target};
-use super::Doing;
 use crate::{
     engine::{
         command::{ActionOutcome, ActionResult, Intent},
@@ -14,12 +13,13 @@ use crate::{
         report::{Closed, Outcome, Report, ReportFact, Verdict},
         time::BootTime,
     },
+    report::record::ActName,
     store::row::Stamp,
 };
 
 /// Everything of a line but `prev` and `hash`.
 #[derive(Serialize)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     pub seq: u64,
     time: String,
     boot_ns: u64,
@@ -34,7 +34,7 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// `doing` is the act that a result belongs to.
-    pub(super) fn new(seq: u64, report: &'a Report, doing: Option<&'a Doing>, stamp: &'a Stamp) -> Self {
+    pub(crate) fn new(seq: u64, report: &'a Report, doing: Option<&'a ActName>, stamp: &'a Stamp) -> Self {
         Self {
             seq,
             time: wall(report.at, stamp),
@@ -66,7 +66,7 @@ enum Fact<'a> {
     AsIs(&'a ReportFact),
 }
 
-fn fact<'a>(fact: &'a ReportFact, doing: Option<&'a Doing>, stamp: &'a Stamp) -> Fact<'a> {
+fn fact<'a>(fact: &'a ReportFact, doing: Option<&'a ActName>, stamp: &'a Stamp) -> Fact<'a> {
     match fact {
         ReportFact::Diagnosis(it) => Fact::Diagnosis(Box::new(diagnosis(it, stamp))),
         ReportFact::Intent(it) => Fact::Intent(Box::new(intent(it, stamp))),
@@ -176,7 +176,7 @@ fn intent<'a>(it: &'a Intent, stamp: &'a Stamp) -> IntentView<'a> {
 #[derive(Serialize)]
 struct ResultView<'a> {
     #[serde(flatten)]
-    doing: Option<&'a Doing>,
+    doing: Option<&'a ActName>,
     key: &'a str,
     outcome: &'static str,
     says: &'a str,
@@ -184,7 +184,7 @@ struct ResultView<'a> {
     errno: Option<i32>,
 }
 
-fn result<'a>(it: &'a ActionResult, doing: Option<&'a Doing>) -> ResultView<'a> {
+fn result<'a>(it: &'a ActionResult, doing: Option<&'a ActName>) -> ResultView<'a> {
     let errno = match &it.outcome {
         ActionOutcome::Failed { errno, .. } => *errno,
         ActionOutcome::Done { .. }

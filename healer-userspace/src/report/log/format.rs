@@ -13,7 +13,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    report::wall::ReadClock,
+    report::wall::{ReadClock, rfc3339},
     text::{escape_json, printable},
 };
 
@@ -69,7 +69,7 @@ where
         let mut fields = Fields::of(event).0;
         fields.retain(|name, value| !["mood", "part"].contains(&name.as_str()) && value.as_str() != Some(""));
         let now = (self.clock)();
-        fields.insert("time".into(), now.rfc3339(now.boot).into());
+        fields.insert("time".into(), rfc3339(now, now.boot).into());
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         fields.insert("level".into(), level.into());
         fields.insert("target".into(), event.metadata().target().into());

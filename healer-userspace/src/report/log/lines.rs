@@ -12,7 +12,7 @@ use crate::{
     },
     report::{
         incidents::{ended_well, short_name},
-        record::{ActName, outcome_words},
+        record::ActName,
     },
 };
 
@@ -166,7 +166,7 @@ fn intent_words(intent: &Intent, name: &str) -> Words {
 
 fn result_words(result: &ActionResult, act: Option<&ActName>, name: &str) -> Words {
     let action = act.map_or("act on", |act| act.action);
-    let (says, errno) = outcome_words(&result.outcome);
+    let says = result.outcome.says();
     let because = if says.is_empty() { String::new() } else { format!(": {says}") };
     let (level, mood, text) = match &result.outcome {
         ActionOutcome::Done { .. } => (Level::Info, Mood::Plain, format!("{action} {name} is done{because}")),
@@ -178,7 +178,7 @@ fn result_words(result: &ActionResult, act: Option<&ActName>, name: &str) -> Wor
         ActionOutcome::Refused { .. } => {
             (Level::Warn, Mood::Held, format!("did not {action} {name}, nothing was touched{because}"))
         }
-        ActionOutcome::Failed { .. } => {
+        ActionOutcome::Failed { errno, .. } => {
             let errno = errno.map(|errno| format!(" (errno {errno})")).unwrap_or_default();
             (Level::Warn, Mood::Bad, format!("could not {action} {name}{because}{errno}"))
         }

@@ -48,7 +48,7 @@ fn hostile() -> Line {
 fn a_hostile_name_makes_one_harmless_line() {
     assert_eq!(
         logged(Format::Pretty, false, || write(&hostile())),
-        "22:13:20.123Z i1 web\\u{1b}[2J\\nforged line is down\n"
+        "22:13:20.123Z i1 web\\x1b[2J\\nforged line is down\n"
     );
 }
 
@@ -56,7 +56,7 @@ fn a_hostile_name_makes_one_harmless_line() {
 fn colour_surrounds_the_sentence_only() {
     assert_eq!(
         logged(Format::Pretty, true, || write(&Line { part: "act", ..hostile() })),
-        "22:13:20.123Z i1   act     \x1b[31mweb\\u{1b}[2J\\nforged line is down\x1b[0m\n"
+        "22:13:20.123Z i1   act     \x1b[31mweb\\x1b[2J\\nforged line is down\x1b[0m\n"
     );
 }
 
@@ -69,7 +69,7 @@ fn machines_get_one_object_per_line() {
     assert_eq!(
         text,
         concat!(
-            r#"{"class":"down","incident":"i1","level":"warn","message":"web\\u{1b}[2J\\nforged line is down","record":"diagnosis","target":"healer","time":"2023-11-14T22:13:20.123000000Z","workload":"supervise/web"}"#,
+            r#"{"class":"down","incident":"i1","level":"warn","message":"web\\x1b[2J\\nforged line is down","record":"diagnosis","target":"healer","time":"2023-11-14T22:13:20.123000000Z","workload":"supervise/web"}"#,
             "\n",
             r#"{"level":"info","message":"ready","sensors":3,"target":"healer_userspace::report::log::tests","time":"2023-11-14T22:13:20.123000000Z"}"#,
             "\n"
@@ -83,5 +83,5 @@ fn plain_events_keep_their_fields_and_their_level() {
         tracing::warn!(sensor = "oom_kill", errno = 1, "cannot attach\x07");
         tracing::debug!("not shown");
     });
-    assert_eq!(text, "22:13:20.123Z warning cannot attach\\u{7} errno=1 sensor=oom_kill\n");
+    assert_eq!(text, "22:13:20.123Z warning cannot attach\\x07 errno=1 sensor=oom_kill\n");
 }

@@ -47,6 +47,8 @@ pub struct Metrics {
     workload_oom_kills: Capped<WorkloadLabels, Counter>,
     audit_head: Family<HashLabels, Gauge>,
     audit_failures: Counter,
+    store_writable: Gauge,
+    store_lost: Counter,
     policy_info: Family<PolicyLabels, Gauge>,
     paused: Gauge,
     /// Types, names and help as registered, for the test against METRICS.md.
@@ -121,6 +123,11 @@ impl Metrics {
             ),
             audit_head: to.gauges("audit_head_info", "Hash of the last record of the audit chain"),
             audit_failures: to.counter("audit_failures", "Records that could not be written to the audit"),
+            store_writable: to.gauge(
+                "store_writable",
+                "1 while journal and audit can be written: without them nothing is acted on",
+            ),
+            store_lost: to.counter("store_lost", "Records and journal entries that no disk will ever see"),
             policy_info: to.gauges("policy_info", "Version of the policies in force"),
             paused: to.gauge("paused", "1 while healer is paused and acts on nothing"),
             #[cfg(test)]
@@ -255,6 +262,12 @@ impl Metrics {
 
     pub fn audit_failed(&self) {
         self.audit_failures.inc();
+    }
+
+    /// `lost` since start.
+    pub fn store(&self, writable: bool, lost: u64) {
+        self.store_writable.set(i64::from(writable));
+        self.store_lost.inc_by(lost.saturating_sub(self.store_lost.get()));
     }
 
     pub fn policy(&self, version: &str, mode_cap: &str) {

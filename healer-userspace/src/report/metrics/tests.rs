@@ -93,7 +93,7 @@ fn hostile_names_stay_inside_their_label() {
     metrics.oom_kill("supervise/a\"} 1\nevil 1\x1b\\");
     assert_eq!(
         samples(&metrics, "workload_oom"),
-        [r#"healer_workload_oom_kills_total{workload="supervise/a\"} 1\\nevil 1\\u{1b}\\"} 1"#]
+        [r#"healer_workload_oom_kills_total{workload="supervise/a\"} 1\\nevil 1\\x1b\\"} 1"#]
     );
 }
 

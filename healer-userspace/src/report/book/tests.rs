@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::*;
+use super::{page::TIMELINE_CAP, *};
 
 fn record(value: serde_json::Value) -> Record {
     value.as_object().cloned().expect("an object")
@@ -57,7 +57,7 @@ fn a_gate_that_goes_on_holding_is_one_entry() {
             "reason": format!("waits {left} more"),
         })));
     }
-    let timeline = &book.get("i1").expect("filed").timeline;
+    let timeline = book.get("i1").expect("filed").timeline;
     assert_eq!(timeline.len(), 2);
     assert_eq!(timeline[1]["repeats"], 2);
     assert_eq!(timeline[1]["reason"], "waits 1s more");
@@ -96,16 +96,11 @@ fn a_target_is_an_incident_a_name_or_a_pid() {
 }
 
 #[test]
-fn programs_are_shown_by_file_name() {
-    assert_eq!(short_name("program//usr/bin/nginx@/a/b</usr/bin/sh"), "nginx");
-    assert_eq!(short_name("unit/web.service"), "web.service");
-    assert_eq!(short_name("web"), "web");
-}
-
-#[test]
 fn what_an_ended_agent_left_open_is_interrupted_until_it_goes_on() {
     let left = diagnosis(1, "supervise/web", 1);
-    let mut book = Book::from_history([&left]);
+    let mut book = Book::default();
+    book.add(&left);
+    book.interrupt_open();
     let incident = book.get("i1").expect("filed");
     assert!(!incident.open);
     assert_eq!(incident.outcome.as_deref(), Some("interrupted"));
