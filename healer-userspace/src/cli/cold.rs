@@ -1,28 +1,23 @@
 //! The same answers without an agent: from the audit in the state directory.
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::Context as _;
+use serde_json::Value;
 
-use crate::report::{incidents::Book, record::Record};
+use crate::report::{history, incidents::Book};
 
 /// # Errors
 /// There is no audit, or it cannot be read.
 pub fn book(state_dir: &Path) -> anyhow::Result<Book> {
-    let path = state_dir.join("audit.jsonl");
-    let tried = || format!("read {} (no agent is running there)", path.display());
-    let file = File::open(&path).with_context(tried)?;
-    let mut records = Vec::new();
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.with_context(tried)?;
-        // A torn last line is what a crash leaves; `healer audit verify` speaks about it.
-        if let Ok(record) = serde_json::from_slice::<Record>(&line) {
-            records.push(record);
-        }
-    }
+    let tried = || format!("read the audit in {} (no agent is running there)", state_dir.display());
+    let lines = history::load(state_dir).with_context(tried)?;
+    let records: Vec<_> = lines
+        .into_iter()
+        .filter_map(|line| match line.value {
+            Value::Object(record) => Some(record),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => None,
+        })
+        .collect();
     Ok(Book::from_history(&records))
 }

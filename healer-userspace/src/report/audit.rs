@@ -1,19 +1,18 @@
 //! The audit: an append-only, hash-chained record of everything healer concluded, meant, did and saw come of it.
 //!
-//! `audit.jsonl` in the state directory, rotated by size to `audit.jsonl.1` … `.4`; the chain runs on through all of
-//! them. How a line is hashed: [`line`]. Where the chain ends: [`head`].
+#![doc = include_str!("audit/README.md")]
 
 pub mod head;
 pub mod line;
 mod start;
 pub mod verify;
-mod view;
 
 use std::{collections::BTreeMap, fs::File, io::Write as _, sync::Arc};
 
-use serde::Serialize;
+use serde_json::Value;
 
 use self::head::{Head, Publish};
+use super::record::{ActName, Writer};
 use crate::{
     engine::{
         command::{ActionKey, Intent},
@@ -30,6 +29,9 @@ pub const NAME: &str = "audit.jsonl";
 
 /// Results wait for nothing longer than an act's time-out; more open intents than this there are not.
 const INTENTS_KEPT: usize = 4096;
+
+/// What a person looks for comes first; the rest follows by name.
+const FIRST: [&str; 6] = ["time", "incident", "record", "workload", "boot_ns", "boot_id"];
 
 /// When to begin a new file, and how many full ones to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,15 +64,8 @@ pub struct Audit {
     /// The last record written; `seq` 0 before the first.
     tip: Head,
     synced: u64,
-    doing: BTreeMap<ActionKey, Doing>,
-}
-
-/// What a result's record says of its act, besides the key.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Doing {
-    action: &'static str,
-    rung: usize,
-    mode: &'static str,
+    /// Acts whose result has not come yet.
+    acts: BTreeMap<ActionKey, ActName>,
 }
 
 impl Audit {
@@ -99,7 +94,7 @@ impl Audit {
             length: 0,
             synced: tip.seq,
             tip,
-            doing: BTreeMap::new(),
+            acts: BTreeMap::new(),
         }
     }
 
@@ -116,13 +111,8 @@ impl Audit {
 
     /// Tells the audit of an intent of an earlier run, so that its result can be named.
     pub fn expect_result(&mut self, intent: &Intent) {
-        if self.doing.len() < INTENTS_KEPT {
-            let doing = Doing {
-                action: intent.act.rung.action.name(),
-                rung: intent.rung_index,
-                mode: intent.act.mode.name(),
-            };
-            self.doing.insert(intent.act.key.clone(), doing);
+        if self.acts.len() < INTENTS_KEPT {
+            self.acts.insert(intent.act.key.clone(), ActName::from(intent));
         }
     }
 
@@ -151,7 +141,7 @@ impl Audit {
         self.tip = tip;
         for report in reports {
             if let ReportFact::Result(result) = &report.fact {
-                self.doing.remove(&result.key);
+                self.acts.remove(&result.key);
             }
         }
         Ok(self.tip.seq)
@@ -180,8 +170,8 @@ impl Audit {
 
     /// The object without its closing brace.
     fn line(&self, seq: u64, report: &Report, stamp: &Stamp) -> serde_json::Result<String> {
-        let doing = match &report.fact {
-            ReportFact::Result(result) => self.doing.get(&result.key),
+        let act = match &report.fact {
+            ReportFact::Result(result) => self.acts.get(&result.key),
             ReportFact::Diagnosis(_)
             | ReportFact::Plan(_)
             | ReportFact::Gate(_)
@@ -192,9 +182,18 @@ impl Audit {
             | ReportFact::Closed(_)
             | ReportFact::Agent { .. } => None,
         };
-        let json = serde_json::to_string(&view::Line::new(seq, report, doing, stamp))?;
-        let mut open = tame(&json);
-        open.pop();
+        let writer = Writer { now: stamp.moment, boot_id: &stamp.boot_id, act };
+        let mut record = writer.record(report);
+        record.insert("boot_id".into(), stamp.boot_id.clone().into());
+        let mut open = format!("{{\"seq\":{seq}");
+        for key in FIRST {
+            if let Some(value) = record.remove(key) {
+                open.push_str(&field(key, &value)?);
+            }
+        }
+        for (key, value) in &record {
+            open.push_str(&field(key, value)?);
+        }
         Ok(open)
     }
 
@@ -288,6 +287,10 @@ pub fn rotated(n: u32) -> String {
 
 fn genesis() -> Head {
     Head { seq: 0, hash: line::GENESIS.to_owned(), first: 1 }
+}
+
+fn field(key: &str, value: &Value) -> serde_json::Result<String> {
+    Ok(format!(",\"{key}\":{}", tame(&serde_json::to_string(value)?)))
 }
 
 /// JSON may hold DEL, C1 controls and bidirectional overrides as they are: a terminal must not see them.

@@ -2,6 +2,7 @@
 //! One value per fact; [`Reporter::write`] writes all of them from it.
 
 pub mod audit;
+mod detail;
 pub mod history;
 pub mod http;
 pub mod incidents;

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::wall::Now;
+use super::{detail, wall::Now};
 use crate::{
     engine::{
         command::{ActionOutcome, ActionResult, Intent},
@@ -114,11 +114,13 @@ impl Writer<'_> {
             "sentence": diagnosis.sentence,
             "evidence": evidence,
             "lost": diagnosis.lost,
-            "detail": (!diagnosis.detail.is_empty()).then_some(&diagnosis.detail),
+            "from_absence": diagnosis.from_absence.then_some(true),
+            "detail": (!diagnosis.detail.is_empty()).then(|| detail::view(&diagnosis.detail)),
         })
     }
 
-    /// `{pid, start_boot_ns, boot_id, comm, exe, cgroup, unit?, container?, pod?}`
+    /// `{pid, start_boot_ns, boot_id, comm, exe?, args?, uid, cgroup, cgroup_id, workload, parent?, supervise?, unit?,
+    /// container?, pod?}`
     fn target(&self, process: &Process) -> Value {
         let place = &process.place;
         let value = json!({
@@ -128,8 +130,13 @@ impl Writer<'_> {
             "comm": process.comm,
             "exe": process.exe,
             "args": (!process.args.is_empty()).then_some(&process.args),
+            "uid": process.uid,
             "cgroup": process.cgroup,
+            "cgroup_id": process.cgroup_id,
             "workload": process.workload.0,
+            "parent": process.parent.as_ref().map(|of| json!({
+                "pid": of.pid, "start_boot_ns": of.start.0, "comm": of.comm, "exe": of.exe,
+            })),
             "supervise": place.supervise,
             "unit": place.unit,
             "container": place.container.as_ref().map(|of| json!({
@@ -148,6 +155,8 @@ impl Writer<'_> {
             "record": "intent", "action": act.rung.action.name(), "rung": intent.rung_index,
             "scope": act.rung.scope, "key": act.key.0, "mode": act.mode.name(),
             "class": act.class.name(), "policy": intent.policy, "rule": intent.rule,
+            "signal": act.rung.signal,
+            "command": (!act.rung.command.is_empty()).then_some(&act.rung.command),
             "target": self.target(&act.target),
         })
     }
@@ -188,7 +197,7 @@ pub fn outcome_words(outcome: &ActionOutcome) -> (&str, Option<i32>) {
     }
 }
 
-fn nanos(duration: core::time::Duration) -> u64 {
+pub(super) fn nanos(duration: core::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

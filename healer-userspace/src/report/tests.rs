@@ -244,7 +244,7 @@ fn a_record_bears_the_names_that_scripts_hold_on_to() {
             "class": "down", "certainty": "proved",
             "target": {
                 "pid": 10, "start_boot_ns": 6_800_000_000_u64, "boot_id": "boot-1", "comm": "web",
-                "exe": "/usr/bin/web", "cgroup": "", "workload": "supervise/web",
+                "exe": "/usr/bin/web", "uid": 0, "cgroup": "", "cgroup_id": 0, "workload": "supervise/web",
             },
             "related": [],
             "fault_time": "2023-11-14T22:13:10.000000000Z", "fault_boot_ns": 10_000_000_000_u64,

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::engine::time::BootTime;
 
 /// Both clocks, read at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
     pub boot: BootTime,
     pub wall: Timestamp,

@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use crate::report::wall::Now as Moment;
 use crate::{
     engine::{
         class::Class,
@@ -20,25 +20,9 @@ use crate::{
 /// Acts older than this are forgotten: no window of a policy is longer.
 pub const REMEMBERED_FOR: Duration = Duration::from_secs(24 * 3600);
 
-/// One instant on both clocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// `CLOCK_BOOTTIME`
-    pub boot: BootTime,
-    /// `CLOCK_REALTIME`
-    pub wall: Timestamp,
-}
-
-impl Moment {
-    /// The wall clock at another instant of this boot, as the wall clock is set now.
-    pub fn wall_at(&self, at: BootTime) -> Timestamp {
-        let earlier = i128::from(self.boot.0) - i128::from(at.0);
-        Timestamp::from_nanosecond(self.wall.as_nanosecond() - earlier).unwrap_or(self.wall)
-    }
-
-    fn wall_ns(&self) -> i64 {
-        i64::try_from(self.wall.as_nanosecond()).unwrap_or(i64::MAX)
-    }
+/// Unix time in nanoseconds, good until the year 2262.
+fn wall_ns(moment: Moment) -> i64 {
+    i64::try_from(moment.wall.as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 /// When and in which boot something was written.
@@ -67,7 +51,7 @@ pub struct IntentRow {
 
 impl IntentRow {
     pub fn new(intent: Intent, stamp: &Stamp) -> Self {
-        Self { boot_id: stamp.boot_id.clone(), wall_ns: stamp.moment.wall_ns(), intent }
+        Self { boot_id: stamp.boot_id.clone(), wall_ns: wall_ns(stamp.moment), intent }
     }
 
     pub fn key(&self) -> &ActionKey {
@@ -92,7 +76,7 @@ impl ActRow {
     pub fn new(intent: &Intent, stamp: &Stamp) -> Self {
         Self {
             boot_id: stamp.boot_id.clone(),
-            wall_ns: stamp.moment.wall_ns(),
+            wall_ns: wall_ns(stamp.moment),
             boot_ns: stamp.moment.boot.0,
             workload: intent.act.workload.clone(),
             class: intent.act.class,
@@ -122,7 +106,7 @@ impl ActRow {
         if self.boot_id == now.boot_id {
             return now.moment.boot.since(BootTime(self.boot_ns));
         }
-        let nanos = now.moment.wall_ns().saturating_sub(self.wall_ns);
+        let nanos = wall_ns(now.moment).saturating_sub(self.wall_ns);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
 }
@@ -135,6 +119,8 @@ pub fn is_success(mode: Mode, outcome: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     const HOUR: u64 = 3_600_000_000_000;
@@ -152,7 +138,7 @@ mod tests {
     fn act(at: &Stamp) -> ActRow {
         ActRow {
             boot_id: at.boot_id.clone(),
-            wall_ns: at.moment.wall_ns(),
+            wall_ns: wall_ns(at.moment),
             boot_ns: at.moment.boot.0,
             workload: WorkloadKey::supervise("web"),
             class: Class::Down,
@@ -178,13 +164,6 @@ mod tests {
         assert!(!row.is_recent(&stamp("b", 1, 1025)));
         // set back: the act counts as just done
         assert_eq!(row.past_act(&stamp("b", 5, 7)).at, BootTime(5 * HOUR));
-    }
-
-    #[test]
-    fn wall_time_of_another_instant() {
-        let moment = stamp("a", 10, 1000).moment;
-        assert_eq!(moment.wall_at(BootTime(9 * HOUR)).as_second(), 999 * 3600);
-        assert_eq!(moment.wall_at(BootTime(11 * HOUR)).as_second(), 1001 * 3600);
     }
 
     #[test]

@@ -93,6 +93,21 @@ fn names_are_strings_and_never_bytes_for_a_terminal() {
     assert_eq!((&came.value["rung"], &came.value["outcome"]), (&0.into(), &"done".into()));
 }
 
+/// As the document tells a person to do it.
+#[test]
+fn a_line_can_be_checked_by_hand() {
+    let scratch = Scratch::new("audit-hand");
+    written(scratch.path(), 2);
+    let document = include_str!("README.md");
+    let (_, script) = document.split_once("```sh\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", script]).current_dir(scratch.path()).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let last = history::load(scratch.path()).unwrap().pop().unwrap();
+    assert_eq!(said.split(' ').next(), last.value["hash"].as_str());
+}
+
 #[test]
 fn a_cut_tail_is_found_and_stays_found() {
     let scratch = Scratch::new("audit-cut");

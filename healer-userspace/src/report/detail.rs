@@ -1,9 +1,8 @@
 //! What a diagnosis knows beyond its sentence: how the target ended, what counted, what proves it.
 
-use core::time::Duration;
-
 use serde::Serialize;
 
+use super::record::nanos;
 use crate::{
     engine::{
         certificate::{Cause, Certificate},
@@ -12,8 +11,9 @@ use crate::{
     signal::{Exit, OomKill, OomScope, Party},
 };
 
+/// `detail` of a diagnosis.
 #[derive(Serialize)]
-pub(super) struct DetailView<'a> {
+pub struct DetailView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<Exit>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,7 +29,8 @@ pub(super) struct DetailView<'a> {
     proof: Option<&'a serde_json::Value>,
 }
 
-pub(super) fn detail(it: &Detail) -> DetailView<'_> {
+/// Integers with their units in the name, as everywhere in a record.
+pub fn view(it: &Detail) -> DetailView<'_> {
     DetailView {
         exit: it.exit,
         certificate: it.certificate.as_ref().map(certificate),
@@ -132,8 +133,4 @@ fn party(it: &Party) -> PartyView<'_> {
         exe: it.exe.as_deref(),
         workload: it.workload.as_deref(),
     }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
