@@ -1,5 +1,7 @@
 //! The store on a disk that fills up, and `healer audit verify` as users run it. Needs root (mounts a tmpfs).
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::{
     fs,
     io::Write as _,
