@@ -357,7 +357,7 @@ fn back_again(stuck: &Stuck, now: Moment) -> Report {
         fact: ReportFact::Agent {
             event: "store_writable".into(),
             says: format!(
-                "journal and audit could not be written for {gap} ({}): {} intents were refused, {} records lost",
+                "journal and audit could not be written for {gap} ({}): intents refused: {}, records lost: {}",
                 stuck.reason,
                 stuck.dropped.len(),
                 stuck.lost
