@@ -244,7 +244,7 @@ fn a_hook_is_judged_by_its_end_and_its_words_are_escaped() {
     let exit = |code| Some(Exit { code, seen_by: SeenBy::Supervisor, ..Exit::default() });
     let fine = run(exit(0), "rolled back\u{1b}[31m\n");
     assert_eq!(fine.name(), "done");
-    assert_eq!(text(&fine), "exit status 0: rolled back\\u{1b}[31m");
+    assert_eq!(text(&fine), "exit status 0: rolled back\\x1b[31m");
     assert_eq!(run(exit(2), "").name(), "failed");
     assert!(text(&run(None, "")).contains("killed after"));
     let missing = perform(&act(ActionName::RunHook), &Fake::default());

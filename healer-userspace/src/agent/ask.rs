@@ -31,8 +31,9 @@ fn find_out(question: &Question) -> Answer {
                 listening::missing(Path::new("/proc"), pid, ports).unwrap_or_else(|_gone| ports.clone());
             Answer::NotListening(missing.iter().map(ToString::to_string).collect())
         }
-        Ask::Alive => Answer::Alive(child::start_of(pid).is_some_and(|start| {
-            child::same(crate::identity::process::ProcessId { pid, start }, question.about)
-        })),
+        Ask::Alive => Answer::Alive(
+            child::start_of(pid)
+                .is_some_and(|start| crate::identity::process::ProcessId { pid, start } == question.about),
+        ),
     }
 }

@@ -26,7 +26,7 @@ const BACKLOG: i32 = 64;
 pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let dir = open(dir)?;
     remove_stale(&dir, name)?;
-    let socket = stream_socket()?;
+    let socket = stream_socket(SocketFlags::empty())?;
     rustix::net::bind(&socket, &address(&dir, name)?)?;
     // Nobody can connect before listen(2), so the mode is right for every connection.
     rustix::fs::chmodat(&dir, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
@@ -39,8 +39,20 @@ pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
 /// # Errors
 /// Of open(2) and connect(2): `NotFound` and `ConnectionRefused` mean that no agent is there.
 pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    connect_with(dir, name, SocketFlags::empty())
+}
+
+/// Connects without ever waiting: a full backlog is `WouldBlock`. The stream does not block either.
+///
+/// # Errors
+/// As `connect`.
+pub fn connect_at_once(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    connect_with(dir, name, SocketFlags::NONBLOCK)
+}
+
+fn connect_with(dir: &Path, name: &str, flags: SocketFlags) -> io::Result<UnixStream> {
     let dir = open(dir)?;
-    let socket = stream_socket()?;
+    let socket = stream_socket(flags)?;
     rustix::net::connect(&socket, &address(&dir, name)?)?;
     Ok(UnixStream::from(socket))
 }
@@ -63,9 +75,9 @@ fn remove_stale(dir: &File, name: &str) -> io::Result<()> {
     Ok(rustix::fs::unlinkat(dir.as_fd(), name, AtFlags::empty())?)
 }
 
-fn stream_socket() -> io::Result<OwnedFd> {
+fn stream_socket(flags: SocketFlags) -> io::Result<OwnedFd> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    Ok(rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?)
+    Ok(rustix::net::socket_with(family, kind, flags | SocketFlags::CLOEXEC, None)?)
 }
 
 /// Valid while `dir` is open.

@@ -102,8 +102,16 @@ pub struct Stat {
     pub comm: String,
     pub state: u8,
     pub parent: u32,
+    /// Process group id.
+    pub group: u32,
+    pub kernel_thread: bool,
+    /// A dead leader counts.
+    pub threads: u32,
     pub start: BootTime,
 }
+
+/// `PF_KTHREAD` (include/linux/sched.h).
+const KERNEL_THREAD: u64 = 0x0020_0000;
 
 impl Stat {
     pub fn parse(bytes: &[u8]) -> Option<Self> {
@@ -115,13 +123,29 @@ impl Stat {
         let mut fields = rest.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
         let parent = fields.next()?.parse().ok()?;
-        let ticks: u64 = fields.nth(17)?.parse().ok()?;
-        Some(Self { comm: lossy(comm), state, parent, start: BootTime(ticks.saturating_mul(TICK_NS)) })
+        let group = fields.next()?.parse().ok()?;
+        let flags: u64 = fields.nth(3)?.parse().ok()?;
+        let threads = fields.nth(10)?.parse().ok()?;
+        let ticks: u64 = fields.nth(1)?.parse().ok()?;
+        Some(Self {
+            comm: lossy(comm),
+            state,
+            parent,
+            group,
+            kernel_thread: flags & KERNEL_THREAD != 0,
+            threads,
+            start: BootTime(ticks.saturating_mul(TICK_NS)),
+        })
     }
 
     /// Dead, not yet reaped: arguments, exe and v1 cgroups are gone.
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
+    }
+
+    /// The whole process is dead. A zombie leader whose threads go on is not.
+    pub fn is_over(&self) -> bool {
+        self.is_zombie() && self.threads <= 1
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::unix::process::CommandExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -10,7 +11,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus};
 
 use crate::{
     engine::time::BootTime,
-    identity::process::ProcessId,
+    identity::{process::ProcessId, procfs::ProcDir},
     signal::{Exit, SeenBy},
 };
 
@@ -43,23 +44,9 @@ pub(super) fn spawn(argv: &[std::ffi::OsString], mask: libc::sigset_t) -> io::Re
     Ok(ProcessId { pid, start })
 }
 
-/// Start of a process, rounded down to 10 ms: field 22 of /proc/PID/stat, in ticks of USER_HZ = 100 since boot.
-/// The kernel's own records have it exact.
+/// Start of a process, rounded down to the ticks of /proc; the kernel's own records have it exact.
 pub fn start_of(pid: u32) -> Option<BootTime> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // comm may hold anything, a closing parenthesis too: the last one ends it.
-    let after_comm = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = std::str::from_utf8(&stat[after_comm..]).ok()?;
-    let ticks: u64 = rest.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    Some(BootTime(ticks * TICK_NS))
-}
-
-/// 1 s / USER_HZ, as proc(5) has it.
-pub const TICK_NS: u64 = 10_000_000;
-
-/// The same process as far as /proc can tell: pid, and start at the resolution of ticks.
-pub fn same(one: ProcessId, other: ProcessId) -> bool {
-    one.pid == other.pid && one.start.0 / TICK_NS == other.start.0 / TICK_NS
+    Some(ProcDir::open(Path::new("/proc"), pid)?.stat()?.start)
 }
 
 /// Everything that has ended and was not reaped yet; also what was re-parented to us as PID 1.
@@ -106,19 +93,10 @@ pub enum Disposition {
 
 /// None if the process is gone.
 pub fn disposition(pid: u32, signal: i32) -> Option<Disposition> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    disposition_in(&status, signal)
-}
-
-fn disposition_in(status: &str, signal: i32) -> Option<Disposition> {
-    let bit = 1_u64.checked_shl(u32::try_from(signal - 1).ok()?)?;
-    let has = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key))?;
-        Some(u64::from_str_radix(line.trim(), 16).ok()? & bit != 0)
-    };
-    Some(if has("SigIgn:")? {
+    let status = ProcDir::open(Path::new("/proc"), pid)?.status()?;
+    Some(if status.ignores(signal) {
         Disposition::Ignored
-    } else if has("SigCgt:")? {
+    } else if status.catches(signal) {
         Disposition::Caught
     } else {
         Disposition::Default
@@ -133,22 +111,6 @@ mod tests {
     fn our_own_start_is_near_now() {
         let start = start_of(std::process::id()).unwrap();
         assert!(start.0 > 0 && start <= crate::clock::boot());
-        assert_eq!(start.0 % TICK_NS, 0);
-    }
-
-    #[test]
-    fn starts_are_compared_at_ticks() {
-        let id = |start| ProcessId { pid: 7, start: BootTime(start) };
-        assert!(same(id(123_456_789), id(120_000_000)));
-        assert!(!same(id(119_999_999), id(120_000_000)));
-    }
-
-    #[test]
-    fn masks_tell_the_disposition() {
-        let status = "Name:\tx\nSigIgn:\t0000000000004001\nSigCgt:\t0000000000000002\n";
-        assert_eq!(disposition_in(status, 15), Some(Disposition::Ignored));
-        assert_eq!(disposition_in(status, 2), Some(Disposition::Caught));
-        assert_eq!(disposition_in(status, 3), Some(Disposition::Default));
     }
 
     #[test]

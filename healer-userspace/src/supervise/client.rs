@@ -288,7 +288,7 @@ impl Supervisor {
             self.refuse(now, order.key, "it was asked to stop");
         } else if self.replacing.is_some() {
             self.refuse(now, order.key, "another restart is under way");
-        } else if !latest.is_some_and(|latest| child::same(latest, order.target)) {
+        } else if latest != Some(order.target) {
             self.refuse(now, order.key, "the child is another one by now");
         } else if let Some(child) = self.child {
             self.replace(now, child, order);

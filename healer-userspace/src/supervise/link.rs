@@ -10,11 +10,8 @@ use std::{
     path::PathBuf,
 };
 
-use super::{
-    protocol::{Lines, Order, SOCKET, Say, line},
-    socket,
-};
-use crate::engine::time::BootTime;
+use super::protocol::{Lines, Order, SOCKET, Say, line};
+use crate::{control::socket, engine::time::BootTime};
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(1);
@@ -48,7 +45,7 @@ impl Link {
     /// # Errors
     /// Of connect(2): no socket, nobody listens, no access.
     pub(super) fn connect(&mut self, now: BootTime) -> io::Result<()> {
-        match socket::connect(&self.dir, SOCKET) {
+        match socket::connect_at_once(&self.dir, SOCKET) {
             Ok(stream) => {
                 self.state = State::Up(stream, Lines::default());
                 Ok(())

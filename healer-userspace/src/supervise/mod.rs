@@ -18,7 +18,6 @@ mod link;
 pub mod protocol;
 pub mod server;
 mod signals;
-pub mod socket;
 
 /// What a user calls a supervised command: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

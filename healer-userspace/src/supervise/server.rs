@@ -18,12 +18,12 @@ use super::{
     Name,
     child::start_of,
     protocol::{Lines, Order, Register, Restart, SOCKET, Say, line},
-    socket,
 };
 use crate::{
     clock,
+    control::socket,
     engine::{command::ActionKey, time::BootTime},
-    identity::process::ProcessId,
+    identity::{process::ProcessId, procfs::ProcDir},
     signal::{Exit, Fact, Registration},
 };
 
@@ -106,7 +106,9 @@ impl Supervisors {
     /// # Errors
     /// The socket cannot be bound.
     pub fn listen(state_dir: &Path, told: mpsc::Sender<Told>) -> io::Result<Self> {
-        let listener = UnixListener::from_std(socket::bind(state_dir, SOCKET)?)?;
+        let listener = socket::bind(state_dir, SOCKET)?;
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
         let supervisors = Self::unbound(told);
         tokio::spawn(supervisors.clone().serve(listener));
         Ok(supervisors)
@@ -366,18 +368,12 @@ fn peer_of(stream: &UnixStream) -> io::Result<ProcessId> {
 
 /// A supervisor speaks for its own child only.
 fn check_parentage(child: ProcessId, supervisor: ProcessId) -> Result<(), String> {
-    let parent = parent_of(child.pid);
-    if parent.is_some_and(|parent| parent != supervisor.pid) {
+    let stat = ProcDir::open(Path::new("/proc"), child.pid).and_then(|dir| dir.stat());
+    if stat.is_some_and(|stat| stat.parent != supervisor.pid) {
         let (child, supervisor) = (child.pid, supervisor.pid);
         return Err(format!(
             "pid {child} is no child of the supervisor with pid {supervisor} (another pid namespace?)"
         ));
     }
     Ok(())
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
-    parent.trim().parse().ok()
 }

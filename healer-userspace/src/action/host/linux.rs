@@ -9,15 +9,16 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner, hook, launch, proc::Stat, protected::Protected,
-    scope,
+    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner, hook, launch,
+    protected::Protected,
+    scope::{self, stat_of},
 };
 use crate::{
     engine::{command::ActionOutcome, policy::Protect},
     identity::process::ProcessId,
     supervise::{
         Name,
-        child::{Disposition, disposition, same},
+        child::{Disposition, disposition},
         protocol::Restart,
         server::{RestartAnswer, Supervisors},
     },
@@ -53,9 +54,9 @@ impl Host for Linux {
             }
         };
         // Read after the pidfd was opened: if this is the right one, the pidfd is too.
-        let stat = Stat::of(id.pid).ok_or(NotHeld::Gone(id.pid))?;
+        let stat = stat_of(id.pid).ok_or(NotHeld::Gone(id.pid))?;
         let found = ProcessId { pid: id.pid, start: stat.start };
-        if !same(found, id) {
+        if found != id {
             return Err(NotHeld::Another(id.pid));
         }
         if has_ended(&pidfd) {
@@ -86,7 +87,7 @@ impl Host for Linux {
             return None;
         }
         let pid = held.id.pid;
-        let state = Stat::of(pid)?.state;
+        let state = char::from(stat_of(pid)?.state);
         let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
         Some(match place.as_str() {
             "" | "0" => format!("in state {state}"),
@@ -107,7 +108,7 @@ impl Host for Linux {
         let pids = scope::pids(domain)?.into_iter();
         // Held by the start that is seen now; whoever ended meanwhile needs no blow.
         let hold = |pid| {
-            let start = Stat::of(pid)?.start;
+            let start = stat_of(pid)?.start;
             self.hold(ProcessId { pid, start }).ok()
         };
         let held: Vec<_> = pids.filter(|pid| !spared.contains(pid)).filter_map(hold).collect();

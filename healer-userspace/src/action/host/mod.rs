@@ -17,7 +17,6 @@ pub(super) mod fake;
 mod hook;
 mod launch;
 pub mod linux;
-mod proc;
 mod protected;
 mod scope;
 

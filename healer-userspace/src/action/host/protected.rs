@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::proc::Stat;
+use super::scope::stat_of;
 use crate::engine::policy::Protect;
 
 /// PID 1, kernel threads, healer itself, and the administrator's list by unit and by executable.
@@ -42,7 +42,7 @@ impl Protected {
         if pid == std::process::id() {
             return Some(format!("pid {pid} is healer itself"));
         }
-        if Stat::of(pid).is_some_and(|stat| stat.kernel_thread) {
+        if stat_of(pid).is_some_and(|stat| stat.kernel_thread) {
             return Some(format!("pid {pid} is a kernel thread"));
         }
         self.by_unit(pid).or_else(|| self.by_executable(pid))

@@ -5,13 +5,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Domain, proc::Stat};
+use super::Domain;
+use crate::identity::procfs::{self, ProcDir, Stat};
 
+const PROC: &str = "/proc";
 /// Where cgroup hierarchies are mounted (cgroups(7)).
 const MOUNT: &str = "/sys/fs/cgroup";
 
+pub(super) fn stat_of(pid: u32) -> Option<Stat> {
+    ProcDir::open(Path::new(PROC), pid)?.stat()
+}
+
 pub(super) fn group_of(pid: u32) -> io::Result<Domain> {
-    let stat = Stat::of(pid).ok_or(io::ErrorKind::NotFound)?;
+    let stat = stat_of(pid).ok_or(io::ErrorKind::NotFound)?;
     Ok(Domain::Group(stat.group))
 }
 
@@ -55,22 +61,21 @@ pub(super) fn directories(path: &str) -> Vec<PathBuf> {
 /// Pids of living members; of a cgroup with everything below it.
 pub(super) fn pids(domain: &Domain) -> io::Result<Vec<u32>> {
     let mut pids = match domain {
-        Domain::Group(group) => in_group(*group)?,
+        Domain::Group(group) => in_group(*group),
         Domain::Cgroup { dir, .. } => {
             let mut pids = Vec::new();
             in_cgroup(dir, &mut pids)?;
             pids
         }
     };
-    pids.retain(|pid| Stat::of(*pid).is_some_and(|stat| !stat.is_over()));
+    pids.retain(|pid| stat_of(*pid).is_some_and(|stat| !stat.is_over()));
     Ok(pids)
 }
 
-fn in_group(group: u32) -> io::Result<Vec<u32>> {
-    let entries = std::fs::read_dir("/proc")?.flatten();
-    let all = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let of_group = |pid: &u32| Stat::of(*pid).is_some_and(|stat| stat.group == group);
-    Ok(all.filter(of_group).collect())
+fn in_group(group: u32) -> Vec<u32> {
+    let all = procfs::pids(Path::new(PROC));
+    let of_group = |pid: &u32| stat_of(*pid).is_some_and(|stat| stat.group == group);
+    all.filter(of_group).collect()
 }
 
 fn in_cgroup(dir: &Path, pids: &mut Vec<u32>) -> io::Result<()> {

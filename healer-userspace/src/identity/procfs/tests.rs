@@ -10,6 +10,7 @@ fn stat_survives_any_name() {
         let stat = Stat::parse(line.as_bytes()).unwrap();
         assert_eq!((&*stat.comm, stat.parent), (comm, 1));
         assert_eq!(stat.start, BootTime(123_450_000_000));
+        assert_eq!((stat.group, stat.threads, stat.kernel_thread), (42, 3, false));
     }
 }
 
@@ -17,6 +18,9 @@ fn stat_survives_any_name() {
 fn stat_of_the_dead_and_broken_lines() {
     let zombie = Stat::parse(STAT.replace(" S ", " Z ").as_bytes()).unwrap();
     assert!(zombie.is_zombie());
+    assert!(!zombie.is_over(), "two threads go on");
+    let kernel = Stat::parse(STAT.replace("4194560", "2129984").as_bytes()).unwrap();
+    assert!(kernel.kernel_thread);
     for broken in ["", "42 (web", "42 (web)", "42 (web) S", "42 )web( S 1"] {
         assert_eq!(Stat::parse(broken.as_bytes()), None, "{broken}");
     }
