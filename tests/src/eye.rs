@@ -2,7 +2,10 @@
 
 use std::{thread, time::Duration};
 
-use healer_common::event::{Event, Header, process_exit::ProcessExit};
+use healer_common::event::{
+    Event, Header, oom_kill::OomKill, process_exec::ProcessExec, process_exit::ProcessExit,
+    signal_sent::SignalSent,
+};
 use healer_userspace::{
     clock,
     sense::{Sense, SensorState, Settings},
@@ -68,9 +71,31 @@ impl Eye {
     /// # Panics
     /// If it does not come.
     pub fn exit_of(&mut self, tgid: u32) -> (Header, ProcessExit) {
-        self.wait_for(&format!("the end of {tgid}"), |header, event| match event {
-            Event::ProcessExit(exit) if exit.task.tgid == tgid => Some((*header, *exit)),
-            _ => None,
+        self.wait_for(&format!("the end of {tgid}"), |header, event| {
+            let exit = as_exit(event).filter(|exit| exit.task.tgid == tgid)?;
+            Some((*header, *exit))
+        })
+    }
+
+    /// Waits for `signal` to be sent to `tgid`.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn signal_to(&mut self, tgid: u32, signal: u32) -> SignalSent {
+        self.wait_for(&format!("signal {signal} to {tgid}"), |_, event| {
+            as_signal(event).filter(|sent| sent.target.tgid == tgid && sent.signal == signal).copied()
+        })
+    }
+
+    /// Waits for an exec of `tgid` after which its name is `comm`.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn exec_of(&mut self, tgid: u32, comm: &str) -> ProcessExec {
+        self.wait_for(&format!("the exec of {tgid}"), |_, event| {
+            as_exec(event)
+                .filter(|exec| exec.task.tgid == tgid && exec.task.comm() == comm.as_bytes())
+                .copied()
         })
     }
 
@@ -78,7 +103,27 @@ impl Eye {
     pub fn exits_of(&mut self, tgid: u32) -> usize {
         thread::sleep(Duration::from_millis(300));
         self.look();
-        let is_its = |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.tgid == tgid);
-        self.seen.iter().filter(|(_, event)| is_its(event)).count()
+        let exits = self.seen.iter().filter_map(|(_, event)| as_exit(event));
+        exits.filter(|exit| exit.task.tgid == tgid).count()
     }
+}
+
+#[must_use]
+pub fn as_exit(event: &Event) -> Option<&ProcessExit> {
+    if let Event::ProcessExit(exit) = event { Some(exit) } else { None }
+}
+
+#[must_use]
+pub fn as_exec(event: &Event) -> Option<&ProcessExec> {
+    if let Event::ProcessExec(exec) = event { Some(exec) } else { None }
+}
+
+#[must_use]
+pub fn as_signal(event: &Event) -> Option<&SignalSent> {
+    if let Event::SignalSent(sent) = event { Some(sent) } else { None }
+}
+
+#[must_use]
+pub fn as_oom_kill(event: &Event) -> Option<&OomKill> {
+    if let Event::OomKill(kill) = event { Some(kill) } else { None }
 }

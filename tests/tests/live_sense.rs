@@ -3,12 +3,12 @@
 use std::{path::Path, process::Command, thread, time::Duration};
 
 use healer_common::event::{
-    Event, oom_kill::OomKill, part::CgroupRef, process_exec::ProcessExec, process_exit::ProcessExit,
+    oom_kill::OomKill, part::CgroupRef, process_exec::ProcessExec, process_exit::ProcessExit,
     signal_sent::SignalSent,
 };
 use healer_tests::{
     cgroup::MemoryCgroup,
-    eye::Eye,
+    eye::{Eye, as_exec, as_exit, as_oom_kill, as_signal},
     scratch::Scratch,
     victim::{Victim, compile},
 };
@@ -16,20 +16,6 @@ use healer_tests::{
 const SIGKILL: u32 = 9;
 const SIGSEGV: u32 = 11;
 const SIGTERM: u32 = 15;
-
-fn signal_to(eye: &mut Eye, tgid: u32, signal: u32) -> SignalSent {
-    eye.wait_for(&format!("signal {signal} to {tgid}"), |_, event| match event {
-        Event::SignalSent(sent) if sent.target.tgid == tgid && sent.signal == signal => Some(*sent),
-        _ => None,
-    })
-}
-
-fn exec_of(eye: &mut Eye, tgid: u32) -> ProcessExec {
-    eye.wait_for(&format!("the exec of {tgid}"), |_, event| match event {
-        Event::ProcessExec(exec) if exec.task.tgid == tgid => Some(*exec),
-        _ => None,
-    })
-}
 
 #[test]
 fn a_fault_in_another_thread_is_one_death_with_its_address() {
@@ -62,7 +48,7 @@ fn a_fault_in_another_thread_is_one_death_with_its_address() {
     assert!(50_000_000 < uptime && uptime < 10_000_000_000, "{uptime}");
     assert_eq!(eye.exits_of(tgid), 1);
 
-    let sent = signal_to(&mut eye, tgid, SIGSEGV);
+    let sent = eye.signal_to(tgid, SIGSEGV);
     assert_eq!(sent.fault_address, 0x1230);
     assert_eq!(sent.si_code, 1, "SEGV_MAPERR");
     assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
@@ -149,10 +135,7 @@ fn an_exec_among_threads_is_no_death() {
     let tgid = victim.tgid();
     eye.sense.track(tgid).unwrap();
     // Its own start may be told too: spawn returns a moment before the kernel is done with it.
-    let exec = eye.wait_for("the exec of sh", |_, event| match event {
-        Event::ProcessExec(exec) if exec.task.tgid == tgid && exec.task.comm() == b"sh" => Some(*exec),
-        _ => None,
-    });
+    let exec = eye.exec_of(tgid, "sh");
     assert_ne!(exec.flags & ProcessExec::TRACKED, 0);
     assert_ne!(exec.old_pid, tgid, "a thread called it");
     victim.wait();
@@ -168,17 +151,17 @@ fn a_kill_names_its_sender_and_comes_before_the_end() {
     let tgid = victim.tgid();
     let mut killer = Victim::start("/bin/sh", &["-c", &format!("kill -9 {tgid}; sleep 0.2")]);
     victim.wait();
-    let sent = signal_to(&mut eye, tgid, SIGKILL);
+    let sent = eye.signal_to(tgid, SIGKILL);
     assert_eq!(sent.sender.tgid, killer.tgid());
     assert_eq!(sent.sender.comm(), b"sh");
     assert_eq!(sent.si_code, 0, "SI_USER");
     assert_eq!(sent.result, SignalSent::DELIVERED);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.signal(), Some(SIGKILL as u8));
-    let told = eye.seen.iter().filter_map(|(_, event)| match event {
-        Event::SignalSent(sent) if sent.target.tgid == tgid => Some("signal"),
-        Event::ProcessExit(exit) if exit.task.tgid == tgid => Some("exit"),
-        _ => None,
+    let told = eye.seen.iter().filter_map(|(_, event)| {
+        let sent = as_signal(event).filter(|sent| sent.target.tgid == tgid);
+        let exit = as_exit(event).filter(|exit| exit.task.tgid == tgid);
+        sent.map(|_| "signal").or(exit.map(|_| "exit"))
     });
     assert_eq!(told.collect::<Vec<_>>(), ["signal", "exit"]);
     killer.wait();
@@ -192,7 +175,7 @@ fn a_target_that_ignores_the_signal_is_known() {
     thread::sleep(Duration::from_millis(300));
     let mut sender = Victim::start("/bin/sh", &["-c", &format!("kill -TERM {tgid}")]);
     sender.wait();
-    let sent = signal_to(&mut eye, tgid, SIGTERM);
+    let sent = eye.signal_to(tgid, SIGTERM);
     assert_eq!(sent.result, SignalSent::IGNORED);
     assert_eq!(eye.exits_of(tgid), 0);
 }
@@ -217,10 +200,8 @@ fn a_fault_that_its_target_handles_is_not_sent() {
     let tgid = victim.tgid();
     victim.wait();
     eye.exit_of(tgid);
-    let faults = eye.seen.iter().filter_map(|(_, event)| match event {
-        Event::SignalSent(sent) if sent.target.tgid == tgid => Some(sent.fault_address),
-        _ => None,
-    });
+    let sent = eye.seen.iter().filter_map(|(_, event)| as_signal(event));
+    let faults = sent.filter(|sent| sent.target.tgid == tgid).map(|sent| sent.fault_address);
     assert_eq!(faults.collect::<Vec<_>>(), [0x40]);
 }
 
@@ -237,12 +218,12 @@ fn a_watched_executable_is_seen_starting_and_others_are_not() {
     let (tgid, other_tgid) = (victim.tgid(), other.tgid());
     other.wait();
     victim.wait();
-    let exec = exec_of(&mut eye, tgid);
+    let exec = eye.exec_of(tgid, "watched");
     assert_eq!(exec.flags, ProcessExec::WATCHED);
     assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()));
     assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()));
-    let is_others = |event: &Event| matches!(event, Event::ProcessExec(exec) if exec.task.tgid == other_tgid);
-    assert!(!eye.seen.iter().any(|(_, event)| is_others(event)));
+    let mut execs = eye.seen.iter().filter_map(|(_, event)| as_exec(event));
+    assert!(!execs.any(|exec| exec.task.tgid == other_tgid));
     eye.sense.unwatch_exe(file.dev(), file.ino()).unwrap();
 }
 
@@ -271,9 +252,8 @@ fn an_oom_kill_names_victim_trigger_and_limit() {
     let mut hog = start(&compile(&dir, "hog", hog));
     let leak = start(&compile(&dir, "leak", leak));
     let tgid = hog.tgid();
-    let killed = eye.wait_for("the OOM kill", |_, event| match event {
-        Event::OomKill(kill) if kill.victim.tgid == tgid => Some(*kill),
-        _ => None,
+    let killed = eye.wait_for("the OOM kill", |_, event| {
+        as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
     });
     assert_eq!(killed.victim.comm(), b"hog");
     assert_eq!((killed.trigger.tgid, killed.trigger.comm()), (leak.tgid(), b"leak".as_slice()));
@@ -288,7 +268,7 @@ fn an_oom_kill_names_victim_trigger_and_limit() {
     if exit.cgroup.hierarchy == CgroupRef::V1_MEMORY {
         assert_eq!(exit.cgroup.id, group.id());
     }
-    let sent = signal_to(&mut eye, tgid, SIGKILL);
+    let sent = eye.signal_to(tgid, SIGKILL);
     assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
 }
 
@@ -307,9 +287,8 @@ fn a_full_ring_is_counted_and_never_silent() {
     let lost = eye.sense.lost();
     assert!(0 < lost.urgent, "{lost:?}");
     eye.look();
-    let is_of_storm =
-        |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.comm() == b"storm");
-    let told = eye.seen.iter().filter(|(_, event)| is_of_storm(event)).count();
+    let exits = eye.seen.iter().filter_map(|(_, event)| as_exit(event));
+    let told = exits.filter(|exit| exit.task.comm() == b"storm").count();
     assert!(500 < told, "{told}");
 }
 

@@ -40,7 +40,7 @@ macro_rules! offset_table {
 kernel_offsets!(offset_table);
 
 const fn is_required(need: &str) -> bool {
-    need.len() == "required".len()
+    matches!(need.as_bytes(), b"required")
 }
 
 /// The symbol whose presence on the stack tells a cgroup's OOM kill from the machine's.
@@ -68,19 +68,24 @@ pub(crate) struct Layout {
 /// In words: there is none, it cannot be read, or it is not BTF.
 pub(crate) fn read(path: &Path) -> Result<Layout, Trouble> {
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Trouble::new(
-            format!("this kernel does not describe its types: {shown} does not exist"),
-            "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or mount /sys",
-        ),
-        _ => Trouble::new(format!("cannot read {shown}: {error}"), "make the file readable to healer"),
-    })?;
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
     parse(&bytes).map_err(|error| {
         Trouble::new(
             format!("cannot understand {shown}: {error}"),
             "report the kernel's version: its BTF has a form that healer does not know",
         )
     })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Trouble {
+    let shown = path.display();
+    if error.kind() == io::ErrorKind::NotFound {
+        return Trouble::new(
+            format!("this kernel does not describe its types: {shown} does not exist"),
+            "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or mount /sys",
+        );
+    }
+    Trouble::new(format!("cannot read {shown}: {error}"), "make the file readable to healer")
 }
 
 /// The layout that `bytes` of BTF describe. It never panics, whatever the bytes.
