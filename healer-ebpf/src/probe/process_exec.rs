@@ -46,7 +46,7 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Object::<Typed>::new(ctx.arg(0));
     let bprm = Object::<Typed>::new(ctx.arg(2));
     if let (Some(task), Some(bprm)) = (task, bprm) {
-        let _entry = try_process_exec(task, ctx.arg(1), bprm);
+        let _entry = try_process_exec(task.probed(), ctx.arg(1), bprm.probed());
     }
     0
 }

@@ -24,7 +24,6 @@ pub use selfprobe::SelfProbe;
 pub use status::{SensorState, SensorStatus};
 
 use crate::clock;
-use layout::Layout;
 use maps::Maps;
 use ring::Rings;
 use status::Trouble;
@@ -207,10 +206,7 @@ fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
         Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
     })?;
     rights::check()?;
-    let layout = Layout {
-        memcg_oom: layout::memcg_oom(&settings.kallsyms).unwrap_or_default(),
-        ..layout::read(&settings.btf)?
-    };
+    let layout = layout::running_kernel(&settings.btf, &settings.kallsyms)?;
     let mut ebpf = load::load(object, &layout, settings.own_tgid)?;
     let sensors = attach::attach_all(&mut ebpf, &layout);
     let (maps, rings) =
