@@ -83,7 +83,7 @@ fn reasons<A: Access>(task: Object<A>, tgid: u32, exe: ExeRef) -> u32 {
         flags |= ProcessExec::PARENT_TRACKED;
     }
     let key = ExeKey { dev: exe.dev, ino: exe.ino };
-    if WATCHED_EXES.get_ptr(&key).is_some() {
+    if WATCHED_EXES.get_ptr(key).is_some() {
         flags |= ProcessExec::WATCHED;
     }
     flags
