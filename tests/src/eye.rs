@@ -13,6 +13,10 @@ use healer_userspace::{
 
 /// Generous: other work runs on the machine.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(5);
+
+use crate::victim::Victim;
 
 /// Attached sensors and all they have told so far.
 pub struct Eye {
@@ -49,6 +53,31 @@ impl Eye {
         });
     }
 
+    /// Lets time pass, and reads meanwhile: others on this machine may fill the rings.
+    pub fn pause(&mut self, time: Duration) {
+        let end = clock::boot() + time;
+        while clock::boot() < end {
+            self.look();
+            thread::sleep(STEP);
+        }
+    }
+
+    /// Waits for the end of `victim`, and reads meanwhile; gives the raw wait status.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn watch_end(&mut self, victim: &mut Victim) -> u32 {
+        let deadline = clock::boot() + PATIENCE;
+        loop {
+            self.look();
+            if let Some(status) = victim.try_wait() {
+                return status;
+            }
+            assert!(clock::boot() < deadline, "the victim lives on");
+            thread::sleep(STEP);
+        }
+    }
+
     /// Waits until some record satisfies `wanted`, and gives the first that does.
     ///
     /// # Panics
@@ -62,7 +91,7 @@ impl Eye {
                 return found;
             }
             assert!(clock::boot() < deadline, "{what}: not seen among {} records", self.seen.len());
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(STEP);
         }
     }
 
@@ -101,8 +130,7 @@ impl Eye {
 
     /// Gives the stragglers time, then counts the ends of `tgid`.
     pub fn exits_of(&mut self, tgid: u32) -> usize {
-        thread::sleep(Duration::from_millis(300));
-        self.look();
+        self.pause(Duration::from_millis(300));
         let exits = self.seen.iter().filter_map(|(_, event)| as_exit(event));
         exits.filter(|exit| exit.task.tgid == tgid).count()
     }
