@@ -2,7 +2,10 @@
 
 use std::{thread, time::Duration};
 
-use healer_common::event::{Event, Header, process_exit::ProcessExit};
+use healer_common::event::{
+    Event, Header, oom_kill::OomKill, process_exec::ProcessExec, process_exit::ProcessExit,
+    signal_sent::SignalSent,
+};
 use healer_userspace::{
     clock,
     sense::{Sense, SensorState, Settings},
@@ -10,6 +13,10 @@ use healer_userspace::{
 
 /// Generous: other work runs on the machine.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(5);
+
+use crate::victim::Victim;
 
 /// Attached sensors and all they have told so far.
 pub struct Eye {
@@ -46,6 +53,31 @@ impl Eye {
         });
     }
 
+    /// Lets time pass, and reads meanwhile: others on this machine may fill the rings.
+    pub fn pause(&mut self, time: Duration) {
+        let end = clock::boot() + time;
+        while clock::boot() < end {
+            self.look();
+            thread::sleep(STEP);
+        }
+    }
+
+    /// Waits for the end of `victim`, and reads meanwhile; gives the raw wait status.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn watch_end(&mut self, victim: &mut Victim) -> u32 {
+        let deadline = clock::boot() + PATIENCE;
+        loop {
+            self.look();
+            if let Some(status) = victim.try_wait() {
+                return status;
+            }
+            assert!(clock::boot() < deadline, "the victim lives on");
+            thread::sleep(STEP);
+        }
+    }
+
     /// Waits until some record satisfies `wanted`, and gives the first that does.
     ///
     /// # Panics
@@ -59,7 +91,7 @@ impl Eye {
                 return found;
             }
             assert!(clock::boot() < deadline, "{what}: not seen among {} records", self.seen.len());
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(STEP);
         }
     }
 
@@ -68,17 +100,58 @@ impl Eye {
     /// # Panics
     /// If it does not come.
     pub fn exit_of(&mut self, tgid: u32) -> (Header, ProcessExit) {
-        self.wait_for(&format!("the end of {tgid}"), |header, event| match event {
-            Event::ProcessExit(exit) if exit.task.tgid == tgid => Some((*header, *exit)),
-            _ => None,
+        self.wait_for(&format!("the end of {tgid}"), |header, event| {
+            let exit = as_exit(event).filter(|exit| exit.task.tgid == tgid)?;
+            Some((*header, *exit))
+        })
+    }
+
+    /// Waits for `signal` to be sent to `tgid`.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn signal_to(&mut self, tgid: u32, signal: u32) -> SignalSent {
+        self.wait_for(&format!("signal {signal} to {tgid}"), |_, event| {
+            as_signal(event).filter(|sent| sent.target.tgid == tgid && sent.signal == signal).copied()
+        })
+    }
+
+    /// Waits for an exec of `tgid` after which its name is `comm`.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn exec_of(&mut self, tgid: u32, comm: &str) -> ProcessExec {
+        self.wait_for(&format!("the exec of {tgid}"), |_, event| {
+            as_exec(event)
+                .filter(|exec| exec.task.tgid == tgid && exec.task.comm() == comm.as_bytes())
+                .copied()
         })
     }
 
     /// Gives the stragglers time, then counts the ends of `tgid`.
     pub fn exits_of(&mut self, tgid: u32) -> usize {
-        thread::sleep(Duration::from_millis(300));
-        self.look();
-        let is_its = |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.tgid == tgid);
-        self.seen.iter().filter(|(_, event)| is_its(event)).count()
+        self.pause(Duration::from_millis(300));
+        let exits = self.seen.iter().filter_map(|(_, event)| as_exit(event));
+        exits.filter(|exit| exit.task.tgid == tgid).count()
     }
+}
+
+#[must_use]
+pub fn as_exit(event: &Event) -> Option<&ProcessExit> {
+    if let Event::ProcessExit(exit) = event { Some(exit) } else { None }
+}
+
+#[must_use]
+pub fn as_exec(event: &Event) -> Option<&ProcessExec> {
+    if let Event::ProcessExec(exec) = event { Some(exec) } else { None }
+}
+
+#[must_use]
+pub fn as_signal(event: &Event) -> Option<&SignalSent> {
+    if let Event::SignalSent(sent) = event { Some(sent) } else { None }
+}
+
+#[must_use]
+pub fn as_oom_kill(event: &Event) -> Option<&OomKill> {
+    if let Event::OomKill(kill) = event { Some(kill) } else { None }
 }

@@ -64,6 +64,18 @@ impl Victim {
     }
 }
 
+impl Victim {
+    /// Its raw wait status, if it has ended.
+    ///
+    /// # Panics
+    /// If somebody else reaped it.
+    pub fn try_wait(&mut self) -> Option<u32> {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.0.try_wait().expect("the victim is our child");
+        status.map(|status| status.into_raw() as u32)
+    }
+}
+
 impl Drop for Victim {
     fn drop(&mut self) {
         self.0.kill().ok();

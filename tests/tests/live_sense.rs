@@ -1,14 +1,14 @@
 //! Needs root: real programs on the running kernel, real deaths.
 
-use std::{path::Path, process::Command, thread, time::Duration};
+use std::{path::Path, process::Command, time::Duration};
 
 use healer_common::event::{
-    Event, oom_kill::OomKill, part::CgroupRef, process_exec::ProcessExec, process_exit::ProcessExit,
+    oom_kill::OomKill, part::CgroupRef, process_exec::ProcessExec, process_exit::ProcessExit,
     signal_sent::SignalSent,
 };
 use healer_tests::{
     cgroup::MemoryCgroup,
-    eye::Eye,
+    eye::{Eye, as_exec, as_exit, as_oom_kill, as_signal},
     scratch::Scratch,
     victim::{Victim, compile},
 };
@@ -16,20 +16,6 @@ use healer_tests::{
 const SIGKILL: u32 = 9;
 const SIGSEGV: u32 = 11;
 const SIGTERM: u32 = 15;
-
-fn signal_to(eye: &mut Eye, tgid: u32, signal: u32) -> SignalSent {
-    eye.wait_for(&format!("signal {signal} to {tgid}"), |_, event| match event {
-        Event::SignalSent(sent) if sent.target.tgid == tgid && sent.signal == signal => Some(*sent),
-        _ => None,
-    })
-}
-
-fn exec_of(eye: &mut Eye, tgid: u32) -> ProcessExec {
-    eye.wait_for(&format!("the exec of {tgid}"), |_, event| match event {
-        Event::ProcessExec(exec) if exec.task.tgid == tgid => Some(*exec),
-        _ => None,
-    })
-}
 
 #[test]
 fn a_fault_in_another_thread_is_one_death_with_its_address() {
@@ -48,7 +34,7 @@ fn a_fault_in_another_thread_is_one_death_with_its_address() {
         }"#;
     let mut victim = Victim::start(compile(&dir, "segv", source), &["first", "second"]);
     let tgid = victim.tgid();
-    let status = victim.wait();
+    let status = eye.watch_end(&mut victim);
     let (header, exit) = eye.exit_of(tgid);
 
     assert_eq!(exit.wait_status, status);
@@ -62,7 +48,7 @@ fn a_fault_in_another_thread_is_one_death_with_its_address() {
     assert!(50_000_000 < uptime && uptime < 10_000_000_000, "{uptime}");
     assert_eq!(eye.exits_of(tgid), 1);
 
-    let sent = signal_to(&mut eye, tgid, SIGSEGV);
+    let sent = eye.signal_to(tgid, SIGSEGV);
     assert_eq!(sent.fault_address, 0x1230);
     assert_eq!(sent.si_code, 1, "SEGV_MAPERR");
     assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
@@ -74,7 +60,7 @@ fn a_failed_exit_of_an_untracked_process_arrives_with_the_sweep() {
     let mut eye = Eye::open();
     let mut victim = Victim::start("/bin/sh", &["-c", "exit 3"]);
     let tgid = victim.tgid();
-    victim.wait();
+    eye.watch_end(&mut victim);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!((exit.exit_code(), exit.signal()), (Some(3), None));
     assert_eq!(exit.flags & ProcessExit::TRACKED, 0);
@@ -86,7 +72,7 @@ fn a_good_end_is_counted_and_not_sent() {
     let before = eye.sense.quiet_exits();
     let mut victim = Victim::start("/bin/true", &[]);
     let tgid = victim.tgid();
-    victim.wait();
+    eye.watch_end(&mut victim);
     assert_eq!(eye.exits_of(tgid), 0);
     assert!(before < eye.sense.quiet_exits());
 }
@@ -97,7 +83,7 @@ fn a_good_end_of_a_tracked_process_is_sent() {
     let mut victim = Victim::start("/bin/sh", &["-c", "sleep 0.3; exit 0"]);
     let tgid = victim.tgid();
     eye.sense.track(tgid).unwrap();
-    victim.wait();
+    eye.watch_end(&mut victim);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.wait_status, 0);
     assert_ne!(exit.flags & ProcessExit::TRACKED, 0);
@@ -119,7 +105,7 @@ fn a_leader_that_leaves_its_threads_is_not_dead() {
     let tgid = victim.tgid();
     eye.sense.track(tgid).unwrap();
     assert_eq!(eye.exits_of(tgid), 0, "threads go on");
-    victim.wait();
+    eye.watch_end(&mut victim);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.exit_code(), Some(5));
     assert_ne!(exit.pid, tgid, "a thread left last");
@@ -149,13 +135,10 @@ fn an_exec_among_threads_is_no_death() {
     let tgid = victim.tgid();
     eye.sense.track(tgid).unwrap();
     // Its own start may be told too: spawn returns a moment before the kernel is done with it.
-    let exec = eye.wait_for("the exec of sh", |_, event| match event {
-        Event::ProcessExec(exec) if exec.task.tgid == tgid && exec.task.comm() == b"sh" => Some(*exec),
-        _ => None,
-    });
+    let exec = eye.exec_of(tgid, "sh");
     assert_ne!(exec.flags & ProcessExec::TRACKED, 0);
     assert_ne!(exec.old_pid, tgid, "a thread called it");
-    victim.wait();
+    eye.watch_end(&mut victim);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.exit_code(), Some(4));
     assert_eq!(eye.exits_of(tgid), 1);
@@ -167,21 +150,21 @@ fn a_kill_names_its_sender_and_comes_before_the_end() {
     let mut victim = Victim::start("/bin/sleep", &["60"]);
     let tgid = victim.tgid();
     let mut killer = Victim::start("/bin/sh", &["-c", &format!("kill -9 {tgid}; sleep 0.2")]);
-    victim.wait();
-    let sent = signal_to(&mut eye, tgid, SIGKILL);
+    eye.watch_end(&mut victim);
+    let sent = eye.signal_to(tgid, SIGKILL);
     assert_eq!(sent.sender.tgid, killer.tgid());
     assert_eq!(sent.sender.comm(), b"sh");
     assert_eq!(sent.si_code, 0, "SI_USER");
     assert_eq!(sent.result, SignalSent::DELIVERED);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.signal(), Some(SIGKILL as u8));
-    let told = eye.seen.iter().filter_map(|(_, event)| match event {
-        Event::SignalSent(sent) if sent.target.tgid == tgid => Some("signal"),
-        Event::ProcessExit(exit) if exit.task.tgid == tgid => Some("exit"),
-        _ => None,
+    let told = eye.seen.iter().filter_map(|(_, event)| {
+        let sent = as_signal(event).filter(|sent| sent.target.tgid == tgid);
+        let exit = as_exit(event).filter(|exit| exit.task.tgid == tgid);
+        sent.map(|_| "signal").or(exit.map(|_| "exit"))
     });
     assert_eq!(told.collect::<Vec<_>>(), ["signal", "exit"]);
-    killer.wait();
+    eye.watch_end(&mut killer);
 }
 
 #[test]
@@ -189,10 +172,10 @@ fn a_target_that_ignores_the_signal_is_known() {
     let mut eye = Eye::open();
     let deaf = Victim::start("/bin/sh", &["-c", "trap '' TERM; sleep 60 & wait"]);
     let tgid = deaf.tgid();
-    thread::sleep(Duration::from_millis(300));
+    eye.pause(Duration::from_millis(300));
     let mut sender = Victim::start("/bin/sh", &["-c", &format!("kill -TERM {tgid}")]);
-    sender.wait();
-    let sent = signal_to(&mut eye, tgid, SIGTERM);
+    eye.watch_end(&mut sender);
+    let sent = eye.signal_to(tgid, SIGTERM);
     assert_eq!(sent.result, SignalSent::IGNORED);
     assert_eq!(eye.exits_of(tgid), 0);
 }
@@ -215,12 +198,10 @@ fn a_fault_that_its_target_handles_is_not_sent() {
         }"#;
     let mut victim = Victim::start(compile(&dir, "jvm", source), &[]);
     let tgid = victim.tgid();
-    victim.wait();
+    eye.watch_end(&mut victim);
     eye.exit_of(tgid);
-    let faults = eye.seen.iter().filter_map(|(_, event)| match event {
-        Event::SignalSent(sent) if sent.target.tgid == tgid => Some(sent.fault_address),
-        _ => None,
-    });
+    let sent = eye.seen.iter().filter_map(|(_, event)| as_signal(event));
+    let faults = sent.filter(|sent| sent.target.tgid == tgid).map(|sent| sent.fault_address);
     assert_eq!(faults.collect::<Vec<_>>(), [0x40]);
 }
 
@@ -235,14 +216,14 @@ fn a_watched_executable_is_seen_starting_and_others_are_not() {
     let mut other = Victim::start("/bin/true", &[]);
     let mut victim = Victim::start(&program, &["argument"]);
     let (tgid, other_tgid) = (victim.tgid(), other.tgid());
-    other.wait();
-    victim.wait();
-    let exec = exec_of(&mut eye, tgid);
+    eye.watch_end(&mut other);
+    eye.watch_end(&mut victim);
+    let exec = eye.exec_of(tgid, "watched");
     assert_eq!(exec.flags, ProcessExec::WATCHED);
     assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()));
     assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()));
-    let is_others = |event: &Event| matches!(event, Event::ProcessExec(exec) if exec.task.tgid == other_tgid);
-    assert!(!eye.seen.iter().any(|(_, event)| is_others(event)));
+    let mut execs = eye.seen.iter().filter_map(|(_, event)| as_exec(event));
+    assert!(!execs.any(|exec| exec.task.tgid == other_tgid));
     eye.sense.unwatch_exe(file.dev(), file.ino()).unwrap();
 }
 
@@ -271,9 +252,8 @@ fn an_oom_kill_names_victim_trigger_and_limit() {
     let mut hog = start(&compile(&dir, "hog", hog));
     let leak = start(&compile(&dir, "leak", leak));
     let tgid = hog.tgid();
-    let killed = eye.wait_for("the OOM kill", |_, event| match event {
-        Event::OomKill(kill) if kill.victim.tgid == tgid => Some(*kill),
-        _ => None,
+    let killed = eye.wait_for("the OOM kill", |_, event| {
+        as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
     });
     assert_eq!(killed.victim.comm(), b"hog");
     assert_eq!((killed.trigger.tgid, killed.trigger.comm()), (leak.tgid(), b"leak".as_slice()));
@@ -282,46 +262,19 @@ fn an_oom_kill_names_victim_trigger_and_limit() {
     assert_eq!((killed.oom_memcg, killed.limit_bytes), (group.id(), LIMIT));
     assert!(LIMIT - (4 << 20) < killed.usage_bytes && killed.usage_bytes <= LIMIT);
     assert!(38 << 20 <= killed.rss_bytes, "{}", killed.rss_bytes);
-    hog.wait();
+    eye.watch_end(&mut hog);
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.signal(), Some(SIGKILL as u8));
     if exit.cgroup.hierarchy == CgroupRef::V1_MEMORY {
         assert_eq!(exit.cgroup.id, group.id());
     }
-    let sent = signal_to(&mut eye, tgid, SIGKILL);
+    let sent = eye.signal_to(tgid, SIGKILL);
     assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
-}
-
-#[test]
-fn a_full_ring_is_counted_and_never_silent() {
-    let mut eye = Eye::open();
-    let dir = Scratch::new();
-    // 256 KiB hold some 620 records, and nobody reads meanwhile.
-    let source = r#"
-        #include <stdlib.h>
-        #include <sys/wait.h>
-        #include <unistd.h>
-        int main(void) { for (int i = 0; i < 1500; i++) { if (!fork()) abort(); wait(0); } }"#;
-    let mut victim = Victim::start(compile(&dir, "storm", source), &[]);
-    victim.wait();
-    let lost = eye.sense.lost();
-    assert!(0 < lost.urgent, "{lost:?}");
-    eye.look();
-    let is_of_storm =
-        |event: &Event| matches!(event, Event::ProcessExit(exit) if exit.task.comm() == b"storm");
-    let told = eye.seen.iter().filter(|(_, event)| is_of_storm(event)).count();
-    assert!(500 < told, "{told}");
 }
 
 #[test]
 fn the_self_probe_comes_back() {
     let mut eye = Eye::open();
-    for _ in 0..500 {
-        eye.look();
-        if eye.sense.self_probe().seen.is_some() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("no thread's end came back");
+    eye.pause(Duration::from_secs(1));
+    assert!(eye.sense.self_probe().seen.is_some());
 }

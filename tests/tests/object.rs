@@ -8,7 +8,7 @@ use healer_userspace::sense::{OBJECT, SENSORS};
 
 fn object() -> aya_obj::Object {
     let bytes = OBJECT.expect("this test needs the kernel programs: cargo xtask build");
-    aya_obj::Object::parse(bytes).unwrap()
+    aya_obj::Object::parse(bytes).expect("the build leaves a sound object")
 }
 
 #[test]

@@ -27,11 +27,11 @@ const RESIDENT: [u32; 3] = [0, 1, 3];
 fn oom_kill(ctx: BtfTracePointContext) -> i32 {
     if let Some(trigger) = task::current() {
         let victim = if tuned!(VICTIM_IS_TASK) != 0 {
-            Victim::Task(Object::new(ctx.arg(0)))
+            Victim::Task(Object::<Typed>::new(ctx.arg(0)).map(Object::probed))
         } else {
             Victim::Pid(pid_argument(&ctx))
         };
-        try_oom_kill(&ctx, trigger, victim);
+        try_oom_kill(&ctx, trigger.probed(), victim);
     }
     0
 }
@@ -47,13 +47,13 @@ fn pid_argument(ctx: &BtfTracePointContext) -> u32 {
 /// What this kernel says about the victim.
 #[derive(Clone, Copy)]
 enum Victim {
-    Task(Option<Object<Typed>>),
+    Task(Option<Object<Probed>>),
     Pid(u32),
 }
 
 #[inline(always)]
-fn try_oom_kill(ctx: &BtfTracePointContext, trigger: Object<Typed>, victim: Victim) {
-    let memcg = memcg_of(trigger.probed());
+fn try_oom_kill(ctx: &BtfTracePointContext, trigger: Object<Probed>, victim: Victim) {
+    let memcg = memcg_of(trigger);
     let full = memcg.and_then(nearest_full);
     let (scope, source) = scope(ctx, full.is_some());
     let full = if scope == OomKill::SCOPE_MEMCG { full } else { None };
@@ -87,8 +87,8 @@ unsafe fn describe(victim: Victim, payload: *mut OomKill) -> u32 {
         let (tgid, known) = match victim {
             Victim::Task(Some(task)) => {
                 task::name(Some(task), &raw mut (*payload).victim);
-                (*payload).victim_memcg = memcg_of(task.probed()).and_then(memcg_id).unwrap_or(0);
-                (*payload).rss_bytes = rss_bytes(task.probed()).unwrap_or(0);
+                (*payload).victim_memcg = memcg_of(task).and_then(memcg_id).unwrap_or(0);
+                (*payload).rss_bytes = rss_bytes(task).unwrap_or(0);
                 (*payload).oom_score_adj = oom_score_adj(task);
                 (task.get(tuned!(TASK_TGID)), 0)
             }
@@ -113,7 +113,7 @@ unsafe fn unknown(pid: u32, payload: *mut OomKill) -> u32 {
 }
 
 #[inline(always)]
-fn oom_score_adj(task: Object<Typed>) -> i32 {
+fn oom_score_adj(task: Object<Probed>) -> i32 {
     if !present!(SIGNAL_OOM_SCORE_ADJ) {
         return 0;
     }

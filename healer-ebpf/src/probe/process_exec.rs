@@ -46,7 +46,7 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
     let task = Object::<Typed>::new(ctx.arg(0));
     let bprm = Object::<Typed>::new(ctx.arg(2));
     if let (Some(task), Some(bprm)) = (task, bprm) {
-        let _entry = try_process_exec(task, ctx.arg(1), bprm);
+        let _entry = try_process_exec(task.probed(), ctx.arg(1), bprm.probed());
     }
     0
 }
@@ -83,7 +83,7 @@ fn reasons<A: Access>(task: Object<A>, tgid: u32, exe: ExeRef) -> u32 {
         flags |= ProcessExec::PARENT_TRACKED;
     }
     let key = ExeKey { dev: exe.dev, ino: exe.ino };
-    if WATCHED_EXES.get_ptr(&key).is_some() {
+    if WATCHED_EXES.get_ptr(key).is_some() {
         flags |= ProcessExec::WATCHED;
     }
     flags

@@ -42,7 +42,7 @@ fn try_process_exit<A: Access>(task: Object<A>, is_dead: bool, source: u32) {
     }
     let status = if is_dead { wait_status(task) } else { 0 };
     if let Some((flags, lane)) = address(tgid, is_dead, status) {
-        send(task, tgid, status, flags | source, lane);
+        send(task.probed(), tgid, status, flags | source, lane);
     }
     if is_dead {
         // It fails for a process that never called exec.

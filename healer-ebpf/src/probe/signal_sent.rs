@@ -2,7 +2,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use healer_common::event::signal_sent::SignalSent;
 
 use crate::{
-    memory::{Access, Object, Typed},
+    memory::{Access, Object, Probed, Typed},
     ring::{Lane, Slot},
     task,
     tuning::{present, tuned},
@@ -119,17 +119,17 @@ fn try_signal_sent(target: Object<Typed>, sent: &Sent) -> Option<()> {
             return None;
         }
     }
-    if sent.is_fault() && is_harmless(target, sent.signal) {
+    if sent.is_fault() && is_harmless(target.probed(), sent.signal) {
         return None;
     }
     let tracked = if is_tracked { SignalSent::TRACKED } else { 0 };
-    send(current, target, sent, tracked);
+    send(current.probed(), target.probed(), sent, tracked);
     Some(())
 }
 
 /// The target handles the fault itself (a JVM's null check), or a debugger does.
 #[inline(always)]
-fn is_harmless(target: Object<Typed>, signal: u32) -> bool {
+fn is_harmless(target: Object<Probed>, signal: u32) -> bool {
     if signal == SIGTRAP && present!(TASK_PTRACE) && target.get::<u32>(tuned!(TASK_PTRACE)) != 0 {
         return true;
     }
@@ -138,13 +138,13 @@ fn is_harmless(target: Object<Typed>, signal: u32) -> bool {
     }
     target.follow(tuned!(TASK_SIGHAND)).is_some_and(|sighand| {
         let action = tuned!(SIGHAND_ACTION) + (signal - 1) * tuned!(SIGACTION_SIZE);
-        let handler: u64 = sighand.probed().get(action + tuned!(SIGACTION_HANDLER));
+        let handler: u64 = sighand.get(action + tuned!(SIGACTION_HANDLER));
         handler > SIG_IGN
     })
 }
 
 #[inline(always)]
-fn send(current: Object<Typed>, target: Object<Typed>, sent: &Sent, tracked: u32) {
+fn send(current: Object<Probed>, target: Object<Probed>, sent: &Sent, tracked: u32) {
     let is_by_process = sent.is_by_process();
     let has_address = sent.is_fault() && sent.code != SI_KERNEL;
     let flags = tracked

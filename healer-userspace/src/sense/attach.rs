@@ -6,6 +6,7 @@ use healer_common::event::{EventKind, PROBES, Probe};
 use super::{
     layout::Layout,
     load::{self, in_words},
+    rights::REMEDY,
     status::{SensorStatus, Trouble},
 };
 
@@ -87,7 +88,7 @@ fn climb(
             let missing = needed_fields(probe, program, layout)?;
             tp_btf(ebpf, program, probe.tracepoint, ids).map_err(|error| {
                 let what = format!("{program} on {}:{}", probe.category, probe.tracepoint);
-                Trouble::new(format!("{what}: {}", in_words(&error)), load::REMEDY)
+                Trouble::new(format!("{what}: {}", in_words(&error)), REMEDY)
             })?;
             Ok(missing)
         }

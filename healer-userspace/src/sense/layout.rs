@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{self, BufRead as _},
     path::Path,
+    thread,
 };
 
 use healer_common::{event::PROBES, kernel_offsets, tuning::ABSENT};
@@ -40,7 +41,7 @@ macro_rules! offset_table {
 kernel_offsets!(offset_table);
 
 const fn is_required(need: &str) -> bool {
-    need.len() == "required".len()
+    matches!(need.as_bytes(), b"required")
 }
 
 /// The symbol whose presence on the stack tells a cgroup's OOM kill from the machine's.
@@ -62,25 +63,43 @@ pub(crate) struct Layout {
     pub(crate) memcg_oom: (u64, u64),
 }
 
+/// Reads the kernel's types and, beside it, its symbols: some 20 and 50 ms.
+///
+/// # Errors
+/// As [`read`]. Symbols that are hidden or cannot be read are no error.
+pub(crate) fn running_kernel(btf: &Path, kallsyms: &Path) -> Result<Layout, Trouble> {
+    thread::scope(|scope| {
+        let symbols = scope.spawn(|| memcg_oom(kallsyms));
+        let layout = read(btf)?;
+        let memcg_oom = symbols.join().ok().flatten().unwrap_or_default();
+        Ok(Layout { memcg_oom, ..layout })
+    })
+}
+
 /// Reads the kernel's BTF.
 ///
 /// # Errors
 /// In words: there is none, it cannot be read, or it is not BTF.
-pub(crate) fn read(path: &Path) -> Result<Layout, Trouble> {
+fn read(path: &Path) -> Result<Layout, Trouble> {
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Trouble::new(
-            format!("this kernel does not describe its types: {shown} does not exist"),
-            "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or mount /sys",
-        ),
-        _ => Trouble::new(format!("cannot read {shown}: {error}"), "make the file readable to healer"),
-    })?;
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
     parse(&bytes).map_err(|error| {
         Trouble::new(
             format!("cannot understand {shown}: {error}"),
             "report the kernel's version: its BTF has a form that healer does not know",
         )
     })
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Trouble {
+    let shown = path.display();
+    if error.kind() == io::ErrorKind::NotFound {
+        return Trouble::new(
+            format!("this kernel does not describe its types: {shown} does not exist"),
+            "run a kernel built with CONFIG_DEBUG_INFO_BTF=y, or mount /sys",
+        );
+    }
+    Trouble::new(format!("cannot read {shown}: {error}"), "make the file readable to healer")
 }
 
 /// The layout that `bytes` of BTF describe. It never panics, whatever the bytes.
@@ -143,7 +162,7 @@ impl Layout {
 }
 
 /// Where the kernel function of [`MEMCG_OOM`] starts and ends; `None` when symbols are hidden.
-pub(crate) fn memcg_oom(kallsyms: &Path) -> Option<(u64, u64)> {
+fn memcg_oom(kallsyms: &Path) -> Option<(u64, u64)> {
     let file = fs::File::open(kallsyms).ok()?;
     let mut lines = io::BufReader::with_capacity(64 * 1024, file);
     let mut line = Vec::new();

@@ -4,6 +4,7 @@ use aya::{Btf, Ebpf, EbpfLoader, Endianness, programs::ProgramError};
 
 use super::{
     layout::{Layout, OFFSETS},
+    rights::REMEDY,
     status::Trouble,
 };
 
@@ -40,10 +41,6 @@ pub(crate) fn load(object: &[u8], layout: &Layout, own_tgid: u32) -> Result<Ebpf
     })
 }
 
-/// What helps in most refusals of bpf(2).
-pub(crate) const REMEDY: &str =
-    "run healer as root, or give it CAP_BPF and CAP_PERFMON (kernel 5.8 and later)";
-
 /// An error and its causes on one line; of a verifier's log only the end, where the reason is.
 pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words = error.to_string();
@@ -56,8 +53,9 @@ pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
             return format!("the verifier refused it: {io_error}: {tail}");
         }
         cause = error.source();
-        if let Some(cause) = cause {
-            words = format!("{words}: {cause}");
+        let more = cause.map(ToString::to_string).filter(|more| !words.contains(more.as_str()));
+        if let Some(more) = more {
+            words = format!("{words}: {more}");
         }
     }
     words.lines().next().unwrap_or_default().to_owned()

@@ -8,6 +8,7 @@ pub mod format;
 mod layout;
 mod load;
 mod maps;
+mod rights;
 mod ring;
 mod selfprobe;
 mod status;
@@ -23,7 +24,6 @@ pub use selfprobe::SelfProbe;
 pub use status::{SensorState, SensorStatus};
 
 use crate::clock;
-use layout::Layout;
 use maps::Maps;
 use ring::Rings;
 use status::Trouble;
@@ -205,10 +205,8 @@ fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
     let object = settings.object.ok_or_else(|| {
         Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
     })?;
-    let layout = Layout {
-        memcg_oom: layout::memcg_oom(&settings.kallsyms).unwrap_or_default(),
-        ..layout::read(&settings.btf)?
-    };
+    rights::check()?;
+    let layout = layout::running_kernel(&settings.btf, &settings.kallsyms)?;
     let mut ebpf = load::load(object, &layout, settings.own_tgid)?;
     let sensors = attach::attach_all(&mut ebpf, &layout);
     let (maps, rings) =
@@ -224,5 +222,48 @@ fn give_memory_back() {
     // SAFETY: it takes no pointers and is thread-safe.
     unsafe {
         libc::malloc_trim(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reasons(settings: &Settings) -> Vec<String> {
+        let sense = Sense::start(settings);
+        assert!(sense.programs().is_empty());
+        assert_eq!(sense.sensors().len(), SENSORS.len());
+        let reason = |sensor: &SensorStatus| {
+            assert_eq!(sensor.state, SensorState::Down);
+            assert!(sensor.remedy.is_some());
+            sensor.reason.clone().unwrap_or_default()
+        };
+        sense.sensors().iter().map(reason).collect()
+    }
+
+    #[test]
+    fn a_build_without_programs_says_so() {
+        let settings = Settings { object: None, ..Settings::default() };
+        for reason in reasons(&settings) {
+            assert!(reason.contains("without kernel programs"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_kernel_without_btf_says_so() {
+        let btf = PathBuf::from("/nonexistent/vmlinux");
+        let object = Some(b"not reached".as_slice());
+        for reason in reasons(&Settings { object, btf, ..Settings::default() }) {
+            assert!(reason.contains("/nonexistent/vmlinux does not exist"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn without_programs_nothing_is_lost_and_nothing_can_be_tracked() {
+        let mut sense = Sense::start(&Settings { object: None, ..Settings::default() });
+        assert_eq!(sense.lost(), Lost::default());
+        assert_eq!(sense.drain(|_| {}), 0);
+        assert!(matches!(sense.track(1), Err(MapTrouble::NothingLoaded)));
+        assert!(matches!(sense.watch_exe(1, 2), Err(MapTrouble::NothingLoaded)));
     }
 }
