@@ -26,7 +26,10 @@ use crate::{
 pub struct Args {
     /// One incident with its timeline, for example i42
     id: Option<String>,
-    /// For scripts
+    /// How many to show, newest first; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    last: usize,
+    /// For scripts; all of them
     #[arg(long)]
     json: bool,
 }
@@ -42,7 +45,7 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
         let paint = Paint::of_stdout();
         emit(&incidents.iter().map(|incident| page(incident, paint)).collect::<String>())?;
     } else {
-        emit(&list(&incidents, Paint::of_stdout()))?;
+        emit(&newest(&incidents, args.last, Paint::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -76,6 +79,17 @@ fn one(state_dir: &Path, id: &str) -> anyhow::Result<Incident> {
         anyhow::anyhow!("no incident {id} in {dir}: `healer incidents` lists them")
     };
     found.into_iter().next().ok_or_else(unknown)
+}
+
+/// The first of the list, and how many there are besides.
+fn newest(incidents: &[Incident], last: usize, paint: Paint) -> String {
+    let shown = if last == 0 { incidents.len() } else { last.min(incidents.len()) };
+    let mut out = list(&incidents[..shown], paint);
+    let older = incidents.len() - shown;
+    if older > 0 {
+        out.push_str(&format!("… and {older} older (--last 0 shows all)\n"));
+    }
+    out
 }
 
 /// The list, newest first.
@@ -118,4 +132,18 @@ pub fn page(incident: &Incident, paint: Paint) -> String {
     line("times", Mood::Plain, &story::times(incident));
     line("fault at", Mood::Plain, &incident.fault_time);
     format!("{}\n{}", table.render(paint), story::chain(incident, paint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_says_that_there_is_more() {
+        let many = vec![Incident::default(); 5];
+        let text = newest(&many, 2, Paint(false));
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.ends_with("… and 3 older (--last 0 shows all)\n"), "{text}");
+        assert_eq!(newest(&many, 0, Paint(false)).lines().count(), 6);
+    }
 }

@@ -1,6 +1,7 @@
 //! An incident as a person reads it: what the kernel said, what was concluded, what was done, each with its time.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use crate::{
 pub fn chain(incident: &Incident, paint: Paint) -> String {
     let mut table = Table::indented("  ");
     let fault = incident.fault_boot_ns;
-    let mut told = Vec::new();
+    let mut told = BTreeSet::new();
     for record in &incident.timeline {
         if text(record, "record") == "diagnosis" {
             for evidence in evidence_not_told(record, &mut told) {
@@ -37,9 +38,8 @@ pub fn chain(incident: &Incident, paint: Paint) -> String {
     out
 }
 
-fn row(table: &mut Table, time: &str, after: Duration, part: &str, said: (Mood, String)) {
+fn row(table: &mut Table, time: &str, after: String, part: &str, said: (Mood, String)) {
     let clock = time.get(11..23).unwrap_or(time);
-    let after = format!("+{}", Human(after));
     table.row([
         Cell::new(Mood::Faint, clock),
         Cell::from(after),
@@ -48,22 +48,23 @@ fn row(table: &mut Table, time: &str, after: Duration, part: &str, said: (Mood, 
     ]);
 }
 
-fn since(fault: u64, at: u64) -> Duration {
-    Duration::from_nanos(at.saturating_sub(fault))
+/// `+12ms`; a signal that kills is generated before the fault, which is the end: `-1.0ms`.
+fn since(fault: u64, at: u64) -> String {
+    let sign = if at < fault { '-' } else { '+' };
+    format!("{sign}{}", Human(Duration::from_nanos(at.abs_diff(fault))))
 }
 
 /// `down` and `crash` of one death rest on the same records: each is told once.
-fn evidence_not_told<'a>(record: &'a Record, told: &mut Vec<&'a Record>) -> Vec<&'a Record> {
+fn evidence_not_told<'a>(record: &'a Record, told: &mut BTreeSet<(&'a str, u64)>) -> Vec<&'a Record> {
     let mut new: Vec<_> = record
         .get("evidence")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
         .filter_map(Value::as_object)
-        .filter(|evidence| !told.contains(evidence))
+        .filter(|evidence| told.insert((text(evidence, "signal"), number(evidence, "boot_ns"))))
         .collect();
     new.sort_by_key(|evidence| number(evidence, "boot_ns"));
-    told.extend(&new);
     new
 }
 
@@ -136,13 +137,16 @@ fn result_words(record: &Record) -> (Mood, String) {
         "refused" => Mood::Held,
         _ => Mood::Bad,
     };
-    let action = text(record, "action");
+    let (action, says) = (text(record, "action"), text(record, "says"));
+    if outcome == "would_do" && says.starts_with("would ") {
+        return (mood, says.into());
+    }
     let said = if outcome == "would_do" { "would be done".to_owned() } else { spaced(outcome) };
     let errno = match number(record, "errno") {
         0 => String::new(),
         errno => format!(" (errno {errno})"),
     };
-    (mood, join(format!("{action} {said}").trim(), text(record, "says")) + &errno)
+    (mood, join(format!("{action} {said}").trim(), says) + &errno)
 }
 
 fn join(head: &str, says: &str) -> String {

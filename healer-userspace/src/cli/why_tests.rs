@@ -59,7 +59,7 @@ fn the_chain_reads_from_the_kernel_to_the_end() {
 supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
 Incident i1: healed; detected in 1.0ms, acted in 2.0s, well in 10.0s.
 
-  03:04:05.099  +0µs    kernel     signal_sent: SIGKILL from bash[7]
+  03:04:05.099  -1.0ms  kernel     signal_sent: SIGKILL from bash[7]
   03:04:05.100  +0µs    kernel     process_exit: web[10] ended by SIGKILL
   03:04:05.101  +1.0ms  diagnosis  down, proved: supervise/web is down: web\\x1b[10] ended by SIGKILL from bash[7] (uid 0)
   03:04:05.101  +1.0ms  rule       policy default, rule down (enforce): restart → notify
@@ -94,7 +94,7 @@ fn a_page_has_a_head_and_the_chain() {
     let book = book();
     let page = incidents::page(&book.get("i1").expect("filed"), Paint(false));
     assert!(page.starts_with("incident  i1\nworkload  supervise/web\nclass     down, proved\n"), "{page}");
-    assert!(page.contains("\n\n  03:04:05.099  +0µs    kernel"), "{page}");
+    assert!(page.contains("\n\n  03:04:05.099  -1.0ms  kernel"), "{page}");
 }
 
 #[test]
