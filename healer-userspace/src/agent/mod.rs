@@ -127,6 +127,7 @@ impl Agent {
     }
 
     fn stored(&mut self, event: StoreEvent) {
+        self.reporter.set_store_status(&self.store.status());
         let now = clock::boot();
         match event {
             StoreEvent::Committed(key) => self.engine.committed(now, &key),

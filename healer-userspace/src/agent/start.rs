@@ -18,7 +18,7 @@ use crate::{
         view::{self, Sensor},
         wall::{Now, ReadClock},
     },
-    sense::{self, Lost, Sense, SensorState, SensorStatus},
+    sense::{self, Lost, Sense},
     signal::{Fact, Signal},
     store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
     supervise::server::Supervisors,
@@ -121,13 +121,14 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
 
 impl Agent {
     fn begin(&mut self, loaded: Loaded, notes: &[String]) {
-        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(shown).collect();
+        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
         for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
             let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
             let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
             tracing::warn!("sensor {} is down: {reason}; {remedy}", sensor.name);
         }
         self.reporter.set_sensors(sensors.clone());
+        self.reporter.set_store_status(&self.store.status());
         self.put_in_force(loaded);
         self.meet_everybody();
         self.flush();
@@ -208,20 +209,4 @@ async fn serve(options: &Options, reporter: &Reporter) -> anyhow::Result<mpsc::R
 
 fn read_clock() -> ReadClock {
     Arc::new(|| Now { boot: clock::boot(), wall: clock::wall() })
-}
-
-fn shown(status: &SensorStatus) -> Sensor {
-    Sensor {
-        name: status.name.to_owned(),
-        state: match status.state {
-            SensorState::Attached => view::SensorState::Attached,
-            SensorState::Degraded => view::SensorState::Degraded,
-            SensorState::Down => view::SensorState::Down,
-        },
-        via: status.via.map(str::to_owned),
-        missing: status.missing.clone(),
-        reason: status.reason.clone(),
-        remedy: status.remedy.clone(),
-        signals: Vec::new(),
-    }
 }

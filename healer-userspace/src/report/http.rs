@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 
 use super::{
     metrics::Metrics,
+    openapi,
     view::{Shared, View},
     wall::ReadClock,
 };
@@ -72,6 +73,7 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/sensors", get(sensors))
         .route("/api/v1/policies", get(policies))
         .route("/api/v1/workloads", get(workloads))
+        .route("/api/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .with_state(face)
 }
 

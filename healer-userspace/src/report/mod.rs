@@ -8,6 +8,7 @@ pub mod http;
 pub mod incidents;
 pub mod log;
 pub mod metrics;
+pub mod openapi;
 pub mod readiness;
 pub mod record;
 pub mod view;
@@ -32,7 +33,7 @@ use crate::{
         safety::PROBING,
         time::BootTime,
     },
-    signal::{Fact, Signal},
+    signal::{Fact, Ring, Signal},
     store::{row::Stamp, worker::StoreStatus},
 };
 
@@ -129,6 +130,9 @@ impl Reporter {
     /// At start and whenever one of them changes.
     pub fn set_sensors(&self, sensors: Vec<Sensor>) {
         self.metrics.set_sensors(&sensors);
+        if sensors.iter().any(Sensor::is_kernel) {
+            [Ring::Urgent, Ring::Bulk].into_iter().for_each(|ring| self.metrics.ring_opened(ring));
+        }
         self.shared.update(|view| view.sensors = sensors);
     }
 

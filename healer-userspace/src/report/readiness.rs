@@ -59,7 +59,7 @@ impl Readiness {
 }
 
 fn no_sensor(sensors: &[Sensor]) -> Option<String> {
-    if sensors.iter().any(|sensor| sensor.is_up() && sensor.via.as_deref() != Some("poll")) {
+    if sensors.iter().any(Sensor::is_kernel) {
         return None;
     }
     let reasons: Vec<_> = sensors.iter().filter_map(|sensor| sensor.reason.as_deref()).collect();

@@ -17,7 +17,7 @@ use crate::{
     },
     identity::process::{Process, WorkloadKey},
     report::wall::Now,
-    signal::{Exit, Ring},
+    signal::Exit,
 };
 
 #[derive(Clone, Default)]

@@ -130,6 +130,11 @@ fn signal_of(sensor: &str) -> Option<&'static str> {
 }
 
 impl Sensor {
+    /// It sees by a kernel program, and its records come through a ring.
+    pub fn is_kernel(&self) -> bool {
+        self.is_up() && self.via.as_deref() != Some("poll")
+    }
+
     pub fn is_up(&self) -> bool {
         self.state != SensorState::Down
     }
