@@ -107,7 +107,8 @@ impl Lines {
             ReportFact::Closed(closed) => Some(closed_words(closed)),
             ReportFact::Agent { event, says } => Some(agent_words(event, says)),
         };
-        let passed = self.passed_before(report).map(line);
+        let passed =
+            self.passed_before(report).map(|words| Line { record: "gate", class: "", ..line(words) });
         passed.into_iter().chain(words.map(line)).collect()
     }
 
