@@ -1,3 +1,4 @@
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 //! `healer policy` as a script sees it: output, error output, exit status.
 
 use std::{

@@ -146,19 +146,16 @@ impl Agent {
     /// A supervisor said something: identity first, then the same door as any signal.
     fn told(&mut self, told: Told) {
         let Some(child) = told.child else { return };
-        let process = match &told.fact {
-            Fact::Registered(_) => self.identity.supervise(child, told.name.as_str()),
-            _ => self.identity.of_id(child),
+        let process = if matches!(told.fact, Fact::Registered(_)) {
+            self.identity.supervise(child, told.name.as_str())
+        } else {
+            self.identity.of_id(child)
         };
         if matches!(told.fact, Fact::Deregistered) {
             self.identity.release(child);
         }
-        let supervisor = match &told.fact {
-            Fact::Registered(registration) => Some(registration.supervisor.pid),
-            _ => None,
-        };
-        if let Some(pid) = supervisor {
-            self.track_kernel(pid);
+        if let Fact::Registered(registration) = &told.fact {
+            self.track_kernel(registration.supervisor.pid);
         }
         let process = process.unwrap_or_else(|| supervised_stranger(child, told.name.as_str()));
         self.observe(&Signal { at: told.at, process: Some(process), fact: told.fact });

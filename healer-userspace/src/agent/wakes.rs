@@ -18,6 +18,7 @@ use crate::{
     supervise::server::Told,
 };
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
     /// The rings may hold records, or a second has passed.
     Records,

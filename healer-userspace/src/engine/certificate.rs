@@ -191,6 +191,18 @@ fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// `nginx[17] of web`; who started it, for a program that nobody named.
+pub fn called(process: &Process) -> String {
+    let name = format!("{}[{}]", text::printable(&process.comm), process.pid);
+    match (process.workload.given_name(), &process.parent) {
+        (Some(given), _) => format!("{name} of {}", text::printable(given)),
+        (None, Some(parent)) => {
+            format!("{name}, started by {}[{}],", text::printable(&parent.comm), parent.pid)
+        }
+        (None, None) => name,
+    }
+}
+
 /// `bash[4242] (uid 0)`
 pub fn party(party: &Party) -> String {
     format!("{}[{}] (uid {})", text::printable(&party.comm), party.id.pid, party.uid)

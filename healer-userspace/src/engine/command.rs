@@ -134,6 +134,7 @@ impl ActionOutcome {
 /// Written to the durable store. Only `Intent` is answered (`Engine::committed`), after it is synced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "entry")]
+#[expect(clippy::large_enum_variant, reason = "few at a time, and an intent is the common case")]
 pub enum JournalEntry {
     Intent(Intent),
     /// Closes the intent.

@@ -117,7 +117,7 @@ fn a_killed_service_is_restarted_and_verified() {
         &[registered(2 * SECOND, &old), killed(8 * SECOND, &old), registered(9 * SECOND, &new)],
         policies(Mode::Enforce, &[ActionName::Restart]),
     );
-    has(&lines, "diagnosis down proved: supervise/web is down: web[10] ended by SIGKILL");
+    has(&lines, "diagnosis down proved: web is down: web[10] ended by SIGKILL");
     has(&lines, "8.000s i1 supervise/web result done");
     has(&lines, "verification healed: web[11] has lived 5.0s");
     has(&lines, "closed healed");

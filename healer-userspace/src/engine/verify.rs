@@ -33,6 +33,7 @@ pub struct Verification {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "lives for one call, on the stack")]
 pub enum Check {
     Wait,
     /// Ask who listens, in the network namespace of this process.

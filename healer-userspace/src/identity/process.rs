@@ -200,6 +200,14 @@ fn is_workload(unit: &str) -> bool {
     !is_session && name != "init.scope" && !name.ends_with(".slice")
 }
 
+impl WorkloadKey {
+    /// The name that a person gave it; programs have none.
+    pub fn given_name(&self) -> Option<&str> {
+        let (kind, name) = self.0.split_once('/')?;
+        (kind != "program").then_some(name)
+    }
+}
+
 impl fmt::Display for WorkloadKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)

@@ -5,7 +5,7 @@ use super::tree::Tree;
 
 const EVENTS: &str = "healer-common/src/event/";
 /// Files there that are no event.
-const MACHINERY: &[&str] = &["header", "table"];
+const MACHINERY: &[&str] = &["header", "part", "table", "tests", "wire"];
 const PROGRAMS: &[&str] = &["healer-ebpf/src/probe/", "healer-ebpf/src/iter/"];
 const SIGNALS: &[&str] = &["healer-userspace/src/signal/"];
 

@@ -31,7 +31,7 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/action/",
         name: "ACTIONS",
-        helpers: &["host", "systemd", "docker", "cri", "kube"],
+        helpers: &["host", "look", "reach", "systemd", "docker", "cri", "kube", "tests"],
         traces: None,
     },
     Table { folder: "healer-userspace/src/fault/", name: "FAULTS", helpers: &[], traces: None },

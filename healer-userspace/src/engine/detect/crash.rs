@@ -3,14 +3,13 @@
 use super::{Context, Detector, DetectorEntry, Finding, Subject};
 use crate::{
     engine::{
-        certificate::{Cause, Certificate},
+        certificate::{Cause, Certificate, called},
         class::{Certainty, Class},
         diagnosis::{Detail, Diagnosis},
         policy::choose,
     },
     identity::process::Process,
     signal::{Fact, Signal},
-    text,
 };
 
 pub(super) const ENTRY: DetectorEntry =
@@ -71,13 +70,7 @@ fn diagnosis(
         related: Vec::new(),
         fault_at: signal.at,
         detected_at: context.now,
-        sentence: format!(
-            "{}[{}] of {} {}",
-            text::printable(&process.comm),
-            process.pid,
-            text::printable(&process.workload.0),
-            certificate.sentence()
-        ),
+        sentence: format!("{} {}", called(process), certificate.sentence()),
         evidence: certificate.evidence(context.memory, process, signal.at),
         lost: context.memory.lost_since(process.start),
         from_absence: false,

@@ -206,7 +206,7 @@ fn raise(
             detected_at: context.now,
             sentence: format!(
                 "{} ended abnormally {} times in {}; last: {}[{}] {}",
-                text::printable(&process.workload.0),
+                text::printable(process.workload.given_name().unwrap_or(&process.comm)),
                 ends.ends.len(),
                 Human(at.since(first)),
                 text::printable(&process.comm),

@@ -142,7 +142,7 @@ fn diagnosis(context: &Context<'_>, missing: &Missing) -> Diagnosis {
         detected_at: context.now,
         sentence: format!(
             "{} is down: {}[{}] {}{alone}",
-            text::printable(&dead.workload.0),
+            text::printable(dead.workload.given_name().unwrap_or(&dead.comm)),
             text::printable(&dead.comm),
             dead.pid,
             certificate.sentence()

@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use super::{Context, Detector, DetectorEntry, Finding, Subject};
 use crate::{
     engine::{
-        certificate::{Cause, Certificate, certify},
+        certificate::{Cause, Certificate, called, certify},
         class::{Certainty, Class},
         diagnosis::{Detail, Diagnosis},
         time::BootTime,
     },
     identity::process::{Process, ProcessId},
     signal::{Exit, Fact, OomScope, Signal},
-    text,
 };
 
 pub(super) const ENTRY: DetectorEntry =
@@ -93,13 +92,7 @@ fn raise(
             related: Vec::new(),
             fault_at,
             detected_at: context.now,
-            sentence: format!(
-                "{}[{}] of {} {}{rest}",
-                text::printable(&process.comm),
-                process.pid,
-                text::printable(&process.workload.0),
-                certificate.sentence()
-            ),
+            sentence: format!("{} {}{rest}", called(process), certificate.sentence()),
             evidence: certificate.evidence(context.memory, process, at),
             lost: context.memory.lost_since(fault_at),
             from_absence: false,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::{
     engine::{
         command::{ActionOutcome, ActionResult, IncidentId, Intent},
-        policy::Mode,
+        policy::{ActionName, Mode},
         report::{Closed, GateReport, Outcome, Plan, Report, ReportFact, Verdict, Verification},
         time::Human,
     },
@@ -101,9 +101,7 @@ impl Lines {
                 let text = format!("{outcome} after {after} (rule {policy}/{rule}): {says}");
                 Some((Level::Info, Mood::Plain, "score", text))
             }
-            ReportFact::Notify { sentence, reason, .. } => {
-                Some((Level::Warn, Mood::Held, "notify", format!("{sentence} ({reason})")))
-            }
+            ReportFact::Notify { sentence, reason, .. } => Some(notify_words(sentence, reason)),
             ReportFact::Closed(closed) => Some(closed_words(closed)),
             ReportFact::Agent { event, says } => Some(agent_words(event, says)),
         };
@@ -151,8 +149,17 @@ impl Lines {
     }
 }
 
+/// A plan that only notifies is said by the diagnosis itself.
 fn plan_words(plan: &Plan) -> Words {
-    (Level::Info, Mood::Plain, "plan", plan.says.clone())
+    let acts = plan.ladder.iter().any(|rung| rung != ActionName::Notify.name());
+    let level = if acts { Level::Info } else { Level::Debug };
+    (level, Mood::Plain, "plan", plan.says.clone())
+}
+
+/// What a rule's own `notify` says stands in the line above already; other reasons are news.
+fn notify_words(sentence: &str, reason: &str) -> Words {
+    let level = if reason.starts_with("rule ") { Level::Debug } else { Level::Warn };
+    (level, Mood::Held, "notify", format!("{sentence} ({reason})"))
 }
 
 /// A dry run is told once, by its result.
@@ -211,7 +218,8 @@ fn closed_words(closed: &Closed) -> Words {
         text.push_str(&format!(", well in {}", Human(took)));
     }
     let mood = if ended_well(closed.outcome.name()) { Mood::Good } else { Mood::Plain };
-    (Level::Info, mood, "closed", text)
+    let level = if closed.outcome == Outcome::Notified { Level::Debug } else { Level::Info };
+    (level, mood, "closed", text)
 }
 
 fn agent_words(event: &str, says: &str) -> Words {
