@@ -106,7 +106,7 @@ fn unpack(package: &str, cache: &Path, dir: &Path) -> Result<()> {
     let deb = entries(cache)?.into_iter().find(|path| is_it(&file_name(path)));
     let deb = deb.with_context(|| format!("apt-get left no {package} in {}", cache.display()))?;
     // Under another name until it is whole: an interrupted run is no kernel.
-    let half = dir.with_extension("half");
+    let half = cache.join(format!("{package}.half"));
     if half.exists() {
         fs::remove_dir_all(&half)?;
     }
