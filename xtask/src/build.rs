@@ -30,7 +30,8 @@ pub(crate) fn release(toolchain: toolchain::Install) -> Result<()> {
     agent(true)
 }
 
-fn kernel_programs(toolchain: toolchain::Install) -> Result<()> {
+/// Builds the kernel programs alone.
+pub(crate) fn kernel_programs(toolchain: toolchain::Install) -> Result<()> {
     let object = workspace::ebpf_object();
     let was_held = fs::metadata(&object).is_ok_and(|meta| meta.len() == 0);
     Step {

@@ -59,10 +59,15 @@ fn ebpf_toolchain() -> Vec<Finding> {
 }
 
 fn test_packages() -> Vec<Finding> {
-    let of_tests = PACKAGES.iter().filter(|p| p.stage == Stage::Test);
+    let what_for = |stage| match stage {
+        Stage::Ebpf => None,
+        Stage::Test => Some("live tests"),
+        Stage::Vm => Some("guests"),
+    };
+    let of_tests = PACKAGES.iter().filter_map(|package| Some((package, what_for(package.stage)?)));
     of_tests
-        .map(|package| Finding {
-            what: format!("{} (live tests)", package.name),
+        .map(|(package, stage)| Finding {
+            what: format!("{} ({stage})", package.name),
             found: package.is_here().then(|| "here".to_owned()),
             fix: format!("apt-get install {}", package.name),
         })

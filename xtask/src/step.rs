@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 
 /// A command with the name and the remedy that its failure is reported with.
 pub(crate) struct Step {
@@ -13,6 +13,22 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Prints the command, then runs it; gives what it wrote to stdout.
+    pub(crate) fn read(mut self) -> Result<String> {
+        self.command.stdout(Stdio::piped());
+        let line = shown(&self.command);
+        eprintln!("$ {line}");
+        let output = self.command.stderr(Stdio::inherit()).output();
+        let ended = match output {
+            Ok(output) if output.status.success() => {
+                return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+            }
+            Ok(output) => output.status.to_string(),
+            Err(error) => format!("did not start: {error}"),
+        };
+        Err(self.failed(&ended, &line))
+    }
+
     /// Prints the command, then runs it on this terminal.
     pub(crate) fn run(mut self) -> Result<()> {
         let line = shown(&self.command);
@@ -22,7 +38,11 @@ impl Step {
             Ok(status) => status.to_string(),
             Err(error) => format!("did not start: {error}"),
         };
-        bail!("step `{}` failed ({ended})\n  command: {line}\n  remedy:  {}", self.name, self.remedy)
+        Err(self.failed(&ended, &line))
+    }
+
+    fn failed(&self, ended: &str, line: &str) -> anyhow::Error {
+        anyhow!("step `{}` failed ({ended})\n  command: {line}\n  remedy:  {}", self.name, self.remedy)
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::step::Step;
 use crate::toolchain::{self, Stage as Packages, ensure_packages};
-use crate::{build, lint, root, tidy, workspace};
+use crate::{build, lint, root, tidy, vm, workspace};
 
 /// Run the tests: with no flag, everything that CI runs
 #[derive(clap::Args, Default)]
@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// Real failures on this kernel (root); NAME is a file tests/tests/live_NAME.rs or part of a test's name
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     live: Option<Option<String>>,
+    /// Real failures on other kernels, in guests; KERNEL is one of 6.1-cloud, 6.1-rt, 6.12-cloud
+    #[arg(long, value_name = "KERNEL", num_args = 0..)]
+    vm: Option<Vec<String>>,
     /// The long form of tests that have one (they read HEALER_FULL)
     #[arg(long)]
     full: bool,
@@ -38,11 +41,12 @@ enum Stage {
     Replay,
     Object,
     Live,
+    Vm,
 }
 
 impl Stage {
-    const ALL: [Self; 7] =
-        [Self::Lint, Self::Tidy, Self::Build, Self::Unit, Self::Replay, Self::Object, Self::Live];
+    const ALL: [Self; 8] =
+        [Self::Lint, Self::Tidy, Self::Build, Self::Unit, Self::Replay, Self::Object, Self::Live, Self::Vm];
 
     fn name(self) -> &'static str {
         match self {
@@ -53,13 +57,14 @@ impl Stage {
             Self::Replay => "replay",
             Self::Object => "object",
             Self::Live => "live",
+            Self::Vm => "vm",
         }
     }
 
     /// Whether the stage looks at what the build stage makes.
     fn needs_build(self) -> bool {
         match self {
-            Self::Object | Self::Live => true,
+            Self::Object | Self::Live | Self::Vm => true,
             Self::Lint | Self::Tidy | Self::Unit | Self::Build | Self::Replay => false,
         }
     }
@@ -92,6 +97,7 @@ fn chosen(args: &Args) -> Vec<Stage> {
         Stage::Replay => args.replay,
         Stage::Object => args.object,
         Stage::Live => args.live.is_some(),
+        Stage::Vm => args.vm.is_some(),
     };
     let some: Vec<_> = Stage::ALL.into_iter().filter(asked).collect();
     if some.is_empty() {
@@ -128,6 +134,7 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
         Stage::Replay => from_files("replay", &existing(&["replay", "properties"])?, args, &[]),
         Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
         Stage::Live => live(args),
+        Stage::Vm => guests(args),
     }
 }
 
@@ -152,6 +159,14 @@ fn live(args: &Args) -> Result<()> {
     let mut runner = vec!["--test-threads=2".to_owned()];
     runner.extend(filter);
     from_files("live", &files, args, &runner)
+}
+
+fn guests(args: &Args) -> Result<()> {
+    ensure_packages(Packages::Vm, args.toolchain)?;
+    // Guests have an agent of their own build: the release is not needed.
+    build::kernel_programs(args.toolchain)?;
+    let files = test_files(|name| name.starts_with("live_"))?;
+    vm::run(args.vm.as_deref().unwrap_or_default(), &files)
 }
 
 /// Runs these test files of the tests package; says so if there are none yet.
@@ -212,6 +227,8 @@ mod tests {
     fn a_flag_narrows_and_brings_the_build_it_needs() {
         let live = Args { live: Some(None), ..Args::default() };
         assert_eq!(chosen(&live), [Stage::Build, Stage::Live]);
+        let vm = Args { vm: Some(Vec::new()), ..Args::default() };
+        assert_eq!(chosen(&vm), [Stage::Vm]);
         let unit = Args { unit: true, ..Args::default() };
         assert_eq!(chosen(&unit), [Stage::Unit]);
     }
@@ -227,7 +244,7 @@ mod tests {
             Ok(())
         });
         let names: Vec<_> = failed.iter().map(|(stage, _)| stage.name()).collect();
-        assert_eq!(names, ["lint", "build", "object", "live"]);
+        assert_eq!(names, ["lint", "build", "object", "live", "vm"]);
         assert!(ran.contains(&Stage::Replay));
         assert!(!ran.contains(&Stage::Live));
     }

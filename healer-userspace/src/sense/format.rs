@@ -187,7 +187,7 @@ impl Place {
     }
 }
 
-/// `TYPE NAME[LENGTH]; offset:N; size:N; signed:N;`, its parts separated by tabs.
+/// `TYPE NAME[LENGTH];` then, after tabs, `offset:N;`, `size:N;` and `signed:N;`.
 fn field(declaration: &str) -> Option<Field> {
     let mut parts = declaration.split(';').map(str::trim);
     let declared = parts.next()?;

@@ -11,6 +11,8 @@ pub(crate) enum Stage {
     Ebpf,
     /// The live tests: compilers and programs their victims are made of.
     Test,
+    /// Guests: the emulator, and what they are made of.
+    Vm,
 }
 
 /// One Debian package, and what shows that it (or its like on another system) is there.
@@ -45,6 +47,9 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "python3", Sign::Program("python3")),
     Package::new(Stage::Test, "iproute2", Sign::Program("ip")),
     Package::new(Stage::Test, "procps", Sign::Program("ps")),
+    Package::new(Stage::Vm, "qemu-system-x86", Sign::Program("qemu-system-x86_64")),
+    Package::new(Stage::Vm, "busybox-static", Sign::Path("/usr/share/doc/busybox-static")),
+    Package::new(Stage::Vm, "xz-utils", Sign::Program("xz")),
 ];
 
 impl Package {

@@ -1,0 +1,120 @@
+//! Runs a guest: QEMU's emulation, never KVM, so that a guest runs alike on every machine.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use super::console::{Ended, Line, Transcript};
+use crate::step::shown;
+
+/// A guest ready to start.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    /// What its lines on the terminal begin with.
+    pub(crate) name: String,
+    pub(crate) image: PathBuf,
+    pub(crate) initrd: PathBuf,
+    /// Where what it says is kept.
+    pub(crate) logs: PathBuf,
+    pub(crate) memory_mib: u32,
+    /// Seconds after which it is ended.
+    pub(crate) limit: u32,
+    /// Words for the kernel besides those that every guest gets.
+    pub(crate) kernel_arguments: &'static str,
+}
+
+/// Of a guest that failed, this many of its kernel's last lines are shown.
+const SHOWN: usize = 60;
+
+impl Machine {
+    /// Runs the guest to its end, printing each test as it ends, as `cargo test` does.
+    pub(crate) fn run(&self) -> Result<Transcript> {
+        let kernel_log = self.logs.join("kernel.log");
+        let mut command = self.command(&kernel_log);
+        eprintln!("$ {}", shown(&command));
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", command.get_program().display()))?;
+        let mut transcript = Transcript::default();
+        let mut text = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            for line in BufReader::new(stdout).split(b'\n') {
+                let line = String::from_utf8_lossy(&line?).trim_end().to_owned();
+                text.push_str(&line);
+                text.push('\n');
+                let line = Line::parse(&line);
+                self.show(&line);
+                transcript.add(line);
+            }
+        }
+        let status = child.wait()?;
+        // timeout(1): 124 when it ended the command, 137 when it had to kill it.
+        transcript.close(&match status.code() {
+            Some(124 | 137) => format!("ended after its limit of {} s", self.limit),
+            _ => format!("the guest went in the middle ({status})"),
+        });
+        fs::write(self.logs.join("guest.log"), text)?;
+        if transcript.failed() > 0 {
+            self.show_console(&kernel_log);
+        }
+        Ok(transcript)
+    }
+
+    fn command(&self, kernel_log: &Path) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "--kill-after=5", &self.limit.to_string()]);
+        command
+            .args([
+                "qemu-system-x86_64",
+                "-M",
+                "q35",
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                "max",
+                "-smp",
+                "2",
+            ])
+            .args(["-m", &self.memory_mib.to_string()])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .arg("-serial")
+            .arg(format!("file:{}", kernel_log.display()))
+            .args(["-serial", "stdio", "-kernel"])
+            .arg(&self.image)
+            .arg("-initrd")
+            .arg(&self.initrd)
+            .arg("-append")
+            // A panic ends the guest at once (-no-reboot).
+            .arg(format!("console=ttyS0 panic=-1 psi=1 quiet cgroup_no_v1=all {}", self.kernel_arguments));
+        command
+    }
+
+    fn show(&self, line: &Line) {
+        match line {
+            Line::Up(release) => println!("guest {}: Linux {release}", self.name),
+            Line::Ended(Ended { name, has_passed: true, detail }) => {
+                println!("test {} {name} ... ok {detail}", self.name);
+            }
+            Line::Ended(Ended { name, has_passed: false, detail }) => {
+                println!("test {} {name} ... FAILED {detail}", self.name);
+            }
+            Line::Other(text) if !text.is_empty() => println!("{} {text}", self.name),
+            Line::Other(_) | Line::Runs(_) | Line::Data { .. } | Line::Done => {}
+        }
+    }
+
+    fn show_console(&self, kernel_log: &Path) {
+        let log = fs::read(kernel_log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<_> = log.lines().collect();
+        println!("---- {}: the kernel's last lines, all in {}", self.name, kernel_log.display());
+        for line in &lines[lines.len().saturating_sub(SHOWN)..] {
+            println!("{} kernel: {}", self.name, line.escape_debug());
+        }
+    }
+}
