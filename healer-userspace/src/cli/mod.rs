@@ -3,6 +3,7 @@
 mod audit;
 mod chaos;
 mod cold;
+mod demo;
 mod doctor;
 mod fault_child;
 mod incidents;
@@ -79,6 +80,8 @@ pub enum Command {
     /// What works on this machine, what does not, and the command that fixes it
     Doctor(doctor::Args),
     Chaos(chaos::Args),
+    /// See it heal: three real failures of services made for the show, at most a minute
+    Demo(demo::Args),
     #[command(hide = true)]
     FaultChild(fault_child::Args),
 }
@@ -96,6 +99,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(&args, state_dir),
         Command::Sensors(args) => sensors::run(&args, state_dir),
         Command::Chaos(args) => chaos::run(&args, state_dir),
+        Command::Demo(args) => demo::run(&args),
         Command::FaultChild(args) => Ok(fault_child::run(&args)),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),

@@ -10,12 +10,17 @@ pub enum When {
     Asked,
 }
 
+/// The end of a child whose cgroup nobody killed.
+const LIFE_SECONDS: u32 = 300;
+
 /// Runs in the child; returns its exit status if the fault lets it end in order.
 pub fn run(fault: &Fault, when: When) -> u8 {
     // A process name has 15 bytes (PR_SET_NAME); without it every victim would be called healer.
     let name = std::ffi::CString::new(fault.name).unwrap_or_default();
     rustix::thread::set_name(&name).ok();
     no_core_file();
+    // SAFETY: alarm(2) is a plain system call. Whoever forgets us, this does not.
+    unsafe { libc::alarm(LIFE_SECONDS) };
     match when {
         When::Now => {}
         When::Asked => wait_to_be_asked(),

@@ -3,14 +3,14 @@
 use core::time::Duration;
 use std::process::Command;
 
-use super::victim::OURSELVES;
+use super::victim::ourselves;
 
 const TIMES: usize = 6;
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn parent() -> u8 {
     for _time in 0..TIMES {
-        let child = Command::new(OURSELVES).args(["fault-child", "abort"]).status();
+        let child = Command::new(ourselves()).args(["fault-child", "abort"]).status();
         if child.is_err() {
             return 1;
         }

@@ -1,4 +1,4 @@
-//! A supervised service that is healthy until it is asked to fail; its successor is healthy again.
+//! A supervised service that may be healthy until it is asked to fail; then its successor is healthy again.
 
 use std::{
     io,
@@ -9,9 +9,9 @@ use std::{
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::{
-    Fault,
+    Fault, When,
     cgroup::{Cgroup, Limits},
-    victim::{OURSELVES, start_in},
+    victim::{ourselves, start_in},
 };
 use crate::{
     identity::{process::ProcessId, procfs::ProcDir},
@@ -28,13 +28,17 @@ pub struct Service {
 impl Service {
     /// # Errors
     /// The cgroup cannot be made, or the supervisor cannot be started.
-    pub fn start(name: Name, fault: &Fault, state_dir: &Path) -> io::Result<Self> {
+    pub fn start(name: Name, fault: &Fault, when: When, state_dir: &Path) -> io::Result<Self> {
         let limits = Limits { memory: fault.memory, processes: 64 };
         let cgroup = Cgroup::create(name.as_str(), &limits)?;
-        let mut command = Command::new(OURSELVES);
+        let mut command = Command::new(ourselves());
         command.arg("--state-dir").arg(state_dir);
-        command.args(["supervise", "--name", name.as_str(), "--", OURSELVES]);
-        command.args(["fault-child", fault.name, "--asked"]).stderr(Stdio::null());
+        command.args(["supervise", "--name", name.as_str(), "--"]).arg(ourselves());
+        command.args(["fault-child", fault.name]).stderr(Stdio::null());
+        match when {
+            When::Now => {}
+            When::Asked => drop(command.arg("--asked")),
+        }
         let supervisor = start_in(&cgroup, command)?;
         Ok(Self { name, cgroup, supervisor })
     }

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -12,8 +12,11 @@ use super::{
     cgroup::{Cgroup, Limits},
 };
 
-/// This binary, even if its file was replaced meanwhile.
-pub(super) const OURSELVES: &str = "/proc/self/exe";
+/// This binary: by its path, which gives the process its name, or if the file was replaced meanwhile, by procfs.
+pub(crate) fn ourselves() -> PathBuf {
+    let path = std::env::current_exe().unwrap_or_default();
+    if path.is_file() { path } else { PathBuf::from("/proc/self/exe") }
+}
 
 /// Ends with its guard: the cgroup is killed and removed.
 pub struct Victim {
@@ -29,11 +32,11 @@ impl Victim {
     /// The cgroup cannot be made, or the fault needs a limit that this machine cannot set.
     pub fn start(fault: &'static Fault, state_dir: &Path) -> io::Result<Self> {
         let cgroup = Cgroup::create(fault.name, &Limits { memory: fault.memory, processes: 64 })?;
-        let mut command = Command::new(OURSELVES);
+        let mut command = Command::new(ourselves());
         if fault.supervised {
             let name = format!("chaos-{}", fault.name);
             command.arg("--state-dir").arg(state_dir);
-            command.args(["supervise", "--name", &name, "--", OURSELVES]);
+            command.args(["supervise", "--name", &name, "--"]).arg(ourselves());
         }
         command.args(["fault-child", fault.name]);
         let child = start_in(&cgroup, command)?;
