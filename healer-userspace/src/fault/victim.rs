@@ -31,12 +31,20 @@ impl Victim {
     /// # Errors
     /// The cgroup cannot be made, or the fault needs a limit that this machine cannot set.
     pub fn start(fault: &'static Fault, state_dir: &Path) -> io::Result<Self> {
+        Self::of_binary(&ourselves(), fault, state_dir)
+    }
+
+    /// As `start`, by another `healer`: for callers that are none themselves.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn of_binary(healer: &Path, fault: &'static Fault, state_dir: &Path) -> io::Result<Self> {
         let cgroup = Cgroup::create(fault.name, &Limits { memory: fault.memory, processes: 64 })?;
-        let mut command = Command::new(ourselves());
+        let mut command = Command::new(healer);
         if fault.supervised {
             let name = format!("chaos-{}", fault.name);
             command.arg("--state-dir").arg(state_dir);
-            command.args(["supervise", "--name", &name, "--"]).arg(ourselves());
+            command.args(["supervise", "--name", &name, "--"]).arg(healer);
         }
         command.args(["fault-child", fault.name]);
         let child = start_in(&cgroup, command)?;
