@@ -16,4 +16,5 @@ pub mod control; // the socket by which the command line asks a running agent
 pub mod replay; // a recorded trace through the whole engine
 pub mod store; // the journal, and the worker that syncs it
 pub mod supervise; // `healer supervise`, and the agent's side of its socket
+pub mod fault; // real failures, made on purpose
 pub mod text; // untrusted bytes on their way to people

@@ -27,17 +27,19 @@ async fn kill(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
     Ok(format!("{} ended by {how}", reach.what))
 }
 
-/// One write kills a whole cgroup, forks included; by pidfd it may take passes.
+/// One write kills a whole cgroup, forks included; by pidfd it may take passes. Both, because cgroup.kill signals
+/// the leader's own queue (`__cgroup_kill`, kernel/cgroup/cgroup.c): a process whose leader has ended, while other
+/// threads go on, survives it (seen on Linux 6.18).
 fn blow(host: &dyn Host, reach: &Reach) -> Result<&'static str, ActionOutcome> {
+    let mut how = "SIGKILL";
     if let Some(domain) = &reach.domain {
         let killed = host.kill_at_once(domain);
-        let tried = "cannot write cgroup.kill";
-        if killed.map_err(|error| reach::failed(tried, &error))? {
-            return Ok("cgroup.kill");
+        if killed.map_err(|error| reach::failed("cannot write cgroup.kill", &error))? {
+            how = "cgroup.kill";
         }
     }
     reach.signal(host, libc::SIGKILL)?;
-    Ok("SIGKILL")
+    Ok(how)
 }
 
 async fn confirm(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {

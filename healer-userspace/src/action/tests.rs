@@ -155,7 +155,7 @@ fn kill_reaches_its_scope_and_nobody_else() {
     let mut host = Fake::with(all);
     host.has_cgroup_kill = true;
     assert_eq!(perform(&by_cgroup, &host).name(), "done");
-    assert_eq!(host.done(), ["kill cgroup 3 at once"]);
+    assert_eq!(host.done(), ["kill cgroup 3 at once", "signal 9 to 7", "signal 9 to 8"]);
     assert_eq!(host.processes.lock().unwrap().keys().copied().collect::<Vec<_>>(), [9]);
 }
 

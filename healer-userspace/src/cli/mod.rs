@@ -1,8 +1,11 @@
 //! The command line: one file per subcommand.
 
 mod audit;
+mod chaos;
 mod cold;
+mod demo;
 mod doctor;
+mod fault_child;
 mod incidents;
 mod output;
 mod pause;
@@ -76,6 +79,11 @@ pub enum Command {
     Resume,
     /// What works on this machine, what does not, and the command that fixes it
     Doctor(doctor::Args),
+    Chaos(chaos::Args),
+    /// See it heal: three real failures of services made for the show, at most a minute
+    Demo(demo::Args),
+    #[command(hide = true)]
+    FaultChild(fault_child::Args),
 }
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -90,6 +98,9 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Incidents(args) => incidents::run(&args, state_dir),
         Command::Why(args) => why::run(&args, state_dir),
         Command::Sensors(args) => sensors::run(&args, state_dir),
+        Command::Chaos(args) => chaos::run(&args, state_dir),
+        Command::Demo(args) => demo::run(&args),
+        Command::FaultChild(args) => Ok(fault_child::run(&args)),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),
         Command::Doctor(args) => doctor::run(&args, state_dir, crate::sense::OBJECT.map(<[u8]>::len)),

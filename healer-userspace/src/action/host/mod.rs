@@ -18,7 +18,7 @@ mod hook;
 mod launch;
 pub mod linux;
 mod protected;
-mod scope;
+pub(crate) mod scope;
 
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

@@ -59,7 +59,7 @@ pub(super) fn directories(path: &str) -> Vec<PathBuf> {
 }
 
 /// Pids of living members; of a cgroup with everything below it.
-pub(super) fn pids(domain: &Domain) -> io::Result<Vec<u32>> {
+pub(crate) fn pids(domain: &Domain) -> io::Result<Vec<u32>> {
     let mut pids = match domain {
         Domain::Group(group) => in_group(*group),
         Domain::Cgroup { dir, .. } => {
@@ -98,7 +98,7 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 /// False where there is no cgroup.kill: v1, and kernels before 5.14.
-pub(super) fn kill_at_once(domain: &Domain) -> io::Result<bool> {
+pub(crate) fn kill_at_once(domain: &Domain) -> io::Result<bool> {
     let Domain::Cgroup { dir, .. } = domain else {
         return Ok(false);
     };

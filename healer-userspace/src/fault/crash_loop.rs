@@ -1,0 +1,20 @@
+//! A parent that starts the same failing program again and again, as init systems do.
+
+use core::time::Duration;
+use std::process::Command;
+
+use super::victim::ourselves;
+
+const TIMES: usize = 6;
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) fn parent() -> u8 {
+    for _time in 0..TIMES {
+        let child = Command::new(ourselves()).args(["fault-child", "abort"]).status();
+        if child.is_err() {
+            return 1;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    0
+}
