@@ -62,6 +62,8 @@ impl TaskRecord {
     pub const LEFT: u32 = 1;
     /// A 32-bit system call.
     pub const COMPAT: u32 = 2;
+    /// It is on its way out.
+    pub const EXITING: u32 = 4;
 }
 
 /// What a scan is asked for: the only entry of the array SCAN.

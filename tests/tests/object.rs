@@ -16,8 +16,7 @@ fn every_program_is_a_rung_and_every_rung_a_program() {
     let object = object();
     let built: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
     let rungs = SENSORS.iter().flat_map(|sensor| sensor.rungs);
-    let listed: BTreeSet<_> =
-        rungs.filter_map(|rung| rung.program()).chain([tasks::PROGRAM]).collect();
+    let listed: BTreeSet<_> = rungs.filter_map(|rung| rung.program()).chain([tasks::PROGRAM]).collect();
     assert_eq!(built, listed);
 }
 

@@ -21,6 +21,8 @@ use crate::{
 
 /// PF_KTHREAD of include/linux/sched.h.
 const KERNEL_THREAD: u32 = 0x0020_0000;
+/// PF_EXITING of the same.
+const EXITING: u32 = 4;
 /// TS_COMPAT of arch/x86/include/asm/thread_info.h.
 const THREAD_COMPAT: u32 = 2;
 /// Types in the low bits of `task_struct.blocker` (include/linux/hung_task.h).
@@ -82,17 +84,19 @@ fn try_task_scan(file: *mut seq_file, task: Object<Typed>) -> Option<()> {
     // SAFETY: a valid entry; only scans write it, and user space runs one at a time.
     let seen = unsafe { &mut *seen };
     let state: u32 = task.get(tuned!(TASK_STATE));
-    if seen.start_boot_ns != start || seen.switches != switches {
+    // Woken but not yet on a CPU, it has not switched and is no sleeper any more.
+    let is_asleep = state != 0;
+    if seen.start_boot_ns != start || seen.switches != switches || !is_asleep {
         let was_written = seen.written == settings.generation;
         *seen = fresh;
         return if was_written { write(file, task, seen, TaskRecord::LEFT) } else { None };
     }
-    let is_due = state != 0 && settings.min_sleep_ns <= now - seen.since_boot_ns;
-    if !is_due || seen.written == settings.generation {
+    if now - seen.since_boot_ns < settings.min_sleep_ns || seen.written == settings.generation {
         return None;
     }
     seen.written = settings.generation;
-    write(file, task, seen, compat(task))
+    let exiting = if flags & EXITING != 0 { TaskRecord::EXITING } else { 0 };
+    write(file, task, seen, compat(task) | exiting)
 }
 
 #[inline(always)]

@@ -137,10 +137,7 @@ impl<'a> Btf<'a> {
             let id = u32::try_from(self.starts.len()).map_err(|_| BtfError::CutShort(at))?;
             let (found, next) = self.read(id, at)?;
             self.starts.push(at as u32);
-            if matches!(
-                found.kind,
-                Kind::Struct | Kind::Enum | Kind::Enum64 | Kind::Typedef | Kind::Func
-            )
+            if matches!(found.kind, Kind::Struct | Kind::Enum | Kind::Enum64 | Kind::Typedef | Kind::Func)
                 && let Some(name) = self.string(found.name)
                 && wanted.contains(name)
             {

@@ -70,10 +70,8 @@ pub(crate) fn hook_ids(layout: &Layout) -> Result<Btf, aya::BtfError> {
     const PTR_TO_VOID: [u32; 3] = [0, 2 << 24, 0];
     const TYPEDEF: u32 = 8 << 24;
     const FUNCTION: u32 = 12 << 24;
-    let typedefs = layout
-        .tracepoints
-        .iter()
-        .map(|(tracepoint, id)| (TYPEDEF, format!("btf_trace_{tracepoint}"), *id));
+    let typedefs =
+        layout.tracepoints.iter().map(|(tracepoint, id)| (TYPEDEF, format!("btf_trace_{tracepoint}"), *id));
     let iterator = layout.task_iterator.iter().map(|id| (FUNCTION, TASK_ITERATOR.to_owned(), *id));
     let hooks: Vec<(u32, String, u32)> = typedefs.chain(iterator).collect();
     let last = hooks.iter().map(|(_, _, id)| *id).max();

@@ -13,6 +13,7 @@ mod rights;
 mod ring;
 mod selfprobe;
 mod status;
+pub mod waits;
 
 use std::{io, path::PathBuf};
 

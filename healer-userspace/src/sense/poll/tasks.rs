@@ -35,11 +35,7 @@ const ROOM_MAX: u32 = 128 * 1024;
 /// How many threads the kernel half must remember on this machine: LRU evicts early when nearly full.
 pub(crate) fn room() -> u32 {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let threads = load
-        .split([' ', '/'])
-        .nth(4)
-        .and_then(|threads| threads.parse::<u32>().ok())
-        .unwrap_or(0);
+    let threads = load.split([' ', '/']).nth(4).and_then(|threads| threads.parse::<u32>().ok()).unwrap_or(0);
     threads.saturating_mul(4).next_power_of_two().clamp(SEEN_MAX, ROOM_MAX)
 }
 

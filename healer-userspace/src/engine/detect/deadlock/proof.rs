@@ -138,7 +138,9 @@ impl Proof {
             let wait = &link.wait;
             let waited = Human(Duration::from_millis(link.task.waited_ms));
             let thread = if index == 0 { name(&link.task) } else { ", which".to_owned() };
-            says += &format!("{thread} waits {waited} {} {}{by}", wait.kind.phrase(), wait.lock);
+            let what = [wait.kind.phrase(), wait.lock.as_str(), by.as_str()];
+            let what: Vec<&str> = what.into_iter().filter(|word| !word.is_empty()).collect();
+            says += &format!("{thread} waits {waited} {}", what.join(" "));
         }
         if self.threads.len() > MAX_NAMED {
             says += &format!(", and so on through {} more", self.threads.len() - MAX_NAMED);
@@ -176,25 +178,22 @@ impl Proof {
         let link = &self.threads[index];
         let next = &self.threads[(index + 1) % self.threads.len()].task;
         match (self.shape, link.wait.owners.first()) {
-            (Shape::SelfLock, _) => {
-                format!(" that {} itself", ends_it(link.wait.kind))
-            }
-            (_, Some(Owner::Gone(tid))) => format!(" held by thread {tid}, which has exited"),
+            (Shape::SelfLock, _) => format!("that {}", ends_it(link.wait.kind)),
+            (_, Some(Owner::Gone(tid))) => format!("held by thread {tid}, which has exited"),
             (Shape::Cycle | Shape::OrphanedLock | Shape::ClosedWorld, _) => match link.wait.kind {
-                WaitKind::Join | WaitKind::Vfork => format!(" {}", name(next)),
-                WaitKind::PipeWrite => format!(" read by {}", name(next)),
-                WaitKind::PipeRead => format!(" written by {}", name(next)),
-                WaitKind::SocketWrite => format!(" read by {}", name(next)),
+                WaitKind::Join | WaitKind::Vfork => name(next),
+                WaitKind::PipeWrite | WaitKind::SocketWrite => format!("read by {}", name(next)),
+                WaitKind::PipeRead => format!("written by {}", name(next)),
+                WaitKind::Lock => format!("apparently held by {}", name(next)),
                 WaitKind::Mutex
                 | WaitKind::RobustMutex
                 | WaitKind::PiMutex
                 | WaitKind::Rwlock
-                | WaitKind::Lock
                 | WaitKind::Wakeup
                 | WaitKind::Flock
                 | WaitKind::PosixLock
                 | WaitKind::OfdLock
-                | WaitKind::KernelLock => format!(" held by {}", name(next)),
+                | WaitKind::KernelLock => format!("held by {}", name(next)),
             },
         }
     }
@@ -202,8 +201,8 @@ impl Proof {
 
 fn ends_it(kind: WaitKind) -> &'static str {
     match kind {
-        WaitKind::PipeWrite | WaitKind::SocketWrite => "nobody else reads but it",
-        WaitKind::PipeRead => "nobody else writes but it",
+        WaitKind::PipeWrite | WaitKind::SocketWrite => "it alone reads",
+        WaitKind::PipeRead => "it alone writes",
         WaitKind::Mutex
         | WaitKind::RobustMutex
         | WaitKind::PiMutex
@@ -215,7 +214,7 @@ fn ends_it(kind: WaitKind) -> &'static str {
         | WaitKind::PosixLock
         | WaitKind::OfdLock
         | WaitKind::KernelLock
-        | WaitKind::Vfork => "it holds",
+        | WaitKind::Vfork => "it holds itself",
     }
 }
 
