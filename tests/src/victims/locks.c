@@ -1,5 +1,6 @@
 // One victim a mode: real locks, really stuck. Children die with their parent.
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -13,6 +14,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -102,6 +104,15 @@ static pid_t child(void) {
     }
     return pid;
 }
+static void seize_all(pid_t pid) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *e; tasks && (e = readdir(tasks));) {
+        int tid = atoi(e->d_name);
+        if (tid && !ptrace(PTRACE_SEIZE, tid, 0, 0)) ptrace(PTRACE_INTERRUPT, tid, 0, 0);
+    }
+}
 static int file(const char *dir, const char *name) {
     char path[512];
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -189,7 +200,12 @@ int main(int argc, char **argv) {
         usleep(100000);
         pthread_create(&t[1], 0, wait_behind, 0);
         pthread_create(&t[2], 0, wait_behind, 0);
-    } else if (IS("pool")) { many(8, work); usleep(100000); listen_on(3); int s = socket(AF_INET, SOCK_STREAM, 0); listen_on(s); accept(s, 0, 0); }
+    } else if (IS("pool")) {
+        many(8, work);
+        int s = socket(AF_INET, SOCK_STREAM, 0);
+        listen_on(s);
+        accept(s, 0, 0);
+    }
     else if (IS("sigwait")) {
         many(4, work);
         sigset_t set;
@@ -232,6 +248,14 @@ int main(int argc, char **argv) {
             return 0;
         }
         raise(SIGSTOP);
+    } else if (IS("traced")) { // a debugger stops a deadlocked child
+        pid_t pid = child();
+        if (!pid) {
+            cycle(2, 0);
+            pthread_join(t[0], 0);
+        }
+        usleep(300000);
+        seize_all(pid);
     } else if (IS("vfork")) {
         if (!vfork()) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
