@@ -16,15 +16,15 @@ pub const ABSENT: u32 = u32::MAX;
 macro_rules! kernel_offsets {
     ($expand:ident) => {
         $expand! {
-            TASK_PID: "task_struct", "pid", required by "process_exit process_exec signal_sent oom_kill";
-            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill";
-            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill";
-            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill";
-            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_PID: "task_struct", "pid", required by "process_exit process_exec signal_sent oom_kill task_scan";
+            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill task_scan";
+            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill task_scan";
+            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill task_scan";
+            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill task_scan";
             TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill";
             CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill";
             TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
-            TASK_SIGNAL: "task_struct", "signal", required by "process_exit oom_kill";
+            TASK_SIGNAL: "task_struct", "signal", required by "process_exit oom_kill task_scan";
             TASK_EXIT_CODE: "task_struct", "exit_code", required by "process_exit";
             SIGNAL_LIVE: "signal_struct", "live", required by "process_exit";
             SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit";
@@ -40,7 +40,7 @@ macro_rules! kernel_offsets {
             MEMCG_CSS: "mem_cgroup", "css", optional by "oom_kill";
             MEMCG_USAGE: "mem_cgroup", "memory.usage", optional by "oom_kill";
             MEMCG_MAX: "mem_cgroup", "memory.max|memory.limit", optional by "oom_kill";
-            TASK_MM: "task_struct", "mm", optional by "process_exit process_exec oom_kill";
+            TASK_MM: "task_struct", "mm", optional by "process_exit process_exec oom_kill task_scan";
             MM_EXE_FILE: "mm_struct", "exe_file", optional by "process_exit process_exec";
             MM_ARG_START: "mm_struct", "arg_start", optional by "process_exec";
             MM_ARG_END: "mm_struct", "arg_end", optional by "process_exec";
@@ -53,10 +53,36 @@ macro_rules! kernel_offsets {
             BPRM_FILENAME: "linux_binprm", "filename", optional by "process_exec";
             SIGINFO_CODE: "kernel_siginfo", "si_code", required by "signal_sent";
             SIGINFO_ADDRESS: "kernel_siginfo", "_sifields._sigfault._addr", optional by "signal_sent";
-            TASK_PTRACE: "task_struct", "ptrace", optional by "signal_sent";
+            TASK_PTRACE: "task_struct", "ptrace", optional by "signal_sent task_scan";
             TASK_SIGHAND: "task_struct", "sighand", optional by "signal_sent";
             SIGHAND_ACTION: "sighand_struct", "action", optional by "signal_sent";
             SIGACTION_HANDLER: "k_sigaction", "sa.sa_handler", optional by "signal_sent";
+            TASK_STATE: "task_struct", "__state|state", required by "task_scan";
+            TASK_FLAGS: "task_struct", "flags", required by "task_scan";
+            TASK_EXIT_STATE: "task_struct", "exit_state", required by "task_scan";
+            TASK_NVCSW: "task_struct", "nvcsw", required by "task_scan";
+            TASK_NIVCSW: "task_struct", "nivcsw", required by "task_scan";
+            TASK_EXEC_START: "task_struct", "se.exec_start", required by "task_scan";
+            TASK_JOBCTL: "task_struct", "jobctl", required by "task_scan";
+            TASK_THREAD_STATUS: "task_struct", "thread_info.status", optional by "task_scan";
+            TASK_RUN_DELAY: "task_struct", "sched_info.run_delay", optional by "task_scan";
+            TASK_BLOCKER: "task_struct", "blocker", optional by "task_scan";
+            MUTEX_OWNER: "mutex", "owner", optional by "task_scan";
+            RWSEM_OWNER: "rw_semaphore", "owner", optional by "task_scan";
+            SIGNAL_THREADS: "signal_struct", "nr_threads", required by "task_scan";
+            REGS_SYSCALL: "pt_regs", "orig_ax", required by "task_scan";
+            REGS_ARG0: "pt_regs", "di", required by "task_scan";
+            REGS_ARG1: "pt_regs", "si", required by "task_scan";
+            REGS_ARG2: "pt_regs", "dx", required by "task_scan";
+            REGS_ARG3: "pt_regs", "r10", required by "task_scan";
+            REGS_IP: "pt_regs", "ip", required by "task_scan";
+            REGS_SP: "pt_regs", "sp", required by "task_scan";
+            REGS_BX: "pt_regs", "bx", required by "task_scan";
+            REGS_BP: "pt_regs", "bp", required by "task_scan";
+            REGS_R12: "pt_regs", "r12", required by "task_scan";
+            REGS_R13: "pt_regs", "r13", required by "task_scan";
+            REGS_R14: "pt_regs", "r14", required by "task_scan";
+            REGS_R15: "pt_regs", "r15", required by "task_scan";
         }
     };
 }

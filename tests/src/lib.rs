@@ -3,5 +3,6 @@
 pub mod binary;
 pub mod cgroup;
 pub mod eye;
+pub mod hangs;
 pub mod scratch;
 pub mod victim;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use aya_obj::ProgramSection;
 use healer_common::{event::PROBES, kernel_offsets, kernel_settings};
-use healer_userspace::sense::{OBJECT, SENSORS};
+use healer_userspace::sense::{OBJECT, SENSORS, poll::tasks};
 
 fn object() -> aya_obj::Object {
     let bytes = OBJECT.expect("this test needs the kernel programs: cargo xtask build");
@@ -16,7 +16,7 @@ fn every_program_is_a_rung_and_every_rung_a_program() {
     let object = object();
     let built: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
     let rungs = SENSORS.iter().flat_map(|sensor| sensor.rungs);
-    let listed: BTreeSet<_> = rungs.filter_map(|rung| rung.program()).collect();
+    let listed: BTreeSet<_> = rungs.filter_map(|rung| rung.program()).chain([tasks::PROGRAM]).collect();
     assert_eq!(built, listed);
 }
 

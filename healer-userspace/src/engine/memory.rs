@@ -48,6 +48,7 @@ impl Memory {
             | Fact::Deregistered
             | Fact::StopAsked { .. }
             | Fact::Answered { .. }
+            | Fact::Waits(_)
             | Fact::Lost { .. } => {}
         }
         self.forget_old(now);

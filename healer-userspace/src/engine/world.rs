@@ -86,7 +86,11 @@ impl World {
                 self.entry(now, &process.workload).supervisor = None;
                 None
             }
-            Fact::SignalSent(_) | Fact::OomKilled(_) | Fact::Answered { .. } | Fact::Lost { .. } => None,
+            Fact::SignalSent(_)
+            | Fact::OomKilled(_)
+            | Fact::Answered { .. }
+            | Fact::Waits(_)
+            | Fact::Lost { .. } => None,
         }
     }
 

@@ -97,6 +97,7 @@ impl Identity {
             | Fact::Deregistered
             | Fact::StopAsked { .. }
             | Fact::Answered { .. }
+            | Fact::Waits(_)
             | Fact::Lost { .. } => {}
         }
         Signal { at, process, fact }

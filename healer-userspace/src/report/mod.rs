@@ -255,7 +255,8 @@ impl Reporter {
                 | Fact::Registered(_)
                 | Fact::Deregistered
                 | Fact::StopAsked { .. }
-                | Fact::Answered { .. },
+                | Fact::Answered { .. }
+                | Fact::Waits(_),
                 _,
             ) => {}
         }

@@ -31,6 +31,7 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::OomKilled(_)
         | Fact::StopAsked { .. }
         | Fact::Answered { .. }
+        | Fact::Waits(_)
         | Fact::Lost { .. } => {}
     }
 }

@@ -5,7 +5,7 @@ use healer_common::event::{EventKind, PROBES, Probe};
 
 use super::{
     layout::Layout,
-    load::{self, in_words},
+    load::in_words,
     rights::REMEDY,
     status::{SensorStatus, Trouble},
 };
@@ -50,11 +50,14 @@ pub const SENSORS: &[Sensor] = &[
 ];
 
 /// Attaches every sensor by the first way that works; one that fails is a status.
-pub(crate) fn attach_all(ebpf: &mut Ebpf, layout: &Layout) -> Vec<SensorStatus> {
-    let ids = load::tracepoint_ids(layout);
+pub(crate) fn attach_all(
+    ebpf: &mut Ebpf,
+    layout: &Layout,
+    ids: &Result<Btf, aya::BtfError>,
+) -> Vec<SensorStatus> {
     SENSORS
         .iter()
-        .map(|sensor| match &ids {
+        .map(|sensor| match ids {
             Ok(ids) => attach(ebpf, sensor, layout, ids),
             Err(error) => SensorStatus::down(sensor.kind.name(), &unreadable(error)),
         })
@@ -136,7 +139,7 @@ fn tp_btf(ebpf: &mut Ebpf, name: &str, tracepoint: &str, ids: &Btf) -> Result<()
     Ok(())
 }
 
-fn unreadable(error: &aya::BtfError) -> Trouble {
+pub(crate) fn unreadable(error: &aya::BtfError) -> Trouble {
     Trouble::new(
         format!("the tracepoints' ids could not be handed on: {error}"),
         "report the kernel's version",

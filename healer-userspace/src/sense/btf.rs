@@ -31,6 +31,7 @@ enum Kind {
     Enum64,
     Typedef,
     Qualifier,
+    Func,
     FuncProto,
     Other,
 }
@@ -75,7 +76,7 @@ pub struct Btf<'a> {
     named: BTreeMap<(Kind, &'a str), u32>,
 }
 
-/// Reads BTF and indexes the structs, enums and typedefs whose names are in `wanted`.
+/// Reads BTF and indexes the structs, enums, typedefs and functions whose names are in `wanted`.
 ///
 /// # Errors
 /// [`BtfError`]; it never panics, whatever the bytes.
@@ -119,7 +120,8 @@ fn shape(kind: u8, count: usize) -> Option<(Kind, usize)> {
         9 | 10 | 11 | 18 => (Kind::Qualifier, 0),
         13 => (Kind::FuncProto, 8 * count),
         19 => (Kind::Enum64, 12 * count),
-        7 | 12 | 16 => (Kind::Other, 0),
+        12 => (Kind::Func, 0),
+        7 | 16 => (Kind::Other, 0),
         14 | 17 => (Kind::Other, 4),
         15 => (Kind::Other, 12 * count),
         _ => return None,
@@ -135,7 +137,7 @@ impl<'a> Btf<'a> {
             let id = u32::try_from(self.starts.len()).map_err(|_| BtfError::CutShort(at))?;
             let (found, next) = self.read(id, at)?;
             self.starts.push(at as u32);
-            if matches!(found.kind, Kind::Struct | Kind::Enum | Kind::Enum64 | Kind::Typedef)
+            if matches!(found.kind, Kind::Struct | Kind::Enum | Kind::Enum64 | Kind::Typedef | Kind::Func)
                 && let Some(name) = self.string(found.name)
                 && wanted.contains(name)
             {
@@ -193,6 +195,7 @@ impl<'a> Btf<'a> {
                 | Kind::Struct
                 | Kind::Enum
                 | Kind::Enum64
+                | Kind::Func
                 | Kind::FuncProto
                 | Kind::Other => return Some(found),
             }
@@ -292,6 +295,12 @@ impl<'a> Btf<'a> {
         self.named.get(&(Kind::Typedef, name)).copied()
     }
 
+    /// The id of the function `name`.
+    #[must_use]
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        self.named.get(&(Kind::Func, name)).copied()
+    }
+
     /// What a tracepoint's program gets, from `typedef void (*btf_trace_NAME)(void *, …)`.
     #[must_use]
     pub fn tracepoint_arguments(&self, tracepoint: &str) -> Option<Vec<Argument<'a>>> {
@@ -317,9 +326,13 @@ impl<'a> Btf<'a> {
                 Argument::Pointer(name.unwrap_or_default())
             }
             Kind::Int | Kind::Enum | Kind::Enum64 => Argument::Integer(found.size_or_type),
-            Kind::Array | Kind::Struct | Kind::Typedef | Kind::Qualifier | Kind::FuncProto | Kind::Other => {
-                Argument::Other
-            }
+            Kind::Array
+            | Kind::Struct
+            | Kind::Typedef
+            | Kind::Qualifier
+            | Kind::Func
+            | Kind::FuncProto
+            | Kind::Other => Argument::Other,
         }
     }
 }

@@ -47,6 +47,9 @@ const fn is_required(need: &str) -> bool {
 /// The symbol whose presence on the stack tells a cgroup's OOM kill from the machine's.
 const MEMCG_OOM: &str = "mem_cgroup_out_of_memory";
 
+/// What a program of type `iter/task` hangs on (kernel/bpf/task_iter.c).
+pub(crate) const TASK_ITERATOR: &str = "bpf_iter_task";
+
 /// The running kernel, as far as the programs need to know it.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
@@ -54,6 +57,8 @@ pub(crate) struct Layout {
     pub(crate) offsets: Vec<u32>,
     /// The `btf_trace_*` typedefs of the tracepoints in `PROBES` that exist.
     pub(crate) tracepoints: Vec<(&'static str, u32)>,
+    /// The function behind iterators over all threads, if this kernel has them (since 5.8).
+    pub(crate) task_iterator: Option<u32>,
     pub(crate) has_group_dead: bool,
     pub(crate) victim_is_task: bool,
     pub(crate) memory_cgrp_id: u32,
@@ -111,7 +116,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
         PROBES.iter().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
     let mut wanted: BTreeSet<&str> = OFFSETS.iter().map(|offset| offset.of).collect();
     wanted.extend(typedefs.iter().map(String::as_str));
-    wanted.insert("cgroup_subsys_id");
+    wanted.extend(["cgroup_subsys_id", TASK_ITERATOR]);
     let btf = btf::parse(bytes, &wanted)?;
     Ok(resolve(&btf))
 }
@@ -132,6 +137,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
                 Some((probe.tracepoint, id))
             })
             .collect(),
+        task_iterator: btf.function_id(TASK_ITERATOR),
         has_group_dead: exit.is_some_and(|arguments| 2 <= arguments.len()),
         victim_is_task: victim
             .is_some_and(|arguments| arguments.first() == Some(&Argument::Pointer("task_struct"))),
@@ -196,6 +202,7 @@ fn symbol(line: &[u8]) -> Option<(u64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sense::poll::tasks;
 
     #[test]
     fn a_kernel_without_the_fields_lacks_them_by_name() {
@@ -211,7 +218,7 @@ mod tests {
         for offset in OFFSETS {
             for user in offset.programs.split(' ') {
                 assert!(
-                    PROBES.iter().any(|probe| probe.program == user),
+                    user == tasks::PROGRAM || PROBES.iter().any(|probe| probe.program == user),
                     "{}: no program {user}",
                     offset.name
                 );

@@ -3,7 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, programs::ProgramError};
 
 use super::{
-    layout::{Layout, OFFSETS},
+    layout::{Layout, OFFSETS, TASK_ITERATOR},
     rights::REMEDY,
     status::Trouble,
 };
@@ -34,6 +34,7 @@ pub(crate) fn load(object: &[u8], layout: &Layout, own_tgid: u32) -> Result<Ebpf
     for (name, value) in &settings {
         loader.override_global(name, value, true);
     }
+    loader.map_max_entries("SEEN", super::poll::tasks::room());
     loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
     loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
     loader.load(object).map_err(|error| {
@@ -61,20 +62,25 @@ pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     words.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A type table for `aya` in which only the ids of our tracepoints' typedefs mean something.
+/// A type table for `aya` in which only the ids of our hooks mean something: the tracepoints'
+/// typedefs and the iterator's function.
 ///
 /// `aya` looks these ids up in a table of its own making, which for a whole kernel takes 47 MB.
-pub(crate) fn tracepoint_ids(layout: &Layout) -> Result<Btf, aya::BtfError> {
+pub(crate) fn hook_ids(layout: &Layout) -> Result<Btf, aya::BtfError> {
     const PTR_TO_VOID: [u32; 3] = [0, 2 << 24, 0];
     const TYPEDEF: u32 = 8 << 24;
-    let last = layout.tracepoints.iter().map(|(_, id)| *id).max();
+    const FUNCTION: u32 = 12 << 24;
+    let typedefs =
+        layout.tracepoints.iter().map(|(tracepoint, id)| (TYPEDEF, format!("btf_trace_{tracepoint}"), *id));
+    let iterator = layout.task_iterator.iter().map(|id| (FUNCTION, TASK_ITERATOR.to_owned(), *id));
+    let hooks: Vec<(u32, String, u32)> = typedefs.chain(iterator).collect();
+    let last = hooks.iter().map(|(_, _, id)| *id).max();
     let mut types = vec![PTR_TO_VOID; last.unwrap_or(0) as usize];
     let mut strings = vec![0_u8];
-    for (tracepoint, id) in &layout.tracepoints {
+    for (kind, name, id) in hooks {
         // Type 0 is void and has no bytes.
-        types[*id as usize - 1] = [strings.len() as u32, TYPEDEF, 0];
-        strings.extend(b"btf_trace_");
-        strings.extend(tracepoint.as_bytes());
+        types[id as usize - 1] = [strings.len() as u32, kind, 0];
+        strings.extend(name.as_bytes());
         strings.push(0);
     }
     let types: Vec<u8> = types.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();

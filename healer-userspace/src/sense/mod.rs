@@ -8,10 +8,12 @@ pub mod format;
 mod layout;
 mod load;
 mod maps;
+pub mod poll;
 mod rights;
 mod ring;
 mod selfprobe;
 mod status;
+pub mod waits;
 
 use std::{io, path::PathBuf};
 
@@ -25,6 +27,7 @@ pub use status::{SensorState, SensorStatus};
 
 use crate::clock;
 use maps::Maps;
+use poll::tasks::{self, TaskScan};
 use ring::Rings;
 use status::Trouble;
 
@@ -70,6 +73,7 @@ struct Kernel {
     ebpf: Ebpf,
     maps: Maps,
     rings: Rings,
+    task_scan: Option<TaskScan>,
 }
 
 impl Sense {
@@ -83,7 +87,9 @@ impl Sense {
             Err(trouble) => Self {
                 sensors: SENSORS
                     .iter()
-                    .map(|sensor| SensorStatus::down(sensor.kind.name(), &trouble))
+                    .map(|sensor| sensor.kind.name())
+                    .chain([tasks::PROGRAM])
+                    .map(|name| SensorStatus::down(name, &trouble))
                     .collect(),
                 probe: SelfProbe::default(),
                 kernel: None,
@@ -91,10 +97,15 @@ impl Sense {
         }
     }
 
-    /// One row per sensor, in the order of [`SENSORS`].
+    /// One row per sensor, in the order of [`SENSORS`], then the scan of the tasks.
     #[must_use]
     pub fn sensors(&self) -> &[SensorStatus] {
         &self.sensors
+    }
+
+    /// The scan of all threads, to be run wherever it suits; `None` if it does not work or was taken.
+    pub fn take_task_scan(&mut self) -> Option<TaskScan> {
+        self.kernel.as_mut()?.task_scan.take()
     }
 
     /// What the self-probe has shown.
@@ -208,10 +219,13 @@ fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
     rights::check()?;
     let layout = layout::running_kernel(&settings.btf, &settings.kallsyms)?;
     let mut ebpf = load::load(object, &layout, settings.own_tgid)?;
-    let sensors = attach::attach_all(&mut ebpf, &layout);
+    let ids = load::hook_ids(&layout);
+    let mut sensors = attach::attach_all(&mut ebpf, &layout, &ids);
+    let task_scan = TaskScan::attach(&mut ebpf, &layout, &ids);
+    sensors.push(tasks::status(&task_scan, &layout));
     let (maps, rings) =
         maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
-    let kernel = Kernel { ebpf, maps, rings };
+    let kernel = Kernel { ebpf, maps, rings, task_scan: task_scan.ok() };
     Ok((kernel, sensors))
 }
 
@@ -232,7 +246,7 @@ mod tests {
     fn reasons(settings: &Settings) -> Vec<String> {
         let sense = Sense::start(settings);
         assert!(sense.programs().is_empty());
-        assert_eq!(sense.sensors().len(), SENSORS.len());
+        assert_eq!(sense.sensors().len(), SENSORS.len() + 1);
         let reason = |sensor: &SensorStatus| {
             assert_eq!(sensor.state, SensorState::Down);
             assert!(sensor.remedy.is_some());

@@ -5,6 +5,7 @@ mod process_exec;
 mod process_exit;
 mod raw;
 mod signal_sent;
+pub mod waits;
 
 use healer_common::event::{Event, Header};
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,8 @@ pub enum Fact {
     StopAsked { signal: i32 },
     /// An answer to a question that the engine asked.
     Answered { question: u64, answer: Answer },
+    /// A scan of the stuck threads; the snapshot belongs to the node, not to one process.
+    Waits(waits::WaitSnapshot),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -83,6 +86,7 @@ impl Fact {
             Self::Deregistered => "deregistered",
             Self::StopAsked { .. } => "stop_asked",
             Self::Answered { .. } => "answered",
+            Self::Waits(_) => "waits",
             Self::Lost { .. } => "lost",
         }
     }

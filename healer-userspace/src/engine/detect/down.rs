@@ -64,6 +64,7 @@ impl Detector for Down {
             | Fact::SignalSent(_)
             | Fact::OomKilled(_)
             | Fact::Answered { .. }
+            | Fact::Waits(_)
             | Fact::Lost { .. } => {}
         }
         self.advance(context, found);

@@ -2,6 +2,7 @@
 
 mod crash;
 mod crash_loop;
+pub mod deadlock;
 mod down;
 mod oom_kill;
 
@@ -17,7 +18,8 @@ use crate::{
 pub use crash_loop::enough_ends;
 
 /// Every detector; a folder of traces of the same name is demanded by `tidy`.
-pub const DETECTORS: &[DetectorEntry] = &[oom_kill::ENTRY, crash::ENTRY, crash_loop::ENTRY, down::ENTRY];
+pub const DETECTORS: &[DetectorEntry] =
+    &[oom_kill::ENTRY, crash::ENTRY, crash_loop::ENTRY, down::ENTRY, deadlock::ENTRY];
 
 pub struct DetectorEntry {
     pub name: &'static str,

@@ -1,0 +1,174 @@
+use super::*;
+use crate::{
+    engine::{memory::Memory, policy::PolicySet, world::World},
+    identity::process::Process,
+    signal::waits::{Condition, Owner, Source, Task, Wait, WaitKind, WaitingProcess},
+};
+
+const MS: u64 = 1_000_000;
+
+fn task(tgid: u32, tid: u32, waits: Vec<Wait>) -> Task {
+    Task {
+        tid,
+        start: BootTime(u64::from(tid)),
+        tgid,
+        comm: format!("t{tid}"),
+        condition: Condition::Stuck,
+        syscall: 202,
+        args: [0x1000, 128, 2, 0],
+        waited_ms: 1_500,
+        switches: 7,
+        waits,
+    }
+}
+
+fn wait(source: Source, owners: &[Owner]) -> Wait {
+    Wait {
+        kind: WaitKind::Mutex,
+        lock: "0x1000".into(),
+        source,
+        word: Some(2),
+        owners: owners.to_vec(),
+        says: "test".into(),
+    }
+}
+
+fn held_by(owner: u32) -> Vec<Wait> {
+    vec![wait(Source::Layout, &[Owner::Task(owner)])]
+}
+
+fn process(pid: u32, threads: u32) -> WaitingProcess {
+    let process = Process { pid, start: BootTime(u64::from(pid)), comm: "app".into(), ..Process::default() };
+    WaitingProcess { process, threads, parked: 0, wakers: Vec::new() }
+}
+
+fn snapshot(tasks: Vec<Task>, processes: Vec<WaitingProcess>) -> WaitSnapshot {
+    WaitSnapshot { scan: 1, tasks, processes }
+}
+
+/// What the detector says of each snapshot, a second apart.
+fn run(snapshots: &[WaitSnapshot]) -> Vec<Vec<Finding>> {
+    let mut detector = Deadlock::default();
+    let (world, memory, policies) = (World::default(), Memory::default(), PolicySet::default());
+    let observe = |(index, one): (usize, &WaitSnapshot)| {
+        let now = BootTime(100_000 * MS + index as u64 * 1_000 * MS);
+        let mut found = Vec::new();
+        let context = Context { now, world: &world, memory: &memory, policies: &policies, certificate: None };
+        let signal = Signal { at: now, process: None, fact: Fact::Waits(one.clone()) };
+        detector.observe(&context, &signal, &mut found);
+        found
+    };
+    snapshots.iter().enumerate().map(observe).collect()
+}
+
+fn dead(snapshot: &WaitSnapshot) -> BTreeSet<u32> {
+    Graph::new(snapshot).dead(graph::Grade::Proof)
+}
+
+#[test]
+fn a_cycle_is_proved_by_its_second_look() {
+    let one = snapshot(
+        vec![
+            task(1, 1, vec![wait(Source::Kernel, &[Owner::Task(2)])]),
+            task(1, 2, held_by(3)),
+            task(1, 3, held_by(2)),
+        ],
+        vec![process(1, 3)],
+    );
+    let found = run(&[one.clone(), one.clone(), one, WaitSnapshot::default(), WaitSnapshot::default()]);
+    assert!(found[0].is_empty() && found[2].is_empty() && found[3].is_empty());
+    let [Finding::Raised { subject, diagnosis }] = &found[1][..] else {
+        panic!("{found:?}");
+    };
+    let id = ProcessId { pid: 1, start: BootTime(1) };
+    assert_eq!(*subject, Subject::Process(id, Class::Deadlock));
+    assert_eq!(diagnosis.certainty, Certainty::Proved);
+    assert_eq!(
+        diagnosis.sentence,
+        "app[1]: 2 threads wait for each other: t2[2] waits 1.5s for mutex 0x1000 held by t3[3], \
+         which waits 1.5s for mutex 0x1000 held by t2[2]; 1 more thread waits behind them"
+    );
+    assert_eq!(diagnosis.fault_at, BootTime(99_500 * MS));
+    assert!(matches!(found[4][..], [Finding::Cleared { .. }]));
+}
+
+#[test]
+fn somebody_who_ran_in_between_starts_the_count_again() {
+    let one = snapshot(vec![task(1, 1, held_by(1))], vec![process(1, 2)]);
+    let mut ran = one.clone();
+    ran.tasks[0].switches += 1;
+    let found = run(&[one.clone(), ran.clone(), ran]);
+    assert!(found[0].is_empty() && found[1].is_empty());
+    assert_eq!(found[2].len(), 1);
+}
+
+#[test]
+fn a_live_owner_saves_the_whole_chain() {
+    let mut live = task(1, 3, Vec::new());
+    live.condition = Condition::Live;
+    let one = snapshot(vec![task(1, 1, held_by(2)), task(1, 2, held_by(3)), live], vec![process(1, 3)]);
+    assert!(dead(&one).is_empty());
+    let convoy = convoys(&one);
+    assert_eq!(convoy.len(), 1);
+    assert_eq!((convoy[0].root, convoy[0].why), (3, Root::Runs));
+    assert_eq!(convoy[0].waiters, BTreeSet::from([1, 2]));
+}
+
+#[test]
+fn of_several_owners_one_that_runs_is_enough() {
+    let mut live = task(1, 3, Vec::new());
+    live.condition = Condition::Stopped;
+    let either = vec![wait(Source::Kernel, &[Owner::Task(1), Owner::Task(3)])];
+    let one = snapshot(vec![task(1, 1, held_by(2)), task(1, 2, either), live], vec![process(1, 3)]);
+    assert!(dead(&one).is_empty());
+}
+
+#[test]
+fn a_closed_world_needs_every_thread_and_no_waker() {
+    let parked = |tid| task(1, tid, vec![wait(Source::ClosedWorld, &[Owner::Process(1)])]);
+    let mut one = snapshot(vec![parked(1), parked(2)], vec![process(1, 2)]);
+    assert_eq!(dead(&one).len(), 2);
+    one.processes[0].threads = 3;
+    assert!(dead(&one).is_empty());
+    one.processes[0].parked = 1;
+    assert_eq!(dead(&one).len(), 2);
+    one.processes[0].wakers = vec!["catches SIGTERM".into()];
+    assert!(dead(&one).is_empty());
+    assert_eq!(Graph::new(&one).dead(graph::Grade::Any).len(), 2);
+}
+
+#[test]
+fn stacks_alone_need_three_rounds_and_ten_seconds() {
+    let by_stack = |tid, owner| task(1, tid, vec![wait(Source::Stack, &[Owner::Task(owner)])]);
+    let mut one = snapshot(vec![by_stack(1, 2), by_stack(2, 1)], vec![process(1, 3)]);
+    let young = one.clone();
+    one.tasks.iter_mut().for_each(|task| task.waited_ms = 10_000);
+    let found = run(&[young.clone(), young.clone(), young, one]);
+    assert!(found[..3].iter().all(Vec::is_empty));
+    let [Finding::Raised { diagnosis, .. }] = &found[3][..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(diagnosis.certainty, Certainty::Probable);
+}
+
+#[test]
+fn a_cycle_through_two_processes_is_one_incident_of_the_youngest() {
+    let one =
+        snapshot(vec![task(1, 1, held_by(2)), task(2, 2, held_by(1))], vec![process(1, 1), process(2, 1)]);
+    let found = run(&[one.clone(), one]);
+    let [Finding::Raised { diagnosis, .. }] = &found[1][..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(diagnosis.target.pid, 2);
+    assert_eq!(diagnosis.related.iter().map(|one| one.pid).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn an_orphaned_lock_is_probable_while_somebody_could_unlock_it() {
+    let orphan = vec![wait(Source::Layout, &[Owner::Gone(9)])];
+    let one = snapshot(vec![task(1, 1, orphan)], vec![process(1, 2)]);
+    assert!(dead(&one).is_empty());
+    let proofs = proofs(&Graph::new(&one));
+    assert_eq!(proofs[0].shape, proof::Shape::OrphanedLock);
+    assert_eq!(proofs[0].certainty, Certainty::Probable);
+}

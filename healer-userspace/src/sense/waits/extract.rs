@@ -1,0 +1,359 @@
+//! From sleepers to waits: who could end each wait, by every rule that applies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use healer_common::task_scan::TaskRecord;
+
+use super::{
+    files::{FileWait, Holders},
+    futex::{self, Sight},
+    glibc::Layout,
+    memory,
+    namespace::{Namespaces, Who},
+    procfs::Proc,
+    stack,
+    table::{Sleeper, Table, condition},
+    world,
+};
+use crate::{
+    engine::time::BootTime,
+    signal::waits::{Condition, Owner, Source, Wait, WaitKind},
+};
+
+const SYS_VFORK: i32 = 58;
+const SYS_CLONE: i32 = 56;
+const CLONE_VFORK: u64 = 0x4000;
+
+/// Per thread, all waits that are known of it.
+pub(crate) type Waits = BTreeMap<u32, Vec<Wait>>;
+
+/// A process of which every thread is parked, as long as its fingerprint is this.
+#[derive(Clone)]
+struct World {
+    fingerprint: u64,
+    wakers: Vec<String>,
+}
+
+/// Extracts waits and remembers what need not be looked at twice.
+pub(crate) struct Extractor {
+    pub(crate) proc: Proc,
+    pub(crate) layout: Layout,
+    /// Files are looked at only from the initial pid namespace: elsewhere some holders are invisible.
+    sees_everybody: bool,
+    stacks: BTreeMap<u32, (u64, Waits)>,
+    worlds: BTreeMap<u32, World>,
+    files: BTreeMap<u32, FileMemory>,
+}
+
+/// What the descriptors have shown of one waiter.
+struct FileMemory {
+    start_boot_ns: u64,
+    switches: u64,
+    looked_at: BootTime,
+    wait: Option<Wait>,
+}
+
+impl Extractor {
+    pub(crate) fn new(proc: Proc, layout: Layout) -> Self {
+        /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h.
+        const INITIAL_NAMESPACE: u64 = 0xEFFF_FFFC;
+        let sees_everybody = proc.own_pid_namespace() == Some(INITIAL_NAMESPACE);
+        Self {
+            proc,
+            layout,
+            sees_everybody,
+            stacks: BTreeMap::new(),
+            worlds: BTreeMap::new(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Waits of all sleepers. With `anew` nothing is taken from memory.
+    pub(crate) fn waits(&mut self, table: &mut Table, now: BootTime, anew: bool) -> Waits {
+        let mut waits = Waits::new();
+        if anew {
+            self.stacks.clear();
+            self.files.clear();
+        }
+        self.look_at_futexes(table);
+        self.owners(table, &mut waits);
+        self.blockers(table, &mut waits);
+        self.stacks(table, &mut waits);
+        self.files(table, now, &mut waits);
+        self.worlds(table, &mut waits);
+        waits
+    }
+
+    /// Who could wake a thread of this process from outside.
+    pub(crate) fn wakers(&self, tgid: u32) -> Vec<String> {
+        match self.worlds.get(&tgid) {
+            Some(world) => world.wakers.clone(),
+            None => world::wakers(&self.proc, tgid),
+        }
+    }
+
+    fn look_at_futexes(&self, table: &mut Table) {
+        for sleeper in table.iter_mut() {
+            let is_stuck = condition(&sleeper.record) == Condition::Stuck;
+            let is_known = sleeper.sight.as_ref().is_some_and(|sight| !sight.may_change());
+            let Some(call) = sleeper.call.filter(|_| is_stuck && !is_known) else {
+                continue;
+            };
+            let read = memory::reader(sleeper.record.tgid);
+            sleeper.sight = Some(futex::look(&call, self.layout, &read));
+        }
+    }
+
+    /// Locks that say who holds them, and joins.
+    fn owners(&self, table: &Table, waits: &mut Waits) {
+        let mut namespaces = Namespaces::new(&self.proc);
+        for sleeper in table.iter() {
+            let tgid = sleeper.record.tgid;
+            let wait = match &sleeper.sight {
+                Some(Sight::Owned { tid, .. }) => {
+                    let who = namespaces.resolve(tgid, *tid);
+                    owned(sleeper, who)
+                }
+                Some(Sight::Join { word }) => joined(sleeper, *word, namespaces.resolve(tgid, *word)),
+                Some(Sight::Open | Sight::Parked { .. } | Sight::Ownerless { .. }) | None => None,
+            };
+            if let Some(wait) = wait {
+                waits.entry(sleeper.record.pid).or_default().push(wait);
+            }
+        }
+    }
+
+    /// Kernel locks whose holder the kernel names, and parents that wait for the exec of a vfork child.
+    fn blockers(&self, table: &Table, waits: &mut Waits) {
+        for sleeper in table.iter().filter(|one| condition(&one.record) == Condition::Uninterruptible) {
+            let record = &sleeper.record;
+            let is_vfork =
+                record.syscall == SYS_VFORK || record.syscall == SYS_CLONE && record.arg0 & CLONE_VFORK != 0;
+            let wait = if record.blocker_owner != 0 && record.blocker_owner != record.pid {
+                Some(Wait {
+                    kind: WaitKind::KernelLock,
+                    lock: format!("{:#x}", record.blocker & !3),
+                    source: Source::Kernel,
+                    word: None,
+                    owners: vec![Owner::Task(record.blocker_owner)],
+                    says: format!("task_struct.blocker is held by thread {}", record.blocker_owner),
+                })
+            } else if is_vfork {
+                vfork(&self.proc, record)
+            } else {
+                None
+            };
+            if let Some(wait) = wait {
+                waits.entry(record.pid).or_default().push(wait);
+            }
+        }
+    }
+
+    fn stacks(&mut self, table: &Table, waits: &mut Waits) {
+        let mut stacks = BTreeMap::new();
+        for (tgid, threads) in table.processes() {
+            let has_ownerless =
+                table.sleepers_of(tgid).any(|one| matches!(one.sight, Some(Sight::Ownerless { .. })));
+            // Whoever is awake cannot be excluded, and one candidate who may run saves everybody.
+            if !has_ownerless || !self.all_asleep(table, tgid) || stack::THREADS_MAX < threads.len() {
+                continue;
+            }
+            let fingerprint = table.fingerprint(tgid);
+            let known = self.stacks.remove(&tgid).filter(|(print, _)| *print == fingerprint);
+            let found = known.unwrap_or_else(|| (fingerprint, by_stack(table, tgid)));
+            for (tid, more) in &found.1 {
+                waits.entry(*tid).or_default().extend(more.iter().cloned());
+            }
+            stacks.insert(tgid, found);
+        }
+        self.stacks = stacks;
+    }
+
+    fn all_asleep(&self, table: &Table, tgid: u32) -> bool {
+        let mut sleepers = table.sleepers_of(tgid);
+        let count = table.sleepers_of(tgid).count();
+        sleepers.next().is_some_and(|first| first.record.threads as usize == count)
+    }
+
+    fn files(&mut self, table: &Table, now: BootTime, waits: &mut Waits) {
+        if !self.sees_everybody {
+            return;
+        }
+        let stuck = table.iter().filter(|one| condition(&one.record) == Condition::Stuck);
+        let mut files = BTreeMap::new();
+        let mut due = Vec::new();
+        for sleeper in stuck.filter(|sleeper| sleeper.call.is_none()) {
+            let record = &sleeper.record;
+            match self.files.remove(&record.pid).filter(|memory| memory.is_fresh(record, now)) {
+                Some(memory) => {
+                    files.insert(record.pid, memory);
+                }
+                None => due.extend(FileWait::of(&self.proc, sleeper).map(|wait| (sleeper, wait))),
+            }
+        }
+        let inodes: BTreeSet<(u64, u64)> = due
+            .iter()
+            .filter_map(|(sleeper, wait)| self.proc.fd_inode(sleeper.record.tgid, wait.fd))
+            .collect();
+        if !inodes.is_empty() {
+            let holders = Holders::find(&self.proc, &inodes);
+            for (sleeper, wait) in due {
+                let record = &sleeper.record;
+                let wait = holders.wait(&self.proc, record.tgid, wait);
+                let (start_boot_ns, switches) = (record.start_boot_ns, record.switches);
+                files.insert(record.pid, FileMemory { start_boot_ns, switches, looked_at: now, wait });
+            }
+        }
+        for (tid, memory) in &files {
+            waits.entry(*tid).or_default().extend(memory.wait.clone());
+        }
+        self.files = files;
+    }
+
+    fn worlds(&mut self, table: &Table, waits: &mut Waits) {
+        let mut worlds = BTreeMap::new();
+        for (tgid, threads) in table.processes() {
+            if !self.all_asleep(table, tgid) || !table.sleepers_of(tgid).all(|one| is_waiting(one, waits)) {
+                continue;
+            }
+            let fingerprint = table.fingerprint(tgid);
+            let known = self.worlds.remove(&tgid).filter(|world| world.fingerprint == fingerprint);
+            let is_whole = || self.proc.threads(tgid).len() == threads.len();
+            let Some(world) = known.or_else(|| {
+                is_whole().then(|| World { fingerprint, wakers: world::wakers(&self.proc, tgid) })
+            }) else {
+                continue;
+            };
+            for sleeper in table.sleepers_of(tgid) {
+                if let Some(wait) = parked(sleeper) {
+                    waits.entry(sleeper.record.pid).or_default().push(wait);
+                }
+            }
+            worlds.insert(tgid, world);
+        }
+        self.worlds = worlds;
+    }
+}
+
+impl FileMemory {
+    /// Descriptors cost much to look through: the longer the wait, the more rarely.
+    fn is_fresh(&self, record: &TaskRecord, now: BootTime) -> bool {
+        let waited = now.since(BootTime(record.since_boot_ns));
+        let keep = (waited / 4).min(core::time::Duration::from_secs(10));
+        (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
+            && now.since(self.looked_at) < keep
+    }
+}
+
+fn owned(sleeper: &Sleeper, who: Who) -> Option<Wait> {
+    let Some(Sight::Owned { kind, lock, word, tid, by_kernel }) = &sleeper.sight else {
+        return None;
+    };
+    let tgid = sleeper.record.tgid;
+    let is_private = sleeper.call.is_some_and(|call| call.is_private);
+    let owner = match who {
+        // A thread id of another process in a private lock: it was given to somebody new.
+        Who::Thread { tgid: other, .. } if is_private && other != tgid => Owner::Gone(*tid),
+        Who::Thread { tid, .. } => Owner::Task(tid),
+        Who::Gone => Owner::Gone(*tid),
+        Who::Unknown => return None,
+    };
+    // Robust and PI locks of the dead are passed on by the kernel: an owner that is gone is a misread word.
+    if *by_kernel && matches!(owner, Owner::Gone(_)) {
+        return None;
+    }
+    Some(Wait {
+        kind: *kind,
+        lock: format!("{lock:#x}"),
+        source: if *by_kernel { Source::Kernel } else { Source::Layout },
+        word: Some(*word),
+        owners: vec![owner],
+        says: format!("futex word {word:#x}, {} of thread {tid}", kind.phrase().trim_start_matches("for ")),
+    })
+}
+
+fn joined(sleeper: &Sleeper, word: u32, who: Who) -> Option<Wait> {
+    let record = &sleeper.record;
+    let Who::Thread { tid, tgid } = who else {
+        return None;
+    };
+    (tgid == record.tgid && tid != record.pid).then(|| Wait {
+        kind: WaitKind::Join,
+        lock: String::new(),
+        source: Source::Kernel,
+        word: Some(word),
+        owners: vec![Owner::Task(tid)],
+        says: format!("the kernel clears the word {word} when thread {tid} ends"),
+    })
+}
+
+fn vfork(proc: &Proc, record: &TaskRecord) -> Option<Wait> {
+    let children = proc.children(record.tgid, record.pid);
+    (!children.is_empty()).then(|| Wait {
+        kind: WaitKind::Vfork,
+        lock: String::new(),
+        source: Source::Kernel,
+        word: None,
+        says: format!("vfork, children {children:?}"),
+        owners: children.into_iter().map(Owner::Process).collect(),
+    })
+}
+
+/// Ownerless locks of one process of which every thread sleeps.
+fn by_stack(table: &Table, tgid: u32) -> Waits {
+    let keys_of = |sleeper: &Sleeper| match &sleeper.sight {
+        Some(Sight::Ownerless { keys, .. }) => keys.clone(),
+        Some(Sight::Open | Sight::Parked { .. } | Sight::Owned { .. } | Sight::Join { .. }) | None => {
+            Vec::new()
+        }
+    };
+    let wanted: BTreeMap<u32, Vec<u64>> =
+        table.sleepers_of(tgid).map(|one| (one.record.pid, keys_of(one))).collect();
+    let all: BTreeSet<u64> = wanted.values().flatten().copied().collect();
+    let known = stack::who_knows(table, tgid, &all);
+    let mut waits = Waits::new();
+    for sleeper in table.sleepers_of(tgid) {
+        let Some(Sight::Ownerless { lock, word, keys }) = &sleeper.sight else {
+            continue;
+        };
+        let is_fellow =
+            |tid: &u32| wanted.get(tid).is_some_and(|other| other.iter().any(|key| keys.contains(key)));
+        let candidates = keys.iter().filter_map(|key| known.get(key)).flatten();
+        let owners: BTreeSet<u32> = candidates.filter(|tid| !is_fellow(tid)).copied().collect();
+        if owners.is_empty() {
+            continue;
+        }
+        let wait = Wait {
+            kind: WaitKind::Lock,
+            lock: format!("{lock:#x}"),
+            source: Source::Stack,
+            word: Some(*word),
+            says: format!("its address is on the stacks of threads {owners:?} and on no other"),
+            owners: owners.into_iter().map(Owner::Task).collect(),
+        };
+        waits.entry(sleeper.record.pid).or_default().push(wait);
+    }
+    waits
+}
+
+fn is_waiting(sleeper: &Sleeper, waits: &Waits) -> bool {
+    parked(sleeper).is_some() || waits.get(&sleeper.record.pid).is_some_and(|waits| !waits.is_empty())
+}
+
+/// The wait of a thread that only its own process can wake.
+fn parked(sleeper: &Sleeper) -> Option<Wait> {
+    let call = sleeper.call.as_ref().filter(|call| call.is_private)?;
+    let word = match &sleeper.sight {
+        Some(Sight::Parked { word }) => *word,
+        Some(Sight::Owned { word, .. } | Sight::Ownerless { word, .. }) => Some(*word),
+        Some(Sight::Open | Sight::Join { .. }) | None => return None,
+    };
+    (condition(&sleeper.record) == Condition::Stuck).then(|| Wait {
+        kind: WaitKind::Wakeup,
+        lock: format!("{:#x}", call.address),
+        source: Source::ClosedWorld,
+        word,
+        owners: vec![Owner::Process(sleeper.record.tgid)],
+        says: "an unbounded wait at a private futex: only a thread of its process can wake it".to_owned(),
+    })
+}

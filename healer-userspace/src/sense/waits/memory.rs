@@ -1,0 +1,41 @@
+//! The memory of other processes, read without stopping them.
+
+/// Fills `buffer` from `address` on; gives the bytes read, which end where a mapping ends.
+pub(crate) fn read(pid: u32, address: u64, buffer: &mut [u8]) -> usize {
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
+    read_vectors(pid, &[remote], buffer)
+}
+
+/// Fills `buffer` from several places; ends at the first that is not mapped.
+pub(crate) fn read_vectors(pid: u32, remote: &[libc::iovec], buffer: &mut [u8]) -> usize {
+    let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let count = remote.len() as libc::c_ulong;
+    // SAFETY: the local vector is the buffer; the kernel checks the remote ones (process_vm_readv(2)).
+    let read = unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, remote.as_ptr(), count, 0) };
+    usize::try_from(read).unwrap_or(0)
+}
+
+/// How a look at a lock reads memory: all of `buffer` from `address`, or false.
+pub(crate) type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
+
+pub(crate) fn reader(pid: u32) -> impl Fn(u64, &mut [u8]) -> bool {
+    move |address, buffer| read(pid, address, buffer) == buffer.len()
+}
+
+pub(crate) fn word(read: Reader<'_>, address: u64) -> Option<u32> {
+    let mut bytes = [0; 4];
+    read(address, &mut bytes).then(|| u32::from_ne_bytes(bytes))
+}
+
+/// `N` 32-bit words from `address` on.
+pub(crate) fn words<const N: usize>(read: Reader<'_>, address: u64) -> Option<[u32; N]> {
+    let mut bytes = vec![0; 4 * N];
+    if !read(address, &mut bytes) {
+        return None;
+    }
+    let mut words = [0; N];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_ne_bytes(chunk.try_into().ok()?);
+    }
+    Some(words)
+}

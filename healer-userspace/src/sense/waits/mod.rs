@@ -1,0 +1,192 @@
+//! From scans of the tasks to snapshots of waits: who is stuck, and who could end it.
+//!
+//! Everything is read from outside, without stopping anybody. A thread whose switches are the same before and
+//! after a word was read has not run in between: so what was read was true at one moment.
+
+mod extract;
+mod files;
+mod futex;
+mod glibc;
+mod memory;
+mod namespace;
+mod procfs;
+mod prove;
+mod snapshot;
+mod stack;
+mod table;
+mod world;
+
+use std::{collections::BTreeSet, io, path::Path, time::Duration};
+
+use healer_common::task_scan::TaskRecord;
+
+pub use glibc::Layout;
+pub use prove::prove_again;
+
+use crate::{
+    clock,
+    engine::{
+        detect::deadlock::graph::{Grade, Graph},
+        time::BootTime,
+    },
+    identity::process::Process,
+    sense::poll::tasks::{Pass, TaskScan},
+    signal::waits::{Condition, WaitSnapshot},
+};
+use extract::Extractor;
+use procfs::Proc;
+use table::Table;
+
+/// Between scans on a quiet node, while somebody new is suspected, and when scans are dear.
+const QUIET: Duration = Duration::from_secs(1);
+const ALERT: Duration = Duration::from_millis(250);
+const UNDER_LOAD: Duration = Duration::from_secs(2);
+/// Between scans of /proc, where the kernel has no iterators.
+const BY_PROC: Duration = Duration::from_secs(5);
+/// A scan that takes longer than this is dear.
+const DEAR: Duration = Duration::from_millis(20);
+/// New suspects are looked at closely for so long.
+const ALERT_FOR: Duration = Duration::from_secs(15);
+/// Of the time between scans, what a thread must have slept through.
+const SLEPT_PERCENT: u32 = 80;
+
+/// Looks for stuck threads, scan by scan.
+pub struct Scanner {
+    source: Source,
+    extractor: Extractor,
+    table: Table,
+    scans: u64,
+    /// Whom the last snapshot shows to be dead, and since when it is these.
+    suspects: BTreeSet<(u32, u64)>,
+    suspected_since: BootTime,
+    took: Duration,
+}
+
+enum Source {
+    Kernel(TaskScan),
+    /// The records of the last scan.
+    Proc(std::collections::BTreeMap<u32, TaskRecord>),
+}
+
+impl Scanner {
+    /// `scan` is [`crate::sense::Sense::take_task_scan`]'s; without it /proc is read. `proc` is `/proc`.
+    pub fn new(scan: Option<TaskScan>, proc: &Path) -> Self {
+        let source = match scan {
+            Some(scan) => Source::Kernel(scan),
+            None => Source::Proc(std::collections::BTreeMap::new()),
+        };
+        Self {
+            source,
+            extractor: Extractor::new(Proc::new(proc), glibc::self_test()),
+            table: Table::default(),
+            scans: 0,
+            suspects: BTreeSet::new(),
+            suspected_since: BootTime(0),
+            took: Duration::ZERO,
+        }
+    }
+
+    /// Which layouts of the C library were found to hold.
+    pub fn layout(&self) -> Layout {
+        self.extractor.layout
+    }
+
+    /// How long to wait until the next scan.
+    pub fn interval(&self) -> Duration {
+        let is_alert = !self.suspects.is_empty() && clock::boot().since(self.suspected_since) < ALERT_FOR;
+        match self.source {
+            Source::Proc(_) => BY_PROC,
+            Source::Kernel(_) if DEAR < self.took => UNDER_LOAD,
+            Source::Kernel(_) if is_alert => ALERT,
+            Source::Kernel(_) => QUIET,
+        }
+    }
+
+    /// Scans once. `name` gives the process of a thread group, by the exact start of its leader.
+    ///
+    /// # Errors
+    /// If the kernel refuses the scan.
+    pub fn scan(
+        &mut self,
+        name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
+    ) -> io::Result<WaitSnapshot> {
+        let began = clock::boot();
+        let min_sleep = self.interval() * SLEPT_PERCENT / 100;
+        let pass = match &mut self.source {
+            Source::Kernel(scan) => scan.pass(min_sleep)?,
+            Source::Proc(last) => pass_of_proc(&self.extractor.proc, last, began),
+        };
+        self.table.apply(&pass);
+        self.scans += 1;
+        let waits = self.extractor.waits(&mut self.table, began, false);
+        let mut snapshot = self.snapshot(&waits, began, name);
+        let mut dead = Graph::new(&snapshot).dead(Grade::Any);
+        if !dead.is_empty() {
+            // What was remembered is not good enough for a proof.
+            let waits = self.extractor.waits(&mut self.table, began, true);
+            snapshot = self.snapshot(&waits, began, name);
+            self.bracket(&mut snapshot, &dead);
+            dead = Graph::new(&snapshot).dead(Grade::Any);
+        }
+        self.suspect(&snapshot, &dead, began);
+        self.took = clock::boot().since(began);
+        Ok(snapshot)
+    }
+
+    fn snapshot(
+        &self,
+        waits: &extract::Waits,
+        now: BootTime,
+        name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
+    ) -> WaitSnapshot {
+        snapshot::snapshot(&self.extractor, &self.table, waits, self.scans, now, name)
+    }
+
+    /// After the words were read: whoever has run meanwhile is alive.
+    fn bracket(&mut self, snapshot: &mut WaitSnapshot, dead: &BTreeSet<u32>) {
+        let proc = &self.extractor.proc;
+        for task in snapshot.tasks.iter_mut().filter(|task| dead.contains(&task.tid)) {
+            let is_same = proc
+                .status(task.tgid, task.tid)
+                .is_some_and(|status| status.switches == task.switches && matches!(status.state, 'S' | 'D'));
+            if !is_same {
+                task.condition = Condition::Live;
+                self.table.remove(task.tid);
+            }
+        }
+    }
+
+    fn suspect(&mut self, snapshot: &WaitSnapshot, dead: &BTreeSet<u32>, now: BootTime) {
+        let of_dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
+        let suspects: BTreeSet<(u32, u64)> = of_dead.map(|task| (task.tid, task.start.0)).collect();
+        if !suspects.is_subset(&self.suspects) {
+            self.suspected_since = now;
+        }
+        self.suspects = suspects;
+    }
+}
+
+/// The same by /proc: a thread sleeps if it has not switched since the scan before.
+fn pass_of_proc(proc: &Proc, last: &mut std::collections::BTreeMap<u32, TaskRecord>, now: BootTime) -> Pass {
+    let mut seen = std::collections::BTreeMap::new();
+    let mut pass = Pass { is_full: true, records: Vec::new() };
+    for tgid in proc.pids() {
+        let threads = proc.threads(tgid);
+        let leader = proc.stat(tgid, tgid).map_or(0, |stat| stat.start_boot_ns);
+        for tid in &threads {
+            let Some(mut record) = proc.record(tgid, *tid, leader, threads.len() as u32) else {
+                continue;
+            };
+            let known = last
+                .get(tid)
+                .filter(|old| (old.start_boot_ns, old.switches) == (record.start_boot_ns, record.switches));
+            record.since_boot_ns = known.map_or(now.0, |old| old.since_boot_ns);
+            if known.is_some() && record.state != 0 && tgid != std::process::id() {
+                pass.records.push(record);
+            }
+            seen.insert(*tid, record);
+        }
+    }
+    *last = seen;
+    pass
+}

@@ -1,0 +1,68 @@
+//! Thread ids as locks hold them are those of the waiter's own pid namespace.
+
+use std::collections::BTreeMap;
+
+use super::procfs::Proc;
+
+/// Built anew for each scan: nobody is looked up who has gone in between.
+pub(crate) struct Namespaces<'a> {
+    proc: &'a Proc,
+    own: Option<u64>,
+    of_process: BTreeMap<u32, Option<u64>>,
+    /// Per namespace: its thread ids to ours, and to the process.
+    threads: BTreeMap<u64, BTreeMap<u32, (u32, u32)>>,
+}
+
+/// Who a thread id stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Thread {
+        tid: u32,
+        tgid: u32,
+    },
+    Gone,
+    /// It cannot be said.
+    Unknown,
+}
+
+impl<'a> Namespaces<'a> {
+    pub(crate) fn new(proc: &'a Proc) -> Self {
+        let own = proc.own_pid_namespace();
+        Self { proc, own, of_process: BTreeMap::new(), threads: BTreeMap::new() }
+    }
+
+    /// `tid` as threads of `tgid` see it.
+    pub(crate) fn resolve(&mut self, tgid: u32, tid: u32) -> Who {
+        let proc = self.proc;
+        let namespace = *self.of_process.entry(tgid).or_insert_with(|| proc.pid_namespace(tgid));
+        match namespace {
+            None => Who::Unknown,
+            Some(_) if namespace == self.own => self.resolve_here(tgid, tid),
+            Some(namespace) => {
+                let found = self.threads_in(namespace).get(&tid);
+                found.map_or(Who::Gone, |(tid, tgid)| Who::Thread { tid: *tid, tgid: *tgid })
+            }
+        }
+    }
+
+    fn resolve_here(&self, tgid: u32, tid: u32) -> Who {
+        if self.proc.has_thread(tgid, tid) {
+            return Who::Thread { tid, tgid };
+        }
+        // /proc/TID exists for every thread, though it is not listed.
+        match self.proc.status(tid, tid) {
+            Some(status) => Who::Thread { tid, tgid: status.tgid },
+            None => Who::Gone,
+        }
+    }
+
+    fn threads_in(&mut self, namespace: u64) -> &BTreeMap<u32, (u32, u32)> {
+        let proc = self.proc;
+        self.threads.entry(namespace).or_insert_with(|| {
+            let members = proc.pids().into_iter().filter(|pid| proc.pid_namespace(*pid) == Some(namespace));
+            let threads = members.flat_map(|tgid| proc.threads(tgid).into_iter().map(move |tid| (tgid, tid)));
+            let inner = threads.filter_map(|(tgid, tid)| Some((proc.status(tgid, tid)?.ns_tid, (tid, tgid))));
+            inner.collect()
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! What /proc says of threads. The root is injected; whatever cannot be read is absent.
+
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use healer_common::{event::wire::Wire as _, task_scan::TaskRecord};
+
+/// Descriptors of one process looked at, at most.
+const FDS_MAX: usize = 4096;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Proc {
+    root: PathBuf,
+    ticks_per_second: u64,
+}
+
+/// From `/proc/PID/task/TID/status` (proc_pid_status(5)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) state: char,
+    pub(crate) tgid: u32,
+    pub(crate) tracer: u32,
+    pub(crate) switches: u64,
+    /// Bit n-1 for signal n.
+    pub(crate) caught: u64,
+    /// Its number in the innermost pid namespace.
+    pub(crate) ns_tid: u32,
+}
+
+/// From `/proc/PID/task/TID/stat`.
+pub(crate) struct Stat {
+    pub(crate) comm: String,
+    /// Since boot, to the clock tick.
+    pub(crate) start_boot_ns: u64,
+}
+
+impl Proc {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), ticks_per_second: rustix::param::clock_ticks_per_second() }
+    }
+
+    /// A start time as /proc shows it.
+    pub(crate) fn ticks(&self, start_boot_ns: u64) -> u64 {
+        start_boot_ns / (1_000_000_000 / self.ticks_per_second.max(1))
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        numbers(&self.root)
+    }
+
+    pub(crate) fn threads(&self, tgid: u32) -> Vec<u32> {
+        numbers(&self.root.join(format!("{tgid}/task")))
+    }
+
+    pub(crate) fn has_thread(&self, tgid: u32, tid: u32) -> bool {
+        self.root.join(format!("{tgid}/task/{tid}")).exists()
+    }
+
+    pub(crate) fn status(&self, tgid: u32, tid: u32) -> Option<Status> {
+        let text = self.text(&format!("{tgid}/task/{tid}/status"))?;
+        Some(parse_status(&text))
+    }
+
+    pub(crate) fn stat(&self, tgid: u32, tid: u32) -> Option<Stat> {
+        let text = self.text(&format!("{tgid}/task/{tid}/stat"))?;
+        // The name may hold blanks and parentheses.
+        let (head, tail) = text.rsplit_once(')')?;
+        let ticks: u64 = tail.split_ascii_whitespace().nth(19)?.parse().ok()?;
+        Some(Stat {
+            comm: head.split_once('(')?.1.to_owned(),
+            start_boot_ns: ticks.saturating_mul(1_000_000_000 / self.ticks_per_second.max(1)),
+        })
+    }
+
+    /// A thread as the kernel's iterator would have written it, as far as /proc knows; without saved registers.
+    pub(crate) fn record(&self, tgid: u32, tid: u32, leader_start: u64, threads: u32) -> Option<TaskRecord> {
+        let status = self.status(tgid, tid)?;
+        let stat = self.stat(tgid, tid)?;
+        let mut record = TaskRecord {
+            pid: tid,
+            tgid,
+            leader_start_boot_ns: leader_start,
+            threads,
+            start_boot_ns: stat.start_boot_ns,
+            switches: status.switches,
+            ptrace: u32::from(status.tracer != 0),
+            state: state_bits(status.state),
+            flags: if matches!(status.state, 'X' | 'Z') { TaskRecord::EXITING } else { 0 },
+            syscall: -1,
+            ..TaskRecord::ZERO
+        };
+        let name = stat.comm.as_bytes();
+        let len = name.len().min(record.comm.len());
+        record.comm[..len].copy_from_slice(&name[..len]);
+        let call = self.text(&format!("{tgid}/task/{tid}/syscall"))?;
+        if call.starts_with("running") {
+            record.state = 0;
+        } else {
+            parse_syscall(&call, &mut record);
+        }
+        Some(record)
+    }
+
+    pub(crate) fn children(&self, tgid: u32, tid: u32) -> Vec<u32> {
+        let text = self.text(&format!("{tgid}/task/{tid}/children")).unwrap_or_default();
+        text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    }
+
+    /// Identity of the pid namespace of a process.
+    pub(crate) fn pid_namespace(&self, tgid: u32) -> Option<u64> {
+        Some(fs::metadata(self.root.join(format!("{tgid}/ns/pid"))).ok()?.ino())
+    }
+
+    pub(crate) fn own_pid_namespace(&self) -> Option<u64> {
+        Some(fs::metadata(self.root.join("self/ns/pid")).ok()?.ino())
+    }
+
+    pub(crate) fn fds(&self, tgid: u32) -> Vec<u32> {
+        let mut fds = numbers(&self.root.join(format!("{tgid}/fd")));
+        fds.truncate(FDS_MAX);
+        fds
+    }
+
+    /// What a descriptor is, such as `pipe:[4242]`.
+    pub(crate) fn fd_target(&self, tgid: u32, fd: u32) -> Option<String> {
+        let target = fs::read_link(self.root.join(format!("{tgid}/fd/{fd}"))).ok()?;
+        Some(target.to_string_lossy().into_owned())
+    }
+
+    /// Device and inode of a descriptor's file.
+    pub(crate) fn fd_inode(&self, tgid: u32, fd: u32) -> Option<(u64, u64)> {
+        let found = fs::metadata(self.root.join(format!("{tgid}/fd/{fd}"))).ok()?;
+        Some((found.dev(), found.ino()))
+    }
+
+    pub(crate) fn fd_info(&self, tgid: u32, fd: u32) -> String {
+        self.text(&format!("{tgid}/fdinfo/{fd}")).unwrap_or_default()
+    }
+
+    /// POSIX timers; `None` if the kernel does not show them.
+    pub(crate) fn timers(&self, tgid: u32) -> Option<String> {
+        self.text(&format!("{tgid}/timers"))
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        let mut bytes = Vec::with_capacity(2048);
+        // Nothing read here is longer, except /proc/locks of a very busy machine.
+        fs::File::open(self.root.join(path)).ok()?.take(1 << 20).read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
+fn numbers(dir: &Path) -> Vec<u32> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+pub(crate) fn parse_status(text: &str) -> Status {
+    let mut status = Status { state: '?', ..Status::default() };
+    for line in text.lines() {
+        let Some((key, value)) = line.split_once(':') else {
+            continue;
+        };
+        let value = value.trim();
+        match key {
+            "State" => status.state = value.chars().next().unwrap_or('?'),
+            "Tgid" => status.tgid = value.parse().unwrap_or(0),
+            "TracerPid" => status.tracer = value.parse().unwrap_or(0),
+            "NSpid" => {
+                let innermost = value.split_ascii_whitespace().last();
+                status.ns_tid = innermost.and_then(|tid| tid.parse().ok()).unwrap_or(0);
+            }
+            "SigCgt" => status.caught = u64::from_str_radix(value, 16).unwrap_or(u64::MAX),
+            "voluntary_ctxt_switches" | "nonvoluntary_ctxt_switches" => {
+                status.switches += value.parse().unwrap_or(0);
+            }
+            _ => {}
+        }
+    }
+    status
+}
+
+/// Letters of fs/proc/array.c as bits of include/linux/sched.h.
+fn state_bits(letter: char) -> u32 {
+    match letter {
+        'S' => 1,
+        'D' => 2,
+        'T' => 4,
+        't' => 8,
+        'I' => 0x402,
+        'R' => 0,
+        _ => 1,
+    }
+}
+
+/// `NR ARG0 … ARG5 SP PC`, or `-1 SP PC` outside a system call.
+fn parse_syscall(text: &str, record: &mut TaskRecord) {
+    let mut words = text.split_ascii_whitespace();
+    record.syscall = words.next().and_then(|number| number.parse().ok()).unwrap_or(-1);
+    let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
+    let numbers: Vec<u64> = words.filter_map(hex).collect();
+    if let [arg0, arg1, arg2, arg3, _, _, sp, ip] = numbers[..] {
+        (record.arg0, record.arg1, record.arg2, record.arg3) = (arg0, arg1, arg2, arg3);
+        (record.sp, record.ip) = (sp, ip);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_file_is_read() {
+        let text = "Name:\ta b\nState:\tS (sleeping)\nTgid:\t7\nTracerPid:\t0\nNSpid:\t70\t3\n\
+            SigCgt:\t0000000000004000\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t2\n";
+        let status = Status { state: 'S', tgid: 7, tracer: 0, switches: 7, caught: 0x4000, ns_tid: 3 };
+        assert_eq!(parse_status(text), status);
+    }
+
+    #[test]
+    fn a_system_call_is_read() {
+        let mut record = TaskRecord::ZERO;
+        parse_syscall("202 0x55 0x80 0x2 0x0 0x0 0x0 0x7ffd 0x7f01\n", &mut record);
+        assert_eq!(
+            (record.syscall, record.arg0, record.arg2, record.sp, record.ip),
+            (202, 0x55, 2, 0x7ffd, 0x7f01)
+        );
+        parse_syscall("-1 0x7ffd 0x7f01\n", &mut record);
+        assert_eq!(record.syscall, -1);
+    }
+}

@@ -1,0 +1,169 @@
+//! Who sleeps, kept from scan to scan: a pass only tells what has changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use healer_common::task_scan::TaskRecord;
+
+use super::futex::{Call, Sight};
+use crate::{sense::poll::tasks::Pass, signal::waits::Condition};
+
+/// Sleepers kept at most: 10 MB.
+const SLEEPERS_MAX: usize = 32 * 1024;
+/// `TASK_UNINTERRUPTIBLE`, `__TASK_STOPPED`, `__TASK_TRACED`, `TASK_FROZEN` (include/linux/sched.h).
+const UNINTERRUPTIBLE: u32 = 2;
+const STOPPED: u32 = 4;
+const TRACED: u32 = 8;
+const FROZEN: u32 = 0x8000;
+/// `JOBCTL_TRAP_FREEZE` (include/linux/sched/jobctl.h): a frozen v2 cgroup; its sleepers look like any other.
+const TRAP_FREEZE: u64 = 1 << 23;
+
+/// A thread that has slept for at least two scans.
+#[derive(Clone, Debug)]
+pub(crate) struct Sleeper {
+    pub(crate) record: TaskRecord,
+    pub(crate) call: Option<Call>,
+    /// `None` until it was looked at.
+    pub(crate) sight: Option<Sight>,
+}
+
+#[derive(Default)]
+pub(crate) struct Table {
+    sleepers: BTreeMap<u32, Sleeper>,
+    processes: BTreeMap<u32, BTreeSet<u32>>,
+    /// Sleepers that found no room.
+    pub(crate) left_out: u64,
+}
+
+impl Table {
+    pub(crate) fn apply(&mut self, pass: &Pass) {
+        let old = if pass.is_full { std::mem::take(self) } else { Self::default() };
+        for record in &pass.records {
+            if record.flags & TaskRecord::LEFT != 0 {
+                self.remove(record.pid);
+            } else {
+                let known = old.sleepers.get(&record.pid).filter(|sleeper| is_same(&sleeper.record, record));
+                self.insert(*record, known.and_then(|sleeper| sleeper.sight.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn insert(&mut self, record: TaskRecord, sight: Option<Sight>) {
+        self.remove(record.pid);
+        if SLEEPERS_MAX <= self.sleepers.len() {
+            self.left_out += 1;
+            return;
+        }
+        self.processes.entry(record.tgid).or_default().insert(record.pid);
+        self.sleepers.insert(record.pid, Sleeper { record, call: Call::of(&record), sight });
+    }
+
+    /// It runs, or it is no more.
+    pub(crate) fn remove(&mut self, tid: u32) {
+        let Some(sleeper) = self.sleepers.remove(&tid) else {
+            return;
+        };
+        if let Some(threads) = self.processes.get_mut(&sleeper.record.tgid) {
+            threads.remove(&tid);
+            if threads.is_empty() {
+                self.processes.remove(&sleeper.record.tgid);
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, tid: u32) -> Option<&Sleeper> {
+        self.sleepers.get(&tid)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sleeper> {
+        self.sleepers.values()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Sleeper> {
+        self.sleepers.values_mut()
+    }
+
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, &BTreeSet<u32>)> {
+        self.processes.iter().map(|(tgid, threads)| (*tgid, threads))
+    }
+
+    /// The sleeping threads of a process.
+    pub(crate) fn sleepers_of(&self, tgid: u32) -> impl Iterator<Item = &Sleeper> {
+        let threads = self.processes.get(&tgid).into_iter().flatten();
+        threads.filter_map(|tid| self.sleepers.get(tid))
+    }
+
+    /// Equal as long as no sleeper of the process has run and none has come or gone.
+    pub(crate) fn fingerprint(&self, tgid: u32) -> u64 {
+        self.sleepers_of(tgid).fold(0, |print: u64, sleeper| {
+            let record = &sleeper.record;
+            let one = u64::from(record.pid) ^ record.start_boot_ns.rotate_left(17) ^ record.switches << 32;
+            print.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(one)
+        })
+    }
+}
+
+fn is_same(one: &TaskRecord, other: &TaskRecord) -> bool {
+    (one.start_boot_ns, one.switches) == (other.start_boot_ns, other.switches)
+}
+
+/// Whether the thread sleeps in its own right, or somebody holds it.
+pub(crate) fn condition(record: &TaskRecord) -> Condition {
+    if record.flags & TaskRecord::EXITING != 0 {
+        Condition::Exiting
+    } else if record.state & STOPPED != 0 {
+        Condition::Stopped
+    } else if record.state & TRACED != 0 || record.ptrace != 0 {
+        Condition::Traced
+    } else if record.state & FROZEN != 0 || record.jobctl & TRAP_FREEZE != 0 {
+        Condition::Frozen
+    } else if record.flags & TaskRecord::COMPAT != 0 {
+        Condition::Compat
+    } else if record.state == 0 {
+        Condition::Live
+    } else if record.state & UNINTERRUPTIBLE != 0 {
+        Condition::Uninterruptible
+    } else {
+        Condition::Stuck
+    }
+}
+
+/// The name that the thread has given itself.
+pub(crate) fn comm(record: &TaskRecord) -> String {
+    let end = record.comm.iter().position(|byte| *byte == 0).unwrap_or(record.comm.len());
+    String::from_utf8_lossy(&record.comm[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use healer_common::event::wire::Wire as _;
+
+    use super::*;
+
+    fn record(pid: u32, switches: u64, flags: u32) -> TaskRecord {
+        TaskRecord { pid, tgid: 1, switches, flags, state: 1, ..TaskRecord::ZERO }
+    }
+
+    #[test]
+    fn a_full_pass_forgets_who_is_not_in_it() {
+        let mut table = Table::default();
+        table.apply(&Pass { is_full: true, records: vec![record(1, 5, 0), record(2, 5, 0)] });
+        let before = table.fingerprint(1);
+        table.apply(&Pass { is_full: false, records: vec![record(2, 5, TaskRecord::LEFT)] });
+        assert!(table.get(2).is_none() && table.get(1).is_some());
+        table.apply(&Pass { is_full: true, records: vec![record(2, 6, 0)] });
+        assert!(table.get(1).is_none());
+        assert_ne!(table.fingerprint(1), before);
+    }
+
+    #[test]
+    fn whoever_is_held_is_not_stuck() {
+        let mut one = record(1, 5, 0);
+        assert_eq!(condition(&one), Condition::Stuck);
+        one.jobctl = TRAP_FREEZE;
+        assert_eq!(condition(&one), Condition::Frozen);
+        one.state = 0x104;
+        assert_eq!(condition(&one), Condition::Stopped);
+        one.flags = TaskRecord::EXITING;
+        assert_eq!(condition(&one), Condition::Exiting);
+    }
+}

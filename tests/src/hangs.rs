@@ -1,0 +1,175 @@
+//! The scan of the tasks and the engine behind it, open in a test; and programs that hang.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use healer_userspace::{
+    clock,
+    engine::{
+        Engine,
+        class::{Certainty, Class},
+        command::Recovered,
+        diagnosis::Diagnosis,
+        policy::PolicySet,
+        report::ReportFact,
+    },
+    sense::{Sense, SensorState, Settings, poll::tasks, waits::Scanner},
+    signal::{
+        Fact, Signal,
+        waits::{Owner, WaitSnapshot},
+    },
+};
+
+use crate::scratch::Scratch;
+
+/// Scans on, tells the engine, and keeps what it says of deadlocks.
+pub struct Watch {
+    scanner: Scanner,
+    engine: Engine,
+    /// By pid; of one process the last.
+    pub found: BTreeMap<u32, Diagnosis>,
+    pub scans: u32,
+    pub history: Vec<Signal>,
+}
+
+impl Watch {
+    /// # Panics
+    /// If the scan does not attach: the test needs root.
+    #[must_use]
+    pub fn open() -> Self {
+        let mut sense = Sense::start(&Settings::default());
+        let status = sense.sensors().iter().find(|sensor| sensor.name == tasks::PROGRAM);
+        let status = status.expect("the scan has a status");
+        assert!(status.state != SensorState::Down, "live tests need root: {status:?}");
+        Self::with(Scanner::new(sense.take_task_scan(), Path::new("/proc")))
+    }
+
+    /// As on a kernel without iterators.
+    #[must_use]
+    pub fn by_proc() -> Self {
+        Self::with(Scanner::new(None, Path::new("/proc")))
+    }
+
+    fn with(scanner: Scanner) -> Self {
+        let engine = Engine::new(clock::boot(), PolicySet::default(), Recovered::default());
+        Self { scanner, engine, found: BTreeMap::new(), scans: 0, history: Vec::new() }
+    }
+
+    /// One scan, and the pause that the scanner asks for.
+    ///
+    /// # Panics
+    /// If the kernel refuses the scan.
+    pub fn scan(&mut self) {
+        let snapshot = self.scanner.scan(&mut |_, _| None).expect("the scan works");
+        let now = clock::boot();
+        let signal = Signal { at: now, process: None, fact: Fact::Waits(snapshot) };
+        self.engine.observe(now, &signal);
+        self.history.push(signal);
+        self.scans += 1;
+        while self.engine.poll_command().is_some() {}
+        while self.engine.poll_journal().is_some() {}
+        while let Some(report) = self.engine.poll_report() {
+            if let ReportFact::Diagnosis(diagnosis) = report.fact
+                && diagnosis.class == Class::Deadlock
+            {
+                self.found.insert(diagnosis.target.pid, diagnosis);
+            }
+        }
+        thread::sleep(self.scanner.interval());
+    }
+
+    /// Scans until every group of pids has a diagnosis of one of its members, or `patience` is over; gives the
+    /// names of those that have none.
+    pub fn wait_for(
+        &mut self,
+        victims: &[(&'static str, Vec<u32>)],
+        certainty: Certainty,
+        patience: Duration,
+    ) -> Vec<&'static str> {
+        let deadline = clock::boot() + patience;
+        loop {
+            self.scan();
+            let found = &self.found;
+            let is_missing = |pids: &[u32]| {
+                !pids.iter().any(|pid| found.get(pid).is_some_and(|one| certainty <= one.certainty))
+            };
+            let missing: Vec<_> =
+                victims.iter().filter(|(_, pids)| is_missing(pids)).map(|(name, _)| *name).collect();
+            if missing.is_empty() || deadline < clock::boot() {
+                return missing;
+            }
+        }
+    }
+
+    /// What was seen of these processes, as a trace: one line per scan, others left out.
+    #[must_use]
+    pub fn trace(&self, pids: &[u32]) -> String {
+        let of_them = |snapshot: &WaitSnapshot| {
+            let mut snapshot = snapshot.clone();
+            snapshot.tasks.retain(|task| pids.contains(&task.tgid));
+            let kept: Vec<u32> = snapshot.tasks.iter().map(|task| task.tid).collect();
+            for wait in snapshot.tasks.iter_mut().flat_map(|task| &mut task.waits) {
+                let is_ours = |owner: &Owner| match owner {
+                    Owner::Task(tid) => kept.contains(tid),
+                    Owner::Process(tgid) => pids.contains(tgid),
+                    Owner::Gone(_) => true,
+                };
+                if !wait.owners.iter().all(is_ours) {
+                    wait.owners.clear();
+                }
+            }
+            snapshot.processes.retain(|one| pids.contains(&one.process.pid));
+            snapshot
+        };
+        let mut lines = String::new();
+        for signal in &self.history {
+            if let Fact::Waits(snapshot) = &signal.fact {
+                let snapshot = of_them(snapshot);
+                let signal = Signal { fact: Fact::Waits(snapshot), ..signal.clone() };
+                lines += &serde_json::to_string(&signal).expect("a signal is JSON");
+                lines.push('\n');
+            }
+        }
+        lines
+    }
+}
+
+/// `pid` and its children, and theirs.
+#[must_use]
+pub fn family(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let children = fs::read_to_string(path).unwrap_or_default();
+    let children = children.split_ascii_whitespace().filter_map(|child| child.parse().ok());
+    std::iter::once(pid).chain(children.flat_map(family)).collect()
+}
+
+/// Builds `victims/SOURCE` with its own compiler; gives the program.
+///
+/// # Panics
+/// With the compiler's words, if there is none or it refuses.
+#[must_use]
+pub fn build(dir: &Scratch, source: &str) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims").join(source);
+    let to = dir.path().join(source.replace('.', "_"));
+    let mut command = match from.extension().and_then(|extension| extension.to_str()) {
+        Some("c") => with(&["gcc", "-O0", "-pthread"]),
+        Some("cc") => with(&["g++", "-O0", "-pthread", "-std=c++20"]),
+        Some("rs") => with(&["rustc", "-O", "--edition=2024"]),
+        other => panic!("no compiler for {other:?}"),
+    };
+    let output = command.arg("-o").arg(&to).arg(&from).output().expect("the compiler is installed");
+    assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
+    to
+}
+
+fn with(words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
+    command
+}

@@ -1,0 +1,265 @@
+//! Needs root and compilers: real programs, really stuck, beside others that only wait.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use healer_tests::{
+    hangs::{Watch, build, family},
+    scratch::{Scratch, unique_name},
+    victim::Victim,
+};
+use healer_userspace::{clock, engine::class::Certainty, sense::waits::prove_again};
+
+type Named = (&'static str, Victim);
+
+struct Programs {
+    dir: Scratch,
+    c: PathBuf,
+    cc: PathBuf,
+    rs: PathBuf,
+}
+
+fn programs() -> &'static Programs {
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let dir = Scratch::new();
+        let (c, cc, rs) = (build(&dir, "locks.c"), build(&dir, "locks.cc"), build(&dir, "locks.rs"));
+        Programs { dir, c, cc, rs }
+    })
+}
+
+/// Every victim has a directory of its own for its files.
+fn c(mode: &'static str) -> Named {
+    let programs = programs();
+    let dir = programs.dir.path().join(unique_name());
+    fs::create_dir(&dir).expect("the scratch directory can be written");
+    (mode, Victim::start(&programs.c, &[mode, dir.to_str().expect("a plain path")]))
+}
+
+fn rust(mode: &'static str) -> Named {
+    (mode, Victim::start(&programs().rs, &[mode]))
+}
+
+/// Python catches SIGINT unless it is ignored from the start, as under most supervisors' `nohup`.
+fn python(name: &'static str, mode: &str, ignores_interrupt: bool) -> Named {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims/threads.py");
+    let trap = if ignores_interrupt { "trap '' INT; " } else { "" };
+    let line = format!("{trap}exec python3 {} {mode}", script.display());
+    (name, Victim::start("/bin/sh", &["-c", &line]))
+}
+
+fn pids(victims: &[Named]) -> Vec<(&'static str, Vec<u32>)> {
+    victims.iter().map(|(name, victim)| (*name, family(victim.tgid()))).collect()
+}
+
+/// Waits for a diagnosis of each; says all of them.
+fn expect(watch: &mut Watch, victims: &[Named], certainty: Certainty, patience: u64) {
+    thread::sleep(Duration::from_millis(600));
+    let pids = pids(victims);
+    let missing = watch.wait_for(&pids, certainty, Duration::from_secs(patience));
+    for (name, pids) in &pids {
+        let said = pids.iter().find_map(|pid| watch.found.get(pid));
+        println!("{name}: {}", said.map_or("-", |said| &said.sentence));
+        record(watch, name, pids);
+    }
+    assert!(missing.is_empty(), "not {}: {missing:?}", certainty.name());
+}
+
+/// Keeps what was seen as a trace, where somebody asks for it.
+fn record(watch: &Watch, name: &str, pids: &[u32]) {
+    if let Ok(dir) = std::env::var("HEALER_RECORD_TRACES") {
+        let path = Path::new(&dir).join(format!("{}.jsonl", name.replace(':', "")));
+        fs::write(path, watch.trace(pids)).expect("the directory for traces can be written");
+    }
+}
+
+#[test]
+fn what_is_locked_for_ever_is_proved() {
+    let modes = [
+        "abba",
+        "abba_live",
+        "three",
+        "pi",
+        "recursive",
+        "robust",
+        "self",
+        "rwlock",
+        "shared",
+        "pipes",
+        "pipe_self",
+        "flock",
+        "ofd",
+        "flock_pipe",
+        "lost_wakeup",
+    ];
+    let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
+    victims.push(("std::mutex", Victim::start(&programs().cc, &[])));
+    victims.push(rust("mutex"));
+    victims.push(rust("static"));
+    victims.push(python("python", "abba", true));
+    expect(&mut Watch::open(), &victims, Certainty::Proved, 15);
+}
+
+#[test]
+fn thread_ids_of_another_pid_namespace_are_mapped() {
+    let programs = programs();
+    let inside = |mode: &'static str| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child"]).arg(&programs.c).args([mode, "/tmp"]);
+        (mode, Victim::spawn(&mut command))
+    };
+    let victims = ["abba_live", "shared", "robust", "three"].map(inside);
+    expect(&mut Watch::open(), &victims, Certainty::Proved, 15);
+}
+
+#[test]
+fn without_proof_it_is_probable_after_ten_seconds() {
+    let victims = [
+        rust("mutex_served"),
+        rust("rwlock_served"),
+        rust("philosophers"),
+        c("orphan"),
+        python("python_interruptible", "abba", false),
+    ];
+    let mut watch = Watch::open();
+    let began = clock::boot();
+    expect(&mut watch, &victims, Certainty::Probable, 25);
+    assert!(Duration::from_secs(10) < clock::boot().since(began));
+    for diagnosis in watch.found.values().filter(|one| is_of(&victims, one.target.pid)) {
+        assert_eq!(diagnosis.certainty, Certainty::Probable, "{}", diagnosis.sentence);
+    }
+}
+
+fn is_of(victims: &[Named], pid: u32) -> bool {
+    pids(victims).iter().any(|(_, family)| family.contains(&pid))
+}
+
+#[test]
+fn who_only_waits_is_never_flagged() {
+    let modes = [
+        "convoy",
+        "pool",
+        "sigwait",
+        "handler",
+        "epoll",
+        "accept",
+        "timed",
+        "stopped",
+        "stopped_holder",
+        "traced",
+        "vfork",
+        "contended",
+        "slow_hand_over",
+        "self_pipe",
+        "pipeline",
+    ];
+    let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
+    victims.extend(["pool", "decoy", "decoy_ticking"].map(rust));
+    victims.push(python("python_queue", "queue", false));
+    victims.push(("sleep", Victim::start("/bin/sleep", &["100000"])));
+    let mut watch = Watch::open();
+    let seconds = std::env::var("HEALER_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
+    let deadline = clock::boot() + Duration::from_secs(seconds.unwrap_or(20));
+    while clock::boot() < deadline {
+        watch.scan();
+    }
+    println!("{} scans", watch.scans);
+    for (name, pids) in pids(&victims) {
+        let said: Vec<_> = pids.iter().filter_map(|pid| watch.found.get(pid)).collect();
+        // These two wait for a signal that they catch: parked, which is said, and never proved.
+        let may_be_probable = matches!(name, "handler" | "self_pipe");
+        let worst = if may_be_probable { Certainty::Probable } else { Certainty::Suspected };
+        assert!(said.iter().all(|one| one.certainty <= worst), "{name}: {said:#?}");
+        record(&watch, name, &pids);
+    }
+}
+
+#[test]
+fn a_frozen_process_is_left_alone_until_it_thaws() {
+    let Some(cgroup) = Frozen::new() else {
+        println!("no v2 hierarchy with a freezer here");
+        return;
+    };
+    let victim = c("abba_live");
+    let pid = victim.1.tgid();
+    thread::sleep(Duration::from_millis(300));
+    cgroup.take(pid);
+    cgroup.freeze(true);
+    let mut watch = Watch::open();
+    for _scan in 0..5 {
+        watch.scan();
+    }
+    assert!(!watch.found.contains_key(&pid), "{:?}", watch.found.get(&pid));
+    cgroup.freeze(false);
+    expect(&mut watch, &[victim], Certainty::Proved, 10);
+}
+
+/// A v2 cgroup of the test's own; thawed and removed on drop.
+struct Frozen(PathBuf);
+
+impl Frozen {
+    fn new() -> Option<Self> {
+        let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists())?;
+        let path = root.join(unique_name());
+        fs::create_dir(&path).ok()?;
+        path.join("cgroup.freeze").exists().then_some(Self(path))
+    }
+
+    fn take(&self, pid: u32) {
+        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("the process can be moved");
+    }
+
+    fn freeze(&self, is_frozen: bool) {
+        fs::write(self.0.join("cgroup.freeze"), if is_frozen { "1" } else { "0" }).expect("it can be frozen");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        fs::write(self.0.join("cgroup.freeze"), "0").ok();
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            let root = self.0.parent().unwrap_or(&self.0);
+            fs::write(root.join("cgroup.procs"), pid).ok();
+        }
+        fs::remove_dir(&self.0).ok();
+    }
+}
+
+#[test]
+fn a_proof_holds_on_the_second_look_until_somebody_runs() {
+    let victims = [c("abba"), c("flock"), c("lost_wakeup"), rust("static"), c("abba_live")];
+    let mut watch = Watch::open();
+    expect(&mut watch, &victims, Certainty::Proved, 10);
+    let proof = |(_, victim): &Named| {
+        let found = family(victim.tgid()).iter().find_map(|pid| watch.found.get(pid));
+        found.and_then(|found| found.detail.proof.clone()).expect("it was proved")
+    };
+    for victim in &victims {
+        let began = clock::boot();
+        let outcome = prove_again(&proof(victim), Path::new("/proc"));
+        println!("{}: {outcome:?} in {:?}", victim.0, clock::boot().since(began));
+        assert_eq!(outcome, Ok(()), "{}", victim.0);
+    }
+    let [first, ..] = &victims;
+    let pid = rustix::process::Pid::from_raw(first.1.tgid() as i32).expect("a pid");
+    for signal in [rustix::process::Signal::STOP, rustix::process::Signal::CONT] {
+        rustix::process::kill_process(pid, signal).expect("the victim lives");
+        thread::sleep(Duration::from_millis(50));
+    }
+    let outcome = prove_again(&proof(first), Path::new("/proc"));
+    assert!(outcome.as_ref().is_err_and(|error| error.contains("has run since")), "{outcome:?}");
+}
+
+#[test]
+fn without_iterators_proc_shows_the_same() {
+    let victims = [c("abba"), c("abba_live"), c("shared"), c("flock"), rust("static")];
+    expect(&mut Watch::by_proc(), &victims, Certainty::Proved, 25);
+}
