@@ -13,8 +13,8 @@ pub mod action; // 8 the hands
 pub mod report; // 9 what happened: log, metrics, audit, HTTP
 pub mod config; // policy and agent files to checked types
 pub mod control; // the socket by which the command line asks a running agent
+pub mod fault; // makes real failures, bounded
 pub mod replay; // a recorded trace through the whole engine
 pub mod store; // the journal, and the worker that syncs it
 pub mod supervise; // `healer supervise`, and the agent's side of its socket
-pub mod fault; // real failures, made on purpose
 pub mod text; // untrusted bytes on their way to people
