@@ -13,6 +13,7 @@ pub(super) fn again(look: &Look, act: &Act, host: &dyn Host) -> Result<(), Strin
         Look::SameProcess(id) => host.hold(*id).map(drop).map_err(|gone| gone.to_string()),
         Look::StillDown(id) => still_down(*id, act, host),
         Look::NotProtected(id) => not_protected(*id, host),
+        Look::ProofHolds(proof) => host.prove_again(proof),
     }
 }
 

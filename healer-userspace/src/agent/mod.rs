@@ -8,6 +8,7 @@ mod flush;
 mod housekeeping;
 mod listening;
 mod start;
+mod waits;
 mod wakes;
 
 use std::{cell::RefCell, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
@@ -82,6 +83,7 @@ impl Agent {
                 Wake::ActionDone(result) => self.engine.action_finished(clock::boot(), result),
                 Wake::Told(told) => self.told(told),
                 Wake::Answer(signal) => self.observe(&signal),
+                Wake::Waits(at, snapshot) => self.waits(at, snapshot),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => self.engine.advance(clock::boot()),
                 Wake::Reload => self.reload_and_say(),

@@ -5,7 +5,7 @@ use std::{cell::RefCell, fs::File, io::BufWriter, process::ExitCode, rc::Rc, syn
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Agent, Options, housekeeping::Files, wakes::Wakes};
+use super::{Agent, Options, housekeeping::Files, waits, wakes::Wakes};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
@@ -94,12 +94,14 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
     let (answers, answers_in) = mpsc::unbounded_channel();
     let orders = serve(&options, &reporter).await?;
 
-    let wakes = Wakes::new(store_events, results, told, answers_in, orders, options.duration)
+    let mut sense = Sense::start(&sense::Settings::default());
+    let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
+    let wakes = Wakes::new(store_events, results, told, answers_in, waits, orders, options.duration)
         .context("listen for signals")?;
     let recorder = options.record.as_ref().map(|path| File::create(path).map(BufWriter::new));
     let recorder = recorder.transpose().context("create the recording")?;
     let mut agent = Agent {
-        sense: Sense::start(&sense::Settings::default()),
+        sense,
         identity: Identity::new(Roots::default()),
         engine: Engine::new(now, loaded.policies.clone(), recovered),
         store,

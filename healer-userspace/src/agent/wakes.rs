@@ -13,10 +13,12 @@ use crate::{
     control::Order,
     engine::{command::ActionResult, time::BootTime},
     sense::Sense,
-    signal::Signal,
+    signal::{Signal, waits::WaitSnapshot},
     store::worker::StoreEvent,
     supervise::server::Told,
 };
+
+use super::waits::Snapshots;
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
@@ -26,6 +28,8 @@ pub(super) enum Wake {
     ActionDone(ActionResult),
     Told(Told),
     Answer(Signal),
+    /// A scan of the tasks is over.
+    Waits(BootTime, WaitSnapshot),
     Order(Order),
     Deadline,
     Reload,
@@ -41,6 +45,7 @@ pub(super) struct Wakes {
     pub(super) results: mpsc::Receiver<ActionResult>,
     pub(super) told: mpsc::Receiver<Told>,
     pub(super) answers: mpsc::UnboundedReceiver<Signal>,
+    pub(super) waits: Snapshots,
     pub(super) orders: mpsc::Receiver<Order>,
     unix: Unix,
     end: Option<Instant>,
@@ -61,6 +66,7 @@ impl Wakes {
         results: mpsc::Receiver<ActionResult>,
         told: mpsc::Receiver<Told>,
         answers: mpsc::UnboundedReceiver<Signal>,
+        waits: Snapshots,
         orders: mpsc::Receiver<Order>,
         duration: Option<Duration>,
     ) -> io::Result<Self> {
@@ -71,6 +77,7 @@ impl Wakes {
             results,
             told,
             answers,
+            waits,
             orders,
             unix: Unix {
                 term: signal(SignalKind::terminate())?,
@@ -98,6 +105,7 @@ impl Wakes {
             Some(result) = self.results.recv() => Wake::ActionDone(result),
             Some(told) = self.told.recv() => Wake::Told(told),
             Some(answer) = self.answers.recv() => Wake::Answer(answer),
+            Some((at, snapshot)) = self.waits.recv() => Wake::Waits(at, snapshot),
             Some(order) = self.orders.recv() => Wake::Order(order),
             _ = unix.hup.recv() => Wake::Reload,
             _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),

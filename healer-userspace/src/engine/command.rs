@@ -70,6 +70,8 @@ pub enum Look {
     StillDown(ProcessId),
     /// The executable is none of the protected ones (device and inode, resolved now).
     NotProtected(ProcessId),
+    /// The diagnosis's own proof (`detail.proof`), repeated on the victims, shows the same.
+    ProofHolds(serde_json::Value),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -40,6 +40,10 @@ impl Host for DryRun<'_> {
         self.real.untouchable(held)
     }
 
+    fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
+        self.real.prove_again(proof)
+    }
+
     fn supervised(&self, name: &str) -> Option<ProcessId> {
         self.real.supervised(name)
     }

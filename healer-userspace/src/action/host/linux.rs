@@ -73,6 +73,10 @@ impl Host for Linux {
         self.protected.reason(pid)
     }
 
+    fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
+        crate::sense::waits::prove_again(proof, std::path::Path::new("/proc"))
+    }
+
     fn supervised(&self, name: &str) -> Option<ProcessId> {
         let name = name.parse::<Name>().ok()?;
         self.supervisors.child(&name)

@@ -91,6 +91,11 @@ pub trait Host: Send + Sync {
     fn hold(&self, id: ProcessId) -> Result<Held, NotHeld>;
     /// Why it must not be touched, whatever a policy says.
     fn untouchable(&self, held: &Held) -> Option<String>;
+    /// Does what a diagnosis has proved still hold? Takes some tens of milliseconds.
+    ///
+    /// # Errors
+    /// In words: what has changed.
+    fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String>;
     /// The living child registered under that name.
     fn supervised(&self, name: &str) -> Option<ProcessId>;
     /// By /proc/PID/status.

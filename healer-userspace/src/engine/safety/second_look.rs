@@ -12,6 +12,7 @@ pub(super) fn looks(proposal: &Proposal<'_>, target_is_dead: bool) -> Vec<Look> 
     if target_is_dead {
         vec![Look::StillDown(id)]
     } else {
-        vec![Look::SameProcess(id), Look::NotProtected(id)]
+        let proof = proposal.diagnosis.detail.proof.clone().map(Look::ProofHolds);
+        [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(proof).collect()
     }
 }

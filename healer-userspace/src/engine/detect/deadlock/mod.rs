@@ -54,7 +54,7 @@ struct Watched {
 
 struct Raised {
     certainty: Certainty,
-    members: BTreeSet<(u32, BootTime)>,
+    proofs: Vec<Proof>,
     comm: String,
     missing: u32,
 }
@@ -84,16 +84,17 @@ impl Deadlock {
         self.clear(&confirmed, found);
         for (target, proofs) in confirmed {
             let certainty = proofs.iter().map(|proof| proof.certainty).max();
-            let members: BTreeSet<_> = proofs.iter().flat_map(|proof| proof.members()).collect();
             let known = self.raised.get(&target);
-            let is_known =
-                known.is_some_and(|raised| Some(raised.certainty) >= certainty && raised.members == members);
+            // Said again when somebody has run in between: the hands compare with the last proof.
+            let is_known = known.is_some_and(|raised| {
+                Some(raised.certainty) >= certainty && are_same(&raised.proofs, &proofs)
+            });
             let Some(diagnosis) = diagnosis(context, at, target, &proofs).filter(|_| !is_known) else {
                 continue;
             };
             let raised = Raised {
                 certainty: diagnosis.certainty,
-                members,
+                proofs,
                 comm: diagnosis.target.comm.clone(),
                 missing: 0,
             };
@@ -149,6 +150,10 @@ impl Deadlock {
             !is_over
         });
     }
+}
+
+fn are_same(before: &[Proof], now: &[Proof]) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(one, other)| one.is_same_moment_as(other))
 }
 
 fn cleared(target: ProcessId, raised: &Raised, what: &str) -> Finding {
