@@ -131,6 +131,10 @@ impl Watch {
         for signal in &self.history {
             if let Fact::Waits(snapshot) = &signal.fact {
                 let snapshot = of_them(snapshot);
+                // Before the first of them was seen nothing is to be learnt.
+                if lines.is_empty() && snapshot.tasks.is_empty() {
+                    continue;
+                }
                 let signal = Signal { fact: Fact::Waits(snapshot), ..signal.clone() };
                 lines += &serde_json::to_string(&signal).expect("a signal is JSON");
                 lines.push('\n');

@@ -65,7 +65,7 @@ fn expect(watch: &mut Watch, victims: &[Named], certainty: Certainty, patience: 
     let missing = watch.wait_for(&pids, certainty, Duration::from_secs(patience));
     for (name, pids) in &pids {
         let said = pids.iter().find_map(|pid| watch.found.get(pid));
-        println!("{name}: {}", said.map_or("-", |said| &said.sentence));
+        say(&format!("{name}: {}", said.map_or("-", |said| &said.sentence)));
         record(watch, name, pids);
     }
     assert!(missing.is_empty(), "not {}: {missing:?}", certainty.name());
@@ -77,6 +77,11 @@ fn record(watch: &Watch, name: &str, pids: &[u32]) {
         let path = Path::new(&dir).join(format!("{}.jsonl", name.replace(':', "")));
         fs::write(path, watch.trace(pids)).expect("the directory for traces can be written");
     }
+}
+
+#[expect(clippy::print_stdout, reason = "what was said, for whoever reads the test's output")]
+fn say(line: &str) {
+    println!("{line}");
 }
 
 #[test]
@@ -169,7 +174,7 @@ fn who_only_waits_is_never_flagged() {
     while clock::boot() < deadline {
         watch.scan();
     }
-    println!("{} scans", watch.scans);
+    say(&format!("{} scans", watch.scans));
     for (name, pids) in pids(&victims) {
         let said: Vec<_> = pids.iter().filter_map(|pid| watch.found.get(pid)).collect();
         // These two wait for a signal that they catch: parked, which is said, and never proved.
@@ -183,7 +188,7 @@ fn who_only_waits_is_never_flagged() {
 #[test]
 fn a_frozen_process_is_left_alone_until_it_thaws() {
     let Some(cgroup) = Frozen::new() else {
-        println!("no v2 hierarchy with a freezer here");
+        say("no v2 hierarchy with a freezer here");
         return;
     };
     let victim = c("abba_live");
@@ -245,7 +250,7 @@ fn a_proof_holds_on_the_second_look_until_somebody_runs() {
     for victim in &victims {
         let began = clock::boot();
         let outcome = prove_again(&proof(victim), Path::new("/proc"));
-        println!("{}: {outcome:?} in {:?}", victim.0, clock::boot().since(began));
+        say(&format!("{}: {outcome:?} in {:?}", victim.0, clock::boot().since(began)));
         assert_eq!(outcome, Ok(()), "{}", victim.0);
     }
     let [first, ..] = &victims;

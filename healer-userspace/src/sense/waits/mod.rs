@@ -56,7 +56,7 @@ pub struct Scanner {
     extractor: Extractor,
     table: Table,
     scans: u64,
-    /// Whom the last snapshot shows to be dead, and since when it is these.
+    /// Whom the last snapshot shows to be dead (see [`threads`]), and since when nobody new is among them.
     suspects: BTreeSet<(u32, u64)>,
     suspected_since: BootTime,
     took: Duration,
@@ -93,13 +93,17 @@ impl Scanner {
 
     /// How long to wait until the next scan.
     pub fn interval(&self) -> Duration {
-        let is_alert = !self.suspects.is_empty() && clock::boot().since(self.suspected_since) < ALERT_FOR;
         match self.source {
             Source::Proc(_) => BY_PROC,
+            Source::Kernel(_) if self.is_alert() && self.took < ALERT => ALERT,
             Source::Kernel(_) if DEAR < self.took => UNDER_LOAD,
-            Source::Kernel(_) if is_alert => ALERT,
             Source::Kernel(_) => QUIET,
         }
+    }
+
+    /// Somebody new is suspected.
+    fn is_alert(&self) -> bool {
+        !self.suspects.is_empty() && clock::boot().since(self.suspected_since) < ALERT_FOR
     }
 
     /// Scans once. `name` gives the process of a thread group, by the exact start of its leader.
@@ -121,8 +125,9 @@ impl Scanner {
         let waits = self.extractor.waits(&mut self.table, began, false);
         let mut snapshot = self.snapshot(&waits, began, name);
         let mut dead = Graph::new(&snapshot).dead(Grade::Any);
-        if !dead.is_empty() {
-            // What was remembered is not good enough for a proof.
+        let is_known = threads(&snapshot, &dead).is_subset(&self.suspects) && !self.is_alert();
+        if !dead.is_empty() && !is_known {
+            // What was remembered is not good enough for a proof. Later nobody of them has run since.
             let waits = self.extractor.waits(&mut self.table, began, true);
             snapshot = self.snapshot(&waits, began, name);
             self.bracket(&mut snapshot, &dead);
@@ -157,13 +162,18 @@ impl Scanner {
     }
 
     fn suspect(&mut self, snapshot: &WaitSnapshot, dead: &BTreeSet<u32>, now: BootTime) {
-        let of_dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
-        let suspects: BTreeSet<(u32, u64)> = of_dead.map(|task| (task.tid, task.start.0)).collect();
+        let suspects = threads(snapshot, dead);
         if !suspects.is_subset(&self.suspects) {
             self.suspected_since = now;
         }
         self.suspects = suspects;
     }
+}
+
+/// The threads of `tids`, by tid and switches: one that has run is another.
+fn threads(snapshot: &WaitSnapshot, tids: &BTreeSet<u32>) -> BTreeSet<(u32, u64)> {
+    let chosen = snapshot.tasks.iter().filter(|task| tids.contains(&task.tid));
+    chosen.map(|task| (task.tid, task.start.0 ^ task.switches.rotate_left(40))).collect()
 }
 
 /// The same by /proc: a thread sleeps if it has not switched since the scan before.
