@@ -1,11 +1,11 @@
 //! Puts the line together, says `ready`, and takes it apart again.
 
-use std::{cell::RefCell, fs::File, io::BufWriter, process::ExitCode, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fs::File, process::ExitCode, rc::Rc, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Agent, Options, housekeeping::Files, wakes::Wakes};
+use super::{Agent, Options, housekeeping::Files, taps::Taps, wakes::Wakes};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
@@ -96,8 +96,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
 
     let wakes = Wakes::new(store_events, results, told, answers_in, orders, options.duration)
         .context("listen for signals")?;
-    let recorder = options.record.as_ref().map(|path| File::create(path).map(BufWriter::new));
-    let recorder = recorder.transpose().context("create the recording")?;
+    let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
         sense: Sense::start(&sense::Settings::default()),
         identity: Identity::new(Roots::default()),
@@ -112,7 +111,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
         lost: Lost::default(),
         files: Files::default(),
         watched: Vec::new(),
-        recorder,
+        taps: Taps::into_file(recording),
         options,
     };
     agent.begin(loaded, &notes);
