@@ -268,3 +268,23 @@ fn without_iterators_proc_shows_the_same() {
     let victims = [c("abba"), c("abba_live"), c("shared"), c("flock"), rust("static")];
     expect(&mut Watch::by_proc(), &victims, Certainty::Proved, 25);
 }
+
+#[test]
+fn adhoc_many() {
+    for args in [&["5000"][..], &["5000", "join"]] {
+        let _v = Victim::start("/tmp/many", args);
+        thread::sleep(Duration::from_millis(1500));
+        let mut watch = Watch::open();
+        for i in 0..10 {
+            let t = clock::boot();
+            let c0 = cpu();
+            let n = watch.scan_only();
+            say(&format!("{args:?} {i}: {:?} cpu {} us tasks {n} bytes {}", clock::boot().since(t), cpu() - c0, watch.trace_len()));
+            thread::sleep(Duration::from_millis(1000));
+        }
+    }
+}
+fn cpu() -> u64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1000
+}

@@ -87,16 +87,20 @@ fn try_task_scan(file: *mut seq_file, task: Object<Typed>) -> Option<()> {
     // Woken but not yet on a CPU, it has not switched and is no sleeper any more.
     let is_asleep = state != 0;
     if seen.start_boot_ns != start || seen.switches != switches || !is_asleep {
-        let was_written = seen.written == settings.generation;
+        // A write that does not fit fails, and the kernel shows the same thread again with an empty buffer.
+        if seen.written == settings.generation {
+            write(file, task, seen, TaskRecord::LEFT)?;
+        }
         *seen = fresh;
-        return if was_written { write(file, task, seen, TaskRecord::LEFT) } else { None };
+        return None;
     }
     if now - seen.since_boot_ns < settings.min_sleep_ns || seen.written == settings.generation {
         return None;
     }
-    seen.written = settings.generation;
     let exiting = if flags & EXITING != 0 { TaskRecord::EXITING } else { 0 };
-    write(file, task, seen, compat(task) | exiting)
+    write(file, task, seen, compat(task) | exiting)?;
+    seen.written = settings.generation;
+    Some(())
 }
 
 #[inline(always)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use healer_common::task_scan::TaskRecord;
 
 use super::{
-    files::{FileWait, Holders},
+    files::{self, FileWait, Holders},
     futex::{self, Sight},
     glibc::Layout,
     memory,
@@ -24,13 +24,36 @@ const SYS_VFORK: i32 = 58;
 const SYS_CLONE: i32 = 56;
 const CLONE_VFORK: u64 = 0x4000;
 
-/// Per thread, all waits that are known of it.
-pub(crate) type Waits = BTreeMap<u32, Vec<Wait>>;
+/// Parked threads of one process that are named; the rest is counted.
+const PARKED_MAX: usize = 64;
 
-/// A process of which every thread is parked, as long as its fingerprint is this.
-#[derive(Clone)]
+type ByThread = BTreeMap<u32, Vec<Wait>>;
+
+/// All waits that are known.
+#[derive(Default)]
+pub(crate) struct Waits {
+    pub(crate) by_thread: ByThread,
+    /// Per process, threads left out for brevity: parked, and nobody waits for one of them.
+    pub(crate) parked: BTreeMap<u32, u32>,
+}
+
+impl Waits {
+    fn add(&mut self, tid: u32, wait: Wait) {
+        self.by_thread.entry(tid).or_default().push(wait);
+    }
+
+    pub(crate) fn of(&self, tid: u32) -> &[Wait] {
+        self.by_thread.get(&tid).map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn owners(&self) -> BTreeSet<Owner> {
+        self.by_thread.values().flatten().flat_map(|wait| wait.owners.iter().copied()).collect()
+    }
+}
+
+/// A process of which every thread is parked, as long as its version is this.
 struct World {
-    fingerprint: u64,
+    version: u64,
     wakers: Vec<String>,
 }
 
@@ -40,7 +63,7 @@ pub(crate) struct Extractor {
     pub(crate) layout: Layout,
     /// Files are looked at only from the initial pid namespace: elsewhere some holders are invisible.
     sees_everybody: bool,
-    stacks: BTreeMap<u32, (u64, Waits)>,
+    stacks: BTreeMap<u32, (u64, ByThread)>,
     worlds: BTreeMap<u32, World>,
     files: BTreeMap<u32, FileMemory>,
 }
@@ -50,6 +73,8 @@ struct FileMemory {
     start_boot_ns: u64,
     switches: u64,
     looked_at: BootTime,
+    /// It waits for no file that could be locked or full: no need to look again.
+    is_settled: bool,
     wait: Option<Wait>,
 }
 
@@ -70,7 +95,7 @@ impl Extractor {
 
     /// Waits of all sleepers. With `anew` nothing is taken from memory.
     pub(crate) fn waits(&mut self, table: &mut Table, now: BootTime, anew: bool) -> Waits {
-        let mut waits = Waits::new();
+        let mut waits = Waits::default();
         if anew {
             self.stacks.clear();
             self.files.clear();
@@ -118,7 +143,7 @@ impl Extractor {
                 Some(Sight::Open | Sight::Parked { .. } | Sight::Ownerless { .. }) | None => None,
             };
             if let Some(wait) = wait {
-                waits.entry(sleeper.record.pid).or_default().push(wait);
+                waits.add(sleeper.record.pid, wait);
             }
         }
     }
@@ -144,35 +169,29 @@ impl Extractor {
                 None
             };
             if let Some(wait) = wait {
-                waits.entry(record.pid).or_default().push(wait);
+                waits.add(record.pid, wait);
             }
         }
     }
 
     fn stacks(&mut self, table: &Table, waits: &mut Waits) {
         let mut stacks = BTreeMap::new();
-        for (tgid, threads) in table.processes() {
-            let has_ownerless =
-                table.sleepers_of(tgid).any(|one| matches!(one.sight, Some(Sight::Ownerless { .. })));
+        for tgid in table.processes() {
             // Whoever is awake cannot be excluded, and one candidate who may run saves everybody.
-            if !has_ownerless || !self.all_asleep(table, tgid) || stack::THREADS_MAX < threads.len() {
+            let is_small = table.all_asleep(tgid).is_some_and(|threads| threads <= stack::THREADS_MAX);
+            let is_ownerless = |one: &Sleeper| matches!(one.sight, Some(Sight::Ownerless { .. }));
+            if !is_small || !table.sleepers_of(tgid).any(is_ownerless) {
                 continue;
             }
-            let fingerprint = table.fingerprint(tgid);
-            let known = self.stacks.remove(&tgid).filter(|(print, _)| *print == fingerprint);
-            let found = known.unwrap_or_else(|| (fingerprint, by_stack(table, tgid)));
+            let version = table.version(tgid);
+            let known = self.stacks.remove(&tgid).filter(|(known, _)| *known == version);
+            let found = known.unwrap_or_else(|| (version, by_stack(table, tgid)));
             for (tid, more) in &found.1 {
-                waits.entry(*tid).or_default().extend(more.iter().cloned());
+                more.iter().for_each(|wait| waits.add(*tid, wait.clone()));
             }
             stacks.insert(tgid, found);
         }
         self.stacks = stacks;
-    }
-
-    fn all_asleep(&self, table: &Table, tgid: u32) -> bool {
-        let mut sleepers = table.sleepers_of(tgid);
-        let count = table.sleepers_of(tgid).count();
-        sleepers.next().is_some_and(|first| first.record.threads as usize == count)
     }
 
     fn files(&mut self, table: &Table, now: BootTime, waits: &mut Waits) {
@@ -182,13 +201,15 @@ impl Extractor {
         let stuck = table.iter().filter(|one| condition(&one.record) == Condition::Stuck);
         let mut files = BTreeMap::new();
         let mut due = Vec::new();
-        for sleeper in stuck.filter(|sleeper| sleeper.call.is_none()) {
+        for sleeper in stuck.filter(|sleeper| files::is_candidate(&sleeper.record)) {
             let record = &sleeper.record;
-            match self.files.remove(&record.pid).filter(|memory| memory.is_fresh(record, now)) {
-                Some(memory) => {
-                    files.insert(record.pid, memory);
-                }
-                None => due.extend(FileWait::of(&self.proc, sleeper).map(|wait| (sleeper, wait))),
+            if let Some(memory) = self.files.remove(&record.pid).filter(|memory| memory.is_fresh(record, now))
+            {
+                files.insert(record.pid, memory);
+            } else if let Some(wait) = FileWait::of(&self.proc, sleeper) {
+                due.push((sleeper, wait));
+            } else {
+                files.insert(record.pid, FileMemory::new(record, now, true, None));
             }
         }
         let inodes: BTreeSet<(u64, u64)> = due
@@ -200,48 +221,68 @@ impl Extractor {
             for (sleeper, wait) in due {
                 let record = &sleeper.record;
                 let wait = holders.wait(&self.proc, record.tgid, wait);
-                let (start_boot_ns, switches) = (record.start_boot_ns, record.switches);
-                files.insert(record.pid, FileMemory { start_boot_ns, switches, looked_at: now, wait });
+                files.insert(record.pid, FileMemory::new(record, now, false, wait));
             }
         }
         for (tid, memory) in &files {
-            waits.entry(*tid).or_default().extend(memory.wait.clone());
+            memory.wait.iter().for_each(|wait| waits.add(*tid, wait.clone()));
         }
         self.files = files;
     }
 
     fn worlds(&mut self, table: &Table, waits: &mut Waits) {
         let mut worlds = BTreeMap::new();
-        for (tgid, threads) in table.processes() {
-            if !self.all_asleep(table, tgid) || !table.sleepers_of(tgid).all(|one| is_waiting(one, waits)) {
-                continue;
-            }
-            let fingerprint = table.fingerprint(tgid);
-            let known = self.worlds.remove(&tgid).filter(|world| world.fingerprint == fingerprint);
-            let is_whole = || self.proc.threads(tgid).len() == threads.len();
-            let Some(world) = known.or_else(|| {
-                is_whole().then(|| World { fingerprint, wakers: world::wakers(&self.proc, tgid) })
-            }) else {
+        for tgid in table.processes() {
+            let Some(threads) = table.all_asleep(tgid) else {
                 continue;
             };
-            for sleeper in table.sleepers_of(tgid) {
-                if let Some(wait) = parked(sleeper) {
-                    waits.entry(sleeper.record.pid).or_default().push(wait);
-                }
+            let is_waiting = |one: &Sleeper| is_parked(one) || !waits.of(one.record.pid).is_empty();
+            if !table.sleepers_of(tgid).all(is_waiting) {
+                continue;
             }
-            worlds.insert(tgid, world);
+            let version = table.version(tgid);
+            let known = self.worlds.remove(&tgid).filter(|world| world.version == version);
+            let is_whole = || self.proc.threads(tgid).len() == threads;
+            let look = || is_whole().then(|| World { version, wakers: world::wakers(&self.proc, tgid) });
+            if let Some(world) = known.or_else(look) {
+                park(table, tgid, waits);
+                worlds.insert(tgid, world);
+            }
         }
         self.worlds = worlds;
     }
 }
 
+/// Names the first parked threads, and those that others wait for; counts the rest.
+fn park(table: &Table, tgid: u32, waits: &mut Waits) {
+    let named = waits.owners();
+    let mut free = PARKED_MAX;
+    for sleeper in table.sleepers_of(tgid).filter(|one| is_parked(one)) {
+        let tid = sleeper.record.pid;
+        let is_told = !waits.of(tid).is_empty() || named.contains(&Owner::Task(tid));
+        if !is_told && free == 0 {
+            *waits.parked.entry(tgid).or_default() += 1;
+            continue;
+        }
+        free -= usize::from(!is_told);
+        if let Some(wait) = parked(sleeper) {
+            waits.add(tid, wait);
+        }
+    }
+}
+
 impl FileMemory {
+    fn new(record: &TaskRecord, looked_at: BootTime, is_settled: bool, wait: Option<Wait>) -> Self {
+        let TaskRecord { start_boot_ns, switches, .. } = *record;
+        Self { start_boot_ns, switches, looked_at, is_settled, wait }
+    }
+
     /// Descriptors cost much to look through: the longer the wait, the more rarely.
     fn is_fresh(&self, record: &TaskRecord, now: BootTime) -> bool {
         let waited = now.since(BootTime(record.since_boot_ns));
         let keep = (waited / 4).min(core::time::Duration::from_secs(10));
         (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
-            && now.since(self.looked_at) < keep
+            && (self.is_settled || now.since(self.looked_at) < keep)
     }
 }
 
@@ -300,7 +341,7 @@ fn vfork(proc: &Proc, record: &TaskRecord) -> Option<Wait> {
 }
 
 /// Ownerless locks of one process of which every thread sleeps.
-fn by_stack(table: &Table, tgid: u32) -> Waits {
+fn by_stack(table: &Table, tgid: u32) -> ByThread {
     let keys_of = |sleeper: &Sleeper| match &sleeper.sight {
         Some(Sight::Ownerless { keys, .. }) => keys.clone(),
         Some(Sight::Open | Sight::Parked { .. } | Sight::Owned { .. } | Sight::Join { .. }) | None => {
@@ -311,7 +352,7 @@ fn by_stack(table: &Table, tgid: u32) -> Waits {
         table.sleepers_of(tgid).map(|one| (one.record.pid, keys_of(one))).collect();
     let all: BTreeSet<u64> = wanted.values().flatten().copied().collect();
     let known = stack::who_knows(table, tgid, &all);
-    let mut waits = Waits::new();
+    let mut waits = ByThread::new();
     for sleeper in table.sleepers_of(tgid) {
         let Some(Sight::Ownerless { lock, word, keys }) = &sleeper.sight else {
             continue;
@@ -336,19 +377,24 @@ fn by_stack(table: &Table, tgid: u32) -> Waits {
     waits
 }
 
-fn is_waiting(sleeper: &Sleeper, waits: &Waits) -> bool {
-    parked(sleeper).is_some() || waits.get(&sleeper.record.pid).is_some_and(|waits| !waits.is_empty())
+fn is_parked(sleeper: &Sleeper) -> bool {
+    let is_private = sleeper.call.as_ref().is_some_and(|call| call.is_private);
+    let sleeps_on = match &sleeper.sight {
+        Some(Sight::Parked { .. } | Sight::Owned { .. } | Sight::Ownerless { .. }) => true,
+        Some(Sight::Open | Sight::Join { .. }) | None => false,
+    };
+    is_private && sleeps_on && condition(&sleeper.record) == Condition::Stuck
 }
 
 /// The wait of a thread that only its own process can wake.
 fn parked(sleeper: &Sleeper) -> Option<Wait> {
-    let call = sleeper.call.as_ref().filter(|call| call.is_private)?;
+    let call = sleeper.call.as_ref()?;
     let word = match &sleeper.sight {
         Some(Sight::Parked { word }) => *word,
         Some(Sight::Owned { word, .. } | Sight::Ownerless { word, .. }) => Some(*word),
         Some(Sight::Open | Sight::Join { .. }) | None => return None,
     };
-    (condition(&sleeper.record) == Condition::Stuck).then(|| Wait {
+    Some(Wait {
         kind: WaitKind::Wakeup,
         lock: format!("{:#x}", call.address),
         source: Source::ClosedWorld,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use healer_common::task_scan::TaskRecord;
+
 use super::{procfs::Proc, table::Sleeper};
 use crate::signal::waits::{Owner, Source, Wait, WaitKind};
 
@@ -79,6 +81,11 @@ impl Want {
             }
         }
     }
+}
+
+/// Whether it is in a system call that can wait for a lock or a pipe.
+pub(crate) fn is_candidate(record: &TaskRecord) -> bool {
+    matches!(record.syscall, SYS_READ | SYS_WRITE | SYS_READV | SYS_WRITEV | SYS_FCNTL | SYS_FLOCK)
 }
 
 impl FileWait {

@@ -79,7 +79,7 @@ fn look(extractor: &mut Extractor, proof: &Proof) -> WaitSnapshot {
             let record = extractor.proc.record(*tgid, *tid, leader, threads.len() as u32);
             let slept = |switches| before.get(tid) == Some(&switches);
             if let Some(record) = record.filter(|record| record.state != 0 && slept(record.switches)) {
-                table.insert(record, None);
+                table.insert(record);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Sleepers and waits as the engine gets them: those who wait for somebody, and everybody they wait for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     extract::{Extractor, Waits},
@@ -13,9 +13,8 @@ use crate::{
     signal::waits::{Condition, Owner, Source, Task, Wait, WaitSnapshot, WaitingProcess},
 };
 
-/// Threads in a snapshot at most, and parked ones of one process.
+/// Threads in a snapshot at most.
 const TASKS_MAX: usize = 2048;
-const PARKED_MAX: usize = 64;
 
 pub(crate) fn snapshot(
     extractor: &Extractor,
@@ -26,7 +25,7 @@ pub(crate) fn snapshot(
     name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
 ) -> WaitSnapshot {
     let mut draft = Draft { table, waits, now, proc: &extractor.proc, tasks: BTreeMap::new() };
-    let parked = draft.waiters();
+    draft.waiters();
     draft.owners();
     let tasks: Vec<Task> = draft.tasks.into_values().collect();
     let leaders = leaders(table, &tasks);
@@ -40,7 +39,7 @@ pub(crate) fn snapshot(
         WaitingProcess {
             process: name(tgid, leader).unwrap_or_else(|| unnamed(&extractor.proc, tgid, leader)),
             threads: counted,
-            parked: parked.get(&tgid).copied().unwrap_or(0),
+            parked: waits.parked.get(&tgid).copied().unwrap_or(0),
             wakers: if is_closed { extractor.wakers(tgid) } else { Vec::new() },
         }
     });
@@ -57,41 +56,26 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Takes in those who wait; gives per process the number of parked ones that are left out.
-    fn waiters(&mut self) -> BTreeMap<u32, u32> {
-        let named: BTreeSet<Owner> =
-            self.waits.values().flatten().flat_map(|wait| wait.owners.iter().copied()).collect();
-        let mut listed: BTreeMap<u32, usize> = BTreeMap::new();
-        let mut left_out = BTreeMap::new();
-        for (tid, waits) in self.waits.iter().filter(|(_, waits)| !waits.is_empty()) {
-            let Some(sleeper) = self.table.get(*tid) else {
-                continue;
-            };
-            let tgid = sleeper.record.tgid;
-            let is_parked = waits.iter().all(is_own_world) && !named.contains(&Owner::Task(*tid));
-            let listed = listed.entry(tgid).or_default();
-            if is_parked && PARKED_MAX <= *listed {
-                *left_out.entry(tgid).or_default() += 1;
-            } else if self.tasks.len() < TASKS_MAX {
-                *listed += usize::from(is_parked);
+    /// Takes in those who wait.
+    fn waiters(&mut self) {
+        for (tid, waits) in self.waits.by_thread.iter().take(TASKS_MAX) {
+            if let Some(sleeper) = self.table.get(*tid) {
                 self.tasks.insert(*tid, self.task(sleeper, waits.clone()));
             }
         }
-        left_out
     }
 
     /// Takes in those who are waited for.
     fn owners(&mut self) {
-        let owners: BTreeSet<Owner> =
-            self.waits.values().flatten().flat_map(|wait| wait.owners.clone()).collect();
-        for owner in owners {
+        for owner in self.waits.owners() {
             match owner {
                 Owner::Task(tid) => self.owner(tid),
                 Owner::Process(tgid) => {
                     // One that is not known to wait is enough to keep the process alive.
                     let threads = self.proc.threads(tgid);
-                    let waits = |tid: &u32| self.waits.get(tid).is_some_and(|waits| !waits.is_empty());
-                    if let Some(free) = threads.iter().find(|tid| !waits(tid)) {
+                    let left_out = self.waits.parked.get(&tgid).copied().unwrap_or(0) as usize;
+                    let mut free = threads.iter().filter(|tid| self.waits.of(**tid).is_empty());
+                    if let Some(free) = free.nth(left_out) {
                         self.owner(*free);
                     }
                 }
@@ -149,10 +133,6 @@ impl Draft<'_> {
             waits: Vec::new(),
         })
     }
-}
-
-fn is_own_world(wait: &Wait) -> bool {
-    wait.source == Source::ClosedWorld && wait.word.is_some()
 }
 
 /// Start of the leader, and number of threads, of every process in `tasks`.

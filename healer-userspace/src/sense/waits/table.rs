@@ -27,34 +27,47 @@ pub(crate) struct Sleeper {
 }
 
 #[derive(Default)]
+struct Process {
+    threads: BTreeSet<u32>,
+    version: u64,
+}
+
+#[derive(Default)]
 pub(crate) struct Table {
     sleepers: BTreeMap<u32, Sleeper>,
-    processes: BTreeMap<u32, BTreeSet<u32>>,
+    processes: BTreeMap<u32, Process>,
+    changes: u64,
     /// Sleepers that found no room.
     pub(crate) left_out: u64,
 }
 
 impl Table {
     pub(crate) fn apply(&mut self, pass: &Pass) {
-        let old = if pass.is_full { std::mem::take(self) } else { Self::default() };
+        if pass.is_full {
+            let there: BTreeSet<u32> = pass.records.iter().map(|record| record.pid).collect();
+            let gone: Vec<u32> = self.sleepers.keys().filter(|tid| !there.contains(tid)).copied().collect();
+            gone.into_iter().for_each(|tid| self.remove(tid));
+        }
         for record in &pass.records {
             if record.flags & TaskRecord::LEFT != 0 {
                 self.remove(record.pid);
-            } else {
-                let known = old.sleepers.get(&record.pid).filter(|sleeper| is_same(&sleeper.record, record));
-                self.insert(*record, known.and_then(|sleeper| sleeper.sight.clone()));
+            } else if !self.get(record.pid).is_some_and(|known| is_same(&known.record, record)) {
+                self.insert(*record);
             }
         }
     }
 
-    pub(crate) fn insert(&mut self, record: TaskRecord, sight: Option<Sight>) {
+    pub(crate) fn insert(&mut self, record: TaskRecord) {
         self.remove(record.pid);
         if SLEEPERS_MAX <= self.sleepers.len() {
             self.left_out += 1;
             return;
         }
-        self.processes.entry(record.tgid).or_default().insert(record.pid);
-        self.sleepers.insert(record.pid, Sleeper { record, call: Call::of(&record), sight });
+        self.changes += 1;
+        let process = self.processes.entry(record.tgid).or_default();
+        process.threads.insert(record.pid);
+        process.version = self.changes;
+        self.sleepers.insert(record.pid, Sleeper { record, call: Call::of(&record), sight: None });
     }
 
     /// It runs, or it is no more.
@@ -62,9 +75,11 @@ impl Table {
         let Some(sleeper) = self.sleepers.remove(&tid) else {
             return;
         };
-        if let Some(threads) = self.processes.get_mut(&sleeper.record.tgid) {
-            threads.remove(&tid);
-            if threads.is_empty() {
+        self.changes += 1;
+        if let Some(process) = self.processes.get_mut(&sleeper.record.tgid) {
+            process.threads.remove(&tid);
+            process.version = self.changes;
+            if process.threads.is_empty() {
                 self.processes.remove(&sleeper.record.tgid);
             }
         }
@@ -82,23 +97,27 @@ impl Table {
         self.sleepers.values_mut()
     }
 
-    pub(crate) fn processes(&self) -> impl Iterator<Item = (u32, &BTreeSet<u32>)> {
-        self.processes.iter().map(|(tgid, threads)| (*tgid, threads))
+    /// Thread groups of which somebody sleeps.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = u32> {
+        self.processes.keys().copied()
     }
 
     /// The sleeping threads of a process.
     pub(crate) fn sleepers_of(&self, tgid: u32) -> impl Iterator<Item = &Sleeper> {
-        let threads = self.processes.get(&tgid).into_iter().flatten();
+        let threads = self.processes.get(&tgid).into_iter().flat_map(|process| &process.threads);
         threads.filter_map(|tid| self.sleepers.get(tid))
     }
 
+    /// How many of its threads sleep, if that is all of them.
+    pub(crate) fn all_asleep(&self, tgid: u32) -> Option<usize> {
+        let count = self.processes.get(&tgid)?.threads.len();
+        let threads = self.sleepers_of(tgid).next()?.record.threads;
+        (threads as usize == count).then_some(count)
+    }
+
     /// Equal as long as no sleeper of the process has run and none has come or gone.
-    pub(crate) fn fingerprint(&self, tgid: u32) -> u64 {
-        self.sleepers_of(tgid).fold(0, |print: u64, sleeper| {
-            let record = &sleeper.record;
-            let one = u64::from(record.pid) ^ record.start_boot_ns.rotate_left(17) ^ record.switches << 32;
-            print.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(one)
-        })
+    pub(crate) fn version(&self, tgid: u32) -> u64 {
+        self.processes.get(&tgid).map_or(0, |process| process.version)
     }
 }
 
@@ -147,12 +166,14 @@ mod tests {
     fn a_full_pass_forgets_who_is_not_in_it() {
         let mut table = Table::default();
         table.apply(&Pass { is_full: true, records: vec![record(1, 5, 0), record(2, 5, 0)] });
-        let before = table.fingerprint(1);
+        let before = table.version(1);
+        table.apply(&Pass { is_full: true, records: vec![record(1, 5, 0), record(2, 5, 0)] });
+        assert_eq!(table.version(1), before);
         table.apply(&Pass { is_full: false, records: vec![record(2, 5, TaskRecord::LEFT)] });
         assert!(table.get(2).is_none() && table.get(1).is_some());
         table.apply(&Pass { is_full: true, records: vec![record(2, 6, 0)] });
         assert!(table.get(1).is_none());
-        assert_ne!(table.fingerprint(1), before);
+        assert_ne!(table.version(1), before);
     }
 
     #[test]
