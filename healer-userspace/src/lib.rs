@@ -8,6 +8,7 @@ pub mod agent; // the straight line: one loop over a closed enum of reasons to w
 pub mod sense; // 1 kernel in
 pub mod signal; // 2 bytes to meaning
 pub mod identity; // 3 who: process, cgroup, unit, container, pod
+pub mod runtimes; // 3 who else owns workloads: systemd, Docker; also hands
 pub mod engine; // 4-7 pure: diagnosis, plan, gates, verification
 pub mod action; // 8 the hands
 pub mod report; // 9 what happened: log, metrics, audit, HTTP
