@@ -91,7 +91,7 @@ impl Manager {
     pub(super) async fn matching(&self, patterns: &[String]) -> Result<Vec<(String, String)>> {
         type Row =
             (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
-        let any_state: [&str; 0] = [];
+        let any_state: &[&str] = &[];
         let reply = self.call("ListUnitsByPatterns", &(any_state, patterns)).await?;
         let rows: Vec<Row> = reply.body().deserialize().map_err(|error| words("list units", &error))?;
         let rows = rows.into_iter().filter(|row| is_service(&row.0));

@@ -109,11 +109,12 @@ impl Watch {
     ) -> Result<()> {
         let manager = Manager::connect(socket).await?;
         let mut jobs = manager.jobs().await?;
+        self.told.clear();
+        self.poll(&manager).await?;
         if trouble.take().is_some() {
             tracing::info!("systemd answers again");
         }
-        self.told.clear();
-        let mut due = clock::boot();
+        let mut due = clock::boot() + POLL_EVERY;
         while !self.patterns.is_empty() {
             let next = if self.restless.is_empty() { due } else { due.min(clock::boot() + LOOK_EVERY) };
             tokio::select! {
