@@ -84,8 +84,15 @@ impl Watch {
         thread::sleep(self.scanner.interval());
     }
 
-    pub fn scan_only(&mut self) -> usize { let s = self.scanner.scan(&mut |_, _| None).unwrap(); let n = s.tasks.len(); self.history = vec![Signal { at: clock::boot(), process: None, fact: Fact::Waits(s) }]; n }
-    pub fn trace_len(&self) -> usize { serde_json::to_string(&self.history[0]).unwrap().len() }
+    pub fn scan_only(&mut self) -> usize {
+        let s = self.scanner.scan(&mut |_, _| None).unwrap();
+        let n = s.tasks.len();
+        self.history = vec![Signal { at: clock::boot(), process: None, fact: Fact::Waits(s) }];
+        n
+    }
+    pub fn trace_len(&self) -> usize {
+        serde_json::to_string(&self.history[0]).unwrap().len()
+    }
 
     /// Scans until every group of pids has a diagnosis of one of its members, or `patience` is over; gives the
     /// names of those that have none.

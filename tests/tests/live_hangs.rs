@@ -279,7 +279,12 @@ fn adhoc_many() {
             let t = clock::boot();
             let c0 = cpu();
             let n = watch.scan_only();
-            say(&format!("{args:?} {i}: {:?} cpu {} us tasks {n} bytes {}", clock::boot().since(t), cpu() - c0, watch.trace_len()));
+            say(&format!(
+                "{args:?} {i}: {:?} cpu {} us tasks {n} bytes {}",
+                clock::boot().since(t),
+                cpu() - c0,
+                watch.trace_len()
+            ));
             thread::sleep(Duration::from_millis(1000));
         }
     }

@@ -17,6 +17,7 @@ pub mod host;
 mod kill;
 mod look;
 mod notify;
+mod owned;
 mod reach;
 mod restart;
 mod run_hook;
@@ -51,7 +52,7 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: ActionName::Restart,
         does: "has the workload started again by whoever owns it, or by the rung's command",
-        needs: "a `healer supervise` of that name, or `command`",
+        needs: "a `healer supervise` of that name, `command`, systemd's bus or Docker's socket",
         run: |act, host| Box::pin(restart::run(act, host)),
     },
     Action {

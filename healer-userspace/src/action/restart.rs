@@ -4,11 +4,7 @@
 //! the user said how, and that must not change its meaning on the day a unit or runtime integration is added. Else
 //! the owner is asked: systemd for a unit, the runtime for a container.
 
-use super::{
-    grace,
-    host::{Host, Owner},
-    polite_signal, reach, stop,
-};
+use super::{grace, host::Host, owned, polite_signal, reach, stop};
 use crate::{
     engine::command::{Act, ActionOutcome},
     supervise::{Name, protocol::Restart, server::RestartAnswer},
@@ -25,12 +21,11 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
     if !act.rung.command.is_empty() {
         return by_command(act, host).await;
     }
-    if let Some(container) = &place.container {
-        let (runtime, id) = (container.runtime.clone(), container.id.clone());
-        return by_owner(host, &Owner::Container { runtime, id }).await;
-    }
-    match &place.unit {
-        Some(unit) => by_owner(host, &Owner::Unit(unit.clone())).await,
+    match owned::order(act, host) {
+        Some(order) => match host.restart_owned(&order).await {
+            Ok(says) => host.outcome(says),
+            Err(outcome) => outcome,
+        },
         None => failed("nobody owns it and the rung has no command: nothing can restart it".to_owned()),
     }
 }
@@ -71,13 +66,6 @@ async fn by_command(act: &Act, host: &dyn Host) -> ActionOutcome {
     match host.launch(&act.rung.command, &act.target.cgroup) {
         Ok(pid) => host.outcome(format!("{:?} started: pid {pid}", act.rung.command)),
         Err(error) => reach::failed(&format!("cannot start {:?}", act.rung.command), &error),
-    }
-}
-
-async fn by_owner(host: &dyn Host, owner: &Owner) -> ActionOutcome {
-    match host.restart_owned(owner).await {
-        Ok(says) => host.outcome(says),
-        Err(error) => failed(error),
     }
 }
 

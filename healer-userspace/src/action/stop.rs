@@ -3,15 +3,35 @@
 use super::{
     grace,
     host::Host,
-    kill_wait, polite_signal,
+    kill_wait, owned, polite_signal,
     reach::{self, Reach},
 };
-use crate::engine::command::{Act, ActionOutcome};
+use crate::engine::{
+    command::{Act, ActionOutcome},
+    policy::Scope,
+};
 
 pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
-    match stop(act, host).await {
+    let stopped = match act.rung.scope {
+        Scope::Container => by_runtime(act, host).await,
+        Scope::Process | Scope::Group | Scope::Cgroup | Scope::Pod => stop(act, host).await,
+    };
+    match stopped {
         Ok(says) => host.outcome(says),
         Err(outcome) => outcome,
+    }
+}
+
+async fn by_runtime(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
+    if act.target.place.container.is_none() {
+        let error = format!("pid {} runs in no container", act.target.pid);
+        return Err(ActionOutcome::Failed { error, errno: None });
+    }
+    // One protected process saves the whole container.
+    reach::everybody(act, host)?;
+    match owned::order(act, host) {
+        Some(order) => host.stop_owned(&order).await,
+        None => Ok("nothing runs there".to_owned()),
     }
 }
 

@@ -127,6 +127,8 @@ impl Agent {
         self.reporter.set_policies(&loaded.policies);
         self.host.protect(loaded.policies.protect.clone());
         self.watch_exes(&loaded);
+        let units = loaded.policies.policies.iter().flat_map(|policy| policy.matches.units.clone());
+        self.owners.watch_units(units.collect());
         self.engine.replace_policy(clock::boot(), loaded.policies);
     }
 

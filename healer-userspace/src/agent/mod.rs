@@ -7,6 +7,7 @@ mod ask;
 mod flush;
 mod housekeeping;
 mod listening;
+mod owners;
 mod start;
 mod taps;
 mod waits;
@@ -31,6 +32,7 @@ use crate::{
     },
     identity::Identity,
     report::{Reporter, log},
+    runtimes::Owners,
     sense::{Lost, Sense},
     signal::{self, Answer, Fact, Meaning, Raw, Signal},
     store::{
@@ -64,6 +66,7 @@ struct Agent {
     hands: Hands,
     host: Arc<Linux>,
     supervisors: Supervisors,
+    owners: Owners,
     reporter: Reporter,
     /// Audit records and journal entries on their way to the store, in order.
     outgoing: Rc<RefCell<Vec<Work>>>,
@@ -83,6 +86,7 @@ impl Agent {
                 Wake::Store(event) => self.stored(event),
                 Wake::ActionDone(result) => self.engine.action_finished(clock::boot(), result),
                 Wake::Told(told) => self.told(told),
+                Wake::Learnt(learnt) => self.learnt(learnt),
                 Wake::Answer(signal) => self.observe(&signal),
                 Wake::Waits(at, snapshot) => self.waits(at, snapshot),
                 Wake::Order(order) => self.order(order),
@@ -127,6 +131,7 @@ impl Agent {
         self.reporter.signal(signal);
         self.keep(signal);
         self.engine.observe(clock::boot(), signal);
+        self.consult_owners(signal);
     }
 
     fn stored(&mut self, event: StoreEvent) {

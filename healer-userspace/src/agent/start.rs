@@ -18,6 +18,7 @@ use crate::{
         view::{self, Sensor},
         wall::{Now, ReadClock},
     },
+    runtimes::Owners,
     sense::{self, Lost, Sense},
     signal::{Fact, Signal},
     store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
@@ -89,14 +90,17 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
     let (told_sender, told) = mpsc::channel(256);
     let supervisors =
         Supervisors::listen(&options.state_dir, told_sender).context("open the supervisors' socket")?;
-    let host = Arc::new(Linux::new(supervisors.clone(), loaded.policies.protect.clone()));
+    let (learnt_sender, learnt) = mpsc::channel(256);
+    let owners = Owners::start(&loaded.agent.runtimes, &learnt_sender);
+    let host = Linux::new(supervisors.clone(), loaded.policies.protect.clone());
+    let host = Arc::new(host.with_owners(owners.clone()));
     let (results_sender, results) = mpsc::channel(64);
     let (answers, answers_in) = mpsc::unbounded_channel();
     let orders = serve(&options, &reporter).await?;
 
     let mut sense = Sense::start(&sense::Settings::default());
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
-    let wakes = Wakes::new(store_events, results, told, answers_in, waits, orders, options.duration)
+    let wakes = Wakes::new(store_events, results, told, learnt, answers_in, waits, orders, options.duration)
         .context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
@@ -107,6 +111,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
         hands: Hands::new(host.clone(), results_sender),
         host,
         supervisors,
+        owners,
         reporter,
         outgoing,
         answers,

@@ -15,7 +15,10 @@ use super::{
     source::Node,
     value::{ExactPath, Pattern},
 };
-use crate::engine::policy::{self as engine, Mode, Protect};
+use crate::{
+    engine::policy::{self as engine, Mode, Protect},
+    runtimes::{BUILT, Sockets},
+};
 
 shape! {
     /// Limits of the whole node, set by its administrator.
@@ -33,6 +36,7 @@ shape! {
         listen: String,
         budget: NodeBudget,
         protect: Protected,
+        runtimes: Runtimes,
     }
 }
 
@@ -40,6 +44,16 @@ shape! {
     NodeBudget {
         /// Acts on the whole node. Default: 10 in 1h.
         node: Budget,
+    }
+}
+
+shape! {
+    /// Where the owners of workloads listen; read at start.
+    Runtimes {
+        /// Docker's unix socket, or podman's. Default: /var/run/docker.sock
+        docker: ExactPath,
+        /// The D-Bus system bus. Default: /run/dbus/system_bus_socket
+        systemd: ExactPath,
     }
 }
 
@@ -61,6 +75,7 @@ pub struct Agent {
     /// At most that many acts on the node, over all workloads.
     pub node_budget: engine::Budget,
     pub protect: Protect,
+    pub runtimes: Sockets,
 }
 
 impl Default for Agent {
@@ -72,6 +87,7 @@ impl Default for Agent {
             listen: None,
             node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
             protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
+            runtimes: Sockets::default(),
         }
     }
 }
@@ -96,6 +112,7 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
             None => default.node_budget,
         },
         protect: protect(&shape.protect, default.protect),
+        runtimes: runtimes(&shape.runtimes, faults),
     })
 }
 
@@ -116,4 +133,23 @@ fn protect(shape: &Key<Protected>, default: Protect) -> Protect {
     let units = shape.units.value().map(|units| units.0.iter().map(|at| at.value.0.clone()).collect());
     let exes = shape.exes.value().map(|exes| exes.0.iter().map(|at| at.value.0.clone()).collect());
     Protect { units: units.unwrap_or(default.units), exes: exes.unwrap_or(default.exes) }
+}
+
+fn runtimes(shape: &Key<Runtimes>, faults: &mut Vec<Fault>) -> Sockets {
+    let mut sockets = Sockets::default();
+    let Some(shape) = shape.value() else {
+        return sockets;
+    };
+    let given =
+        [("docker", &shape.docker, &mut sockets.docker), ("systemd", &shape.systemd, &mut sockets.systemd)];
+    for (name, key, socket) in given {
+        let Some(given) = key.given() else { continue };
+        if BUILT.contains(&name) {
+            *socket = PathBuf::from(&given.value.0);
+        } else {
+            let message = format!("runtimes.{name}: this healer is built without it");
+            faults.push(Fault::new(given.place, message));
+        }
+    }
+    sockets
 }

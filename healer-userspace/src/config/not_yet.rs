@@ -10,7 +10,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Rung", &["respectPDB", "condition", "memoryHigh", "undoAfter"]),
     ("Safety", &["canary", "pause"]),
     ("Verify", &["signalBelow"]),
-    ("AgentConfig", &["storm", "overhead", "sensors", "sinks", "runtimes"]),
+    ("AgentConfig", &["storm", "overhead", "sensors", "sinks"]),
+    ("Runtimes", &["cri"]),
 ];
 
 /// Words of closed lists, by the list's type.

@@ -98,6 +98,10 @@ impl World {
         if !choose::tracked(policies, process) {
             return None;
         }
+        // A container that was known by its id has a name now: the same process, another workload.
+        for workload in self.workloads.values_mut() {
+            workload.living.remove(&process.id());
+        }
         let workload = self.entry(now, &process.workload);
         workload.stop_asked = false;
         workload.living.insert(process.id(), process.clone());

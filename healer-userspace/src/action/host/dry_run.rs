@@ -5,11 +5,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner};
+use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld};
 use crate::{
     action::reach::name,
     engine::command::ActionOutcome,
     identity::process::ProcessId,
+    runtimes::{Done, Order, Owner},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
 };
@@ -93,10 +94,18 @@ impl Host for DryRun<'_> {
         Box::pin(async move { RestartAnswer::Restarted { child, already } })
     }
 
-    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>> {
-        self.would(match owner {
+    fn restart_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
+        self.would(match &order.owner {
             Owner::Unit(unit) => format!("have systemd restart {unit}"),
             Owner::Container { runtime, id } => format!("have {runtime} restart {id}"),
+        });
+        Box::pin(async { Ok(String::new()) })
+    }
+
+    fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
+        self.would(match &order.owner {
+            Owner::Unit(unit) => format!("have systemd stop {unit}"),
+            Owner::Container { runtime, id } => format!("have {runtime} stop {id}"),
         });
         Box::pin(async { Ok(String::new()) })
     }

@@ -6,10 +6,11 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner};
+use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld};
 use crate::{
     engine::{command::ActionOutcome, time::BootTime},
     identity::process::ProcessId,
+    runtimes::{Done, Order},
     supervise::{Name, protocol::Restart, server::RestartAnswer},
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Fake {
     pub(crate) supervised: BTreeMap<String, ProcessId>,
     pub(crate) answer: Option<RestartAnswer>,
     pub(crate) hook: Option<HookEnd>,
+    /// What an owner answers; done if absent.
+    pub(crate) owned: Option<Done>,
     pub(crate) has_cgroup_kill: bool,
 }
 
@@ -145,8 +148,14 @@ impl Host for Fake {
         Box::pin(async { self.answer.clone().unwrap_or(RestartAnswer::NotRegistered) })
     }
 
-    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>> {
-        Box::pin(async move { Err(format!("no integration for {owner:?}")) })
+    fn restart_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
+        self.note(format!("restart {:?}, dead: {}", order.owner, order.is_dead));
+        Box::pin(async { self.owned.clone().unwrap_or_else(|| Ok("restarted".to_owned())) })
+    }
+
+    fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
+        self.note(format!("stop {:?}", order.owner));
+        Box::pin(async { self.owned.clone().unwrap_or_else(|| Ok("stopped".to_owned())) })
     }
 
     fn launch(&self, argv: &[String], _cgroup: &str) -> io::Result<u32> {

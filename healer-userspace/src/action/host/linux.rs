@@ -9,13 +9,14 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, Owner, hook, launch,
+    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, hook, launch,
     protected::Protected,
     scope::{self, stat_of},
 };
 use crate::{
     engine::{command::ActionOutcome, policy::Protect},
     identity::process::ProcessId,
+    runtimes::{Done, Order, Owners},
     supervise::{
         Name,
         child::{Disposition, disposition},
@@ -27,13 +28,26 @@ use crate::{
 
 pub struct Linux {
     supervisors: Supervisors,
+    owners: Option<Owners>,
     protected: Protected,
 }
 
 impl Linux {
     pub fn new(supervisors: Supervisors, protect: Protect) -> Self {
         let protected = Protected::new(protect);
-        Self { supervisors, protected }
+        Self { supervisors, owners: None, protected }
+    }
+
+    /// With the way to systemd and the container runtimes.
+    #[must_use]
+    pub fn with_owners(mut self, owners: Owners) -> Self {
+        self.owners = Some(owners);
+        self
+    }
+
+    fn owners(&self) -> Result<&Owners, ActionOutcome> {
+        let error = "neither systemd nor a container runtime is connected".to_owned();
+        self.owners.as_ref().ok_or(ActionOutcome::Failed { error, errno: None })
     }
 
     /// After a reload of the administrator's list.
@@ -159,14 +173,12 @@ impl Host for Linux {
         Box::pin(self.supervisors.order_restart(name, order))
     }
 
-    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>> {
-        let words = match owner {
-            Owner::Unit(unit) => format!("no D-Bus integration yet: cannot restart unit {unit}"),
-            Owner::Container { runtime, id } => {
-                format!("no {runtime} integration yet: cannot restart container {id}")
-            }
-        };
-        Box::pin(async { Err(words) })
+    fn restart_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
+        Box::pin(async { self.owners()?.restart(order).await })
+    }
+
+    fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
+        Box::pin(async { self.owners()?.stop(order).await })
     }
 
     fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32> {

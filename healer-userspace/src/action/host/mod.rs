@@ -6,6 +6,7 @@ use std::{io, os::fd::OwnedFd, path::PathBuf};
 use crate::{
     engine::command::ActionOutcome,
     identity::process::ProcessId,
+    runtimes::{Done, Order},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
     text::printable,
@@ -79,13 +80,6 @@ pub struct HookEnd {
     pub cut: bool,
 }
 
-/// Who restarts a workload that healer does not supervise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    Unit(String),
-    Container { runtime: String, id: String },
-}
-
 pub trait Host: Send + Sync {
     /// Opens the process, then compares its start: from here on nobody else can be hit.
     fn hold(&self, id: ProcessId) -> Result<Held, NotHeld>;
@@ -114,9 +108,16 @@ pub trait Host: Send + Sync {
     /// False if there is no way to do it at once, or somebody in there must live.
     fn kill_at_once(&self, domain: &Domain) -> io::Result<bool>;
     fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart) -> Later<'a, RestartAnswer>;
+    /// Has the owner, systemd or a runtime, restart what healer does not supervise.
+    ///
     /// # Errors
-    /// In words: refused, failed, or not supported.
-    fn restart_owned<'a>(&'a self, owner: &'a Owner) -> Later<'a, Result<String, String>>;
+    /// The act's outcome: refused, failed or unknown, in words.
+    fn restart_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done>;
+    /// Has the runtime stop a container.
+    ///
+    /// # Errors
+    /// As of `restart_owned`.
+    fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done>;
     /// Starts a program in a session of its own, in `cgroup` if that exists. Returns its pid once exec succeeded.
     fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32>;
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>>;

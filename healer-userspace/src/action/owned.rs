@@ -1,0 +1,27 @@
+//! What to say to the owner of a target: systemd for a unit, the runtime for a container.
+
+use super::{grace, host::Host, timeout};
+use crate::{
+    engine::command::Act,
+    runtimes::{Order, Owner},
+};
+
+/// None: nobody owns it.
+pub(super) fn order(act: &Act, host: &dyn Host) -> Option<Order> {
+    let place = &act.target.place;
+    let owner = match (&place.container, &place.unit) {
+        (Some(container), _) => {
+            Owner::Container { runtime: container.runtime.clone(), id: container.id.clone() }
+        }
+        (None, Some(unit)) => Owner::Unit(unit.clone()),
+        (None, None) => return None,
+    };
+    Some(Order {
+        owner,
+        target: act.target.id(),
+        is_dead: host.hold(act.target.id()).is_err(),
+        cgroup: act.target.cgroup.clone(),
+        grace: grace(act),
+        limit: timeout(act),
+    })
+}

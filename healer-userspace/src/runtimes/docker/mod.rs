@@ -1,0 +1,48 @@
+//! Docker's API over its unix socket: what containers are called, their main processes, restart and stop.
+//! Podman answers to the same API.
+
+mod engine;
+mod order;
+mod watch;
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::{Done, Learnt, Order, Stopped, settle};
+use crate::identity::process::Container;
+
+/// Questions that wait at most: a storm of new containers is told by events anyway.
+const WAITING_MAX: usize = 256;
+
+#[derive(Clone)]
+pub(super) struct Handle {
+    socket: PathBuf,
+    questions: mpsc::Sender<String>,
+    learnt: mpsc::Sender<Learnt>,
+    stopped: Stopped,
+}
+
+impl Handle {
+    pub(super) fn start(socket: PathBuf, learnt: mpsc::Sender<Learnt>) -> Self {
+        let (questions, asked) = mpsc::channel(WAITING_MAX);
+        let stopped = Stopped::default();
+        tokio::spawn(watch::run(socket.clone(), asked, learnt.clone(), stopped.clone()));
+        Self { socket, questions, learnt, stopped }
+    }
+
+    pub(super) fn ask(&self, container: &Container) {
+        if super::speaks_docker(&container.runtime) {
+            // Full: it is asked for again with its next signal.
+            self.questions.try_send(container.id.clone()).ok();
+        }
+    }
+
+    pub(super) async fn restart(&self, id: &str, order: &Order) -> Done {
+        settle::within(order, "docker", order::restart(self, id, order)).await
+    }
+
+    pub(super) async fn stop(&self, id: &str, order: &Order) -> Done {
+        settle::within(order, "docker", order::stop(self, id, order)).await
+    }
+}

@@ -1,0 +1,206 @@
+//! Who else owns workloads: systemd over D-Bus, Docker over its socket. They tell what they call things and which
+//! process is the main one; and they restart what is theirs, so that their own bookkeeping stays true.
+//!
+//! Everything here runs as tasks that send what they learn through a channel. A socket that is absent costs a look
+//! at a path now and then, one that hangs costs a time-out.
+
+#[cfg(feature = "docker")]
+mod docker;
+mod main_pid;
+mod settle;
+#[cfg(feature = "systemd")]
+mod systemd;
+
+use core::time::Duration;
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    engine::command::ActionOutcome,
+    identity::process::{Container, ProcessId},
+    signal::Exit,
+};
+
+/// The integrations in this binary, by their keys in `AgentConfig.runtimes`.
+pub const BUILT: &[&str] = &[
+    #[cfg(feature = "docker")]
+    "docker",
+    #[cfg(feature = "systemd")]
+    "systemd",
+];
+
+/// Where the owners listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// Docker's API, or podman's.
+    pub docker: PathBuf,
+    /// The D-Bus system bus.
+    pub systemd: PathBuf,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self { docker: "/var/run/docker.sock".into(), systemd: "/run/dbus/system_bus_socket".into() }
+    }
+}
+
+/// A workload that is not ours, in its owner's words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    Unit(String),
+    Container { runtime: String, id: String },
+}
+
+/// What an owner has told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Learnt {
+    /// What a container is called.
+    Named(Container),
+    /// The main process, by its pid here.
+    Runs { owner: Owner, pid: u32 },
+    /// Somebody asked the owner to stop it: its end is no failure.
+    StopAsked { owner: Owner },
+    /// The owner has given it up; `pid` is what it had, in the owner's own namespace.
+    Failed { owner: Owner, pid: u32, exit: Exit },
+}
+
+/// What the hands want of an owner.
+#[derive(Clone, Debug)]
+pub struct Order {
+    pub owner: Owner,
+    pub target: ProcessId,
+    /// The target has ended: the owner's own restart goes first.
+    pub is_dead: bool,
+    /// Where the target ran; another manager's unit of the same name is not meant.
+    pub cgroup: String,
+    /// From the polite signal to SIGKILL, where the owner lets us choose.
+    pub grace: Duration,
+    pub limit: Duration,
+}
+
+/// What owners did not do, and why; becomes the outcome of the act.
+pub type Done = Result<String, ActionOutcome>;
+
+/// The way to all owners. Cheap to clone.
+#[derive(Clone)]
+pub struct Owners {
+    #[cfg(feature = "systemd")]
+    systemd: systemd::Handle,
+    #[cfg(feature = "docker")]
+    docker: docker::Handle,
+}
+
+impl Owners {
+    /// Starts the tasks on the current runtime.
+    pub fn start(sockets: &Sockets, learnt: &mpsc::Sender<Learnt>) -> Self {
+        #[cfg(not(all(feature = "systemd", feature = "docker")))]
+        let _unused = (sockets, learnt);
+        Self {
+            #[cfg(feature = "systemd")]
+            systemd: systemd::Handle::start(sockets.systemd.clone(), learnt.clone()),
+            #[cfg(feature = "docker")]
+            docker: docker::Handle::start(sockets.docker.clone(), learnt.clone()),
+        }
+    }
+
+    /// Units that policies name, globs allowed: these are asked after, the others are not.
+    pub fn watch_units(&self, patterns: Vec<String>) {
+        #[cfg(feature = "systemd")]
+        self.systemd.watch(patterns);
+        #[cfg(not(feature = "systemd"))]
+        drop(patterns);
+    }
+
+    /// Something has happened to the unit: ask soon and often for a while.
+    pub fn look_at_unit(&self, unit: &str) {
+        #[cfg(feature = "systemd")]
+        self.systemd.look_at(unit);
+        #[cfg(not(feature = "systemd"))]
+        let _not_built = unit;
+    }
+
+    /// What is this container called? The answer comes as [`Learnt::Named`], or never.
+    pub fn ask_container(&self, container: &Container) {
+        #[cfg(feature = "docker")]
+        self.docker.ask(container);
+        #[cfg(not(feature = "docker"))]
+        let _not_built = container;
+    }
+
+    /// Has the owner restart it, and reads back what came of it.
+    ///
+    /// # Errors
+    /// The act's outcome: refused, failed or unknown, in words.
+    pub async fn restart(&self, order: &Order) -> Done {
+        match &order.owner {
+            #[cfg(feature = "systemd")]
+            Owner::Unit(unit) => self.systemd.restart(unit, order).await,
+            #[cfg(not(feature = "systemd"))]
+            Owner::Unit(unit) => Err(failed(format!("built without systemd: cannot restart unit {unit}"))),
+            Owner::Container { runtime, id } if !speaks_docker(runtime) => {
+                Err(failed(format!("no {runtime} integration yet: cannot restart container {id}")))
+            }
+            #[cfg(feature = "docker")]
+            Owner::Container { id, .. } => self.docker.restart(id, order).await,
+            #[cfg(not(feature = "docker"))]
+            Owner::Container { id, .. } => {
+                Err(failed(format!("built without docker: cannot restart container {id}")))
+            }
+        }
+    }
+
+    /// Has the container stopped by its runtime.
+    ///
+    /// # Errors
+    /// As of [`Owners::restart`].
+    pub async fn stop(&self, order: &Order) -> Done {
+        match &order.owner {
+            Owner::Unit(unit) => Err(failed(format!("{unit} is no container"))),
+            Owner::Container { runtime, id } if !speaks_docker(runtime) => {
+                Err(failed(format!("no {runtime} integration yet: cannot stop container {id}")))
+            }
+            #[cfg(feature = "docker")]
+            Owner::Container { id, .. } => self.docker.stop(id, order).await,
+            #[cfg(not(feature = "docker"))]
+            Owner::Container { id, .. } => {
+                Err(failed(format!("built without docker: cannot stop container {id}")))
+            }
+        }
+    }
+}
+
+/// Podman answers to the same API; a bare id may be either's.
+fn speaks_docker(runtime: &str) -> bool {
+    matches!(runtime, "docker" | "podman" | "unknown")
+}
+
+fn failed(error: String) -> ActionOutcome {
+    ActionOutcome::Failed { error, errno: None }
+}
+
+/// Names that were stopped on purpose and have not run since.
+#[derive(Clone, Default)]
+struct Stopped(Arc<Mutex<BTreeSet<String>>>);
+
+impl Stopped {
+    fn note(&self, name: &str) {
+        self.lock().insert(name.to_owned());
+    }
+
+    fn forget(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.lock().contains(name)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,125 @@
+//! The owner goes first: after a death its own restart is waited for, and never doubled.
+
+use core::time::Duration;
+
+use super::{Done, Order};
+use crate::{clock, engine::command::ActionOutcome};
+
+/// Between two questions to the owner.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// So long an owner may say "running" of a workload whose main process has ended.
+const NOTICES_WITHIN: Duration = Duration::from_secs(5);
+/// The owner's word that a stop was asked for may come after the end itself.
+const WORD_COMES_WITHIN: Duration = Duration::from_millis(300);
+
+/// What the owner makes of the workload now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Runs, with this main process if it was found.
+    Running(Option<u32>),
+    /// The owner is about to start or stop it itself; its own word for that.
+    Busy(String),
+    /// Not running, and the owner will not change that.
+    Over,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Wait,
+    Restart,
+    Refuse(String),
+}
+
+fn step(owner: &str, state: &State, order: &Order, waited: Duration) -> Step {
+    let late = order.limit.saturating_sub(Duration::from_secs(2)) <= waited;
+    match state {
+        State::Over => Step::Restart,
+        State::Running(Some(pid)) if *pid != order.target.pid => {
+            Step::Refuse(format!("{owner} has restarted it itself: pid {pid} lives"))
+        }
+        State::Running(_) if NOTICES_WITHIN <= waited => Step::Restart,
+        State::Busy(word) if late => Step::Refuse(format!("{owner} is still at it itself: {word}")),
+        State::Running(_) | State::Busy(_) => Step::Wait,
+    }
+}
+
+/// Returns once the owner has left a dead workload to us.
+///
+/// # Errors
+/// Refused: a successor lives, the owner is at it, or it was stopped on purpose; or what `ask` failed with.
+pub(super) async fn owner_goes_first<F>(
+    owner: &str,
+    order: &Order,
+    mut ask: impl FnMut() -> F,
+    was_stopped: impl Fn() -> bool,
+) -> Result<(), ActionOutcome>
+where
+    F: Future<Output = Result<State, ActionOutcome>>,
+{
+    let began = clock::boot();
+    loop {
+        let state = ask().await?;
+        match step(owner, &state, order, clock::boot().since(began)) {
+            Step::Wait => tokio::time::sleep(ASK_EVERY).await,
+            Step::Refuse(reason) => return Err(ActionOutcome::Refused { reason }),
+            Step::Restart => break,
+        }
+    }
+    tokio::time::sleep(WORD_COMES_WITHIN).await;
+    if was_stopped() {
+        return Err(ActionOutcome::Refused { reason: format!("{owner} was asked to stop it") });
+    }
+    Ok(())
+}
+
+/// Cut at the act's own limit, with words.
+pub(super) async fn within(order: &Order, owner: &str, act: impl Future<Output = Done>) -> Done {
+    let done = tokio::time::timeout(order.limit, act).await;
+    done.unwrap_or_else(|_elapsed| {
+        let reason = format!("{owner} has not finished within {} s", order.limit.as_secs_f32());
+        Err(ActionOutcome::Unknown { reason })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Owner, *};
+    use crate::{engine::time::BootTime, identity::process::ProcessId};
+
+    fn order() -> Order {
+        Order {
+            owner: Owner::Unit("web.service".into()),
+            target: ProcessId { pid: 7, start: BootTime(1) },
+            is_dead: true,
+            cgroup: String::new(),
+            grace: Duration::ZERO,
+            limit: Duration::from_secs(30),
+        }
+    }
+
+    fn after(state: &State, seconds: u64) -> Step {
+        step("systemd", state, &order(), Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn who_is_given_up_is_restarted_at_once() {
+        assert_eq!(after(&State::Over, 0), Step::Restart);
+    }
+
+    #[test]
+    fn an_owner_that_has_not_noticed_is_waited_for_and_then_helped() {
+        for state in [State::Running(None), State::Running(Some(7))] {
+            assert_eq!(after(&state, 4), Step::Wait);
+            assert_eq!(after(&state, 5), Step::Restart);
+        }
+    }
+
+    #[test]
+    fn the_owners_own_restart_is_not_doubled() {
+        let refused = |step| matches!(step, Step::Refuse(reason) if reason.contains("itself"));
+        assert!(refused(after(&State::Running(Some(8)), 0)));
+        let busy = State::Busy("activating (auto-restart)".into());
+        assert_eq!(after(&busy, 20), Step::Wait);
+        assert!(refused(after(&busy, 28)));
+    }
+}

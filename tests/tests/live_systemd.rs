@@ -1,0 +1,121 @@
+//! A real systemd over D-Bus: units are diagnosed by name and restarted by their owner, which goes first.
+
+use std::{path::Path, thread, time::Duration};
+
+use healer_tests::{
+    agent::{Agent, number_after, pids_in},
+    machine::Machine,
+    scratch::Scratch,
+    victim::compile,
+};
+
+/// Crashes when told to, by itself.
+const FRAGILE: &str = r"
+#include <signal.h>
+#include <unistd.h>
+static void crash(int unused) { *(volatile int *)8 = unused; }
+int main(void) { signal(SIGUSR1, crash); for (;;) pause(); }
+";
+
+const POLICY: &str = "
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {name: units}
+spec:
+  mode: enforce
+  match: {unit: [web.service, own.service, stopped.service]}
+  expect: {running: true}
+  rules:
+    - {name: restart, when: [{class: crash}, {class: down}], escalate: [{do: restart}, {do: notify}]}
+  verify: {within: 20s, stableFor: 500ms}
+";
+
+const START: &str = "ExecStart=/usr/local/bin/fragile";
+
+#[test]
+fn units_are_healed_by_their_owner_who_goes_first() {
+    let dir = Scratch::new();
+    let program = compile(&dir, "fragile", FRAGILE);
+    let restarts = format!("{START}\nRestart=always");
+    let services = [("web", START), ("own", &restarts), ("stopped", START)];
+    let machine = Machine::boot(&services, &[&program]);
+    for (unit, _) in services {
+        until(|| machine.systemctl(&["is-active", unit]) == "active");
+    }
+    let agent = Agent::start(&format!("runtimes: {{systemd: {}}}", machine.bus().display()), POLICY);
+    // Told to stop: no failure, and nothing that follows may start it again.
+    machine.systemctl(&["stop", "stopped"]);
+    crashes_and_is_restarted(&machine, &agent);
+    restarts_itself(&machine, &agent);
+    killed_is_down(&machine, &agent);
+    assert_eq!(machine.systemctl(&["is-active", "stopped"]), "inactive");
+    assert_eq!(agent.lines(&["stopped.service"]), [""; 0], "{}", agent.log());
+}
+
+fn crashes_and_is_restarted(machine: &Machine, agent: &Agent) {
+    let before = main_pid("web");
+    signal(before, libc::SIGUSR1);
+    agent.wait_for(&[&format!("fragile[{before}] of web.service"), "crashed with SIGSEGV at address 0x8"]);
+    let done = agent.wait_for(&["systemd restarted web.service: active (running)"]);
+    let after = number_after(&done, "main pid ");
+    assert_eq!(main_pid("web"), after);
+    agent.wait_for(&["closed  healed", &format!("fragile[{after}] has lived")]);
+    assert_eq!(machine.systemctl(&["show", "-P", "NRestarts", "web"]), "0", "systemd did not do it");
+}
+
+/// Both want to: systemd does, once, and healer says so.
+fn restarts_itself(machine: &Machine, agent: &Agent) {
+    let before = main_pid("own");
+    signal(before, libc::SIGUSR1);
+    agent.wait_for(&[&format!("fragile[{before}] of own.service"), "crashed with SIGSEGV"]);
+    let said = agent.wait_for(&["second_look refuses", "systemd has restarted it itself"]);
+    let after = number_after(&said, "itself: pid ");
+    assert_eq!(main_pid("own"), after);
+    assert_eq!(machine.systemctl(&["show", "-P", "NRestarts", "own"]), "1", "{}", agent.log());
+    assert_eq!(agent.lines(&["systemd restarted own.service"]), [""; 0], "{}", agent.log());
+}
+
+/// No crash, so the owner has its time first; the unit is down until healer acts.
+fn killed_is_down(machine: &Machine, agent: &Agent) {
+    let before = main_pid("web");
+    signal(before, libc::SIGKILL);
+    agent.wait_for(&["web.service is down", "killed by SIGKILL from", "no successor in 5"]);
+    until(|| machine.systemctl(&["is-active", "web"]) == "active");
+    assert_ne!(main_pid("web"), before);
+}
+
+fn main_pid(unit: &str) -> u32 {
+    let mut pids = Vec::new();
+    until(|| {
+        pids = pids_in(&format!("/payload/system.slice/{unit}.service"));
+        pids.len() == 1
+    });
+    pids[0]
+}
+
+fn signal(pid: u32, signal: i32) {
+    let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal with a name");
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
+    rustix::process::kill_process(pid, signal).expect("the unit's process is there");
+}
+
+fn until(mut check: impl FnMut() -> bool) {
+    for _look in 0..600 {
+        if check() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it did not come true");
+}
+
+#[test]
+fn a_bus_that_hangs_is_a_time_out_with_words() {
+    let dir = Scratch::new();
+    let path = dir.path().join("bus");
+    // Takes the connection and never says a word.
+    let _deaf = std::os::unix::net::UnixListener::bind(&path).expect("the scratch directory can be written");
+    let agent = Agent::start(&format!("runtimes: {{systemd: {}}}", path.display()), POLICY);
+    agent.wait_for(&["no systemd at", "no answer within 2s"]);
+    assert!(Path::new(&format!("/proc/{}", agent.pid())).exists());
+}
