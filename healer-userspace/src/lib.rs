@@ -15,6 +15,7 @@ pub mod config; // policy and agent files to checked types
 pub mod control; // the socket by which the command line asks a running agent
 pub mod fault; // makes real failures, bounded
 pub mod replay; // a recorded trace through the whole engine
+pub mod runtimes; // whoever owns a workload: systemd, container runtimes
 pub mod store; // the journal, and the worker that syncs it
 pub mod supervise; // `healer supervise`, and the agent's side of its socket
 pub mod text; // untrusted bytes on their way to people
