@@ -20,19 +20,69 @@ use crate::{
     text,
 };
 
-/// Reads a trace. Errors name the line.
-pub fn read(source: impl BufRead) -> anyhow::Result<Vec<Signal>> {
+/// Reads a trace; blank lines and those that begin with `#` are skipped. A recording that was
+/// cut off may end in the middle of a line: that line is left out.
+///
+/// # Errors
+/// The source cannot be read, or a line is no signal: it is named by its number.
+pub fn read(mut source: impl BufRead) -> anyhow::Result<Vec<Signal>> {
     let mut signals = Vec::new();
-    for (index, line) in source.lines().enumerate() {
-        let line = line.context("read the trace")?;
-        if line.trim().is_empty() || line.starts_with('#') {
+    let mut line = Vec::new();
+    for number in 1_u32.. {
+        line.clear();
+        if source.read_until(b'\n', &mut line).context("read the trace")? == 0 {
+            break;
+        }
+        if line.trim_ascii().is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let signal =
-            serde_json::from_str(&line).with_context(|| format!("line {}: not a signal", index + 1))?;
-        signals.push(signal);
+        match serde_json::from_slice(&line) {
+            Ok(signal) => signals.push(signal),
+            Err(error) if error.is_eof() && !line.ends_with(b"\n") => break,
+            Err(error) => return Err(error).with_context(|| format!("line {number}: not a signal")),
+        }
     }
     Ok(signals)
+}
+
+/// `# 412 signals in 31.0s; diagnoses: 1 crash, 1 down; acts: 1; incidents: 1 healed`
+pub fn summary(signals: &[Signal], reports: &[Report]) -> String {
+    let span = signals
+        .first()
+        .zip(signals.last())
+        .map_or(core::time::Duration::ZERO, |(first, last)| last.at.since(first.at));
+    let mut classes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut acts = 0;
+    for report in reports {
+        match &report.fact {
+            ReportFact::Diagnosis(found) => *classes.entry(found.class.name()).or_default() += 1,
+            ReportFact::Result(_) => acts += 1,
+            ReportFact::Closed(closed) => *outcomes.entry(closed.outcome.name()).or_default() += 1,
+            ReportFact::Plan(_)
+            | ReportFact::Gate(_)
+            | ReportFact::Intent(_)
+            | ReportFact::Verification(_)
+            | ReportFact::Score { .. }
+            | ReportFact::Notify { .. }
+            | ReportFact::Agent { .. } => {}
+        }
+    }
+    format!(
+        "# {} signals in {}; diagnoses: {}; acts: {acts}; incidents: {}",
+        signals.len(),
+        Human(span),
+        counted(&classes),
+        counted(&outcomes)
+    )
+}
+
+fn counted(counts: &BTreeMap<&str, usize>) -> String {
+    if counts.is_empty() {
+        return "none".to_owned();
+    }
+    let said: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    said.join(", ")
 }
 
 /// Runs `signals` through a new engine, and then on until nothing is due (an hour at most).

@@ -1,5 +1,6 @@
 //! What the tests of several crates share: victims, cgroups of their own, and the eye of the agent.
 
+pub mod bench;
 pub mod binary;
 pub mod cgroup;
 pub mod eye;

@@ -1,5 +1,7 @@
 //! Actions on real processes and cgroups: the right ones end, nobody else does.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::{path::Path, process::Command, sync::Arc, time::Duration};
 
 use healer_userspace::{
@@ -46,13 +48,11 @@ fn perform(act: &Act, protect: Protect) -> ActionOutcome {
 }
 
 fn says(outcome: ActionOutcome) -> String {
-    match outcome {
-        ActionOutcome::Done { says } => says,
-        other => panic!("{other:?}"),
-    }
+    let ActionOutcome::Done { says } = outcome else { panic!("{outcome:?}") };
+    says
 }
 
-/// Made in the test itself: `/proc/self/exe` is the test here, so the binary is named.
+/// The running program is the test here, so the binary is named.
 fn victim(name: &str) -> Victim {
     let fault = Fault::by_name(name).unwrap();
     Victim::of_binary(&healer_tests::binary::healer(), fault, Path::new("/nonexistent")).unwrap()

@@ -1,5 +1,7 @@
 //! `healer supervise` as a real process, against the agent's side of the socket.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 use std::{
     fmt::Write as _,
     io::Read as _,
@@ -156,12 +158,7 @@ async fn a_killed_child_is_restarted_once_per_key_and_then_released() {
     let mut service = Supervised::start(&state, FOREVER);
     let first = agent.registered().await;
     signal_to(first.pid, libc::SIGKILL);
-    let exit = agent
-        .until(|told| match &told.fact {
-            Fact::Exited(exit) => Some(*exit),
-            _ => None,
-        })
-        .await;
+    let exit = agent.until(|told| if let Fact::Exited(exit) = &told.fact { Some(*exit) } else { None }).await;
     assert_eq!(exit.signal, Some(libc::SIGKILL));
 
     let RestartAnswer::Restarted { child, already } = agent.restart("k1", first).await else {
@@ -280,9 +277,12 @@ fn a_restarted_agent_finds_the_waiting_supervisor_and_its_last_key() {
 async fn find_it_waiting(state: &Scratch, service: &mut Supervised, first: ProcessId, second: ProcessId) {
     let mut agent = Agent::start(state);
     let (child, last_key) = agent
-        .until(|told| match &told.fact {
-            Fact::Registered(registration) => Some((told.child?, registration.last_key.clone())),
-            _ => None,
+        .until(|told| {
+            if let Fact::Registered(it) = &told.fact {
+                Some((told.child?, it.last_key.clone()))
+            } else {
+                None
+            }
         })
         .await;
     assert_eq!((child, last_key.as_deref()), (second, Some("k1")));
@@ -311,4 +311,54 @@ async fn the_child_outlives_a_killed_supervisor() {
     agent.until(|told| matches!(told.fact, Fact::Deregistered).then_some(())).await;
     assert!(alive(child));
     signal_to(child.pid, libc::SIGKILL);
+}
+
+/// A terminal whose session is led by the supervisor, as under `ssh -t`.
+fn in_a_terminal(state: &Scratch, script: &str, mark: &str) -> (std::fs::File, Supervised) {
+    use std::os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::process::CommandExt as _,
+    };
+    let keyboard = std::fs::File::options().read(true).write(true).open("/dev/ptmx").unwrap();
+    // SAFETY: ioctls of pty(7) on an open descriptor; the last one returns a new descriptor that nobody owns.
+    let screen = unsafe {
+        let unlocked = 0;
+        libc::ioctl(keyboard.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked);
+        let peer = libc::ioctl(keyboard.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY);
+        std::fs::File::from_raw_fd(peer)
+    };
+    let mut command = Command::new(healer());
+    command.arg("--state-dir").arg(state.path()).args(["supervise", "--name", "web", "--"]);
+    command.args(["sh", "-c", script, mark]).stdin(screen.try_clone().unwrap());
+    let terminal = screen.as_raw_fd();
+    // SAFETY: setsid(2) and ioctl(2) are plain system calls; `screen` outlives the spawn.
+    unsafe {
+        command.pre_exec(move || {
+            libc::setsid();
+            libc::ioctl(terminal, libc::TIOCSCTTY, 0);
+            Ok(())
+        });
+    }
+    let process = command.stderr(Stdio::piped()).spawn().unwrap();
+    (keyboard, Supervised { process, child: None })
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn ctrl_c_reaches_the_child_once_and_is_a_stop_that_was_asked_for() {
+    use healer_userspace::supervise::child::{Disposition, disposition};
+    use std::io::Write as _;
+    let state = Scratch::new();
+    let mut agent = Agent::start(&state);
+    let mark = state.path().join("interrupts");
+    let script =
+        "trap 'echo once >> \"$0\"' INT; n=0; while [ $n -lt 20 ]; do sleep 0.02; n=$((n+1)); done; exit 5";
+    let (mut keyboard, mut service) = in_a_terminal(&state, script, mark.to_str().unwrap());
+    let child = agent.registered().await;
+    while disposition(child.pid, libc::SIGINT) != Some(Disposition::Caught) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    keyboard.write_all(b"\x03").unwrap();
+    agent.until(|told| matches!(told.fact, Fact::StopAsked { signal: libc::SIGINT }).then_some(())).await;
+    assert_eq!(service.end().await.0, 5, "it ends with its child and is not restarted");
+    assert_eq!(std::fs::read_to_string(mark).unwrap(), "once\n");
 }

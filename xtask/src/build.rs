@@ -37,13 +37,23 @@ pub(crate) fn kernel_programs(toolchain: toolchain::Install) -> Result<()> {
     Step {
         name: "build the kernel programs",
         remedy: "read what rustc says above; `cargo xtask doctor` checks the toolchain",
-        command: ensure_ebpf(toolchain)?.build_command(),
+        command: ensure_ebpf(toolchain)?.build_command("healer-ebpf"),
     }
     .run()?;
     if was_held {
         renew(&object).with_context(|| format!("renew {}", object.display()))?;
     }
     Ok(())
+}
+
+/// Builds the bench's own kernel object, which is part of no healer.
+pub(crate) fn floor(toolchain: toolchain::Install) -> Result<()> {
+    Step {
+        name: "build the bench's kernel programs",
+        remedy: "read what rustc says above; `cargo xtask doctor` checks the toolchain",
+        command: ensure_ebpf(toolchain)?.build_command("floor"),
+    }
+    .run()
 }
 
 /// cargo may have linked an old object to the place that build.rs held: make it newer than the

@@ -62,6 +62,7 @@ fn test_packages() -> Vec<Finding> {
     let what_for = |stage| match stage {
         Stage::Ebpf => None,
         Stage::Test => Some("live tests"),
+        Stage::Bench => Some("bench"),
         Stage::Vm => Some("guests"),
     };
     let of_tests = PACKAGES.iter().filter_map(|package| Some((package, what_for(package.stage)?)));

@@ -34,6 +34,11 @@ pub(crate) fn ebpf_object() -> PathBuf {
     ebpf_target_dir().join(EBPF_TARGET).join("release/healer-ebpf")
 }
 
+/// The kernel object of the bench.
+pub(crate) fn floor_object() -> PathBuf {
+    ebpf_target_dir().join(EBPF_TARGET).join("release/floor")
+}
+
 /// The agent as users run it and as the live tests measure it.
 pub(crate) fn healer_release() -> PathBuf {
     target_dir().join("release/healer")

@@ -2,12 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use super::{Agent, losses, lost_signal};
+use super::Agent;
 use crate::{
     clock,
     config::{self, Loaded},
@@ -65,20 +64,18 @@ impl Agent {
         if self.files.policies_changed() {
             self.reload_and_say();
         }
-        if let Some(recorder) = &mut self.recorder {
-            recorder.flush().ok();
-        }
+        self.taps.flush();
     }
 
     fn look_for_losses(&mut self, now: BootTime) {
         let lost = self.sense.lost();
-        let missed = losses(self.lost, lost);
+        let missed = Signal::losses(now, lost.since(self.lost));
         self.lost = lost;
         if missed.is_empty() {
             return;
         }
-        for (ring, count) in missed {
-            self.observe(&lost_signal(now, ring, count));
+        for signal in missed {
+            self.observe(&signal);
         }
         // What the lost records would have said of new processes is still in /proc.
         self.identity.scan(now);
@@ -144,18 +141,6 @@ impl Agent {
                 tracing::warn!("new processes of a policy's exe are not seen: {trouble}");
             }
             self.watched.push(id);
-        }
-    }
-
-    /// Appends one signal to the recording, if there is one.
-    pub(super) fn keep(&mut self, signal: &Signal) {
-        let Some(recorder) = &mut self.recorder else { return };
-        let written = serde_json::to_writer(&mut *recorder, signal)
-            .map_err(std::io::Error::from)
-            .and_then(|()| recorder.write_all(b"\n"));
-        if let Err(error) = written {
-            tracing::error!("the recording ends here: {error}");
-            self.recorder = None;
         }
     }
 }

@@ -8,6 +8,7 @@ mod flush;
 mod housekeeping;
 mod listening;
 mod start;
+mod taps;
 mod waits;
 mod wakes;
 
@@ -31,7 +32,7 @@ use crate::{
     identity::Identity,
     report::{Reporter, log},
     sense::{Lost, Sense},
-    signal::{self, Answer, Fact, Meaning, Raw, Ring, Signal},
+    signal::{self, Answer, Fact, Meaning, Raw, Signal},
     store::{
         Work,
         worker::{StoreEvent, StoreHandle},
@@ -70,7 +71,7 @@ struct Agent {
     lost: Lost,
     files: housekeeping::Files,
     watched: Vec<crate::identity::exe::ExeId>,
-    recorder: Option<std::io::BufWriter<std::fs::File>>,
+    taps: taps::Taps,
 }
 
 impl Agent {
@@ -175,6 +176,10 @@ impl Agent {
                 Ok("acting again".to_owned())
             }
             Change::Reload => self.reload(),
+            Change::Record { lines } => {
+                self.record_to(lines);
+                Ok("recording".to_owned())
+            }
         };
         // Whoever asked may have gone: nothing to do about that.
         order.reply.send(answer).ok();
@@ -216,17 +221,6 @@ fn supervised_stranger(
         place: Place { supervise: Some(name.to_owned()), ..Place::default() },
         ..Process::default()
     }
-}
-
-/// Rings of which records were lost since `before`.
-fn losses(before: Lost, now: Lost) -> Vec<(Ring, u64)> {
-    let urgent = now.urgent.saturating_sub(before.urgent);
-    let bulk = now.bulk.saturating_sub(before.bulk);
-    [(Ring::Urgent, urgent), (Ring::Bulk, bulk)].into_iter().filter(|(_, count)| 0 < *count).collect()
-}
-
-fn lost_signal(at: BootTime, ring: Ring, count: u64) -> Signal {
-    Signal { at, process: None, fact: Fact::Lost { ring, count } }
 }
 
 fn answer_signal(

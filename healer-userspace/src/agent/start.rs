@@ -1,11 +1,11 @@
 //! Puts the line together, says `ready`, and takes it apart again.
 
-use std::{cell::RefCell, fs::File, io::BufWriter, process::ExitCode, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fs::File, process::ExitCode, rc::Rc, sync::Arc};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Agent, Options, housekeeping::Files, waits, wakes::Wakes};
+use super::{Agent, Options, housekeeping::Files, taps::Taps, waits, wakes::Wakes};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
@@ -98,8 +98,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let wakes = Wakes::new(store_events, results, told, answers_in, waits, orders, options.duration)
         .context("listen for signals")?;
-    let recorder = options.record.as_ref().map(|path| File::create(path).map(BufWriter::new));
-    let recorder = recorder.transpose().context("create the recording")?;
+    let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
         sense,
         identity: Identity::new(Roots::default()),
@@ -114,7 +113,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
         lost: Lost::default(),
         files: Files::default(),
         watched: Vec::new(),
-        recorder,
+        taps: Taps::into_file(recording),
         options,
     };
     agent.begin(loaded, &notes);

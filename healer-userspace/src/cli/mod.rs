@@ -10,6 +10,8 @@ mod incidents;
 mod output;
 mod pause;
 mod policy;
+mod record;
+mod replay;
 mod run;
 mod sensors;
 mod status;
@@ -77,6 +79,8 @@ pub enum Command {
     Pause(pause::Args),
     /// Act again
     Resume,
+    Record(record::Args),
+    Replay(replay::Args),
     /// What works on this machine, what does not, and the command that fixes it
     Doctor(doctor::Args),
     Chaos(chaos::Args),
@@ -103,6 +107,8 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::FaultChild(args) => Ok(fault_child::run(&args)),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),
+        Command::Record(args) => record::run(&args, state_dir),
+        Command::Replay(args) => replay::run(args),
         Command::Doctor(args) => doctor::run(&args, state_dir, crate::sense::OBJECT.map(<[u8]>::len)),
     }
 }

@@ -62,7 +62,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn mode(text: &str) -> Result<Mode, String> {
+pub(super) fn mode(text: &str) -> Result<Mode, String> {
     [Mode::Observe, Mode::Shadow, Mode::Enforce]
         .into_iter()
         .find(|mode| mode.name() == text)

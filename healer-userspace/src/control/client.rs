@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixStream,
     path::Path,
 };
 
@@ -37,15 +38,41 @@ pub fn ask(state_dir: &Path, request: &Request) -> Result<Value, AskError> {
     }
 }
 
+/// Opens a stream of signals, a line each. Reads give `WouldBlock` or `TimedOut` when nothing came for `patience`.
+///
+/// # Errors
+/// As [`ask`].
+pub fn record(state_dir: &Path, patience: Duration) -> Result<BufReader<UnixStream>, AskError> {
+    let told = || {
+        let mut stream = BufReader::new(send(state_dir, &Request::Record)?);
+        let response = receive(&mut stream)?;
+        stream.get_ref().set_read_timeout(Some(patience))?;
+        Ok((response, stream))
+    };
+    match told() {
+        Ok((Response::Ok(_), stream)) => Ok(stream),
+        Ok((Response::Error(words), _)) => Err(AskError::Refused(words)),
+        Err(error) => Err(in_words(state_dir, error)),
+    }
+}
+
 fn exchange(state_dir: &Path, request: &Request) -> io::Result<Response> {
+    receive(&mut BufReader::new(send(state_dir, request)?))
+}
+
+fn send(state_dir: &Path, request: &Request) -> io::Result<UnixStream> {
     let mut stream = socket::connect(state_dir, SOCKET)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
+    Ok(stream)
+}
+
+fn receive(stream: &mut BufReader<UnixStream>) -> io::Result<Response> {
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
+    stream.read_line(&mut answer)?;
     if answer.is_empty() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

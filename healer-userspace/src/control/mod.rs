@@ -4,10 +4,12 @@
 pub mod client;
 mod server;
 pub mod socket;
+mod stream;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 pub use self::server::{Server, bind};
 
@@ -39,6 +41,8 @@ pub enum Request {
     Resume,
     /// Read the policy files again.
     Reload,
+    /// After the answer, every signal as a line of its own, until the client goes.
+    Record,
 }
 
 /// The line that comes back.
@@ -57,7 +61,7 @@ pub struct Order {
     pub reply: oneshot::Sender<Result<String, String>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Change {
     /// Who asked, and why.
     Pause {
@@ -65,6 +69,10 @@ pub enum Change {
     },
     Resume,
     Reload,
+    /// Signals as JSONL, first those that say who lives now.
+    Record {
+        lines: mpsc::Sender<Bytes>,
+    },
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::report::{
 
 const CONNECTIONS: usize = 32;
 const LINE_LIMIT: u64 = 64 * 1024;
-const IDLE_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const IDLE_LIMIT: Duration = Duration::from_secs(30);
 /// A reload reads files; nothing else takes time.
 const ORDER_LIMIT: Duration = Duration::from_secs(10);
 /// After a failed accept (no file descriptors left), so that it does not spin.
@@ -33,7 +33,7 @@ pub struct Server {
 }
 
 #[derive(Clone)]
-struct Peers {
+pub(super) struct Peers {
     shared: Shared,
     clock: ReadClock,
     orders: mpsc::Sender<Order>,
@@ -101,6 +101,7 @@ impl Peers {
                 return Ok(());
             }
             let response = match serde_json::from_slice(&line) {
+                Ok(Request::Record) => return self.record(read, write).await,
                 Ok(request) => self.answer(request, &who).await,
                 Err(error) => Response::Error(not_understood(&error)),
             };
@@ -141,6 +142,7 @@ impl Peers {
             Request::Pause { reason } => self.order(Change::Pause { by: by(reason) }).await,
             Request::Resume => self.order(Change::Resume).await,
             Request::Reload => self.order(Change::Reload).await,
+            Request::Record => Err("a recording ends the questions".to_owned()),
         };
         match told {
             Ok(value) => Response::Ok(value),
@@ -152,7 +154,7 @@ impl Peers {
         Ok(self.shared.read(|view| look(view, self)))
     }
 
-    async fn order(&self, what: Change) -> Result<Value, String> {
+    pub(super) async fn order(&self, what: Change) -> Result<Value, String> {
         let (reply, answer) = oneshot::channel();
         let gone = "the agent is shutting down";
         self.orders.try_send(Order { what, reply }).map_err(|error| match error {
@@ -179,7 +181,10 @@ fn not_understood(error: &serde_json::Error) -> String {
     format!("not understood by healer {}: {error}", env!("CARGO_PKG_VERSION"))
 }
 
-async fn send(to: &mut (impl tokio::io::AsyncWrite + Unpin), response: &Response) -> anyhow::Result<()> {
+pub(super) async fn send(
+    to: &mut (impl tokio::io::AsyncWrite + Unpin),
+    response: &Response,
+) -> anyhow::Result<()> {
     let mut line = serde_json::to_vec(response).context("encode the answer")?;
     line.push(b'\n');
     to.write_all(&line).await.context("send the answer")

@@ -76,6 +76,8 @@ impl Engine {
                 subject,
                 workload: diagnosis.target.workload.clone(),
                 opened_at: now,
+                fault_at: diagnosis.fault_at,
+                detected_at: diagnosis.detected_at,
                 active: BTreeMap::new(),
                 target: diagnosis.target.clone(),
                 plan: None,

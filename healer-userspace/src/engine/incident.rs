@@ -20,6 +20,9 @@ pub struct Incident {
     pub subject: Subject,
     pub workload: WorkloadKey,
     pub opened_at: BootTime,
+    /// First kernel evidence of the first diagnosis, and when it was made.
+    pub fault_at: BootTime,
+    pub detected_at: BootTime,
     /// What holds now, by class.
     pub active: BTreeMap<Class, Diagnosis>,
     /// The patient; after a failed restart, the successor that died too.

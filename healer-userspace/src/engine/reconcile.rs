@@ -68,6 +68,8 @@ impl Engine {
             subject,
             workload: act.workload.clone(),
             opened_at: intent.at,
+            fault_at: intent.at,
+            detected_at: intent.at,
             active: BTreeMap::from([(act.class, diagnosis)]),
             target: act.target.clone(),
             plan: Some(Plan {

@@ -16,6 +16,17 @@ pub struct Lost {
     pub bulk: u64,
 }
 
+impl Lost {
+    /// What was lost after `before` was counted.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            urgent: self.urgent.saturating_sub(before.urgent),
+            bulk: self.bulk.saturating_sub(before.bulk),
+        }
+    }
+}
+
 /// Why the programs could not be told.
 #[derive(Debug, thiserror::Error)]
 pub enum MapTrouble {

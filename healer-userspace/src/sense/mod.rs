@@ -22,13 +22,13 @@ use aya::Ebpf;
 pub use attach::{Rung, SENSORS, Sensor};
 pub use load::OBJECT;
 pub use maps::{Lost, MapTrouble};
+pub use ring::Rings;
 pub use selfprobe::SelfProbe;
 pub use status::{SensorState, SensorStatus};
 
 use crate::clock;
 use maps::Maps;
 use poll::tasks::{self, TaskScan};
-use ring::Rings;
 use status::Trouble;
 
 /// Where to start from; [`Settings::default`] is the running kernel.

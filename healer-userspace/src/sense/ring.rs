@@ -36,7 +36,7 @@ enum Bell {
 }
 
 /// Both rings, and when to look at them.
-pub(crate) struct Rings {
+pub struct Rings {
     urgent: RingBuf<MapData>,
     bulk: RingBuf<MapData>,
     bells: Option<Bells>,
@@ -53,7 +53,9 @@ struct Bells {
 }
 
 impl Rings {
-    pub(crate) fn new(urgent: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
+    /// A reader of these rings. [`super::Sense`] has one; the bench reads its flood with another.
+    #[must_use]
+    pub fn new(urgent: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
         Self { urgent, bulk, bells: None, bell: Bell::Timer, is_draining: false, wait: Duration::ZERO }
     }
 
@@ -61,7 +63,7 @@ impl Rings {
     ///
     /// # Errors
     /// If the event loop cannot watch the rings.
-    pub(crate) async fn readable(&mut self) -> io::Result<()> {
+    pub async fn readable(&mut self) -> io::Result<()> {
         if self.bells.is_none() {
             self.bells = Some(Bells::new(&self.urgent, &self.bulk, self.wait)?);
         }
@@ -84,7 +86,7 @@ impl Rings {
     }
 
     /// Hands every unread record to `on_record`, urgent ones first; gives their number.
-    pub(crate) fn drain(&mut self, mut on_record: impl FnMut(&[u8])) -> usize {
+    pub fn drain(&mut self, mut on_record: impl FnMut(&[u8])) -> usize {
         let (mut records, mut bulk_bytes) = (0, 0);
         // More than the ring holds is the next pass's.
         while bulk_bytes < BULK_BYTES as usize {

@@ -15,6 +15,7 @@ pub use self::raw::{Raw, Seen};
 use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId},
+    sense::Lost,
 };
 
 /// What a record is good for.
@@ -47,6 +48,20 @@ pub struct Signal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     pub fact: Fact,
+}
+
+impl Signal {
+    /// `count` records did not fit into their ring.
+    pub fn lost(at: BootTime, ring: Ring, count: u64) -> Self {
+        Self { at, process: None, fact: Fact::Lost { ring, count } }
+    }
+
+    /// One for each ring of which records were lost.
+    pub fn losses(at: BootTime, lost: Lost) -> Vec<Self> {
+        let rings = [(Ring::Urgent, lost.urgent), (Ring::Bulk, lost.bulk)];
+        let lossy = rings.into_iter().filter(|(_, count)| 0 < *count);
+        lossy.map(|(ring, count)| Self::lost(at, ring, count)).collect()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

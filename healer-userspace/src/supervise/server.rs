@@ -198,6 +198,7 @@ impl Supervisors {
 
     fn admit(&self, register: Register, peer: ProcessId) -> Result<(u64, mpsc::Receiver<Order>), String> {
         let name = register.name;
+        check_namespace(peer)?;
         if let Some(child) = register.child.filter(|_| register.waiting.is_none()) {
             check_parentage(child, peer)?;
         }
@@ -366,14 +367,23 @@ fn peer_of(stream: &UnixStream) -> io::Result<ProcessId> {
     Ok(ProcessId { pid, start })
 }
 
+/// What a supervisor in another pid namespace calls pid 7 is somebody else here.
+fn check_namespace(supervisor: ProcessId) -> Result<(), String> {
+    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/pid")).ok();
+    match (namespace(&supervisor.pid.to_string()), namespace("self")) {
+        (Some(theirs), Some(ours)) if theirs != ours => {
+            Err("it runs in another pid namespace than the agent; that is not supported yet".to_owned())
+        }
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
 /// A supervisor speaks for its own child only.
 fn check_parentage(child: ProcessId, supervisor: ProcessId) -> Result<(), String> {
     let stat = ProcDir::open(Path::new("/proc"), child.pid).and_then(|dir| dir.stat());
     if stat.is_some_and(|stat| stat.parent != supervisor.pid) {
         let (child, supervisor) = (child.pid, supervisor.pid);
-        return Err(format!(
-            "pid {child} is no child of the supervisor with pid {supervisor} (another pid namespace?)"
-        ));
+        return Err(format!("pid {child} is no child of the supervisor with pid {supervisor}"));
     }
     Ok(())
 }

@@ -31,10 +31,15 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/action/",
         name: "ACTIONS",
-        helpers: &["host", "look", "reach", "systemd", "docker", "cri", "kube", "tests"],
+        helpers: &["host", "look", "reach", "tests", "systemd", "docker", "cri", "kube"],
         traces: None,
     },
-    Table { folder: "healer-userspace/src/fault/", name: "FAULTS", helpers: &[], traces: None },
+    Table {
+        folder: "healer-userspace/src/fault/",
+        name: "FAULTS",
+        helpers: &["cgroup", "child", "service", "victim"],
+        traces: None,
+    },
 ];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {

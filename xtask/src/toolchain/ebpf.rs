@@ -29,8 +29,8 @@ impl Ebpf {
         Some(Self { rustc: Rustc::find()?, linker: find_linker()? })
     }
 
-    /// The command that builds healer-ebpf.
-    pub(crate) fn build_command(&self) -> Command {
+    /// The command that builds one object of healer-ebpf.
+    pub(crate) fn build_command(&self, object: &str) -> Command {
         let mut command = match &self.rustc {
             Rustc::Prebuilt(rustc) => {
                 let mut cargo = workspace::cargo("build");
@@ -46,7 +46,7 @@ impl Ebpf {
             }
         };
         command
-            .args(["--release", "--package", "healer-ebpf"])
+            .args(["--release", "--package", "healer-ebpf", "--bin", object])
             .args(["--target", EBPF_TARGET, "--target-dir"])
             .arg(workspace::ebpf_target_dir())
             .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &self.linker)
@@ -123,8 +123,8 @@ mod tests {
     fn either_compiler_builds_the_same_package_for_the_same_target() {
         for rustc in [Rustc::Prebuilt("/usr/bin/rustc".into()), Rustc::Nightly] {
             let linker = PathBuf::from("bpf-linker");
-            let line = crate::step::shown(&Ebpf { rustc, linker }.build_command());
-            assert!(line.contains("--package healer-ebpf --target bpfel-unknown-none"));
+            let line = crate::step::shown(&Ebpf { rustc, linker }.build_command("healer-ebpf"));
+            assert!(line.contains("--package healer-ebpf --bin healer-ebpf --target bpfel-unknown-none"));
             assert!(line.contains("RUSTFLAGS=-Cpanic=abort"));
         }
     }

@@ -55,7 +55,7 @@ pub(crate) fn ensure_packages(stage: Stage, args: Install) -> Result<()> {
         eprintln!("missing, not installed (--no-install): {}", names.join(" "));
         return Ok(());
     }
-    install_packages("install test packages", &names)
+    install_packages("install packages", &names)
 }
 
 /// The commands that complete the eBPF toolchain on this kind of system.

@@ -11,6 +11,8 @@ pub(crate) enum Stage {
     Ebpf,
     /// The live tests: compilers and programs their victims are made of.
     Test,
+    /// The bench: servers whose requests are timed, and their clients.
+    Bench,
     /// Guests: the emulator, and what they are made of.
     Vm,
 }
@@ -47,6 +49,10 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "python3", Sign::Program("python3")),
     Package::new(Stage::Test, "iproute2", Sign::Program("ip")),
     Package::new(Stage::Test, "procps", Sign::Program("ps")),
+    Package::new(Stage::Bench, "nginx-light", Sign::Path("/usr/sbin/nginx")),
+    Package::new(Stage::Bench, "wrk", Sign::Program("wrk")),
+    Package::new(Stage::Bench, "redis-server", Sign::Program("redis-server")),
+    Package::new(Stage::Bench, "redis-tools", Sign::Program("redis-benchmark")),
     Package::new(Stage::Vm, "qemu-system-x86", Sign::Program("qemu-system-x86_64")),
     Package::new(Stage::Vm, "busybox-static", Sign::Path("/usr/share/doc/busybox-static")),
     Package::new(Stage::Vm, "xz-utils", Sign::Program("xz")),

@@ -18,8 +18,7 @@ impl Engine {
         };
         self.subjects.remove(&incident.subject);
         self.unsettled.insert(incident.workload.clone());
-        let first = incident.active.values().map(|found| (found.fault_at, found.detected_at)).min();
-        let (fault_at, detected_at) = first.unwrap_or((incident.opened_at, incident.opened_at));
+        let (fault_at, detected_at) = (incident.fault_at, incident.detected_at);
         let healed_at = (outcome == Outcome::Healed).then_some(now);
         let closed = Closed {
             outcome,

@@ -1,0 +1,71 @@
+//! For the bench alone, never in healer: what the hooks cost by themselves, and a flood for the ring.
+//!
+//! `floor_NAME` is an empty program on the hook of the probe NAME. `flood` sends records as fast as
+//! one thread makes system calls, by the very code that healer's programs send with.
+#![no_std]
+#![no_main]
+
+#[path = "../ring.rs"]
+#[allow(dead_code, reason = "healer's programs use all of it, the flood only the quiet lane")]
+mod ring;
+
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
+use healer_common::event::{part::CgroupRef, process_exit::ProcessExit};
+
+use ring::{Lane, Slot};
+
+/// The thread whose system calls each send a record; the bench fills it in.
+#[unsafe(no_mangle)]
+static FLOOD_THREAD: u32 = 0;
+
+macro_rules! floors {
+    ($($name:ident on $tracepoint:literal;)*) => {
+        $(
+            #[btf_tracepoint(function = $tracepoint)]
+            fn $name(_ctx: BtfTracePointContext) -> i32 {
+                0
+            }
+        )*
+    };
+}
+
+floors! {
+    floor_process_exit on "sched_process_exit";
+    floor_process_exec on "sched_process_exec";
+    floor_signal_sent on "signal_generate";
+    floor_oom_kill on "mark_victim";
+    floor_sys_exit on "sys_exit";
+}
+
+#[btf_tracepoint(function = "sys_enter")]
+fn flood(_ctx: BtfTracePointContext) -> i32 {
+    // SAFETY: a reference is valid and aligned; to the compiler the value would be the one above.
+    let thread = unsafe { core::ptr::read_volatile(&raw const FLOOD_THREAD) };
+    if bpf_get_current_pid_tgid() as u32 == thread {
+        try_flood();
+    }
+    0
+}
+
+#[inline(always)]
+fn try_flood() {
+    let cgroup = CgroupRef { id: 0, hierarchy: CgroupRef::UNKNOWN, pad: 0 };
+    let Some(mut slot) = Slot::<ProcessExit>::reserve(Lane::Quiet, cgroup) else {
+        return;
+    };
+    let words = slot.payload().cast::<u64>();
+    for at in 0..size_of::<ProcessExit>() / 8 {
+        // SAFETY: in bounds of the payload. Volatile, or it becomes a loop over bytes.
+        unsafe { words.add(at).write_volatile(0) };
+    }
+    slot.submit();
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

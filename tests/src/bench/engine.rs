@@ -1,0 +1,86 @@
+//! Signals through the engine, in memory, on one core, by CPU time.
+
+use healer_userspace::{
+    config::{self, Sources},
+    engine::{Engine, command::Recovered, detect, time::BootTime},
+    identity::process::{Parent, Process, WorkloadKey},
+    signal::{Exit, Fact, Party, Signal, SignalSent},
+};
+
+use super::{args::Args, figure::Figure, meter, say};
+
+const PROGRAMS: u32 = 200;
+
+/// # Errors
+/// The default policies do not load.
+pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
+    say("engine: signals");
+    let count = if args.quick { 200_000 } else { 1_000_000 };
+    let mut figures = Vec::new();
+    for (name, make) in MIXES {
+        figures.push(
+            Figure::new(&format!("engine: {name}"), rate(count, *make)?, "signals/s")
+                .at_least(1e6)
+                .remark(format!("{count} signals of as many processes, {PROGRAMS} programs, default policy")),
+        );
+    }
+    Ok(figures)
+}
+
+type Make = fn(u32) -> Fact;
+
+/// What arrives on a busy node: ends that are nobody's business, and the signals before them.
+const MIXES: &[(&str, Make)] =
+    &[("failed ends of untracked processes", failed), ("SIGTERM to untracked processes", told)];
+
+fn failed(_number: u32) -> Fact {
+    Fact::Exited(Exit { code: 1, ..Exit::default() })
+}
+
+fn told(number: u32) -> Fact {
+    let sender = Party { comm: "sh".to_owned(), ..Party::default() };
+    Fact::SignalSent(SignalSent {
+        signal: 15,
+        si_code: 0,
+        sender: Some(Party { uid: number % 3, ..sender }),
+        group: true,
+        ignored: false,
+        fault_address: 0,
+    })
+}
+
+/// Per second of CPU time.
+fn rate(count: u32, make: Make) -> anyhow::Result<f64> {
+    let loaded = config::load(&Sources::default(), &detect::is_built)
+        .map_err(|problems| anyhow::anyhow!("the default policies: {problems}"))?;
+    let start = BootTime(1_000_000_000_000);
+    let mut engine = Engine::new(start, loaded.policies, Recovered::default());
+    let signals: Vec<Signal> = (0..count).map(|number| signal(start, number, make)).collect();
+    let before = meter::own_thread();
+    for signal in &signals {
+        engine.observe(signal.at, signal);
+        while engine.poll_tracking().is_some() {}
+        while engine.poll_journal().is_some() {}
+        while engine.poll_command().is_some() {}
+        while engine.poll_report().is_some() {}
+    }
+    Ok(f64::from(count) / (meter::own_thread() - before).as_secs_f64())
+}
+
+/// One every 10 µs, each of a process of its own.
+fn signal(start: BootTime, number: u32, make: Make) -> Signal {
+    let at = BootTime(start.0 + u64::from(number) * 10_000);
+    let program = format!("/usr/bin/program-{}", number % PROGRAMS);
+    let process = Process {
+        pid: 1000 + number,
+        start: BootTime(at.0 - 20_000_000),
+        comm: format!("program-{}", number % PROGRAMS),
+        workload: WorkloadKey(format!("program/{program}@/user.slice<make")),
+        exe: Some(program),
+        args: vec!["-c".to_owned(), number.to_string()],
+        cgroup: "/user.slice".to_owned(),
+        parent: Some(Parent { pid: 7, start, comm: "make".to_owned(), exe: None }),
+        ..Process::default()
+    };
+    Signal { at, process: Some(process), fact: make(number) }
+}

@@ -1,0 +1,66 @@
+//! What the agent holds and uses while nothing is asked of it.
+
+use std::{thread, time::Duration};
+
+use healer_userspace::clock;
+
+use super::{agent::Agent, args::Args, figure::Figure, meter, pairs, say};
+
+/// Starts of which the median counts.
+const STARTS: usize = 7;
+const MIB: f64 = 1024.0 * 1024.0;
+
+/// # Errors
+/// healer does not start, or ends by itself.
+pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
+    let mut starts = Vec::new();
+    for _start in 1..STARTS {
+        starts.push(Agent::start()?.to_ready.as_secs_f64() * 1000.0);
+    }
+    let agent = Agent::start()?;
+    starts.push(agent.to_ready.as_secs_f64() * 1000.0);
+    let mut figures = vec![to_ready(&starts)];
+    figures.extend(idle(&agent, args.idle_seconds())?);
+    Ok(figures)
+}
+
+fn to_ready(millis: &[f64]) -> Figure {
+    let sorted = pairs::sorted(millis.iter().copied());
+    let spread = format!(
+        "median of {}, {:.0} to {:.0}; from exec to the line `ready`",
+        sorted.len(),
+        sorted.first().copied().unwrap_or_default(),
+        sorted.last().copied().unwrap_or_default()
+    );
+    let median = pairs::median(&sorted).unwrap_or(f64::NAN);
+    Figure::new("start to all sensors attached", median, "ms").at_most(300.0).remark(spread)
+}
+
+fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
+    say(&format!("footprint: idle for {seconds} s"));
+    // The first reading of everything is no idling.
+    thread::sleep(Duration::from_secs(2));
+    let pid = agent.pid();
+    let (start, before, signals) = (clock::boot(), meter::usage(pid)?, agent.signals()?);
+    thread::sleep(Duration::from_secs(seconds));
+    let after = meter::usage(pid)?;
+    let time = clock::boot().since(start).as_secs_f64();
+    let memory = meter::memory(pid)?;
+    let signals = agent.signals()? - signals;
+    let share = (after.cpu.saturating_sub(before.cpu)).as_secs_f64() / time * 100.0;
+    let sleeps = after.sleeps.saturating_sub(before.sleeps) as f64 / time;
+    let came = format!("over {time:.0} s, in which {signals:.0} signals came from others on this machine");
+    Ok(vec![
+        Figure::new("idle CPU", share, "% of a core").at_most(0.05).remark(came),
+        Figure::new("idle wake-ups", sleeps, "/s").at_most(5.0).remark("voluntary switches of all threads"),
+        Figure::new("RSS", memory.rss as f64 / MIB, "MiB").at_most(15.0).remark(format!(
+            "PSS {:.1}, peak {:.1} MiB; {time:.0} s after ready",
+            memory.pss as f64 / MIB,
+            memory.peak as f64 / MIB
+        )),
+        Figure::new("BPF maps", memory.maps as f64 / MIB, "MiB")
+            .at_most(4.0)
+            .remark("memlock of fdinfo, each map once"),
+        Figure::new("threads", after.threads as f64, ""),
+    ])
+}

@@ -1,0 +1,67 @@
+//! What the bench starts of itself, in processes of their own.
+
+use std::{fs::OpenOptions, io::Write as _, path::Path, thread, time::Duration};
+
+use anyhow::Context as _;
+use healer_userspace::clock;
+
+use super::load::fork_and_wait;
+
+/// No service outlives a bench that was killed for longer than this.
+const LIFE: Duration = Duration::from_secs(300);
+/// Before it fails: the agent has to meet it first.
+const HEALTH: Duration = Duration::from_millis(40);
+/// Its status.
+const FAILED: i32 = 3;
+
+/// A supervised service: says when it started, then waits.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn service(file: &Path) -> anyhow::Result<()> {
+    let line = format!("{} {}\n", std::process::id(), clock::boot().0);
+    let mut file = OpenOptions::new().append(true).create(true).open(file).context("open the file")?;
+    file.write_all(line.as_bytes())?;
+    thread::sleep(LIFE);
+    Ok(())
+}
+
+/// A process that fails by itself.
+pub fn fail() -> ! {
+    thread::sleep(HEALTH);
+    std::process::exit(FAILED)
+}
+
+/// Ends with status 1, `per_second` of them.
+///
+/// # Errors
+/// No process can be made.
+pub fn storm(per_second: u64, time: Duration) -> anyhow::Result<u64> {
+    let start = clock::boot();
+    let mut ends = 0;
+    while clock::boot().since(start) < time {
+        fork_and_wait(1)?;
+        ends += 1;
+        let due = Duration::from_nanos(ends * 1_000_000_000 / per_second.max(1));
+        let early = due.saturating_sub(clock::boot().since(start));
+        if Duration::from_millis(1) < early {
+            thread::sleep(early);
+        }
+    }
+    Ok(ends)
+}
+
+/// The starts that a service wrote down: pid and time.
+#[must_use]
+pub fn starts(file: &Path) -> Vec<(u32, u64)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let line = |line: &str| {
+        let (pid, at) = line.split_once(' ')?;
+        Some((pid.parse().ok()?, at.parse().ok()?))
+    };
+    // A line without its newline is being written.
+    text.split_inclusive('\n')
+        .filter(|text| text.ends_with('\n'))
+        .filter_map(|text| line(text.trim()))
+        .collect()
+}
