@@ -9,7 +9,8 @@ use super::{
     futex::{self, Sight},
     glibc::Layout,
     memory,
-    namespace::{Namespaces, Who},
+    namespace::Namespaces,
+    owned::{joined, owned, vfork},
     procfs::Proc,
     stack,
     table::{Sleeper, Table, condition},
@@ -285,60 +286,6 @@ impl FileMemory {
         (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
             && (self.is_settled || now.since(self.looked_at) < keep)
     }
-}
-
-fn owned(sleeper: &Sleeper, who: Who) -> Option<Wait> {
-    let Some(Sight::Owned { kind, lock, word, tid, by_kernel }) = &sleeper.sight else {
-        return None;
-    };
-    let tgid = sleeper.record.tgid;
-    let is_private = sleeper.call.is_some_and(|call| call.is_private);
-    let owner = match who {
-        // A thread id of another process in a private lock: it was given to somebody new.
-        Who::Thread { tgid: other, .. } if is_private && other != tgid => Owner::Gone(*tid),
-        Who::Thread { tid, .. } => Owner::Task(tid),
-        Who::Gone => Owner::Gone(*tid),
-        Who::Unknown => return None,
-    };
-    // Robust and PI locks of the dead are passed on by the kernel: an owner that is gone is a misread word.
-    if *by_kernel && matches!(owner, Owner::Gone(_)) {
-        return None;
-    }
-    Some(Wait {
-        kind: *kind,
-        lock: format!("{lock:#x}"),
-        source: if *by_kernel { Source::Kernel } else { Source::Layout },
-        word: Some(*word),
-        owners: vec![owner],
-        says: format!("futex word {word:#x}, {} of thread {tid}", kind.phrase().trim_start_matches("for ")),
-    })
-}
-
-fn joined(sleeper: &Sleeper, word: u32, who: Who) -> Option<Wait> {
-    let record = &sleeper.record;
-    let Who::Thread { tid, tgid } = who else {
-        return None;
-    };
-    (tgid == record.tgid && tid != record.pid).then(|| Wait {
-        kind: WaitKind::Join,
-        lock: String::new(),
-        source: Source::Kernel,
-        word: Some(word),
-        owners: vec![Owner::Task(tid)],
-        says: format!("the kernel clears the word {word} when thread {tid} ends"),
-    })
-}
-
-fn vfork(proc: &Proc, record: &TaskRecord) -> Option<Wait> {
-    let children = proc.children(record.tgid, record.pid);
-    (!children.is_empty()).then(|| Wait {
-        kind: WaitKind::Vfork,
-        lock: String::new(),
-        source: Source::Kernel,
-        word: None,
-        says: format!("vfork, children {children:?}"),
-        owners: children.into_iter().map(Owner::Process).collect(),
-    })
 }
 
 /// Ownerless locks of one process of which every thread sleeps.

@@ -9,6 +9,7 @@ mod futex;
 mod glibc;
 mod memory;
 mod namespace;
+mod owned;
 mod procfs;
 mod prove;
 mod snapshot;
