@@ -28,6 +28,9 @@ use healer_userspace::{
 
 use crate::scratch::Scratch;
 
+/// Names the directory where traces of the victims are to be kept.
+pub const RECORD: &str = "HEALER_RECORD_TRACES";
+
 /// Scans on, tells the engine, and keeps what it says of deadlocks.
 pub struct Watch {
     scanner: Scanner,
@@ -47,7 +50,10 @@ impl Watch {
         let status = sense.sensors().iter().find(|sensor| sensor.name == tasks::PROGRAM);
         let status = status.expect("the scan has a status");
         assert!(status.state != SensorState::Down, "live tests need root: {status:?}");
-        Self::with(Scanner::new(sense.take_task_scan(), Path::new("/proc")))
+        let scanner = Scanner::new(sense.take_task_scan(), Path::new("/proc"));
+        // A trace is to show why somebody was left alone.
+        let is_recording = std::env::var_os(RECORD).is_some();
+        Self::with(if is_recording { scanner.showing_all() } else { scanner })
     }
 
     /// As on a kernel without iterators.
@@ -82,16 +88,6 @@ impl Watch {
             }
         }
         thread::sleep(self.scanner.interval());
-    }
-
-    pub fn scan_only(&mut self) -> usize {
-        let s = self.scanner.scan(&mut |_, _| None).unwrap();
-        let n = s.tasks.len();
-        self.history = vec![Signal { at: clock::boot(), process: None, fact: Fact::Waits(s) }];
-        n
-    }
-    pub fn trace_len(&self) -> usize {
-        serde_json::to_string(&self.history[0]).unwrap().len()
     }
 
     /// Scans until every group of pids has a diagnosis of one of its members, or `patience` is over; gives the

@@ -10,7 +10,7 @@ use std::{
 };
 
 use healer_tests::{
-    hangs::{Watch, build, family},
+    hangs::{RECORD, Watch, build, family},
     scratch::{Scratch, unique_name},
     victim::Victim,
 };
@@ -73,7 +73,7 @@ fn expect(watch: &mut Watch, victims: &[Named], certainty: Certainty, patience: 
 
 /// Keeps what was seen as a trace, where somebody asks for it.
 fn record(watch: &Watch, name: &str, pids: &[u32]) {
-    if let Ok(dir) = std::env::var("HEALER_RECORD_TRACES") {
+    if let Ok(dir) = std::env::var(RECORD) {
         let path = Path::new(&dir).join(format!("{}.jsonl", name.replace(':', "")));
         fs::write(path, watch.trace(pids)).expect("the directory for traces can be written");
     }
@@ -267,29 +267,4 @@ fn a_proof_holds_on_the_second_look_until_somebody_runs() {
 fn without_iterators_proc_shows_the_same() {
     let victims = [c("abba"), c("abba_live"), c("shared"), c("flock"), rust("static")];
     expect(&mut Watch::by_proc(), &victims, Certainty::Proved, 25);
-}
-
-#[test]
-fn adhoc_many() {
-    for args in [&["5000"][..], &["5000", "join"]] {
-        let _v = Victim::start("/tmp/many", args);
-        thread::sleep(Duration::from_millis(1500));
-        let mut watch = Watch::open();
-        for i in 0..10 {
-            let t = clock::boot();
-            let c0 = cpu();
-            let n = watch.scan_only();
-            say(&format!(
-                "{args:?} {i}: {:?} cpu {} us tasks {n} bytes {}",
-                clock::boot().since(t),
-                cpu() - c0,
-                watch.trace_len()
-            ));
-            thread::sleep(Duration::from_millis(1000));
-        }
-    }
-}
-fn cpu() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    t.tv_sec as u64 * 1_000_000 + t.tv_nsec as u64 / 1000
 }

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod fault_child;
 mod incidents;
+mod locks;
 mod output;
 mod pause;
 mod policy;
@@ -75,6 +76,7 @@ pub enum Command {
     Why(why::Args),
     /// What the agent can see, and what it cannot and why
     Sensors(sensors::Args),
+    Locks(locks::Args),
     /// Stop acting until `resume`; sensing and diagnosing go on
     Pause(pause::Args),
     /// Act again
@@ -102,6 +104,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Incidents(args) => incidents::run(&args, state_dir),
         Command::Why(args) => why::run(&args, state_dir),
         Command::Sensors(args) => sensors::run(&args, state_dir),
+        Command::Locks(args) => locks::run(&args),
         Command::Chaos(args) => chaos::run(&args, state_dir),
         Command::Demo(args) => demo::run(&args),
         Command::FaultChild(args) => Ok(fault_child::run(&args)),

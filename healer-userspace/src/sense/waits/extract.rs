@@ -9,7 +9,8 @@ use super::{
     futex::{self, Sight},
     glibc::Layout,
     memory,
-    namespace::{Namespaces, Who},
+    namespace::Namespaces,
+    owned::{joined, owned, vfork},
     procfs::Proc,
     stack,
     table::{Sleeper, Table, condition},
@@ -51,12 +52,6 @@ impl Waits {
     }
 }
 
-/// A process of which every thread is parked, as long as its version is this.
-struct World {
-    version: u64,
-    wakers: Vec<String>,
-}
-
 /// Extracts waits and remembers what need not be looked at twice.
 pub(crate) struct Extractor {
     pub(crate) proc: Proc,
@@ -64,7 +59,9 @@ pub(crate) struct Extractor {
     /// Files are looked at only from the initial pid namespace: elsewhere some holders are invisible.
     sees_everybody: bool,
     stacks: BTreeMap<u32, (u64, ByThread)>,
-    worlds: BTreeMap<u32, World>,
+    /// Processes of which every thread is parked, and their version then.
+    worlds: BTreeMap<u32, u64>,
+    wakers: BTreeMap<u32, (u64, Vec<String>)>,
     files: BTreeMap<u32, FileMemory>,
 }
 
@@ -89,6 +86,7 @@ impl Extractor {
             sees_everybody,
             stacks: BTreeMap::new(),
             worlds: BTreeMap::new(),
+            wakers: BTreeMap::new(),
             files: BTreeMap::new(),
         }
     }
@@ -97,6 +95,8 @@ impl Extractor {
     pub(crate) fn waits(&mut self, table: &mut Table, now: BootTime, anew: bool) -> Waits {
         let mut waits = Waits::default();
         if anew {
+            self.worlds.clear();
+            self.wakers.clear();
             self.stacks.clear();
             self.files.clear();
         }
@@ -109,30 +109,34 @@ impl Extractor {
         waits
     }
 
-    /// Who could wake a thread of this process from outside.
-    pub(crate) fn wakers(&self, tgid: u32) -> Vec<String> {
-        match self.worlds.get(&tgid) {
-            Some(world) => world.wakers.clone(),
-            None => world::wakers(&self.proc, tgid),
+    /// Looks up who could wake threads of these processes from outside, unless that is known already.
+    pub(crate) fn learn_wakers(&mut self, table: &Table, tgids: &BTreeSet<u32>) {
+        let mut old = std::mem::take(&mut self.wakers);
+        for tgid in tgids {
+            let version = table.version(*tgid);
+            let known = old.remove(tgid).filter(|(known, _)| *known == version);
+            let wakers = known.unwrap_or_else(|| (version, world::wakers(&self.proc, *tgid)));
+            self.wakers.insert(*tgid, wakers);
         }
     }
 
+    /// What [`Extractor::learn_wakers`] has found.
+    pub(crate) fn wakers(&self, tgid: u32) -> Vec<String> {
+        self.wakers.get(&tgid).map(|(_, wakers)| wakers.clone()).unwrap_or_default()
+    }
+
     fn look_at_futexes(&self, table: &mut Table) {
-        for sleeper in table.iter_mut() {
-            let is_stuck = condition(&sleeper.record) == Condition::Stuck;
-            let is_known = sleeper.sight.as_ref().is_some_and(|sight| !sight.may_change());
-            let Some(call) = sleeper.call.filter(|_| is_stuck && !is_known) else {
-                continue;
-            };
+        table.look(|sleeper| {
+            let call = sleeper.call.filter(|_| condition(&sleeper.record) == Condition::Stuck)?;
             let read = memory::reader(sleeper.record.tgid);
-            sleeper.sight = Some(futex::look(&call, self.layout, &read));
-        }
+            Some(futex::look(&call, self.layout, &read))
+        });
     }
 
     /// Locks that say who holds them, and joins.
     fn owners(&self, table: &Table, waits: &mut Waits) {
         let mut namespaces = Namespaces::new(&self.proc);
-        for sleeper in table.iter() {
+        for sleeper in table.open() {
             let tgid = sleeper.record.tgid;
             let wait = match &sleeper.sight {
                 Some(Sight::Owned { tid, .. }) => {
@@ -150,7 +154,7 @@ impl Extractor {
 
     /// Kernel locks whose holder the kernel names, and parents that wait for the exec of a vfork child.
     fn blockers(&self, table: &Table, waits: &mut Waits) {
-        for sleeper in table.iter().filter(|one| condition(&one.record) == Condition::Uninterruptible) {
+        for sleeper in table.open().filter(|one| condition(&one.record) == Condition::Uninterruptible) {
             let record = &sleeper.record;
             let is_vfork =
                 record.syscall == SYS_VFORK || record.syscall == SYS_CLONE && record.arg0 & CLONE_VFORK != 0;
@@ -198,7 +202,7 @@ impl Extractor {
         if !self.sees_everybody {
             return;
         }
-        let stuck = table.iter().filter(|one| condition(&one.record) == Condition::Stuck);
+        let stuck = table.open().filter(|one| condition(&one.record) == Condition::Stuck);
         let mut files = BTreeMap::new();
         let mut due = Vec::new();
         for sleeper in stuck.filter(|sleeper| files::is_candidate(&sleeper.record)) {
@@ -241,12 +245,10 @@ impl Extractor {
                 continue;
             }
             let version = table.version(tgid);
-            let known = self.worlds.remove(&tgid).filter(|world| world.version == version);
-            let is_whole = || self.proc.threads(tgid).len() == threads;
-            let look = || is_whole().then(|| World { version, wakers: world::wakers(&self.proc, tgid) });
-            if let Some(world) = known.or_else(look) {
+            let is_known = self.worlds.get(&tgid) == Some(&version);
+            if is_known || self.proc.threads(tgid).len() == threads {
                 park(table, tgid, waits);
-                worlds.insert(tgid, world);
+                worlds.insert(tgid, version);
             }
         }
         self.worlds = worlds;
@@ -284,60 +286,6 @@ impl FileMemory {
         (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
             && (self.is_settled || now.since(self.looked_at) < keep)
     }
-}
-
-fn owned(sleeper: &Sleeper, who: Who) -> Option<Wait> {
-    let Some(Sight::Owned { kind, lock, word, tid, by_kernel }) = &sleeper.sight else {
-        return None;
-    };
-    let tgid = sleeper.record.tgid;
-    let is_private = sleeper.call.is_some_and(|call| call.is_private);
-    let owner = match who {
-        // A thread id of another process in a private lock: it was given to somebody new.
-        Who::Thread { tgid: other, .. } if is_private && other != tgid => Owner::Gone(*tid),
-        Who::Thread { tid, .. } => Owner::Task(tid),
-        Who::Gone => Owner::Gone(*tid),
-        Who::Unknown => return None,
-    };
-    // Robust and PI locks of the dead are passed on by the kernel: an owner that is gone is a misread word.
-    if *by_kernel && matches!(owner, Owner::Gone(_)) {
-        return None;
-    }
-    Some(Wait {
-        kind: *kind,
-        lock: format!("{lock:#x}"),
-        source: if *by_kernel { Source::Kernel } else { Source::Layout },
-        word: Some(*word),
-        owners: vec![owner],
-        says: format!("futex word {word:#x}, {} of thread {tid}", kind.phrase().trim_start_matches("for ")),
-    })
-}
-
-fn joined(sleeper: &Sleeper, word: u32, who: Who) -> Option<Wait> {
-    let record = &sleeper.record;
-    let Who::Thread { tid, tgid } = who else {
-        return None;
-    };
-    (tgid == record.tgid && tid != record.pid).then(|| Wait {
-        kind: WaitKind::Join,
-        lock: String::new(),
-        source: Source::Kernel,
-        word: Some(word),
-        owners: vec![Owner::Task(tid)],
-        says: format!("the kernel clears the word {word} when thread {tid} ends"),
-    })
-}
-
-fn vfork(proc: &Proc, record: &TaskRecord) -> Option<Wait> {
-    let children = proc.children(record.tgid, record.pid);
-    (!children.is_empty()).then(|| Wait {
-        kind: WaitKind::Vfork,
-        lock: String::new(),
-        source: Source::Kernel,
-        word: None,
-        says: format!("vfork, children {children:?}"),
-        owners: children.into_iter().map(Owner::Process).collect(),
-    })
 }
 
 /// Ownerless locks of one process of which every thread sleeps.

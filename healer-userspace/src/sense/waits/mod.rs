@@ -9,6 +9,7 @@ mod futex;
 mod glibc;
 mod memory;
 mod namespace;
+mod owned;
 mod procfs;
 mod prove;
 mod snapshot;
@@ -31,10 +32,11 @@ use crate::{
     },
     identity::process::Process,
     sense::poll::tasks::{Pass, TaskScan},
-    signal::waits::{Condition, WaitSnapshot},
+    signal::waits::{Condition, Owner, Task, WaitSnapshot},
 };
-use extract::Extractor;
+use extract::{Extractor, Waits};
 use procfs::Proc;
+use snapshot::{Depth, Shot};
 use table::Table;
 
 /// Between scans on a quiet node, while somebody new is suspected, and when scans are dear.
@@ -60,6 +62,7 @@ pub struct Scanner {
     suspects: BTreeSet<(u32, u64)>,
     suspected_since: BootTime,
     took: Duration,
+    shows_all: bool,
 }
 
 enum Source {
@@ -83,6 +86,7 @@ impl Scanner {
             suspects: BTreeSet::new(),
             suspected_since: BootTime(0),
             took: Duration::ZERO,
+            shows_all: false,
         }
     }
 
@@ -123,28 +127,63 @@ impl Scanner {
         self.table.apply(&pass);
         self.scans += 1;
         let waits = self.extractor.waits(&mut self.table, began, false);
-        let mut snapshot = self.snapshot(&waits, began, name);
-        let mut dead = Graph::new(&snapshot).dead(Grade::Any);
-        let is_known = threads(&snapshot, &dead).is_subset(&self.suspects) && !self.is_alert();
-        if !dead.is_empty() && !is_known {
-            // What was remembered is not good enough for a proof. Later nobody of them has run since.
-            let waits = self.extractor.waits(&mut self.table, began, true);
-            snapshot = self.snapshot(&waits, began, name);
-            self.bracket(&mut snapshot, &dead);
-            dead = Graph::new(&snapshot).dead(Grade::Any);
-        }
+        let quick = self.shot(&waits, began).take(Depth::Waiters, &mut |_, _| None);
+        let dead = Graph::new(&quick).dead(Grade::Any);
+        let is_known = threads(&quick, &dead).is_subset(&self.suspects) && !self.is_alert();
+        let snapshot = if self.shows_all {
+            self.look_closely(&dead, began, name)
+        } else if dead.is_empty() {
+            WaitSnapshot { scan: self.scans, ..WaitSnapshot::default() }
+        } else if is_known {
+            // Nobody of them has run since the proof: that would have been told.
+            self.forget_ended(&quick);
+            let mut snapshot = self.shot(&waits, began).take(Depth::Waiters, name);
+            keep(&mut snapshot, &dead);
+            snapshot
+        } else {
+            let mut snapshot = self.look_closely(&dead, began, name);
+            keep(&mut snapshot, &dead);
+            snapshot
+        };
+        let dead = Graph::new(&snapshot).dead(Grade::Any);
         self.suspect(&snapshot, &dead, began);
         self.took = clock::boot().since(began);
         Ok(snapshot)
     }
 
-    fn snapshot(
-        &self,
-        waits: &extract::Waits,
+    /// Convoys too: everybody who waits for somebody, not only the dead.
+    #[must_use]
+    pub fn showing_all(mut self) -> Self {
+        self.shows_all = true;
+        self
+    }
+
+    /// What was remembered is not good enough for a proof: everything is read anew.
+    fn look_closely(
+        &mut self,
+        dead: &BTreeSet<u32>,
         now: BootTime,
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) -> WaitSnapshot {
-        snapshot::snapshot(&self.extractor, &self.table, waits, self.scans, now, name)
+        let waits = self.extractor.waits(&mut self.table, now, !dead.is_empty());
+        let quick = self.shot(&waits, now).take(Depth::Waiters, &mut |_, _| None);
+        let worlds = snapshot::worlds(&quick, dead);
+        self.extractor.learn_wakers(&self.table, &worlds);
+        let mut snapshot = self.shot(&waits, now).take(Depth::Everybody, name);
+        self.bracket(&mut snapshot, dead);
+        snapshot
+    }
+
+    fn shot<'a>(&'a self, waits: &'a Waits, now: BootTime) -> Shot<'a> {
+        Shot { extractor: &self.extractor, table: &self.table, waits, scan: self.scans, now }
+    }
+
+    /// Only whoever ends in its sleep does not run once more, and with it ends its process.
+    fn forget_ended(&mut self, snapshot: &WaitSnapshot) {
+        let proc = &self.extractor.proc;
+        let ended = |task: &&Task| proc.status(task.tgid, task.tgid).is_none_or(|leader| leader.state == 'Z');
+        let tids: Vec<u32> = snapshot.tasks.iter().filter(ended).map(|task| task.tid).collect();
+        tids.into_iter().for_each(|tid| self.table.remove(tid));
     }
 
     /// After the words were read: whoever has run meanwhile is alive.
@@ -168,6 +207,20 @@ impl Scanner {
         }
         self.suspects = suspects;
     }
+}
+
+/// Leaves the dead, whoever they wait for, and their processes.
+fn keep(snapshot: &mut WaitSnapshot, dead: &BTreeSet<u32>) {
+    let of_dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
+    let owners: BTreeSet<Owner> =
+        of_dead.flat_map(|task| &task.waits).flat_map(|wait| wait.owners.clone()).collect();
+    snapshot.tasks.retain(|task| {
+        dead.contains(&task.tid)
+            || owners.contains(&Owner::Task(task.tid))
+            || owners.contains(&Owner::Process(task.tgid))
+    });
+    let tgids: BTreeSet<u32> = snapshot.tasks.iter().map(|task| task.tgid).collect();
+    snapshot.processes.retain(|one| tgids.contains(&one.process.pid));
 }
 
 /// The threads of `tids`, by tid and switches: one that has run is another.

@@ -7,7 +7,13 @@ use std::{
     time::Duration,
 };
 
-use super::{extract::Extractor, glibc, procfs::Proc, snapshot, table::Table};
+use super::{
+    extract::Extractor,
+    glibc,
+    procfs::Proc,
+    snapshot::{Depth, Shot},
+    table::Table,
+};
 use crate::{
     clock,
     engine::detect::deadlock::{
@@ -84,7 +90,8 @@ fn look(extractor: &mut Extractor, proof: &Proof) -> WaitSnapshot {
         }
     }
     let waits = extractor.waits(&mut table, now, true);
-    snapshot::snapshot(extractor, &table, &waits, 0, now, &mut |_, _| None)
+    extractor.learn_wakers(&table, &tgids);
+    Shot { extractor, table: &table, waits: &waits, scan: 0, now }.take(Depth::Everybody, &mut |_, _| None)
 }
 
 fn switches(proc: &Proc, tgids: &BTreeSet<u32>) -> BTreeMap<u32, u64> {

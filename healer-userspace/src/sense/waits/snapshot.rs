@@ -1,6 +1,6 @@
 //! Sleepers and waits as the engine gets them: those who wait for somebody, and everybody they wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     extract::{Extractor, Waits},
@@ -16,35 +16,58 @@ use crate::{
 /// Threads in a snapshot at most.
 const TASKS_MAX: usize = 2048;
 
-pub(crate) fn snapshot(
-    extractor: &Extractor,
-    table: &Table,
-    waits: &Waits,
-    scan: u64,
-    now: BootTime,
-    name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
-) -> WaitSnapshot {
-    let mut draft = Draft { table, waits, now, proc: &extractor.proc, tasks: BTreeMap::new() };
-    draft.waiters();
-    draft.owners();
-    let tasks: Vec<Task> = draft.tasks.into_values().collect();
-    let leaders = leaders(table, &tasks);
-    let processes = leaders.into_iter().map(|(tgid, (leader, threads))| {
-        let of_process = || tasks.iter().filter(|task| task.tgid == tgid);
-        let is_closed =
-            of_process().flat_map(|task| &task.waits).any(|wait| wait.source == Source::ClosedWorld);
-        let is_owner =
-            tasks.iter().flat_map(|task| &task.waits).any(|wait| wait.owners.contains(&Owner::Process(tgid)));
-        let counted = if is_owner { extractor.proc.threads(tgid).len() as u32 } else { threads };
-        WaitingProcess {
-            process: name(tgid, leader).unwrap_or_else(|| unnamed(&extractor.proc, tgid, leader)),
-            threads: counted,
-            parked: waits.parked.get(&tgid).copied().unwrap_or(0),
-            wakers: if is_closed { extractor.wakers(tgid) } else { Vec::new() },
+/// How far a snapshot goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// Those who wait, as the table has them: enough to see whether anybody may be dead. Reads nothing.
+    Waiters,
+    /// Whoever they wait for as well, and threads counted anew.
+    Everybody,
+}
+
+pub(crate) struct Shot<'a> {
+    pub(crate) extractor: &'a Extractor,
+    pub(crate) table: &'a Table,
+    pub(crate) waits: &'a Waits,
+    pub(crate) scan: u64,
+    pub(crate) now: BootTime,
+}
+
+impl Shot<'_> {
+    pub(crate) fn take(
+        &self,
+        depth: Depth,
+        name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
+    ) -> WaitSnapshot {
+        let proc = &self.extractor.proc;
+        let mut draft =
+            Draft { table: self.table, waits: self.waits, now: self.now, proc, tasks: BTreeMap::new() };
+        draft.waiters();
+        if depth == Depth::Everybody {
+            draft.owners();
         }
-    });
-    let processes = processes.collect();
-    WaitSnapshot { scan, tasks, processes }
+        let tasks: Vec<Task> = draft.tasks.into_values().collect();
+        let owners = self.waits.owners();
+        let leaders = leaders(self.table, &tasks);
+        let processes = leaders.into_iter().map(|(tgid, (leader, threads))| {
+            let is_counted = depth == Depth::Everybody && owners.contains(&Owner::Process(tgid));
+            WaitingProcess {
+                process: name(tgid, leader).unwrap_or_else(|| unnamed(proc, tgid, leader)),
+                threads: if is_counted { proc.threads(tgid).len() as u32 } else { threads },
+                parked: self.waits.parked.get(&tgid).copied().unwrap_or(0),
+                wakers: self.extractor.wakers(tgid),
+            }
+        });
+        let processes = processes.collect();
+        WaitSnapshot { scan: self.scan, tasks, processes }
+    }
+}
+
+/// Processes that a closed world would need to be closed.
+pub(crate) fn worlds(snapshot: &WaitSnapshot, dead: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
+    let closed = dead.filter(|task| task.waits.iter().any(|wait| wait.source == Source::ClosedWorld));
+    closed.map(|task| task.tgid).collect()
 }
 
 struct Draft<'a> {

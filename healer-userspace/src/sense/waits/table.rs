@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use healer_common::task_scan::TaskRecord;
 
-use super::futex::{Call, Sight};
+use super::{
+    files,
+    futex::{Call, Sight},
+};
 use crate::{sense::poll::tasks::Pass, signal::waits::Condition};
 
 /// Sleepers kept at most: 10 MB.
@@ -36,6 +39,8 @@ struct Process {
 pub(crate) struct Table {
     sleepers: BTreeMap<u32, Sleeper>,
     processes: BTreeMap<u32, Process>,
+    /// Whom every scan has to look at: most sleepers wait for nobody in particular, and are settled.
+    open: BTreeSet<u32>,
     changes: u64,
     /// Sleepers that found no room.
     pub(crate) left_out: u64,
@@ -67,7 +72,12 @@ impl Table {
         let process = self.processes.entry(record.tgid).or_default();
         process.threads.insert(record.pid);
         process.version = self.changes;
-        self.sleepers.insert(record.pid, Sleeper { record, call: Call::of(&record), sight: None });
+        let call = Call::of(&record);
+        if call.is_some() || files::is_candidate(&record) || condition(&record) == Condition::Uninterruptible
+        {
+            self.open.insert(record.pid);
+        }
+        self.sleepers.insert(record.pid, Sleeper { record, call, sight: None });
     }
 
     /// It runs, or it is no more.
@@ -76,6 +86,7 @@ impl Table {
             return;
         };
         self.changes += 1;
+        self.open.remove(&tid);
         if let Some(process) = self.processes.get_mut(&sleeper.record.tgid) {
             process.threads.remove(&tid);
             process.version = self.changes;
@@ -89,12 +100,21 @@ impl Table {
         self.sleepers.get(&tid)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sleeper> {
-        self.sleepers.values()
+    /// Those who may wait for somebody in particular.
+    pub(crate) fn open(&self) -> impl Iterator<Item = &Sleeper> {
+        self.open.iter().filter_map(|tid| self.sleepers.get(tid))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Sleeper> {
-        self.sleepers.values_mut()
+    /// Looks at the open ones; `look` gives what it sees, if it has to look at all.
+    pub(crate) fn look(&mut self, look: impl Fn(&Sleeper) -> Option<Sight>) {
+        let Self { sleepers, open, .. } = self;
+        open.retain(|tid| {
+            let Some(sleeper) = sleepers.get_mut(tid) else {
+                return false;
+            };
+            sleeper.sight = look(sleeper);
+            sleeper.sight.as_ref().is_none_or(Sight::may_change)
+        });
     }
 
     /// Thread groups of which somebody sleeps.
