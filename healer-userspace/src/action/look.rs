@@ -14,6 +14,7 @@ pub(super) fn again(look: &Look, act: &Act, host: &dyn Host) -> Result<(), Strin
         Look::StillDown(id) => still_down(*id, act, host),
         Look::NotProtected(id) => not_protected(*id, host),
         Look::ProofHolds(proof) => host.prove_again(proof),
+        Look::SecondReason(id) => second_reason(*id, host),
     }
 }
 
@@ -25,6 +26,14 @@ fn still_down(id: ProcessId, act: &Act, host: &dyn Host) -> Result<(), String> {
         Some(child) => Err(format!("a successor lives already: pid {}", child.pid)),
         None => Ok(()),
     }
+}
+
+fn second_reason(id: ProcessId, host: &dyn Host) -> Result<(), String> {
+    if host.listens(id) {
+        return Ok(());
+    }
+    Err("no thread can ever run again, but nothing says that anybody misses it: it listens on no port, no probe fails"
+        .to_owned())
 }
 
 fn not_protected(id: ProcessId, host: &dyn Host) -> Result<(), String> {

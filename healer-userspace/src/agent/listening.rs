@@ -18,6 +18,23 @@ const UDP_UNCONNECTED: &str = "07";
 /// # Errors
 /// /proc/PID/net cannot be read: the process is gone.
 pub(super) fn missing(proc: &Path, pid: u32, wanted: &[Port]) -> io::Result<Vec<Port>> {
+    let sockets = listeners(proc, pid);
+    fs::metadata(proc.join(pid.to_string()))?;
+    let held = held_by_family(proc, pid);
+    let is_open =
+        |port: &Port| sockets.get(port).is_some_and(|inodes| inodes.iter().any(|inode| held.contains(inode)));
+    Ok(wanted.iter().filter(|port| !is_open(port)).copied().collect())
+}
+
+/// Does `pid` or a descendant listen on any TCP port?
+pub(crate) fn listens(proc: &Path, pid: u32) -> bool {
+    let held = held_by_family(proc, pid);
+    let tcp = listeners(proc, pid).into_iter().filter(|(port, _)| port.protocol == Protocol::Tcp);
+    tcp.flat_map(|(_, inodes)| inodes).any(|inode| held.contains(&inode))
+}
+
+/// Inodes of all listening sockets in the network namespace of `pid`, by port.
+fn listeners(proc: &Path, pid: u32) -> BTreeMap<Port, BTreeSet<u64>> {
     let mut sockets: BTreeMap<Port, BTreeSet<u64>> = BTreeMap::new();
     for (file, protocol, state) in [
         ("tcp", Protocol::Tcp, TCP_LISTEN),
@@ -30,11 +47,7 @@ pub(super) fn missing(proc: &Path, pid: u32, wanted: &[Port]) -> io::Result<Vec<
             sockets.entry(Port { number, protocol }).or_default().insert(inode);
         }
     }
-    fs::metadata(proc.join(pid.to_string()))?;
-    let held = held_by_family(proc, pid);
-    let is_open =
-        |port: &Port| sockets.get(port).is_some_and(|inodes| inodes.iter().any(|inode| held.contains(inode)));
-    Ok(wanted.iter().filter(|port| !is_open(port)).copied().collect())
+    sockets
 }
 
 /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`, addresses and ports in hex.

@@ -6,7 +6,7 @@
 mod ask;
 mod flush;
 mod housekeeping;
-mod listening;
+pub(crate) mod listening;
 mod owners;
 mod start;
 mod taps;

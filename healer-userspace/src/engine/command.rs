@@ -68,6 +68,8 @@ pub enum Look {
     SameProcess(ProcessId),
     /// That process is gone, and no successor of the workload lives.
     StillDown(ProcessId),
+    /// A proof by the closed world alone: a program may park for ever by design, but not one that listens.
+    SecondReason(ProcessId),
     /// The executable is none of the protected ones (device and inode, resolved now).
     NotProtected(ProcessId),
     /// The diagnosis's own proof (`detail.proof`), repeated on the victims, shows the same.

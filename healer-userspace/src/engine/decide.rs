@@ -66,6 +66,7 @@ impl Engine {
         if let Some(id) = self.subjects.get(&subject) {
             return *id;
         }
+        self.relapsed(diagnosis);
         let id = IncidentId(self.next_incident);
         self.next_incident += 1;
         self.subjects.insert(subject.clone(), id);
@@ -86,6 +87,19 @@ impl Engine {
             },
         );
         id
+    }
+
+    /// The successor has the same fault: whoever is verifying it has not healed it.
+    fn relapsed(&mut self, diagnosis: &Diagnosis) {
+        for incident in self.incidents.values_mut() {
+            if incident.workload == diagnosis.target.workload
+                && incident.target.id() != diagnosis.target.id()
+                && let Some(plan) = incident.plan.as_mut().filter(|plan| plan.class == diagnosis.class)
+                && let Stage::Verifying(verification) = &mut plan.stage
+            {
+                verification.relapsed(&diagnosis.sentence);
+            }
+        }
     }
 
     /// Chooses the rule, or a better one than before. True if the plan is new.

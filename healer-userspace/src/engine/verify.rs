@@ -30,6 +30,8 @@ pub struct Verification {
     listening: Option<ProcessId>,
     not_listening: Vec<String>,
     pub asked: Option<(u64, ProcessId)>,
+    /// The successor has the same fault.
+    relapse: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,12 +64,16 @@ impl Verification {
             listening: None,
             not_listening: Vec::new(),
             asked: None,
+            relapse: None,
         }
     }
 
     /// `fault_over`: no diagnosis of this incident holds any more (of a death: always).
     pub fn check(&mut self, now: BootTime, workload: &WorkloadKey, world: &World, fault_over: bool) -> Check {
         let successor = world.get(workload).and_then(|workload| workload.successor(self.target));
+        if let Some(says) = self.relapse.take() {
+            return failed(says);
+        }
         if !self.must_run {
             return self.check_absence(now, fault_over);
         }
@@ -121,6 +127,12 @@ impl Verification {
         } else {
             Check::Wait
         }
+    }
+
+    /// The same class was diagnosed on a successor: due at once.
+    pub fn relapsed(&mut self, sentence: &str) {
+        self.relapse = Some(format!("the successor has it too: {sentence}"));
+        self.wake_at = self.since;
     }
 
     /// The answer to the question asked last; others are stale.

@@ -41,6 +41,10 @@ impl Host for DryRun<'_> {
         self.real.untouchable(held)
     }
 
+    fn listens(&self, id: ProcessId) -> bool {
+        self.real.listens(id)
+    }
+
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
         self.real.prove_again(proof)
     }

@@ -72,6 +72,10 @@ impl Host for Fake {
     }
 
     /// Here a proof is a string: it holds unless it says why not.
+    fn listens(&self, _id: ProcessId) -> bool {
+        true
+    }
+
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
         proof.as_str().map_or(Ok(()), |reason| Err(reason.to_owned()))
     }

@@ -87,6 +87,10 @@ impl Host for Linux {
         self.protected.reason(pid)
     }
 
+    fn listens(&self, id: ProcessId) -> bool {
+        crate::agent::listening::listens(std::path::Path::new("/proc"), id.pid)
+    }
+
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
         crate::sense::waits::prove_again(proof, std::path::Path::new("/proc"))
     }

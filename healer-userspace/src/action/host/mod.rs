@@ -90,6 +90,8 @@ pub trait Host: Send + Sync {
     /// # Errors
     /// In words: what has changed.
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String>;
+    /// Does the process or a descendant have a listening socket?
+    fn listens(&self, id: ProcessId) -> bool;
     /// The living child registered under that name.
     fn supervised(&self, name: &str) -> Option<ProcessId>;
     /// By /proc/PID/status.

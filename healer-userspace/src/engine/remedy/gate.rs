@@ -43,7 +43,7 @@ impl Engine {
             busy: busy.as_deref(),
         };
         let (reports, blocked) = ask_gates(&proposal, &facts);
-        let looks = safety::looks(&proposal, incident.is_of_death());
+        let looks = safety::looks(&proposal, &active, incident.is_of_death());
         let Stage::Gating { held_by, since, .. } = &plan.stage else {
             return Next::Wait;
         };

@@ -97,6 +97,6 @@ impl Ruling {
 }
 
 /// What the hands must find true at the moment of the blow.
-pub fn looks(proposal: &Proposal<'_>, target_is_dead: bool) -> Vec<Look> {
-    second_look::looks(proposal, target_is_dead)
+pub fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: bool) -> Vec<Look> {
+    second_look::looks(proposal, active, target_is_dead)
 }
