@@ -1,11 +1,15 @@
 //! What the tests of several crates share: victims, cgroups of their own, and the eye of the agent.
 
-pub mod bench;
 pub mod agent;
+pub mod bench;
 pub mod binary;
 pub mod cgroup;
 pub mod eye;
 pub mod hangs;
+pub mod home;
 pub mod machine;
+pub mod policies;
 pub mod scratch;
+pub mod small_disk;
+pub mod supervised;
 pub mod victim;

@@ -22,7 +22,9 @@ fn still_down(id: ProcessId, act: &Act, host: &dyn Host) -> Result<(), String> {
     if host.hold(id).is_ok() {
         return Err(format!("pid {} lives", id.pid));
     }
-    match act.target.place.supervise.as_deref().and_then(|name| host.supervised(name)) {
+    // A supervisor may not have told yet that its child is dead.
+    let child = act.target.place.supervise.as_deref().and_then(|name| host.supervised(name));
+    match child.filter(|child| *child != id) {
         Some(child) => Err(format!("a successor lives already: pid {}", child.pid)),
         None => Ok(()),
     }

@@ -4,6 +4,7 @@
 //! only carries.
 
 mod ask;
+mod fail_point;
 mod flush;
 mod housekeeping;
 pub(crate) mod listening;
@@ -19,7 +20,10 @@ use healer_common::event::Event;
 use tokio::sync::mpsc;
 
 pub use self::start::{StartError, run};
-use self::wakes::{Wake, Wakes};
+use self::{
+    fail_point::{At, FailPoint},
+    wakes::{Wake, Wakes},
+};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
@@ -27,6 +31,7 @@ use crate::{
     control::{Change, Order},
     engine::{
         Engine,
+        command::ActionResult,
         report::{Report, ReportFact},
         time::BootTime,
     },
@@ -75,6 +80,7 @@ struct Agent {
     files: housekeeping::Files,
     watched: Vec<crate::identity::exe::ExeId>,
     taps: taps::Taps,
+    fail_point: FailPoint,
 }
 
 impl Agent {
@@ -84,7 +90,7 @@ impl Agent {
             match wakes.next(&mut self.sense, deadline).await {
                 Wake::Records => self.records(),
                 Wake::Store(event) => self.stored(event),
-                Wake::ActionDone(result) => self.engine.action_finished(clock::boot(), result),
+                Wake::ActionDone(result) => self.acted(result),
                 Wake::Told(told) => self.told(told),
                 Wake::Learnt(learnt) => self.learnt(learnt),
                 Wake::Answer(signal) => self.observe(&signal),
@@ -138,17 +144,30 @@ impl Agent {
         self.reporter.set_store_status(&self.store.status());
         let now = clock::boot();
         match event {
-            StoreEvent::Committed(key) => self.engine.committed(now, &key),
+            StoreEvent::Committed(key) => {
+                self.fail_point.reached(At::AfterIntent);
+                // What the kernel has told while the intent was synced counts in the second look.
+                self.records();
+                self.engine.committed(clock::boot(), &key);
+            }
             StoreEvent::Failed { key, reason } => self.engine.commit_failed(now, &key, &reason),
             StoreEvent::Writable { writable: true, says } => {
+                self.reporter.set_not_writable(None);
                 self.engine.journal_state(now, None);
                 self.say("journal_writable", &says);
             }
             StoreEvent::Writable { writable: false, says } => {
+                self.reporter.set_not_writable(Some(says.clone()));
                 self.engine.journal_state(now, Some(says.clone()));
                 self.say("journal_not_writable", &says);
             }
         }
+    }
+
+    fn acted(&mut self, result: ActionResult) {
+        self.fail_point.reached(At::AfterAct);
+        self.engine.action_finished(clock::boot(), result);
+        self.fail_point.reached(At::BeforeResult);
     }
 
     /// A supervisor said something: identity first, then the same door as any signal.

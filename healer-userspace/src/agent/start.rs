@@ -1,12 +1,15 @@
 //! Puts the line together, says `ready`, and takes it apart again.
 
-use std::{cell::RefCell, fs::File, process::ExitCode, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell, collections::BTreeMap, fs::File, net::SocketAddr, process::ExitCode, rc::Rc, sync::Arc,
+};
 
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use super::{
     Agent, Options,
+    fail_point::FailPoint,
     housekeeping::Files,
     taps::Taps,
     waits,
@@ -72,12 +75,13 @@ fn with_configured(mut options: Options, loaded: &Loaded) -> Options {
     if let Some(dir) = loaded.agent.state_dir.clone().filter(|_| !options.state_dir_given) {
         options.state_dir = dir;
     }
-    let default = std::net::SocketAddr::from(([127, 0, 0, 1], 9469));
+    let default = SocketAddr::from(([127, 0, 0, 1], 9469));
     options.listen = Some(options.listen.or(loaded.agent.listen).unwrap_or(default));
     options
 }
 
-async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), StartError> {
+async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes), StartError> {
+    let fail_point = FailPoint::from_environment()?;
     let boot_id = clock::boot_id().context("read the boot id")?;
     let now = clock::boot();
     let facts = ClockFacts { boot_id: boot_id.clone(), now_boot: now, now_wall: clock::wall() };
@@ -102,7 +106,8 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
     let host = Arc::new(host.with_owners(owners.clone()));
     let (results_sender, results) = mpsc::channel(64);
     let (answers, answers_in) = mpsc::unbounded_channel();
-    let orders = serve(&options, &reporter).await?;
+    let (listen, orders) = serve(&options, &reporter).await?;
+    options.listen = listen;
 
     let mut sense = Sense::start(&sense::Settings::default());
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
@@ -125,6 +130,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
         files: Files::default(),
         watched: Vec::new(),
         taps: Taps::into_file(recording),
+        fail_point,
         options,
     };
     agent.begin(loaded, &notes);
@@ -134,11 +140,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
 impl Agent {
     fn begin(&mut self, loaded: Loaded, notes: &[String]) {
         let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
-        for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
-            let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
-            let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
-            tracing::warn!("sensor {} is down: {reason}; {remedy}", sensor.name);
-        }
+        say_what_is_missing(&sensors);
         self.reporter.set_sensors(sensors.clone());
         self.reporter.set_store_status(&self.store.status());
         self.put_in_force(loaded);
@@ -181,6 +183,25 @@ impl Agent {
     }
 }
 
+/// One line for each reason, and what works all the same.
+fn say_what_is_missing(sensors: &[Sensor]) {
+    let mut missing: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
+        let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
+        let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
+        missing.entry((reason, remedy)).or_default().push(&sensor.name);
+    }
+    for ((reason, remedy), names) in missing {
+        tracing::warn!("down: {}: {reason}; {remedy}", names.join(", "));
+    }
+    if sensors.iter().any(|sensor| sensor.name == "process_exit" && !sensor.is_up()) {
+        tracing::warn!(
+            "the kernel tells of no death: supervised commands are still healed, as their supervisors tell; \
+             of all others nothing is known"
+        );
+    }
+}
+
 fn reporter(outgoing: &Rc<RefCell<Vec<Work>>>, boot_id: String) -> Reporter {
     let queue = Rc::clone(outgoing);
     let append = move |report: &Report| {
@@ -190,21 +211,28 @@ fn reporter(outgoing: &Rc<RefCell<Vec<Work>>>, boot_id: String) -> Reporter {
     Reporter::new(Box::new(append), read_clock(), boot_id)
 }
 
-/// HTTP and the control socket: bound here, so that a failure is known before `ready`.
-async fn serve(options: &Options, reporter: &Reporter) -> anyhow::Result<mpsc::Receiver<control::Order>> {
+/// HTTP and the control socket: bound here, so that a failure is known before `ready`. Port 0 becomes the port that
+/// the kernel chose.
+async fn serve(
+    options: &Options,
+    reporter: &Reporter,
+) -> anyhow::Result<(Option<SocketAddr>, mpsc::Receiver<control::Order>)> {
     reporter.shared.update(|view| {
         view.agent = view::Agent {
             pid: std::process::id(),
             started: clock::boot(),
             state_dir: options.state_dir.display().to_string(),
             paused: None,
+            not_writable: None,
         };
     });
     let (sender, orders) = mpsc::channel(16);
     let control = control::bind(&options.state_dir, reporter.shared.clone(), read_clock(), sender)?;
     tokio::spawn(control.serve());
+    let mut bound = None;
     if let Some(listen) = options.listen {
         let listener = http::bind(listen).await?;
+        bound = Some(listener.local_addr().context("ask which port it is")?);
         let face = http::Face {
             shared: reporter.shared.clone(),
             metrics: reporter.metrics.clone(),
@@ -216,7 +244,7 @@ async fn serve(options: &Options, reporter: &Reporter) -> anyhow::Result<mpsc::R
             }
         });
     }
-    Ok(orders)
+    Ok((bound, orders))
 }
 
 fn read_clock() -> ReadClock {

@@ -51,9 +51,10 @@ fn summary(status: &Status) -> Table {
     let up = Human(Duration::from_secs(status.uptime_seconds));
     let version = &status.version;
     line("healer", Mood::Strong, &format!("{version}, pid {}, up {up}", status.pid));
-    match &status.paused {
-        Some(by) => line("acting", Mood::Held, &format!("no, paused: {by}")),
-        None => line("acting", Mood::Plain, &modes(status)),
+    match (&status.paused, &status.not_writable) {
+        (Some(by), _) => line("acting", Mood::Held, &format!("no, paused: {by}")),
+        (None, Some(why)) => line("acting", Mood::Bad, &format!("no, the journal cannot be written: {why}")),
+        (None, None) => line("acting", Mood::Plain, &modes(status)),
     }
     match status.not_ready_because.as_slice() {
         [] => line("ready", Mood::Good, "yes"),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     class::Class,
-    policy::{Mode, Port, Rung},
+    policy::{ActionName, Mode, Port, Rung},
     time::BootTime,
 };
 use crate::identity::process::{Process, ProcessId, WorkloadKey};
@@ -58,6 +58,21 @@ pub struct Act {
     pub look: Vec<Look>,
     /// The incident as JSON, for hooks.
     pub incident_json: String,
+}
+
+impl Act {
+    /// After such an outcome the engine watches whether it helped, also over a restart of healer's. A restart of
+    /// which nobody knows whether it happened is told by its successor.
+    pub fn is_verified_after(&self, outcome: &ActionOutcome) -> bool {
+        self.mode == Mode::Enforce
+            && match outcome {
+                ActionOutcome::Done { .. } => true,
+                ActionOutcome::Unknown { .. } => self.rung.action == ActionName::Restart,
+                ActionOutcome::WouldDo { .. }
+                | ActionOutcome::Refused { .. }
+                | ActionOutcome::Failed { .. } => false,
+            }
+    }
 }
 
 /// The second look: what must still be true at the moment of the blow.
@@ -170,6 +185,8 @@ pub struct Recovered {
     pub next_incident: u64,
     /// Intents without a result that were written in this boot. (Those of another boot the store closes as unknown.)
     pub open: Vec<Intent>,
+    /// Acts of this boot that are over, and were being verified.
+    pub verifying: Vec<Intent>,
     /// Acts with a confirmed effect, oldest first.
     pub acts: Vec<PastAct>,
 }

@@ -140,6 +140,8 @@ impl Engine {
             mode,
             rung: 0,
             attempt: 0,
+            key: None,
+            failure: None,
             stage: Stage::Gating { at: Some(now), held_by: None, since: now },
             policy,
         };

@@ -42,6 +42,10 @@ pub struct Plan {
     pub class: Class,
     pub mode: Mode,
     pub rung: usize,
+    /// Of the last act.
+    pub key: Option<ActionKey>,
+    /// Why the last rung did not heal.
+    pub failure: Option<String>,
     /// Counts acts of this incident: makes keys unique.
     pub attempt: u32,
     pub stage: Stage,

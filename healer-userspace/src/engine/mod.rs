@@ -1,6 +1,7 @@
 //! Decides. Pure: the caller brings time and signals and takes commands, journal entries and reports away.
 //! The same trace gives the same decisions.
 
+mod adopted; // successors with another parent
 pub mod certificate;
 pub mod class;
 pub mod command;
@@ -24,6 +25,7 @@ pub mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use adopted::Adopted;
 use certificate::{Certificate, certify};
 use command::{Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, JournalEntry, Recovered};
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
@@ -47,6 +49,7 @@ pub struct Engine {
     world: World,
     memory: Memory,
     ended: Ended,
+    adopted: Adopted,
     detectors: Vec<Box<dyn Detector + Send>>,
     incidents: BTreeMap<IncidentId, Incident>,
     subjects: BTreeMap<Subject, IncidentId>,
@@ -71,6 +74,7 @@ impl Engine {
             world: World::default(),
             memory: Memory::default(),
             ended: Ended::default(),
+            adopted: Adopted::default(),
             detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
             incidents: BTreeMap::new(),
             subjects: BTreeMap::new(),
@@ -84,6 +88,9 @@ impl Engine {
             reopened: BTreeMap::new(),
             out: Outbox::default(),
         };
+        for intent in recovered.verifying {
+            engine.watch_again(now, intent);
+        }
         for intent in recovered.open {
             engine.reopen(now, intent);
         }
@@ -92,8 +99,11 @@ impl Engine {
 
     /// Takes one signal in. Afterwards call the `poll_` functions until they are empty.
     pub fn observe(&mut self, now: BootTime, signal: &Signal) {
+        let signal = &*self.adopted.name(signal, &self.world, &self.policies);
         if let (Fact::Exited(_), Some(process)) = (&signal.fact, &signal.process)
             && !self.ended.is_news(process.id())
+            // Who dies at once may be dead before it was introduced; the supervisor tells it again.
+            && !self.world.is_living(&process.workload, process.id())
         {
             return;
         }

@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     class::Certainty,
-    command::{Act, ActionOutcome, ActionResult, Command, Intent},
+    command::{Act, ActionOutcome, ActionResult, Command, Intent, JournalEntry},
     detect::Subject,
     diagnosis::{Detail, Diagnosis, Evidence},
     incident::{Incident, Plan, Stage},
     policy::{ActionName, Mode},
+    report::Outcome,
     time::BootTime,
 };
 use crate::{
     identity::process::{Process, ProcessId},
     signal::{Fact, Registration, Signal},
+    text,
 };
 
 /// `healer supervise` tries to come back for 30 s.
@@ -36,6 +38,9 @@ impl Engine {
         };
         self.next_incident = self.next_incident.max(incident.id.0 + 1);
         self.subjects.insert(incident.subject.clone(), incident.id);
+        if incident.is_of_death() {
+            self.world.remember_dead(now, &incident.target);
+        }
         let (id, key) = (incident.id, intent.act.key.clone());
         self.incidents.insert(id, incident);
         self.reopened.insert(key, intent.act);
@@ -44,12 +49,31 @@ impl Engine {
         }
     }
 
+    /// The act is over; whether it helped is watched anew.
+    pub(super) fn watch_again(&mut self, now: BootTime, intent: Intent) {
+        let Some(mut incident) = self.incident_of_intent(now, &intent, now) else {
+            let (key, workload, class) = (intent.act.key, intent.act.workload, intent.act.class);
+            let outcome = Outcome::Unknown.name().to_owned();
+            self.out.journal.push_back(JournalEntry::Verified { key, workload, class, outcome });
+            return;
+        };
+        self.next_incident = self.next_incident.max(incident.id.0 + 1);
+        incident.acted_at = Some(intent.at);
+        if let Some(mut plan) = incident.plan.take() {
+            self.watch(now, &incident, &mut plan);
+            incident.plan = Some(plan);
+        }
+        self.world.remember_dead(now, &incident.target);
+        self.subjects.insert(incident.subject.clone(), incident.id);
+        self.incidents.insert(incident.id, incident);
+    }
+
     /// The policy that wanted it is gone: the intent is closed, nothing follows.
     fn orphaned(&mut self, intent: &Intent) {
         let reason = format!("policy {} is no longer loaded", intent.policy);
         let outcome = ActionOutcome::Unknown { reason };
         let result = ActionResult { key: intent.act.key.clone(), outcome };
-        self.out.journal.push_back(super::command::JournalEntry::Result(result));
+        self.out.journal.push_back(JournalEntry::Result(result));
     }
 
     fn incident_of_intent(&self, now: BootTime, intent: &Intent, until: BootTime) -> Option<Incident> {
@@ -79,6 +103,8 @@ impl Engine {
                 mode: act.mode,
                 rung: intent.rung_index,
                 attempt: 1,
+                key: Some(act.key.clone()),
+                failure: None,
                 stage: Stage::Reconciling { key: act.key.clone(), until },
             }),
             look_again_at: None,
@@ -151,7 +177,11 @@ fn diagnosis_again(now: BootTime, act: &Act) -> Diagnosis {
         related: Vec::new(),
         fault_at: now,
         detected_at: now,
-        sentence: format!("{} of {} was being healed when the agent ended", act.class, act.workload),
+        sentence: format!(
+            "{} ({}) was being healed when healer ended",
+            text::printable(act.workload.given_name().unwrap_or(&act.target.comm)),
+            act.class
+        ),
         evidence: vec![Evidence {
             signal: "journal".into(),
             at: now,

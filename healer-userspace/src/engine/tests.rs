@@ -14,7 +14,7 @@ use super::{
 use crate::{
     identity::process::{Place, Process, ProcessId, WorkloadKey},
     replay::{line, replay},
-    signal::{Exit, Fact, Registration, Signal},
+    signal::{Exit, Fact, Registration, Signal, SignalSent},
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -145,6 +145,52 @@ fn an_asked_stop_is_no_failure() {
         policies(Mode::Enforce, &[ActionName::Restart]),
     );
     assert_eq!(lines, Vec::<String>::new());
+}
+
+/// The kernel's word of the signal comes before the death; the supervisor's own comes after it.
+#[test]
+fn a_stop_is_known_by_the_signal_to_the_supervisor() {
+    let old = supervised(10, SECOND);
+    let supervisor = Process { pid: 1000, start: BootTime(1), ..Process::default() };
+    let sent = SignalSent {
+        signal: libc::SIGTERM,
+        si_code: 0,
+        sender: None,
+        group: true,
+        ignored: false,
+        fault_address: 0,
+    };
+    let end = Fact::Exited(Exit { signal: Some(libc::SIGTERM), ..Exit::default() });
+    let lines = run(
+        &[
+            registered(2 * SECOND, &old),
+            signal(8 * SECOND, &supervisor, Fact::SignalSent(sent)),
+            signal(8 * SECOND + 1, &old, end),
+            signal(8 * SECOND + 2, &old, Fact::StopAsked { signal: libc::SIGTERM }),
+        ],
+        policies(Mode::Enforce, &[ActionName::Restart]),
+    );
+    assert_eq!(lines, Vec::<String>::new());
+}
+
+#[test]
+fn a_child_that_was_dead_before_it_was_introduced_is_down_and_not_healed() {
+    let (old, second) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let mut by_kernel = second.clone();
+    (by_kernel.workload, by_kernel.main, by_kernel.place) =
+        (WorkloadKey("program/x".into()), false, Place::default());
+    let lines = run(
+        &[
+            registered(2 * SECOND, &old),
+            killed(8 * SECOND, &old),
+            killed(9 * SECOND, &by_kernel),
+            registered(9 * SECOND + 1, &second),
+            killed(9 * SECOND + 2, &second),
+        ],
+        policies(Mode::Enforce, &[ActionName::Restart]),
+    );
+    count(&lines, "verification healed", 0);
+    has(&lines, "verification unchanged: the successor web[11] ended by SIGKILL");
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Workload {
     pub supervisor: Option<Registration>,
     /// The end that follows was asked for.
     pub stop_asked: bool,
+    /// SIGHUP or SIGQUIT that the supervisor got and passes on: a stop if the child dies of it, else a reload.
+    pub passed_on: Option<i32>,
     /// Abnormal ends seen so far.
     pub abnormal_ends: u32,
     pub touched: BootTime,
@@ -75,6 +77,7 @@ impl World {
                     workload.abnormal_ends += 1;
                 }
                 workload.living.remove(&process.id())?;
+                workload.stop_asked |= exit.signal.is_some() && exit.signal == workload.passed_on;
                 workload.last_dead = Some(process.clone());
                 Some(Tracking::Untrack(process.id()))
             }
@@ -86,12 +89,32 @@ impl World {
                 self.entry(now, &process.workload).supervisor = None;
                 None
             }
-            Fact::SignalSent(_)
-            | Fact::OomKilled(_)
-            | Fact::Answered { .. }
-            | Fact::Waits(_)
-            | Fact::Lost { .. } => None,
+            Fact::SignalSent(sent) => {
+                self.signalled(process.id(), sent.signal);
+                None
+            }
+            Fact::OomKilled(_) | Fact::Answered { .. } | Fact::Waits(_) | Fact::Lost { .. } => None,
         }
+    }
+
+    /// The kernel tells of a signal to a supervisor before the child can die of it; the supervisor's own word
+    /// comes over a socket and may be late.
+    fn signalled(&mut self, target: ProcessId, signal: i32) {
+        let is_theirs = |workload: &&mut Workload| {
+            workload.supervisor.as_ref().is_some_and(|registration| registration.supervisor == target)
+        };
+        for workload in self.workloads.values_mut().filter(is_theirs) {
+            match signal {
+                libc::SIGTERM | libc::SIGINT => workload.stop_asked = true,
+                libc::SIGHUP | libc::SIGQUIT => workload.passed_on = Some(signal),
+                _other => {}
+            }
+        }
+    }
+
+    /// An earlier life of the agent knew that it is dead: whoever follows is its successor.
+    pub(super) fn remember_dead(&mut self, now: BootTime, dead: &Process) {
+        self.entry(now, &dead.workload).last_dead = Some(dead.clone());
     }
 
     fn appeared(&mut self, now: BootTime, process: &Process, policies: &PolicySet) -> Option<Tracking> {
@@ -122,6 +145,7 @@ impl World {
             return None;
         }
         workload.stop_asked = false;
+        workload.passed_on = None;
         workload.living.insert(child.id(), child.clone());
         Some(Tracking::Track(child.id()))
     }

@@ -150,6 +150,11 @@ impl Reporter {
     }
 
     /// Whenever the store has written: where the audit's chain ends, and what no disk will ever see.
+    /// Acts stop while the journal cannot be written.
+    pub fn set_not_writable(&self, why: Option<String>) {
+        self.shared.update(|view| view.agent.not_writable = why);
+    }
+
     pub fn set_store_status(&self, status: &StoreStatus) {
         self.metrics.store(status.writable, status.lost);
         self.set_audit_head(&status.head.hash);

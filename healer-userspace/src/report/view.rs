@@ -54,6 +54,8 @@ pub struct Agent {
     pub state_dir: String,
     /// Who paused it and why; None while it acts.
     pub paused: Option<String>,
+    /// Why the journal cannot be written, and so nothing is done; None while it can.
+    pub not_writable: Option<String>,
 }
 
 /// One sense of the agent: a kernel program or a poll.
@@ -201,6 +203,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+    /// Why the journal cannot be written, and so nothing is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_writable: Option<String>,
     pub ready: bool,
     /// Empty if ready.
     pub not_ready_because: Vec<String>,
@@ -224,6 +229,7 @@ impl View {
             now_time: rfc3339(now, now.boot),
             uptime_seconds: now.boot.since(self.agent.started).as_secs(),
             paused: self.agent.paused.clone(),
+            not_writable: self.agent.not_writable.clone(),
             ready: not_ready_because.is_empty(),
             not_ready_because,
             sensors: self.sensors.clone(),

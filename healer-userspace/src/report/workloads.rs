@@ -60,8 +60,9 @@ fn set(workloads: &mut BTreeMap<String, Workload>, process: &Process, running: b
 }
 
 fn ended(workloads: &mut BTreeMap<String, Workload>, process: &Process) {
-    let is_newer = |of: &Workload| of.running && of.pid != process.pid;
-    if workloads.get(&process.workload.0).is_some_and(is_newer) {
+    // An old life's end, or one that was told already: by the kernel, and again by the supervisor.
+    let is_no_news = |of: &Workload| of.running != (of.pid == process.pid);
+    if workloads.get(&process.workload.0).is_some_and(is_no_news) {
         return;
     }
     set(workloads, process, false);

@@ -1,5 +1,6 @@
 //! Opening: what an earlier run left, brought to this boot.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     engine::{
         command::{ActionKey, ActionOutcome, ActionResult, Recovered},
-        report::{Report, ReportFact},
+        report::{Closed, Outcome, Report, ReportFact},
     },
     report::audit::{Audit, Limits, Note, head},
 };
@@ -40,9 +41,11 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
         0 if last_incident > 0 => last_incident + 1 + RESERVED, // the journal is lost: leave a gap
         promised => promised.max(last_incident + 1),
     };
+    let (verifying, open): (Vec<_>, Vec<_>) = open.into_iter().partition(|row| row.verifying);
     let recovered = Recovered {
         next_incident,
         open: open.into_iter().map(|row| row.intent).collect(),
+        verifying: verifying.into_iter().map(|row| row.intent).collect(),
         acts: past_acts(&remembered.acts, now),
     };
     let mut store = Store {
@@ -55,7 +58,8 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
         notes: notes.iter().map(|note| note.says.clone()).collect(),
         _lock: lock,
     };
-    for intent in recovered.open.iter().chain(foreign.iter().map(|row| &row.intent)) {
+    let foreign_open = foreign.iter().filter(|row| !row.verifying).map(|row| &row.intent);
+    for intent in recovered.open.iter().chain(foreign_open) {
         store.audit.expect_result(intent);
     }
     if let Err(error) = settle(&mut store, &notes, &foreign, &remembered.unreadable, now) {
@@ -142,14 +146,19 @@ pub(super) fn agent_record(note: &Note, now: &Stamp) -> Report {
 
 fn closed_as_unknown(row: &IntentRow, now: &Stamp) -> Report {
     let act = &row.intent.act;
-    let reason = "the machine was booted anew before its result was known".to_owned();
-    Report {
-        at: now.moment.boot,
-        incident: Some(act.incident),
-        workload: Some(act.workload.clone()),
-        fact: ReportFact::Result(ActionResult {
-            key: act.key.clone(),
-            outcome: ActionOutcome::Unknown { reason },
-        }),
-    }
+    let fact = if row.verifying {
+        ReportFact::Closed(Closed {
+            outcome: Outcome::Unknown,
+            says: "the machine was booted anew before it was verified".to_owned(),
+            to_detect: Duration::ZERO,
+            to_act: None,
+            to_recover: None,
+        })
+    } else {
+        let reason = "the machine was booted anew before its result was known".to_owned();
+        let outcome = ActionOutcome::Unknown { reason };
+        ReportFact::Result(ActionResult { key: act.key.clone(), outcome })
+    };
+    let (incident, workload) = (Some(act.incident), Some(act.workload.clone()));
+    Report { at: now.moment.boot, incident, workload, fact }
 }

@@ -57,17 +57,20 @@ pub struct Meta {
     pub audit_head: Option<Head>,
 }
 
-/// An act that was meant, and of which no result is known.
+/// An act that was meant, until its result, and until it is verified, are known.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IntentRow {
     pub boot_id: String,
     pub wall_ns: i64,
     pub intent: Intent,
+    /// The act is over; whether it helped is not known yet.
+    #[serde(default)]
+    pub verifying: bool,
 }
 
 impl IntentRow {
     pub fn new(intent: Intent, stamp: &Stamp) -> Self {
-        Self { boot_id: stamp.boot_id.clone(), wall_ns: stamp.moment.wall_ns(), intent }
+        Self { boot_id: stamp.boot_id.clone(), wall_ns: stamp.moment.wall_ns(), intent, verifying: false }
     }
 
     pub fn key(&self) -> &ActionKey {

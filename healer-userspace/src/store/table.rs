@@ -128,9 +128,14 @@ fn apply(intents: &mut Rows<'_>, acts: &mut Rows<'_>, entry: &JournalEntry, stam
             };
             if let Some(row) = row.filter(|_| counts) {
                 acts.insert(key, bytes(&ActRow::new(&row.intent, stamp)).as_slice())?;
+                if row.intent.act.is_verified_after(&result.outcome) {
+                    let row = IntentRow { verifying: true, ..row };
+                    intents.insert(key, bytes(&row).as_slice())?;
+                }
             }
         }
         JournalEntry::Verified { key, outcome, .. } => {
+            intents.remove(key.0.as_str())?;
             let known: Option<ActRow> = acts.get(key.0.as_str())?.and_then(|row| parse(row.value()));
             if let Some(row) = known {
                 let row = ActRow { healed: Some(is_success(row.mode, outcome)), ..row };

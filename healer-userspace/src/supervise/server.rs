@@ -183,10 +183,7 @@ impl Supervisors {
         let stop_asked = register.stop_asked;
         match self.admit(register, peer) {
             Ok((connection, orders)) => {
-                if let Some(signal) = stop_asked {
-                    let child = self.child_of(&name, connection);
-                    self.tell(&name, child, Fact::StopAsked { signal }).await;
-                }
+                self.introduce(&name, connection, stop_asked).await;
                 // However the conversation ended, the member is gone now.
                 drop(self.converse(&name, connection, orders, conversation).await);
                 self.farewell(&name, connection).await;
@@ -228,6 +225,17 @@ impl Supervisors {
         Ok((connection, receiver))
     }
 
+    /// A child is introduced as running; that it was asked to stop comes after.
+    async fn introduce(&self, name: &Name, connection: u64, stop_asked: Option<i32>) {
+        let child = self.child_of(name, connection);
+        if child.is_some() {
+            self.tell_registered(name, connection).await;
+        }
+        if let Some(signal) = stop_asked {
+            self.tell(name, child, Fact::StopAsked { signal }).await;
+        }
+    }
+
     async fn converse(
         &self,
         name: &Name,
@@ -236,9 +244,6 @@ impl Supervisors {
         mut conversation: Conversation,
     ) -> io::Result<()> {
         conversation.order(&Order::Welcome).await?;
-        if self.child_of(name, connection).is_some() {
-            self.tell_registered(name, connection).await;
-        }
         loop {
             tokio::select! {
                 heard = conversation.hear() => match heard? {

@@ -16,11 +16,26 @@ impl Engine {
         let timeout =
             act.rung.timeout.unwrap_or(ACT_TIMEOUT) + act.rung.grace.unwrap_or_default() + ANSWER_SLACK;
         plan.stage = Stage::Acting { key: key.clone(), until: now + timeout };
+        if let Some(reason) = self.overtaken(&act) {
+            let outcome = ActionOutcome::Refused { reason };
+            return self.finish_act(now, ActionResult { key: act.key, outcome });
+        }
         let strikes_living = act.look.iter().any(|look| matches!(look, Look::SameProcess(_)));
         if act.mode == Mode::Enforce && act.rung.action.is_destructive() && strikes_living {
             self.ledger.strike(now, act.target.id(), key.clone());
         }
         self.out.commands.push_back(Command::Act(Box::new(act)));
+    }
+
+    /// What was heard while the intent was synced: an act now would start it twice, or against somebody's will.
+    fn overtaken(&self, act: &Act) -> Option<String> {
+        act.look.iter().find(|look| matches!(look, Look::StillDown(_)))?;
+        let workload = self.world.get(&act.workload)?;
+        if workload.stop_asked {
+            return Some("it was asked to stop".to_owned());
+        }
+        let successor = workload.successor(act.target.id())?;
+        Some(format!("a successor lives already: {}[{}]", text::printable(&successor.comm), successor.pid))
     }
 
     /// The intent could not be written: back to the gates, where `journal_writable` now holds.
@@ -88,15 +103,15 @@ impl Engine {
         match result.outcome {
             ActionOutcome::Done { .. } | ActionOutcome::WouldDo { .. } => {
                 incident.acted_at.get_or_insert(now);
-                let must_run = self.must_run(incident, plan);
-                let ports = plan.policy.expect.listen.clone();
-                plan.stage = Stage::Verifying(Verification::new(
-                    now,
-                    incident.target.id(),
-                    must_run,
-                    &ports,
-                    &plan.policy.verify,
-                ));
+                self.watch(now, incident, plan);
+                Next::Again
+            }
+            // Whether it happened, the successor tells.
+            ActionOutcome::Unknown { .. }
+                if plan.rung().is_some_and(|rung| rung.action == ActionName::Restart)
+                    && plan.mode == Mode::Enforce =>
+            {
+                self.watch(now, incident, plan);
                 Next::Again
             }
             ActionOutcome::Refused { reason } => {
@@ -111,6 +126,14 @@ impl Engine {
                 self.next_rung(now, incident, plan, Outcome::Unknown, reason)
             }
         }
+    }
+
+    /// Verification begins.
+    pub(in crate::engine) fn watch(&self, now: BootTime, incident: &Incident, plan: &mut Plan) {
+        let must_run = self.must_run(incident, plan);
+        let ports = plan.policy.expect.listen.clone();
+        let target = incident.target.id();
+        plan.stage = Stage::Verifying(Verification::new(now, target, must_run, &ports, &plan.policy.verify));
     }
 
     pub(super) fn must_run(&self, incident: &Incident, plan: &Plan) -> bool {

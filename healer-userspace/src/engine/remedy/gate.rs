@@ -87,6 +87,7 @@ impl Engine {
             incident.id, target.pid, target.start.0, plan.class, plan.rung, plan.attempt
         ));
         plan.attempt += 1;
+        plan.key = Some(key.clone());
         let act = Act {
             key: key.clone(),
             incident: incident.id,

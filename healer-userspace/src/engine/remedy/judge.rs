@@ -66,12 +66,12 @@ impl Engine {
         };
         self.out.report(now, incident, fact);
         self.ledger.verified(&incident.workload, plan.class, plan.mode, healed || plan.mode == Mode::Shadow);
-        self.out.journal.push_back(JournalEntry::Verified {
-            key: last_key(incident, plan),
+        self.out.journal.extend(plan.key.clone().map(|key| JournalEntry::Verified {
+            key,
             workload: incident.workload.clone(),
             class: plan.class,
             outcome: outcome.name().to_owned(),
-        });
+        }));
         if healed || plan.mode == Mode::Shadow {
             return Next::Close(outcome, says);
         }
@@ -91,6 +91,7 @@ impl Engine {
         }
         plan.rung += 1;
         if plan.rung().is_some() {
+            plan.failure = Some(says);
             plan.stage = Stage::Gating { at: Some(now), held_by: None, since: now };
             return Next::Again;
         }
@@ -106,8 +107,9 @@ impl Engine {
     ) -> Next {
         let acted = 0 < plan.attempt;
         if acted {
-            self.notify(now, incident, plan, "the ladder is at its end".to_owned());
-            return Next::Close(Outcome::Unchanged, "no rung of the ladder healed it".to_owned());
+            let why = plan.failure.take().map_or(String::new(), |why| format!(": {why}"));
+            self.notify(now, incident, plan, format!("the ladder is at its end{why}"));
+            return Next::Close(Outcome::Unchanged, format!("no rung of the ladder healed it{why}"));
         }
         over(plan, Outcome::Notified, "the rule only notifies".to_owned())
     }
@@ -130,8 +132,12 @@ impl Engine {
                 && (process.main || certificate.exit.is_abnormal())
                 && self.world.get(&process.workload).is_none_or(|workload| workload.living.is_empty())
             {
-                let says =
-                    format!("the successor {}[{}] {}", process.comm, process.pid, certificate.sentence());
+                let says = format!(
+                    "the successor {}[{}] {}",
+                    text::printable(&process.comm),
+                    process.pid,
+                    certificate.sentence()
+                );
                 let since = verification.since;
                 let more = plan.rule().escalate.len() > plan.rung + 1;
                 if more && plan.mode == Mode::Enforce {
@@ -222,8 +228,4 @@ pub(super) fn shadow_outcome(outcome: Outcome) -> Outcome {
         Outcome::Died => Outcome::Died,
         Outcome::Unknown | Outcome::Refused | Outcome::Notified => Outcome::Unknown,
     }
-}
-
-pub(super) fn last_key(incident: &Incident, plan: &Plan) -> ActionKey {
-    ActionKey(format!("{}:{}.{}", incident.id, plan.rung, plan.attempt))
 }

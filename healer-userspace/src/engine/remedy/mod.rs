@@ -26,6 +26,7 @@ use super::{
 use crate::{
     identity::process::Process,
     signal::{Answer, Fact, Signal},
+    text,
 };
 
 const ACT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,7 +88,11 @@ impl Engine {
                     Next::Wait
                 } else {
                     let key = key.clone();
-                    let reason = "no answer came in time".to_owned();
+                    let reason = if matches!(plan.stage, Stage::Acting { .. }) {
+                        "no answer came in time".to_owned()
+                    } else {
+                        "healer ended before its result was known".to_owned()
+                    };
                     self.took(
                         now,
                         incident,

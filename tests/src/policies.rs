@@ -1,0 +1,29 @@
+//! Policies for the tests, short of everything that is always the same.
+
+/// What most tests want: `down` is answered by a restart that is verified in half a second.
+pub const RESTART: &str = "
+  rules:
+    - name: down
+      when: [{class: down}]
+      escalate: [{do: restart, timeout: 20s}, {do: notify}]
+  safety:
+    budget: {max: 20, per: 1h}
+    backoff: {initial: 100ms, factor: 1, max: 100ms, resetAfter: 1m}
+  verify: {within: 10s, stableFor: 500ms}
+";
+
+/// A policy for one `match`, for example `supervise: web`.
+#[must_use]
+pub fn policy(mode: &str, matches: &str, rest: &str) -> String {
+    let rest = rest.trim_matches('\n');
+    format!(
+        "apiVersion: healer.dev/v1alpha1\nkind: HealPolicy\nmetadata: {{name: test}}\nspec:\n  \
+         mode: {mode}\n  match: {{{matches}}}\n{rest}\n"
+    )
+}
+
+/// Restarts the supervised command of that name.
+#[must_use]
+pub fn restarting(name: &str) -> String {
+    policy("enforce", &format!("supervise: {name}"), RESTART)
+}

@@ -1,0 +1,153 @@
+//! What holds the hands back, seen live: pause, reload, budget, backoff, breaker. Needs root.
+
+use healer_tests::{
+    home::{Agent, Home, count, pause, signal_to},
+    policies::{policy, restarting},
+    supervised::{Supervised, lives, name},
+};
+use rustix::process::Signal;
+
+const FOREVER: [&str; 2] = ["sleep", "1000"];
+
+fn started(home: &Home, name: &str) -> Supervised {
+    let service = Supervised::start(home, name, &FOREVER);
+    assert!(lives(service.child()));
+    pause(core::time::Duration::from_millis(200));
+    service
+}
+
+fn holds(agent: &mut Agent<'_>, service: &Supervised, gate: &str) -> String {
+    let part = format!("\"gate\":\"{gate}\",\"");
+    let record = agent.wait(&format!("gate {gate}"), |agent| {
+        let mut records = agent.home().of(&service.workload()).into_iter();
+        records.find(|record| record["gate"] == gate && record["verdict"] == "hold")
+    });
+    assert!(!record["reason"].as_str().unwrap_or_default().is_empty(), "{part}: {record}");
+    record["reason"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_pause_holds_and_resume_releases() {
+    let name = name();
+    let home = Home::new(&restarting(&name));
+    let mut agent = home.agent();
+    let service = started(&home, &name);
+    let paused = home.healer(&["pause"]);
+    assert!(paused.status.success(), "{}", String::from_utf8_lossy(&paused.stderr));
+    let child = service.child();
+    signal_to(child, Signal::KILL);
+    let reason = holds(&mut agent, &service, "pause");
+    assert!(reason.contains("paused by"), "{reason}");
+    pause(core::time::Duration::from_millis(800));
+    assert_eq!(service.child_now(), None, "sensed and diagnosed, not touched");
+    assert_eq!(count(&home.of(&service.workload()), "intent", ""), 0);
+    assert!(home.healer(&["resume"]).status.success());
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    assert!(lives(service.child()));
+}
+
+#[test]
+fn signals_and_the_pause_file_pause_too() {
+    let name = name();
+    let home = Home::new(&restarting(&name));
+    let mut agent = home.agent();
+    agent.signal(Signal::USR1);
+    agent.says("pause", "paused by SIGUSR1");
+    agent.signal(Signal::USR2);
+    agent.says("pause", "acting again");
+    std::fs::write(home.state().join("pause"), "").unwrap();
+    agent.says("pause", "paused by the file");
+    let service = started(&home, &name);
+    signal_to(service.child(), Signal::KILL);
+    holds(&mut agent, &service, "pause");
+    std::fs::remove_file(home.state().join("pause")).unwrap();
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+}
+
+#[test]
+fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
+    let name = name();
+    let home = Home::new(
+        &policy("observe", &format!("supervise: {name}"), "  rules: []").replace("  rules: []", ""),
+    );
+    let mut agent = home.agent();
+    home.write_policy(&restarting(&name));
+    agent.signal(Signal::HUP);
+    agent.says("reload", "1 policies");
+    home.write_policy(&restarting(&name).replace("do: restart", "do: restrat"));
+    let refused = agent.says("reload_refused", "restrat");
+    assert!(refused["says"].as_str().unwrap().contains("policy.yaml:"), "with line and column: {refused}");
+    // The good one is still in force.
+    let service = started(&home, &name);
+    signal_to(service.child(), Signal::KILL);
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    // A file that is changed is taken without a signal.
+    let reloads = || home.audit().iter().filter(|record| record["event"] == "reload").count();
+    let before = reloads();
+    home.write_policy(&restarting(&name).replace("mode: enforce", "mode: shadow"));
+    agent.wait("the reload", |_| (before < reloads()).then_some(()));
+    signal_to(service.child(), Signal::KILL);
+    agent.record(&service.workload(), "result", "would_do");
+}
+
+fn with_safety(name: &str, safety: &str) -> String {
+    let rest = format!(
+        "
+  rules:
+    - name: down
+      when: [{{class: down}}]
+      escalate: [{{do: restart, timeout: 20s}}]
+  safety:
+{safety}
+  verify: {{within: 10s, stableFor: 300ms}}
+"
+    );
+    policy("enforce", &format!("supervise: {name}"), &rest)
+}
+
+/// Kills the child, and waits until it is healed for the `nth` time.
+fn kill_and_heal(agent: &mut Agent<'_>, service: &Supervised, nth: usize) {
+    signal_to(service.child(), Signal::KILL);
+    agent.wait(&format!("recovery {nth}"), |agent| {
+        (count(&agent.home().of(&service.workload()), "closed", "\"outcome\":\"healed\"") == nth)
+            .then_some(())
+    });
+}
+
+#[test]
+fn the_second_act_backs_off_and_the_budget_ends() {
+    let name = name();
+    let safety =
+        "    budget: {max: 2, per: 1h}\n    backoff: {initial: 1500ms, factor: 2, max: 10s, resetAfter: 1m}";
+    let home = Home::new(&with_safety(&name, safety));
+    let mut agent = home.agent();
+    let service = started(&home, &name);
+    kill_and_heal(&mut agent, &service, 1);
+    kill_and_heal(&mut agent, &service, 2);
+    let reason = holds(&mut agent, &service, "backoff");
+    assert!(reason.contains("backing off"), "{reason}");
+    signal_to(service.child(), Signal::KILL);
+    let reason = holds(&mut agent, &service, "budget");
+    assert!(reason.contains("2 of 2 acts per 1h"), "{reason}");
+    pause(core::time::Duration::from_millis(500));
+    assert_eq!(service.child_now(), None);
+    assert_eq!(count(&home.of(&service.workload()), "intent", ""), 2);
+    agent.record(&service.workload(), "notify", "held by gate budget");
+}
+
+#[test]
+fn the_breaker_trips_after_acts_that_did_not_heal() {
+    let name = name();
+    let safety = "    budget: {max: 20, per: 1h}\n    backoff: {initial: 50ms, factor: 1, max: 50ms, resetAfter: 1m}\n    \
+                  breaker: {tripAfter: 2, within: 30m, probeAfter: 3s}";
+    let home = Home::new(&with_safety(&name, safety));
+    let mut agent = home.agent();
+    let service = Supervised::start(&home, &name, &["sh", "-c", "sleep 0.1; exit 7"]);
+    let reason = holds(&mut agent, &service, "breaker");
+    assert!(reason.contains("tripped after 2 acts"), "{reason}");
+    assert_eq!(count(&home.of(&service.workload()), "intent", ""), 2);
+    agent.wait("the probe", |agent| {
+        (count(&agent.home().of(&service.workload()), "intent", "") == 3).then_some(())
+    });
+    assert_eq!(count(&home.of(&service.workload()), "gate", "breaker is probing"), 1);
+}
