@@ -53,7 +53,6 @@ pub(super) struct Wakes {
     pub(super) orders: mpsc::Receiver<Order>,
     unix: Unix,
     end: Option<Instant>,
-    tick: tokio::time::Interval,
 }
 
 struct Unix {
@@ -75,8 +74,6 @@ impl Wakes {
         orders: mpsc::Receiver<Order>,
         duration: Option<Duration>,
     ) -> io::Result<Self> {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         Ok(Self {
             store,
             results,
@@ -93,7 +90,6 @@ impl Wakes {
                 usr2: signal(SignalKind::user_defined2())?,
             },
             end: duration.map(clock::after),
-            tick,
         })
     }
 
@@ -118,8 +114,6 @@ impl Wakes {
             _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
             _ = unix.usr2.recv() => Wake::Resume,
             () = until(deadline) => Wake::Deadline,
-            // Without kernel programs nobody else wakes the housekeeping.
-            _ = self.tick.tick() => Wake::Records,
         }
     }
 }
