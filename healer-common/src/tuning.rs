@@ -134,7 +134,7 @@ pub const URGENT_BYTES: u32 = 256 * 1024;
 /// Bytes of the ring for records that can wait for company.
 pub const BULK_BYTES: u32 = 1024 * 1024;
 /// Execs remembered, to name those that die young.
-pub const EXECS_MAX: u32 = 4096;
+pub const EXECS_MAX: u32 = 2048;
 /// Tracked processes.
 pub const TRACKED_MAX: u32 = 16 * 1024;
 /// Watched executables.

@@ -105,7 +105,10 @@ unsafe fn write_header<T: Kinded>(header: *mut Header, cgroup: CgroupRef) {
 
 #[inline(always)]
 fn wake_at_half<T>(unread: u64) -> u32 {
+    // The ring puts 8 bytes before each record, and every record of ours is a multiple of 8 long
+    // (kernel/bpf/ringbuf.c `BPF_RINGBUF_HDR_SZ`).
+    const HEADER: u64 = 8;
     let half = u64::from(BULK_BYTES) / 2;
-    let crosses = unread < half && half <= unread + size_of::<Record<T>>() as u64;
+    let crosses = unread < half && half <= unread + HEADER + size_of::<Record<T>>() as u64;
     if crosses { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }
 }

@@ -58,7 +58,6 @@ pub(super) struct Wakes {
     inbox: Inbox,
     unix: Unix,
     end: Option<Instant>,
-    tick: tokio::time::Interval,
 }
 
 struct Unix {
@@ -71,8 +70,6 @@ struct Unix {
 
 impl Wakes {
     pub(super) fn new(inbox: Inbox, duration: Option<Duration>) -> io::Result<Self> {
-        let mut tick = tokio::time::interval(Duration::from_secs(1));
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         Ok(Self {
             inbox,
             unix: Unix {
@@ -83,7 +80,6 @@ impl Wakes {
                 usr2: signal(SignalKind::user_defined2())?,
             },
             end: duration.map(clock::after),
-            tick,
         })
     }
 
@@ -108,8 +104,6 @@ impl Wakes {
             _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
             _ = unix.usr2.recv() => Wake::Resume,
             () = until(deadline) => Wake::Deadline,
-            // Without kernel programs nobody else wakes the housekeeping.
-            _ = self.tick.tick() => Wake::Records,
         }
     }
 }

@@ -15,7 +15,7 @@ mod selfprobe;
 mod status;
 pub mod waits;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, pin::Pin};
 
 use aya::Ebpf;
 
@@ -66,6 +66,8 @@ pub struct Sense {
     sensors: Vec<SensorStatus>,
     probe: SelfProbe,
     kernel: Option<Kernel>,
+    /// Stands in for the rings' timer where there are none.
+    rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 /// What exists once the maps are loaded. Dropping it detaches every program.
@@ -83,7 +85,7 @@ impl Sense {
         let started = start(settings);
         give_memory_back();
         match started {
-            Ok((kernel, sensors)) => Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel) },
+            Ok((kernel, sensors)) => Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel), rest: None },
             Err(trouble) => Self {
                 sensors: SENSORS
                     .iter()
@@ -93,6 +95,7 @@ impl Sense {
                     .collect(),
                 probe: SelfProbe::default(),
                 kernel: None,
+                rest: None,
             },
         }
     }
@@ -114,15 +117,19 @@ impl Sense {
         self.probe
     }
 
-    /// Waits until there may be records, at most a second. Without kernel programs it waits for
-    /// ever. Dropping the future loses nothing.
+    /// Waits until there may be records, at most a second. Dropping the future loses nothing.
     ///
     /// # Errors
     /// If the event loop cannot watch the rings.
     pub async fn readable(&mut self) -> io::Result<()> {
         match &mut self.kernel {
             Some(kernel) => kernel.rings.readable().await,
-            None => std::future::pending().await,
+            None => {
+                // Kept from call to call: whoever also waits for others drops the future when they come first.
+                self.rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(ring::SWEEP))).await;
+                self.rest = None;
+                Ok(())
+            }
         }
     }
 

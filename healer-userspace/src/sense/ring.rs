@@ -17,7 +17,7 @@ use tokio::{
 use crate::clock;
 
 /// Longest time that a record which wakes nobody lies unread.
-const SWEEP: Duration = Duration::from_secs(1);
+pub(super) const SWEEP: Duration = Duration::from_secs(1);
 /// Between passes while BULK has records.
 const DRAIN: Duration = Duration::from_millis(50);
 /// Between passes while BULK fills fast.

@@ -11,7 +11,7 @@ pub struct Args {
     /// Print the change against an earlier run's JSON
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
-    /// Loads and sections to run: names of the table's first column, or cost, footprint, latency, ring, engine
+    /// Loads and sections to run: names of the table's first column, or cost, footprint, plateau, latency, ring, engine
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub only: Vec<String>,
     /// Pairs of runs without and with healer
@@ -48,6 +48,9 @@ pub enum Part {
     /// Makes this many processes a second that end with status 1
     #[command(hide = true)]
     Storm { per_second: u64, millis: u64 },
+    /// Makes this many processes, each with a name of its own, that end with status 1
+    #[command(hide = true)]
+    Crowd { first: u32, count: u32 },
 }
 
 impl Args {

@@ -15,6 +15,7 @@ pub mod load;
 pub mod meter;
 pub mod pairs;
 pub mod parts;
+pub mod plateau;
 pub mod table;
 
 use std::{
@@ -62,6 +63,7 @@ fn run_part(part: &Part) -> anyhow::Result<()> {
         }
         Part::Service { file } => parts::service(file),
         Part::Fail => parts::fail(),
+        Part::Crowd { first, count } => parts::crowd(*first, *count),
         Part::Storm { per_second, millis } => {
             print(&parts::storm(*per_second, Duration::from_millis(*millis))?.to_string());
             Ok(())
@@ -80,8 +82,9 @@ fn measure(args: &Args) -> Results {
     if cost::is_wanted(args) {
         cost_table(args, &mut results);
     }
-    let sections: [(&str, Section); 4] = [
+    let sections: [(&str, Section); 5] = [
         ("footprint", footprint::measure),
+        ("plateau", plateau::measure),
         ("latency", latency::measure),
         ("ring", flood::measure),
         ("engine", engine::measure),
@@ -110,6 +113,10 @@ fn cost_table(args: &Args, results: &mut Results) {
     let shares = pairs::sorted(table.agent_share.into_iter());
     if let Some(share) = pairs::median(&shares) {
         results.figures.push(Figure::new("agent CPU under these loads", share * 100.0, "% of a core"));
+    }
+    match cost::reference(args) {
+        Ok(figure) => results.figures.extend(figure),
+        Err(error) => results.not_measured.push(format!("sys_exit: {error:#}")),
     }
     if !table.without_twin.is_empty() {
         let words = format!("empty twins of {}", table.without_twin.join(", "));

@@ -51,6 +51,20 @@ pub fn storm(per_second: u64, time: Duration) -> anyhow::Result<u64> {
     Ok(ends)
 }
 
+/// Processes one after the other, each under a name of its own, that end with status 1.
+///
+/// # Errors
+/// No process can be made.
+pub fn crowd(first: u32, count: u32) -> anyhow::Result<()> {
+    for number in first..first + count {
+        // Children begin with the name of the thread that makes them.
+        let name = std::ffi::CString::new(format!("crowd-{number}"))?;
+        rustix::thread::set_name(&name)?;
+        fork_and_wait(1)?;
+    }
+    Ok(())
+}
+
 /// The starts that a service wrote down: pid and time.
 #[must_use]
 pub fn starts(file: &Path) -> Vec<(u32, u64)> {

@@ -5,7 +5,10 @@
 //! whose different children fail now and then, are no loop.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    sync::Arc,
+};
 
 use super::{Context, Detector, DetectorEntry, Finding, Subject};
 use crate::{
@@ -37,8 +40,8 @@ const MAX_LOOPS: usize = 2048;
 
 #[derive(Default)]
 struct CrashLoop {
-    loops: BTreeMap<LoopKey, Ends>,
-    order: VecDeque<(BootTime, LoopKey)>,
+    loops: BTreeMap<Arc<LoopKey>, Ends>,
+    order: VecDeque<(BootTime, Arc<LoopKey>)>,
 }
 
 /// Untracked programs also need the same parent process and the same arguments.
@@ -71,10 +74,13 @@ impl Detector for CrashLoop {
             return;
         };
         self.forget_old(context.now);
-        if !self.loops.contains_key(&key) {
-            self.order.push_back((context.now, key.clone()));
-        }
-        let ends = self.loops.entry(key).or_default();
+        let ends = match self.loops.entry(Arc::new(key)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                self.order.push_back((context.now, Arc::clone(free.key())));
+                free.insert(Ends::default())
+            }
+        };
         if !ends.add(process, certificate, signal.at, tracked) {
             return;
         }
@@ -117,20 +123,26 @@ impl Ends {
     }
 
     fn verdict(&self, context: &Context<'_>, process: &Process, tracked: bool) -> Option<Certainty> {
-        let ends: Vec<End> = self.ends.iter().cloned().collect();
         if tracked {
+            let ends: Vec<End> = self.ends.iter().cloned().collect();
             return asked_for(context, process)
                 .iter()
                 .any(|exits| enough_ends(&ends, exits, context.now))
                 .then_some(Certainty::Proved);
         }
-        let recent: Vec<_> = ends.iter().filter(|end| context.now.since(end.at) <= DEFAULT.within).collect();
         let said = self.said_at.is_some_and(|at| context.now.since(at) <= DEFAULT.within);
-        if said || (recent.len() as u32) < DEFAULT.min {
+        if said {
             return None;
         }
-        let faults = recent.iter().filter(|end| end.fault).count() as u32;
-        let services = recent.iter().filter(|end| end.fault || end.service).count() as u32;
+        let (mut recent, mut faults, mut services) = (0, 0, 0);
+        for end in self.ends.iter().filter(|end| context.now.since(end.at) <= DEFAULT.within) {
+            recent += 1;
+            faults += u32::from(end.fault);
+            services += u32::from(end.fault || end.service);
+        }
+        if recent < DEFAULT.min {
+            return None;
+        }
         (faults >= DEFAULT.min || services >= DEFAULT.min).then_some(Certainty::Probable)
     }
 }
