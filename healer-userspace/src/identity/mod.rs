@@ -13,7 +13,7 @@ mod resolve;
 pub mod roots;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 
 use std::collections::BTreeMap;
 
