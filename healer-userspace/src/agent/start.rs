@@ -5,7 +5,13 @@ use std::{cell::RefCell, fs::File, process::ExitCode, rc::Rc, sync::Arc};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Agent, Options, housekeeping::Files, taps::Taps, waits, wakes::Wakes};
+use super::{
+    Agent, Options,
+    housekeeping::Files,
+    taps::Taps,
+    waits,
+    wakes::{Inlets, Wakes},
+};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
@@ -100,8 +106,8 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
 
     let mut sense = Sense::start(&sense::Settings::default());
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
-    let wakes = Wakes::new(store_events, results, told, learnt, answers_in, waits, orders, options.duration)
-        .context("listen for signals")?;
+    let inlets = Inlets { store: store_events, results, told, learnt, answers: answers_in, waits, orders };
+    let wakes = Wakes::new(inlets, options.duration).context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
         sense,

@@ -43,7 +43,8 @@ pub(super) enum Wake {
     Shutdown(String),
 }
 
-pub(super) struct Wakes {
+/// Where others put what they have for the loop.
+pub(super) struct Inlets {
     pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
     pub(super) results: mpsc::Receiver<ActionResult>,
     pub(super) told: mpsc::Receiver<Told>,
@@ -51,6 +52,10 @@ pub(super) struct Wakes {
     pub(super) answers: mpsc::UnboundedReceiver<Signal>,
     pub(super) waits: Snapshots,
     pub(super) orders: mpsc::Receiver<Order>,
+}
+
+pub(super) struct Wakes {
+    inlets: Inlets,
     unix: Unix,
     end: Option<Instant>,
     tick: tokio::time::Interval,
@@ -65,26 +70,11 @@ struct Unix {
 }
 
 impl Wakes {
-    pub(super) fn new(
-        store: mpsc::UnboundedReceiver<StoreEvent>,
-        results: mpsc::Receiver<ActionResult>,
-        told: mpsc::Receiver<Told>,
-        learnt: mpsc::Receiver<Learnt>,
-        answers: mpsc::UnboundedReceiver<Signal>,
-        waits: Snapshots,
-        orders: mpsc::Receiver<Order>,
-        duration: Option<Duration>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(inlets: Inlets, duration: Option<Duration>) -> io::Result<Self> {
         let mut tick = tokio::time::interval(Duration::from_secs(1));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         Ok(Self {
-            store,
-            results,
-            told,
-            learnt,
-            answers,
-            waits,
-            orders,
+            inlets,
             unix: Unix {
                 term: signal(SignalKind::terminate())?,
                 int: signal(SignalKind::interrupt())?,
@@ -100,20 +90,20 @@ impl Wakes {
     /// Records come first: what they say may be why the others spoke.
     pub(super) async fn next(&mut self, sense: &mut Sense, deadline: Option<BootTime>) -> Wake {
         let deadline = deadline.map(|at| clock::after(at.since(clock::boot())));
-        let unix = &mut self.unix;
+        let (unix, inlets) = (&mut self.unix, &mut self.inlets);
         tokio::select! {
             biased;
             _ = unix.term.recv() => Wake::Shutdown("SIGTERM".to_owned()),
             _ = unix.int.recv() => Wake::Shutdown("SIGINT".to_owned()),
             () = until(self.end) => Wake::Shutdown("--duration is over".to_owned()),
             ready = sense.readable() => ready.map_or_else(Wake::Broken, |()| Wake::Records),
-            Some(event) = self.store.recv() => Wake::Store(event),
-            Some(result) = self.results.recv() => Wake::ActionDone(result),
-            Some(told) = self.told.recv() => Wake::Told(told),
-            Some(learnt) = self.learnt.recv() => Wake::Learnt(learnt),
-            Some(answer) = self.answers.recv() => Wake::Answer(answer),
-            Some((at, snapshot)) = self.waits.recv() => Wake::Waits(at, snapshot),
-            Some(order) = self.orders.recv() => Wake::Order(order),
+            Some(event) = inlets.store.recv() => Wake::Store(event),
+            Some(result) = inlets.results.recv() => Wake::ActionDone(result),
+            Some(told) = inlets.told.recv() => Wake::Told(told),
+            Some(learnt) = inlets.learnt.recv() => Wake::Learnt(learnt),
+            Some(answer) = inlets.answers.recv() => Wake::Answer(answer),
+            Some((at, snapshot)) = inlets.waits.recv() => Wake::Waits(at, snapshot),
+            Some(order) = inlets.orders.recv() => Wake::Order(order),
             _ = unix.hup.recv() => Wake::Reload,
             _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
             _ = unix.usr2.recv() => Wake::Resume,
