@@ -154,7 +154,7 @@ fn spawn(root: &Path) -> Child {
 }
 
 /// The v2 hierarchy first.
-fn hierarchies() -> Vec<PathBuf> {
+pub(crate) fn hierarchies() -> Vec<PathBuf> {
     let top = Path::new("/sys/fs/cgroup");
     if top.join("cgroup.controllers").exists() {
         return vec![top.to_owned()];
@@ -180,7 +180,7 @@ fn wait_for_bus(nspawn: &mut Child) -> u32 {
 }
 
 /// Directories without processes, innermost first.
-fn remove_empty(cgroup: &Path) {
+pub(crate) fn remove_empty(cgroup: &Path) {
     for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_empty(&entry.path());

@@ -50,9 +50,16 @@ fn domain(act: &Act, target: &Held, host: &dyn Host) -> Result<Option<Domain>, A
         Scope::Process => return Ok(None),
         Scope::Group => host.group(target),
         Scope::Cgroup => host.cgroup(target),
-        Scope::Container | Scope::Pod => {
+        // A container is its cgroup.
+        Scope::Container if act.target.place.container.is_some() => host.cgroup(target),
+        Scope::Container => {
+            let error = format!("pid {} runs in no container", act.target.pid);
+            return Err(ActionOutcome::Failed { error, errno: None });
+        }
+        Scope::Pod => {
             return Err(ActionOutcome::Failed {
-                error: "no container runtime integration yet: use scope process, group or cgroup".to_owned(),
+                error: "no Kubernetes integration yet: use scope process, group, cgroup or container"
+                    .to_owned(),
                 errno: None,
             });
         }

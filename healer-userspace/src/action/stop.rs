@@ -23,10 +23,6 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
 }
 
 async fn by_runtime(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
-    if act.target.place.container.is_none() {
-        let error = format!("pid {} runs in no container", act.target.pid);
-        return Err(ActionOutcome::Failed { error, errno: None });
-    }
     // One protected process saves the whole container.
     reach::everybody(act, host)?;
     match owned::order(act, host) {

@@ -12,7 +12,7 @@ use crate::{
         policy::{Rung, Scope},
         time::BootTime,
     },
-    identity::process::{Place, Process, ProcessId, WorkloadKey},
+    identity::process::{Container, Place, Process, ProcessId, WorkloadKey},
     signal::{Exit, SeenBy},
     supervise::server::RestartAnswer,
 };
@@ -170,13 +170,13 @@ fn one_protected_member_saves_the_whole_scope() {
 }
 
 #[test]
-fn scopes_that_do_not_exist_yet_are_refused_in_words() {
-    for scope in [Scope::Container, Scope::Pod] {
+fn scopes_that_do_not_exist_are_refused_in_words() {
+    for (scope, words) in [(Scope::Container, "runs in no container"), (Scope::Pod, "no Kubernetes")] {
         let mut act = act(ActionName::Kill);
         act.rung.scope = scope;
         let outcome = perform(&act, &Fake::with([(TARGET, plain())]));
         assert_eq!(outcome.name(), "failed");
-        assert!(text(&outcome).contains("no container runtime"), "{outcome:?}");
+        assert!(text(&outcome).contains(words), "{outcome:?}");
     }
 }
 
@@ -225,10 +225,58 @@ fn without_a_supervisor_the_rung_says_how_or_nobody_does() {
     let host = Fake::default();
     assert_eq!(perform(&act, &host).name(), "done");
     assert_eq!(host.done(), ["launch [\"web\", \"-d\"]"]);
-    act.rung.command.clear();
-    act.target.place = Place { unit: Some("web.service".to_owned()), ..Place::default() };
-    let outcome = perform(&act, &Fake::default());
-    assert!(text(&outcome).contains("web.service"), "{outcome:?}");
+}
+
+#[test]
+fn restart_of_what_somebody_owns_goes_to_the_owner() {
+    let unit = Place { unit: Some("web.service".to_owned()), ..Place::default() };
+    let container =
+        Container { runtime: "docker".to_owned(), id: "c0ffee".to_owned(), ..Container::default() };
+    let contained = Place { container: Some(container), ..Place::default() };
+    for (place, name) in [(unit, "Unit(\"web.service\")"), (contained, "c0ffee")] {
+        let mut act = act(ActionName::Restart);
+        act.target.place = place;
+        let dead = Fake::default();
+        assert_eq!(perform(&act, &dead).name(), "done");
+        assert!(dead.done()[0].contains(name) && dead.done()[0].ends_with("dead: true"), "{:?}", dead.done());
+        let alive = Fake::with([(TARGET, plain())]);
+        assert_eq!(perform(&act, &alive).name(), "done");
+        assert!(alive.done()[0].ends_with("dead: false"), "{:?}", alive.done());
+    }
+}
+
+#[test]
+fn what_the_owner_says_is_the_outcome() {
+    let reason = || "systemd has restarted it itself: pid 8 lives".to_owned();
+    let answers = [
+        (Err(ActionOutcome::Refused { reason: reason() }), "refused"),
+        (Err(ActionOutcome::Unknown { reason: reason() }), "unknown"),
+        (Ok(reason()), "done"),
+    ];
+    for (owned, outcome) in answers {
+        let mut act = act(ActionName::Restart);
+        act.target.place = Place { unit: Some("web.service".to_owned()), ..Place::default() };
+        let host = Fake { owned: Some(owned), ..Fake::default() };
+        let said = perform(&act, &host);
+        assert_eq!((said.name(), text(&said)), (outcome, reason().as_str()));
+    }
+}
+
+#[test]
+fn a_container_is_stopped_by_its_runtime() {
+    let mut act = act(ActionName::Stop);
+    act.rung.scope = Scope::Container;
+    let outcome = perform(&act, &Fake::with([(TARGET, plain())]));
+    assert!(text(&outcome).contains("runs in no container"), "{outcome:?}");
+    let container =
+        Container { runtime: "docker".to_owned(), id: "c0ffee".to_owned(), ..Container::default() };
+    act.target.place = Place { container: Some(container), ..Place::default() };
+    let host = Fake::with([(TARGET, plain())]);
+    assert_eq!(perform(&act, &host).name(), "done");
+    assert_eq!(host.done().len(), 1, "no signal of ours: {:?}", host.done());
+    let protected = Fake::with([(TARGET, FakeProcess { untouchable: true, ..plain() })]);
+    assert_eq!(perform(&act, &protected).name(), "refused");
+    assert_eq!(protected.done(), [""; 0]);
 }
 
 #[test]

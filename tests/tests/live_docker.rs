@@ -1,0 +1,88 @@
+//! A real Docker: containers are diagnosed by name and label and restarted through the API, by their owner first.
+
+use std::{path::Path, thread, time::Duration};
+
+use healer_tests::{
+    agent::{Agent, number_after},
+    dockerd::Dockerd,
+    scratch::Scratch,
+};
+
+const POLICY: &str = "
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {name: front}
+spec:
+  mode: enforce
+  match: {containerLabels: {tier: front}}
+  expect: {running: true}
+  rules:
+    - {name: restart, when: [{class: crash}, {class: down}], escalate: [{do: restart, grace: 1s}, {do: notify}]}
+  verify: {within: 20s, stableFor: 500ms}
+";
+
+const FRONT: &[&str] = &["--label", "tier=front"];
+const FOREVER: &[&str] = &["sleep", "100000"];
+
+#[test]
+fn containers_are_healed_by_name_and_label_through_their_runtime() {
+    let docker = Dockerd::start();
+    docker.run("web", FRONT, FOREVER);
+    docker.run("twin", FRONT, FOREVER);
+    docker.run("told", FRONT, FOREVER);
+    docker.run("own", &[FRONT, &["--restart", "always"]].concat(), FOREVER);
+    let agent = Agent::start(&format!("runtimes: {{docker: {}}}", docker.socket().display()), POLICY);
+    let names = ["web", "twin", "told", "own"];
+    let before = names.map(|name| docker.pid(name));
+    let [web, twin, told, own] = before;
+
+    docker.docker(&["stop", "--time", "1", "told"]);
+    kill(own);
+    until(|| ![0, own].contains(&docker.pid("own")));
+    kill(web);
+    // Started behind our back, and under no policy.
+    docker.run("short", &[], &["sh", "-c", "/bin/busybox sleep 2; exit 3"]);
+
+    agent.wait_for(&["web is down", &format!("busybox[{web}] killed by SIGKILL from"), "no successor in 5"]);
+    let done = agent.wait_for(&["docker restarted container web: running"]);
+    let after = number_after(&done, "main pid ");
+    agent.wait_for(&["closed  healed", &format!("busybox[{after}] has lived")]);
+    assert_eq!(docker.pid("web"), after);
+    assert_ne!(web, after);
+
+    assert_eq!(docker.pid("twin"), twin, "the healthy one is not touched");
+    assert_ne!(docker.pid("own"), own, "Docker restarts what it was told to");
+    assert_eq!(docker.pid("told"), 0, "stopped is stopped: {told}");
+    for name in ["twin", "told", "own"] {
+        let acts = agent.lines(&["docker restarted container", name]);
+        assert_eq!(acts, [""; 0], "{}", agent.log());
+    }
+    agent.wait_for(&["of short", "exited with"]);
+}
+
+fn until(mut check: impl FnMut() -> bool) {
+    for _look in 0..300 {
+        if check() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it did not come true");
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("it runs");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
+}
+
+#[test]
+fn a_socket_that_hangs_is_a_time_out_with_words() {
+    let dir = Scratch::new();
+    let path = dir.path().join("docker.sock");
+    // Takes the connection and never says a word.
+    let _deaf = std::os::unix::net::UnixListener::bind(&path).expect("the scratch directory can be written");
+    let agent = Agent::start(&format!("runtimes: {{docker: {}}}", path.display()), POLICY);
+    agent.wait_for(&["no Docker at", "no answer within 2 s"]);
+    thread::sleep(Duration::from_millis(100));
+    assert!(Path::new(&format!("/proc/{}", agent.pid())).exists());
+}
