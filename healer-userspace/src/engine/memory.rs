@@ -15,33 +15,47 @@ const GROUP_SPAN: Duration = Duration::from_millis(5);
 /// An OOM victim that does not exit (D state, frozen) is reported without its exit.
 pub(super) const KEEP: Duration = Duration::from_secs(60);
 
+/// Of one process: a storm of signals to it must not grow without end.
+const MAX_SIGNALS: usize = 16;
+
 #[derive(Debug, Default)]
 pub struct Memory {
-    signals: BTreeMap<ProcessId, Vec<(BootTime, SignalSent)>>,
-    ooms: BTreeMap<ProcessId, (BootTime, OomKill)>,
+    about: BTreeMap<ProcessId, About>,
+    /// Whom to forget next, one entry for each process; its `touched` says whether it is still due.
     order: VecDeque<(BootTime, ProcessId)>,
     /// Records lost, with the time at which the loss was noticed.
     losses: VecDeque<(BootTime, u64)>,
+}
+
+/// What may explain the end of one process.
+#[derive(Debug, Default)]
+struct About {
+    signals: VecDeque<(BootTime, SignalSent)>,
+    oom: Option<(BootTime, OomKill)>,
+    touched: BootTime,
 }
 
 impl Memory {
     pub fn note(&mut self, now: BootTime, signal: &Signal) {
         if let Fact::Lost { count, .. } = signal.fact {
             self.losses.push_back((now, count));
-            self.losses.truncate(MAX_REMEMBERED);
+            while self.losses.len() > MAX_REMEMBERED {
+                self.losses.pop_front();
+            }
         }
         let Some(process) = &signal.process else {
             return;
         };
         match &signal.fact {
             Fact::SignalSent(sent) => {
-                self.signals.entry(process.id()).or_default().push((signal.at, sent.clone()));
-                self.order.push_back((now, process.id()));
+                let signals = &mut self.about(now, process.id()).signals;
+                if signals.len() == MAX_SIGNALS {
+                    // The first may be the one that killed.
+                    signals.remove(1);
+                }
+                signals.push_back((signal.at, sent.clone()));
             }
-            Fact::OomKilled(oom) => {
-                self.ooms.insert(process.id(), (signal.at, oom.clone()));
-                self.order.push_back((now, process.id()));
-            }
+            Fact::OomKilled(oom) => self.about(now, process.id()).oom = Some((signal.at, oom.clone())),
             Fact::Exited(_)
             | Fact::Execed
             | Fact::Registered(_)
@@ -54,14 +68,31 @@ impl Memory {
         self.forget_old(now);
     }
 
-    /// The OOM choice that ended `id`, if one did.
-    pub fn oom(&self, id: ProcessId) -> Option<&(BootTime, OomKill)> {
-        self.ooms.get(&id)
+    fn about(&mut self, now: BootTime, id: ProcessId) -> &mut About {
+        let about = self.about.entry(id).or_insert_with(|| {
+            self.order.push_back((now, id));
+            About::default()
+        });
+        about.touched = now;
+        about
     }
 
-    /// The last signal `number` generated for `id`.
+    /// The OOM choice that ended `id`, if one did.
+    pub fn oom(&self, id: ProcessId) -> Option<&(BootTime, OomKill)> {
+        self.about.get(&id)?.oom.as_ref()
+    }
+
+    /// The signal `number` that counts for `id`: the first SIGKILL, for nobody survives one; of others the last.
     pub fn signal(&self, id: ProcessId, number: i32) -> Option<&(BootTime, SignalSent)> {
-        self.signals.get(&id)?.iter().rev().find(|(_, sent)| sent.signal == number)
+        let mut sent = self.about.get(&id)?.signals.iter().filter(|(_, sent)| sent.signal == number);
+        if number == libc::SIGKILL { sent.next() } else { sent.next_back() }
+    }
+
+    /// The last signal that asked `id` to stop, and was not ignored.
+    pub fn asked_to_stop(&self, id: ProcessId) -> Option<&(BootTime, SignalSent)> {
+        const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
+        let signals = self.about.get(&id)?.signals.iter();
+        signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored)
     }
 
     /// The kernel said that the process ignores this signal.
@@ -76,7 +107,7 @@ impl Memory {
                 && other.sender.as_ref().map(|party| party.id) == sent.sender.as_ref().map(|party| party.id)
                 && when.since(at).max(at.since(*when)) <= GROUP_SPAN
         };
-        self.signals.values().filter(|list| list.iter().any(|entry| same(&entry))).count()
+        self.about.values().filter(|about| about.signals.iter().any(|entry| same(&entry))).count()
     }
 
     /// Records lost since `from`.
@@ -86,13 +117,16 @@ impl Memory {
 
     fn forget_old(&mut self, now: BootTime) {
         while let Some(&(at, id)) = self.order.front() {
-            if now.since(at) < KEEP && self.order.len() <= MAX_REMEMBERED {
+            let is_full = self.order.len() > MAX_REMEMBERED;
+            if now.since(at) < KEEP && !is_full {
                 break;
             }
             self.order.pop_front();
-            if !self.order.iter().any(|(_, later)| *later == id) {
-                self.signals.remove(&id);
-                self.ooms.remove(&id);
+            let touched = self.about.get(&id).map_or(at, |about| about.touched);
+            if is_full || now.since(touched) >= KEEP {
+                self.about.remove(&id);
+            } else {
+                self.order.push_back((touched, id));
             }
         }
         while self.losses.front().is_some_and(|(at, _)| now.since(*at) > 2 * KEEP) {

@@ -106,7 +106,10 @@ impl Engine {
     ) -> Next {
         let acted = 0 < plan.attempt;
         if acted {
-            self.notify(now, incident, plan, "the ladder is at its end".to_owned());
+            let told = plan.rule().escalate.last().is_some_and(|rung| rung.action == ActionName::Notify);
+            if !told {
+                self.notify(now, incident, plan, "the ladder is at its end".to_owned());
+            }
             return Next::Close(Outcome::Unchanged, "no rung of the ladder healed it".to_owned());
         }
         over(plan, Outcome::Notified, "the rule only notifies".to_owned())
@@ -130,8 +133,12 @@ impl Engine {
                 && (process.main || certificate.exit.is_abnormal())
                 && self.world.get(&process.workload).is_none_or(|workload| workload.living.is_empty())
             {
-                let says =
-                    format!("the successor {}[{}] {}", process.comm, process.pid, certificate.sentence());
+                let says = format!(
+                    "the successor {}[{}] {}",
+                    text::printable(&process.comm),
+                    process.pid,
+                    certificate.sentence()
+                );
                 let since = verification.since;
                 let more = plan.rule().escalate.len() > plan.rung + 1;
                 if more && plan.mode == Mode::Enforce {

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     identity::process::Process,
     signal::{Answer, Fact, Signal},
+    text,
 };
 
 const ACT_TIMEOUT: Duration = Duration::from_secs(30);
