@@ -18,6 +18,8 @@ use crate::{
 /// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
 const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
+/// A service that still finishes its work after SIGTERM is gone by then, or somebody has sent SIGKILL.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
@@ -29,6 +31,20 @@ pub struct Certificate {
     /// Key of our own act that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own: Option<String>,
+    /// It exited by itself, but soon after it was asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+}
+
+/// A request to stop that the process handled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub signal: i32,
+    /// None: the kernel, as for a terminal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Party>,
+    /// From the signal to the end.
+    pub before: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +60,7 @@ pub enum Cause {
     Killed {
         by: Party,
     },
-    /// Somebody signalled a whole process group.
+    /// Somebody struck several processes with one blow: a whole process group.
     GroupSignal {
         by: Party,
         members: usize,
@@ -68,7 +84,14 @@ pub fn certify(memory: &Memory, process: &Process, exit: Exit, at: BootTime, ord
         uptime: at.since(process.start),
         ordinal,
         own: None,
+        asked: if exit.signal.is_none() { asked(memory, process, at) } else { None },
     }
+}
+
+fn asked(memory: &Memory, process: &Process, at: BootTime) -> Option<Asked> {
+    let (when, sent) = memory.asked_to_stop(process.id())?;
+    let before = at.since(*when);
+    (before <= ANSWERS_WITHIN).then(|| Asked { signal: sent.signal, by: sent.sender.clone(), before })
 }
 
 fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
@@ -115,7 +138,10 @@ impl Certificate {
     pub fn sentence(&self) -> String {
         let up = Human(self.uptime);
         let what = match (&self.cause, self.exit.signal) {
-            (_, None) => format!("exited with status {}", self.exit.code),
+            (_, None) => match &self.asked {
+                None => format!("exited with status {}", self.exit.code),
+                Some(asked) => format!("exited with status {}, {}", self.exit.code, asked.says()),
+            },
             (Cause::OomKill(oom), Some(_)) => oom_sentence(oom),
             (Cause::Crashed { fault_address: 0 }, Some(signal)) => {
                 format!("crashed with {}", signal_name(signal))
@@ -127,7 +153,7 @@ impl Certificate {
                 format!("killed by {} from {}", signal_name(signal), party(by))
             }
             (Cause::GroupSignal { by, members }, Some(signal)) => format!(
-                "killed by {} that {} sent to a group ({members} processes)",
+                "killed by {} that {} sent to {members} processes at once",
                 signal_name(signal),
                 party(by)
             ),
@@ -151,7 +177,8 @@ impl Certificate {
         if let Some((when, oom)) = memory.oom(process.id()) {
             evidence.push(Evidence { signal: "oom_kill".into(), at: *when, says: oom_sentence(oom) });
         }
-        if let Some((when, sent)) = self.exit.signal.and_then(|number| memory.signal(process.id(), number)) {
+        let number = self.exit.signal.or(self.asked.as_ref().map(|asked| asked.signal));
+        if let Some((when, sent)) = number.and_then(|number| memory.signal(process.id(), number)) {
             evidence.push(Evidence { signal: "signal_sent".into(), at: *when, says: sent_sentence(sent) });
         }
         let seen = match self.exit.seen_by {
@@ -165,6 +192,14 @@ impl Certificate {
             says: format!("{}[{}] {}", text::printable(&process.comm), process.pid, self.sentence()),
         });
         evidence
+    }
+}
+
+impl Asked {
+    /// `12ms after SIGTERM from bash[4242] (uid 0),`
+    fn says(&self) -> String {
+        let from = self.by.as_ref().map_or_else(|| "the kernel".to_owned(), party);
+        format!("{} after {} from {from},", Human(self.before), signal_name(self.signal))
     }
 }
 

@@ -102,11 +102,12 @@ impl Engine {
         }
     }
 
-    /// Chooses the rule, or a better one than before. True if the plan is new.
+    /// Chooses the rule, or a better one than before; after a reload, one of what is in force now. True if the plan
+    /// is new. Not to be asked while an act is in flight.
     pub(super) fn choose_plan(&mut self, now: BootTime, incident: &mut Incident) -> bool {
         incident.look_again_at = None;
         let policy = match choose::owner(&self.policies, &incident.target) {
-            Owner::One(policy) => policy.clone(),
+            Owner::One(policy) => policy,
             Owner::None => {
                 self.no_plan(now, incident, "no policy matches this workload".to_owned());
                 return false;
@@ -118,32 +119,32 @@ impl Engine {
                 return false;
             }
         };
-        let Answer { now: matched, later } = answer(&policy, &incident.active, now);
+        let mode = choose::effective_mode(policy, self.policies.mode_cap);
+        let holds = |plan: &&Plan| plan.policy == *policy && plan.mode == mode;
+        let rule_of_old = incident.plan.as_ref().filter(holds).map(|plan| plan.rule_index);
+        let Answer { now: matched, later } = answer(policy, &incident.active, now);
         incident.look_again_at = later;
         let Some((rule_index, class)) = matched else {
-            if later.is_none() {
-                self.no_plan(now, incident, format!("no rule of policy {} answers", policy.name));
+            if rule_of_old.is_none() && later.is_none() {
+                let says = format!("no rule of policy {} answers", policy.name);
+                self.no_plan(now, incident, says);
             }
             return false;
         };
-        if incident
-            .plan
-            .as_ref()
-            .is_some_and(|plan| plan.policy.name == policy.name && plan.rule_index <= rule_index)
-        {
+        if rule_of_old.is_some_and(|old| old <= rule_index) {
             return false;
         }
-        let mode = choose::effective_mode(&policy, self.policies.mode_cap);
         let plan = Plan {
+            policy: policy.clone(),
             rule_index,
             class,
             mode,
             rung: 0,
-            attempt: 0,
+            // Keys of acts stay unique in an incident.
+            attempt: incident.plan.as_ref().map_or(0, |plan| plan.attempt),
             key: None,
             failure: None,
             stage: Stage::Gating { at: Some(now), held_by: None, since: now },
-            policy,
         };
         self.out.report(now, incident, ReportFact::Plan(plan_report(&plan)));
         incident.plan = Some(plan);
@@ -151,9 +152,11 @@ impl Engine {
     }
 
     fn no_plan(&mut self, now: BootTime, incident: &mut Incident, says: String) {
-        if incident.plan.is_some() {
+        if incident.plan.as_ref().is_some_and(|plan| matches!(plan.stage, Stage::Over(..))) {
             return;
         }
+        // What an earlier load of the policies wanted is no longer wanted.
+        incident.plan = None;
         let fact = report::Plan { policy: None, rule: None, mode: Mode::Observe, ladder: Vec::new(), says };
         self.out.report(now, incident, ReportFact::Plan(fact));
     }

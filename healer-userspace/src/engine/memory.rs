@@ -15,30 +15,31 @@ const GROUP_SPAN: Duration = Duration::from_millis(5);
 /// An OOM victim that does not exit (D state, frozen) is reported without its exit.
 pub(super) const KEEP: Duration = Duration::from_secs(60);
 
+/// Of one process: a storm of signals to it must not grow without end.
+const MAX_SIGNALS: usize = 16;
+
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Of each process the oldest first.
-    signals: BTreeMap<ProcessId, VecDeque<(BootTime, SignalSent)>>,
-    ooms: BTreeMap<ProcessId, (BootTime, OomKill)>,
-    /// Everything above, in the order in which it is forgotten.
-    order: VecDeque<Noted>,
+    about: BTreeMap<ProcessId, About>,
+    /// Whom to forget next, one entry for each process; its `touched` says whether it is still due.
+    order: VecDeque<(BootTime, ProcessId)>,
     /// Records lost, with the time at which the loss was noticed.
     losses: VecDeque<(BootTime, u64)>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Noted {
-    now: BootTime,
-    id: ProcessId,
-    /// When an OOM choice was made; `None` for a signal.
-    oom_at: Option<BootTime>,
+/// What may explain the end of one process.
+#[derive(Debug, Default)]
+struct About {
+    signals: VecDeque<(BootTime, SignalSent)>,
+    oom: Option<(BootTime, OomKill)>,
+    touched: BootTime,
 }
 
 impl Memory {
     pub fn note(&mut self, now: BootTime, signal: &Signal) {
         if let Fact::Lost { count, .. } = signal.fact {
             self.losses.push_back((now, count));
-            if MAX_REMEMBERED < self.losses.len() {
+            while self.losses.len() > MAX_REMEMBERED {
                 self.losses.pop_front();
             }
         }
@@ -47,14 +48,14 @@ impl Memory {
         };
         match &signal.fact {
             Fact::SignalSent(sent) => {
-                let list = self.signals.entry(process.id()).or_insert_with(|| VecDeque::with_capacity(1));
-                list.push_back((signal.at, sent.clone()));
-                self.order.push_back(Noted { now, id: process.id(), oom_at: None });
+                let signals = &mut self.about(now, process.id()).signals;
+                if signals.len() == MAX_SIGNALS {
+                    // The first may be the one that killed.
+                    signals.remove(1);
+                }
+                signals.push_back((signal.at, sent.clone()));
             }
-            Fact::OomKilled(oom) => {
-                self.ooms.insert(process.id(), (signal.at, oom.clone()));
-                self.order.push_back(Noted { now, id: process.id(), oom_at: Some(signal.at) });
-            }
+            Fact::OomKilled(oom) => self.about(now, process.id()).oom = Some((signal.at, oom.clone())),
             Fact::Exited(_)
             | Fact::Execed
             | Fact::Registered(_)
@@ -67,14 +68,31 @@ impl Memory {
         self.forget_old(now);
     }
 
-    /// The OOM choice that ended `id`, if one did.
-    pub fn oom(&self, id: ProcessId) -> Option<&(BootTime, OomKill)> {
-        self.ooms.get(&id)
+    fn about(&mut self, now: BootTime, id: ProcessId) -> &mut About {
+        let about = self.about.entry(id).or_insert_with(|| {
+            self.order.push_back((now, id));
+            About::default()
+        });
+        about.touched = now;
+        about
     }
 
-    /// The last signal `number` generated for `id`.
+    /// The OOM choice that ended `id`, if one did.
+    pub fn oom(&self, id: ProcessId) -> Option<&(BootTime, OomKill)> {
+        self.about.get(&id)?.oom.as_ref()
+    }
+
+    /// The signal `number` that counts for `id`: the first SIGKILL, for nobody survives one; of others the last.
     pub fn signal(&self, id: ProcessId, number: i32) -> Option<&(BootTime, SignalSent)> {
-        self.signals.get(&id)?.iter().rev().find(|(_, sent)| sent.signal == number)
+        let mut sent = self.about.get(&id)?.signals.iter().filter(|(_, sent)| sent.signal == number);
+        if number == libc::SIGKILL { sent.next() } else { sent.next_back() }
+    }
+
+    /// The last signal that asked `id` to stop, and was not ignored.
+    pub fn asked_to_stop(&self, id: ProcessId) -> Option<&(BootTime, SignalSent)> {
+        const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
+        let signals = self.about.get(&id)?.signals.iter();
+        signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored)
     }
 
     /// The kernel said that the process ignores this signal.
@@ -89,7 +107,7 @@ impl Memory {
                 && other.sender.as_ref().map(|party| party.id) == sent.sender.as_ref().map(|party| party.id)
                 && when.since(at).max(at.since(*when)) <= GROUP_SPAN
         };
-        self.signals.values().filter(|list| list.iter().any(|entry| same(&entry))).count()
+        self.about.values().filter(|about| about.signals.iter().any(|entry| same(&entry))).count()
     }
 
     /// Records lost since `from`.
@@ -98,74 +116,21 @@ impl Memory {
     }
 
     fn forget_old(&mut self, now: BootTime) {
-        while let Some(&noted) = self.order.front() {
-            if now.since(noted.now) < KEEP && self.order.len() <= MAX_REMEMBERED {
+        while let Some(&(at, id)) = self.order.front() {
+            let is_full = self.order.len() > MAX_REMEMBERED;
+            if now.since(at) < KEEP && !is_full {
                 break;
             }
             self.order.pop_front();
-            self.forget(noted);
+            let touched = self.about.get(&id).map_or(at, |about| about.touched);
+            if is_full || now.since(touched) >= KEEP {
+                self.about.remove(&id);
+            } else {
+                self.order.push_back((touched, id));
+            }
         }
         while self.losses.front().is_some_and(|(at, _)| now.since(*at) > 2 * KEEP) {
             self.losses.pop_front();
         }
-    }
-
-    fn forget(&mut self, noted: Noted) {
-        if let Some(at) = noted.oom_at {
-            // It may have been chosen again since.
-            if self.ooms.get(&noted.id).is_some_and(|(chosen, _)| *chosen == at) {
-                self.ooms.remove(&noted.id);
-            }
-        } else if let Some(list) = self.signals.get_mut(&noted.id) {
-            list.pop_front();
-            if list.is_empty() {
-                self.signals.remove(&noted.id);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::process::Process;
-
-    fn sent(pid: u32, at: BootTime) -> Signal {
-        let sent = SignalSent {
-            signal: libc::SIGTERM,
-            si_code: 0,
-            sender: None,
-            group: true,
-            ignored: false,
-            fault_address: 0,
-        };
-        let process = Process { pid, ..Process::default() };
-        Signal { at, process: Some(process), fact: Fact::SignalSent(sent) }
-    }
-
-    fn id(pid: u32) -> ProcessId {
-        ProcessId { pid, start: BootTime(0) }
-    }
-
-    #[test]
-    fn a_storm_on_one_process_is_bounded() {
-        let mut memory = Memory::default();
-        for at in 0..3 * MAX_REMEMBERED as u64 {
-            memory.note(BootTime(at), &sent(7, BootTime(at)));
-        }
-        assert_eq!(memory.signals[&id(7)].len(), MAX_REMEMBERED);
-        assert_eq!(memory.order.len(), MAX_REMEMBERED);
-    }
-
-    #[test]
-    fn what_is_old_is_forgotten_and_the_rest_is_not() {
-        let mut memory = Memory::default();
-        let later = BootTime(0) + KEEP;
-        memory.note(BootTime(0), &sent(7, BootTime(0)));
-        memory.note(BootTime(0), &sent(8, BootTime(0)));
-        memory.note(later, &sent(8, later));
-        assert!(memory.signal(id(7), libc::SIGTERM).is_none());
-        assert_eq!(memory.signal(id(8), libc::SIGTERM).map(|(at, _)| *at), Some(later));
-        assert_eq!(memory.signals.len(), 1);
     }
 }

@@ -21,13 +21,18 @@ impl Identity {
     /// Names a process from its record, from its former self where it runs another program now,
     /// and, for what is still missing, from one reading of `/proc`.
     pub(super) fn resolve(&mut self, seen: &Seen, before: Option<Entry>, now: BootTime) -> Entry {
-        let known_exe = seen.exe.and_then(|exe| self.exes.path(exe));
-        let is_told = known_exe.is_some() && self.known_cgroup(seen).is_some();
-        let reading = if before.is_some() && is_told { None } else { self.read(seen.task.id) };
         let mut entry = before.unwrap_or_default();
-        if entry.process.pid == 0 {
+        let is_new = entry.process.pid == 0;
+        let mut reading = if is_new { self.read(seen.task.id) } else { None };
+        let mut parents_args = Vec::new();
+        if entry.process.parent.is_none() {
             let above = reading.as_ref().map(|reading| reading.parent);
-            self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS);
+            parents_args = self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS);
+        }
+        // A fork without exec runs its parent's file: who knows the parent knows that.
+        let known_exe = seen.exe.and_then(|exe| self.exes.path(exe));
+        if !is_new && (known_exe.is_none() || self.known_cgroup(seen).is_none()) {
+            reading = self.read(seen.task.id);
         }
         if let Some(reading) = &reading {
             self.place_reading(&mut entry, reading, seen.cgroup);
@@ -35,6 +40,10 @@ impl Identity {
         self.place_seen(&mut entry, seen, now);
         name(&mut entry, seen, reading.as_ref());
         self.name_exe(&mut entry, seen, known_exe, reading.and_then(|r| r.exe));
+        let parents_exe = entry.process.parent.as_ref().and_then(|parent| parent.exe.as_ref());
+        if entry.process.args.is_empty() && entry.process.exe.as_ref() == parents_exe {
+            entry.process.args = parents_args;
+        }
         self.names.assign(&mut entry);
         entry
     }
@@ -58,17 +67,24 @@ impl Identity {
         (id.start == BootTime(0) || reading.id == id).then_some(reading)
     }
 
-    /// Notes the parent, by its record or by its pid, and what descends from it to the child.
-    fn adopt(&mut self, entry: &mut Entry, seen: Option<&Party>, pid: Option<u32>, generations: u8) {
+    /// Notes the parent, by its record or by its pid, and what descends from it to the child. Gives the parent's
+    /// arguments, which are the child's as well if it ran no other program.
+    fn adopt(
+        &mut self,
+        entry: &mut Entry,
+        seen: Option<&Party>,
+        pid: Option<u32>,
+        generations: u8,
+    ) -> Vec<String> {
         let pid = seen.map(|parent| parent.id.pid).or(pid).unwrap_or(0);
         let start = seen.map_or(BootTime(0), |parent| parent.id.start);
         if pid == 0 {
-            return;
+            return Vec::new();
         }
         let parent = self.parent(ProcessId { pid, start }, generations);
         let parent = parent.or_else(|| seen.map(by_record));
         let Some(parent) = parent else {
-            return;
+            return Vec::new();
         };
         entry.parent_label = parent.label();
         entry.inherited = parent.process.place.supervise.clone();
@@ -78,6 +94,7 @@ impl Identity {
             comm: parent.process.comm,
             exe: parent.process.exe,
         });
+        parent.process.args
     }
 
     fn parent(&mut self, mut id: ProcessId, generations: u8) -> Option<Entry> {

@@ -85,7 +85,9 @@ impl Sense {
         let started = start(settings);
         give_memory_back();
         match started {
-            Ok((kernel, sensors)) => Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel), rest: None },
+            Ok((kernel, sensors)) => {
+                Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel), rest: None }
+            }
             Err(trouble) => Self {
                 sensors: SENSORS
                     .iter()

@@ -1,8 +1,8 @@
 //! One workload ends abnormally again and again.
 //!
 //! Tracked workloads: three ends in five minutes (a life under ten seconds counts double), or as a rule's
-//! `exits` says. Other programs need a parent that starts the *same* command again: build tools and shells,
-//! whose different children fail now and then, are no loop.
+//! `exits` says. Other programs need a parent that starts the *same* command again, and three ends by a fault or five
+//! by a status: build tools, test runners and shells, whose different children fail now and then, are no loop.
 
 use core::time::Duration;
 use std::{
@@ -34,6 +34,8 @@ pub const DEFAULT: Exits = Exits { min: 3, within: Duration::from_secs(300), cod
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// Shells poll with short-lived commands (`until pg_isready; do sleep 1; done`); services live longer.
 const SERVICE_LIFE: Duration = Duration::from_millis(100);
+/// A status alone says little of a program that nobody named: `for i in 1 2 3; do make test && break; done`.
+const STATUS_ENDS: u32 = 5;
 const REMEMBER: Duration = Duration::from_secs(3600);
 const MAX_ENDS: usize = 64;
 const MAX_LOOPS: usize = 2048;
@@ -143,7 +145,7 @@ impl Ends {
         if recent < DEFAULT.min {
             return None;
         }
-        (faults >= DEFAULT.min || services >= DEFAULT.min).then_some(Certainty::Probable)
+        (faults >= DEFAULT.min || services >= STATUS_ENDS).then_some(Certainty::Probable)
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
         diagnosis::{Detail, Diagnosis},
         time::BootTime,
     },
-    identity::process::{Process, ProcessId},
-    signal::{Exit, Fact, OomScope, Signal},
+    identity::process::{Process, ProcessId, WorkloadKey},
+    signal::{Exit, Fact, OomScope, Party, Signal},
 };
 
 pub(super) const ENTRY: DetectorEntry =
@@ -89,7 +89,7 @@ fn raise(
             class: Class::OomKill,
             certainty: Certainty::Proved,
             target: process.clone(),
-            related: Vec::new(),
+            related: trigger(process, certificate).into_iter().collect(),
             fault_at,
             detected_at: context.now,
             sentence: format!("{} {}{rest}", called(process), certificate.sentence()),
@@ -104,4 +104,21 @@ fn raise(
             },
         }),
     }
+}
+
+/// Whoever asked for more, if it is not the victim itself.
+fn trigger(victim: &Process, certificate: &Certificate) -> Option<Process> {
+    let Cause::OomKill(oom) = &certificate.cause else {
+        return None;
+    };
+    let Party { id, comm, uid, exe, workload } = oom.trigger.clone();
+    (id.pid != 0 && id != victim.id()).then(|| Process {
+        pid: id.pid,
+        start: id.start,
+        comm,
+        uid,
+        exe,
+        workload: WorkloadKey(workload.unwrap_or_default()),
+        ..Process::default()
+    })
 }

@@ -40,6 +40,7 @@ impl Engine {
             journal_error: self.journal_error.as_deref(),
             lost: self.memory.lost_since(diagnosis.fault_at),
             active: &active,
+            under_way: self.under_way(plan.mode),
             busy: busy.as_deref(),
         };
         let (reports, blocked) = ask_gates(&proposal, &facts);
@@ -141,6 +142,15 @@ impl Engine {
             .chain([incident])
             .flat_map(|other| other.active.keys().copied())
             .collect()
+    }
+
+    /// The incident that asks is out of the book meanwhile.
+    fn under_way(&self, mode: Mode) -> u32 {
+        let acts = |plan: &&Plan| {
+            plan.mode == mode
+                && matches!(plan.stage, Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. })
+        };
+        self.incidents.values().filter_map(|incident| incident.plan.as_ref()).filter(acts).count() as u32
     }
 
     pub(super) fn busy_with(&self, incident: &Incident) -> Option<String> {

@@ -4,6 +4,9 @@ use super::*;
 
 impl Engine {
     pub(super) fn verify(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
+        if self.only_an_order_helps(incident, plan) {
+            return self.on_to_the_order(now, incident, plan);
+        }
         let Stage::Verifying(verification) = &mut plan.stage else {
             return Next::Wait;
         };
@@ -35,6 +38,38 @@ impl Engine {
                 self.verified(now, incident, plan, Verdicts { outcome, says, successor: None, since })
             }
         }
+    }
+
+    /// A hook has repaired what it could, and the supervisor waits to be told to start: nobody else starts it, so
+    /// that waiting for a successor would be in vain.
+    fn only_an_order_helps(&self, incident: &Incident, plan: &Plan) -> bool {
+        let is_hook = plan.rung().is_some_and(|rung| rung.action == ActionName::RunHook);
+        let ordered_later =
+            plan.rule().escalate.iter().skip(plan.rung + 1).any(|rung| rung.action == ActionName::Restart);
+        let waits = |workload: &Workload| {
+            workload.supervisor.is_some() && workload.living.is_empty() && !workload.stop_asked
+        };
+        is_hook
+            && ordered_later
+            && plan.mode == Mode::Enforce
+            && incident.is_of_death()
+            && self.world.get(&incident.workload).is_some_and(waits)
+    }
+
+    /// No failed act: it does not count for the breaker.
+    fn on_to_the_order(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
+        let outcome = Outcome::Unchanged;
+        let says = "the hook is done; the supervisor waits for the order to start".to_owned();
+        let fact =
+            crate::engine::report::Verification { outcome, after_ms: 0, says: says.clone(), successor: None };
+        self.out.report(now, incident, ReportFact::Verification(fact));
+        self.out.journal.extend(plan.key.clone().map(|key| JournalEntry::Verified {
+            key,
+            workload: incident.workload.clone(),
+            class: plan.class,
+            outcome: outcome.name().to_owned(),
+        }));
+        self.next_rung(now, incident, plan, outcome, says)
     }
 
     pub(super) fn verified(
@@ -108,7 +143,10 @@ impl Engine {
         let acted = 0 < plan.attempt;
         if acted {
             let why = plan.failure.take().map_or(String::new(), |why| format!(": {why}"));
-            self.notify(now, incident, plan, format!("the ladder is at its end{why}"));
+            let told = plan.rule().escalate.last().is_some_and(|rung| rung.action == ActionName::Notify);
+            if !told {
+                self.notify(now, incident, plan, format!("the ladder is at its end{why}"));
+            }
             return Next::Close(Outcome::Unchanged, format!("no rung of the ladder healed it{why}"));
         }
         over(plan, Outcome::Notified, "the rule only notifies".to_owned())
@@ -126,7 +164,13 @@ impl Engine {
             return;
         };
         let mut next = Next::Wait;
-        if let Some(mut plan) = incident.plan.take() {
+        let stop_asked = self.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
+        let verifies =
+            matches!(incident.plan, Some(Plan { stage: Stage::Verifying(_), mode: Mode::Enforce, .. }));
+        if stop_asked && verifies && process.id() != incident.target.id() {
+            let says = "it was asked to stop before it could be verified".to_owned();
+            next = Next::Close(Outcome::Unknown, says);
+        } else if let Some(mut plan) = incident.plan.take() {
             if let Stage::Verifying(verification) = &plan.stage
                 && process.id() != incident.target.id()
                 && (process.main || certificate.exit.is_abnormal())

@@ -22,6 +22,7 @@ use super::{
     safety::{self, Facts, GATES, Proposal},
     time::BootTime,
     verify::{Check, Verification},
+    world::Workload,
 };
 use crate::{
     identity::process::Process,

@@ -1,7 +1,11 @@
 //! At most so many acts on a workload, and on the node, in a sliding window. Survives restarts of the agent.
 
+use core::time::Duration;
+
 use super::{Facts, Proposal, Ruling};
 use crate::engine::time::Human;
+
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let own = proposal.policy.safety.budget;
@@ -10,6 +14,13 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     for (level, budget, workload) in levels {
         let Some(budget) = budget else { continue };
         let (used, free_at) = facts.ledger.used(proposal.now, budget, proposal.mode, workload);
+        let under_way = if workload.is_none() { facts.under_way } else { 0 };
+        if used < budget.max && used + under_way >= budget.max {
+            return Ruling::hold(
+                Some(proposal.now + ASK_AGAIN),
+                format!("{under_way} acts under way may use up the budget of this {level}"),
+            );
+        }
         if used >= budget.max {
             return Ruling::hold(
                 Some(free_at),

@@ -70,6 +70,8 @@ pub struct Facts<'a> {
     pub lost: u64,
     /// Classes now diagnosed for this workload.
     pub active: &'a [Class],
+    /// Acts of this mode on other workloads that are intended and not over: not yet in the ledger.
+    pub under_way: u32,
     /// Another act on this workload is under way.
     pub busy: Option<&'a str>,
 }

@@ -63,6 +63,16 @@ struct CertificateView<'a> {
     ordinal: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     own: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asked: Option<AskedView<'a>>,
+}
+
+#[derive(Serialize)]
+struct AskedView<'a> {
+    signal: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by: Option<PartyView<'a>>,
+    before_ns: u64,
 }
 
 fn certificate(it: &Certificate) -> CertificateView<'_> {
@@ -72,6 +82,11 @@ fn certificate(it: &Certificate) -> CertificateView<'_> {
         uptime_ns: nanos(it.uptime),
         ordinal: it.ordinal,
         own: it.own.as_deref(),
+        asked: it.asked.as_ref().map(|asked| AskedView {
+            signal: asked.signal,
+            by: asked.by.as_ref().map(party),
+            before_ns: nanos(asked.before),
+        }),
     }
 }
 

@@ -1,0 +1,508 @@
+//! An engine, the machine around it, and the eyes of somebody who trusts neither.
+
+use core::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use healer_userspace::{
+    config::load,
+    engine::{
+        Engine,
+        command::{
+            Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry, PastAct,
+            Question, Recovered,
+        },
+        detect,
+        policy::{ActionName, Mode, PolicySet},
+        report::{Report, ReportFact},
+        time::BootTime,
+    },
+    identity::process::{Place, Process, ProcessId, WorkloadKey},
+    signal::{Answer, Exit, Fact, OomKill, OomScope, Party, Registration, Ring, Signal, SignalSent},
+};
+
+use crate::steps::{Disk, End, Hands, Step, WORKLOADS};
+
+const POLICIES: &str = include_str!("policies.yaml");
+
+pub(crate) struct Machine {
+    engine: Engine,
+    now: BootTime,
+    policies: PolicySet,
+    cap: Option<Mode>,
+    next_pid: u32,
+    living: [Option<Process>; WORKLOADS],
+    last_key: [Option<String>; WORKLOADS],
+    disk: Disk,
+    hands: Hands,
+    is_paused: bool,
+    /// Intents that the disk has not written yet.
+    waiting: Vec<ActionKey>,
+    /// Acts that the hands are at, with the time at which they end.
+    busy: Vec<(BootTime, Act)>,
+    questions: Vec<Question>,
+    promised: Promises,
+}
+
+/// What was seen, to be held against what was promised.
+#[derive(Default)]
+struct Promises {
+    intents: BTreeMap<ActionKey, Intent>,
+    on_disk: BTreeSet<ActionKey>,
+    results: BTreeMap<ActionKey, ActionOutcome>,
+    /// Keys of acts that were started, by the agent's life.
+    started: BTreeMap<ActionKey, u32>,
+    in_flight: BTreeMap<WorkloadKey, ActionKey>,
+    effects: Vec<PastAct>,
+    closed: BTreeSet<IncidentId>,
+    last_incident: u64,
+    life: u32,
+}
+
+fn policies() -> PolicySet {
+    match load::check_text(Path::new("policies.yaml"), POLICIES, &detect::is_built) {
+        Ok(loaded) => loaded.policies,
+        Err(problems) => panic!("{problems}"),
+    }
+}
+
+impl Machine {
+    pub(crate) fn new() -> Self {
+        let now = BootTime(3_600_000_000_000);
+        let policies = policies();
+        Self {
+            engine: Engine::new(now, policies.clone(), Recovered::default()),
+            now,
+            policies,
+            cap: None,
+            next_pid: 100,
+            living: Default::default(),
+            last_key: Default::default(),
+            disk: Disk::Writes,
+            hands: Hands::SucceedWithSuccessor,
+            is_paused: false,
+            waiting: Vec::new(),
+            busy: Vec::new(),
+            questions: Vec::new(),
+            promised: Promises::default(),
+        }
+    }
+
+    pub(crate) fn take(&mut self, step: &Step) {
+        match *step {
+            Step::Start(who) => self.start(who),
+            Step::End(who, how) => {
+                if let Some(process) = self.living[who].take() {
+                    self.end(&process, how);
+                }
+            }
+            Step::EndOfAnother(who, how) => {
+                let process = self.process(who);
+                self.end(&process, how);
+            }
+            Step::Signal(who, signal, ignored) => self.signalled(who, signal, ignored),
+            Step::StopAsked(who) => self.tell_of(who, Fact::StopAsked { signal: libc::SIGTERM }),
+            Step::SupervisorGone(who) => self.tell_of(who, Fact::Deregistered),
+            Step::SupervisorBack(who, waits) => self.supervisor_back(who, waits),
+            Step::Lost(count) => {
+                let signal = Signal::lost(self.now, Ring::Bulk, u64::from(count));
+                self.observe(&signal);
+            }
+            Step::Pass(millis) => self.pass(Duration::from_millis(millis.into())),
+            Step::LongPass(seconds) => self.pass(Duration::from_secs(u64::from(seconds) / 32)),
+            Step::Pause => self.pause(true),
+            Step::Resume => self.pause(false),
+            Step::Disk(disk) => self.set_disk(disk),
+            Step::Hands(hands) => self.hands = hands,
+            Step::Reload(which) => {
+                self.cap = [None, None, Some(Mode::Shadow), Some(Mode::Observe)][usize::from(which) % 4];
+                self.policies.mode_cap = self.cap;
+                self.engine.replace_policy(self.now, self.policies.clone());
+                self.drain();
+            }
+            Step::AgentDies => self.restart_agent(),
+        }
+    }
+
+    /// Everything works again and hours pass: whatever was begun must have come to an end.
+    pub(crate) fn finish(&mut self) {
+        self.hands = Hands::Succeed;
+        self.set_disk(Disk::Writes);
+        self.pause(false);
+        for _ in 0..8 {
+            self.pass(Duration::from_secs(900));
+        }
+        for key in &self.promised.on_disk {
+            assert!(self.promised.results.contains_key(key), "intent {key} never got a result");
+        }
+        assert!(self.promised.in_flight.is_empty(), "still under way: {:?}", self.promised.in_flight);
+    }
+
+    fn restart_agent(&mut self) {
+        self.waiting.clear();
+        self.busy.clear();
+        self.questions.clear();
+        let promised = &mut self.promised;
+        promised.life += 1;
+        promised.in_flight.clear();
+        let open = promised.on_disk.iter().filter(|key| !promised.results.contains_key(key));
+        let recovered = Recovered {
+            next_incident: promised.last_incident + 1,
+            open: open.filter_map(|key| promised.intents.get(key)).cloned().collect(),
+            acts: promised.effects.clone(),
+            ..Recovered::default()
+        };
+        for intent in &recovered.open {
+            if intent.act.mode == Mode::Enforce {
+                promised.in_flight.insert(intent.act.workload.clone(), intent.act.key.clone());
+            }
+        }
+        self.engine = Engine::new(self.now, self.policies.clone(), recovered);
+        self.is_paused = false;
+        self.drain();
+        for process in self.living.clone().into_iter().flatten() {
+            self.tell(process, Fact::Execed);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let acts = self.busy.iter().map(|(due, _)| *due).min();
+            let due = acts.into_iter().chain(self.engine.next_deadline()).min().filter(|due| *due <= end);
+            let Some(due) = due else { break };
+            self.now = self.now.max(due);
+            let now = self.now;
+            for (_, act) in self.busy.extract_if(.., |(due, _)| *due <= now).collect::<Vec<_>>() {
+                self.finished(&act);
+            }
+            if self.engine.next_deadline().is_some_and(|due| due <= now) {
+                self.engine.advance(now);
+            }
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn pause(&mut self, pause: bool) {
+        self.is_paused = pause;
+        self.engine.pause(self.now, pause.then(|| "somebody".to_owned()));
+        self.drain();
+    }
+
+    fn set_disk(&mut self, disk: Disk) {
+        self.disk = disk;
+        if let Disk::Writes = disk {
+            self.engine.journal_state(self.now, None);
+            for key in core::mem::take(&mut self.waiting) {
+                self.commit(&key);
+            }
+        }
+        self.drain();
+    }
+
+    fn commit(&mut self, key: &ActionKey) {
+        self.promised.on_disk.insert(key.clone());
+        self.engine.committed(self.now, key);
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let mut worked = false;
+            while let Some(entry) = self.engine.poll_journal() {
+                worked = true;
+                self.journal(entry);
+            }
+            while let Some(command) = self.engine.poll_command() {
+                worked = true;
+                self.obey(command);
+            }
+            while let Some(report) = self.engine.poll_report() {
+                self.promised.report(&report);
+            }
+            while self.engine.poll_tracking().is_some() {}
+            if !worked {
+                return;
+            }
+        }
+    }
+
+    fn journal(&mut self, entry: JournalEntry) {
+        match entry {
+            JournalEntry::Intent(intent) => {
+                assert!(!self.is_paused, "an intent while paused");
+                self.promised.intent(&intent, self.cap);
+                let key = intent.act.key;
+                match self.disk {
+                    Disk::Writes => self.commit(&key),
+                    Disk::Refuses => self.engine.commit_failed(self.now, &key, "no space left on device"),
+                    Disk::Hangs => self.waiting.push(key),
+                }
+            }
+            JournalEntry::Result(result) => self.promised.result(self.now, result, &self.policies),
+            JournalEntry::Verified { .. } | JournalEntry::Closed { .. } => {}
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Act(act) => {
+                self.promised.act(&act);
+                match self.hands {
+                    Hands::TakeTheirTime => self.busy.push((self.now + Duration::from_secs(20), *act)),
+                    Hands::Succeed
+                    | Hands::SucceedWithSuccessor
+                    | Hands::Fail
+                    | Hands::Refuse
+                    | Hands::DoNotKnow => self.finished(&act),
+                }
+            }
+            Command::Ask(question) => self.questions.push(question),
+            Command::Release { .. } => {}
+        }
+        for question in core::mem::take(&mut self.questions) {
+            let answer = Answer::NotListening(if self.now.0.is_multiple_of(3) {
+                vec!["80/tcp".into()]
+            } else {
+                Vec::new()
+            });
+            let process =
+                self.living.iter().flatten().find(|process| process.id() == question.about).cloned();
+            let fact = Fact::Answered { question: question.id, answer };
+            self.engine.observe(self.now, &Signal { at: self.now, process, fact });
+        }
+    }
+
+    fn finished(&mut self, act: &Act) {
+        let says = "as told".to_owned();
+        let outcome = match (act.mode, self.hands) {
+            (Mode::Observe | Mode::Shadow, _) => ActionOutcome::WouldDo { says },
+            (Mode::Enforce, Hands::Fail) => ActionOutcome::Failed { error: says, errno: Some(5) },
+            (Mode::Enforce, Hands::Refuse) => ActionOutcome::Refused { reason: says },
+            (Mode::Enforce, Hands::DoNotKnow) => ActionOutcome::Unknown { reason: says },
+            (Mode::Enforce, Hands::Succeed | Hands::SucceedWithSuccessor | Hands::TakeTheirTime) => {
+                ActionOutcome::Done { says }
+            }
+        };
+        let is_restart = act.rung.action == ActionName::Restart;
+        let is_done = matches!(outcome, ActionOutcome::Done { .. });
+        self.engine.action_finished(self.now, ActionResult { key: act.key.clone(), outcome });
+        if is_restart && is_done && !matches!(self.hands, Hands::Succeed) {
+            let of_act = |who: &usize| self.process(*who).workload == act.workload;
+            if let Some(who) = (0..WORKLOADS).find(of_act) {
+                self.last_key[who] = Some(act.key.0.clone());
+                self.start(who);
+            }
+        }
+    }
+
+    fn observe(&mut self, signal: &Signal) {
+        self.engine.observe(self.now, signal);
+        self.drain();
+    }
+
+    fn tell(&mut self, process: Process, fact: Fact) {
+        self.observe(&Signal { at: self.now, process: Some(process), fact });
+    }
+
+    fn tell_of(&mut self, who: usize, fact: Fact) {
+        if let Some(process) = self.living[who].clone() {
+            self.tell(process, fact);
+        }
+    }
+
+    fn process(&self, who: usize) -> Process {
+        let supervised = |name: &str| Place { supervise: Some(name.into()), ..Place::default() };
+        let unit = |name: &str| Place { unit: Some(name.into()), ..Place::default() };
+        let place = match who {
+            0 => supervised("web"),
+            1 => supervised("api"),
+            2 => unit("db.service"),
+            3 => unit("guarded.service"),
+            5 => supervised("shadow"),
+            6 => supervised("observe"),
+            _ => Place::default(),
+        };
+        let exe = if who == 4 { "/usr/bin/guarded" } else { "/usr/bin/any" };
+        Process {
+            pid: self.next_pid,
+            start: self.now,
+            comm: format!("w{who}"),
+            exe: Some(exe.into()),
+            workload: WorkloadKey::of(&place, exe, "/", "init"),
+            main: !place.is_empty(),
+            place,
+            ..Process::default()
+        }
+    }
+
+    fn start(&mut self, who: usize) {
+        let process = self.process(who);
+        self.next_pid += 1;
+        let fact = match process.place.supervise {
+            Some(_) => Fact::Registered(self.registration(who, None)),
+            None => Fact::Execed,
+        };
+        self.living[who] = Some(process.clone());
+        self.tell(process, fact);
+    }
+
+    fn registration(&self, who: usize, waiting: Option<Exit>) -> Registration {
+        Registration {
+            name: format!("w{who}"),
+            supervisor: ProcessId { pid: 50 + who as u32, start: BootTime(1) },
+            last_key: self.last_key[who].clone(),
+            waiting,
+        }
+    }
+
+    fn supervisor_back(&mut self, who: usize, waits: bool) {
+        if let Some(process) = self.living[who].clone() {
+            let exit = Exit { code: 1, ..Exit::default() };
+            let fact = Fact::Registered(self.registration(who, waits.then_some(exit)));
+            if waits {
+                self.living[who] = None;
+            }
+            self.tell(process, fact);
+        }
+    }
+
+    fn signalled(&mut self, who: usize, signal: i32, ignored: bool) {
+        let sent = SignalSent { ignored, ..sent(signal, 0, true) };
+        self.tell_of(who, Fact::SignalSent(sent));
+    }
+
+    fn end(&mut self, process: &Process, how: End) {
+        self.next_pid += 1;
+        let (before, exit): (Vec<Fact>, Exit) = match how {
+            End::Status(code) => (Vec::new(), Exit { code: code.into(), ..Exit::default() }),
+            End::Fault => (vec![Fact::SignalSent(sent(libc::SIGSEGV, 1, false))], ended_by(libc::SIGSEGV)),
+            End::Killed => (vec![Fact::SignalSent(sent(libc::SIGKILL, 0, true))], ended_by(libc::SIGKILL)),
+            End::Oom => {
+                (vec![Fact::SignalSent(sent(libc::SIGKILL, 128, true)), oom()], ended_by(libc::SIGKILL))
+            }
+            End::GroupKilled => {
+                let other = Process { pid: self.next_pid, ..process.clone() };
+                self.next_pid += 1;
+                self.tell(other, Fact::SignalSent(sent(libc::SIGTERM, 0, true)));
+                (vec![Fact::SignalSent(sent(libc::SIGTERM, 0, true))], ended_by(libc::SIGTERM))
+            }
+            End::CgroupKilled => {
+                (vec![Fact::SignalSent(sent(libc::SIGKILL, 0, false))], ended_by(libc::SIGKILL))
+            }
+            End::Unseen => (Vec::new(), ended_by(libc::SIGKILL)),
+        };
+        for fact in before {
+            self.tell(process.clone(), fact);
+        }
+        self.tell(process.clone(), Fact::Exited(exit));
+    }
+}
+
+fn ended_by(signal: i32) -> Exit {
+    Exit { signal: Some(signal), ..Exit::default() }
+}
+
+fn party() -> Party {
+    Party { id: ProcessId { pid: 42, start: BootTime(9) }, comm: "bash".into(), ..Party::default() }
+}
+
+fn sent(signal: i32, si_code: i32, group: bool) -> SignalSent {
+    let sender = (si_code <= 0).then(party);
+    SignalSent { signal, si_code, sender, group, ignored: false, fault_address: 0 }
+}
+
+fn oom() -> Fact {
+    let memcg = "/limited".to_owned();
+    Fact::OomKilled(OomKill { scope: OomScope::Memcg, trigger: party(), memcg, usage: 64, limit: 64 })
+}
+
+impl Promises {
+    fn intent(&mut self, intent: &Intent, cap: Option<Mode>) {
+        let act = &intent.act;
+        assert!(self.intents.insert(act.key.clone(), intent.clone()).is_none(), "key {} twice", act.key);
+        let allowed = match intent.policy.as_str() {
+            "observe" => panic!("an intent under observe: {}", act.key),
+            "shadow" | "rest" => Mode::Shadow,
+            _ => Mode::Enforce,
+        };
+        assert!(act.mode <= cap.map_or(allowed, |cap| cap.min(allowed)), "{} in {:?}", act.key, act.mode);
+        assert!(act.mode > Mode::Observe, "observe mode intends nothing");
+        let target = &act.target;
+        let is_guarded = target.place.unit.as_deref() == Some("guarded.service")
+            || target.exe.as_deref() == Some("/usr/bin/guarded");
+        assert!(!is_guarded, "{} aims at a protected process", act.key);
+    }
+
+    fn act(&mut self, act: &Act) {
+        assert!(self.on_disk.contains(&act.key), "{} before its intent was on disk", act.key);
+        assert!(!self.results.contains_key(&act.key), "{} after its result", act.key);
+        let is_repeatable = act.rung.action == ActionName::Restart && act.target.place.supervise.is_some();
+        if let Some(life) = self.started.insert(act.key.clone(), self.life) {
+            assert!(life < self.life && is_repeatable, "{} twice", act.key);
+        }
+        if act.mode == Mode::Enforce {
+            let other = self.in_flight.insert(act.workload.clone(), act.key.clone());
+            assert!(other.is_none_or(|other| other == act.key), "two acts on {}", act.workload);
+        }
+    }
+
+    fn result(&mut self, now: BootTime, result: ActionResult, policies: &PolicySet) {
+        let intent =
+            self.intents.get(&result.key).unwrap_or_else(|| panic!("{} was not intended", result.key));
+        let act = &intent.act;
+        self.in_flight.retain(|_, key| *key != result.key);
+        let has_effect = match &result.outcome {
+            ActionOutcome::Done { .. } | ActionOutcome::WouldDo { .. } | ActionOutcome::Unknown { .. } => {
+                true
+            }
+            ActionOutcome::Refused { .. } | ActionOutcome::Failed { .. } => false,
+        };
+        if has_effect {
+            let (workload, class, mode) = (act.workload.clone(), act.class, act.mode);
+            let effect = PastAct { workload, class, mode, at: now, healed: None };
+            let policy = policies.policies.iter().find(|policy| policy.name == intent.policy);
+            self.effects.push(effect);
+            let own = policy.expect("policies are not removed").safety.budget;
+            let of_own = self.within(now, own.per, act.mode, Some(&act.workload));
+            assert!(of_own <= own.max as usize, "{of_own} acts on {} within {:?}", act.workload, own.per);
+            if let Some(node) = policies.node_budget {
+                let of_node = self.within(now, node.per, act.mode, None);
+                assert!(of_node <= node.max as usize, "{of_node} acts of the node within {:?}", node.per);
+            }
+        }
+        let again = self.results.insert(result.key.clone(), result.outcome);
+        assert!(again.is_none(), "two results of {}", result.key);
+    }
+
+    fn within(&self, now: BootTime, per: Duration, mode: Mode, workload: Option<&WorkloadKey>) -> usize {
+        let counts = |effect: &&PastAct| {
+            effect.mode == mode
+                && now.since(effect.at) < per
+                && workload.is_none_or(|workload| *workload == effect.workload)
+        };
+        self.effects.iter().filter(counts).count()
+    }
+
+    fn report(&mut self, report: &Report) {
+        let Some(incident) = report.incident else { return };
+        self.last_incident = self.last_incident.max(incident.0);
+        assert!(!self.closed.contains(&incident), "{incident} goes on after its end: {:?}", report.fact);
+        match &report.fact {
+            ReportFact::Closed(_) => {
+                self.closed.insert(incident);
+            }
+            ReportFact::Diagnosis(found) => assert!(!found.sentence.is_empty() && !found.evidence.is_empty()),
+            ReportFact::Gate(gate) => assert!(!gate.reason.is_empty()),
+            ReportFact::Result(_)
+            | ReportFact::Plan(_)
+            | ReportFact::Intent(_)
+            | ReportFact::Verification(_)
+            | ReportFact::Score { .. }
+            | ReportFact::Notify { .. }
+            | ReportFact::Agent { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What may happen to a machine, as values.
+
+use proptest::prelude::*;
+
+/// How many kinds of workload [`super::machine`] has.
+pub(crate) const WORKLOADS: usize = 8;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// A new main process, whoever started it.
+    Start(usize),
+    End(usize, End),
+    /// A process that began before the present one ends, or one that was never seen.
+    EndOfAnother(usize, End),
+    Signal(usize, i32, bool),
+    StopAsked(usize),
+    SupervisorGone(usize),
+    SupervisorBack(usize, bool),
+    Lost(u8),
+    Pass(u16),
+    LongPass(u16),
+    Pause,
+    Resume,
+    Disk(Disk),
+    Hands(Hands),
+    Reload(u8),
+    AgentDies,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Status(u8),
+    Fault,
+    Killed,
+    Oom,
+    GroupKilled,
+    CgroupKilled,
+    Unseen,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Disk {
+    Writes,
+    Refuses,
+    /// Takes its time: intents stay on their way.
+    Hangs,
+}
+
+/// How the next acts end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hands {
+    Succeed,
+    SucceedWithSuccessor,
+    Fail,
+    Refuse,
+    DoNotKnow,
+    TakeTheirTime,
+}
+
+pub(crate) fn sequence() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(step(), 1..150)
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = 0..WORKLOADS;
+    let signal = prop::sample::select(vec![1, 2, 9, 11, 15]);
+    prop_oneof![
+        6 => who.clone().prop_map(Step::Start),
+        8 => (who.clone(), end()).prop_map(|(who, how)| Step::End(who, how)),
+        2 => (who.clone(), end()).prop_map(|(who, how)| Step::EndOfAnother(who, how)),
+        2 => (who.clone(), signal, any::<bool>()).prop_map(|(who, signal, ignored)| Step::Signal(who, signal, ignored)),
+        1 => who.clone().prop_map(Step::StopAsked),
+        1 => who.clone().prop_map(Step::SupervisorGone),
+        2 => (who, any::<bool>()).prop_map(|(who, waits)| Step::SupervisorBack(who, waits)),
+        1 => any::<u8>().prop_map(Step::Lost),
+        8 => (0_u16..2000).prop_map(Step::Pass),
+        2 => any::<u16>().prop_map(Step::LongPass),
+        1 => Just(Step::Pause),
+        1 => Just(Step::Resume),
+        2 => prop_oneof![Just(Disk::Writes), Just(Disk::Refuses), Just(Disk::Hangs)].prop_map(Step::Disk),
+        3 => hands().prop_map(Step::Hands),
+        1 => any::<u8>().prop_map(Step::Reload),
+        1 => Just(Step::AgentDies),
+    ]
+}
+
+fn end() -> impl Strategy<Value = End> {
+    prop_oneof![
+        3 => any::<u8>().prop_map(End::Status),
+        2 => Just(End::Fault),
+        2 => Just(End::Killed),
+        1 => Just(End::Oom),
+        1 => Just(End::GroupKilled),
+        1 => Just(End::CgroupKilled),
+        1 => Just(End::Unseen),
+    ]
+}
+
+fn hands() -> impl Strategy<Value = Hands> {
+    prop_oneof![
+        1 => Just(Hands::Succeed),
+        2 => Just(Hands::SucceedWithSuccessor),
+        1 => Just(Hands::Fail),
+        1 => Just(Hands::Refuse),
+        1 => Just(Hands::DoNotKnow),
+        1 => Just(Hands::TakeTheirTime),
+    ]
+}
