@@ -10,8 +10,8 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    home::{Home, signal_to, until},
     binary::healer,
+    home::{Home, signal_to, until},
     scratch::unique_name,
 };
 
