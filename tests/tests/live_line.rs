@@ -368,6 +368,42 @@ fn a_successor_between_decision_and_act_is_seen_and_nothing_is_started_twice() {
 }
 
 #[test]
+fn a_target_that_is_gone_before_the_blow_is_struck_by_nobody() {
+    let name = name();
+    let home = Home::new("");
+    let source = r#"
+        #include <pthread.h>
+        #include <unistd.h>
+        static pthread_mutex_t a = PTHREAD_MUTEX_INITIALIZER, b = PTHREAD_MUTEX_INITIALIZER;
+        static void *cross(void *arg) {
+            pthread_mutex_lock(&b); usleep(200000); pthread_mutex_lock(&a); return arg;
+        }
+        int main(void) {
+            pthread_t t;
+            pthread_create(&t, 0, cross, 0);
+            pthread_mutex_lock(&a); usleep(200000); pthread_mutex_lock(&b);
+        }"#;
+    let program = compile(home.scratch(), "crossed", source);
+    let rules = "
+  rules:
+    - name: stuck
+      when: [{class: deadlock}]
+      escalate: [{do: stop, grace: 1s}]
+";
+    home.write_policy(&policy("enforce", &format!("supervise: {name}"), rules));
+    let mut agent = home.agent_with_fail_point("after_intent:stop");
+    let service = Supervised::start(&home, &name, &[&program]);
+    let child = service.child();
+    agent.wait("the stop", |agent| agent.log().contains("AfterIntent").then_some(()));
+    signal_to(child, Signal::KILL);
+    healer_tests::home::until("its end", || (!lives(child)).then_some(()));
+    agent.signal(Signal::CONT);
+    let refusal = agent.record(&service.workload(), "gate", &format!("pid {child} is gone"));
+    assert_eq!((&refusal["gate"], &refusal["verdict"]), (&"second_look".into(), &"refuse".into()));
+    agent.record(&service.workload(), "closed", "refused");
+}
+
+#[test]
 fn shadow_touches_nothing_says_what_it_would_do_and_follows() {
     let name = name();
     let home = Home::new(&policy("shadow", &format!("supervise: {name}"), RESTART).replace("10s", "2s"));

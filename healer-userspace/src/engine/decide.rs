@@ -163,7 +163,11 @@ impl Engine {
 
     /// May an incident without a plan in progress be closed?
     pub(super) fn nothing_follows(&self, now: BootTime, incident: &mut Incident) -> bool {
-        if !incident.is_of_death() || incident.look_again_at.is_some_and(|at| at > now) {
+        if !incident.is_of_death() {
+            // It may have cleared while an act was under way.
+            return incident.active.is_empty();
+        }
+        if incident.look_again_at.is_some_and(|at| at > now) {
             return false;
         }
         let workload = self.world.get(&incident.workload);
