@@ -6,15 +6,18 @@
 
 #[cfg(feature = "docker")]
 mod docker;
+#[cfg(feature = "systemd")]
 mod main_pid;
+#[cfg(any(feature = "docker", feature = "systemd"))]
 mod settle;
 #[cfg(feature = "systemd")]
 mod systemd;
 
 use core::time::Duration;
+use std::path::PathBuf;
+#[cfg(any(feature = "docker", feature = "systemd"))]
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -184,9 +187,11 @@ fn failed(error: String) -> ActionOutcome {
 }
 
 /// Names that were stopped on purpose and have not run since.
+#[cfg(any(feature = "docker", feature = "systemd"))]
 #[derive(Clone, Default)]
 struct Stopped(Arc<Mutex<BTreeSet<String>>>);
 
+#[cfg(any(feature = "docker", feature = "systemd"))]
 impl Stopped {
     fn note(&self, name: &str) {
         self.lock().insert(name.to_owned());

@@ -31,7 +31,7 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/action/",
         name: "ACTIONS",
-        helpers: &["host", "look", "reach", "tests", "systemd", "docker", "cri", "kube"],
+        helpers: &["host", "look", "owned", "reach", "tests", "systemd", "docker", "cri", "kube"],
         traces: None,
     },
     Table {
