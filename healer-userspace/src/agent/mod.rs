@@ -7,10 +7,12 @@ mod ask;
 mod flush;
 mod housekeeping;
 mod listening;
+mod probes;
 mod start;
 mod taps;
 mod waits;
 mod wakes;
+mod work;
 
 use std::{cell::RefCell, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
@@ -72,6 +74,8 @@ struct Agent {
     files: housekeeping::Files,
     watched: Vec<crate::identity::exe::ExeId>,
     taps: taps::Taps,
+    work_watch: work::WorkWatch,
+    probes: probes::Probes,
 }
 
 impl Agent {
@@ -85,6 +89,7 @@ impl Agent {
                 Wake::Told(told) => self.told(told),
                 Wake::Answer(signal) => self.observe(&signal),
                 Wake::Waits(at, snapshot) => self.waits(at, snapshot),
+                Wake::Work(at, snapshot) => self.work(at, snapshot),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => self.engine.advance(clock::boot()),
                 Wake::Reload => self.reload_and_say(),
@@ -125,6 +130,7 @@ impl Agent {
 
     fn observe(&mut self, signal: &Signal) {
         self.reporter.signal(signal);
+        self.probes.note(signal);
         self.keep(signal);
         self.engine.observe(clock::boot(), signal);
     }

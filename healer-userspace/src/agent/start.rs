@@ -5,7 +5,7 @@ use std::{cell::RefCell, fs::File, process::ExitCode, rc::Rc, sync::Arc};
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
-use super::{Agent, Options, housekeeping::Files, taps::Taps, waits, wakes::Wakes};
+use super::{Agent, Options, housekeeping::Files, probes::Probes, taps::Taps, waits, wakes::Wakes, work};
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
@@ -96,7 +96,8 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
 
     let mut sense = Sense::start(&sense::Settings::default());
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
-    let wakes = Wakes::new(store_events, results, told, answers_in, waits, orders, options.duration)
+    let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
+    let wakes = Wakes::new(store_events, results, told, answers_in, waits, looks, orders, options.duration)
         .context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
@@ -114,6 +115,8 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
         files: Files::default(),
         watched: Vec::new(),
         taps: Taps::into_file(recording),
+        work_watch,
+        probes: Probes::default(),
         options,
     };
     agent.begin(loaded, &notes);

@@ -13,12 +13,12 @@ use crate::{
     control::Order,
     engine::{command::ActionResult, time::BootTime},
     sense::Sense,
-    signal::{Signal, waits::WaitSnapshot},
+    signal::{Signal, waits::WaitSnapshot, work::WorkSnapshot},
     store::worker::StoreEvent,
     supervise::server::Told,
 };
 
-use super::waits::Snapshots;
+use super::{waits::Snapshots, work::Looks};
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
@@ -30,6 +30,8 @@ pub(super) enum Wake {
     Answer(Signal),
     /// A scan of the tasks is over.
     Waits(BootTime, WaitSnapshot),
+    /// A look at the tracked processes is over.
+    Work(BootTime, WorkSnapshot),
     Order(Order),
     Deadline,
     Reload,
@@ -46,6 +48,7 @@ pub(super) struct Wakes {
     pub(super) told: mpsc::Receiver<Told>,
     pub(super) answers: mpsc::UnboundedReceiver<Signal>,
     pub(super) waits: Snapshots,
+    pub(super) work: Looks,
     pub(super) orders: mpsc::Receiver<Order>,
     unix: Unix,
     end: Option<Instant>,
@@ -67,6 +70,7 @@ impl Wakes {
         told: mpsc::Receiver<Told>,
         answers: mpsc::UnboundedReceiver<Signal>,
         waits: Snapshots,
+        work: Looks,
         orders: mpsc::Receiver<Order>,
         duration: Option<Duration>,
     ) -> io::Result<Self> {
@@ -78,6 +82,7 @@ impl Wakes {
             told,
             answers,
             waits,
+            work,
             orders,
             unix: Unix {
                 term: signal(SignalKind::terminate())?,
@@ -106,6 +111,7 @@ impl Wakes {
             Some(told) = self.told.recv() => Wake::Told(told),
             Some(answer) = self.answers.recv() => Wake::Answer(answer),
             Some((at, snapshot)) = self.waits.recv() => Wake::Waits(at, snapshot),
+            Some((at, snapshot)) = self.work.recv() => Wake::Work(at, snapshot),
             Some(order) = self.orders.recv() => Wake::Order(order),
             _ = unix.hup.recv() => Wake::Reload,
             _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),

@@ -90,6 +90,8 @@ impl World {
             | Fact::OomKilled(_)
             | Fact::Answered { .. }
             | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
             | Fact::Lost { .. } => None,
         }
     }

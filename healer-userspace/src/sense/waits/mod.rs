@@ -34,7 +34,7 @@ use crate::{
     signal::waits::{Condition, WaitSnapshot},
 };
 use extract::Extractor;
-use procfs::Proc;
+pub(crate) use procfs::Proc;
 use table::Table;
 
 /// Between scans on a quiet node, while somebody new is suspected, and when scans are dear.
