@@ -6,3 +6,4 @@ pub mod eye;
 pub mod hangs;
 pub mod scratch;
 pub mod victim;
+pub mod work;

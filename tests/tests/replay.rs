@@ -26,12 +26,15 @@ fn traces() -> Vec<PathBuf> {
     traces
 }
 
-/// What the engine says to a trace under the default policy.
+/// What the engine says to a trace under the policy beside it (`.yaml`), or else the default policy.
 fn says(trace: &Path) -> String {
     let file = fs::File::open(trace).expect("the trace can be read");
     let signals = read(BufReader::new(file)).unwrap_or_else(|error| panic!("{}: {error:#}", trace.display()));
     let built = |_: Class| true;
-    let policies = config::load(&Sources::default(), &built).expect("the default policy is sound").policies;
+    let beside = trace.with_extension("yaml");
+    let policies = if beside.exists() { vec![beside] } else { Vec::new() };
+    let sources = Sources { policies, ..Sources::default() };
+    let policies = config::load(&sources, &built).expect("the policy is sound").policies;
     let start = signals.first().map_or(BootTime(0), |signal| signal.at);
     replay(&signals, policies).iter().map(|report| line(report, start) + "\n").collect()
 }

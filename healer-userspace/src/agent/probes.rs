@@ -104,9 +104,9 @@ fn ask(pid: u32, probe: &Probe) -> Probed {
     let began = clock::boot();
     let answer = match &probe.ask {
         ProbeAsk::Http { port, path } => http(pid, *port, path, probe.timeout),
-        ProbeAsk::Tcp { port } => {
-            connect(pid, *port, probe.timeout).map(|_| "connected".to_owned()).map_err(|e| in_words(&e, probe))
-        }
+        ProbeAsk::Tcp { port } => connect(pid, *port, probe.timeout)
+            .map(|_| "connected".to_owned())
+            .map_err(|e| in_words(&e, probe)),
         ProbeAsk::Exec { command } => exec(command, probe.timeout),
     };
     let took = clock::boot().since(began);
@@ -146,8 +146,9 @@ fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, St
         _ => error.to_string(),
     };
     let mut stream = connect(pid, port, timeout).map_err(failed)?;
-    let request =
-        format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n"
+    );
     stream.set_write_timeout(Some(timeout)).map_err(failed)?;
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();

@@ -37,9 +37,10 @@ const ROUNDS_TO_CLEAR: u32 = 3;
 
 /// What this look says of one process.
 pub(super) fn lack(work: &Work, wall_ms: u64) -> Option<Class> {
-    let held_back = work.throttled.as_ref().is_some_and(|limit| {
-        0 < limit.periods && limit.periods * THROTTLED_PERCENT <= limit.throttled * 100
-    });
+    let held_back = work
+        .throttled
+        .as_ref()
+        .is_some_and(|limit| 0 < limit.periods && limit.periods * THROTTLED_PERCENT <= limit.throttled * 100);
     // A limit on others of its cgroup does not touch whoever wants nothing.
     let wants = 0 < work.runs || 0 < work.delay_ms;
     if held_back && wants {
@@ -56,7 +57,6 @@ struct Starved {
 struct Lacking {
     class: Class,
     since: BootTime,
-    wall_ms: u64,
     ran_ms: u64,
     delay_ms: u64,
     periods: u64,
@@ -79,7 +79,13 @@ impl Detector for Starved {
 }
 
 impl Starved {
-    fn looked(&mut self, context: &Context<'_>, at: BootTime, snapshot: &WorkSnapshot, found: &mut Vec<Finding>) {
+    fn looked(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        snapshot: &WorkSnapshot,
+        found: &mut Vec<Finding>,
+    ) {
         for lacking in self.watched.values_mut() {
             lacking.better += 1;
         }
@@ -103,7 +109,6 @@ impl Starved {
         let lacking = self.watched.entry((work.process.id(), work.pid)).or_insert_with(|| Lacking {
             class,
             since: at - Duration::from_millis(snapshot.wall_ms),
-            wall_ms: 0,
             ran_ms: 0,
             delay_ms: 0,
             periods: 0,
@@ -113,7 +118,7 @@ impl Starved {
             raised: false,
             comm: work.process.comm.clone(),
         });
-        lacking.add(work, snapshot.wall_ms);
+        lacking.add(work);
         if !lacking.raised && LASTS <= at.since(lacking.since) {
             lacking.raised = true;
             lacking.class = class;
@@ -140,9 +145,8 @@ impl Starved {
 }
 
 impl Lacking {
-    fn add(&mut self, work: &Work, wall_ms: u64) {
+    fn add(&mut self, work: &Work) {
         self.better = 0;
-        self.wall_ms += wall_ms;
         self.ran_ms += work.ran_ms;
         self.delay_ms += work.delay_ms;
         if let Some(limit) = &work.throttled {
@@ -152,9 +156,9 @@ impl Lacking {
         }
     }
 
-    fn sentence(&self, work: &Work, busiest: &[Consumer]) -> String {
+    fn sentence(&self, at: BootTime, work: &Work, busiest: &[Consumer]) -> String {
         let who = called(&work.process);
-        let (over, ran) = (ms(self.wall_ms), ms(self.ran_ms));
+        let (over, ran) = (Human(at.since(self.since)), ms(self.ran_ms));
         let member = match work.pid == work.process.pid {
             true => String::new(),
             false => format!(" (its process {}[{}])", text::printable(&work.comm), work.pid),
@@ -170,7 +174,7 @@ impl Lacking {
         }
         let users: Vec<_> = busiest.iter().map(consumer).collect();
         let users = if users.is_empty() { "nobody in particular".to_owned() } else { users.join(", ") };
-        let waited = ms(self.delay_ms);
+        let waited = Human(Duration::from_millis(self.delay_ms).min(at.since(self.since)));
         format!("{who}{member} waited {waited} of {over} for a CPU and ran {ran}; the CPU has {users}")
     }
 }
@@ -190,7 +194,7 @@ fn raise(
     work: &Work,
     busiest: &[Consumer],
 ) -> Finding {
-    let sentence = lacking.sentence(work, busiest);
+    let sentence = lacking.sentence(at, work, busiest);
     let signal = if lacking.class == Class::CpuThrottled { "cpu.stat" } else { "schedstat" };
     let says = format!(
         "{} periods, {} throttled ({} in all), run-queue delay {}, ran {}",

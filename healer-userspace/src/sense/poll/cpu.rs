@@ -71,7 +71,8 @@ pub fn pressure_total_us(text: &str) -> Option<u64> {
 /// Every directory of the cpu controller that holds `pid`, the innermost first: any of them may have a limit.
 pub fn cpu_cgroups(proc: &Path, cgroup: &Path, pid: u32) -> Vec<PathBuf> {
     let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
-    let Some((mount, path)) = text.lines().find_map(|line| v1(line, cgroup)).or_else(|| v2(&text, cgroup)) else {
+    let Some((mount, path)) = text.lines().find_map(|line| v1(line, cgroup)).or_else(|| v2(&text, cgroup))
+    else {
         return Vec::new();
     };
     let inside = PathBuf::from(path.trim_start_matches('/'));

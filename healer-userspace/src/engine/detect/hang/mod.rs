@@ -40,7 +40,7 @@ const LASTS: Duration = Duration::from_secs(10);
 /// Of the time: timers and runtimes' housekeeping stay below, work does not.
 const IDLE_PERCENT: u64 = 2;
 /// Whoever gets this much of a CPU and does nothing with it does not lack it.
-const FED_PERCENT: u64 = 20;
+const FED_PERCENT: u64 = 10;
 /// One look may fail to read a process; a cure shows in the next as well.
 const ROUNDS_TO_CLEAR: u32 = 2;
 
@@ -96,7 +96,13 @@ impl Detector for Hang {
 }
 
 impl Hang {
-    fn looked(&mut self, context: &Context<'_>, at: BootTime, snapshot: &WorkSnapshot, found: &mut Vec<Finding>) {
+    fn looked(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        snapshot: &WorkSnapshot,
+        found: &mut Vec<Finding>,
+    ) {
         let mut before = core::mem::take(&mut self.tracks);
         let mut hung = BTreeMap::new();
         for work in &snapshot.processes {
@@ -184,7 +190,8 @@ impl Track {
     }
 
     fn instead(self, at: BootTime) -> Instead {
-        let lasted = |since: Option<BootTime>| since.map(|since| at.since(since)).filter(|for_| LASTS <= *for_);
+        let lasted =
+            |since: Option<BootTime>| since.map(|since| at.since(since)).filter(|for_| LASTS <= *for_);
         match (lasted(self.idle), lasted(self.spins)) {
             (Some(for_), _) => Instead::Nothing(for_),
             (None, Some(for_)) => Instead::Spins(for_),
@@ -209,11 +216,8 @@ fn diagnosis(
     pieces: &[Piece],
 ) -> Diagnosis {
     let kind = if matches!(instead, Instead::Spins(_)) { "spinning" } else { "unresponsive" };
-    let evidence = pieces.iter().map(|piece| Evidence {
-        signal: piece.source.to_owned(),
-        at,
-        says: piece.says.clone(),
-    });
+    let evidence =
+        pieces.iter().map(|piece| Evidence { signal: piece.source.to_owned(), at, says: piece.says.clone() });
     Diagnosis {
         class: Class::Hang,
         certainty: if 2 <= pieces.len() { Certainty::Probable } else { Certainty::Suspected },
@@ -239,7 +243,9 @@ fn sentence(process: &Process, work: &Work, instead: Instead, pieces: &[Piece]) 
         false => format!(" (its process {}[{}])", text::printable(&work.comm), work.pid),
     };
     let does = match (instead, work.condition) {
-        (Instead::Nothing(for_), Life::Stopped) => format!("is stopped by a signal and has not run for {}", Human(for_)),
+        (Instead::Nothing(for_), Life::Stopped) => {
+            format!("is stopped by a signal and has not run for {}", Human(for_))
+        }
         (Instead::Nothing(for_), _) if work.runs == 0 => format!("has not run for {}", Human(for_)),
         (Instead::Nothing(for_), _) => format!("has hardly run for {}", Human(for_)),
         (Instead::Spins(for_), _) => format!("has spun on the CPU for {} and moved no byte", Human(for_)),

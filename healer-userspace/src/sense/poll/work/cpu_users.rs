@@ -59,8 +59,11 @@ impl CpuUsers {
         let read = |name: &str| fs::read(self.proc.join(format!("{pid}/{name}"))).unwrap_or_default();
         let groups = text::lossy(&read("cgroup"));
         // The line of the cpu controller, or else that of v2.
-        let is_cpu = |line: &&str| line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == "cpu"));
-        let line = groups.lines().find(is_cpu).or_else(|| groups.lines().find(|line| line.starts_with("0::")));
+        let is_cpu = |line: &&str| {
+            line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == "cpu"))
+        };
+        let line =
+            groups.lines().find(is_cpu).or_else(|| groups.lines().find(|line| line.starts_with("0::")));
         Consumer {
             pid,
             comm: text::lossy(read("comm").trim_ascii_end()),

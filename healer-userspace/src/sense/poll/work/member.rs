@@ -99,6 +99,11 @@ pub(super) fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
     if is_frozen(proc, cgroup, pid) { Life::Frozen } else { Life::Free }
 }
 
+/// Its first thread wants a CPU now.
+pub(super) fn is_runnable(proc: &Path, pid: u32) -> bool {
+    ProcDir::open(proc, pid).and_then(|dir| dir.stat()).is_some_and(|stat| stat.state == b'R')
+}
+
 fn tracer(proc: &Path, pid: u32) -> u32 {
     let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));

@@ -82,7 +82,8 @@ impl WorkPoller {
             let limits = self
                 .limits
                 .entry(one.process.id())
-                .or_insert_with(|| Limits::of(&self.proc, &self.cgroup, one.process.pid));
+                .or_insert_with(|| Limits::of(now, &self.proc, &self.cgroup, one.process.pid));
+            limits.refresh(now, &self.proc, one.process.pid);
             let throttled = limits.look();
             for pid in self.namespaces.family(one.process.pid) {
                 let waits = waiting.get(&pid).filter(|waiting| waiting.is_worth_saying());
@@ -99,6 +100,10 @@ impl WorkPoller {
                     continue;
                 }
                 let mut work = work(&one.process, pid, &look, waiting.get(&pid));
+                if work.runs == 0 && member::is_runnable(&self.proc, pid) {
+                    // The kernel counts a wait for the CPU when it is over.
+                    work.delay_ms = millis(wall);
+                }
                 work.throttled.clone_from(&throttled);
                 processes.push(self.finish(work));
             }
@@ -106,7 +111,8 @@ impl WorkPoller {
         self.members.retain(|pid, _| looked_at.contains(pid));
         let kept: BTreeSet<_> = watched.iter().map(|one| one.process.id()).collect();
         self.limits.retain(|id, _| kept.contains(id));
-        let lacking = processes.iter().any(|work| DELAY_WORTH_SAYING.as_millis() <= u128::from(work.delay_ms));
+        let lacking =
+            processes.iter().any(|work| DELAY_WORTH_SAYING.as_millis() <= u128::from(work.delay_ms));
         let busiest = if lacking { self.cpu_users.look(now) } else { Vec::new() };
         WorkSnapshot { wall_ms: millis(wall), processes, busiest }
     }

@@ -30,6 +30,8 @@ const LOOK_UP: Duration = Duration::from_secs(30);
 const YOUNG: Duration = Duration::from_secs(60);
 /// A dump that takes long is made less often: it may use half a percent of a CPU.
 const SPARE: u32 = 200;
+/// However long it takes: older news are none.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 pub(super) struct Namespaces {
     proc: PathBuf,
@@ -138,12 +140,14 @@ impl Namespaces {
         let Some(namespace) = self.by_inode.get_mut(&inode).filter(|namespace| namespace.next <= now) else {
             return;
         };
+        let before = clock::thread_cpu();
         let sockets = namespace.diag.dump().unwrap_or_default();
         let owners = owners(&families, &sockets);
         let pass = namespace.ledger.update(now, &sockets, &owners);
         namespace.waiting = pass.waiting;
         namespace.has_strangers = pass.has_strangers;
-        namespace.next = now + clock::boot().since(now) * SPARE;
+        let cost = clock::thread_cpu().saturating_sub(before);
+        namespace.next = now + (cost * SPARE).min(PAUSE_MAX);
     }
 }
 
