@@ -14,4 +14,3 @@ pub mod scratch;
 pub mod small_disk;
 pub mod supervised;
 pub mod victim;
-pub mod work;

@@ -11,11 +11,9 @@ use super::{
     Agent, Options,
     fail_point::FailPoint,
     housekeeping::Files,
-    probes::Probes,
     taps::Taps,
     waits,
     wakes::{Inbox, Wakes},
-    work,
 };
 use crate::{
     action::{Hands, host::linux::Linux},
@@ -113,9 +111,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
 
     let mut sense = Sense::start(&sense::Settings::default());
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
-    let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
-    let inbox =
-        Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, work: looks, orders };
+    let inbox = Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, orders };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
@@ -135,8 +131,6 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         watched: Vec::new(),
         taps: Taps::into_file(recording),
         fail_point,
-        work_watch,
-        probes: Probes::default(),
         options,
     };
     agent.begin(loaded, &notes);

@@ -98,8 +98,6 @@ impl Identity {
             | Fact::StopAsked { .. }
             | Fact::Answered { .. }
             | Fact::Waits(_)
-            | Fact::Work(_)
-            | Fact::Probed(_)
             | Fact::Lost { .. } => {}
         }
         Signal { at, process, fact }

@@ -261,9 +261,7 @@ impl Reporter {
                 | Fact::Deregistered
                 | Fact::StopAsked { .. }
                 | Fact::Answered { .. }
-                | Fact::Waits(_)
-                | Fact::Work(_)
-                | Fact::Probed(_),
+                | Fact::Waits(_),
                 _,
             ) => {}
         }

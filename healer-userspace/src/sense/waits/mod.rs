@@ -35,7 +35,7 @@ use crate::{
     signal::waits::{Condition, Owner, Task, WaitSnapshot},
 };
 use extract::{Extractor, Waits};
-pub(crate) use procfs::Proc;
+use procfs::Proc;
 use snapshot::{Depth, Shot};
 use table::Table;
 
