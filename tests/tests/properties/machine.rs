@@ -1,28 +1,22 @@
 //! An engine, the machine around it, and the eyes of somebody who trusts neither.
 
 use core::time::Duration;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
+use std::path::Path;
 
 use healer_userspace::{
     config::load,
     engine::{
         Engine,
-        command::{
-            Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry, PastAct,
-            Question, Recovered,
-        },
+        command::{Act, ActionKey, ActionOutcome, ActionResult, Command, JournalEntry, Question, Recovered},
         detect,
         policy::{ActionName, Mode, PolicySet},
-        report::{Report, ReportFact},
         time::BootTime,
     },
     identity::process::{Place, Process, ProcessId, WorkloadKey},
     signal::{Answer, Exit, Fact, OomKill, OomScope, Party, Registration, Ring, Signal, SignalSent},
 };
 
+use crate::promises::Promises;
 use crate::steps::{Disk, End, Hands, Step, WORKLOADS};
 
 const POLICIES: &str = include_str!("policies.yaml");
@@ -44,21 +38,6 @@ pub(crate) struct Machine {
     busy: Vec<(BootTime, Act)>,
     questions: Vec<Question>,
     promised: Promises,
-}
-
-/// What was seen, to be held against what was promised.
-#[derive(Default)]
-struct Promises {
-    intents: BTreeMap<ActionKey, Intent>,
-    on_disk: BTreeSet<ActionKey>,
-    results: BTreeMap<ActionKey, ActionOutcome>,
-    /// Keys of acts that were started, by the agent's life.
-    started: BTreeMap<ActionKey, u32>,
-    in_flight: BTreeMap<WorkloadKey, ActionKey>,
-    effects: Vec<PastAct>,
-    closed: BTreeSet<IncidentId>,
-    last_incident: u64,
-    life: u32,
 }
 
 fn policies() -> PolicySet {
@@ -417,92 +396,4 @@ fn sent(signal: i32, si_code: i32, group: bool) -> SignalSent {
 fn oom() -> Fact {
     let memcg = "/limited".to_owned();
     Fact::OomKilled(OomKill { scope: OomScope::Memcg, trigger: party(), memcg, usage: 64, limit: 64 })
-}
-
-impl Promises {
-    fn intent(&mut self, intent: &Intent, cap: Option<Mode>) {
-        let act = &intent.act;
-        assert!(self.intents.insert(act.key.clone(), intent.clone()).is_none(), "key {} twice", act.key);
-        let allowed = match intent.policy.as_str() {
-            "observe" => panic!("an intent under observe: {}", act.key),
-            "shadow" | "rest" => Mode::Shadow,
-            _ => Mode::Enforce,
-        };
-        assert!(act.mode <= cap.map_or(allowed, |cap| cap.min(allowed)), "{} in {:?}", act.key, act.mode);
-        assert!(act.mode > Mode::Observe, "observe mode intends nothing");
-        let target = &act.target;
-        let is_guarded = target.place.unit.as_deref() == Some("guarded.service")
-            || target.exe.as_deref() == Some("/usr/bin/guarded");
-        assert!(!is_guarded, "{} aims at a protected process", act.key);
-    }
-
-    fn act(&mut self, act: &Act) {
-        assert!(self.on_disk.contains(&act.key), "{} before its intent was on disk", act.key);
-        assert!(!self.results.contains_key(&act.key), "{} after its result", act.key);
-        let is_repeatable = act.rung.action == ActionName::Restart && act.target.place.supervise.is_some();
-        if let Some(life) = self.started.insert(act.key.clone(), self.life) {
-            assert!(life < self.life && is_repeatable, "{} twice", act.key);
-        }
-        if act.mode == Mode::Enforce {
-            let other = self.in_flight.insert(act.workload.clone(), act.key.clone());
-            assert!(other.is_none_or(|other| other == act.key), "two acts on {}", act.workload);
-        }
-    }
-
-    fn result(&mut self, now: BootTime, result: ActionResult, policies: &PolicySet) {
-        let intent =
-            self.intents.get(&result.key).unwrap_or_else(|| panic!("{} was not intended", result.key));
-        let act = &intent.act;
-        self.in_flight.retain(|_, key| *key != result.key);
-        let has_effect = match &result.outcome {
-            ActionOutcome::Done { .. } | ActionOutcome::WouldDo { .. } | ActionOutcome::Unknown { .. } => {
-                true
-            }
-            ActionOutcome::Refused { .. } | ActionOutcome::Failed { .. } => false,
-        };
-        if has_effect {
-            let (workload, class, mode) = (act.workload.clone(), act.class, act.mode);
-            let effect = PastAct { workload, class, mode, at: now, healed: None };
-            let policy = policies.policies.iter().find(|policy| policy.name == intent.policy);
-            self.effects.push(effect);
-            let own = policy.expect("policies are not removed").safety.budget;
-            let of_own = self.within(now, own.per, act.mode, Some(&act.workload));
-            assert!(of_own <= own.max as usize, "{of_own} acts on {} within {:?}", act.workload, own.per);
-            if let Some(node) = policies.node_budget {
-                let of_node = self.within(now, node.per, act.mode, None);
-                assert!(of_node <= node.max as usize, "{of_node} acts of the node within {:?}", node.per);
-            }
-        }
-        let again = self.results.insert(result.key.clone(), result.outcome);
-        assert!(again.is_none(), "two results of {}", result.key);
-    }
-
-    fn within(&self, now: BootTime, per: Duration, mode: Mode, workload: Option<&WorkloadKey>) -> usize {
-        let counts = |effect: &&PastAct| {
-            effect.mode == mode
-                && now.since(effect.at) < per
-                && workload.is_none_or(|workload| *workload == effect.workload)
-        };
-        self.effects.iter().filter(counts).count()
-    }
-
-    fn report(&mut self, report: &Report) {
-        let Some(incident) = report.incident else { return };
-        self.last_incident = self.last_incident.max(incident.0);
-        assert!(!self.closed.contains(&incident), "{incident} goes on after its end: {:?}", report.fact);
-        match &report.fact {
-            ReportFact::Closed(_) => {
-                self.closed.insert(incident);
-            }
-            ReportFact::Diagnosis(found) => assert!(!found.sentence.is_empty() && !found.evidence.is_empty()),
-            ReportFact::Gate(gate) => assert!(!gate.reason.is_empty()),
-            ReportFact::Result(_)
-            | ReportFact::Plan(_)
-            | ReportFact::Intent(_)
-            | ReportFact::Verification(_)
-            | ReportFact::Score { .. }
-            | ReportFact::Notify { .. }
-            | ReportFact::Agent { .. } => {}
-        }
-    }
 }

@@ -4,6 +4,7 @@
 
 mod bytes;
 mod machine;
+mod promises;
 mod steps;
 
 use core::time::Duration;

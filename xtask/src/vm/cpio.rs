@@ -44,10 +44,6 @@ impl<W: Write> Archive<W> {
         self.entry(name.as_bytes(), Meta { mode: FILE | mode, uid: 0, gid: 0 }, bytes)
     }
 
-    pub(crate) fn symlink(&mut self, name: &str, to: &str) -> io::Result<()> {
-        self.entry(name.as_bytes(), Meta { mode: SYMLINK | 0o777, uid: 0, gid: 0 }, to.as_bytes())
-    }
-
     /// Everything under `dir` but what is neither file, directory nor link: the guest makes its
     /// own devices and sockets.
     pub(crate) fn tree(&mut self, dir: &Path) -> io::Result<()> {
