@@ -12,8 +12,6 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 const FOREVER: [&str; 2] = ["sleep", "1000"];
-/// Long enough for a wrong diagnosis to show.
-const A_WHILE: Duration = Duration::from_millis(700);
 
 /// A server that neither systemd nor a supervisor owns, and the port it listens on.
 fn server(home: &Home) -> (Programs, u16) {

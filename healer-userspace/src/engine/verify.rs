@@ -30,6 +30,8 @@ pub struct Verification {
     listening: Option<ProcessId>,
     not_listening: Vec<String>,
     pub asked: Option<(u64, ProcessId)>,
+    /// Not before: an answer comes back faster than a port opens.
+    ask_at: BootTime,
     /// The successor has the same fault.
     relapse: Option<String>,
 }
@@ -64,6 +66,7 @@ impl Verification {
             listening: None,
             not_listening: Vec::new(),
             asked: None,
+            ask_at: now,
             relapse: None,
         }
     }
@@ -88,12 +91,14 @@ impl Verification {
             if now >= self.until {
                 return failed(format!("{} does not listen on {missing}", name(successor)));
             }
-            self.wake_at = (now + ASK_EVERY).min(self.until);
-            return if self.asked.is_some_and(|(_, about)| about == id) {
-                Check::Wait
-            } else {
-                Check::Ask(id, self.ports.clone())
-            };
+            let is_asked = self.asked.is_some_and(|(_, about)| about == id);
+            if is_asked || now < self.ask_at {
+                self.wake_at = if is_asked { self.until } else { self.ask_at.min(self.until) };
+                return Check::Wait;
+            }
+            self.ask_at = now + ASK_EVERY;
+            self.wake_at = self.ask_at.min(self.until);
+            return Check::Ask(id, self.ports.clone());
         }
         if now < stable_at || !fault_over {
             self.wake_at = if now < stable_at { stable_at } else { self.until };
