@@ -2,15 +2,10 @@
 //!
 //! The kernel unpacks several archives that stand behind one another as if they were one.
 
-use std::fs::{self, Metadata};
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
 
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
-const SYMLINK: u32 = 0o120_000;
 
 /// An archive being written.
 pub(crate) struct Archive<W> {
@@ -42,31 +37,6 @@ impl<W: Write> Archive<W> {
     pub(crate) fn file(&mut self, name: &str, bytes: &[u8], is_program: bool) -> io::Result<()> {
         let mode = if is_program { 0o755 } else { 0o644 };
         self.entry(name.as_bytes(), Meta { mode: FILE | mode, uid: 0, gid: 0 }, bytes)
-    }
-
-    /// Everything under `dir` but what is neither file, directory nor link: the guest makes its
-    /// own devices and sockets.
-    pub(crate) fn tree(&mut self, dir: &Path) -> io::Result<()> {
-        self.branch(dir, dir)
-    }
-
-    fn branch(&mut self, root: &Path, dir: &Path) -> io::Result<()> {
-        let mut entries = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let path = entry.path();
-            let meta = entry.metadata()?;
-            let name = path.strip_prefix(root).unwrap_or(&path).as_os_str().as_bytes();
-            if meta.is_dir() {
-                self.entry(name, of(&meta, DIRECTORY), &[])?;
-                self.branch(root, &path)?;
-            } else if meta.is_symlink() {
-                self.entry(name, of(&meta, SYMLINK), fs::read_link(&path)?.as_os_str().as_bytes())?;
-            } else if meta.is_file() {
-                self.entry(name, of(&meta, FILE), &fs::read(&path)?)?;
-            }
-        }
-        Ok(())
     }
 
     /// Ends the archive and gives back what it was written to.
@@ -102,10 +72,6 @@ impl<W: Write> Archive<W> {
     }
 }
 
-fn of(meta: &Metadata, kind: u32) -> Meta {
-    Meta { mode: kind | meta.permissions().mode() & 0o7777, uid: meta.uid(), gid: meta.gid() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,22 +90,5 @@ mod tests {
         assert_eq!(&bytes[data..data + 8], b"hello\0\0\0");
         assert!(bytes.ends_with(b"TRAILER!!!\0\0\0\0"));
         assert_eq!(bytes.len() % 4, 0);
-    }
-
-    #[test]
-    fn a_tree_keeps_links_and_modes() {
-        let dir = std::env::temp_dir().join(format!("healer-cpio-{}", std::process::id()));
-        fs::create_dir_all(dir.join("a")).unwrap();
-        fs::write(dir.join("a/f"), "x").unwrap();
-        fs::set_permissions(dir.join("a/f"), fs::Permissions::from_mode(0o4711)).unwrap();
-        std::os::unix::fs::symlink("a/f", dir.join("l")).unwrap();
-        let mut archive = Archive::new(Vec::new());
-        archive.tree(&dir).unwrap();
-        let bytes = archive.finish().unwrap();
-        fs::remove_dir_all(&dir).unwrap();
-        let text = String::from_utf8_lossy(&bytes);
-        assert!(text.contains("a/f\0"));
-        assert!(text.contains("000089c9"), "regular file, mode 4711");
-        assert!(text.contains("0000a1ff"), "symbolic link");
     }
 }
