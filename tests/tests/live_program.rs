@@ -1,6 +1,6 @@
 //! Programs that nobody supervises, and shadow mode, as users run them. Needs root.
 
-use std::{os::unix::process::ExitStatusExt as _, path::Path, time::Duration};
+use std::{os::unix::process::ExitStatusExt as _, path::Path};
 
 use healer_tests::{
     home::{Agent, Home, signal_to},

@@ -143,10 +143,7 @@ impl Engine {
         let acted = 0 < plan.attempt;
         if acted {
             let why = plan.failure.take().map_or(String::new(), |why| format!(": {why}"));
-            let told = plan.rule().escalate.last().is_some_and(|rung| rung.action == ActionName::Notify);
-            if !told {
-                self.notify(now, incident, plan, format!("the ladder is at its end{why}"));
-            }
+            self.notify(now, incident, plan, format!("the ladder is at its end{why}"));
             return Next::Close(Outcome::Unchanged, format!("no rung of the ladder healed it{why}"));
         }
         over(plan, Outcome::Notified, "the rule only notifies".to_owned())
