@@ -135,7 +135,7 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
         Stage::Tidy => tidy::check(),
         Stage::Unit => unit(),
         Stage::Build => build::release(args.toolchain),
-        Stage::Replay => from_files("replay", &existing(&["replay", "properties", "throughput"])?, args, &[]),
+        Stage::Replay => from_files("replay", &existing(&["replay", "properties"])?, args, &[]),
         Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
         Stage::Live => live(args),
         Stage::Vm => guests(args),
