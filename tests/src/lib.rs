@@ -6,6 +6,7 @@ pub mod binary;
 pub mod cgroup;
 pub mod eye;
 pub mod hangs;
+pub mod ladder;
 pub mod machine;
 pub mod scratch;
 pub mod victim;
