@@ -104,7 +104,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
     let (answers, answers_in) = mpsc::unbounded_channel();
     let orders = serve(&options, &reporter).await?;
 
-    let mut sense = Sense::start(&sense::Settings::default());
+    let mut sense = Sense::start(&sense::Settings { best: options.sense_rung, ..sense::Settings::default() });
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let inbox = Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, orders };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
@@ -133,13 +133,7 @@ async fn assemble(options: Options, loaded: Loaded) -> Result<(Agent, Wakes), St
 
 impl Agent {
     fn begin(&mut self, loaded: Loaded, notes: &[String]) {
-        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
-        for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
-            let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
-            let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
-            tracing::warn!("sensor {} is down: {reason}; {remedy}", sensor.name);
-        }
-        self.reporter.set_sensors(sensors.clone());
+        let sensors = self.publish_sensors();
         self.reporter.set_store_status(&self.store.status());
         self.put_in_force(loaded);
         self.meet_everybody();
@@ -166,6 +160,17 @@ impl Agent {
         self.flush();
         // Not under systemd: there is nobody to tell.
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
+    }
+
+    pub(super) fn publish_sensors(&mut self) -> Vec<Sensor> {
+        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
+        for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
+            let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
+            let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
+            tracing::warn!("sensor {} is down: {reason}; {remedy}", sensor.name);
+        }
+        self.reporter.set_sensors(sensors.clone());
+        sensors
     }
 
     /// Whoever runs already: the tracked are told to the engine as if they had just begun.
