@@ -15,12 +15,14 @@ mod ring;
 mod rung;
 mod selfcheck;
 mod selfprobe;
+mod settings;
+mod start;
 mod status;
 mod trust;
 mod user;
 pub mod waits;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, time::Duration};
 
 use aya::Ebpf;
 
@@ -29,56 +31,19 @@ pub use maps::{Lost, MapTrouble};
 pub use ring::Rings;
 pub use rung::{Level, Rung, SENSORS, Sensor};
 pub use selfprobe::SelfProbe;
+pub use settings::Settings;
 pub use status::{Checked, SensorState, SensorStatus};
 
 use crate::clock;
-use attach::Ground;
 use healer_common::event::{EventKind, Header, wire::Wire as _};
 use maps::Maps;
-use poll::tasks::{self, TaskScan};
+use poll::tasks::TaskScan;
 use selfcheck::SelfCheck;
-use status::Trouble;
 use user::User;
 
 /// The start waits so long for the self-check; what is not said by then is judged later.
 const CHECK_FOR: Duration = Duration::from_millis(40);
 const CHECK_STEP: Duration = Duration::from_millis(1);
-
-/// Where to start from; [`Settings::default`] is the running kernel.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The kernel programs as an ELF object; `None` in a build without them.
-    pub object: Option<&'static [u8]>,
-    pub btf: PathBuf,
-    pub kallsyms: PathBuf,
-    pub tracefs: PathBuf,
-    pub kmsg: PathBuf,
-    /// Whether the process connector may be used.
-    pub connector: bool,
-    /// Rungs above this one are not tried.
-    pub best: Level,
-    /// A row of `healer_common::tuning::kernel_offsets` and a wrong value for it: a test of the
-    /// self-check.
-    pub wrong_offset: Option<(String, u32)>,
-    /// healer's thread group in the initial pid namespace.
-    pub own_tgid: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            object: OBJECT,
-            btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
-            kallsyms: PathBuf::from("/proc/kallsyms"),
-            tracefs: tracefs(),
-            kmsg: PathBuf::from("/dev/kmsg"),
-            connector: true,
-            best: Level::TpBtf,
-            wrong_offset: None,
-            own_tgid: std::process::id(),
-        }
-    }
-}
 
 /// A loaded kernel program, for the bench.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,8 +84,8 @@ impl Sense {
     /// truth; takes tens of milliseconds.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
-        let mut sense = start(settings);
-        give_memory_back();
+        let mut sense = start::start(settings);
+        start::give_memory_back();
         sense.check_now();
         sense
     }
@@ -298,133 +263,11 @@ impl Sense {
     }
 }
 
-/// What is left when nothing of the kernel's may be used is a status, too.
-fn start(settings: &Settings) -> Sense {
-    let (mut layout, no_types) = layout::running_kernel(&settings.btf, &settings.kallsyms);
-    if let Some((name, value)) = &settings.wrong_offset {
-        layout.falsify(name, *value);
-    }
-    let formats = formats::read(&settings.tracefs);
-    let ids = load::hook_ids(&layout);
-    let mut loaded = load(settings, &layout, &formats);
-    let mut user = User::new(settings.connector, settings.kmsg.clone(), settings.own_tgid);
-    let mut ground = Ground {
-        ebpf: loaded.as_mut().map(|(ebpf, ..)| ebpf).map_err(|trouble| trouble.clone()),
-        layout: &layout,
-        no_types,
-        ids: &ids,
-        formats: &formats,
-        best: settings.best,
-    };
-    let (mut sensors, rungs): (Vec<_>, Vec<_>) =
-        attach::attach_all(&mut ground, &mut user).into_iter().unzip();
-    let task_scan = match &mut loaded {
-        Ok((ebpf, ..)) => TaskScan::attach(ebpf, &layout, &ids),
-        Err(trouble) => Err(trouble.clone()),
-    };
-    sensors.push(tasks::status(&task_scan, &layout));
-    let task_scan = task_scan.ok();
-    let kernel = loaded.ok().map(|(ebpf, maps, rings)| Kernel { ebpf, maps, rings, task_scan });
-    Sense {
-        sensors,
-        rungs,
-        own_tgid: settings.own_tgid,
-        probe: SelfProbe::default(),
-        check: None,
-        has_news: false,
-        distrusted: Vec::new(),
-        backlog: Vec::new(),
-        kernel,
-        user: user.begin(),
-    }
-}
-
-fn load(
-    settings: &Settings,
-    layout: &layout::Layout,
-    formats: &formats::Formats,
-) -> Result<(Ebpf, Maps, Rings), Trouble> {
-    let object = settings.object.ok_or_else(|| {
-        Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
-    })?;
-    rights::check()?;
-    let mut ebpf = load::load(object, layout, formats, settings.own_tgid)?;
-    let (maps, rings) =
-        maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
-    Ok((ebpf, maps, rings))
-}
-
-/// Where tracefs is mounted; debugfs shows it, too.
-fn tracefs() -> PathBuf {
-    let own = PathBuf::from("/sys/kernel/tracing");
-    if own.join("events").is_dir() { own } else { PathBuf::from("/sys/kernel/debug/tracing") }
-}
-
 fn is_of(record: &[u8], kinds: &[EventKind]) -> bool {
     let mut bytes = record;
     !kinds.is_empty()
         && Header::take(&mut bytes).is_some_and(|header| kinds.iter().any(|kind| *kind as u32 == header.kind))
 }
 
-/// Reading the kernel's types takes tens of megabytes for some milliseconds; without this call
-/// the allocator keeps them (`malloc_trim(3)`).
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it takes no pointers and is thread-safe.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Neither programs nor any other source.
-    fn blind() -> Settings {
-        let nowhere = PathBuf::from("/nonexistent");
-        Settings {
-            object: None,
-            connector: false,
-            kmsg: nowhere.clone(),
-            tracefs: nowhere,
-            ..Settings::default()
-        }
-    }
-
-    fn reasons(settings: &Settings) -> Vec<String> {
-        let sense = Sense::start(settings);
-        assert!(sense.programs().is_empty());
-        assert_eq!(sense.sensors().len(), SENSORS.len() + 1);
-        let reason = |sensor: &SensorStatus| {
-            assert_eq!(sensor.state, SensorState::Down);
-            assert!(sensor.remedy.is_some());
-            sensor.reason.clone().unwrap_or_default()
-        };
-        sense.sensors().iter().map(reason).collect()
-    }
-
-    #[test]
-    fn a_build_without_programs_says_so() {
-        for reason in reasons(&blind()) {
-            assert!(reason.contains("without kernel programs"), "{reason}");
-        }
-    }
-
-    #[test]
-    fn a_kernel_without_btf_says_so() {
-        let btf = PathBuf::from("/nonexistent/vmlinux");
-        for reason in reasons(&Settings { btf, ..blind() }) {
-            assert!(reason.contains("/nonexistent/vmlinux does not exist"), "{reason}");
-        }
-    }
-
-    #[test]
-    fn without_programs_nothing_is_lost_and_nothing_can_be_tracked() {
-        let mut sense = Sense::start(&blind());
-        assert_eq!(sense.lost(), Lost::default());
-        assert_eq!(sense.drain(|_| {}), 0);
-        assert!(matches!(sense.track(1), Err(MapTrouble::NothingLoaded)));
-        assert!(matches!(sense.watch_exe(1, 2), Err(MapTrouble::NothingLoaded)));
-    }
-}
+mod tests;

@@ -36,8 +36,8 @@ pub(super) enum Verdict {
 /// A child of ours, and what must be said of it.
 struct Child {
     pid: u32,
-    /// What `/proc` says of it.
-    stat: Stat,
+    /// What `/proc` says of it; `None` if it is not mounted.
+    stat: Option<Stat>,
     wait_status: u32,
 }
 
@@ -176,11 +176,12 @@ fn misnamed(task: &TaskRef, child: &Child) -> Option<Verdict> {
     if task.tgid != pid {
         return wrong(format!("the pid {}", task.tgid));
     }
-    let (said, start) = (task.start_boot_ns, child.stat.start.0);
+    let stat = child.stat.as_ref()?;
+    let (said, start) = (task.start_boot_ns, stat.start.0);
     if said != 0 && (said / TICK_NS).abs_diff(start / TICK_NS) > 1 {
         return wrong(format!("that it started at {said} ns after boot, when it was {start}"));
     }
-    if task.comm() != child.stat.comm.as_bytes() {
+    if task.comm() != stat.comm.as_bytes() {
         return wrong("another name than its own".to_owned());
     }
     None
@@ -196,7 +197,7 @@ impl Child {
             0 => body(),
             1.. => {
                 let pid = pid as u32;
-                let stat = ProcDir::open(Path::new("/proc"), pid)?.stat()?;
+                let stat = ProcDir::open(Path::new("/proc"), pid).and_then(|dir| dir.stat());
                 Some(Self { pid, stat, wait_status })
             }
             _ => None,

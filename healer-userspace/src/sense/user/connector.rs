@@ -125,9 +125,9 @@ impl Connector {
             return Ok(Some(got));
         }
         let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::WouldBlock => Ok(None),
-            io::ErrorKind::Interrupted => Ok(Some(0)),
+        match error.raw_os_error() {
+            Some(libc::EAGAIN) => Ok(None),
+            Some(libc::EINTR) => Ok(Some(0)),
             _ => Err(error),
         }
     }

@@ -4,6 +4,8 @@
 mod complete;
 mod connector;
 mod ends;
+mod hear;
+mod kills;
 mod kmsg;
 mod oom_report;
 mod people;
@@ -17,29 +19,22 @@ use std::{
 };
 
 use healer_common::event::{
-    Event, EventKind, Header, RECORD_MAX,
-    oom_kill::OomKill,
-    part::{CgroupRef, TaskRef},
-    process_exec::ProcessExec,
-    process_exit::ProcessExit,
-    wire::Wire as _,
+    Event, EventKind, Header, RECORD_MAX, part::CgroupRef, process_exit::ProcessExit,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
 use self::{
-    connector::{Connector, ProcEvent, What},
+    connector::Connector,
     ends::{Ends, Hint},
     kmsg::KernelLog,
-    oom_report::{OomParser, OomReport},
+    oom_report::OomParser,
     people::People,
 };
 use super::status::Trouble;
-use crate::{clock, engine::time::BootTime, identity::roots::Roots};
+use crate::{engine::time::BootTime, identity::roots::Roots};
 
 /// While an end waits for its status.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// Datagrams taken in one pass: records from the rings must not wait for a fork bomb.
-const BATCH: usize = 4096;
 
 /// What user space does for a sensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,142 +221,6 @@ impl User {
             return false;
         }
         true
-    }
-
-    fn hear(&mut self, out: &mut impl FnMut(&[u8])) {
-        let mut room = [0; 4096];
-        for _datagram in 0..BATCH {
-            let Some(connector) = &self.connector else {
-                return;
-            };
-            match connector.receive(&mut room) {
-                Ok(Some(length)) => {
-                    if let Some(event) = connector::parse(&room[..length]) {
-                        self.happened(event, out);
-                    }
-                }
-                Ok(None) => return,
-                Err(_) => self.lost += 1,
-            }
-        }
-    }
-
-    fn happened(&mut self, event: ProcEvent, out: &mut impl FnMut(&[u8])) {
-        let at = clock::boot_of_monotonic(event.at_ns);
-        match event.what {
-            What::Fork { parent_tgid, pid, tgid } if pid == tgid => {
-                self.ends.begins(tgid);
-                self.people.inherit(parent_tgid, tgid);
-            }
-            What::Exec { pid, tgid } => {
-                // Whoever completes an exec's record learns there.
-                if self.exec != Duty::Complete {
-                    self.people.learn(tgid, None);
-                }
-                if self.exec == Duty::Source {
-                    self.tell_exec(at, tgid, pid, out);
-                }
-            }
-            What::Exit { pid, tgid, status, parent_tgid } => {
-                if tgid == self.own_tgid && pid != tgid {
-                    self.tell_probe(at, pid, out);
-                } else if self.exit != Duty::Nothing {
-                    let hint = Hint {
-                        at,
-                        tgid,
-                        pid,
-                        is_last: false,
-                        status: Some(status),
-                        task: None,
-                        cgroup: CgroupRef::ZERO,
-                        parent: parent_tgid,
-                    };
-                    self.ends.hint(hint, &mut self.people);
-                }
-            }
-            What::Fork { .. } | What::Answer(_) => {}
-        }
-    }
-
-    /// The end of a thread of ours: the self-probe.
-    fn tell_probe(&mut self, at: BootTime, pid: u32, out: &mut impl FnMut(&[u8])) {
-        if self.exit != Duty::Source {
-            return;
-        }
-        let task = TaskRef { tgid: self.own_tgid, ..TaskRef::ZERO };
-        let exit = ProcessExit { task, pid, flags: ProcessExit::SELF_PROBE, ..ProcessExit::ZERO };
-        emit(header(at, EventKind::ProcessExit, task.tgid, pid, exit.cgroup), &Event::ProcessExit(exit), out);
-    }
-
-    /// Tells an exec of a process that is known by now, if anybody waits for it.
-    fn tell_exec(&mut self, at: BootTime, tgid: u32, old_pid: u32, out: &mut impl FnMut(&[u8])) {
-        let Some(person) = self.people.get(tgid).cloned() else {
-            return;
-        };
-        let mut flags = 0;
-        if self.tracked.contains(&tgid) {
-            flags |= ProcessExec::TRACKED;
-        }
-        if self.tracked.contains(&person.parent) {
-            flags |= ProcessExec::PARENT_TRACKED;
-        }
-        if self.watched.contains(&(person.exe.dev, person.exe.ino)) {
-            flags |= ProcessExec::WATCHED;
-        }
-        if flags == 0 {
-            return;
-        }
-        let parent = self.people.get(person.parent).map_or(TaskRef::ZERO, |parent| parent.task);
-        let (task, cgroup, exe, args) = (person.task, person.cgroup, person.exe, person.args);
-        let exec = ProcessExec { task, parent, cgroup, exe, flags, old_pid, args, ..ProcessExec::ZERO };
-        emit(header(at, EventKind::ProcessExec, tgid, tgid, cgroup), &Event::ProcessExec(exec), out);
-    }
-
-    fn read_oom_kills(&mut self, now: BootTime, out: &mut impl FnMut(&[u8])) {
-        let mut kills = Vec::new();
-        if let Some(log) = &mut self.log {
-            while let Some(line) = log.next() {
-                kills.extend(self.oom.line(line));
-            }
-        }
-        for kill in kills {
-            let kill = self.oom_kill(&kill);
-            let cgroup = CgroupRef::ZERO;
-            let by = kill.trigger.tgid;
-            emit(header(now, EventKind::OomKill, by, by, cgroup), &Event::OomKill(kill), out);
-        }
-    }
-
-    fn oom_kill(&mut self, report: &OomReport) -> OomKill {
-        let mut victim = TaskRef {
-            tgid: report.victim,
-            uid: report.uid,
-            comm: people::name(&report.comm),
-            ..TaskRef::ZERO
-        };
-        self.people.complete(&mut victim);
-        let trigger = report.trigger.as_ref().map_or(TaskRef::ZERO, |(pid, comm)| {
-            let tgid = self.people.group_of(*pid).unwrap_or(*pid);
-            let mut task = TaskRef { tgid, comm: people::name(comm), ..TaskRef::ZERO };
-            self.people.complete(&mut task);
-            task
-        });
-        let mut id = |path: &Option<String>| path.as_deref().map_or(0, |path| self.people.memcg(path));
-        let (oom_memcg, victim_memcg) = (id(&report.oom_memcg), id(&report.task_memcg));
-        let tracked = if self.tracked.contains(&victim.tgid) { OomKill::TRACKED } else { 0 };
-        OomKill {
-            victim,
-            trigger,
-            victim_memcg,
-            oom_memcg,
-            usage_bytes: report.usage_bytes,
-            limit_bytes: report.limit_bytes,
-            rss_bytes: report.rss_bytes,
-            scope: if report.is_memcg { OomKill::SCOPE_MEMCG } else { OomKill::SCOPE_GLOBAL },
-            oom_score_adj: report.oom_score_adj,
-            flags: OomKill::FROM_LOG | tracked,
-            ..OomKill::ZERO
-        }
     }
 
     fn open_connector(&mut self) -> Result<(), Trouble> {
