@@ -39,7 +39,8 @@ pub(super) fn start(settings: &Settings) -> Sense {
         attach::attach_all(&mut ground, &mut user).into_iter().unzip();
     let task_scan = match &mut loaded {
         Ok((ebpf, ..)) => TaskScan::attach(ebpf, &layout, &ids),
-        Err(trouble) => Err(trouble.clone()),
+        // The scan needs types as well: without them no other object would help.
+        Err(trouble) => Err(ground.no_types.unwrap_or_else(|| trouble.clone())),
     };
     sensors.push(tasks::status(&task_scan, &layout));
     let task_scan = task_scan.ok();
