@@ -37,7 +37,7 @@ fn untracked(step: usize, program: usize) -> Process {
     let exe = format!("/usr/bin/tool{program}");
     Process {
         pid: 10_000 + step as u32,
-        start: at(step),
+        start: BootTime(at(step).0 - 150_000_000),
         comm: format!("tool{program}"),
         exe: Some(exe.clone()),
         args: vec![exe.clone(), "--quiet".into(), format!("job-{}", step % 50)],
@@ -112,14 +112,17 @@ fn load(count: usize) -> Vec<Signal> {
 /// As the agent's loop does it, with a host that does everything at once. Gives the number of reports.
 fn run(engine: &mut Engine, signals: &[Signal]) -> usize {
     let mut reports = 0;
-    for signal in signals {
-        let now = signal.at;
+    // What one wake-up brings under load.
+    for batch in signals.chunks(32) {
+        for signal in batch {
+            engine.observe(signal.at, signal);
+            reports += drain(engine, signal.at);
+        }
+        let now = batch.last().map_or(at(0), |signal| signal.at);
         while engine.next_deadline().is_some_and(|due| due <= now) {
             engine.advance(now);
             reports += drain(engine, now);
         }
-        engine.observe(now, signal);
-        reports += drain(engine, now);
     }
     reports
 }

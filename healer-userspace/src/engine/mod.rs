@@ -9,6 +9,7 @@ pub mod detect;
 pub mod diagnosis;
 mod ended;
 mod incident;
+mod incidents;
 mod memory;
 mod outbox;
 pub mod policy;
@@ -29,6 +30,7 @@ use command::{Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, 
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
 use ended::Ended;
 use incident::Incident;
+use incidents::Incidents;
 use memory::Memory;
 use outbox::Outbox;
 use policy::PolicySet;
@@ -48,7 +50,7 @@ pub struct Engine {
     memory: Memory,
     ended: Ended,
     detectors: Vec<Box<dyn Detector + Send>>,
-    incidents: BTreeMap<IncidentId, Incident>,
+    incidents: Incidents,
     subjects: BTreeMap<Subject, IncidentId>,
     ledger: Ledger,
     paused: Option<String>,
@@ -72,7 +74,7 @@ impl Engine {
             memory: Memory::default(),
             ended: Ended::default(),
             detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
-            incidents: BTreeMap::new(),
+            incidents: Incidents::default(),
             subjects: BTreeMap::new(),
             ledger: Ledger::new(recovered.acts),
             paused: None,

@@ -136,8 +136,7 @@ impl Engine {
 
     pub(super) fn active_classes(&self, incident: &Incident) -> Vec<Class> {
         self.incidents
-            .values()
-            .filter(|other| other.workload == incident.workload)
+            .of(&incident.workload)
             .chain([incident])
             .flat_map(|other| other.active.keys().copied())
             .collect()
@@ -147,20 +146,16 @@ impl Engine {
     fn under_way(&self, mode: Mode) -> u32 {
         let acts = |plan: &&Plan| {
             plan.mode == mode
-                && matches!(
-                    plan.stage,
-                    Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. }
-                )
+                && matches!(plan.stage, Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. })
         };
         self.incidents.values().filter_map(|incident| incident.plan.as_ref()).filter(acts).count() as u32
     }
 
     pub(super) fn busy_with(&self, incident: &Incident) -> Option<String> {
         self.incidents
-            .values()
+            .of(&incident.workload)
             .find(|other| {
                 other.id != incident.id
-                    && other.workload == incident.workload
                     && other
                         .plan
                         .as_ref()

@@ -60,12 +60,8 @@ impl Engine {
     fn on_to_the_order(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
         let outcome = Outcome::Unchanged;
         let says = "the hook is done; the supervisor waits for the order to start".to_owned();
-        let fact = crate::engine::report::Verification {
-            outcome,
-            after_ms: 0,
-            says: says.clone(),
-            successor: None,
-        };
+        let fact =
+            crate::engine::report::Verification { outcome, after_ms: 0, says: says.clone(), successor: None };
         self.out.report(now, incident, ReportFact::Verification(fact));
         self.out.journal.push_back(JournalEntry::Verified {
             key: last_key(incident, plan),
@@ -242,12 +238,7 @@ impl Engine {
             return;
         };
         self.reconcile(now, signal, process);
-        let concerned: Vec<IncidentId> = self
-            .incidents
-            .values()
-            .filter(|incident| incident.workload == process.workload)
-            .map(|incident| incident.id)
-            .collect();
+        let concerned = self.incidents.ids_of(&process.workload);
         for id in concerned {
             match (&signal.fact, certificate) {
                 (Fact::Exited(_), Some(certificate)) => self.died_again(now, id, process, certificate),
