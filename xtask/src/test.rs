@@ -162,6 +162,7 @@ fn live(args: &Args) -> Result<()> {
 }
 
 fn guests(args: &Args) -> Result<()> {
+    ensure_packages(Packages::Test, args.toolchain)?;
     ensure_packages(Packages::Vm, args.toolchain)?;
     // Guests have an agent of their own build: the release is not needed.
     build::kernel_programs(args.toolchain)?;

@@ -1,6 +1,7 @@
 //! healer and the tests as static programs, which run on a guest without a C library.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,6 +20,8 @@ pub(crate) struct Binaries {
     pub(crate) healer: PathBuf,
     /// Test files by name, and what they were built to.
     pub(crate) tests: Vec<(String, PathBuf)>,
+    /// The tests' victims by name.
+    pub(crate) victims: Vec<(String, PathBuf)>,
 }
 
 /// Builds them with the kernel programs as last built. The target directory is their own: flags
@@ -28,9 +31,6 @@ pub(crate) fn build(dir: &Path, chosen: &[Chosen]) -> Result<Binaries> {
     healer.args(["--package", "healer-userspace", "--bin", "healer"]);
     step(healer).run()?;
     let healer = dir.join(TARGET).join(PROFILE).join("healer");
-    if chosen.is_empty() {
-        return Ok(Binaries { healer, tests: Vec::new() });
-    }
     let mut tests = static_cargo("test", dir);
     tests.args(["--no-run", "--message-format=json-render-diagnostics", "--package", "healer-tests"]);
     for Chosen { file, .. } in chosen {
@@ -42,7 +42,27 @@ pub(crate) fn build(dir: &Path, chosen: &[Chosen]) -> Result<Binaries> {
         Ok((file.clone(), path.with_context(|| format!("cargo built no {file}"))?.clone()))
     };
     let tests = chosen.iter().map(|chosen| find(&chosen.file)).collect::<Result<_>>()?;
-    Ok(Binaries { healer, tests })
+    Ok(Binaries { healer, tests, victims: victims(&dir.join("victims"))? })
+}
+
+/// Every `tests/victims/NAME.c`, compiled.
+fn victims(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let sources = workspace::root().join("tests/victims");
+    let mut victims = Vec::new();
+    for entry in sources.read_dir().with_context(|| sources.display().to_string())? {
+        let source = entry?.path();
+        let is_source = source.extension().is_some_and(|end| end == "c");
+        let Some(name) = source.file_stem().and_then(OsStr::to_str).filter(|_| is_source) else {
+            continue;
+        };
+        let program = dir.join(name);
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-static", "-O0", "-pthread", "-o"]).arg(&program).arg(&source);
+        step(gcc).run()?;
+        victims.push((name.to_owned(), program));
+    }
+    Ok(victims)
 }
 
 fn static_cargo(command: &str, dir: &Path) -> Command {
@@ -58,7 +78,7 @@ fn static_cargo(command: &str, dir: &Path) -> Command {
 }
 
 const fn step(command: Command) -> Step {
-    Step { name: "build the guests' programs", remedy: "read what rustc says above", command }
+    Step { name: "build the guests' programs", remedy: "read what the compiler says above", command }
 }
 
 /// What cargo's messages (one JSON object a line) call executables.

@@ -1,8 +1,9 @@
 #!/bin/busybox sh
 # The first process of a guest: mounts what a node has, runs the tests that /t/plan names one by one,
 # and says on the second serial line how they ended. See xtask/src/vm/console.rs for the words.
-PATH=/bin HOME=/tmp HEALER_BIN=/t/healer HEALER_OBJECT=/t/healer-ebpf RUST_BACKTRACE=1
-export PATH HOME HEALER_BIN HEALER_OBJECT RUST_BACKTRACE
+PATH=/bin HOME=/tmp HEALER_BIN=/t/healer HEALER_OBJECT=/t/healer-ebpf
+HEALER_VICTIMS=/t/victims RUST_BACKTRACE=1
+export PATH HOME HEALER_BIN HEALER_OBJECT HEALER_VICTIMS RUST_BACKTRACE
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /var
 /bin/busybox --install -s /bin
 mount -t proc proc /proc

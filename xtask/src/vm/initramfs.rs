@@ -30,7 +30,7 @@ pub(crate) struct Contents<'a> {
 pub(crate) fn write(path: &Path, kernel: &Unpacked, contents: &Contents<'_>) -> Result<()> {
     let file = fs::File::create(path).with_context(|| path.display().to_string())?;
     let mut archive = Archive::new(BufWriter::new(file));
-    for dir in ["bin", "etc", "t", "modules"] {
+    for dir in ["bin", "etc", "t", "t/victims", "modules"] {
         archive.dir(dir)?;
     }
     archive.file("init", INIT.as_bytes(), true)?;
@@ -43,6 +43,9 @@ pub(crate) fn write(path: &Path, kernel: &Unpacked, contents: &Contents<'_>) -> 
     archive.file("t/healer", &read(&contents.binaries.healer)?, true)?;
     for (name, path) in &contents.binaries.tests {
         archive.file(&format!("t/{name}"), &read(path)?, true)?;
+    }
+    for (name, path) in &contents.binaries.victims {
+        archive.file(&format!("t/victims/{name}"), &read(path)?, true)?;
     }
     for name in MODULES {
         if let Some(bytes) = kernel.module(name)? {
