@@ -208,8 +208,12 @@ fn test_files(wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
     }
     let mut found = Vec::new();
     for entry in dir.read_dir().with_context(|| dir.display().to_string())? {
-        let file = entry?.file_name();
-        let stem = file.to_str().and_then(|name| name.strip_suffix(".rs"));
+        let entry = entry?;
+        let file = entry.file_name();
+        // A test of several files is a folder with a main.rs.
+        let is_folder = entry.path().join("main.rs").exists();
+        let stem =
+            file.to_str().and_then(|name| if is_folder { Some(name) } else { name.strip_suffix(".rs") });
         found.extend(stem.filter(|stem| wanted(stem)).map(str::to_owned));
     }
     found.sort();
