@@ -106,17 +106,17 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
     match memory.signal(process.id(), number) {
         None if is_fault(number) => Cause::Crashed { fault_address: 0 },
         None => Cause::Unseen,
-        Some((at, sent)) => sent_cause(memory, process, *at, sent),
+        Some((_, sent)) => sent_cause(memory, process, sent),
     }
 }
 
-fn sent_cause(memory: &Memory, process: &Process, at: BootTime, sent: &SignalSent) -> Cause {
+fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {
     let foreign = sent.sender.as_ref().filter(|party| party.id != process.id());
     match foreign {
         Some(by) if sent.si_code == SI_USER && !sent.group && sent.signal == libc::SIGKILL => {
             Cause::CgroupKill { by: by.clone() }
         }
-        Some(by) if sent.si_code == SI_USER && sent.group => match memory.struck_together(at, sent) {
+        Some(by) if sent.si_code == SI_USER && sent.group => match memory.struck_together(process.id()) {
             members @ 2.. => Cause::GroupSignal { by: by.clone(), members },
             _ => Cause::Killed { by: by.clone() },
         },

@@ -17,21 +17,32 @@ pub(super) const KEEP: Duration = Duration::from_secs(60);
 
 /// Of one process: a storm of signals to it must not grow without end.
 const MAX_SIGNALS: usize = 16;
+const MAX_SENDERS: usize = 256;
 
 #[derive(Debug, Default)]
 pub struct Memory {
     about: BTreeMap<ProcessId, About>,
     /// Whom to forget next, one entry for each process; its `touched` says whether it is still due.
     order: VecDeque<(BootTime, ProcessId)>,
+    /// The last blow of each sender by each signal.
+    striking: BTreeMap<(ProcessId, i32), (BootTime, Blow)>,
+    /// How many processes each blow struck; old ones are forgotten.
+    blows: BTreeMap<Blow, usize>,
+    next_blow: u64,
     /// Records lost, with the time at which the loss was noticed.
     losses: VecDeque<(BootTime, u64)>,
 }
+
+/// Signals of one sender that came at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Blow(u64);
 
 /// What may explain the end of one process.
 #[derive(Debug, Default)]
 struct About {
     signals: VecDeque<(BootTime, SignalSent)>,
     oom: Option<(BootTime, OomKill)>,
+    struck_by: Option<Blow>,
     touched: BootTime,
 }
 
@@ -48,7 +59,10 @@ impl Memory {
         };
         match &signal.fact {
             Fact::SignalSent(sent) => {
-                let signals = &mut self.about(now, process.id()).signals;
+                let blow = self.blow(signal.at, process.id(), sent);
+                let about = self.about(now, process.id());
+                about.struck_by = blow.or(about.struck_by);
+                let signals = &mut about.signals;
                 if signals.len() == MAX_SIGNALS {
                     // The first may be the one that killed.
                     signals.remove(1);
@@ -100,14 +114,33 @@ impl Memory {
         self.signal(id, number).is_some_and(|(_, sent)| sent.ignored)
     }
 
-    /// How many processes got the same signal from the same sender at the same moment.
-    pub fn struck_together(&self, at: BootTime, sent: &SignalSent) -> usize {
-        let same = |(when, other): &&(BootTime, SignalSent)| {
-            other.signal == sent.signal
-                && other.sender.as_ref().map(|party| party.id) == sent.sender.as_ref().map(|party| party.id)
-                && when.since(at).max(at.since(*when)) <= GROUP_SPAN
-        };
-        self.about.values().filter(|about| about.signals.iter().any(|entry| same(&entry))).count()
+    /// How many processes the blow that struck `id` last has struck so far.
+    pub fn struck_together(&self, id: ProcessId) -> usize {
+        let blow = self.about.get(&id).and_then(|about| about.struck_by);
+        blow.and_then(|blow| self.blows.get(&blow)).copied().unwrap_or(1)
+    }
+
+    /// Counts a signal that somebody sent to a whole process; one that hits the same process again is no news.
+    fn blow(&mut self, at: BootTime, target: ProcessId, sent: &SignalSent) -> Option<Blow> {
+        let sender = sent.sender.as_ref().filter(|_| sent.group)?.id;
+        let key = (sender, sent.signal);
+        let last =
+            self.striking.get(&key).filter(|(last, _)| at.since(*last) <= GROUP_SPAN).map(|(_, blow)| *blow);
+        let blow = last.unwrap_or_else(|| {
+            self.next_blow += 1;
+            Blow(self.next_blow)
+        });
+        if self.about.get(&target).and_then(|about| about.struck_by) != Some(blow) {
+            *self.blows.entry(blow).or_default() += 1;
+        }
+        self.striking.insert(key, (at, blow));
+        if self.blows.len() > MAX_REMEMBERED {
+            self.blows.pop_first();
+        }
+        if self.striking.len() > MAX_SENDERS {
+            self.striking.retain(|_, (last, _)| at.since(*last) <= GROUP_SPAN);
+        }
+        Some(blow)
     }
 
     /// Records lost since `from`.

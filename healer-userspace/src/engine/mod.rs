@@ -10,6 +10,7 @@ pub mod detect;
 pub mod diagnosis;
 mod ended;
 mod incident;
+mod incidents;
 mod memory;
 mod outbox;
 pub mod policy;
@@ -31,6 +32,7 @@ use command::{Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, 
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
 use ended::Ended;
 use incident::Incident;
+use incidents::Incidents;
 use memory::Memory;
 use outbox::Outbox;
 use policy::PolicySet;
@@ -51,7 +53,7 @@ pub struct Engine {
     ended: Ended,
     adopted: Adopted,
     detectors: Vec<Box<dyn Detector + Send>>,
-    incidents: BTreeMap<IncidentId, Incident>,
+    incidents: Incidents,
     subjects: BTreeMap<Subject, IncidentId>,
     ledger: Ledger,
     paused: Option<String>,
@@ -76,7 +78,7 @@ impl Engine {
             ended: Ended::default(),
             adopted: Adopted::default(),
             detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
-            incidents: BTreeMap::new(),
+            incidents: Incidents::default(),
             subjects: BTreeMap::new(),
             ledger: Ledger::new(recovered.acts),
             paused: None,

@@ -30,11 +30,22 @@ pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
 type Make = fn(u32) -> Fact;
 
 /// What arrives on a busy node: ends that are nobody's business, and the signals before them.
-const MIXES: &[(&str, Make)] =
-    &[("failed ends of untracked processes", failed), ("SIGTERM to untracked processes", told)];
+const MIXES: &[(&str, Make)] = &[
+    ("failed ends of untracked processes", failed),
+    ("SIGTERM to untracked processes", told),
+    ("the same, one in 1,000 dies of SIGSEGV", sometimes_crashed),
+];
 
 fn failed(_number: u32) -> Fact {
     Fact::Exited(Exit { code: 1, ..Exit::default() })
+}
+
+fn sometimes_crashed(number: u32) -> Fact {
+    match number % 1000 {
+        0 => Fact::Exited(Exit { signal: Some(libc::SIGSEGV), ..Exit::default() }),
+        _ if number.is_multiple_of(2) => failed(number),
+        _ => told(number),
+    }
 }
 
 fn told(number: u32) -> Fact {

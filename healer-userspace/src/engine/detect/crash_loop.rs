@@ -4,10 +4,13 @@
 //! `exits` says. Other programs need a parent that starts the *same* command again, and three ends by a fault or five
 //! by a status: build tools, test runners and shells, whose different children fail now and then, are no loop.
 
-use core::time::Duration;
+use core::{
+    hash::{Hash as _, Hasher as _},
+    time::Duration,
+};
 use std::{
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
-    sync::Arc,
+    collections::{BTreeMap, VecDeque},
+    hash::DefaultHasher,
 };
 
 use super::{Context, Detector, DetectorEntry, Finding, Subject};
@@ -19,7 +22,7 @@ use crate::{
         policy::{Exits, choose},
         time::{BootTime, Human},
     },
-    identity::process::{Process, ProcessId, WorkloadKey},
+    identity::process::{Process, ProcessId},
     signal::{Fact, Signal},
     text,
 };
@@ -42,21 +45,19 @@ const MAX_LOOPS: usize = 2048;
 
 #[derive(Default)]
 struct CrashLoop {
-    loops: BTreeMap<Arc<LoopKey>, Ends>,
-    order: VecDeque<(BootTime, Arc<LoopKey>)>,
+    loops: BTreeMap<LoopKey, Ends>,
+    order: VecDeque<(BootTime, LoopKey)>,
 }
 
-/// Untracked programs also need the same parent process and the same arguments.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct LoopKey {
-    workload: WorkloadKey,
-    same: Option<(ProcessId, Vec<String>)>,
-}
+/// A digest of the workload; of untracked programs also of the parent process and the arguments. Most ends are of
+/// programs that nobody will ask about again: they cost no strings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct LoopKey(u64);
 
 #[derive(Default)]
 struct Ends {
-    ends: VecDeque<End>,
-    last_start: BootTime,
+    /// With the start of the process that ended.
+    lives: VecDeque<(BootTime, End)>,
     said_at: Option<BootTime>,
 }
 
@@ -75,17 +76,16 @@ impl Detector for CrashLoop {
         let Some(key) = loop_key(process, tracked) else {
             return;
         };
-        self.forget_old(context.now);
-        let ends = match self.loops.entry(Arc::new(key)) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(free) => {
-                self.order.push_back((context.now, Arc::clone(free.key())));
-                free.insert(Ends::default())
-            }
-        };
-        if !ends.add(process, certificate, signal.at, tracked) {
+        let end = end(process, certificate, signal.at);
+        if !tracked && !end.fault && !end.service {
             return;
         }
+        self.forget_old(context.now);
+        let ends = self.loops.entry(key).or_insert_with(|| {
+            self.order.push_back((context.now, key));
+            Ends::default()
+        });
+        ends.add(process.start, end);
         if let Some(certainty) = ends.verdict(context, process, tracked) {
             ends.said_at = Some(context.now);
             found.push(raise(context, signal.at, process, certificate, ends, certainty));
@@ -94,57 +94,66 @@ impl Detector for CrashLoop {
 }
 
 fn loop_key(process: &Process, tracked: bool) -> Option<LoopKey> {
-    let workload = process.workload.clone();
-    if tracked {
-        return Some(LoopKey { workload, same: None });
+    let mut digest = DefaultHasher::new();
+    process.workload.hash(&mut digest);
+    if !tracked {
+        let parent = process.parent.as_ref()?;
+        ProcessId { pid: parent.pid, start: parent.start }.hash(&mut digest);
+        process.args.hash(&mut digest);
     }
-    let parent = process.parent.as_ref()?;
-    let parent = ProcessId { pid: parent.pid, start: parent.start };
-    Some(LoopKey { workload, same: Some((parent, process.args.clone())) })
+    Some(LoopKey(digest.finish()))
+}
+
+fn end(process: &Process, certificate: &Certificate, at: BootTime) -> End {
+    let uptime = at.since(process.start);
+    End {
+        at,
+        code: certificate.exit.signal.map_or(certificate.exit.code, |signal| 128 + signal),
+        weight: if uptime < SHORT_LIFE { 2 } else { 1 },
+        fault: matches!(certificate.cause, Cause::Crashed { .. }),
+        service: uptime >= SERVICE_LIFE,
+    }
 }
 
 impl Ends {
-    /// False if this end cannot belong to a loop: an instance that ran beside the last one.
-    fn add(&mut self, process: &Process, certificate: &Certificate, at: BootTime, tracked: bool) -> bool {
-        let beside = self.ends.back().is_some_and(|last| process.start < last.at);
-        if !tracked && beside {
-            self.ends.clear();
+    fn add(&mut self, start: BootTime, end: End) {
+        self.lives.push_back((start, end));
+        while self.lives.len() > MAX_ENDS {
+            self.lives.pop_front();
         }
-        self.last_start = process.start;
-        self.ends.push_back(End {
-            at,
-            code: certificate.exit.signal.map_or(certificate.exit.code, |signal| 128 + signal),
-            weight: if certificate.uptime < SHORT_LIFE { 2 } else { 1 },
-            fault: matches!(certificate.cause, Cause::Crashed { .. }),
-            service: certificate.uptime >= SERVICE_LIFE,
-        });
-        while self.ends.len() > MAX_ENDS {
-            self.ends.pop_front();
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &End> {
+        self.lives.iter().map(|(_, end)| end)
+    }
+
+    /// How often one was started after another had ended, and ended too: instances that ran side by side and
+    /// fell together are one.
+    fn in_a_row(&self, now: BootTime, counts: impl Fn(&End) -> bool) -> u32 {
+        let mut last = BootTime(0);
+        let mut row = 0;
+        for (start, end) in &self.lives {
+            if counts(end) && now.since(end.at) <= DEFAULT.within && *start >= last {
+                last = end.at;
+                row += 1;
+            }
         }
-        true
+        row
     }
 
     fn verdict(&self, context: &Context<'_>, process: &Process, tracked: bool) -> Option<Certainty> {
         if tracked {
-            let ends: Vec<End> = self.ends.iter().cloned().collect();
             return asked_for(context, process)
                 .iter()
-                .any(|exits| enough_ends(&ends, exits, context.now))
+                .any(|exits| enough_ends(self.iter(), exits, context.now))
                 .then_some(Certainty::Proved);
         }
         let said = self.said_at.is_some_and(|at| context.now.since(at) <= DEFAULT.within);
         if said {
             return None;
         }
-        let (mut recent, mut faults, mut services) = (0, 0, 0);
-        for end in self.ends.iter().filter(|end| context.now.since(end.at) <= DEFAULT.within) {
-            recent += 1;
-            faults += u32::from(end.fault);
-            services += u32::from(end.fault || end.service);
-        }
-        if recent < DEFAULT.min {
-            return None;
-        }
+        let faults = self.in_a_row(context.now, |end| end.fault);
+        let services = self.in_a_row(context.now, |_| true);
         (faults >= DEFAULT.min || services >= STATUS_ENDS).then_some(Certainty::Probable)
     }
 }
@@ -168,9 +177,9 @@ fn asked_for(context: &Context<'_>, process: &Process) -> Vec<Exits> {
 }
 
 /// Do these ends make a loop, as `exits` counts? Short lives count double in the default only.
-pub fn enough_ends(ends: &[End], exits: &Exits, now: BootTime) -> bool {
+pub fn enough_ends<'a>(ends: impl IntoIterator<Item = &'a End>, exits: &Exits, now: BootTime) -> bool {
     let is_default = *exits == DEFAULT;
-    ends.iter()
+    ends.into_iter()
         .filter(|end| now.since(end.at) <= exits.within && !exits.codes_not_in.contains(&end.code))
         .map(|end| if is_default { end.weight } else { 1 })
         .sum::<u32>()
@@ -189,8 +198,8 @@ impl CrashLoop {
             let recent = self
                 .loops
                 .get(&key)
-                .and_then(|ends| ends.ends.back())
-                .is_some_and(|end| now.since(end.at) < REMEMBER);
+                .and_then(|ends| ends.lives.back())
+                .is_some_and(|(_, end)| now.since(end.at) < REMEMBER);
             if recent && self.order.len() < MAX_LOOPS {
                 self.order.push_back((now, key));
             } else {
@@ -208,7 +217,7 @@ fn raise(
     ends: &Ends,
     certainty: Certainty,
 ) -> Finding {
-    let first = ends.ends.front().map_or(at, |end| end.at);
+    let first = ends.iter().next().map_or(at, |end| end.at);
     Finding::Raised {
         subject: Subject::Death(process.id()),
         diagnosis: Box::new(Diagnosis {
@@ -221,7 +230,7 @@ fn raise(
             sentence: format!(
                 "{} ended abnormally {} times in {}; last: {}[{}] {}",
                 text::printable(process.workload.given_name().unwrap_or(&process.comm)),
-                ends.ends.len(),
+                ends.lives.len(),
                 Human(at.since(first)),
                 text::printable(&process.comm),
                 process.pid,
@@ -232,7 +241,7 @@ fn raise(
             from_absence: false,
             detail: Detail {
                 exit: Some(certificate.exit),
-                ends: ends.ends.iter().cloned().collect(),
+                ends: ends.iter().cloned().collect(),
                 certificate: Some(certificate.clone()),
                 ..Detail::default()
             },

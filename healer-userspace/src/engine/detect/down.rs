@@ -26,6 +26,8 @@ const OWNER_GOES_FIRST: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Down {
     missing: BTreeMap<WorkloadKey, Missing>,
+    /// No missing workload is due before; kept, as most signals are about somebody else.
+    due: Option<BootTime>,
 }
 
 struct Missing {
@@ -71,6 +73,9 @@ impl Detector for Down {
     }
 
     fn advance(&mut self, context: &Context<'_>, found: &mut Vec<Finding>) {
+        if self.due.is_none_or(|due| context.now < due) {
+            return;
+        }
         for missing in self.missing.values_mut() {
             if !missing.raised && missing.due <= context.now {
                 missing.raised = true;
@@ -80,10 +85,11 @@ impl Detector for Down {
                 });
             }
         }
+        self.due = self.missing.values().filter(|missing| !missing.raised).map(|missing| missing.due).min();
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        self.missing.values().filter(|missing| !missing.raised).map(|missing| missing.due).min()
+        self.due
     }
 }
 
@@ -103,6 +109,7 @@ impl Down {
         // Our own stop: whoever restarts it gets the time in which the act is verified.
         let hold = if certificate.own.is_some() { Duration::from_secs(60) } else { hold };
         let missing = Missing { dead: process.clone(), certificate, at, due: at + hold, raised: false };
+        self.due = Some(self.due.map_or(missing.due, |due| due.min(missing.due)));
         self.missing.insert(process.workload.clone(), missing);
     }
 

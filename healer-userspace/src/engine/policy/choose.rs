@@ -36,7 +36,10 @@ pub fn owner<'a>(set: &'a PolicySet, process: &Process) -> Owner<'a> {
 
 /// The main process of a workload, or one whose exact executable a policy names.
 pub fn tracked(set: &PolicySet, process: &Process) -> bool {
-    let named = |policy: &Policy| !policy.matches.exes.is_empty() && rank(policy, process).is_some();
+    let named = |policy: &Policy| {
+        let exe = process.exe.as_ref();
+        exe.is_some_and(|exe| policy.matches.exes.contains(exe)) && rank(policy, process).is_some()
+    };
     process.main || set.policies.iter().any(named)
 }
 

@@ -13,7 +13,7 @@ impl Engine {
     }
 
     pub(in crate::engine) fn close(&mut self, now: BootTime, id: IncidentId, outcome: Outcome, says: String) {
-        let Some(incident) = self.incidents.remove(&id) else {
+        let Some(incident) = self.incidents.forget(id) else {
             return;
         };
         self.subjects.remove(&incident.subject);
@@ -38,8 +38,8 @@ impl Engine {
                 .world
                 .get(&key)
                 .is_some_and(|workload| workload.supervisor.is_some() && workload.living.is_empty());
-            let mut of_workload = self.incidents.values().filter(|incident| incident.workload == key);
-            let may_act = of_workload.any(|incident| incident.plan.as_ref().is_some_and(Plan::may_still_act));
+            let plans = self.incidents.of(&key).filter_map(|incident| incident.plan.as_ref());
+            let may_act = plans.filter(|plan| plan.may_still_act()).count() > 0;
             if waits && !may_act {
                 let reason = "no act will follow by policy".to_owned();
                 self.out.commands.push_back(Command::Release { workload: key, reason });

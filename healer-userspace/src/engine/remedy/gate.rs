@@ -137,8 +137,7 @@ impl Engine {
 
     pub(super) fn active_classes(&self, incident: &Incident) -> Vec<Class> {
         self.incidents
-            .values()
-            .filter(|other| other.workload == incident.workload)
+            .of(&incident.workload)
             .chain([incident])
             .flat_map(|other| other.active.keys().copied())
             .collect()
@@ -155,10 +154,9 @@ impl Engine {
 
     pub(super) fn busy_with(&self, incident: &Incident) -> Option<String> {
         self.incidents
-            .values()
+            .of(&incident.workload)
             .find(|other| {
                 other.id != incident.id
-                    && other.workload == incident.workload
                     && other
                         .plan
                         .as_ref()

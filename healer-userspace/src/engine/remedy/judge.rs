@@ -237,12 +237,7 @@ impl Engine {
             return;
         };
         self.reconcile(now, signal, process);
-        let concerned: Vec<IncidentId> = self
-            .incidents
-            .values()
-            .filter(|incident| incident.workload == process.workload)
-            .map(|incident| incident.id)
-            .collect();
+        let concerned = self.incidents.ids_of(&process.workload);
         for id in concerned {
             match (&signal.fact, certificate) {
                 (Fact::Exited(_), Some(certificate)) => self.died_again(now, id, process, certificate),
