@@ -10,6 +10,7 @@ pub const ABSENT: u32 = u32::MAX;
 
 /// Byte offsets of kernel struct members: `NAME: struct.path, required|optional by programs`.
 ///
+/// The `_raw` variant of a program reads what the program itself reads.
 /// Of the names in a path separated by `|` the first that exists is taken.
 /// Anonymous members are looked through.
 #[macro_export]
@@ -83,6 +84,35 @@ macro_rules! kernel_offsets {
             REGS_R13: "pt_regs", "r13", required by "task_scan";
             REGS_R14: "pt_regs", "r14", required by "task_scan";
             REGS_R15: "pt_regs", "r15", required by "task_scan";
+        }
+    };
+}
+
+/// Byte offsets of classic tracepoints' fields: `NAME: group, event, field, shape, required|optional by program`.
+///
+/// From the running kernel's tracefs `format` files. The shape is the number of bytes that the
+/// program loads, or `text` for a string elsewhere in the record (`__data_loc`),
+/// or `array` for 16 bytes in the record itself.
+#[macro_export]
+macro_rules! kernel_formats {
+    ($expand:ident) => {
+        $expand! {
+            EXIT_GROUP_DEAD: "sched", "sched_process_exit", "group_dead", 1, optional by "process_exit_tp";
+            EXEC_FILENAME: "sched", "sched_process_exec", "filename", text, optional by "process_exec_tp";
+            EXEC_OLD_PID: "sched", "sched_process_exec", "old_pid", 4, optional by "process_exec_tp";
+            SENT_SIGNAL: "signal", "signal_generate", "sig", 4, required by "signal_sent_tp";
+            SENT_CODE: "signal", "signal_generate", "code", 4, required by "signal_sent_tp";
+            SENT_PID: "signal", "signal_generate", "pid", 4, required by "signal_sent_tp";
+            SENT_COMM: "signal", "signal_generate", "comm", array, required by "signal_sent_tp";
+            SENT_GROUP: "signal", "signal_generate", "group", 4, required by "signal_sent_tp";
+            SENT_RESULT: "signal", "signal_generate", "result", 4, required by "signal_sent_tp";
+            VICTIM_PID: "oom", "mark_victim", "pid", 4, required by "oom_kill_tp";
+            VICTIM_COMM: "oom", "mark_victim", "comm", text, optional by "oom_kill_tp";
+            VICTIM_UID: "oom", "mark_victim", "uid", 4, optional by "oom_kill_tp";
+            VICTIM_ANON: "oom", "mark_victim", "anon_rss", 8, optional by "oom_kill_tp";
+            VICTIM_FILE: "oom", "mark_victim", "file_rss", 8, optional by "oom_kill_tp";
+            VICTIM_SHMEM: "oom", "mark_victim", "shmem_rss", 8, optional by "oom_kill_tp";
+            VICTIM_SCORE_ADJ: "oom", "mark_victim", "oom_score_adj", 2, optional by "oom_kill_tp";
         }
     };
 }

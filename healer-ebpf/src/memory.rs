@@ -3,6 +3,7 @@
 use core::marker::PhantomData;
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use healer_common::tuning::ABSENT;
 
 /// How a program may read kernel memory.
 pub(crate) trait Access: Copy {
@@ -74,6 +75,17 @@ impl<A: Access> Object<A> {
     #[inline(always)]
     pub(crate) fn probed(self) -> Object<Probed> {
         Object(self.0, PhantomData)
+    }
+
+    /// Where the string lies to whose place the word at `offset` points (`__data_loc`); `None`
+    /// where this kernel's record has no such word.
+    #[inline(always)]
+    pub(crate) fn text(self, offset: u32) -> Option<*const u8> {
+        if offset == ABSENT {
+            return None;
+        }
+        let word: u32 = self.get(offset);
+        Some(self.0.wrapping_add((word & 0xffff) as usize))
     }
 
     #[inline(always)]

@@ -28,6 +28,9 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT
 pub(crate) enum Lane {
     /// Wakes the reader at once.
     Urgent,
+    /// Wakes the reader if BULK was empty; it then comes back every 50 ms until a pass finds none.
+    /// Behind an unread [`Lane::Quiet`] record it waits for the sweep: a sensor takes one of both.
+    Soon,
     /// Never wakes the reader by itself, unless BULK crosses half full: its sweep finds it.
     Quiet,
 }
@@ -36,7 +39,7 @@ impl Lane {
     const fn loss(self) -> Counter {
         match self {
             Self::Urgent => Counter::LostUrgent,
-            Self::Quiet => Counter::LostBulk,
+            Self::Soon | Self::Quiet => Counter::LostBulk,
         }
     }
 }
@@ -60,6 +63,11 @@ impl<T: Kinded> Slot<T> {
     pub(crate) fn reserve(lane: Lane, cgroup: CgroupRef) -> Option<Self> {
         let (entry, wake) = match lane {
             Lane::Urgent => (URGENT.reserve::<Record<T>>(0), BPF_RB_FORCE_WAKEUP),
+            Lane::Soon => {
+                let unread = BULK.query(u64::from(BPF_RB_AVAIL_DATA));
+                let wake = if unread == 0 { BPF_RB_FORCE_WAKEUP } else { wake_at_half::<T>(unread) };
+                (BULK.reserve(0), wake)
+            }
             Lane::Quiet => {
                 let unread = BULK.query(u64::from(BPF_RB_AVAIL_DATA));
                 (BULK.reserve(0), wake_at_half::<T>(unread))

@@ -1,6 +1,13 @@
 //! What the records say about a task: who, where, and from which file.
 
-use aya_ebpf::{helpers::bpf_get_current_task_btf, macros::map, maps::HashMap};
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_current_uid_gid,
+        generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
+    },
+    macros::map,
+    maps::HashMap,
+};
 use healer_common::{
     event::{
         part::{CgroupRef, ExeRef, TaskRef},
@@ -10,7 +17,7 @@ use healer_common::{
 };
 
 use crate::{
-    memory::{Access, Object, Typed},
+    memory::{Access, Object, Probed, Typed},
     tuning::{present, tuned},
 };
 
@@ -33,6 +40,55 @@ pub(crate) fn is_tracked(tgid: u32) -> bool {
 pub(crate) fn current() -> Option<Object<Typed>> {
     // SAFETY: takes nothing, gives the running task.
     Object::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+}
+
+/// Current, for programs whose pointers the verifier does not type.
+#[inline(always)]
+pub(crate) fn current_probed() -> Option<Object<Probed>> {
+    // SAFETY: takes nothing, gives the running task.
+    Object::new(unsafe { bpf_get_current_task() } as *const u8)
+}
+
+/// Writes down current by what helpers say, without a kernel layout: no start, and the thread's
+/// own name.
+///
+/// # Safety
+/// `to` is valid and aligned.
+#[inline(always)]
+pub(crate) unsafe fn name_current(to: *mut TaskRef) {
+    let comm = bpf_get_current_comm().unwrap_or_default();
+    let [first, second] = words(comm);
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: the caller's promise.
+    unsafe { write(to, 0, tgid, bpf_get_current_uid_gid() as u32, [first, second]) };
+}
+
+/// Writes down what a tracepoint's record says of somebody.
+///
+/// # Safety
+/// `to` is valid and aligned.
+#[inline(always)]
+pub(crate) unsafe fn name_told(tgid: u32, uid: u32, comm: [u64; 2], to: *mut TaskRef) {
+    // SAFETY: the caller's promise.
+    unsafe { write(to, 0, tgid, uid, comm) };
+}
+
+/// A name as two words: what the payload's alignment allows.
+#[inline(always)]
+pub(crate) fn words(comm: [u8; 16]) -> [u64; 2] {
+    // SAFETY: both are sixteen bytes, and every pattern is a number.
+    unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(comm) }
+}
+
+/// The v2 cgroup of current by a helper; unknown in the root, where only v1 may say more.
+#[inline(always)]
+pub(crate) fn current_cgroup() -> CgroupRef {
+    // SAFETY: takes nothing.
+    let id = unsafe { bpf_get_current_cgroup_id() };
+    if id <= ROOT_CGROUP {
+        return CgroupRef::ZERO;
+    }
+    CgroupRef { id, hierarchy: CgroupRef::V2, pad: 0 }
 }
 
 /// Writes down the thread group of `task`, named by its leader. Word by word: a copy of the whole

@@ -1,6 +1,6 @@
 //! What the loader fills in: see `healer_common::tuning`.
 
-use healer_common::{kernel_offsets, kernel_settings, tuning::ABSENT};
+use healer_common::{kernel_formats, kernel_offsets, kernel_settings, tuning::ABSENT};
 
 macro_rules! offset_statics {
     ($($name:ident: $of:literal, $path:literal, $need:ident by $programs:literal;)*) => {
@@ -8,6 +8,13 @@ macro_rules! offset_statics {
     };
 }
 kernel_offsets!(offset_statics);
+
+macro_rules! format_statics {
+    ($($name:ident: $group:literal, $event:literal, $field:literal, $shape:tt, $need:ident by $program:literal;)*) => {
+        $(#[unsafe(no_mangle)] pub(crate) static $name: u32 = ABSENT;)*
+    };
+}
+kernel_formats!(format_statics);
 
 macro_rules! setting_statics {
     ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {

@@ -28,6 +28,14 @@ pub fn wall_of(moment: BootTime) -> jiff::Timestamp {
     wall().checked_sub(age).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
 }
 
+/// The same moment by [`boot`]'s clock, of a moment of `CLOCK_MONOTONIC` since the last suspend.
+#[must_use]
+pub(crate) fn boot_of_monotonic(moment_ns: u64) -> BootTime {
+    let now = clock_gettime(ClockId::Monotonic);
+    let age = nanos(now.tv_sec, now.tv_nsec).saturating_sub(moment_ns);
+    BootTime(boot().0.saturating_sub(age))
+}
+
 /// Names this boot: boot times of another one mean nothing (`random(4)`).
 ///
 /// # Errors

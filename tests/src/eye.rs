@@ -29,8 +29,17 @@ impl Eye {
     /// With what is missing, if a sensor cannot be attached.
     #[must_use]
     pub fn open() -> Self {
-        let sense = Sense::start(&Settings::default());
-        for sensor in sense.sensors() {
+        Self::with(&Settings::default(), &[])
+    }
+
+    /// As [`Eye::open`], by other settings, with which the sensors named in `down` do not work.
+    ///
+    /// # Panics
+    /// With what is missing, if another sensor cannot be attached.
+    #[must_use]
+    pub fn with(settings: &Settings, down: &[&str]) -> Self {
+        let sense = Sense::start(settings);
+        for sensor in sense.sensors().iter().filter(|sensor| !down.contains(&sensor.name)) {
             assert!(
                 sensor.state != SensorState::Down,
                 "live tests need root (CAP_BPF, CAP_PERFMON) and a built kernel object: {}: {}; {}",

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use aya_obj::ProgramSection;
-use healer_common::{event::PROBES, kernel_offsets, kernel_settings};
-use healer_userspace::sense::{OBJECT, SENSORS, poll::tasks};
+use healer_common::{event::PROBES, kernel_formats, kernel_offsets, kernel_settings};
+use healer_userspace::sense::{Level, OBJECT, Rung, SENSORS, poll::tasks};
 
 fn object() -> aya_obj::Object {
     let bytes = OBJECT.expect("this test needs the kernel programs: cargo xtask build");
@@ -27,14 +27,36 @@ fn every_event_has_one_sensor_in_the_same_order() {
     assert_eq!(events, sensors);
 }
 
+/// Program names follow the event: `name`, `name_raw`, `name_tp`, one of each kind.
 #[test]
-fn the_first_rung_is_the_program_named_after_the_event() {
+fn every_sensor_has_its_three_programs_of_the_right_type_in_order() {
     let object = object();
     for (probe, sensor) in PROBES.iter().zip(SENSORS) {
-        let best = sensor.rungs.first().and_then(|rung| rung.program());
-        assert_eq!(best, Some(probe.program));
-        let section = &object.programs.get(probe.program).unwrap().section;
-        assert!(matches!(section, ProgramSection::BtfTracePoint), "{section:?}");
+        let levels: Vec<_> = sensor.rungs.iter().map(|rung| rung.level()).collect();
+        assert!(levels.is_sorted_by(|one, other| one < other), "{}: {levels:?}", probe.program);
+        let programs: Vec<_> = sensor.rungs.iter().filter_map(|rung| rung.program()).collect();
+        let expected = ["", "_raw", "_tp"].map(|suffix| format!("{}{suffix}", probe.program));
+        assert_eq!(programs, expected);
+        for rung in sensor.rungs {
+            let Some(program) = rung.program() else { continue };
+            let section = &object.programs.get(program).unwrap().section;
+            let is_right = match rung.level() {
+                Level::TpBtf => matches!(section, ProgramSection::BtfTracePoint),
+                Level::RawTp => matches!(section, ProgramSection::RawTracePoint),
+                Level::Tracepoint => matches!(section, ProgramSection::TracePoint),
+                Level::User => false,
+            };
+            assert!(is_right, "{program}: {section:?}");
+        }
+    }
+}
+
+#[test]
+fn the_upper_rungs_lack_nothing_and_the_lower_say_what_they_lack() {
+    for rung in SENSORS.iter().flat_map(|sensor| sensor.rungs) {
+        let is_upper = matches!(rung, Rung::TpBtf { .. } | Rung::RawTp { .. });
+        assert_eq!(is_upper, rung.lacks().is_empty(), "{rung:?}");
+        assert!(rung.lacks().iter().all(|field| field.contains('.')), "{rung:?}");
     }
 }
 
@@ -49,7 +71,13 @@ fn every_tuned_value_is_in_the_object() {
     macro_rules! setting_sizes {
         ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => { [$((stringify!($name), size_of::<$type>())),*] };
     }
-    let values = kernel_offsets!(offset_sizes).into_iter().chain(kernel_settings!(setting_sizes));
+    macro_rules! format_sizes {
+        ($($name:ident: $group:literal, $event:literal, $field:literal, $shape:tt, $need:ident by $program:literal;)*) => {
+            [$((stringify!($name), 4)),*]
+        };
+    }
+    let values = kernel_offsets!(offset_sizes).into_iter();
+    let values = values.chain(kernel_formats!(format_sizes)).chain(kernel_settings!(setting_sizes));
     for (name, size) in values {
         let must_exist = [(name, (&[0_u8; 8][..size], true))].into_iter().collect();
         object()

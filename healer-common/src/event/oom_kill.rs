@@ -38,6 +38,10 @@ impl OomKill {
     pub const VICTIM_PID_ONLY: u32 = 2;
     /// The victim was in the TRACKED map.
     pub const TRACKED: u32 = 4;
+    /// From a classic tracepoint: starts are 0 and no cgroup is known until user space adds them.
+    pub const PARTIAL: u32 = 8;
+    /// From the kernel's log, which says the scope itself.
+    pub const FROM_LOG: u32 = 16;
 }
 
 impl Payload for OomKill {

@@ -31,6 +31,9 @@ impl ProcessExec {
     pub const PARENT_TRACKED: u32 = 2;
     /// The executable was in the WATCHED_EXES map.
     pub const WATCHED: u32 = 4;
+    /// From a classic tracepoint, which cannot tell who waits for it: user space finds out, and
+    /// adds what `/proc` has.
+    pub const PARTIAL: u32 = 8;
 }
 
 impl Payload for ProcessExec {

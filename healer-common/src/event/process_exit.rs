@@ -35,6 +35,15 @@ impl ProcessExit {
     pub const GROUP_DEAD: u32 = 2;
     /// A thread of healer ended, the process goes on: the self-probe, not a death.
     pub const SELF_PROBE: u32 = 4;
+    /// From a classic tracepoint, which knows neither the status nor the start: user space adds
+    /// them, or what it can of them, before anybody else sees the record.
+    pub const PARTIAL: u32 = 8;
+    /// How it ended could not be learned: `wait_status` is 0 and means nothing.
+    pub const NO_STATUS: u32 = 16;
+    /// The status was concluded from a fatal signal just before the end.
+    pub const INFERRED: u32 = 32;
+    /// The process connector told the status (`PROC_EVENT_EXIT`, include/uapi/linux/cn_proc.h).
+    pub const BY_CONNECTOR: u32 = 64;
 
     /// The fatal signal, if one ended the process.
     #[must_use]

@@ -40,6 +40,9 @@ impl SignalSent {
     pub const TRACKED: u32 = 4;
     /// [`SignalSent::fault_address`] is meant, even if it is 0.
     pub const HAS_ADDRESS: u32 = 8;
+    /// From a classic tracepoint: `target.tgid` may be a thread's number, starts are 0, and a
+    /// handler was not looked for. User space puts that right.
+    pub const PARTIAL: u32 = 16;
 
     pub const DELIVERED: u32 = 0;
     /// The target ignores it: waiting for its end is in vain.

@@ -1,6 +1,8 @@
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_stack, macros::btf_tracepoint,
-    programs::BtfTracePointContext,
+    EbpfContext,
+    helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_get_stack},
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use healer_common::event::oom_kill::OomKill;
 
@@ -36,10 +38,90 @@ fn oom_kill(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// The same where `tp_btf` is refused.
+#[raw_tracepoint(tracepoint = "mark_victim")]
+fn oom_kill_raw(ctx: RawTracePointContext) -> i32 {
+    if let Some(trigger) = task::current_probed() {
+        let victim = if tuned!(VICTIM_IS_TASK) != 0 {
+            Victim::Task(Object::new(ctx.arg(0)))
+        } else {
+            Victim::Pid(pid_argument(&ctx))
+        };
+        try_oom_kill(&ctx, trigger, victim);
+    }
+    0
+}
+
+/// Without the kernel's layout: the record says the victim's pid and, on newer kernels, its name
+/// and pages; the stack says which OOM killer ran. The cgroups are not in it.
+#[tracepoint(category = "oom", name = "mark_victim")]
+fn oom_kill_tp(ctx: TracePointContext) -> u32 {
+    let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) else {
+        return 0;
+    };
+    let (scope, source) = scope(&ctx, false);
+    let Some(mut slot) = Slot::<OomKill>::reserve(Lane::Urgent, task::current_cgroup()) else {
+        return 0;
+    };
+    let pid: u32 = record.get(tuned!(VICTIM_PID));
+    let tracked = if task::is_tracked(pid) { OomKill::TRACKED } else { 0 };
+    let known = if present!(VICTIM_COMM) { 0 } else { OomKill::VICTIM_PID_ONLY };
+    let payload = slot.payload();
+    // SAFETY: the reserved record; every field is written.
+    unsafe {
+        task::name_told(pid, told_uid(record), told_comm(record), &raw mut (*payload).victim);
+        task::name_current(&raw mut (*payload).trigger);
+        (*payload).victim_memcg = 0;
+        (*payload).trigger_memcg = 0;
+        (*payload).oom_memcg = 0;
+        (*payload).usage_bytes = 0;
+        (*payload).limit_bytes = 0;
+        (*payload).rss_bytes = told_rss(record);
+        (*payload).scope = scope;
+        (*payload).oom_score_adj = told_score_adj(record);
+        (*payload).flags = OomKill::PARTIAL | source | tracked | known;
+        (*payload).pad = 0;
+    }
+    slot.submit();
+    0
+}
+
+#[inline(always)]
+fn told_uid(record: Object<Probed>) -> u32 {
+    if present!(VICTIM_UID) { record.get(tuned!(VICTIM_UID)) } else { 0 }
+}
+
+#[inline(always)]
+fn told_score_adj(record: Object<Probed>) -> i32 {
+    if present!(VICTIM_SCORE_ADJ) { i32::from(record.get::<i16>(tuned!(VICTIM_SCORE_ADJ))) } else { 0 }
+}
+
+#[inline(always)]
+fn told_comm(record: Object<Probed>) -> [u64; 2] {
+    let mut comm = [0_u8; 16];
+    if let Some(from) = record.text(tuned!(VICTIM_COMM)) {
+        // SAFETY: the helper checks the address. A name that cannot be read stays empty.
+        let _read = unsafe { bpf_probe_read_kernel_str_bytes(from, &mut comm) };
+    }
+    task::words(comm)
+}
+
+/// The record has KiB.
+#[inline(always)]
+fn told_rss(record: Object<Probed>) -> u64 {
+    if !present!(VICTIM_ANON, VICTIM_FILE, VICTIM_SHMEM) {
+        return 0;
+    }
+    let kib = record.get::<u64>(tuned!(VICTIM_ANON))
+        + record.get::<u64>(tuned!(VICTIM_FILE))
+        + record.get::<u64>(tuned!(VICTIM_SHMEM));
+    kib << 10
+}
+
 /// By a helper: a plain load would be merged with that of the task, and then its upper half is cut
 /// off, which the verifier forbids for a pointer.
 #[inline(always)]
-fn pid_argument(ctx: &BtfTracePointContext) -> u32 {
+fn pid_argument(ctx: &impl EbpfContext) -> u32 {
     let arguments = Object::<Probed>::new(ctx.as_ptr().cast_const().cast());
     arguments.map_or(0, |arguments| arguments.get(0))
 }
@@ -52,7 +134,7 @@ enum Victim {
 }
 
 #[inline(always)]
-fn try_oom_kill(ctx: &BtfTracePointContext, trigger: Object<Probed>, victim: Victim) {
+fn try_oom_kill(ctx: &impl EbpfContext, trigger: Object<Probed>, victim: Victim) {
     let memcg = memcg_of(trigger);
     let full = memcg.and_then(nearest_full);
     let (scope, source) = scope(ctx, full.is_some());
@@ -123,7 +205,7 @@ fn oom_score_adj(task: Object<Probed>) -> i32 {
 
 /// The stack says which OOM killer runs; without symbols, a full cgroup suggests its own.
 #[inline(always)]
-fn scope(ctx: &BtfTracePointContext, is_any_full: bool) -> (u32, u32) {
+fn scope(ctx: &impl EbpfContext, is_any_full: bool) -> (u32, u32) {
     let (start, end) = (tuned!(MEMCG_OOM_START), tuned!(MEMCG_OOM_END));
     if start == 0 {
         let scope = if is_any_full { OomKill::SCOPE_MEMCG } else { OomKill::SCOPE_UNKNOWN };

@@ -1,20 +1,22 @@
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::BPF_ANY,
-    helpers::{bpf_probe_read_kernel_str_bytes, generated::bpf_probe_read_user},
-    macros::{btf_tracepoint, map},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel_str_bytes, generated::bpf_probe_read_user},
+    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
     maps::{HashMap, LruHashMap, PerCpuArray},
-    programs::BtfTracePointContext,
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use healer_common::{
     event::{
         part::{ARGS_MAX, Args, ExeRef},
         process_exec::ProcessExec,
+        wire::Wire as _,
     },
     tuning::{EXECS_MAX, ExeKey, WATCHED_MAX},
 };
 
 use crate::{
-    memory::{Access, Object, Typed},
+    memory::{Access, Object, Probed, Typed},
     ring::{Lane, Slot},
     task,
     tuning::{present, tuned},
@@ -49,6 +51,62 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
         let _entry = try_process_exec(task.probed(), ctx.arg(1), bprm.probed());
     }
     0
+}
+
+/// The same where `tp_btf` is refused.
+#[raw_tracepoint(tracepoint = "sched_process_exec")]
+fn process_exec_raw(ctx: RawTracePointContext) -> i32 {
+    let task = Object::<Probed>::new(ctx.arg(0));
+    let bprm = Object::<Probed>::new(ctx.arg(2));
+    if let (Some(task), Some(bprm)) = (task, bprm) {
+        let _entry = try_process_exec(task, ctx.arg(1), bprm);
+    }
+    0
+}
+
+/// Without the kernel's layout every exec is sent: who waits for it is known in user space only.
+#[tracepoint(category = "sched", name = "sched_process_exec")]
+fn process_exec_tp(ctx: TracePointContext) -> u32 {
+    let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) else {
+        return 0;
+    };
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let lane = if task::is_tracked(tgid) { Lane::Urgent } else { Lane::Soon };
+    let cgroup = task::current_cgroup();
+    let Some(mut slot) = Slot::<ProcessExec>::reserve(lane, cgroup) else {
+        return 0;
+    };
+    let payload = slot.payload();
+    // SAFETY: the reserved record, of which every field is written.
+    unsafe {
+        task::name_current(&raw mut (*payload).task);
+        task::nobody(&raw mut (*payload).parent);
+        (*payload).cgroup = cgroup;
+        (*payload).exe = ExeRef::ZERO;
+        (*payload).flags = ProcessExec::PARTIAL;
+        (*payload).old_pid = if present!(EXEC_OLD_PID) { record.get(tuned!(EXEC_OLD_PID)) } else { tgid };
+        (*payload).pad = 0;
+        zero_args(&raw mut (*payload).args);
+        keep_filename(record, &raw mut (*payload).args);
+    }
+    slot.submit();
+    0
+}
+
+/// # Safety
+/// `args` points into the reserved record, and is zeroed.
+#[inline(always)]
+unsafe fn keep_filename(record: Object<Probed>, args: *mut Args) {
+    let Some(from) = record.text(tuned!(EXEC_FILENAME)) else {
+        return;
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let name = core::slice::from_raw_parts_mut((*args).bytes.as_mut_ptr(), ARGS_MAX);
+        if let Ok(name) = bpf_probe_read_kernel_str_bytes(from, name) {
+            (*args).len = name.len() as u32;
+        }
+    }
 }
 
 #[inline(always)]

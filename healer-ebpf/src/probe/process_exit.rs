@@ -1,12 +1,20 @@
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use healer_common::{event::process_exit::ProcessExit, tuning::Counter};
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+};
+use healer_common::{
+    event::{part::ExeRef, process_exit::ProcessExit, wire::Wire as _},
+    tuning::Counter,
+};
 
 use super::process_exec::{EXECS, copy_args, zero_args};
 use crate::{
-    memory::{Access, Object, Typed},
+    memory::{Access, Object, Probed, Typed},
     ring::{self, Lane, Slot},
     task,
-    tuning::tuned,
+    tuning::{present, tuned},
 };
 
 /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h: then the group's code is what wait() gives.
@@ -26,6 +34,60 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
         try_process_exit(task, is_dead, source);
     }
     0
+}
+
+/// The same where `tp_btf` is refused.
+#[raw_tracepoint(tracepoint = "sched_process_exit")]
+fn process_exit_raw(ctx: RawTracePointContext) -> i32 {
+    if let Some(task) = Object::<Probed>::new(ctx.arg(0)) {
+        let (is_dead, source) = if tuned!(HAS_GROUP_DEAD) != 0 {
+            (ctx.arg::<u64>(1) & 0xff != 0, ProcessExit::GROUP_DEAD)
+        } else {
+            (is_last(task), 0)
+        };
+        try_process_exit(task, is_dead, source);
+    }
+    0
+}
+
+/// Without the kernel's layout: the record has no exit code, and on older kernels not even
+/// `group_dead`. Then every thread's end is sent, and user space finds out.
+#[tracepoint(category = "sched", name = "sched_process_exit")]
+fn process_exit_tp(ctx: TracePointContext) -> u32 {
+    let record = Object::<Probed>::new(ctx.as_ptr().cast_const().cast());
+    let is_told = present!(EXIT_GROUP_DEAD);
+    let is_dead = is_told && record.is_some_and(|record| record.get::<u8>(tuned!(EXIT_GROUP_DEAD)) != 0);
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if tgid == tuned!(OWN_TGID) && !is_dead {
+        send_partial(ProcessExit::SELF_PROBE, Lane::Urgent);
+    } else if is_dead || !is_told {
+        let lane = if task::is_tracked(tgid) { Lane::Urgent } else { Lane::Soon };
+        let source = if is_told { ProcessExit::GROUP_DEAD } else { 0 };
+        send_partial(ProcessExit::PARTIAL | source, lane);
+    }
+    0
+}
+
+#[inline(always)]
+fn send_partial(flags: u32, lane: Lane) {
+    let cgroup = task::current_cgroup();
+    let Some(mut slot) = Slot::<ProcessExit>::reserve(lane, cgroup) else {
+        return;
+    };
+    let payload = slot.payload();
+    // SAFETY: the reserved record; every field is written.
+    unsafe {
+        task::name_current(&raw mut (*payload).task);
+        task::nobody(&raw mut (*payload).parent);
+        (*payload).cgroup = cgroup;
+        (*payload).exe = ExeRef::ZERO;
+        (*payload).wait_status = 0;
+        (*payload).flags = flags;
+        (*payload).pid = bpf_get_current_pid_tgid() as u32;
+        (*payload).pad = 0;
+        zero_args(&raw mut (*payload).args);
+    }
+    slot.submit();
 }
 
 /// Whether no thread of the group is alive. Two that exit at once can both see that.

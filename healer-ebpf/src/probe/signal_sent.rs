@@ -1,5 +1,10 @@
-use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use healer_common::event::signal_sent::SignalSent;
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::bpf_get_current_pid_tgid,
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
+};
+use healer_common::event::{part::CgroupRef, signal_sent::SignalSent, wire::Wire as _};
 
 use crate::{
     memory::{Access, Object, Probed, Typed},
@@ -61,9 +66,90 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
-        try_signal_sent(target, &sent);
+        if let Some(current) = task::current() {
+            let _sent = try_signal_sent(current, target, &sent);
+        }
     }
     0
+}
+
+/// The same where `tp_btf` is refused.
+#[raw_tracepoint(tracepoint = "signal_generate")]
+fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
+    let signal: u32 = ctx.arg(0);
+    if signal > SIGSYS || TRACKED >> signal & 1 == 0 {
+        return 0;
+    }
+    if let (Some(current), Some(target)) = (task::current_probed(), Object::<Probed>::new(ctx.arg(2))) {
+        let info: *const u8 = ctx.arg(1);
+        let sent = Sent {
+            signal,
+            code: code_of::<Probed>(info),
+            address: address_of::<Probed>(info),
+            is_group: ctx.arg::<u32>(3) != 0,
+            result: ctx.arg(4),
+        };
+        let _sent = try_signal_sent(current, target, &sent);
+    }
+    0
+}
+
+/// Without the kernel's layout: the record says signal, code, target thread and result; helpers
+/// say who current is. The target's handlers, start and cgroup are not in it.
+#[tracepoint(category = "signal", name = "signal_generate")]
+fn signal_sent_tp(ctx: TracePointContext) -> u32 {
+    if let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) {
+        let signal: u32 = record.get(tuned!(SENT_SIGNAL));
+        if signal <= SIGSYS && TRACKED >> signal & 1 != 0 {
+            let sent = Sent {
+                signal,
+                code: record.get(tuned!(SENT_CODE)),
+                address: 0,
+                is_group: record.get::<u32>(tuned!(SENT_GROUP)) != 0,
+                result: record.get(tuned!(SENT_RESULT)),
+            };
+            try_signal_sent_tp(record, &sent);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn try_signal_sent_tp(record: Object<Probed>, sent: &Sent) {
+    let current = bpf_get_current_pid_tgid();
+    let (current_tgid, current_pid) = ((current >> 32) as u32, current as u32);
+    let target_pid: u32 = record.get(tuned!(SENT_PID));
+    // Of another process only the thread's number is known, mostly that of its leader.
+    let target_tgid = if target_pid == current_pid { current_tgid } else { target_pid };
+    let is_tracked = task::is_tracked(target_tgid);
+    if !is_tracked && (!sent.is_in(ALWAYS) || sent.is_by_process() && target_tgid == current_tgid) {
+        return;
+    }
+    let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, task::current_cgroup()) else {
+        return;
+    };
+    let is_by_process = sent.is_by_process();
+    let comm = [record.get(tuned!(SENT_COMM)), record.get(tuned!(SENT_COMM) + 8)];
+    let payload = slot.payload();
+    // SAFETY: the reserved record; every field is written.
+    unsafe {
+        if is_by_process {
+            task::name_current(&raw mut (*payload).sender);
+        } else {
+            task::nobody(&raw mut (*payload).sender);
+        }
+        task::name_told(target_tgid, 0, comm, &raw mut (*payload).target);
+        (*payload).target_cgroup = CgroupRef::ZERO;
+        (*payload).fault_address = 0;
+        (*payload).signal = sent.signal;
+        (*payload).si_code = sent.code;
+        (*payload).result = sent.result;
+        (*payload).flags = SignalSent::PARTIAL | sent.flags(is_tracked);
+        (*payload).target_pid = target_pid;
+        (*payload).sender_pid = if is_by_process { current_pid } else { 0 };
+        (*payload).pad = 0;
+    }
+    slot.submit();
 }
 
 struct Sent {
@@ -89,6 +175,14 @@ impl Sent {
     fn is_fault(&self) -> bool {
         self.is_in(FAULTS) && !self.is_by_process()
     }
+
+    #[inline(always)]
+    fn flags(&self, is_tracked: bool) -> u32 {
+        let tracked = if is_tracked { SignalSent::TRACKED } else { 0 };
+        let group = if self.is_group { SignalSent::GROUP } else { 0 };
+        let source = if self.is_by_process() { 0 } else { SignalSent::BY_KERNEL };
+        tracked | group | source
+    }
 }
 
 #[inline(always)]
@@ -109,8 +203,7 @@ fn address_of<A: Access>(info: *const u8) -> u64 {
 }
 
 #[inline(always)]
-fn try_signal_sent(target: Object<Typed>, sent: &Sent) -> Option<()> {
-    let current = task::current()?;
+fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent) -> Option<()> {
     let tgid: u32 = target.get(tuned!(TASK_TGID));
     let is_tracked = task::is_tracked(tgid);
     if !is_tracked {
@@ -122,8 +215,7 @@ fn try_signal_sent(target: Object<Typed>, sent: &Sent) -> Option<()> {
     if sent.is_fault() && is_harmless(target.probed(), sent.signal) {
         return None;
     }
-    let tracked = if is_tracked { SignalSent::TRACKED } else { 0 };
-    send(current.probed(), target.probed(), sent, tracked);
+    send(current.probed(), target.probed(), sent, is_tracked);
     Some(())
 }
 
@@ -144,13 +236,10 @@ fn is_harmless(target: Object<Probed>, signal: u32) -> bool {
 }
 
 #[inline(always)]
-fn send(current: Object<Probed>, target: Object<Probed>, sent: &Sent, tracked: u32) {
+fn send(current: Object<Probed>, target: Object<Probed>, sent: &Sent, is_tracked: bool) {
     let is_by_process = sent.is_by_process();
     let has_address = sent.is_fault() && sent.code != SI_KERNEL;
-    let flags = tracked
-        | if sent.is_group { SignalSent::GROUP } else { 0 }
-        | if is_by_process { 0 } else { SignalSent::BY_KERNEL }
-        | if has_address { SignalSent::HAS_ADDRESS } else { 0 };
+    let flags = sent.flags(is_tracked) | if has_address { SignalSent::HAS_ADDRESS } else { 0 };
     let target_cgroup = task::cgroup_ref(target);
     let sender = is_by_process.then_some(current);
     let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, task::cgroup_ref(current)) else {

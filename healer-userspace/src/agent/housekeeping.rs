@@ -60,6 +60,9 @@ impl Agent {
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);
         }
+        if self.sense.has_news() {
+            self.publish_sensors();
+        }
         self.look_at_pause_file();
         if self.files.policies_changed() {
             self.reload_and_say();

@@ -38,7 +38,7 @@ use crate::{
     identity::Identity,
     report::{Reporter, log},
     runtimes::Owners,
-    sense::{Lost, Sense},
+    sense::{Level, Lost, Sense},
     signal::{self, Answer, Fact, Meaning, Raw, Signal},
     store::{
         Work,
@@ -59,6 +59,8 @@ pub struct Options {
     pub log: log::Format,
     /// Where to append every signal after identity, as `healer record` does.
     pub record: Option<PathBuf>,
+    /// The best rung that the sensors may take: for tests and for kernels that misbehave.
+    pub sense_rung: Level,
 }
 
 /// Everything the line runs through.

@@ -109,7 +109,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let (listen, orders) = serve(&options, &reporter).await?;
     options.listen = listen;
 
-    let mut sense = Sense::start(&sense::Settings::default());
+    let mut sense = Sense::start(&sense::Settings { best: options.sense_rung, ..sense::Settings::default() });
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let inbox = Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, orders };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
@@ -139,9 +139,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
 
 impl Agent {
     fn begin(&mut self, loaded: Loaded, notes: &[String]) {
-        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
-        say_what_is_missing(&sensors);
-        self.reporter.set_sensors(sensors.clone());
+        let sensors = self.publish_sensors();
         self.reporter.set_store_status(&self.store.status());
         self.put_in_force(loaded);
         self.meet_everybody();
@@ -170,6 +168,16 @@ impl Agent {
         sd_notify::notify(&[sd_notify::NotifyState::Ready]).ok();
     }
 
+    /// Shows the sensors' state, and says what is not as it was shown before.
+    pub(super) fn publish_sensors(&mut self) -> Vec<Sensor> {
+        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
+        let shown = self.reporter.shared.read(|view| view.sensors.clone());
+        let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));
+        say_what_is_missing(sensors.iter().filter(|sensor| !is_shown(sensor)));
+        self.reporter.set_sensors(sensors.clone());
+        sensors
+    }
+
     /// Whoever runs already: the tracked are told to the engine as if they had just begun.
     fn meet_everybody(&mut self) {
         let now = clock::boot();
@@ -183,18 +191,25 @@ impl Agent {
     }
 }
 
+fn same_trouble(one: &Sensor, other: &Sensor) -> bool {
+    (&one.name, &one.state, &one.reason) == (&other.name, &other.state, &other.reason)
+}
+
 /// One line for each reason, and what works all the same.
-fn say_what_is_missing(sensors: &[Sensor]) {
-    let mut missing: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
-    for sensor in sensors.iter().filter(|sensor| !sensor.is_up()) {
+fn say_what_is_missing<'a>(sensors: impl Iterator<Item = &'a Sensor> + Clone) {
+    let mut missing: BTreeMap<(&str, &str, &str), Vec<&str>> = BTreeMap::new();
+    let is_told = |sensor: &&Sensor| !sensor.is_up() || sensor.reason.is_some();
+    for sensor in sensors.clone().filter(is_told) {
         let reason = sensor.reason.as_deref().unwrap_or("unknown reason");
         let remedy = sensor.remedy.as_deref().unwrap_or("see `healer doctor`");
-        missing.entry((reason, remedy)).or_default().push(&sensor.name);
+        let by = sensor.via.as_deref().unwrap_or_default();
+        missing.entry((by, reason, remedy)).or_default().push(&sensor.name);
     }
-    for ((reason, remedy), names) in missing {
-        tracing::warn!("down: {}: {reason}; {remedy}", names.join(", "));
+    for ((by, reason, remedy), names) in missing {
+        let how = if by.is_empty() { "down".to_owned() } else { format!("only by {by}") };
+        tracing::warn!("{how}: {}: {reason}; {remedy}", names.join(", "));
     }
-    if sensors.iter().any(|sensor| sensor.name == "process_exit" && !sensor.is_up()) {
+    if sensors.clone().any(|sensor| sensor.name == "process_exit" && !sensor.is_up()) {
         tracing::warn!(
             "the kernel tells of no death: supervised commands are still healed, as their supervisors tell; \
              of all others nothing is known"

@@ -8,6 +8,7 @@ use crate::{
     config::Sources,
     engine::policy::Mode,
     report::log,
+    sense::Level,
 };
 
 /// Run the agent: sense, diagnose, heal by policy, verify
@@ -34,6 +35,9 @@ pub struct Args {
     /// Also write every signal, after identity, to this file as a trace for `healer replay`
     #[arg(long)]
     record: Option<PathBuf>,
+    /// The best rung that sensors may take: tp_btf, raw_tp, tracepoint or user
+    #[arg(long, hide = true, env = "HEALER_SENSE_RUNG", default_value = "tp_btf", value_parser = rung)]
+    sense_rung: Level,
 }
 
 /// # Errors
@@ -47,6 +51,7 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         duration: args.duration,
         log: args.log,
         record: args.record,
+        sense_rung: args.sense_rung,
     };
     match agent::run(options) {
         Ok(code) => Ok(code),
@@ -60,6 +65,13 @@ pub fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
         Err(StartError::Store(error)) => Err(error.into()),
         Err(StartError::Other(error)) => Err(error),
     }
+}
+
+fn rung(text: &str) -> Result<Level, String> {
+    Level::ALL
+        .into_iter()
+        .find(|level| level.name() == text)
+        .ok_or_else(|| format!("{text:?} is none of tp_btf, raw_tp, tracepoint, user"))
 }
 
 pub(super) fn mode(text: &str) -> Result<Mode, String> {

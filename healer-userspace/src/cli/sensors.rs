@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use super::output::{Cell, Mood, Paint, Table, emit, emit_json};
 use crate::{
     control::{Request, client::ask},
-    report::view::{Sensor, SensorState},
+    report::view::{SelfCheck, Sensor, SensorState},
 };
 
 #[derive(clap::Args)]
@@ -52,6 +52,9 @@ pub fn mood(state: SensorState) -> Mood {
 
 fn note(sensor: &Sensor) -> String {
     let mut parts = Vec::new();
+    if sensor.self_check == SelfCheck::Truthful {
+        parts.push("self-check passed".to_owned());
+    }
     parts.extend(sensor.reason.clone());
     if !sensor.missing.is_empty() {
         parts.push(format!("without {}", sensor.missing.join(", ")));
@@ -73,7 +76,10 @@ mod tests {
             ..Sensor::default()
         };
         let sensors = [
-            sensor("process_exit", SensorState::Attached, Some("tp_btf")),
+            Sensor {
+                self_check: SelfCheck::Truthful,
+                ..sensor("process_exit", SensorState::Attached, Some("tp_btf"))
+            },
             Sensor {
                 missing: vec!["oom_control.totalpages".into()],
                 ..sensor("oom_kill", SensorState::Degraded, Some("tracepoint"))
@@ -88,7 +94,7 @@ mod tests {
             render(&sensors, Paint(false)),
             "\
 SENSOR        STATE     VIA         NOTE
-process_exit  attached  tp_btf
+process_exit  attached  tp_btf      self-check passed
 oom_kill      degraded  tracepoint  without oom_control.totalpages
 signal_sent   down      -           no permission to load programs; remedy: run as root
 "

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     identity::process::Process,
-    signal::{Exit, OomKill, OomScope, Party, SignalSent},
+    signal::{Exit, OomKill, OomScope, Party, SeenBy, SignalSent},
     text,
 };
 
@@ -138,6 +138,7 @@ impl Certificate {
     pub fn sentence(&self) -> String {
         let up = Human(self.uptime);
         let what = match (&self.cause, self.exit.signal) {
+            (_, None) if self.exit.seen_by == SeenBy::NoStatus => "ended, nobody saw how,".to_owned(),
             (_, None) => match &self.asked {
                 None => format!("exited with status {}", self.exit.code),
                 Some(asked) => format!("exited with status {}, {}", self.exit.code, asked.says()),
@@ -182,9 +183,10 @@ impl Certificate {
             evidence.push(Evidence { signal: "signal_sent".into(), at: *when, says: sent_sentence(sent) });
         }
         let seen = match self.exit.seen_by {
-            crate::signal::SeenBy::Kernel => "process_exit",
-            crate::signal::SeenBy::Supervisor => "supervisor",
-            crate::signal::SeenBy::Poll => "poll",
+            SeenBy::Kernel | SeenBy::Inferred | SeenBy::NoStatus => "process_exit",
+            SeenBy::Connector => "process_connector",
+            SeenBy::Supervisor => "supervisor",
+            SeenBy::Poll => "poll",
         };
         evidence.push(Evidence {
             signal: seen.into(),

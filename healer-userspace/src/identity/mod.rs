@@ -2,13 +2,13 @@
 
 pub mod cgroup;
 pub mod exe;
-mod lru;
+pub(crate) mod lru;
 mod names;
 pub mod place;
 pub mod process;
 mod process_table;
 pub mod procfs;
-mod reading;
+pub(crate) mod reading;
 mod resolve;
 pub mod roots;
 

@@ -63,13 +63,16 @@ pub struct Agent {
 pub struct Sensor {
     pub name: String,
     pub state: SensorState,
-    /// How it is attached: `tp_btf`, `raw_tp`, `tracepoint`, `poll`.
+    /// How it is attached: `tp_btf`, `raw_tp`, `tracepoint`, `connector`, `kmsg`, `iter/task`, `poll`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
-    /// Kernel fields that its records lack, as `struct.member`.
+    /// What healer's own children showed at start about its records.
+    #[serde(default)]
+    pub self_check: SelfCheck,
+    /// Kernel fields that its source does not give, as `struct.member`; `/proc` may add them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
-    /// Why it is down.
+    /// Why it is down, or not attached by the best way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What an administrator can do about that.
@@ -78,6 +81,18 @@ pub struct Sensor {
     /// Names of the signals it brings, as in `healer_signals_total{signal}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<String>,
+}
+
+/// Whether a sensor tells the truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SelfCheck {
+    /// Not known: it is down, it is of a kind that is not provoked, or records were lost.
+    #[default]
+    NotChecked,
+    Truthful,
+    /// It was wrong and is down.
+    Lied,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -112,6 +127,11 @@ impl From<&SensorStatus> for Sensor {
                 sense::SensorState::Down => SensorState::Down,
             },
             via: status.via.map(str::to_owned),
+            self_check: match status.checked {
+                sense::Checked::No => SelfCheck::NotChecked,
+                sense::Checked::Truthful => SelfCheck::Truthful,
+                sense::Checked::Lied => SelfCheck::Lied,
+            },
             missing: status.missing.clone(),
             reason: status.reason.clone(),
             remedy: status.remedy.clone(),
@@ -134,7 +154,8 @@ fn signal_of(sensor: &str) -> Option<&'static str> {
 impl Sensor {
     /// It sees by a kernel program, and its records come through a ring.
     pub fn is_kernel(&self) -> bool {
-        self.is_up() && self.via.as_deref() != Some("poll")
+        let is_told = matches!(self.via.as_deref(), Some("poll" | "connector" | "kmsg"));
+        self.is_up() && !is_told
     }
 
     pub fn is_up(&self) -> bool {

@@ -1,101 +1,96 @@
-//! THE SENSOR TABLE: for each sensor the ways to attach it, the best first.
+//! From the sensor table to attached programs: each sensor by the first way that works.
 
-use aya::{Btf, Ebpf, programs::BtfTracePoint};
+use aya::{
+    Btf, Ebpf,
+    programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
+};
 use healer_common::event::{EventKind, PROBES, Probe};
 
 use super::{
+    formats::Formats,
     layout::Layout,
     load::in_words,
     rights::REMEDY,
+    rung::{Level, Rung, SENSORS, Sensor},
     status::{SensorStatus, Trouble},
+    user::User,
 };
 
-/// A way to get at a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rung {
-    /// A program on the tracepoint with typed arguments: direct loads, all fields.
-    TpBtf { program: &'static str },
+/// What the running kernel offers.
+pub(crate) struct Ground<'a> {
+    /// The loaded object, or why there is none.
+    pub(crate) ebpf: Result<&'a mut Ebpf, Trouble>,
+    pub(crate) layout: &'a Layout,
+    /// Why the layout names nothing.
+    pub(crate) no_types: Option<Trouble>,
+    /// Where typed programs hang on, in a table for `aya`.
+    pub(crate) ids: &'a Result<Btf, aya::BtfError>,
+    pub(crate) formats: &'a Formats,
+    /// The best rung that may be tried.
+    pub(crate) best: Level,
 }
 
-impl Rung {
-    /// The name that `healer sensors` shows.
-    #[must_use]
-    pub const fn via(self) -> &'static str {
-        match self {
-            Self::TpBtf { .. } => "tp_btf",
-        }
-    }
-
-    /// The program that this way needs, if it is one of ours.
-    #[must_use]
-    pub const fn program(self) -> Option<&'static str> {
-        match self {
-            Self::TpBtf { program } => Some(program),
-        }
-    }
+/// Attaches every sensor by the first way that works; one that has none is a status.
+pub(crate) fn attach_all(ground: &mut Ground<'_>, user: &mut User) -> Vec<(SensorStatus, Option<Rung>)> {
+    SENSORS.iter().map(|sensor| attach(ground, sensor, user)).collect()
 }
 
-/// A sensor, and the ways to attach it.
-pub struct Sensor {
-    pub kind: EventKind,
-    pub rungs: &'static [Rung],
-}
-
-/// Every sensor that hangs on a kernel hook. The object test walks it.
-pub const SENSORS: &[Sensor] = &[
-    Sensor { kind: EventKind::ProcessExit, rungs: &[Rung::TpBtf { program: "process_exit" }] },
-    Sensor { kind: EventKind::ProcessExec, rungs: &[Rung::TpBtf { program: "process_exec" }] },
-    Sensor { kind: EventKind::SignalSent, rungs: &[Rung::TpBtf { program: "signal_sent" }] },
-    Sensor { kind: EventKind::OomKill, rungs: &[Rung::TpBtf { program: "oom_kill" }] },
-];
-
-/// Attaches every sensor by the first way that works; one that fails is a status.
-pub(crate) fn attach_all(
-    ebpf: &mut Ebpf,
-    layout: &Layout,
-    ids: &Result<Btf, aya::BtfError>,
-) -> Vec<SensorStatus> {
-    SENSORS
-        .iter()
-        .map(|sensor| match ids {
-            Ok(ids) => attach(ebpf, sensor, layout, ids),
-            Err(error) => SensorStatus::down(sensor.kind.name(), &unreadable(error)),
-        })
-        .collect()
-}
-
-fn attach(ebpf: &mut Ebpf, sensor: &Sensor, layout: &Layout, ids: &Btf) -> SensorStatus {
+fn attach(ground: &mut Ground<'_>, sensor: &Sensor, user: &mut User) -> (SensorStatus, Option<Rung>) {
     let name = sensor.kind.name();
     let mut first_trouble = None;
     for rung in sensor.rungs {
-        match climb(ebpf, *rung, sensor.kind, layout, ids) {
-            Ok(missing) => return SensorStatus::working(name, rung.via(), missing),
-            Err(trouble) => first_trouble = first_trouble.or(Some(trouble)),
+        let climbed = if rung.level() < ground.best {
+            let says = format!("{} was not tried: --sense-rung {}", rung.via(), ground.best.name());
+            Err(Trouble::new(says, "leave the option out"))
+        } else {
+            climb(ground, *rung, sensor.kind, user)
+        };
+        match climbed {
+            Ok(missing) => {
+                let status = SensorStatus::working(name, rung.via(), missing, first_trouble);
+                return (status, Some(*rung));
+            }
+            Err(trouble) => {
+                if let Ok(ebpf) = &mut ground.ebpf {
+                    take_down(ebpf, *rung);
+                }
+                first_trouble = first_trouble.or(Some(trouble));
+            }
         }
     }
-    let no_way = || Trouble::new("no way to attach it is built in", "update healer");
-    SensorStatus::down(name, &first_trouble.unwrap_or_else(no_way))
+    let mut trouble =
+        first_trouble.unwrap_or_else(|| Trouble::new("no way to it is built in", "update healer"));
+    trouble.reason = format!("{}; {}", trouble.reason, sensor.otherwise);
+    (SensorStatus::down(name, &trouble), None)
 }
 
 /// Attaches by one way; gives the fields that will be missing.
 fn climb(
-    ebpf: &mut Ebpf,
+    ground: &mut Ground<'_>,
     rung: Rung,
     kind: EventKind,
-    layout: &Layout,
-    ids: &Btf,
+    user: &mut User,
 ) -> Result<Vec<String>, Trouble> {
-    let probe = probe_of(kind)?;
+    let mut missing: Vec<String> = rung.lacks().iter().map(|field| (*field).to_owned()).collect();
     match rung {
-        Rung::TpBtf { program } => {
-            let missing = needed_fields(probe, program, layout)?;
-            tp_btf(ebpf, program, probe.tracepoint, ids).map_err(|error| {
-                let what = format!("{program} on {}:{}", probe.category, probe.tracepoint);
-                Trouble::new(format!("{what}: {}", in_words(&error)), REMEDY)
-            })?;
-            Ok(missing)
+        Rung::TpBtf { program } | Rung::RawTp { program } => {
+            missing.extend(needed_fields(ground, probe_of(kind)?, program)?);
         }
+        Rung::Tracepoint { program, .. } => {
+            let optional = ground.formats.missing(program);
+            missing
+                .extend(optional.map_err(|why| Trouble::new(why, "mount tracefs at /sys/kernel/tracing"))?);
+        }
+        Rung::Connector { .. } => user.listen(kind)?,
+        Rung::KernelLog { .. } => user.read_log()?,
     }
+    if let Some(program) = rung.program() {
+        hang(ground, rung, program, probe_of(kind)?)?;
+    }
+    if matches!(rung, Rung::Tracepoint { .. }) {
+        user.complete(kind);
+    }
+    Ok(missing)
 }
 
 fn probe_of(kind: EventKind) -> Result<&'static Probe, Trouble> {
@@ -103,7 +98,11 @@ fn probe_of(kind: EventKind) -> Result<&'static Probe, Trouble> {
     probe.ok_or_else(|| Trouble::new("the event has no probe", "update healer"))
 }
 
-fn needed_fields(probe: &Probe, program: &str, layout: &Layout) -> Result<Vec<String>, Trouble> {
+fn needed_fields(ground: &Ground<'_>, probe: &Probe, program: &str) -> Result<Vec<String>, Trouble> {
+    if let Some(trouble) = &ground.no_types {
+        return Err(trouble.clone());
+    }
+    let layout = ground.layout;
     if !layout.has_tracepoint(probe.tracepoint) {
         return Err(Trouble::new(
             format!(
@@ -124,19 +123,60 @@ fn needed_fields(probe: &Probe, program: &str, layout: &Layout) -> Result<Vec<St
 }
 
 #[derive(Debug, thiserror::Error)]
-enum TpBtfError {
+enum HangError {
     #[error("the object has no such program")]
     NoProgram,
     #[error("the kernel did not take it")]
     Program(#[from] aya::programs::ProgramError),
 }
 
-fn tp_btf(ebpf: &mut Ebpf, name: &str, tracepoint: &str, ids: &Btf) -> Result<(), TpBtfError> {
-    let program = ebpf.program_mut(name).ok_or(TpBtfError::NoProgram)?;
-    let program: &mut BtfTracePoint = program.try_into()?;
+fn hang(ground: &mut Ground<'_>, rung: Rung, program: &str, probe: &Probe) -> Result<(), Trouble> {
+    let ids = ground.ids;
+    let ebpf = ground.ebpf.as_mut().map_err(|trouble| trouble.clone())?;
+    let hung = match rung {
+        Rung::TpBtf { .. } => tp_btf(ebpf, program, probe.tracepoint, ids.as_ref().map_err(unreadable)?),
+        Rung::RawTp { .. } => raw_tp(ebpf, program, probe.tracepoint),
+        Rung::Tracepoint { .. } => tracepoint(ebpf, program, probe),
+        Rung::Connector { .. } | Rung::KernelLog { .. } => Ok(()),
+    };
+    hung.map_err(|error| {
+        let what = format!("{program} on {}:{}", probe.category, probe.tracepoint);
+        Trouble::new(format!("{what}: {}", in_words(&error)), REMEDY)
+    })
+}
+
+fn tp_btf(ebpf: &mut Ebpf, name: &str, tracepoint: &str, ids: &Btf) -> Result<(), HangError> {
+    let program: &mut BtfTracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
     program.load(tracepoint, ids)?;
     program.attach()?;
     Ok(())
+}
+
+fn raw_tp(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), HangError> {
+    let program: &mut RawTracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
+    program.load()?;
+    program.attach(tracepoint)?;
+    Ok(())
+}
+
+fn tracepoint(ebpf: &mut Ebpf, name: &str, probe: &Probe) -> Result<(), HangError> {
+    let program: &mut TracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
+    program.load()?;
+    program.attach(probe.category, probe.tracepoint)?;
+    Ok(())
+}
+
+/// Detaches and unloads a program whose records are not used any more. One that cannot be unloaded
+/// only costs.
+pub(crate) fn take_down(ebpf: &mut Ebpf, rung: Rung) {
+    let program = rung.program().and_then(|name| ebpf.program_mut(name));
+    let unloaded = match program {
+        Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::RawTracePoint(program)) => program.unload(),
+        Some(Program::TracePoint(program)) => program.unload(),
+        _ => Ok(()),
+    };
+    unloaded.ok();
 }
 
 pub(crate) fn unreadable(error: &aya::BtfError) -> Trouble {

@@ -51,7 +51,7 @@ const MEMCG_OOM: &str = "mem_cgroup_out_of_memory";
 pub(crate) const TASK_ITERATOR: &str = "bpf_iter_task";
 
 /// The running kernel, as far as the programs need to know it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layout {
     /// One value per row of [`OFFSETS`].
     pub(crate) offsets: Vec<u32>,
@@ -70,14 +70,17 @@ pub(crate) struct Layout {
 
 /// Reads the kernel's types and, beside it, its symbols: some 20 and 50 ms.
 ///
-/// # Errors
-/// As [`read`]. Symbols that are hidden or cannot be read are no error.
-pub(crate) fn running_kernel(btf: &Path, kallsyms: &Path) -> Result<Layout, Trouble> {
+/// Without types the layout names nothing, and the second value says why. Symbols that are hidden
+/// or cannot be read are no trouble.
+pub(crate) fn running_kernel(btf: &Path, kallsyms: &Path) -> (Layout, Option<Trouble>) {
     thread::scope(|scope| {
         let symbols = scope.spawn(|| memcg_oom(kallsyms));
-        let layout = read(btf)?;
+        let (layout, trouble) = match read(btf) {
+            Ok(layout) => (layout, None),
+            Err(trouble) => (Layout::unknown(), Some(trouble)),
+        };
         let memcg_oom = symbols.join().ok().flatten().unwrap_or_default();
-        Ok(Layout { memcg_oom, ..layout })
+        (Layout { memcg_oom, ..layout }, trouble)
     })
 }
 
@@ -149,8 +152,29 @@ fn resolve(btf: &Btf<'_>) -> Layout {
 }
 
 impl Layout {
+    /// That of a kernel which does not describe its types.
+    fn unknown() -> Self {
+        Self {
+            offsets: vec![ABSENT; OFFSETS.len()],
+            memory_cgrp_id: ABSENT,
+            sigaction_size: ABSENT,
+            rss_stride: ABSENT,
+            ..Self::default()
+        }
+    }
+
+    /// Makes the layout lie, for tests of the self-check; an unknown name changes nothing.
+    pub(crate) fn falsify(&mut self, name: &str, value: u32) {
+        for (offset, place) in OFFSETS.iter().zip(&mut self.offsets) {
+            if offset.name == name {
+                *place = value;
+            }
+        }
+    }
+
     /// The members that `program` reads and this kernel lacks: (required, optional).
     pub(crate) fn missing(&self, program: &str) -> (Vec<String>, Vec<String>) {
+        let program = program.strip_suffix("_raw").unwrap_or(program);
         let mut missing = (Vec::new(), Vec::new());
         for (offset, value) in OFFSETS.iter().zip(&self.offsets) {
             let is_used = offset.programs.split(' ').any(|user| user == program);

@@ -3,6 +3,7 @@
 use aya::{Btf, Ebpf, EbpfLoader, Endianness, programs::ProgramError};
 
 use super::{
+    formats::{Formats, SLOTS},
     layout::{Layout, OFFSETS, TASK_ITERATOR},
     rights::REMEDY,
     status::Trouble,
@@ -14,7 +15,12 @@ include!(concat!(env!("OUT_DIR"), "/object.rs"));
 ///
 /// # Errors
 /// In words: an object that is none, or a kernel that refuses the maps.
-pub(crate) fn load(object: &[u8], layout: &Layout, own_tgid: u32) -> Result<Ebpf, Trouble> {
+pub(crate) fn load(
+    object: &[u8],
+    layout: &Layout,
+    formats: &Formats,
+    own_tgid: u32,
+) -> Result<Ebpf, Trouble> {
     let page_shift = rustix::param::page_size().trailing_zeros();
     let settings = [
         ("OWN_TGID", own_tgid),
@@ -30,6 +36,10 @@ pub(crate) fn load(object: &[u8], layout: &Layout, own_tgid: u32) -> Result<Ebpf
     loader.btf(None);
     for (offset, value) in OFFSETS.iter().zip(&layout.offsets) {
         loader.override_global(offset.name, value, true);
+    }
+    let places = formats.offsets();
+    for (slot, place) in SLOTS.iter().zip(&places) {
+        loader.override_global(slot.name, place, true);
     }
     for (name, value) in &settings {
         loader.override_global(name, value, true);

@@ -5,53 +5,45 @@
 mod attach;
 pub mod btf;
 pub mod format;
+mod formats;
 mod layout;
 mod load;
 mod maps;
 pub mod poll;
 mod rights;
 mod ring;
+mod rung;
+mod selfcheck;
 mod selfprobe;
+mod settings;
+mod start;
 mod status;
+mod trust;
+mod user;
 pub mod waits;
 
-use std::{io, path::PathBuf, pin::Pin};
+use std::{io, pin::Pin, time::Duration};
 
 use aya::Ebpf;
 
-pub use attach::{Rung, SENSORS, Sensor};
 pub use load::OBJECT;
 pub use maps::{Lost, MapTrouble};
 pub use ring::Rings;
+pub use rung::{Level, Rung, SENSORS, Sensor};
 pub use selfprobe::SelfProbe;
-pub use status::{SensorState, SensorStatus};
+pub use settings::Settings;
+pub use status::{Checked, SensorState, SensorStatus};
 
 use crate::clock;
+use healer_common::event::{EventKind, Header, wire::Wire as _};
 use maps::Maps;
-use poll::tasks::{self, TaskScan};
-use status::Trouble;
+use poll::tasks::TaskScan;
+use selfcheck::SelfCheck;
+use user::User;
 
-/// Where to start from; [`Settings::default`] is the running kernel.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The kernel programs as an ELF object; `None` in a build without them.
-    pub object: Option<&'static [u8]>,
-    pub btf: PathBuf,
-    pub kallsyms: PathBuf,
-    /// healer's thread group in the initial pid namespace.
-    pub own_tgid: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            object: OBJECT,
-            btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
-            kallsyms: PathBuf::from("/proc/kallsyms"),
-            own_tgid: std::process::id(),
-        }
-    }
-}
+/// The start waits so long for the self-check; what is not said by then is judged later.
+const CHECK_FOR: Duration = Duration::from_millis(40);
+const CHECK_STEP: Duration = Duration::from_millis(1);
 
 /// A loaded kernel program, for the bench.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +56,19 @@ pub struct ProgramInfo {
 /// The attached sensors and the ways to their records.
 pub struct Sense {
     sensors: Vec<SensorStatus>,
+    /// The way by which each of [`SENSORS`] works.
+    rungs: Vec<Option<Rung>>,
+    own_tgid: u32,
     probe: SelfProbe,
+    check: Option<SelfCheck>,
+    /// The state of a sensor has changed since [`Sense::has_news`] was asked.
+    has_news: bool,
+    /// Kinds whose records are not used: their sensors lied.
+    distrusted: Vec<EventKind>,
+    /// Records that were read while the start waited for the self-check.
+    backlog: Vec<Vec<u8>>,
     kernel: Option<Kernel>,
+    user: Option<User>,
     /// Stands in for the rings' timer where there are none.
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -79,27 +82,14 @@ struct Kernel {
 }
 
 impl Sense {
-    /// Loads and attaches all that this kernel and our rights allow; takes tens of milliseconds.
+    /// Loads and attaches all that this kernel and our rights allow, and checks that it tells the
+    /// truth; takes tens of milliseconds.
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
-        let started = start(settings);
-        give_memory_back();
-        match started {
-            Ok((kernel, sensors)) => {
-                Self { sensors, probe: SelfProbe::default(), kernel: Some(kernel), rest: None }
-            }
-            Err(trouble) => Self {
-                sensors: SENSORS
-                    .iter()
-                    .map(|sensor| sensor.kind.name())
-                    .chain([tasks::PROGRAM])
-                    .map(|name| SensorStatus::down(name, &trouble))
-                    .collect(),
-                probe: SelfProbe::default(),
-                kernel: None,
-                rest: None,
-            },
-        }
+        let mut sense = start::start(settings);
+        start::give_memory_back();
+        sense.check_now();
+        sense
     }
 
     /// One row per sensor, in the order of [`SENSORS`], then the scan of the tasks.
@@ -113,58 +103,108 @@ impl Sense {
         self.kernel.as_mut()?.task_scan.take()
     }
 
+    /// Whether a sensor's row is another than at the last call.
+    pub fn has_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
+    }
+
     /// What the self-probe has shown.
     #[must_use]
     pub fn self_probe(&self) -> SelfProbe {
         self.probe
     }
 
-    /// Waits until there may be records, at most a second. Dropping the future loses nothing.
+    /// Waits until there may be records, with kernel programs at most a second. Dropping the future
+    /// loses nothing.
     ///
     /// # Errors
-    /// If the event loop cannot watch the rings.
+    /// If the event loop cannot watch the sources.
     pub async fn readable(&mut self) -> io::Result<()> {
-        match &mut self.kernel {
-            Some(kernel) => kernel.rings.readable().await,
-            None => {
-                // Kept from call to call: whoever also waits for others drops the future when they come first.
-                self.rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(ring::SWEEP))).await;
-                self.rest = None;
-                Ok(())
+        if !self.backlog.is_empty() {
+            return Ok(());
+        }
+        let (kernel, user, rest) = (&mut self.kernel, &mut self.user, &mut self.rest);
+        let kernel = async {
+            match kernel {
+                Some(kernel) => kernel.rings.readable().await,
+                None => {
+                    // Kept from call to call: whoever also waits for others drops the future when they come first.
+                    rest.get_or_insert_with(|| Box::pin(tokio::time::sleep(ring::SWEEP))).await;
+                    *rest = None;
+                    Ok(())
+                }
             }
+        };
+        let user = async {
+            match user {
+                Some(user) => user.readable().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ready = kernel => ready,
+            ready = user => ready,
         }
     }
 
     /// Hands every unread record to `on_record`, urgent ones first; gives their number.
     ///
-    /// The bytes are for `healer_common::event::Event::decode`. Ends of healer's own threads are
-    /// kept back: they are the self-probe.
+    /// The bytes are for `healer_common::event::Event::decode`. What is about healer's own threads
+    /// and children is kept back: it is the self-probe's and the self-check's.
     pub fn drain(&mut self, mut on_record: impl FnMut(&[u8])) -> usize {
-        let Some(kernel) = &mut self.kernel else {
-            return 0;
-        };
-        self.probe.send(clock::boot());
-        let probe = &mut self.probe;
+        let backlog = std::mem::take(&mut self.backlog);
+        for record in &backlog {
+            on_record(record);
+        }
+        if self.kernel.is_some() || self.user.is_some() {
+            self.probe.send(clock::boot());
+        }
+        let records = self.read(&mut on_record);
+        self.judge(clock::boot());
+        backlog.len() + records
+    }
+
+    fn read(&mut self, on_record: &mut dyn FnMut(&[u8])) -> usize {
         let mut records = 0;
-        kernel.rings.drain(|record| {
-            if !probe.claims(record) {
+        let (probe, check, distrusted) = (&mut self.probe, &mut self.check, &self.distrusted);
+        let mut hand_on = |record: &[u8]| {
+            let is_ours = probe.claims(record) || check.as_mut().is_some_and(|check| check.claims(record));
+            if !is_ours && !is_of(record, distrusted) {
                 records += 1;
                 on_record(record);
             }
-        });
+        };
+        let user = &mut self.user;
+        if let Some(kernel) = &mut self.kernel {
+            kernel.rings.drain(|record| {
+                if !user.as_mut().is_some_and(|user| user.takes(record, &mut hand_on)) {
+                    hand_on(record);
+                }
+            });
+        }
+        if let Some(user) = user {
+            user.drain(clock::boot(), &mut hand_on);
+            for tgid in user.take_ended() {
+                // The map may be full of others: then it forgets when the number comes round.
+                self.kernel.as_mut().map(|kernel| kernel.maps.untrack(tgid).ok());
+            }
+        }
         records
     }
 
     /// Records that did not fit into their ring, since start.
     #[must_use]
     pub fn lost(&self) -> Lost {
-        self.kernel.as_ref().map_or_else(Lost::default, |kernel| kernel.maps.lost())
+        let mut lost = self.kernel.as_ref().map_or_else(Lost::default, |kernel| kernel.maps.lost());
+        lost.bulk += self.user.as_ref().map_or(0, User::lost);
+        lost
     }
 
     /// Ends with status 0 of processes that are not tracked, which send no record.
     #[must_use]
     pub fn quiet_exits(&self) -> u64 {
-        self.kernel.as_ref().map_or(0, |kernel| kernel.maps.quiet_exits())
+        let kernel = self.kernel.as_ref().map_or(0, |kernel| kernel.maps.quiet_exits());
+        kernel + self.user.as_ref().map_or(0, User::quiet_exits)
     }
 
     /// From now on every end and exec of this thread group and every exec of its children is
@@ -174,7 +214,7 @@ impl Sense {
     /// # Errors
     /// [`MapTrouble`]: nothing is loaded, or the map is full.
     pub fn track(&mut self, tgid: u32) -> Result<(), MapTrouble> {
-        self.maps()?.track(tgid)
+        self.tell(|user| user.track(tgid), |maps| maps.track(tgid))
     }
 
     /// Takes [`Sense::track`] back; one that is not tracked is no error.
@@ -182,7 +222,7 @@ impl Sense {
     /// # Errors
     /// [`MapTrouble`]: nothing is loaded.
     pub fn untrack(&mut self, tgid: u32) -> Result<(), MapTrouble> {
-        self.maps()?.untrack(tgid)
+        self.tell(|user| user.untrack(tgid), |maps| maps.untrack(tgid))
     }
 
     /// From now on every exec of this file is sent; `dev` and `ino` as `stat(2)` gives them.
@@ -190,7 +230,7 @@ impl Sense {
     /// # Errors
     /// [`MapTrouble`]: nothing is loaded, or the map is full.
     pub fn watch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
-        self.maps()?.watch_exe(dev, ino)
+        self.tell(|user| user.watch_exe(dev, ino), |maps| maps.watch_exe(dev, ino))
     }
 
     /// Takes [`Sense::watch_exe`] back; one that is not watched is no error.
@@ -198,7 +238,7 @@ impl Sense {
     /// # Errors
     /// [`MapTrouble`]: nothing is loaded.
     pub fn unwatch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
-        self.maps()?.unwatch_exe(dev, ino)
+        self.tell(|user| user.unwatch_exe(dev, ino), |maps| maps.unwatch_exe(dev, ino))
     }
 
     /// The loaded kernel programs.
@@ -215,78 +255,26 @@ impl Sense {
         kernel.ebpf.programs().filter_map(info).collect()
     }
 
-    fn maps(&mut self) -> Result<&mut Maps, MapTrouble> {
-        let kernel = self.kernel.as_mut().ok_or(MapTrouble::NothingLoaded)?;
-        Ok(&mut kernel.maps)
+    /// Tells both halves what user space asks for.
+    fn tell(
+        &mut self,
+        user: impl FnOnce(&mut User),
+        maps: impl FnOnce(&mut Maps) -> Result<(), MapTrouble>,
+    ) -> Result<(), MapTrouble> {
+        let is_heard = self.user.as_mut().map(user).is_some();
+        match &mut self.kernel {
+            Some(kernel) => maps(&mut kernel.maps),
+            None if is_heard => Ok(()),
+            None => Err(MapTrouble::NothingLoaded),
+        }
     }
 }
 
-fn start(settings: &Settings) -> Result<(Kernel, Vec<SensorStatus>), Trouble> {
-    let object = settings.object.ok_or_else(|| {
-        Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
-    })?;
-    rights::check()?;
-    let layout = layout::running_kernel(&settings.btf, &settings.kallsyms)?;
-    let mut ebpf = load::load(object, &layout, settings.own_tgid)?;
-    let ids = load::hook_ids(&layout);
-    let mut sensors = attach::attach_all(&mut ebpf, &layout, &ids);
-    let task_scan = TaskScan::attach(&mut ebpf, &layout, &ids);
-    sensors.push(tasks::status(&task_scan, &layout));
-    let (maps, rings) =
-        maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
-    let kernel = Kernel { ebpf, maps, rings, task_scan: task_scan.ok() };
-    Ok((kernel, sensors))
-}
-
-/// Reading the kernel's types takes tens of megabytes for some milliseconds; without this call
-/// the allocator keeps them (`malloc_trim(3)`).
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it takes no pointers and is thread-safe.
-    unsafe {
-        libc::malloc_trim(0);
-    }
+fn is_of(record: &[u8], kinds: &[EventKind]) -> bool {
+    let mut bytes = record;
+    !kinds.is_empty()
+        && Header::take(&mut bytes).is_some_and(|header| kinds.iter().any(|kind| *kind as u32 == header.kind))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn reasons(settings: &Settings) -> Vec<String> {
-        let sense = Sense::start(settings);
-        assert!(sense.programs().is_empty());
-        assert_eq!(sense.sensors().len(), SENSORS.len() + 1);
-        let reason = |sensor: &SensorStatus| {
-            assert_eq!(sensor.state, SensorState::Down);
-            assert!(sensor.remedy.is_some());
-            sensor.reason.clone().unwrap_or_default()
-        };
-        sense.sensors().iter().map(reason).collect()
-    }
-
-    #[test]
-    fn a_build_without_programs_says_so() {
-        let settings = Settings { object: None, ..Settings::default() };
-        for reason in reasons(&settings) {
-            assert!(reason.contains("without kernel programs"), "{reason}");
-        }
-    }
-
-    #[test]
-    fn a_kernel_without_btf_says_so() {
-        let btf = PathBuf::from("/nonexistent/vmlinux");
-        let object = Some(b"not reached".as_slice());
-        for reason in reasons(&Settings { object, btf, ..Settings::default() }) {
-            assert!(reason.contains("/nonexistent/vmlinux does not exist"), "{reason}");
-        }
-    }
-
-    #[test]
-    fn without_programs_nothing_is_lost_and_nothing_can_be_tracked() {
-        let mut sense = Sense::start(&Settings { object: None, ..Settings::default() });
-        assert_eq!(sense.lost(), Lost::default());
-        assert_eq!(sense.drain(|_| {}), 0);
-        assert!(matches!(sense.track(1), Err(MapTrouble::NothingLoaded)));
-        assert!(matches!(sense.watch_exe(1, 2), Err(MapTrouble::NothingLoaded)));
-    }
-}
+mod tests;

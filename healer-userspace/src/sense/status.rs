@@ -14,6 +14,19 @@ pub enum SensorState {
     Down,
 }
 
+/// What the self-check at start found out about a sensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Checked {
+    /// Nothing: it is down, it is a kind that cannot be provoked, or records were lost meanwhile.
+    #[default]
+    No,
+    /// What it said of healer's own children was right.
+    Truthful,
+    /// It was wrong: the sensor was taken down.
+    Lied,
+}
+
 /// One sensor, as `healer sensors` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SensorStatus {
@@ -22,18 +35,27 @@ pub struct SensorStatus {
     /// The way it is attached by, such as `tp_btf`.
     pub via: Option<&'static str>,
     pub state: SensorState,
-    /// Kernel fields that records will lack, as `struct.member`.
+    pub checked: Checked,
+    /// Kernel fields that its source does not give, as `struct.member`; `/proc` may add them.
     pub missing: Vec<String>,
-    /// Why it is not attached, in words.
+    /// Why it is not attached, or not by the best way, in words.
     pub reason: Option<String>,
     /// What an administrator can do about that.
     pub remedy: Option<String>,
 }
 
 impl SensorStatus {
-    pub(crate) fn working(name: &'static str, via: &'static str, missing: Vec<String>) -> Self {
-        let state = if missing.is_empty() { SensorState::Attached } else { SensorState::Degraded };
-        Self { name, via: Some(via), state, missing, reason: None, remedy: None }
+    /// Attached; `trouble` is why the best way was not taken.
+    pub(crate) fn working(
+        name: &'static str,
+        via: &'static str,
+        missing: Vec<String>,
+        trouble: Option<Trouble>,
+    ) -> Self {
+        let is_best = missing.is_empty() && trouble.is_none();
+        let state = if is_best { SensorState::Attached } else { SensorState::Degraded };
+        let (reason, remedy) = trouble.map(|trouble| (trouble.reason, trouble.remedy)).unzip();
+        Self { name, via: Some(via), state, checked: Checked::No, missing, reason, remedy }
     }
 
     pub(crate) fn down(name: &'static str, why: &Trouble) -> Self {
@@ -41,10 +63,15 @@ impl SensorStatus {
             name,
             via: None,
             state: SensorState::Down,
+            checked: Checked::No,
             missing: Vec::new(),
             reason: Some(why.reason.clone()),
             remedy: Some(why.remedy.clone()),
         }
+    }
+
+    pub(crate) fn lied(&mut self, how: &Trouble) {
+        *self = Self { checked: Checked::Lied, ..Self::down(self.name, how) };
     }
 }
 

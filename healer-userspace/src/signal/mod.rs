@@ -142,6 +142,12 @@ pub enum SeenBy {
     Supervisor,
     /// Found by comparing desired state with /proc.
     Poll,
+    /// The process connector told the status: the kernel, by a lesser way.
+    Connector,
+    /// The end was seen; the status is that of a fatal signal just before it.
+    Inferred,
+    /// The end was seen, its status was not: `code` and `signal` mean nothing.
+    NoStatus,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

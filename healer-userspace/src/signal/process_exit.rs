@@ -22,8 +22,20 @@ pub(super) fn interpret(at: BootTime, event: &ProcessExit) -> Meaning {
             code: event.exit_code().map_or(0, i32::from),
             signal: event.signal().map(i32::from),
             core: event.dumped_core(),
-            seen_by: SeenBy::Kernel,
+            seen_by: seen_by(event.flags),
         }),
         at_limit: None,
     })
+}
+
+fn seen_by(flags: u32) -> SeenBy {
+    if flags & ProcessExit::NO_STATUS != 0 {
+        SeenBy::NoStatus
+    } else if flags & ProcessExit::INFERRED != 0 {
+        SeenBy::Inferred
+    } else if flags & ProcessExit::BY_CONNECTOR != 0 {
+        SeenBy::Connector
+    } else {
+        SeenBy::Kernel
+    }
 }

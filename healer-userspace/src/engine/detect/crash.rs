@@ -9,7 +9,7 @@ use crate::{
         policy::choose,
     },
     identity::process::Process,
-    signal::{Fact, Signal},
+    signal::{Fact, SeenBy, Signal},
 };
 
 pub(super) const ENTRY: DetectorEntry =
@@ -65,7 +65,10 @@ fn diagnosis(
 ) -> Diagnosis {
     Diagnosis {
         class: Class::Crash,
-        certainty: Certainty::Proved,
+        certainty: match certificate.exit.seen_by {
+            SeenBy::Inferred | SeenBy::NoStatus => Certainty::Probable,
+            SeenBy::Kernel | SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector => Certainty::Proved,
+        },
         target: process.clone(),
         related: Vec::new(),
         fault_at: signal.at,

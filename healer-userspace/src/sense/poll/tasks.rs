@@ -124,7 +124,7 @@ impl TaskScan {
 
 pub(crate) fn status(scan: &Result<TaskScan, Trouble>, layout: &Layout) -> SensorStatus {
     match scan {
-        Ok(_) => SensorStatus::working(PROGRAM, "iter/task", layout.missing(PROGRAM).1),
+        Ok(_) => SensorStatus::working(PROGRAM, "iter/task", layout.missing(PROGRAM).1, None),
         Err(trouble) => SensorStatus::down(PROGRAM, trouble),
     }
 }

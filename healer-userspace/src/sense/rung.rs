@@ -1,0 +1,184 @@
+//! THE SENSOR TABLE: for each sensor the ways to its signal, the best first.
+
+use healer_common::event::EventKind;
+
+/// How high a rung is; the best first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A program with typed arguments.
+    #[default]
+    TpBtf,
+    /// A program with the same arguments as bare numbers, and offsets from BTF.
+    RawTp,
+    /// A program on the classic tracepoint, and offsets from its tracefs `format`.
+    Tracepoint,
+    /// No program of ours: what the kernel tells user space by itself.
+    User,
+}
+
+impl Level {
+    pub const ALL: [Self; 4] = [Self::TpBtf, Self::RawTp, Self::Tracepoint, Self::User];
+
+    /// As `healer run --sense-rung` takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TpBtf => "tp_btf",
+            Self::RawTp => "raw_tp",
+            Self::Tracepoint => "tracepoint",
+            Self::User => "user",
+        }
+    }
+}
+
+/// A way to get at a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// A program on the tracepoint with typed arguments: direct loads, all fields.
+    TpBtf { program: &'static str },
+    /// A program on the tracepoint without types: helper calls, all fields.
+    RawTp { program: &'static str },
+    /// A program on the tracepoint's record for tracefs.
+    Tracepoint { program: &'static str, lacks: &'static [&'static str] },
+    /// The process connector, a netlink socket (`include/uapi/linux/cn_proc.h`).
+    Connector { lacks: &'static [&'static str] },
+    /// The kernel's log, `/dev/kmsg`.
+    KernelLog { lacks: &'static [&'static str] },
+}
+
+impl Rung {
+    /// The name that `healer sensors` shows.
+    #[must_use]
+    pub const fn via(self) -> &'static str {
+        match self {
+            Self::TpBtf { .. } => "tp_btf",
+            Self::RawTp { .. } => "raw_tp",
+            Self::Tracepoint { .. } => "tracepoint",
+            Self::Connector { .. } => "connector",
+            Self::KernelLog { .. } => "kmsg",
+        }
+    }
+
+    #[must_use]
+    pub const fn level(self) -> Level {
+        match self {
+            Self::TpBtf { .. } => Level::TpBtf,
+            Self::RawTp { .. } => Level::RawTp,
+            Self::Tracepoint { .. } => Level::Tracepoint,
+            Self::Connector { .. } | Self::KernelLog { .. } => Level::User,
+        }
+    }
+
+    /// The program that this way needs, if it is one of ours.
+    #[must_use]
+    pub const fn program(self) -> Option<&'static str> {
+        match self {
+            Self::TpBtf { program } | Self::RawTp { program } | Self::Tracepoint { program, .. } => {
+                Some(program)
+            }
+            Self::Connector { .. } | Self::KernelLog { .. } => None,
+        }
+    }
+
+    /// What its source does not say, as `struct.member`. User space adds what `/proc` still has.
+    #[must_use]
+    pub const fn lacks(self) -> &'static [&'static str] {
+        match self {
+            Self::TpBtf { .. } | Self::RawTp { .. } => &[],
+            Self::Tracepoint { lacks, .. } | Self::Connector { lacks } | Self::KernelLog { lacks } => lacks,
+        }
+    }
+}
+
+/// A sensor, and the ways to its signal.
+pub struct Sensor {
+    pub kind: EventKind,
+    pub rungs: &'static [Rung],
+    /// Said of a sensor that has no way left.
+    pub otherwise: &'static str,
+}
+
+/// Every sensor that hangs on a kernel hook. The object test walks it.
+pub const SENSORS: &[Sensor] = &[
+    Sensor {
+        kind: EventKind::ProcessExit,
+        rungs: &[
+            Rung::TpBtf { program: "process_exit" },
+            Rung::RawTp { program: "process_exit_raw" },
+            Rung::Tracepoint {
+                program: "process_exit_tp",
+                lacks: &[
+                    "task_struct.exit_code",
+                    "task_struct.start_boottime",
+                    "task_struct.real_parent",
+                    "mm_struct.exe_file",
+                ],
+            },
+            Rung::Connector {
+                lacks: &["task_struct.start_boottime", "task_struct.cgroups", "mm_struct.exe_file"],
+            },
+        ],
+        otherwise: "ends of tracked processes are found in /proc, without their status",
+    },
+    Sensor {
+        kind: EventKind::ProcessExec,
+        rungs: &[
+            Rung::TpBtf { program: "process_exec" },
+            Rung::RawTp { program: "process_exec_raw" },
+            Rung::Tracepoint {
+                program: "process_exec_tp",
+                lacks: &[
+                    "task_struct.start_boottime",
+                    "task_struct.real_parent",
+                    "mm_struct.exe_file",
+                    "mm_struct.arg_start",
+                ],
+            },
+            Rung::Connector {
+                lacks: &[
+                    "task_struct.start_boottime",
+                    "task_struct.cgroups",
+                    "mm_struct.exe_file",
+                    "linux_binprm.filename",
+                ],
+            },
+        ],
+        otherwise: "new processes are found in /proc when somebody asks for them",
+    },
+    Sensor {
+        kind: EventKind::SignalSent,
+        rungs: &[
+            Rung::TpBtf { program: "signal_sent" },
+            Rung::RawTp { program: "signal_sent_raw" },
+            Rung::Tracepoint {
+                program: "signal_sent_tp",
+                lacks: &[
+                    "task_struct.tgid",
+                    "task_struct.start_boottime",
+                    "task_struct.cgroups",
+                    "kernel_siginfo._sifields._sigfault._addr",
+                    "sighand_struct.action",
+                ],
+            },
+        ],
+        otherwise: "an end still tells its signal, but not who sent it",
+    },
+    Sensor {
+        kind: EventKind::OomKill,
+        rungs: &[
+            Rung::TpBtf { program: "oom_kill" },
+            Rung::RawTp { program: "oom_kill_raw" },
+            Rung::Tracepoint {
+                program: "oom_kill_tp",
+                lacks: &[
+                    "task_struct.start_boottime",
+                    "css_set.subsys",
+                    "mem_cgroup.memory.usage",
+                    "mem_cgroup.memory.max",
+                ],
+            },
+            Rung::KernelLog { lacks: &["task_struct.start_boottime", "css_set.subsys"] },
+        ],
+        otherwise: "an OOM kill looks like any SIGKILL from the kernel",
+    },
+];

@@ -1,0 +1,45 @@
+use std::path::PathBuf;
+
+use super::{load::OBJECT, rung::Level};
+
+/// Where to start from; [`Settings::default`] is the running kernel.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The kernel programs as an ELF object; `None` in a build without them.
+    pub object: Option<&'static [u8]>,
+    pub btf: PathBuf,
+    pub kallsyms: PathBuf,
+    pub tracefs: PathBuf,
+    pub kmsg: PathBuf,
+    /// Whether the process connector may be used.
+    pub connector: bool,
+    /// Rungs above this one are not tried.
+    pub best: Level,
+    /// A row of `healer_common::tuning::kernel_offsets` and a wrong value for it: a test of the
+    /// self-check.
+    pub wrong_offset: Option<(String, u32)>,
+    /// healer's thread group in the initial pid namespace.
+    pub own_tgid: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            object: OBJECT,
+            btf: PathBuf::from("/sys/kernel/btf/vmlinux"),
+            kallsyms: PathBuf::from("/proc/kallsyms"),
+            tracefs: tracefs(),
+            kmsg: PathBuf::from("/dev/kmsg"),
+            connector: true,
+            best: Level::TpBtf,
+            wrong_offset: None,
+            own_tgid: std::process::id(),
+        }
+    }
+}
+
+/// Where tracefs is mounted; debugfs shows it, too.
+fn tracefs() -> PathBuf {
+    let own = PathBuf::from("/sys/kernel/tracing");
+    if own.join("events").is_dir() { own } else { PathBuf::from("/sys/kernel/debug/tracing") }
+}

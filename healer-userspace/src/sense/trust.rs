@@ -1,0 +1,101 @@
+//! Runs the self-check and takes down who lies.
+
+use healer_common::event::EventKind;
+
+use super::{
+    Sense, attach,
+    rung::{Level, Rung, SENSORS},
+    selfcheck::{SelfCheck, Verdict},
+    status::{Checked, Trouble},
+};
+use crate::{clock, engine::time::BootTime};
+
+const REMEDY: &str = "report the kernel's version: healer reads its structs wrongly";
+
+impl Sense {
+    /// Begins the check, and ends it if that takes no longer than a moment.
+    pub(super) fn check_now(&mut self) {
+        let now = clock::boot();
+        if self.works(EventKind::ProcessExit) || self.works(EventKind::SignalSent) {
+            self.check = SelfCheck::begin(now, self.own_tgid);
+        }
+        let mut backlog = Vec::new();
+        while self.check.is_some() && clock::boot().since(now) < super::CHECK_FOR {
+            self.read(&mut |record| backlog.push(record.to_vec()));
+            self.judge(clock::boot());
+            if self.check.is_some() {
+                std::thread::sleep(super::CHECK_STEP);
+            }
+        }
+        self.backlog.append(&mut backlog);
+    }
+
+    fn works(&self, kind: EventKind) -> bool {
+        self.attached().any(|(index, _)| SENSORS[index].kind == kind)
+    }
+
+    /// The sensors that work, by their place in the table, and how.
+    fn attached(&self) -> impl Iterator<Item = (usize, Rung)> {
+        self.rungs.iter().enumerate().filter_map(|(index, rung)| Some((index, (*rung)?)))
+    }
+
+    /// Judges whoever has spoken.
+    pub(super) fn judge(&mut self, now: BootTime) {
+        let Some(check) = self.check.take() else {
+            return;
+        };
+        // A full ring loses the truth as well as lies.
+        let lost = self.lost();
+        let is_void = lost.urgent + lost.bulk != 0;
+        let attached: Vec<(usize, Rung)> = self.attached().collect();
+        let mut is_open = false;
+        for (index, rung) in attached {
+            let kind = SENSORS[index].kind;
+            if is_void || self.sensors[index].checked != Checked::No {
+                continue;
+            }
+            match check.verdict(kind, now) {
+                None => {
+                    is_open |= matches!(kind, EventKind::ProcessExit | EventKind::SignalSent);
+                    continue;
+                }
+                Some(Verdict::Truthful) => self.sensors[index].checked = Checked::Truthful,
+                Some(Verdict::Wrong(says)) => self.distrust(index, &says),
+                Some(Verdict::WrongIdentity(says)) => {
+                    self.distrust(index, &says);
+                    if reads_structs(rung) {
+                        self.distrust_sharers(&says);
+                    }
+                }
+            }
+            self.has_news = true;
+        }
+        if is_open {
+            self.check = Some(check);
+        }
+    }
+
+    /// Every program that reads kernel structs names processes by the same offsets.
+    fn distrust_sharers(&mut self, says: &str) {
+        let sharers: Vec<(usize, Rung)> = self.attached().filter(|(_, rung)| reads_structs(*rung)).collect();
+        for (index, _) in sharers {
+            self.distrust(index, &format!("it reads the same fields as a sensor that lied: {says}"));
+        }
+    }
+
+    fn distrust(&mut self, index: usize, says: &str) {
+        let status = &mut self.sensors[index];
+        let via = status.via.unwrap_or_default();
+        let trouble = Trouble::new(format!("it lied in the self-check ({via}): {says}"), REMEDY);
+        status.lied(&trouble);
+        let rung = self.rungs[index].take();
+        self.distrusted.push(SENSORS[index].kind);
+        if let (Some(rung), Some(kernel)) = (rung, &mut self.kernel) {
+            attach::take_down(&mut kernel.ebpf, rung);
+        }
+    }
+}
+
+fn reads_structs(rung: Rung) -> bool {
+    rung.level() <= Level::RawTp
+}

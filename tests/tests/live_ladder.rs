@@ -1,0 +1,238 @@
+//! Needs root: every rung of every sensor on the running kernel, each forced, with real deaths.
+
+use std::{process::Command, time::Duration};
+
+use healer_common::event::{oom_kill::OomKill, process_exit::ProcessExit, signal_sent::SignalSent};
+use healer_tests::{
+    cgroup::MemoryCgroup,
+    eye::{Eye, as_oom_kill, as_signal},
+    ladder::{blind_by, eye_on, kernel_with},
+    scratch::Scratch,
+    victim::{Victim, compile},
+};
+use healer_userspace::sense::{Level, SENSORS, Sense, SensorState, Settings};
+
+const SIGKILL: u8 = 9;
+const SIGSEGV: u8 = 11;
+/// `/proc` tells starts in these.
+const TICK_NS: u64 = 10_000_000;
+
+fn has_signals(level: Level) -> bool {
+    level != Level::User
+}
+
+#[test]
+fn each_rung_is_taken_when_those_above_are_not_there_and_says_what_it_lacks() {
+    for level in Level::ALL {
+        let sense = Sense::start(&kernel_with(level));
+        for (status, sensor) in sense.sensors().iter().zip(SENSORS) {
+            let Some(rung) = sensor.rungs.iter().find(|rung| rung.level() == level) else {
+                assert_eq!(status.state, SensorState::Down, "{}", status.name);
+                let reason = status.reason.as_deref().unwrap_or_default();
+                assert!(reason.ends_with(sensor.otherwise), "{reason}");
+                continue;
+            };
+            assert_eq!(status.via, Some(rung.via()), "{}: {:?}", status.name, status.reason);
+            for field in rung.lacks() {
+                assert!(status.missing.iter().any(|missing| missing == field), "{status:?}");
+            }
+            let expected = if level == Level::TpBtf { SensorState::Attached } else { SensorState::Degraded };
+            assert_eq!(status.state, expected);
+            assert_eq!(status.reason.is_some(), level != Level::TpBtf, "why the best was not taken");
+        }
+    }
+}
+
+#[test]
+fn a_fault_is_the_same_death_on_every_rung() {
+    let dir = Scratch::new();
+    let source = "#include <unistd.h>\nint main(void) { usleep(50000); *(volatile int *)0x1230 = 1; }";
+    let program = compile(&dir, "segv", source);
+    for level in Level::ALL {
+        let mut eye = eye_on(level);
+        let mut victim = Victim::start(&program, &["first"]);
+        let tgid = victim.tgid();
+        let status = eye.watch_end(&mut victim);
+        let (header, exit) = eye.exit_of(tgid);
+        assert_eq!(exit.wait_status, status, "{level:?}");
+        assert_eq!(exit.signal(), Some(SIGSEGV));
+        assert_eq!(exit.flags & (ProcessExit::PARTIAL | ProcessExit::NO_STATUS | ProcessExit::INFERRED), 0);
+        assert_eq!(exit.task.comm(), b"segv");
+        assert_eq!(exit.parent.tgid, std::process::id());
+        let uptime = header.at_ns - exit.task.start_boot_ns;
+        assert!(50_000_000 - TICK_NS < uptime && uptime < 10_000_000_000, "{level:?}: {uptime}");
+        assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
+        if has_signals(level) {
+            let sent = eye.signal_to(tgid, SIGSEGV.into());
+            assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
+            let address = if level == Level::Tracepoint { 0 } else { 0x1230 };
+            assert_eq!(sent.fault_address, address, "{level:?}: listed as missing");
+        }
+    }
+}
+
+#[test]
+fn a_kill_is_the_same_on_every_rung_and_names_its_sender_where_signals_are_seen() {
+    for level in Level::ALL {
+        let mut eye = eye_on(level);
+        let mut victim = Victim::start("/bin/sleep", &["60"]);
+        let tgid = victim.tgid();
+        eye.pause(Duration::from_millis(50));
+        let mut killer = Victim::start("/bin/sh", &["-c", &format!("kill -9 {tgid}; sleep 0.2")]);
+        eye.watch_end(&mut victim);
+        let (_, exit) = eye.exit_of(tgid);
+        assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
+        if has_signals(level) {
+            let sent = eye.signal_to(tgid, SIGKILL.into());
+            assert_eq!(sent.sender.tgid, killer.tgid(), "{level:?}");
+            assert_eq!(sent.sender.comm(), b"sh");
+            assert_eq!((sent.si_code, sent.result), (0, SignalSent::DELIVERED));
+            assert_eq!(sent.target.start_boot_ns / TICK_NS, exit.task.start_boot_ns / TICK_NS);
+        }
+        eye.watch_end(&mut killer);
+    }
+}
+
+#[test]
+fn ends_of_a_tracked_process_are_told_on_every_rung_and_of_others_only_failures() {
+    for level in Level::ALL {
+        for code in [0, 1] {
+            let mut eye = eye_on(level);
+            let script = format!("sleep 0.3; exit {code}");
+            let mut tracked = Victim::start("/bin/sh", &["-c", &script]);
+            let mut other = Victim::start("/bin/sh", &["-c", &script]);
+            let (tgid, other_tgid) = (tracked.tgid(), other.tgid());
+            eye.sense.track(tgid).unwrap();
+            eye.watch_end(&mut tracked);
+            eye.watch_end(&mut other);
+            let (_, exit) = eye.exit_of(tgid);
+            assert_eq!((exit.exit_code(), exit.signal()), (Some(code), None), "{level:?}");
+            assert_ne!(exit.flags & ProcessExit::TRACKED, 0, "{level:?}");
+            assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
+            if code == 0 {
+                assert_eq!(eye.exits_of(other_tgid), 0, "{level:?}");
+            } else {
+                eye.exit_of(other_tgid);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leader_that_leaves_its_threads_is_alive_on_every_rung() {
+    let dir = Scratch::new();
+    let source = r#"
+        #include <pthread.h>
+        #include <stdlib.h>
+        #include <unistd.h>
+        static void *work(void *arg) { usleep(700000); exit(5); return arg; }
+        int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }"#;
+    let program = compile(&dir, "leader", source);
+    for level in Level::ALL {
+        let mut eye = eye_on(level);
+        let mut victim = Victim::start(&program, &[]);
+        let tgid = victim.tgid();
+        eye.sense.track(tgid).unwrap();
+        assert_eq!(eye.exits_of(tgid), 0, "{level:?}: threads go on");
+        eye.watch_end(&mut victim);
+        let (_, exit) = eye.exit_of(tgid);
+        assert_eq!(exit.exit_code(), Some(5), "{level:?}");
+        assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
+    }
+}
+
+#[test]
+fn a_watched_executable_is_seen_starting_on_every_rung() {
+    use std::os::unix::fs::MetadataExt as _;
+    let dir = Scratch::new();
+    let source = "#include <unistd.h>\nint main(void) { usleep(300000); return 0; }";
+    let program = compile(&dir, "watched", source);
+    let file = std::fs::metadata(&program).unwrap();
+    for level in Level::ALL {
+        let mut eye = eye_on(level);
+        eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
+        let mut victim = Victim::start(&program, &["argument"]);
+        let tgid = victim.tgid();
+        let exec = eye.exec_of(tgid, "watched");
+        assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()), "{level:?}");
+        assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()), "{level:?}");
+        assert_eq!(exec.parent.tgid, std::process::id());
+        eye.watch_end(&mut victim);
+    }
+}
+
+#[test]
+fn an_oom_kill_is_the_same_class_on_every_rung() {
+    const LIMIT: u64 = 48 << 20;
+    let dir = Scratch::new();
+    let source = r#"
+        #include <stdlib.h>
+        #include <string.h>
+        #include <unistd.h>
+        int main(void) {
+            usleep(200000);
+            for (int i = 0; i < 80; i++) memset(malloc(1 << 20), 1, 1 << 20);
+            for (;;) pause();
+        }"#;
+    let program = compile(&dir, "hog", source);
+    for level in Level::ALL {
+        let mut eye = eye_on(level);
+        let group = MemoryCgroup::new();
+        group.set_limit(LIMIT);
+        let mut hog = Victim::spawn(Command::new("/bin/sh").args(["-c", &group.run(&program)]));
+        let tgid = hog.tgid();
+        let killed = eye.wait_for(&format!("the OOM kill by {level:?}"), |_, event| {
+            as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
+        });
+        assert_eq!(killed.victim.comm(), b"hog", "{level:?}");
+        assert_eq!(killed.scope, OomKill::SCOPE_MEMCG, "{level:?}");
+        assert_ne!(killed.victim.start_boot_ns, 0, "{level:?}");
+        let knows_limit = level != Level::Tracepoint;
+        assert_eq!(killed.limit_bytes, if knows_limit { LIMIT } else { 0 }, "{level:?}: listed as missing");
+        if knows_limit {
+            assert_eq!(killed.oom_memcg, group.id(), "{level:?}");
+        }
+        eye.watch_end(&mut hog);
+        let (_, exit) = eye.exit_of(tgid);
+        assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
+        assert_eq!(exit.task.start_boot_ns / TICK_NS, killed.victim.start_boot_ns / TICK_NS);
+    }
+}
+
+#[test]
+fn without_the_connector_the_zombie_or_the_signal_tells_the_status() {
+    let settings = Settings { connector: false, ..kernel_with(Level::Tracepoint) };
+    let mut eye = Eye::with(&settings, blind_by(Level::Tracepoint));
+    let mut victim = Victim::start("/bin/sh", &["-c", "sleep 0.2; kill -SEGV $$"]);
+    let tgid = victim.tgid();
+    eye.sense.track(tgid).unwrap();
+    // Not reaped meanwhile.
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!((exit.signal(), exit.flags & ProcessExit::NO_STATUS), (Some(SIGSEGV), 0));
+    victim.wait();
+}
+
+#[test]
+fn a_handled_fault_is_not_told_by_the_classic_tracepoint() {
+    let dir = Scratch::new();
+    let source = r#"
+        #include <setjmp.h>
+        #include <signal.h>
+        #include <unistd.h>
+        static sigjmp_buf back;
+        static void handler(int signal) { siglongjmp(back, signal); }
+        int main(void) {
+            signal(SIGSEGV, handler);
+            for (volatile int i = 0; i < 20; i++)
+                if (!sigsetjmp(back, 1)) *(volatile int *)0x20 = 1;
+            usleep(300000);
+            return 0;
+        }"#;
+    let program = compile(&dir, "jvm", source);
+    let mut eye = eye_on(Level::Tracepoint);
+    let mut victim = Victim::start(&program, &[]);
+    let tgid = victim.tgid();
+    eye.watch_end(&mut victim);
+    let faults = eye.seen.iter().filter_map(|(_, event)| as_signal(event));
+    assert_eq!(faults.filter(|sent| sent.target.tgid == tgid).count(), 0);
+}

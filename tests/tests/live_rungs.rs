@@ -1,0 +1,97 @@
+//! Needs root: the whole agent on each rung gives the same classes.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use healer_tests::{binary::healer, scratch::Scratch};
+use healer_userspace::{clock, sense::Level};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ended on drop, and so is its child.
+struct Running(Child);
+
+impl Running {
+    fn start(state: &Path, level: Level, args: &[&str]) -> Self {
+        let mut command = Command::new(healer());
+        command.arg("--state-dir").arg(state).args(args).env("HEALER_SENSE_RUNG", level.name());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        }
+        self.0.wait().ok();
+    }
+}
+
+fn ask(state: &Path, what: &[&str]) -> Option<serde_json::Value> {
+    let output = Command::new(healer()).arg("--state-dir").arg(state).args(what).output().unwrap();
+    output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// Asks until the answer is `wanted`.
+fn until<T>(what: &str, mut wanted: impl FnMut() -> Option<T>) -> T {
+    let deadline = clock::boot() + PATIENCE;
+    loop {
+        if let Some(found) = wanted() {
+            return found;
+        }
+        assert!(clock::boot() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn found(state: &Path) -> BTreeSet<(String, String, String)> {
+    let answer = ask(state, &["incidents", "--json"]).unwrap_or_default();
+    let word =
+        |incident: &serde_json::Value, name: &str| incident[name].as_str().unwrap_or_default().to_owned();
+    let incidents = answer["incidents"].as_array().cloned().unwrap_or_default();
+    incidents
+        .iter()
+        .map(|incident| (word(incident, "workload"), word(incident, "class"), word(incident, "certainty")))
+        .filter(|(workload, ..)| workload.contains("ladder-"))
+        .collect()
+}
+
+/// Three supervised commands fail, each in its way.
+fn incidents_on(level: Level) -> BTreeSet<(String, String, String)> {
+    let dir = Scratch::new();
+    let state = dir.path();
+    let agent = Running::start(state, level, &["run", "--listen", "127.0.0.1:0"]);
+    let sensors = until("the agent is up", || ask(state, &["sensors", "--json"]));
+    assert_eq!(sensors["sensors"][0]["self_check"], "truthful", "{level:?}: {sensors}");
+    let fail = |name: &str, script: &str| {
+        Running::start(state, level, &["supervise", "--name", name, "--", "/bin/sh", "-c", script])
+    };
+    // A fault would need a compiler; the shell gets its signal from another process.
+    let commands = [
+        fail("ladder-status", "sleep 1; exit 1"),
+        fail("ladder-nothing", "sleep 1; exit 0"),
+        fail("ladder-killed", "pid=$$; (sleep 1; kill -9 $pid) & sleep 60"),
+    ];
+    let three = until(&format!("three incidents by {level:?}"), || {
+        Some(found(state)).filter(|found| 3 <= found.len())
+    });
+    drop(commands);
+    drop(agent);
+    three
+}
+
+#[test]
+fn the_same_failures_are_the_same_classes_on_every_rung() {
+    let best = incidents_on(Level::TpBtf);
+    let classes: Vec<_> = best.iter().map(|(_, class, _)| class.as_str()).collect();
+    assert_eq!(classes, ["down", "down", "crash"], "{best:?}");
+    for level in [Level::RawTp, Level::Tracepoint, Level::User] {
+        assert_eq!(incidents_on(level), best, "{level:?}");
+    }
+}

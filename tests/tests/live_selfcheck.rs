@@ -1,0 +1,64 @@
+//! Needs root: the self-check at start, on every rung and with offsets that are wrong on purpose.
+
+use std::{sync::Mutex, time::Duration};
+
+use healer_common::event::Event;
+use healer_tests::{eye::Eye, ladder::eye_on, victim::Victim};
+use healer_userspace::sense::{Checked, Level, SensorState, Settings};
+
+/// Each check makes children of this process, which another one would see.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+#[test]
+fn every_rung_tells_the_truth_of_healers_own_children() {
+    let _alone = ONE_AT_A_TIME.lock();
+    for level in Level::ALL {
+        let mut eye = eye_on(level);
+        eye.pause(Duration::from_millis(300));
+        for status in eye.sense.sensors().iter().filter(|status| status.state != SensorState::Down) {
+            let can_be_checked = ["process_exit", "signal_sent"].contains(&status.name);
+            let expected = if can_be_checked { Checked::Truthful } else { Checked::No };
+            assert_eq!(status.checked, expected, "{level:?}: {status:?}");
+        }
+        let own = std::process::id();
+        let children = eye.seen.iter().filter(|(_, event)| {
+            matches!(event, Event::ProcessExit(exit)
+                if exit.parent.tgid == own && exit.exit_code() == Some(23))
+        });
+        assert_eq!(children.count(), 0, "they are nobody's business");
+    }
+}
+
+#[test]
+fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let lie = |name: &str, value: u32| Settings {
+        wrong_offset: Some((name.to_owned(), value)),
+        ..Settings::default()
+    };
+    let down = |settings: &Settings| {
+        let mut eye = Eye::with(settings, &["process_exit", "process_exec", "signal_sent", "oom_kill"]);
+        eye.pause(Duration::from_millis(1200));
+        eye.seen.clear();
+        let mut victim = Victim::start("/bin/sh", &["-c", "exit 3"]);
+        eye.watch_end(&mut victim);
+        eye.pause(Duration::from_millis(100));
+        let lied: Vec<_> =
+            eye.sense.sensors().iter().filter(|sensor| sensor.checked == Checked::Lied).collect();
+        for sensor in &lied {
+            assert_eq!(sensor.state, SensorState::Down);
+            let reason = sensor.reason.as_deref().unwrap_or_default();
+            assert!(reason.starts_with("it lied in the self-check"), "{reason}");
+            assert!(!eye.seen.iter().any(|(_, event)| event.kind().name() == sensor.name), "{reason}");
+        }
+        lied.iter().map(|sensor| sensor.name).collect::<Vec<_>>()
+    };
+    // Only the status is wrong: of the sensors only that of ends lies.
+    assert_eq!(down(&lie("SIGNAL_GROUP_EXIT_CODE", 0)), ["process_exit"]);
+    // All programs name processes by these.
+    let all = ["process_exit", "process_exec", "signal_sent", "oom_kill"];
+    assert_eq!(down(&lie("TASK_COMM", 0)), all);
+    assert_eq!(down(&lie("TASK_START", 0)), all);
+    // A row that no kernel has changes nothing.
+    assert!(down(&lie("NO_SUCH_ROW", 0)).is_empty());
+}
