@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use healer_common::task_scan::TaskRecord;
-
 use super::{
+    file_memory::FileMemory,
     files::{self, FileWait, Holders},
     futex::{self, Sight},
     glibc::Layout,
@@ -63,16 +62,6 @@ pub(crate) struct Extractor {
     worlds: BTreeMap<u32, u64>,
     wakers: BTreeMap<u32, (u64, Vec<String>)>,
     files: BTreeMap<u32, FileMemory>,
-}
-
-/// What the descriptors have shown of one waiter.
-struct FileMemory {
-    start_boot_ns: u64,
-    switches: u64,
-    looked_at: BootTime,
-    /// It waits for no file that could be locked or full: no need to look again.
-    is_settled: bool,
-    wait: Option<Wait>,
 }
 
 impl Extractor {
@@ -207,8 +196,11 @@ impl Extractor {
         let mut due = Vec::new();
         for sleeper in stuck.filter(|sleeper| files::is_candidate(&sleeper.record)) {
             let record = &sleeper.record;
-            if let Some(memory) = self.files.remove(&record.pid).filter(|memory| memory.is_fresh(record, now))
-            {
+            let memory = self.files.remove(&record.pid).filter(|memory| memory.is_of(record));
+            let is_good = |memory: &FileMemory| {
+                memory.is_fresh(record, now) || memory.is_answered(now, |tgid| self.may_run(table, tgid))
+            };
+            if let Some(memory) = memory.filter(is_good) {
                 files.insert(record.pid, memory);
             } else if let Some(wait) = FileWait::of(&self.proc, sleeper) {
                 due.push((sleeper, wait));
@@ -232,6 +224,13 @@ impl Extractor {
             memory.wait.iter().for_each(|wait| waits.add(*tid, wait.clone()));
         }
         self.files = files;
+    }
+
+    /// Whether some thread of a process is awake, or sleeps where somebody outside may wake it.
+    fn may_run(&self, table: &Table, tgid: u32) -> bool {
+        let asleep =
+            table.all_asleep(tgid).is_some() && table.sleepers_of(tgid).all(|one| table.is_open(one));
+        !asleep && self.proc.has_thread(tgid, tgid)
     }
 
     fn worlds(&mut self, table: &Table, waits: &mut Waits) {
@@ -270,21 +269,6 @@ fn park(table: &Table, tgid: u32, waits: &mut Waits) {
         if let Some(wait) = parked(sleeper) {
             waits.add(tid, wait);
         }
-    }
-}
-
-impl FileMemory {
-    fn new(record: &TaskRecord, looked_at: BootTime, is_settled: bool, wait: Option<Wait>) -> Self {
-        let TaskRecord { start_boot_ns, switches, .. } = *record;
-        Self { start_boot_ns, switches, looked_at, is_settled, wait }
-    }
-
-    /// Descriptors cost much to look through: the longer the wait, the more rarely.
-    fn is_fresh(&self, record: &TaskRecord, now: BootTime) -> bool {
-        let waited = now.since(BootTime(record.since_boot_ns));
-        let keep = (waited / 4).min(core::time::Duration::from_secs(10));
-        (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
-            && (self.is_settled || now.since(self.looked_at) < keep)
     }
 }
 

@@ -4,6 +4,7 @@
 //! after a word was read has not run in between: so what was read was true at one moment.
 
 mod extract;
+mod file_memory;
 mod files;
 mod futex;
 mod glibc;

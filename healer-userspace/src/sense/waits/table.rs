@@ -105,6 +105,11 @@ impl Table {
         self.open.iter().filter_map(|tid| self.sleepers.get(tid))
     }
 
+    /// It may wait for somebody in particular.
+    pub(crate) fn is_open(&self, sleeper: &Sleeper) -> bool {
+        self.open.contains(&sleeper.record.pid)
+    }
+
     /// Looks at the open ones; `look` gives what it sees, if it has to look at all.
     pub(crate) fn look(&mut self, look: impl Fn(&Sleeper) -> Option<Sight>) {
         let Self { sleepers, open, .. } = self;
