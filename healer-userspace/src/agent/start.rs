@@ -26,6 +26,7 @@ use crate::{
         Reporter, http, log,
         view::{self, Sensor},
         wall::{Now, ReadClock},
+        webhook::Webhook,
     },
     runtimes::Owners,
     sense::{self, Lost, Sense},
@@ -96,6 +97,10 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let outgoing: Rc<RefCell<Vec<Work>>> = Rc::default();
     let mut reporter = reporter(&outgoing, boot_id);
     reporter.remember_acts(&recovered.open);
+    if let Some(target) = loaded.agent.webhook.clone() {
+        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        reporter.set_webhook(Webhook::start(target, reporter.metrics.clone(), node));
+    }
 
     let (told_sender, told) = mpsc::channel(256);
     let supervisors =

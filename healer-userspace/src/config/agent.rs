@@ -12,11 +12,13 @@ use super::{
     policy::{Budget, shape},
     problem::Fault,
     read,
+    sinks::{self, Sinks},
     source::Node,
     value::{ExactPath, Pattern},
 };
 use crate::{
     engine::policy::{self as engine, Mode, Protect},
+    report::webhook::Target,
     runtimes::{BUILT, Sockets},
 };
 
@@ -37,6 +39,7 @@ shape! {
         budget: NodeBudget,
         protect: Protected,
         runtimes: Runtimes,
+        sinks: Sinks,
     }
 }
 
@@ -76,6 +79,8 @@ pub struct Agent {
     pub node_budget: engine::Budget,
     pub protect: Protect,
     pub runtimes: Sockets,
+    /// Where notifications are posted.
+    pub webhook: Option<Target>,
 }
 
 impl Default for Agent {
@@ -88,6 +93,7 @@ impl Default for Agent {
             node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
             protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
             runtimes: Sockets::default(),
+            webhook: None,
         }
     }
 }
@@ -113,6 +119,7 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
         },
         protect: protect(&shape.protect, default.protect),
         runtimes: runtimes(&shape.runtimes, faults),
+        webhook: sinks::webhook(&shape.sinks, faults),
     })
 }
 

@@ -12,6 +12,7 @@ mod policy; // shape of HealPolicy
 mod problem; // what is wrong, where, and the nearest right word
 mod read; // serde over located nodes, collecting faults
 pub mod schema; // JSON Schema of both kinds, from the shapes
+mod sinks; // webhook
 mod source; // YAML text to located nodes
 mod value; // durations, ports, signals, names
 

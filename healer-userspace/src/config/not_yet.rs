@@ -10,7 +10,7 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Rung", &["respectPDB", "condition", "memoryHigh", "undoAfter"]),
     ("Safety", &["canary", "pause"]),
     ("Verify", &["signalBelow"]),
-    ("AgentConfig", &["storm", "overhead", "sensors", "sinks"]),
+    ("AgentConfig", &["storm", "overhead", "sensors"]),
     ("Runtimes", &["cri"]),
 ];
 

@@ -13,16 +13,18 @@ pub mod readiness;
 pub mod record;
 pub mod view;
 pub mod wall;
+pub mod webhook;
 mod workloads;
 
 use std::{collections::BTreeMap, io, sync::Arc};
 
 use self::{
     log::Lines,
-    metrics::{BreakerState, Metrics},
+    metrics::{BreakerState, Metrics, WebhookOutcome},
     record::ActName,
     view::{Policies, Sensor, Shared},
     wall::ReadClock,
+    webhook::Webhook,
 };
 use crate::{
     engine::{
@@ -66,6 +68,7 @@ pub struct Reporter {
     /// Classes of the open incidents, for the gauge.
     open: BTreeMap<IncidentId, Class>,
     audit_broken: bool,
+    webhook: Option<Webhook>,
 }
 
 impl Reporter {
@@ -81,7 +84,13 @@ impl Reporter {
             acts: BTreeMap::new(),
             open: BTreeMap::new(),
             audit_broken: false,
+            webhook: None,
         }
+    }
+
+    /// Notifications go there too from now on.
+    pub fn set_webhook(&mut self, webhook: Webhook) {
+        self.webhook = Some(webhook);
     }
 
     /// Intents that an earlier life of the agent left open: their results will come to this one.
@@ -101,6 +110,9 @@ impl Reporter {
         }
         self.count(report, act.as_ref());
         let stamp = Stamp { boot_id: self.boot_id.clone(), moment: (self.clock)() };
+        if self.webhook.as_ref().is_some_and(|webhook| !webhook.tell(stamp.moment, report)) {
+            self.metrics.webhook(WebhookOutcome::Lost);
+        }
         let record = record::record(report, act.as_ref(), &stamp);
         self.shared.update(|view| {
             view.book.add(&record);

@@ -24,6 +24,7 @@ labels! {
     WorkloadLabels { workload: String }
     HashLabels { hash: String }
     PolicyLabels { version: String, mode_cap: String }
+    WebhookLabels { outcome: &'static str }
     VersionLabels { version: &'static str }
 }
 

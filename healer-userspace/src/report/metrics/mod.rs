@@ -51,6 +51,7 @@ pub struct Metrics {
     store_lost: Counter,
     policy_info: Family<PolicyLabels, Gauge>,
     paused: Gauge,
+    webhook_posts: Family<WebhookLabels, Counter>,
     /// Types, names and help as registered, for the test against METRICS.md.
     #[cfg(test)]
     catalogue: Vec<register::Described>,
@@ -62,6 +63,15 @@ pub enum BreakerState {
     Allowing,
     Tripped,
     Probing,
+}
+
+/// As in `healer_webhook_posts_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookOutcome {
+    Taken,
+    Failed,
+    /// The sender was too far behind.
+    Lost,
 }
 
 /// Workloads beyond this many share the label `other`.
@@ -130,6 +140,7 @@ impl Metrics {
             store_lost: to.counter("store_lost", "Records and journal entries that no disk will ever see"),
             policy_info: to.gauges("policy_info", "Version of the policies in force"),
             paused: to.gauge("paused", "1 while healer is paused and acts on nothing"),
+            webhook_posts: to.family("webhook_posts", "Posts to the webhook, and notifications lost to it"),
             #[cfg(test)]
             catalogue: to.catalogue.clone(),
             registry: to.registry,
@@ -166,6 +177,15 @@ impl Metrics {
             self.signals.get_or_create_owned(&SignalLabels { signal: alive.clone() });
         }
         *known = sensors.to_vec();
+    }
+
+    pub fn webhook(&self, outcome: WebhookOutcome) {
+        let outcome = match outcome {
+            WebhookOutcome::Taken => "taken",
+            WebhookOutcome::Failed => "failed",
+            WebhookOutcome::Lost => "lost",
+        };
+        self.webhook_posts.get_or_create_owned(&WebhookLabels { outcome }).inc();
     }
 
     /// The ring exists from now on: its losses start at 0.

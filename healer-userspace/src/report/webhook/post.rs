@@ -1,0 +1,44 @@
+//! One post, on a connection of its own: alerts are rare, and an idle connection is one more thing to break.
+
+use anyhow::{Context as _, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, body::Bytes, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{Target, alert::Alert};
+
+/// Of an answer that is no success, for the message.
+const SHOWN: usize = 200;
+
+/// # Errors
+/// Nobody listens, no answer in time, or an answer that is no success (status and its first words).
+pub(super) async fn post(target: &Target, alerts: &[&Alert]) -> anyhow::Result<()> {
+    let body = serde_json::to_vec(alerts).context("write the alerts as JSON")?;
+    match tokio::time::timeout(target.timeout, send(target, body)).await {
+        Ok(done) => done,
+        Err(_elapsed) => bail!("no answer within {:?}", target.timeout),
+    }
+}
+
+async fn send(target: &Target, body: Vec<u8>) -> anyhow::Result<()> {
+    let stream = TcpStream::connect(target.address).await.context("connect")?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speak HTTP")?;
+    let request = Request::post(&target.path)
+        .header(header::HOST, &target.authority)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONNECTION, "close")
+        .body(Full::new(Bytes::from(body)))
+        .context("make the request")?;
+    // The connection must be driven for the exchange to go on; it ends by itself.
+    tokio::spawn(connection);
+    let answer = sender.send_request(request).await.context("post")?;
+    let status = answer.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let said = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let said = String::from_utf8_lossy(said.get(..SHOWN).unwrap_or(&said)).into_owned();
+    bail!("{status}: {}", crate::text::printable(said.trim()))
+}
