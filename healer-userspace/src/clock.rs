@@ -13,6 +13,14 @@ pub fn boot() -> BootTime {
     BootTime(nanos(now.tv_sec, now.tv_nsec))
 }
 
+/// CPU time that the calling thread has used (`CLOCK_THREAD_CPUTIME_ID`): what something cost, however busy the
+/// machine was.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::from_nanos(nanos(used.tv_sec, used.tv_nsec))
+}
+
 /// `CLOCK_REALTIME` now, for what people and other machines read.
 #[must_use]
 pub fn wall() -> jiff::Timestamp {

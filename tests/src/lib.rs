@@ -15,3 +15,4 @@ pub mod scratch;
 pub mod small_disk;
 pub mod supervised;
 pub mod victim;
+pub mod work;

@@ -1,4 +1,4 @@
-//! Once a second: losses, the self-probe, the pause file, changed policy files.
+//! Once a second: losses, the self-probe, the pause file, changed policy files, probes, whom to look at.
 
 use std::{
     collections::BTreeMap,
@@ -68,6 +68,8 @@ impl Agent {
             self.reload_and_say();
         }
         self.taps.flush();
+        self.probe();
+        self.watch_work();
     }
 
     fn look_for_losses(&mut self, now: BootTime) {

@@ -9,10 +9,12 @@ mod flush;
 mod housekeeping;
 pub(crate) mod listening;
 mod owners;
+mod probes;
 mod start;
 mod taps;
 mod waits;
 mod wakes;
+mod work;
 
 use std::{cell::RefCell, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
@@ -83,6 +85,8 @@ struct Agent {
     watched: Vec<crate::identity::exe::ExeId>,
     taps: taps::Taps,
     fail_point: FailPoint,
+    work_watch: work::WorkWatch,
+    probes: probes::Probes,
 }
 
 impl Agent {
@@ -97,6 +101,7 @@ impl Agent {
                 Wake::Learnt(learnt) => self.learnt(learnt),
                 Wake::Answer(signal) => self.observe(&signal),
                 Wake::Waits(at, snapshot) => self.waits(at, snapshot),
+                Wake::Work(at, snapshot) => self.work(at, snapshot),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => self.engine.advance(clock::boot()),
                 Wake::Reload => self.reload_and_say(),
@@ -137,6 +142,7 @@ impl Agent {
 
     fn observe(&mut self, signal: &Signal) {
         self.reporter.signal(signal);
+        self.probes.note(signal);
         self.keep(signal);
         self.engine.observe(clock::boot(), signal);
         self.consult_owners(signal);

@@ -11,9 +11,11 @@ use super::{
     Agent, Options,
     fail_point::FailPoint,
     housekeeping::Files,
+    probes::Probes,
     taps::Taps,
     waits,
     wakes::{Inbox, Wakes},
+    work,
 };
 use crate::{
     action::{Hands, host::linux::Linux},
@@ -116,7 +118,9 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
 
     let mut sense = Sense::start(&sense::Settings { best: options.sense_rung, ..sense::Settings::default() });
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
-    let inbox = Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, orders };
+    let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
+    let inbox =
+        Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, work: looks, orders };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
@@ -136,6 +140,8 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         watched: Vec::new(),
         taps: Taps::into_file(recording),
         fail_point,
+        work_watch,
+        probes: Probes::default(),
         options,
     };
     agent.begin(loaded, &notes);
@@ -175,7 +181,8 @@ impl Agent {
 
     /// Shows the sensors' state, and says what is not as it was shown before.
     pub(super) fn publish_sensors(&mut self) -> Vec<Sensor> {
-        let sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
+        let mut sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
+        sensors.push(self.work_watch.sensor());
         let shown = self.reporter.shared.read(|view| view.sensors.clone());
         let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));
         say_what_is_missing(sensors.iter().filter(|sensor| !is_shown(sensor)));

@@ -14,12 +14,12 @@ use crate::{
     engine::{command::ActionResult, time::BootTime},
     runtimes::Learnt,
     sense::Sense,
-    signal::{Signal, waits::WaitSnapshot},
+    signal::{Signal, waits::WaitSnapshot, work::WorkSnapshot},
     store::worker::StoreEvent,
     supervise::server::Told,
 };
 
-use super::waits::Snapshots;
+use super::{waits::Snapshots, work::Looks};
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
@@ -33,6 +33,8 @@ pub(super) enum Wake {
     Answer(Signal),
     /// A scan of the tasks is over.
     Waits(BootTime, WaitSnapshot),
+    /// A look at the tracked processes is over.
+    Work(BootTime, WorkSnapshot),
     Order(Order),
     Deadline,
     Reload,
@@ -51,6 +53,7 @@ pub(super) struct Inbox {
     pub(super) learnt: mpsc::Receiver<Learnt>,
     pub(super) answers: mpsc::UnboundedReceiver<Signal>,
     pub(super) waits: Snapshots,
+    pub(super) work: Looks,
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
@@ -99,6 +102,7 @@ impl Wakes {
             Some(learnt) = inbox.learnt.recv() => Wake::Learnt(learnt),
             Some(answer) = inbox.answers.recv() => Wake::Answer(answer),
             Some((at, snapshot)) = inbox.waits.recv() => Wake::Waits(at, snapshot),
+            Some((at, snapshot)) = inbox.work.recv() => Wake::Work(at, snapshot),
             Some(order) = inbox.orders.recv() => Wake::Order(order),
             _ = unix.hup.recv() => Wake::Reload,
             _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),

@@ -4,7 +4,7 @@
 /// Keys, by the shape that will have them.
 const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
-    ("Expect", &["probe", "dependsOn"]),
+    ("Expect", &["dependsOn"]),
     ("Rule", &["capture"]),
     ("When", &["kind"]),
     ("Rung", &["respectPDB", "condition", "memoryHigh", "undoAfter"]),

@@ -109,6 +109,54 @@ shape! {
         running: bool,
         /// Listening ports, such as 8080/tcp.
         listen: Many<PortName>,
+        /// Asked again and again; failing is class probe_failed, and evidence for hang.
+        probe: Probe,
+    }
+}
+
+shape! {
+    /// Exactly one of http, tcp and exec.
+    Probe {
+        /// GET, answered with a status from 200 to 399.
+        http: HttpProbe,
+        /// A connection that comes about.
+        tcp: TcpProbe,
+        /// A program that ends with status 0.
+        exec: ExecProbe,
+        /// From one to the next, 1s at least. Default: 10s.
+        period: Period,
+        /// No answer by then is a failure. Default: 2s.
+        timeout: Period,
+        /// So many in a row. Default: 3.
+        failures: u32,
+        /// After the start of the process nothing counts so long, unless it has answered once. Default: 60s.
+        start_grace: Period,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["port"]))]
+    HttpProbe {
+        /// On 127.0.0.1, in the network namespace of the workload.
+        port: u16,
+        /// Default: /
+        path: String,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["port"]))]
+    TcpProbe {
+        /// On 127.0.0.1, in the network namespace of the workload.
+        port: u16,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["command"]))]
+    ExecProbe {
+        /// Program and arguments; no shell.
+        command: Items<String>,
     }
 }
 

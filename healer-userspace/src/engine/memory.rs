@@ -77,6 +77,8 @@ impl Memory {
             | Fact::StopAsked { .. }
             | Fact::Answered { .. }
             | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
             | Fact::Lost { .. } => {}
         }
         self.forget_old(now);

@@ -68,7 +68,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
         mode,
         matches: Match { supervise: vec!["web".into()], ..Match::default() },
         avoid: Vec::new(),
-        expect: Expect { running: true, listen: Vec::new() },
+        expect: Expect { running: true, ..Expect::default() },
         rules: vec![Rule {
             name: "down".into(),
             when: vec![condition(Class::Down)],

@@ -93,7 +93,12 @@ impl World {
                 self.signalled(process.id(), sent.signal);
                 None
             }
-            Fact::OomKilled(_) | Fact::Answered { .. } | Fact::Waits(_) | Fact::Lost { .. } => None,
+            Fact::OomKilled(_)
+            | Fact::Answered { .. }
+            | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
+            | Fact::Lost { .. } => None,
         }
     }
 

@@ -98,6 +98,8 @@ impl Identity {
             | Fact::StopAsked { .. }
             | Fact::Answered { .. }
             | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
             | Fact::Lost { .. } => {}
         }
         Signal { at, process, fact }

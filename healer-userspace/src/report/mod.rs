@@ -273,7 +273,9 @@ impl Reporter {
                 | Fact::Deregistered
                 | Fact::StopAsked { .. }
                 | Fact::Answered { .. }
-                | Fact::Waits(_),
+                | Fact::Waits(_)
+                | Fact::Work(_)
+                | Fact::Probed(_),
                 _,
             ) => {}
         }

@@ -32,6 +32,8 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::StopAsked { .. }
         | Fact::Answered { .. }
         | Fact::Waits(_)
+        | Fact::Work(_)
+        | Fact::Probed(_)
         | Fact::Lost { .. } => {}
     }
 }

@@ -6,6 +6,7 @@ mod process_exit;
 mod raw;
 mod signal_sent;
 pub mod waits;
+pub mod work;
 
 use healer_common::event::{Event, Header};
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,10 @@ pub enum Fact {
     Answered { question: u64, answer: Answer },
     /// A scan of the stuck threads; the snapshot belongs to the node, not to one process.
     Waits(waits::WaitSnapshot),
+    /// A look at the tracked processes for which work waits, or that lack the CPU; it belongs to the node.
+    Work(work::WorkSnapshot),
+    /// `expect.probe` of the process's policy was carried out.
+    Probed(work::Probed),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -102,6 +107,8 @@ impl Fact {
             Self::StopAsked { .. } => "stop_asked",
             Self::Answered { .. } => "answered",
             Self::Waits(_) => "waits",
+            Self::Work(_) => "work",
+            Self::Probed(_) => "probed",
             Self::Lost { .. } => "lost",
         }
     }

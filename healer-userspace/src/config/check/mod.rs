@@ -1,5 +1,6 @@
 //! A policy's shape becomes an `engine::policy::Policy`, or faults that say where and why not.
 
+mod probe;
 mod rules;
 mod who;
 
@@ -51,7 +52,7 @@ pub(super) fn policy(node: &Node, findings: &mut Findings<'_>) -> Option<(Policy
         mode,
         matches,
         avoid,
-        expect: expect(&spec.value.expect),
+        expect: expect(&spec.value.expect, faults),
         safety: safety(&spec.value.safety, faults),
         verify: verify(&spec.value.verify, faults),
         rules: rules::read(&spec.value.rules, findings),
@@ -82,7 +83,7 @@ fn required<'a, T>(
     key.given()
 }
 
-fn expect(shape: &Key<shape::Expect>) -> Expect {
+fn expect(shape: &Key<shape::Expect>, faults: &mut Vec<Fault>) -> Expect {
     let Some(shape) = shape.value() else {
         return Expect::default();
     };
@@ -90,7 +91,8 @@ fn expect(shape: &Key<shape::Expect>) -> Expect {
         shape.listen.value().iter().flat_map(|ports| &ports.0).map(|at| at.value.0).collect();
     listen.sort();
     listen.dedup();
-    Expect { running: shape.running.value().copied().unwrap_or_default(), listen }
+    let probe = shape.probe.given().and_then(|given| probe::read(given, faults));
+    Expect { running: shape.running.value().copied().unwrap_or_default(), listen, probe }
 }
 
 fn safety(shape: &Key<shape::Safety>, faults: &mut Vec<Fault>) -> Safety {

@@ -64,7 +64,6 @@ fn a_known_key_without_an_answer_is_not_supported_yet() {
     assert_eq!(later.len(), problems.len(), "{problems:#?}");
     let expected = [
         "4:38: key \"namespace\" in metadata",
-        "13:5: key \"probe\" in expect",
         "14:5: key \"dependsOn\" in expect",
         "18:26: key \"kind\" in when",
         "19:7: key \"capture\" in rules",

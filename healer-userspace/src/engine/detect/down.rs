@@ -67,6 +67,8 @@ impl Detector for Down {
             | Fact::OomKilled(_)
             | Fact::Answered { .. }
             | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
             | Fact::Lost { .. } => {}
         }
         self.advance(context, found);

@@ -4,7 +4,10 @@ mod crash;
 mod crash_loop;
 pub mod deadlock;
 mod down;
+mod hang;
 mod oom_kill;
+mod probe_failed;
+mod starved;
 
 use super::{
     certificate::Certificate, class::Class, diagnosis::Diagnosis, memory::Memory, policy::PolicySet,
@@ -18,8 +21,16 @@ use crate::{
 pub use crash_loop::enough_ends;
 
 /// Every detector; a folder of traces of the same name is demanded by `tidy`.
-pub const DETECTORS: &[DetectorEntry] =
-    &[oom_kill::ENTRY, crash::ENTRY, crash_loop::ENTRY, down::ENTRY, deadlock::ENTRY];
+pub const DETECTORS: &[DetectorEntry] = &[
+    oom_kill::ENTRY,
+    crash::ENTRY,
+    crash_loop::ENTRY,
+    down::ENTRY,
+    deadlock::ENTRY,
+    starved::ENTRY,
+    hang::ENTRY,
+    probe_failed::ENTRY,
+];
 
 pub struct DetectorEntry {
     pub name: &'static str,

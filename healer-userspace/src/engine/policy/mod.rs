@@ -86,6 +86,40 @@ pub struct Match {
 pub struct Expect {
     pub running: bool,
     pub listen: Vec<Port>,
+    pub probe: Option<Probe>,
+}
+
+/// A question that a healthy workload answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub ask: ProbeAsk,
+    /// From one question to the next.
+    pub period: Duration,
+    pub timeout: Duration,
+    /// So many in a row are a failure.
+    pub failures: u32,
+    /// From the start of the process, as the kernel has it: until its first success nothing counts so long.
+    pub start_grace: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeAsk {
+    /// GET over HTTP/1.1 to 127.0.0.1 in the workload's network namespace; well is a status from 200 to 399.
+    Http { port: u16, path: String },
+    /// A connection is accepted by the kernel of the workload's network namespace.
+    Tcp { port: u16 },
+    /// Program and arguments, no shell; well is status 0.
+    Exec { command: Vec<String> },
+}
+
+impl core::fmt::Display for ProbeAsk {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Http { port, path } => write!(out, "http GET :{port}{path}"),
+            Self::Tcp { port } => write!(out, "tcp :{port}"),
+            Self::Exec { command } => write!(out, "exec {}", command.first().map_or("", String::as_str)),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

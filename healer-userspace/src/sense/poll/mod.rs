@@ -1,3 +1,6 @@
 //! What no tracepoint tells: state that has to be looked at again and again.
 
+pub mod cpu;
+pub mod sockets;
 pub mod tasks;
+pub mod work;

@@ -36,7 +36,7 @@ use crate::{
     signal::waits::{Condition, Owner, Task, WaitSnapshot},
 };
 use extract::{Extractor, Waits};
-use procfs::Proc;
+pub(crate) use procfs::Proc;
 use snapshot::{Depth, Shot};
 use table::Table;
 

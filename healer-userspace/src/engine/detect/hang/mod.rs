@@ -1,0 +1,258 @@
+//! Work waits and nobody does it, without any lock to show for it.
+//!
+//! That nothing ran is never enough (it may be idle), nor is that it ran all the time (it may be a batch job):
+//! work must wait for it. What cannot run for want of a CPU is starved and not hung; what is frozen or traced
+//! is not judged.
+
+mod pieces;
+#[cfg(test)]
+mod tests;
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Context, Detector, DetectorEntry, Finding,
+    probe_failed::{Probes, subject},
+    starved::lack,
+};
+use crate::{
+    engine::{
+        certificate::called,
+        class::{Certainty, Class},
+        diagnosis::{Detail, Diagnosis, Evidence},
+        time::{BootTime, Human},
+    },
+    identity::process::{Process, ProcessId},
+    signal::{
+        Fact, Signal,
+        work::{Life, Work, WorkSnapshot},
+    },
+    text,
+};
+use pieces::{Piece, pieces};
+
+pub(super) const ENTRY: DetectorEntry =
+    DetectorEntry { name: "hang", classes: &[Class::Hang], build: || Box::new(Hang::default()) };
+
+/// Nothing done for so long, with work waiting as long.
+const LASTS: Duration = Duration::from_secs(10);
+/// Of the time: timers and runtimes' housekeeping stay below, work does not.
+const IDLE_PERCENT: u64 = 2;
+/// Whoever gets this much of a CPU and does nothing with it does not lack it.
+const FED_PERCENT: u64 = 10;
+/// One look may fail to read a process; a cure shows in the next as well.
+const ROUNDS_TO_CLEAR: u32 = 2;
+
+#[derive(Default)]
+struct Hang {
+    /// By tracked process and member of its family.
+    tracks: BTreeMap<(ProcessId, u32), Track>,
+    probes: Probes,
+    raised: BTreeMap<ProcessId, Raised>,
+}
+
+/// Since when, without a gap.
+#[derive(Clone, Copy, Default)]
+struct Track {
+    idle: Option<BootTime>,
+    spins: Option<BootTime>,
+    starved: Option<BootTime>,
+}
+
+struct Raised {
+    comm: String,
+    pieces: u32,
+    missing: u32,
+}
+
+/// What a process does instead of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instead {
+    /// No thread of it ran.
+    Nothing(Duration),
+    Spins(Duration),
+    /// Something else: only some of its work waits.
+    Other,
+}
+
+impl Detector for Hang {
+    fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        match (&signal.fact, &signal.process) {
+            (Fact::Work(snapshot), _) => self.looked(context, signal.at, snapshot, found),
+            (Fact::Probed(probed), Some(process)) => {
+                self.probes.note(context, signal.at, process, probed);
+            }
+            (Fact::Exited(_), Some(process)) => {
+                self.probes.forget(process.id());
+                self.tracks.retain(|(id, _), _| *id != process.id());
+                if let Some(raised) = self.raised.remove(&process.id()) {
+                    found.push(cleared(process.id(), &raised, "has ended"));
+                }
+            }
+            (_, _) => {}
+        }
+    }
+}
+
+impl Hang {
+    fn looked(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        snapshot: &WorkSnapshot,
+        found: &mut Vec<Finding>,
+    ) {
+        // Of them nothing begins and nothing is over.
+        let unseen: BTreeSet<ProcessId> = snapshot.unseen.iter().map(|one| one.process.id()).collect();
+        let mut before = core::mem::take(&mut self.tracks);
+        let mut hung = BTreeMap::new();
+        for work in snapshot.processes.iter().filter(|work| !unseen.contains(&work.process.id())) {
+            let key = (work.process.id(), work.pid);
+            let track = before.remove(&key).unwrap_or_default().next(at, work, snapshot.wall_ms);
+            self.tracks.insert(key, track);
+            let Some((instead, pieces)) = self.judge(at, work, track) else {
+                continue;
+            };
+            let more = |other: &(&Work, Instead, Vec<Piece>)| other.2.len() < pieces.len();
+            if hung.get(&key.0).is_none_or(more) {
+                hung.insert(key.0, (work, instead, pieces));
+            }
+        }
+        self.clear(|id| hung.contains_key(&id) || unseen.contains(&id), found);
+        for (id, (work, instead, pieces)) in hung {
+            self.say(context, at, id, work, instead, &pieces, found);
+        }
+    }
+
+    /// What shows that it hangs; `None` if nothing does, or something else explains it.
+    fn judge(&self, at: BootTime, work: &Work, track: Track) -> Option<(Instead, Vec<Piece>)> {
+        match work.condition {
+            Life::Free | Life::Stopped => {}
+            Life::Traced | Life::Frozen => return None,
+        }
+        if track.starved.is_some_and(|last| at.since(last) < LASTS) {
+            return None;
+        }
+        let instead = track.instead(at);
+        let probe = self.probes.get(work.process.id()).filter(|probe| probe.is_failing());
+        let pieces = pieces(work, instead, probe);
+        (!pieces.is_empty()).then_some((instead, pieces))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one finding has that many sides")]
+    fn say(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        id: ProcessId,
+        work: &Work,
+        instead: Instead,
+        pieces: &[Piece],
+        found: &mut Vec<Finding>,
+    ) {
+        let count = pieces.len() as u32;
+        let raised = self.raised.entry(id).or_insert(Raised {
+            comm: work.process.comm.clone(),
+            pieces: 0,
+            missing: 0,
+        });
+        raised.missing = 0;
+        if raised.pieces < count {
+            raised.pieces = count;
+            let diagnosis = Box::new(diagnosis(context, at, work, instead, pieces));
+            found.push(Finding::Raised { subject: subject(id), diagnosis });
+        }
+    }
+
+    fn clear(&mut self, is_hung: impl Fn(ProcessId) -> bool, found: &mut Vec<Finding>) {
+        self.raised.retain(|id, raised| {
+            raised.missing = if is_hung(*id) { 0 } else { raised.missing + 1 };
+            let is_over = ROUNDS_TO_CLEAR <= raised.missing;
+            if is_over {
+                found.push(cleared(*id, raised, "does its work again"));
+            }
+            !is_over
+        });
+    }
+}
+
+impl Track {
+    fn next(self, at: BootTime, work: &Work, wall_ms: u64) -> Self {
+        let began = at - Duration::from_millis(wall_ms);
+        let going_on = |holds: bool, since: Option<BootTime>| holds.then_some(since.unwrap_or(began));
+        let rests = work.runs == 0 || work.ran_ms * 100 <= wall_ms * IDLE_PERCENT;
+        let is_fed = wall_ms * FED_PERCENT <= work.ran_ms * 100;
+        let lacks = lack(work, wall_ms).is_some() && !is_fed;
+        Self {
+            idle: going_on(rests && !work.moved, self.idle),
+            spins: going_on(0 < work.spinning && !work.moved, self.spins),
+            starved: if lacks { Some(at) } else { self.starved },
+        }
+    }
+
+    fn instead(self, at: BootTime) -> Instead {
+        let lasted =
+            |since: Option<BootTime>| since.map(|since| at.since(since)).filter(|for_| LASTS <= *for_);
+        match (lasted(self.idle), lasted(self.spins)) {
+            (Some(for_), _) => Instead::Nothing(for_),
+            (None, Some(for_)) => Instead::Spins(for_),
+            (None, None) => Instead::Other,
+        }
+    }
+}
+
+fn cleared(id: ProcessId, raised: &Raised, what: &str) -> Finding {
+    Finding::Cleared {
+        subject: subject(id),
+        class: Class::Hang,
+        says: format!("{}[{}] {what}", text::printable(&raised.comm), id.pid),
+    }
+}
+
+fn diagnosis(
+    context: &Context<'_>,
+    at: BootTime,
+    work: &Work,
+    instead: Instead,
+    pieces: &[Piece],
+) -> Diagnosis {
+    let kind = if matches!(instead, Instead::Spins(_)) { "spinning" } else { "unresponsive" };
+    let evidence =
+        pieces.iter().map(|piece| Evidence { signal: piece.source.to_owned(), at, says: piece.says.clone() });
+    Diagnosis {
+        class: Class::Hang,
+        certainty: if 2 <= pieces.len() { Certainty::Probable } else { Certainty::Suspected },
+        target: work.process.clone(),
+        related: Vec::new(),
+        fault_at: at - pieces.iter().map(|piece| piece.lasted).max().unwrap_or_default(),
+        detected_at: context.now,
+        sentence: sentence(&work.process, work, instead, pieces),
+        evidence: evidence.collect(),
+        lost: 0,
+        from_absence: false,
+        detail: Detail {
+            kind: Some(kind.to_owned()),
+            evidence_count: pieces.len() as u32,
+            ..Detail::default()
+        },
+    }
+}
+
+fn sentence(process: &Process, work: &Work, instead: Instead, pieces: &[Piece]) -> String {
+    let member = match work.pid == process.pid {
+        true => String::new(),
+        false => format!(" (its process {}[{}])", text::printable(&work.comm), work.pid),
+    };
+    let does = match (instead, work.condition) {
+        (Instead::Nothing(for_), Life::Stopped) => {
+            format!("is stopped by a signal and has not run for {}", Human(for_))
+        }
+        (Instead::Nothing(for_), _) if work.runs == 0 => format!("has not run for {}", Human(for_)),
+        (Instead::Nothing(for_), _) => format!("has hardly run for {}", Human(for_)),
+        (Instead::Spins(for_), _) => format!("has spun on the CPU for {} and moved no byte", Human(for_)),
+        (Instead::Other, _) => "runs, but leaves work undone".to_owned(),
+    };
+    let said: Vec<_> = pieces.iter().map(|piece| piece.says.as_str()).collect();
+    format!("{}{member} {does} while work waits: {}", called(process), said.join("; "))
+}

@@ -1,0 +1,117 @@
+//! Independent pieces of evidence that work waits.
+
+use core::time::Duration;
+
+use super::{super::probe_failed::Known, Instead, LASTS};
+use crate::{
+    engine::time::Human,
+    signal::work::{Backlog, Life, Unanswered, Unread, Work},
+};
+
+/// Fewer connections may be slow by nature.
+const UNANSWERED_MIN: u32 = 3;
+/// Long polls usually end within this; so alone, unanswered requests must be older.
+const UNANSWERED_ALONE: Duration = Duration::from_secs(30);
+/// What comes and is answered between two looks took at most so long.
+const LOOKS_EVERY: Duration = Duration::from_secs(1);
+/// Times the slowest answer before: later than that is not its nature.
+const SLOWER_THAN_EVER: u64 = 3;
+
+pub(super) struct Piece {
+    /// Which sensor shows it.
+    pub(super) source: &'static str,
+    pub(super) says: String,
+    pub(super) lasted: Duration,
+}
+
+/// None if no work waits. An explanation (it is stopped; it used to answer) counts only beside work.
+pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Vec<Piece> {
+    let does_nothing = match instead {
+        Instead::Nothing(_) | Instead::Spins(_) => true,
+        Instead::Other => false,
+    };
+    let mut pieces = Vec::new();
+    if does_nothing {
+        pieces.extend(work.unread.as_ref().and_then(unread));
+        pieces.extend(work.backlog.as_ref().and_then(backlog));
+        pieces.extend(probe.map(failed_probe));
+    }
+    let alone = pieces.is_empty() && probe.is_none();
+    let late = work.unanswered.as_ref().filter(|some| is_late(some, alone));
+    if let Some(some) = late {
+        if !does_nothing {
+            pieces.extend(probe.map(failed_probe));
+        }
+        pieces.push(unanswered(some));
+        pieces.extend(silent(some));
+    }
+    if !pieces.is_empty() && work.condition == Life::Stopped {
+        let says = "a stop signal holds it (state T)".to_owned();
+        pieces.push(Piece { source: "proc", says, lasted: Duration::ZERO });
+    }
+    pieces
+}
+
+fn unread(unread: &Unread) -> Option<Piece> {
+    let lasted = Duration::from_millis(unread.oldest_ms);
+    let says = format!(
+        "{} bytes unread on {} for {}",
+        unread.bytes,
+        counted(unread.sockets, "socket"),
+        Human(lasted)
+    );
+    (LASTS <= lasted).then_some(Piece { source: "sockets", says, lasted })
+}
+
+fn backlog(backlog: &Backlog) -> Option<Piece> {
+    let lasted = Duration::from_millis(backlog.oldest_ms);
+    let says = format!(
+        "{} of at most {} not accepted on port {} for {}",
+        counted(backlog.waiting, "connection"),
+        backlog.limit,
+        backlog.port,
+        Human(lasted)
+    );
+    (LASTS <= lasted).then_some(Piece { source: "accept_queue", says, lasted })
+}
+
+fn failed_probe(probe: &Known) -> Piece {
+    let says = format!("its probe failed {} times in a row ({})", probe.failed, probe.says);
+    Piece { source: "probe", says, lasted: Duration::ZERO }
+}
+
+/// Alone it must be out of the ordinary; what never answered may be made to only listen.
+fn is_late(some: &Unanswered, alone: bool) -> bool {
+    let at_least = if alone { UNANSWERED_ALONE } else { LASTS };
+    UNANSWERED_MIN <= some.sockets
+        && at_least <= Duration::from_millis(some.oldest_ms)
+        && some.slowest_ms.saturating_mul(SLOWER_THAN_EVER) <= some.oldest_ms
+        && (0 < some.answered || !alone)
+}
+
+fn unanswered(some: &Unanswered) -> Piece {
+    let lasted = Duration::from_millis(some.oldest_ms);
+    let says = format!(
+        "{} on port {} read and not answered for up to {}",
+        counted(some.sockets, "request"),
+        some.port,
+        Human(lasted)
+    );
+    Piece { source: "unanswered", says, lasted }
+}
+
+/// Nothing at all was answered since, though it used to be: a second reason beside the requests themselves.
+fn silent(some: &Unanswered) -> Option<Piece> {
+    let last = some.last_answer_ms.filter(|last| some.oldest_ms <= *last)?;
+    let says = format!(
+        "the last answer there was {} ago, {} before took at most {}",
+        Human(Duration::from_millis(last)),
+        some.answered,
+        Human(Duration::from_millis(some.slowest_ms).max(LOOKS_EVERY))
+    );
+    Some(Piece { source: "answers", says, lasted: Duration::from_millis(last) })
+}
+
+fn counted(count: u32, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

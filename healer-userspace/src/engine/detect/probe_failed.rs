@@ -1,0 +1,171 @@
+//! The workload does not answer the question of its policy (`expect.probe`), several times in a row.
+
+use std::collections::BTreeMap;
+
+use super::{Context, Detector, DetectorEntry, Finding, Subject};
+use crate::{
+    engine::{
+        certificate::called,
+        class::{Certainty, Class},
+        diagnosis::{Detail, Diagnosis, Evidence},
+        policy::{
+            Probe,
+            choose::{self, Owner},
+        },
+        time::{BootTime, Human},
+    },
+    identity::process::{Process, ProcessId},
+    signal::{Fact, Signal, work::Probed},
+    text,
+};
+
+pub(super) const ENTRY: DetectorEntry = DetectorEntry {
+    name: "probe_failed",
+    classes: &[Class::ProbeFailed],
+    build: || Box::new(ProbeFailed::default()),
+};
+
+/// Answers and failures in a row, of each process.
+#[derive(Default)]
+pub(super) struct Probes {
+    known: BTreeMap<ProcessId, Known>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    has_answered: bool,
+    /// In a row.
+    pub(super) failed: u32,
+    /// First of the row.
+    pub(super) since: BootTime,
+    pub(super) says: String,
+    pub(super) needed: u32,
+}
+
+impl Known {
+    pub(super) fn is_failing(&self) -> bool {
+        0 < self.needed && self.needed <= self.failed
+    }
+}
+
+impl Probes {
+    /// How it stands now; `None` if the policy no longer asks.
+    pub(super) fn note(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        process: &Process,
+        probed: &Probed,
+    ) -> Option<&Known> {
+        let probe = probe_of(context, process)?;
+        let known = self.known.entry(process.id()).or_insert_with(|| Known {
+            has_answered: false,
+            failed: 0,
+            since: at,
+            says: String::new(),
+            needed: probe.failures,
+        });
+        known.needed = probe.failures;
+        let is_starting = !known.has_answered && at.since(process.start) < probe.start_grace;
+        if probed.ok {
+            known.has_answered = true;
+            known.failed = 0;
+        } else if !is_starting {
+            if known.failed == 0 {
+                known.since = at;
+            }
+            known.failed += 1;
+            known.says = format!("{}: {}", text::printable(&probed.what), text::printable(&probed.says));
+        }
+        Some(known)
+    }
+
+    pub(super) fn get(&self, id: ProcessId) -> Option<&Known> {
+        self.known.get(&id)
+    }
+
+    pub(super) fn forget(&mut self, id: ProcessId) {
+        self.known.remove(&id);
+    }
+}
+
+fn probe_of<'a>(context: &'a Context<'_>, process: &Process) -> Option<&'a Probe> {
+    match choose::owner(context.policies, process) {
+        Owner::One(policy) => policy.expect.probe.as_ref(),
+        Owner::None | Owner::Clash(..) => None,
+    }
+}
+
+#[derive(Default)]
+struct ProbeFailed {
+    probes: Probes,
+    raised: BTreeMap<ProcessId, String>,
+}
+
+impl Detector for ProbeFailed {
+    fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        let Some(process) = &signal.process else {
+            return;
+        };
+        if matches!(signal.fact, Fact::Exited(_)) {
+            self.probes.forget(process.id());
+            self.clear(process, "has ended", found);
+        }
+        let Fact::Probed(probed) = &signal.fact else {
+            return;
+        };
+        match self.probes.note(context, signal.at, process, probed).cloned() {
+            Some(known) if known.is_failing() => {
+                if self.raised.insert(process.id(), probed.what.clone()).is_none() {
+                    found.push(raise(context, process, signal.at, &known));
+                }
+            }
+            Some(_) if !probed.ok => {}
+            Some(_) => self.clear(process, "answers again", found),
+            None => self.clear(process, "is no longer asked", found),
+        }
+    }
+}
+
+impl ProbeFailed {
+    fn clear(&mut self, process: &Process, what: &str, found: &mut Vec<Finding>) {
+        if self.raised.remove(&process.id()).is_some() {
+            found.push(Finding::Cleared {
+                subject: subject(process.id()),
+                class: Class::ProbeFailed,
+                says: format!("{}[{}] {what}", text::printable(&process.comm), process.pid),
+            });
+        }
+    }
+}
+
+/// The same as of `hang`: that a process does not answer is one incident.
+pub(super) fn subject(id: ProcessId) -> Subject {
+    Subject::Process(id, Class::Hang)
+}
+
+fn raise(context: &Context<'_>, process: &Process, at: BootTime, known: &Known) -> Finding {
+    let sentence = format!(
+        "{} failed its probe {} times in a row over {}: {}",
+        called(process),
+        known.failed,
+        Human(at.since(known.since)),
+        known.says
+    );
+    Finding::Raised {
+        subject: subject(process.id()),
+        diagnosis: Box::new(Diagnosis {
+            class: Class::ProbeFailed,
+            certainty: Certainty::Proved,
+            target: process.clone(),
+            related: Vec::new(),
+            fault_at: known.since,
+            detected_at: context.now,
+            sentence,
+            evidence: vec![Evidence { signal: "probe".to_owned(), at, says: known.says.clone() }],
+            lost: 0,
+            from_absence: false,
+            detail: Detail { evidence_count: 1, ..Detail::default() },
+        }),
+    }
+}

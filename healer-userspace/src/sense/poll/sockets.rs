@@ -1,0 +1,309 @@
+//! TCP sockets of one network namespace, by `NETLINK_SOCK_DIAG` (sock_diag(7)): queues and counters that only the
+//! kernel knows. One request is one pass over the kernel's table; nothing hangs on any packet's path.
+
+use core::time::Duration;
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::Path,
+    thread,
+};
+
+/// include/net/tcp_states.h
+pub const ESTABLISHED: u8 = 1;
+pub const CLOSE_WAIT: u8 = 8;
+pub const LISTEN: u8 = 10;
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// `struct inet_diag_msg` (include/uapi/linux/inet_diag.h).
+const MESSAGE_SIZE: usize = 72;
+const HEADER_SIZE: usize = 16;
+const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+/// The kernel fills replies of at most 32 KiB.
+const REPLY_MAX: usize = 64 * 1024;
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// One TCP socket, as far as hangs and the network need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Socket {
+    /// Never reused while the machine runs.
+    pub cookie: u64,
+    pub state: u8,
+    pub local_port: u16,
+    pub peer_port: u16,
+    /// 0: not accepted yet, or orphaned.
+    pub inode: u32,
+    /// Listener: connections to be accepted. Else: bytes to be read (a FIN counts as one).
+    pub receive_queue: u32,
+    /// Listener: its backlog. Else: bytes that the peer has not acknowledged.
+    pub send_queue: u32,
+    /// cgroup v2 id of its maker, or of its listener's; 0 where the kernel does not tell (before 5.8).
+    pub cgroup: u64,
+    pub info: Option<Info>,
+}
+
+/// Of `struct tcp_info` (include/uapi/linux/tcp.h, only ever appended to).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    pub retransmits: u8,
+    pub probes: u8,
+    pub unacked: u32,
+    pub last_data_sent_ms: u32,
+    pub last_data_received_ms: u32,
+    pub bytes_received: u64,
+    /// 0 before Linux 4.6.
+    pub data_segments_out: u32,
+}
+
+/// Stays in the namespace it was opened in, whatever its threads do.
+pub struct SockDiag {
+    socket: OwnedFd,
+    reply: Vec<u8>,
+}
+
+impl SockDiag {
+    /// In the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel has no `inet_diag`, or refuses.
+    pub fn open() -> io::Result<Self> {
+        const NETLINK_SOCK_DIAG: i32 = 4;
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        // SAFETY: no pointers.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, NETLINK_SOCK_DIAG) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, nobody else has it.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        answer_within(&socket, ANSWER_WITHIN)?;
+        Ok(Self { socket, reply: vec![0; REPLY_MAX] })
+    }
+
+    /// In the namespace behind `namespace`, such as `/proc/PID/ns/net`; by a thread of its own, which ends there.
+    ///
+    /// # Errors
+    /// The namespace is gone, or may not be entered (CAP_SYS_ADMIN).
+    pub fn open_in(namespace: &Path) -> io::Result<Self> {
+        let namespace = File::open(namespace)?;
+        let there = thread::Builder::new().name("healer-netns".to_owned()).spawn(move || {
+            enter(&namespace)?;
+            Self::open()
+        })?;
+        there.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+    }
+
+    /// All TCP sockets that listen, are established, or wait for their owner to close; IPv4 and IPv6.
+    ///
+    /// # Errors
+    /// The kernel refuses the dump, or says nothing for two seconds. What is left of the answer may still come:
+    /// the next dump wants a new `SockDiag`.
+    pub fn dump(&mut self) -> io::Result<Vec<Socket>> {
+        let mut sockets = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            self.dump_family(family as u8, &mut sockets)?;
+        }
+        Ok(sockets)
+    }
+
+    fn dump_family(&mut self, family: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
+        self.ask(family)?;
+        loop {
+            let fd = self.socket.as_raw_fd();
+            // SAFETY: the buffer is as long as is said.
+            let got = unsafe { libc::recv(fd, self.reply.as_mut_ptr().cast(), self.reply.len(), 0) };
+            match usize::try_from(got) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(got) if read_messages(&self.reply[..got], sockets)? => return Ok(()),
+                Ok(_) => {}
+                Err(_) => go_on_after_a_signal()?,
+            }
+        }
+    }
+
+    fn ask(&self, family: u8) -> io::Result<()> {
+        const TCP: u8 = libc::IPPROTO_TCP as u8;
+        const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
+        let states = 1_u32 << ESTABLISHED | 1 << CLOSE_WAIT | 1 << LISTEN;
+        let mut request = [0_u8; MESSAGE_SIZE];
+        request[..4].copy_from_slice(&(MESSAGE_SIZE as u32).to_ne_bytes());
+        request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        request[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
+        request[16..20].copy_from_slice(&[family, TCP, WITH_INFO, 0]);
+        request[20..24].copy_from_slice(&states.to_ne_bytes());
+        let fd = self.socket.as_raw_fd();
+        // SAFETY: the buffer is as long as is said.
+        while unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) } < 0 {
+            go_on_after_a_signal()?;
+        }
+        Ok(())
+    }
+}
+
+/// The last system call failed: only because of a signal?
+fn go_on_after_a_signal() -> io::Result<()> {
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        error => Err(error),
+    }
+}
+
+/// A kernel that does not answer must not hold the thread that asks.
+fn answer_within(socket: &OwnedFd, limit: Duration) -> io::Result<()> {
+    rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, Some(limit))
+        .map_err(io::Error::from)
+}
+
+/// The calling thread moves into the network namespace, for good.
+///
+/// # Errors
+/// It may not be entered (CAP_SYS_ADMIN).
+pub fn enter(namespace: &File) -> io::Result<()> {
+    // SAFETY: no pointers; only the calling thread is moved.
+    let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    if entered == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// True after the last message.
+fn read_messages(mut bytes: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool> {
+    while let Some(length) = u32_at(bytes, 0).map(|length| length as usize) {
+        let kind = u16_at(bytes, 4);
+        let Some(body) = bytes.get(HEADER_SIZE..length) else {
+            break;
+        };
+        match kind {
+            // Both begin with an errno: a dump may fail half way.
+            Some(end @ (NLMSG_DONE | NLMSG_ERROR)) => {
+                return match u32_at(body, 0).map_or(0, |errno| errno as i32) {
+                    0 if end == NLMSG_DONE => Ok(true),
+                    errno => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+                };
+            }
+            Some(SOCK_DIAG_BY_FAMILY) => sockets.extend(socket(body)),
+            Some(_) | None => {}
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    if bytes.is_empty() { Ok(false) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+fn socket(message: &[u8]) -> Option<Socket> {
+    let mut socket = Socket {
+        state: *message.get(1)?,
+        local_port: u16::from_be_bytes([*message.get(4)?, *message.get(5)?]),
+        peer_port: u16::from_be_bytes([*message.get(6)?, *message.get(7)?]),
+        cookie: u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32,
+        receive_queue: u32_at(message, 56)?,
+        send_queue: u32_at(message, 60)?,
+        inode: u32_at(message, 68)?,
+        ..Socket::default()
+    };
+    let mut rest = message.get(MESSAGE_SIZE..)?;
+    while let (Some(length), Some(kind)) = (u16_at(rest, 0).map(usize::from), u16_at(rest, 2)) {
+        let Some(value) = rest.get(4..length) else {
+            break;
+        };
+        match kind {
+            INET_DIAG_INFO => socket.info = Info::read(value),
+            INET_DIAG_CGROUP_ID => socket.cgroup = u64_at(value, 0).unwrap_or(0),
+            _ => {}
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(socket)
+}
+
+impl Info {
+    /// Offsets in `struct tcp_info`.
+    fn read(value: &[u8]) -> Option<Self> {
+        Some(Self {
+            retransmits: *value.get(2)?,
+            probes: *value.get(3)?,
+            unacked: u32_at(value, 24)?,
+            last_data_sent_ms: u32_at(value, 44)?,
+            last_data_received_ms: u32_at(value, 52)?,
+            bytes_received: u64_at(value, 128)?,
+            data_segments_out: u32_at(value, 156).unwrap_or(0),
+        })
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+impl SockDiag {
+    /// Its questions have no answer.
+    pub(crate) fn broken() -> Self {
+        Self { socket: File::open("/dev/null").unwrap().into(), reply: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_connection_with_unread_bytes_is_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(b"hello").unwrap();
+        let (_server, _) = listener.accept().unwrap();
+        let _waiting = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let sockets = SockDiag::open().unwrap().dump().unwrap();
+        let of_port: Vec<_> = sockets.iter().filter(|socket| socket.local_port == port).collect();
+        let listening = of_port.iter().find(|socket| socket.state == LISTEN).unwrap();
+        assert_eq!(listening.receive_queue, 1);
+        let unread = of_port.iter().find(|socket| socket.receive_queue == 5).unwrap();
+        assert_eq!(unread.info.unwrap().bytes_received, 5);
+        assert_eq!(unread.info.unwrap().data_segments_out, 0);
+        assert_ne!(unread.inode, 0);
+    }
+
+    #[test]
+    fn a_dump_that_fails_half_way_is_an_error_and_no_end() {
+        let message = |kind: u16, errno: i32| {
+            let mut bytes = [0_u8; 20];
+            bytes[..4].copy_from_slice(&20_u32.to_ne_bytes());
+            bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+            bytes[16..].copy_from_slice(&errno.to_ne_bytes());
+            bytes
+        };
+        let read = |bytes: &[u8]| read_messages(bytes, &mut Vec::new()).map_err(|error| error.raw_os_error());
+        assert_eq!(read(&message(NLMSG_DONE, 0)), Ok(true));
+        assert_eq!(read(&message(NLMSG_DONE, -libc::ENOMEM)), Err(Some(libc::ENOMEM)));
+        assert_eq!(read(&message(NLMSG_ERROR, -libc::EBUSY)), Err(Some(libc::EBUSY)));
+        assert!(read(&message(NLMSG_DONE, 0)[..18]).is_err(), "cut short");
+    }
+
+    #[test]
+    fn garbage_is_no_socket() {
+        let mut sockets = Vec::new();
+        for length in 0..200 {
+            let bytes: Vec<u8> = (0..length).map(|byte| (byte * 7) as u8).collect();
+            read_messages(&bytes, &mut sockets).ok();
+        }
+        assert!(socket(&[0; 40]).is_none());
+    }
+}

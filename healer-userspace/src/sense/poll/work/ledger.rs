@@ -1,0 +1,210 @@
+//! What the sockets of one network namespace have told so far: since when bytes lie unread, connections wait to
+//! be accepted, and requests have no answer.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    engine::time::BootTime,
+    sense::poll::sockets::{CLOSE_WAIT, LISTEN, Socket},
+    signal::work::{Backlog, Unanswered, Unread},
+};
+
+/// Sooner than this nobody waits: it is not worth a word.
+pub(super) const WORTH_SAYING: Duration = Duration::from_secs(2);
+/// Fewer may be slow by nature.
+pub(super) const UNANSWERED_MIN: u32 = 3;
+
+/// Who owns what in this namespace.
+#[derive(Default)]
+pub(super) struct Owners {
+    pub(super) by_inode: BTreeMap<u32, u32>,
+    pub(super) by_port: BTreeMap<u16, u32>,
+}
+
+#[derive(Default)]
+pub(super) struct Ledger {
+    connections: BTreeMap<u64, Connection>,
+    listeners: BTreeMap<u64, Queue>,
+    ports: BTreeMap<u16, Answers>,
+}
+
+/// Work that waits for one process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) moved: bool,
+    pub(super) unread: Option<Unread>,
+    pub(super) backlog: Option<Backlog>,
+    pub(super) unanswered: Option<Unanswered>,
+}
+
+impl Waiting {
+    pub(super) fn is_worth_saying(&self) -> bool {
+        let long = |ms: u64| WORTH_SAYING <= Duration::from_millis(ms);
+        self.unread.as_ref().is_some_and(|unread| long(unread.oldest_ms))
+            || self.backlog.as_ref().is_some_and(|backlog| long(backlog.oldest_ms))
+            || self
+                .unanswered
+                .as_ref()
+                .is_some_and(|some| UNANSWERED_MIN <= some.sockets && long(some.oldest_ms))
+    }
+}
+
+/// What one pass says.
+#[derive(Default)]
+pub(super) struct Pass {
+    pub(super) waiting: BTreeMap<u32, Waiting>,
+    /// Some socket is in trouble and its descriptor's owner is not known.
+    pub(super) has_strangers: bool,
+}
+
+struct Connection {
+    consumed: u64,
+    sent: u32,
+    /// Nothing was read since, though something is there.
+    unread_since: BootTime,
+    asked_at: Option<BootTime>,
+    /// Its peer goes on sending without waiting for an answer.
+    one_way: bool,
+}
+
+struct Queue {
+    length: u32,
+    since: BootTime,
+}
+
+#[derive(Default)]
+struct Answers {
+    count: u64,
+    slowest: Duration,
+    last: BootTime,
+}
+
+impl Ledger {
+    pub(super) fn update(&mut self, now: BootTime, sockets: &[Socket], owners: &Owners) -> Pass {
+        let mut pass = Pass::default();
+        let mut seen = BTreeSet::new();
+        for socket in sockets {
+            let exact = owners.by_inode.get(&socket.inode).filter(|_| socket.inode != 0);
+            let serving = owners.by_port.get(&socket.local_port);
+            let Some(owner) = exact.or(serving).copied() else {
+                continue;
+            };
+            seen.insert(socket.cookie);
+            let waiting = pass.waiting.entry(owner).or_default();
+            if socket.state == LISTEN {
+                self.listener(now, socket, waiting);
+            } else if socket.inode != 0 {
+                // Without an inode it is not accepted yet: the listener's queue counts it.
+                let troubled = self.connection(now, socket, serving.is_some(), waiting);
+                pass.has_strangers |= troubled && exact.is_none();
+            }
+        }
+        self.connections.retain(|cookie, _| seen.contains(cookie));
+        self.listeners.retain(|cookie, _| seen.contains(cookie));
+        self.ports.retain(|port, _| owners.by_port.contains_key(port));
+        self.add_answers(now, &mut pass);
+        pass
+    }
+
+    fn listener(&mut self, now: BootTime, socket: &Socket, waiting: &mut Waiting) {
+        let length = socket.receive_queue;
+        let queue = self.listeners.entry(socket.cookie).or_insert(Queue { length, since: now });
+        if length == 0 || length < queue.length {
+            queue.since = now;
+        }
+        queue.length = length;
+        let oldest_ms = millis(now.since(queue.since));
+        if 0 < length && waiting.backlog.as_ref().is_none_or(|other| other.oldest_ms <= oldest_ms) {
+            let limit = socket.send_queue;
+            waiting.backlog = Some(Backlog { port: socket.local_port, waiting: length, limit, oldest_ms });
+        }
+    }
+
+    /// True if it has waited long.
+    fn connection(&mut self, now: BootTime, socket: &Socket, serves: bool, waiting: &mut Waiting) -> bool {
+        let Some(info) = socket.info else {
+            return false;
+        };
+        // The peer's FIN counts as a byte to be read.
+        let unread = socket.receive_queue.saturating_sub(u32::from(socket.state == CLOSE_WAIT));
+        let consumed = info.bytes_received.saturating_sub(u64::from(unread));
+        let received_at = now - Duration::from_millis(u64::from(info.last_data_received_ms));
+        let sent = info.data_segments_out;
+        let Some(known) = self.connections.get_mut(&socket.cookie) else {
+            let asked_at = (0 < consumed && sent == 0 && unread == 0).then_some(received_at);
+            if 0 < sent && 0 < consumed && serves {
+                self.ports.entry(socket.local_port).or_default().answered(now, Duration::ZERO);
+            }
+            let first = Connection { consumed, sent, unread_since: now, asked_at, one_way: false };
+            self.connections.insert(socket.cookie, first);
+            waiting.moved = true;
+            return false;
+        };
+        let has_read = consumed != known.consumed;
+        let has_sent = sent != known.sent;
+        waiting.moved |= has_read || has_sent;
+        if has_sent {
+            known.one_way = false;
+            if let Some(asked) = known.asked_at.take().or(has_read.then_some(received_at))
+                && serves
+            {
+                self.ports.entry(socket.local_port).or_default().answered(now, now.since(asked));
+            }
+        }
+        let read_after_sending = info.last_data_received_ms < info.last_data_sent_ms;
+        if has_read && (!has_sent || read_after_sending) {
+            known.one_way |= known.asked_at.is_some();
+            known.asked_at = Some(received_at);
+        }
+        // Output that the peer does not take is a reason not to read on.
+        let is_held_up = 0 < socket.send_queue;
+        if has_read || has_sent || unread == 0 || is_held_up {
+            known.unread_since = now;
+        }
+        (known.consumed, known.sent) = (consumed, sent);
+        if 0 < unread {
+            let age = now.since(known.unread_since);
+            let sum = waiting.unread.get_or_insert_default();
+            sum.sockets += 1;
+            sum.bytes += u64::from(unread);
+            sum.oldest_ms = sum.oldest_ms.max(millis(age));
+            return WORTH_SAYING <= age;
+        }
+        let asked = known.asked_at.filter(|_| serves && !known.one_way && !is_held_up);
+        let Some(asked) = asked else {
+            return false;
+        };
+        let sum = waiting.unanswered.get_or_insert_default();
+        sum.port = socket.local_port;
+        sum.sockets += 1;
+        sum.oldest_ms = sum.oldest_ms.max(millis(now.since(asked)));
+        WORTH_SAYING <= now.since(asked)
+    }
+
+    /// What is normal on the port.
+    fn add_answers(&self, now: BootTime, pass: &mut Pass) {
+        for unanswered in pass.waiting.values_mut().filter_map(|waiting| waiting.unanswered.as_mut()) {
+            if let Some(answers) = self.ports.get(&unanswered.port) {
+                unanswered.answered = answers.count;
+                unanswered.slowest_ms = millis(answers.slowest);
+                unanswered.last_answer_ms = Some(millis(now.since(answers.last)));
+            }
+        }
+    }
+}
+
+impl Answers {
+    fn answered(&mut self, now: BootTime, after: Duration) {
+        self.count += 1;
+        self.slowest = self.slowest.max(after);
+        self.last = now;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use super::*;
+use crate::sense::poll::sockets::{ESTABLISHED, Info};
+
+const PORT: u16 = 80;
+const OWNER: u32 = 7;
+
+fn owners() -> Owners {
+    Owners { by_inode: BTreeMap::from([(5, OWNER)]), by_port: BTreeMap::from([(PORT, OWNER)]) }
+}
+
+/// `unread` of `received` bytes; `out` segments sent.
+fn connection(cookie: u64, unread: u32, received: u64, out: u32) -> Socket {
+    let info = Info { bytes_received: received, data_segments_out: out, ..Info::default() };
+    Socket {
+        cookie,
+        state: ESTABLISHED,
+        local_port: PORT,
+        inode: 5,
+        receive_queue: unread,
+        info: Some(info),
+        ..Socket::default()
+    }
+}
+
+fn at(seconds: u64) -> BootTime {
+    BootTime(100_000_000_000) + Duration::from_secs(seconds)
+}
+
+fn run(ledger: &mut Ledger, second: u64, sockets: &[Socket]) -> Waiting {
+    ledger.update(at(second), sockets, &owners()).waiting.remove(&OWNER).unwrap_or_default()
+}
+
+#[test]
+fn bytes_are_unread_since_the_last_byte_was_read() {
+    let mut ledger = Ledger::default();
+    run(&mut ledger, 0, &[connection(1, 6, 6, 0)]);
+    assert_eq!(run(&mut ledger, 5, &[connection(1, 6, 6, 0)]).unread.unwrap().oldest_ms, 5000);
+    // More has come, nothing was read.
+    assert_eq!(run(&mut ledger, 7, &[connection(1, 9, 9, 0)]).unread.unwrap().oldest_ms, 7000);
+    let read = run(&mut ledger, 8, &[connection(1, 5, 9, 0)]);
+    assert!(read.moved);
+    assert_eq!(read.unread.unwrap().oldest_ms, 0);
+}
+
+#[test]
+fn whoever_cannot_send_need_not_read() {
+    let mut ledger = Ledger::default();
+    for second in 0..20 {
+        let socket = Socket { send_queue: 4096, ..connection(1, 6, 6, 3) };
+        assert!(!run(&mut ledger, second, &[socket]).is_worth_saying());
+    }
+}
+
+#[test]
+fn a_fin_alone_is_no_work() {
+    let mut ledger = Ledger::default();
+    for second in 0..20 {
+        let socket = Socket { state: CLOSE_WAIT, ..connection(1, 1, 6, 1) };
+        assert_eq!(run(&mut ledger, second, &[socket]).unread, None);
+    }
+}
+
+#[test]
+fn a_queue_that_shrinks_is_served() {
+    let mut ledger = Ledger::default();
+    let queue = |length| Socket { state: LISTEN, receive_queue: length, ..connection(9, 0, 0, 0) };
+    run(&mut ledger, 0, &[queue(3)]);
+    assert_eq!(run(&mut ledger, 4, &[queue(5)]).backlog.unwrap().oldest_ms, 4000);
+    assert_eq!(run(&mut ledger, 5, &[queue(4)]).backlog.unwrap().oldest_ms, 0);
+    assert_eq!(run(&mut ledger, 6, &[queue(0)]).backlog, None);
+}
+
+#[test]
+fn requests_without_answer_are_counted_beside_what_is_normal() {
+    let mut ledger = Ledger::default();
+    let all = |received, out| [1, 2, 3].map(|cookie| connection(cookie, 0, received, out));
+    run(&mut ledger, 0, &all(0, 0));
+    run(&mut ledger, 1, &all(10, 1));
+    run(&mut ledger, 2, &all(20, 1));
+    let waiting = run(&mut ledger, 14, &all(20, 1));
+    assert!(waiting.is_worth_saying());
+    let unanswered = waiting.unanswered.unwrap();
+    assert_eq!((unanswered.sockets, unanswered.oldest_ms, unanswered.answered), (3, 12_000, 3));
+    assert_eq!(run(&mut ledger, 15, &all(20, 2)).unanswered, None);
+    // The slow answers are normal from now on.
+    run(&mut ledger, 16, &all(30, 2));
+    assert_eq!(run(&mut ledger, 17, &all(30, 2)).unanswered.unwrap().slowest_ms, 13_000);
+}
+
+#[test]
+fn a_peer_that_sends_on_does_not_wait_for_answers() {
+    let mut ledger = Ledger::default();
+    run(&mut ledger, 0, &[connection(1, 0, 0, 0)]);
+    run(&mut ledger, 1, &[connection(1, 0, 10, 0)]);
+    run(&mut ledger, 2, &[connection(1, 0, 20, 0)]);
+    assert_eq!(run(&mut ledger, 30, &[connection(1, 0, 20, 0)]).unanswered, None);
+}
+
+#[test]
+fn a_troubled_socket_of_somebody_unknown_is_told() {
+    let mut ledger = Ledger::default();
+    let stranger = || Socket { inode: 99, ..connection(1, 6, 6, 0) };
+    assert!(!ledger.update(at(0), &[stranger()], &owners()).has_strangers);
+    assert!(ledger.update(at(3), &[stranger()], &owners()).has_strangers);
+}

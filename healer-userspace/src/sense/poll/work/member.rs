@@ -1,0 +1,137 @@
+//! One process: did its threads run, did they get the CPU, and may it run at all?
+
+use core::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    engine::time::BootTime,
+    identity::procfs::{self, ProcDir},
+    sense::poll::cpu::SchedStat,
+    signal::work::Life,
+};
+
+/// Threads of one process that are looked at, at most: 4 µs each.
+const THREADS_MAX: usize = 256;
+/// Of the time, what a thread that spins wants of a CPU.
+const SPINS_PERCENT: u32 = 90;
+
+/// What its threads did up to the last look.
+#[derive(Default)]
+pub(super) struct Member {
+    threads: BTreeMap<u32, Thread>,
+    looked: Option<BootTime>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Thread {
+    stat: SchedStat,
+    /// Read only of threads that want a CPU all the time.
+    voluntary: Option<u64>,
+}
+
+/// Since the look before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    pub(super) threads: u32,
+    pub(super) ran: Duration,
+    pub(super) runs: u64,
+    pub(super) spinning: u32,
+    pub(super) delay: Duration,
+}
+
+impl Member {
+    /// `None` at first sight, and once the process is gone.
+    pub(super) fn look(&mut self, proc: &Path, pid: u32, now: BootTime) -> Option<Look> {
+        let tasks = proc.join(format!("{pid}/task"));
+        let mut tids: Vec<u32> = procfs::pids(&tasks).collect();
+        tids.sort_unstable();
+        let mut look = Look { threads: tids.len() as u32, ..Look::default() };
+        let before = self.looked.replace(now);
+        let wall = before.map_or(Duration::ZERO, |before| now.since(before));
+        let mut threads = BTreeMap::new();
+        for tid in tids.into_iter().take(THREADS_MAX) {
+            let known = self.threads.get(&tid).copied();
+            if let Some(thread) = thread(&tasks.join(tid.to_string()), known, wall, &mut look) {
+                threads.insert(tid, thread);
+            }
+        }
+        self.threads = threads;
+        (before.is_some() && !self.threads.is_empty()).then_some(look)
+    }
+}
+
+fn thread(task: &Path, known: Option<Thread>, wall: Duration, look: &mut Look) -> Option<Thread> {
+    let stat = SchedStat::parse(&fs::read_to_string(task.join("schedstat")).ok()?)?;
+    let before = known.unwrap_or_default();
+    let since = |now: u64, before: u64| Duration::from_nanos(now.saturating_sub(before));
+    let ran = since(stat.ran_ns, before.stat.ran_ns);
+    let delay = since(stat.delay_ns, before.stat.delay_ns);
+    look.ran += ran;
+    look.delay = look.delay.max(delay);
+    look.runs += stat.runs.saturating_sub(before.stat.runs);
+    let wants_it_all = known.is_some() && wall * SPINS_PERCENT / 100 <= ran + delay;
+    let voluntary = if wants_it_all { voluntary_switches(task) } else { None };
+    if voluntary.is_some() && voluntary == before.voluntary {
+        look.spinning += 1;
+    }
+    Some(Thread { stat, voluntary })
+}
+
+fn voluntary_switches(task: &Path) -> Option<u64> {
+    let status = fs::read_to_string(task.join("status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+    line.trim().parse().ok()
+}
+
+/// Stopped, traced or frozen: then nothing that it does not do is its own fault.
+pub(super) fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
+    let state = ProcDir::open(proc, pid).and_then(|dir| dir.stat()).map(|stat| stat.state);
+    if tracer(proc, pid) != 0 || state == Some(b't') {
+        return Life::Traced;
+    }
+    if state == Some(b'T') {
+        return Life::Stopped;
+    }
+    if is_frozen(proc, cgroup, pid) { Life::Frozen } else { Life::Free }
+}
+
+/// Its first thread wants a CPU now.
+pub(super) fn is_runnable(proc: &Path, pid: u32) -> bool {
+    ProcDir::open(proc, pid).and_then(|dir| dir.stat()).is_some_and(|stat| stat.state == b'R')
+}
+
+fn tracer(proc: &Path, pid: u32) -> u32 {
+    let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+    line.and_then(|tracer| tracer.trim().parse().ok()).unwrap_or(0)
+}
+
+/// v1: `freezer.state`; v2: `cgroup.events` (cgroups(7)). A frozen task of v2 looks like a sleeper.
+fn is_frozen(proc: &Path, cgroup: &Path, pid: u32) -> bool {
+    let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
+    text.lines().any(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            return false;
+        };
+        let inside = path.trim_start_matches('/');
+        if controllers.split(',').any(|name| name == "freezer") {
+            let state = fs::read_to_string(cgroup.join(controllers).join(inside).join("freezer.state"));
+            return state.is_ok_and(|state| state.trim() != "THAWED");
+        }
+        controllers.is_empty() && v2_mounts(cgroup).iter().any(|mount| has_frozen(&mount.join(inside)))
+    })
+}
+
+fn v2_mounts(cgroup: &Path) -> [PathBuf; 2] {
+    [cgroup.to_owned(), cgroup.join("unified")]
+}
+
+fn has_frozen(dir: &Path) -> bool {
+    let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "frozen 1")
+}

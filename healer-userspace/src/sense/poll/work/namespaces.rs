@@ -1,0 +1,231 @@
+//! Sockets of the tracked, one network namespace after the other.
+
+use core::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Watched,
+    ledger::{Ledger, Owners, Waiting},
+};
+use crate::{
+    clock,
+    engine::time::BootTime,
+    sense::{
+        poll::sockets::{LISTEN, SockDiag, Socket},
+        waits::Proc,
+    },
+};
+
+/// Of one family, at most.
+const FAMILY_MAX: usize = 64;
+/// Who owns which descriptor is looked up again: while it starts, later, and at most so often when a socket in
+/// trouble belongs to nobody known.
+const LOOK_UP_YOUNG: Duration = Duration::from_secs(3);
+const LOOK_UP: Duration = Duration::from_secs(30);
+const YOUNG: Duration = Duration::from_secs(60);
+/// A dump that takes long is made less often: it may use half a percent of a CPU.
+const SPARE: u32 = 200;
+/// However long it takes: older news are none.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+pub(super) struct Namespaces {
+    proc: PathBuf,
+    families: BTreeMap<u32, Family>,
+    by_inode: BTreeMap<u64, Namespace>,
+}
+
+/// A tracked process and its descendants.
+struct Family {
+    namespace: u64,
+    members: Vec<u32>,
+    /// Inodes of their sockets, and whose they are.
+    sockets: BTreeMap<u32, u32>,
+    looked_up: BootTime,
+}
+
+#[derive(Default)]
+struct Namespace {
+    /// Opened anew after every failure, because the rest of an answer may still be on its way.
+    diag: Option<SockDiag>,
+    ledger: Ledger,
+    next: BootTime,
+    waiting: BTreeMap<u32, Waiting>,
+    has_strangers: bool,
+    /// Why nothing is known of it now. What was known before is kept: a blind second is no answer to a request.
+    trouble: Option<String>,
+}
+
+/// What the sockets say of the tracked.
+#[derive(Default)]
+pub(super) struct Sockets {
+    /// What waits, by pid.
+    pub(super) waiting: BTreeMap<u32, Waiting>,
+    /// By tracked pid: why nothing is known of its sockets.
+    pub(super) trouble: BTreeMap<u32, String>,
+}
+
+impl Namespaces {
+    pub(super) fn new(proc: &Path) -> Self {
+        Self { proc: proc.to_owned(), families: BTreeMap::new(), by_inode: BTreeMap::new() }
+    }
+
+    /// The tracked process `pid` and its descendants.
+    pub(super) fn family(&self, pid: u32) -> Vec<u32> {
+        self.families.get(&pid).map(|family| family.members.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn look(&mut self, now: BootTime, watched: &[Watched]) -> Sockets {
+        let pids: BTreeSet<u32> = watched.iter().map(|one| one.process.pid).collect();
+        self.families.retain(|pid, _| pids.contains(pid));
+        for one in watched {
+            self.look_up(now, one);
+        }
+        let used: BTreeSet<u64> = self
+            .families
+            .values()
+            .filter(|family| !family.sockets.is_empty())
+            .map(|family| family.namespace)
+            .collect();
+        self.by_inode.retain(|inode, _| used.contains(inode));
+        for inode in used {
+            self.dump(now, inode);
+        }
+        self.sockets()
+    }
+
+    fn sockets(&self) -> Sockets {
+        let mut sockets = Sockets::default();
+        for (inode, namespace) in &self.by_inode {
+            match &namespace.trouble {
+                None => {
+                    let waiting = namespace.waiting.iter();
+                    sockets.waiting.extend(waiting.map(|(pid, waiting)| (*pid, waiting.clone())));
+                }
+                Some(trouble) => {
+                    let blind = self.families.iter().filter(|(_, family)| family.namespace == *inode);
+                    sockets.trouble.extend(blind.map(|(pid, _)| (*pid, trouble.clone())));
+                }
+            }
+        }
+        sockets
+    }
+
+    fn look_up(&mut self, now: BootTime, one: &Watched) {
+        let pid = one.process.pid;
+        let is_young = now.since(one.process.start) < YOUNG;
+        let due = self.families.get(&pid).is_none_or(|family| {
+            let has_strangers =
+                self.by_inode.get(&family.namespace).is_some_and(|namespace| namespace.has_strangers);
+            let every = if is_young || has_strangers { LOOK_UP_YOUNG } else { LOOK_UP };
+            every <= now.since(family.looked_up)
+        });
+        if !due {
+            return;
+        }
+        let Ok(namespace) = fs::metadata(self.proc.join(format!("{pid}/ns/net"))) else {
+            self.families.remove(&pid);
+            return;
+        };
+        let proc = Proc::new(&self.proc);
+        let members = members(&proc, pid);
+        let mut sockets = BTreeMap::new();
+        for member in &members {
+            for inode in sockets_of(&proc, *member) {
+                // What was inherited is the ancestor's.
+                sockets.entry(inode).or_insert(*member);
+            }
+        }
+        let family = Family { namespace: namespace.ino(), members, sockets, looked_up: now };
+        self.families.insert(pid, family);
+    }
+
+    fn dump(&mut self, now: BootTime, inode: u64) {
+        let families: Vec<(&u32, &Family)> =
+            self.families.iter().filter(|(_, family)| family.namespace == inode).collect();
+        let namespace = self.by_inode.entry(inode).or_default();
+        if now < namespace.next {
+            return;
+        }
+        let before = clock::thread_cpu();
+        match namespace.ask(&self.proc, &families) {
+            Ok(sockets) => {
+                namespace.trouble = None;
+                let pass = namespace.ledger.update(now, &sockets, &owners(&families, &sockets));
+                namespace.waiting = pass.waiting;
+                namespace.has_strangers = pass.has_strangers;
+            }
+            Err(error) => {
+                namespace.diag = None;
+                namespace.trouble = Some(error.to_string());
+            }
+        }
+        let cost = clock::thread_cpu().saturating_sub(before);
+        namespace.next = now + (cost * SPARE).min(PAUSE_MAX);
+    }
+}
+
+impl Namespace {
+    fn ask(&mut self, proc: &Path, families: &[(&u32, &Family)]) -> io::Result<Vec<Socket>> {
+        let diag = match self.diag.take() {
+            Some(diag) => diag,
+            None => open(proc, families)?,
+        };
+        self.diag.insert(diag).dump()
+    }
+}
+
+/// By way of any of those who live there.
+fn open(proc: &Path, families: &[(&u32, &Family)]) -> io::Result<SockDiag> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for (pid, _) in families {
+        match SockDiag::open_in(&proc.join(format!("{pid}/ns/net"))) {
+            Ok(diag) => return Ok(diag),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Ports belong to whoever listens, descriptors to whoever has them.
+fn owners(families: &[(&u32, &Family)], sockets: &[Socket]) -> Owners {
+    let mut owners = Owners::default();
+    for (_, family) in families {
+        owners.by_inode.extend(&family.sockets);
+    }
+    for socket in sockets.iter().filter(|socket| socket.state == LISTEN) {
+        if let Some(owner) = owners.by_inode.get(&socket.inode) {
+            owners.by_port.insert(socket.local_port, *owner);
+        }
+    }
+    owners
+}
+
+/// Breadth first: the ancestor comes first.
+fn members(proc: &Proc, pid: u32) -> Vec<u32> {
+    let mut members = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = members.get(next).copied().filter(|_| members.len() < FAMILY_MAX) {
+        for thread in proc.threads(parent) {
+            members.extend(proc.children(parent, thread));
+        }
+        next += 1;
+    }
+    members.truncate(FAMILY_MAX);
+    members
+}
+
+fn sockets_of(proc: &Proc, pid: u32) -> Vec<u32> {
+    let inode = |fd: u32| {
+        let target = proc.fd_target(pid, fd)?;
+        target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+    };
+    proc.fds(pid).into_iter().filter_map(inode).collect()
+}
+
+#[cfg(test)]
+mod tests;
