@@ -25,7 +25,7 @@ macro_rules! kernel_offsets {
             TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill";
             CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill";
             TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
-            TASK_SIGNAL: "task_struct", "signal", required by "process_exit oom_kill task_scan";
+            TASK_SIGNAL: "task_struct", "signal", required by "process_exit signal_sent oom_kill task_scan";
             TASK_EXIT_CODE: "task_struct", "exit_code", required by "process_exit";
             SIGNAL_LIVE: "signal_struct", "live", required by "process_exit";
             SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit";
@@ -58,6 +58,12 @@ macro_rules! kernel_offsets {
             TASK_SIGHAND: "task_struct", "sighand", optional by "signal_sent";
             SIGHAND_ACTION: "sighand_struct", "action", optional by "signal_sent";
             SIGACTION_HANDLER: "k_sigaction", "sa.sa_handler", optional by "signal_sent";
+            SIGNAL_PIDS: "signal_struct", "pids", optional by "signal_sent";
+            PID_NUMBERS: "pid", "numbers", optional by "signal_sent";
+            UPID_NR: "upid", "nr", optional by "signal_sent";
+            SENDER_SYSCALL: "pt_regs", "orig_ax|syscallno", optional by "signal_sent";
+            SENDER_ARG0: "pt_regs", "di|regs", optional by "signal_sent";
+            SENDER_ARG3: "pt_regs", "r10", optional by "signal_sent";
             TASK_STATE: "task_struct", "__state|state", required by "task_scan";
             TASK_FLAGS: "task_struct", "flags", required by "task_scan";
             TASK_EXIT_STATE: "task_struct", "exit_state", required by "task_scan";
@@ -130,6 +136,11 @@ macro_rules! kernel_settings {
             VICTIM_IS_TASK: u32;
             /// `memory_cgrp_id`, the index into `css_set.subsys`, or `ABSENT`.
             MEMORY_CGRP_ID: u32;
+            /// `PIDTYPE_PGID`, the index into `signal_struct.pids`, or `ABSENT`.
+            PIDTYPE_PGID: u32;
+            /// Numbers of kill(2) and pidfd_send_signal(2) on this machine.
+            SYS_KILL: u32;
+            SYS_PIDFD_SEND_SIGNAL: u32;
             /// Bytes of a `k_sigaction`, or `ABSENT`.
             SIGACTION_SIZE: u32;
             /// Bytes of a `percpu_counter` if `mm_struct.rss_stat` is an array of these (since 6.2), or `ABSENT`.

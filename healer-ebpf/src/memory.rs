@@ -7,6 +7,9 @@ use healer_common::tuning::ABSENT;
 
 /// How a program may read kernel memory.
 pub(crate) trait Access: Copy {
+    /// Helpers that want a typed pointer take one of these.
+    const IS_TYPED: bool;
+
     /// Reads a `T`; zero where the memory cannot be read.
     ///
     /// # Safety
@@ -22,6 +25,8 @@ pub(crate) trait Access: Copy {
 pub(crate) struct Typed;
 
 impl Access for Typed {
+    const IS_TYPED: bool = true;
+
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(from: *const T) -> T {
         // SAFETY: the caller's promise; the kernel gives 0 for a pointer that faults.
@@ -34,6 +39,8 @@ impl Access for Typed {
 pub(crate) struct Probed;
 
 impl Access for Probed {
+    const IS_TYPED: bool = false;
+
     #[inline(always)]
     unsafe fn load<T: Copy + Default>(from: *const T) -> T {
         let mut value = T::default();

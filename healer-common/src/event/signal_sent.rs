@@ -27,7 +27,9 @@ wire! {
         pub target_pid: u32,
         /// The thread that sent it; 0 when the kernel did.
         pub sender_pid: u32,
-        pub pad: u64,
+        /// Process group of the target, as the initial pid namespace numbers it; 0 if it could not be read.
+        pub target_pgid: u32,
+        pub pad: u32,
     }
 }
 
@@ -43,6 +45,15 @@ impl SignalSent {
     /// From a classic tracepoint: `target.tgid` may be a thread's number, starts are 0, and a
     /// handler was not looked for. User space puts that right.
     pub const PARTIAL: u32 = 16;
+    /// The sender's call named this one process or thread.
+    pub const TO_ONE: u32 = 32;
+    /// The sender's call named a process group, of which the target is a member: `kill(0)`, `kill(-pgid)`.
+    pub const TO_PROCESS_GROUP: u32 = 64;
+    /// The sender's call named everybody: `kill(-1)`.
+    pub const TO_EVERYBODY: u32 = 128;
+    /// It came without a siginfo: from the kernel, while the sender wrote to cgroup.kill or ended
+    /// (`PR_SET_PDEATHSIG`). No call of kill(2) has done it.
+    pub const NO_INFO: u32 = 256;
 
     pub const DELIVERED: u32 = 0;
     /// The target ignores it: waiting for its end is in vain.

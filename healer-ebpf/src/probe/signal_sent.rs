@@ -1,6 +1,7 @@
 use aya_ebpf::{
     EbpfContext as _,
-    helpers::bpf_get_current_pid_tgid,
+    bindings::task_struct,
+    helpers::{bpf_get_current_pid_tgid, bpf_task_pt_regs},
     macros::{btf_tracepoint, raw_tracepoint, tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
@@ -22,7 +23,11 @@ const SIGABRT: u32 = 6;
 const SIGBUS: u32 = 7;
 const SIGFPE: u32 = 8;
 const SIGKILL: u32 = 9;
+const SIGUSR1: u32 = 10;
 const SIGSEGV: u32 = 11;
+const SIGUSR2: u32 = 12;
+const SIGPIPE: u32 = 13;
+const SIGALRM: u32 = 14;
 const SIGTERM: u32 = 15;
 const SIGXCPU: u32 = 24;
 const SIGXFSZ: u32 = 25;
@@ -32,8 +37,10 @@ const SIGSYS: u32 = 31;
 const FAULTS: u32 = 1 << SIGILL | 1 << SIGTRAP | 1 << SIGBUS | 1 << SIGFPE | 1 << SIGSEGV | 1 << SIGSYS;
 /// Of interest whoever the target is.
 const ALWAYS: u32 = FAULTS | 1 << SIGABRT | 1 << SIGKILL | 1 << SIGTERM | 1 << SIGXCPU | 1 << SIGXFSZ;
+/// Of interest to a tracked target that has no handler for them: with one they are its daily bread.
+const UNHANDLED: u32 = 1 << SIGUSR1 | 1 << SIGUSR2 | 1 << SIGPIPE | 1 << SIGALRM;
 /// Of interest to a tracked target.
-const TRACKED: u32 = ALWAYS | 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT;
+const TRACKED: u32 = ALWAYS | UNHANDLED | 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT;
 
 /// The values of `info` that are no pointer (include/linux/sched/signal.h).
 const SEND_SIG_NOINFO: u64 = 0;
@@ -44,6 +51,9 @@ const SI_USER: i32 = 0;
 const SI_KERNEL: i32 = 0x80;
 const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
+
+/// Flag of pidfd_send_signal(2) (include/uapi/linux/pidfd.h).
+const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
 
 /// Highest value of `sa_handler` that is no function: `SIG_IGN`.
 const SIG_IGN: u64 = 1;
@@ -63,6 +73,7 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
             signal,
             code: code_of::<Typed>(info),
             address: address_of::<Typed>(info),
+            has_info: info as u64 != SEND_SIG_NOINFO,
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
@@ -86,6 +97,7 @@ fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
             signal,
             code: code_of::<Probed>(info),
             address: address_of::<Probed>(info),
+            has_info: info as u64 != SEND_SIG_NOINFO,
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
@@ -100,11 +112,13 @@ fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
 fn signal_sent_tp(ctx: TracePointContext) -> u32 {
     if let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) {
         let signal: u32 = record.get(tuned!(SENT_SIGNAL));
-        if signal <= SIGSYS && TRACKED >> signal & 1 != 0 {
+        if signal <= SIGSYS && (TRACKED & !UNHANDLED) >> signal & 1 != 0 {
             let sent = Sent {
                 signal,
                 code: record.get(tuned!(SENT_CODE)),
                 address: 0,
+                // The record does not say.
+                has_info: true,
                 is_group: record.get::<u32>(tuned!(SENT_GROUP)) != 0,
                 result: record.get(tuned!(SENT_RESULT)),
             };
@@ -147,6 +161,7 @@ fn try_signal_sent_tp(record: Object<Probed>, sent: &Sent) {
         (*payload).flags = SignalSent::PARTIAL | sent.flags(is_tracked);
         (*payload).target_pid = target_pid;
         (*payload).sender_pid = if is_by_process { current_pid } else { 0 };
+        (*payload).target_pgid = 0;
         (*payload).pad = 0;
     }
     slot.submit();
@@ -156,6 +171,7 @@ struct Sent {
     signal: u32,
     code: i32,
     address: u64,
+    has_info: bool,
     is_group: bool,
     result: u32,
 }
@@ -212,11 +228,57 @@ fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent
             return None;
         }
     }
-    if sent.is_fault() && is_harmless(target.probed(), sent.signal) {
+    if (sent.is_fault() || sent.is_in(UNHANDLED)) && is_harmless(target.probed(), sent.signal) {
         return None;
     }
-    send(current.probed(), target.probed(), sent, is_tracked);
+    if sent.is_in(UNHANDLED) && sent.result == SignalSent::ALREADY_PENDING {
+        return None;
+    }
+    let flags = sent.flags(is_tracked) | aim(current, sent);
+    send(current.probed(), target.probed(), sent, flags);
     Some(())
+}
+
+/// Whom the sender's call named: a group signal reaches each member by a record of its own.
+#[inline(always)]
+fn aim<A: Access>(current: Object<A>, sent: &Sent) -> u32 {
+    if !sent.has_info {
+        return SignalSent::NO_INFO;
+    }
+    if !A::IS_TYPED || !sent.is_by_process() || !present!(SENDER_SYSCALL, SENDER_ARG0) {
+        return 0;
+    }
+    // SAFETY: current, with its type; the helper (since 5.15) gives its user registers.
+    let regs = unsafe { bpf_task_pt_regs(current.address().cast_mut().cast::<task_struct>()) };
+    let Some(regs) = Object::<Typed>::new(regs as *const u8) else {
+        return 0;
+    };
+    let call: u32 = regs.get(tuned!(SENDER_SYSCALL));
+    if call == tuned!(SYS_KILL) {
+        return match regs.get::<u64>(tuned!(SENDER_ARG0)) as i32 {
+            1.. => SignalSent::TO_ONE,
+            -1 => SignalSent::TO_EVERYBODY,
+            _ => SignalSent::TO_PROCESS_GROUP,
+        };
+    }
+    if call != tuned!(SYS_PIDFD_SEND_SIGNAL) || !present!(SENDER_ARG3) {
+        return if sent.is_group && sent.code == SI_USER { 0 } else { SignalSent::TO_ONE };
+    }
+    match regs.get::<u64>(tuned!(SENDER_ARG3)) & PIDFD_SIGNAL_PROCESS_GROUP {
+        0 => SignalSent::TO_ONE,
+        _ => SignalSent::TO_PROCESS_GROUP,
+    }
+}
+
+/// The process group of `task`, as the initial pid namespace has it.
+#[inline(always)]
+fn process_group(task: Object<Probed>) -> Option<u32> {
+    if !present!(SIGNAL_PIDS, PID_NUMBERS, UPID_NR, PIDTYPE_PGID) {
+        return None;
+    }
+    let signal = task.follow(tuned!(TASK_SIGNAL))?;
+    let group = signal.follow(tuned!(SIGNAL_PIDS) + 8 * tuned!(PIDTYPE_PGID))?;
+    Some(group.get(tuned!(PID_NUMBERS) + tuned!(UPID_NR)))
 }
 
 /// The target handles the fault itself (a JVM's null check), or a debugger does.
@@ -236,11 +298,12 @@ fn is_harmless(target: Object<Probed>, signal: u32) -> bool {
 }
 
 #[inline(always)]
-fn send(current: Object<Probed>, target: Object<Probed>, sent: &Sent, is_tracked: bool) {
+fn send(current: Object<Probed>, target: Object<Probed>, sent: &Sent, flags: u32) {
     let is_by_process = sent.is_by_process();
     let has_address = sent.is_fault() && sent.code != SI_KERNEL;
-    let flags = sent.flags(is_tracked) | if has_address { SignalSent::HAS_ADDRESS } else { 0 };
+    let flags = flags | if has_address { SignalSent::HAS_ADDRESS } else { 0 };
     let target_cgroup = task::cgroup_ref(target);
+    let target_pgid = process_group(target).unwrap_or(0);
     let sender = is_by_process.then_some(current);
     let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, task::cgroup_ref(current)) else {
         return;
@@ -258,6 +321,7 @@ fn send(current: Object<Probed>, target: Object<Probed>, sent: &Sent, is_tracked
         (*payload).flags = flags;
         (*payload).target_pid = target.get(tuned!(TASK_PID));
         (*payload).sender_pid = sender.map_or(0, |sender| sender.get(tuned!(TASK_PID)));
+        (*payload).target_pgid = target_pgid;
         (*payload).pad = 0;
     }
     slot.submit();

@@ -133,11 +133,22 @@ impl Agent {
             self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
         }
         for raw in raws {
+            self.introduce_late(&raw);
             let signal = self.identity.enrich(raw);
             self.observe(&signal);
             self.flush_if_urgent();
         }
         self.look_around();
+    }
+
+    /// A supervised child that died before its supervisor could introduce it: one death, under its one name.
+    fn introduce_late(&mut self, raw: &Raw) {
+        if let (Fact::Exited(_), Some(seen)) = (&raw.fact, &raw.seen)
+            && let Some(parent) = &seen.parent
+            && let Some(name) = self.supervisors.name_of(parent.id, seen.task.id)
+        {
+            self.identity.supervise(seen.task.id, name.as_str());
+        }
     }
 
     fn observe(&mut self, signal: &Signal) {

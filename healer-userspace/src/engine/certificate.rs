@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     identity::process::Process,
-    signal::{Exit, OomKill, OomScope, Party, SeenBy, SignalSent},
+    signal::{Aim, Exit, OomKill, OomScope, Party, SeenBy, SignalSent},
     text,
 };
 
@@ -60,14 +60,24 @@ pub enum Cause {
     Killed {
         by: Party,
     },
-    /// Somebody struck several processes with one blow: a whole process group.
+    /// Somebody struck several processes with one blow: a whole process group, or everybody.
     GroupSignal {
         by: Party,
+        /// How many of them were heard of by the time of this end.
         members: usize,
+        #[serde(default)]
+        aim: Aim,
+        /// 0: not known, or everybody.
+        #[serde(default)]
+        process_group: u32,
     },
     /// Somebody wrote to `cgroup.kill`.
     CgroupKill {
         by: Party,
+    },
+    /// It had asked for this signal at its parent's end (`PR_SET_PDEATHSIG`), and the parent ended.
+    ParentEnded {
+        parent: Party,
     },
     OomKill(OomKill),
     /// A signal of the kernel that was no fault and no OOM kill (a limit, a terminal, seccomp).
@@ -113,17 +123,34 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
 fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {
     let foreign = sent.sender.as_ref().filter(|party| party.id != process.id());
     match foreign {
-        Some(by) if sent.si_code == SI_USER && !sent.group && sent.signal == libc::SIGKILL => {
-            Cause::CgroupKill { by: by.clone() }
-        }
-        Some(by) if sent.si_code == SI_USER && sent.group => match memory.struck_together(process.id()) {
-            members @ 2.. => Cause::GroupSignal { by: by.clone(), members },
-            _ => Cause::Killed { by: by.clone() },
-        },
-        Some(by) if sent.si_code <= SI_USER => Cause::Killed { by: by.clone() },
+        Some(by) if sent.si_code <= SI_USER => by_somebody(memory, process, sent, by.clone()),
         _ if is_fault(sent.signal) => Cause::Crashed { fault_address: sent.fault_address },
         _ if sent.si_code == SI_USER || sent.si_code == SI_TKILL => Cause::Exited,
         _ => Cause::Kernel,
+    }
+}
+
+fn by_somebody(memory: &Memory, process: &Process, sent: &SignalSent, by: Party) -> Cause {
+    let aim = sent.aim;
+    // `__cgroup_kill` signals as if one thread were meant (kernel/cgroup/cgroup.c).
+    let may_be_cgroup_kill = sent.signal == libc::SIGKILL && !sent.group && sent.si_code == SI_USER;
+    let is_parent = process.parent.as_ref().is_some_and(|parent| parent.pid == by.id.pid);
+    match aim {
+        Aim::NoCall | Aim::Untold if may_be_cgroup_kill => Cause::CgroupKill { by },
+        // `reparent_leader` (kernel/exit.c); the kernel's own hang-ups come without a siginfo too.
+        Aim::NoCall if sent.group && is_parent => Cause::ParentEnded { parent: by },
+        Aim::NoCall => Cause::Kernel,
+        Aim::One => Cause::Killed { by },
+        Aim::ProcessGroup | Aim::Everybody => {
+            let members = memory.struck_together(process.id());
+            let process_group = if aim == Aim::Everybody { 0 } else { sent.process_group };
+            Cause::GroupSignal { by, members, aim, process_group }
+        }
+        Aim::Untold if sent.group && sent.si_code == SI_USER => match memory.struck_together(process.id()) {
+            members @ 2.. => Cause::GroupSignal { by, members, aim, process_group: sent.process_group },
+            _ => Cause::Killed { by },
+        },
+        Aim::Untold => Cause::Killed { by },
     }
 }
 
@@ -153,10 +180,16 @@ impl Certificate {
             (Cause::Killed { by }, Some(signal)) => {
                 format!("killed by {} from {}", signal_name(signal), party(by))
             }
-            (Cause::GroupSignal { by, members }, Some(signal)) => format!(
-                "killed by {} that {} sent to {members} processes at once",
+            (Cause::GroupSignal { by, members, aim, process_group }, Some(signal)) => format!(
+                "killed by {} that {} sent to {}",
                 signal_name(signal),
-                party(by)
+                party(by),
+                struck(*aim, *process_group, *members)
+            ),
+            (Cause::ParentEnded { parent }, Some(signal)) => format!(
+                "ended by {}, which it had asked for at its parent's end: {} ended",
+                signal_name(signal),
+                party(parent)
             ),
             (Cause::CgroupKill { by }, Some(_)) => {
                 format!("killed by cgroup.kill, written by {}", party(by))
@@ -226,6 +259,20 @@ fn sent_sentence(sent: &SignalSent) -> String {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// `process group 4242 (3 processes)`
+fn struck(aim: Aim, process_group: u32, members: usize) -> String {
+    let many = match members {
+        0 | 1 => String::new(),
+        members => format!(" ({members} processes)"),
+    };
+    match (aim, process_group) {
+        (Aim::Everybody, _) => format!("everybody{many}"),
+        (Aim::ProcessGroup, 0) => format!("its process group{many}"),
+        (Aim::ProcessGroup, group) => format!("process group {group}{many}"),
+        (Aim::Untold | Aim::One | Aim::NoCall, _) => format!("{members} processes at once"),
+    }
 }
 
 /// `nginx[17] of web`; who started it, for a program that nobody named.

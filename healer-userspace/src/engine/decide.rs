@@ -171,8 +171,10 @@ impl Engine {
             return false;
         }
         let workload = self.world.get(&incident.workload);
-        let may_be_down = workload.is_some_and(|workload| workload.living.is_empty() && !workload.stop_asked)
-            && !incident.active.contains_key(&Class::Down)
+        // A child that dies at once may be introduced after its end was seen.
+        let may_be_down = workload.is_none_or(|workload| {
+            !workload.stop_asked && workload.living.keys().all(|id| self.ended.knows(*id))
+        }) && !incident.active.contains_key(&Class::Down)
             && choose::tracked(&self.policies, &incident.target);
         let settles_at = incident.opened_at + DEATH_SETTLES;
         if may_be_down && now < settles_at {

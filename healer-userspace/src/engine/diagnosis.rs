@@ -79,8 +79,9 @@ pub struct End {
     /// Exit status, or 128 + signal as shells count.
     pub code: i32,
     pub weight: u32,
-    /// Ended by a fault of its own.
+    /// Ended by a fault of its own, or for want of memory.
     pub fault: bool,
-    /// Lived as long as a service does, not as a command in a script.
-    pub service: bool,
+    pub start: BootTime,
+    /// Whoever starts it never asks how it ended.
+    pub unasked: bool,
 }

@@ -26,6 +26,11 @@ impl Ended {
         }
         true
     }
+
+    /// Was its end told lately?
+    pub(super) fn knows(&self, id: ProcessId) -> bool {
+        self.known.contains(&id)
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::time::BootTime;
 use crate::{
     identity::process::ProcessId,
-    signal::{Fact, OomKill, Signal, SignalSent},
+    signal::{Aim, Fact, OomKill, Signal, SignalSent},
 };
 
 const MAX_REMEMBERED: usize = 4096;
@@ -24,14 +24,17 @@ pub struct Memory {
     about: BTreeMap<ProcessId, About>,
     /// Whom to forget next, one entry for each process; its `touched` says whether it is still due.
     order: VecDeque<(BootTime, ProcessId)>,
-    /// The last blow of each sender by each signal.
-    striking: BTreeMap<(ProcessId, i32), (BootTime, Blow)>,
+    /// The last blow of each sender.
+    striking: BTreeMap<Strike, (BootTime, Blow)>,
     /// How many processes each blow struck; old ones are forgotten.
     blows: BTreeMap<Blow, usize>,
     next_blow: u64,
     /// Records lost, with the time at which the loss was noticed.
     losses: VecDeque<(BootTime, u64)>,
 }
+
+/// Sender, signal, and whom its call named; of a process group its number.
+type Strike = (ProcessId, i32, Aim, u32);
 
 /// Signals of one sender that came at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -125,7 +128,8 @@ impl Memory {
     /// Counts a signal that somebody sent to a whole process; one that hits the same process again is no news.
     fn blow(&mut self, at: BootTime, target: ProcessId, sent: &SignalSent) -> Option<Blow> {
         let sender = sent.sender.as_ref().filter(|_| sent.group)?.id;
-        let key = (sender, sent.signal);
+        let group = if sent.aim == Aim::Everybody { 0 } else { sent.process_group };
+        let key = (sender, sent.signal, sent.aim, group);
         let last =
             self.striking.get(&key).filter(|(last, _)| at.since(*last) <= GROUP_SPAN).map(|(_, blow)| *blow);
         let blow = last.unwrap_or_else(|| {

@@ -158,7 +158,7 @@ fn a_stop_is_known_by_the_signal_to_the_supervisor() {
         sender: None,
         group: true,
         ignored: false,
-        fault_address: 0,
+        ..SignalSent::default()
     };
     let end = Fact::Exited(Exit { signal: Some(libc::SIGTERM), ..Exit::default() });
     let lines = run(

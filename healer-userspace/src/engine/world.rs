@@ -1,5 +1,6 @@
 //! What runs now: tracked workloads, their living main processes, who supervises them.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::{
@@ -8,11 +9,13 @@ use super::{
 };
 use crate::{
     identity::process::{Process, ProcessId, WorkloadKey},
-    signal::{Fact, Registration, Signal},
+    signal::{Exit, Fact, Registration, Signal},
 };
 
 /// Workloads remembered at most: the longest gone is forgotten first.
 const MAX_WORKLOADS: usize = 4096;
+/// A supervisor passes a signal on at once; on a stopped or starved machine it may take a while.
+const PASSED_ON_FOR: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 pub struct World {
@@ -27,14 +30,21 @@ pub struct Workload {
     pub supervisor: Option<Registration>,
     /// The end that follows was asked for.
     pub stop_asked: bool,
-    /// SIGHUP or SIGQUIT that the supervisor got and passes on: a stop if the child dies of it, else a reload.
-    pub passed_on: Option<i32>,
+    /// A signal that the supervisor got and passes on: a stop if the child dies of it, else a reload.
+    pub passed_on: Option<(BootTime, i32)>,
     /// Abnormal ends seen so far.
     pub abnormal_ends: u32,
+    /// A supervisor may tell again of an end that the kernel has told.
+    last_abnormal: Option<ProcessId>,
     pub touched: BootTime,
 }
 
 impl Workload {
+    fn died_of_what_was_passed_on(&self, at: BootTime, exit: &Exit) -> bool {
+        let passed_on = self.passed_on.filter(|(when, _)| at.since(*when) <= PASSED_ON_FOR);
+        passed_on.is_some_and(|(_, signal)| exit.signal == Some(signal))
+    }
+
     /// The youngest living main process that is not `except`.
     pub fn successor(&self, except: ProcessId) -> Option<&Process> {
         self.living
@@ -73,11 +83,12 @@ impl World {
             Fact::Exited(exit) => {
                 let workload = self.workloads.get_mut(&process.workload)?;
                 workload.touched = now;
-                if exit.is_abnormal() {
+                if exit.is_abnormal() && workload.last_abnormal != Some(process.id()) {
                     workload.abnormal_ends += 1;
+                    workload.last_abnormal = Some(process.id());
                 }
                 workload.living.remove(&process.id())?;
-                workload.stop_asked |= exit.signal.is_some() && exit.signal == workload.passed_on;
+                workload.stop_asked |= workload.died_of_what_was_passed_on(signal.at, exit);
                 workload.last_dead = Some(process.clone());
                 Some(Tracking::Untrack(process.id()))
             }
@@ -90,7 +101,7 @@ impl World {
                 None
             }
             Fact::SignalSent(sent) => {
-                self.signalled(process.id(), sent.signal);
+                self.signalled(process.id(), signal.at, sent.signal);
                 None
             }
             Fact::OomKilled(_)
@@ -104,14 +115,16 @@ impl World {
 
     /// The kernel tells of a signal to a supervisor before the child can die of it; the supervisor's own word
     /// comes over a socket and may be late.
-    fn signalled(&mut self, target: ProcessId, signal: i32) {
+    fn signalled(&mut self, target: ProcessId, at: BootTime, signal: i32) {
         let is_theirs = |workload: &&mut Workload| {
             workload.supervisor.as_ref().is_some_and(|registration| registration.supervisor == target)
         };
         for workload in self.workloads.values_mut().filter(is_theirs) {
             match signal {
                 libc::SIGTERM | libc::SIGINT => workload.stop_asked = true,
-                libc::SIGHUP | libc::SIGQUIT => workload.passed_on = Some(signal),
+                libc::SIGHUP | libc::SIGQUIT | libc::SIGUSR1 | libc::SIGUSR2 => {
+                    workload.passed_on = Some((at, signal));
+                }
                 _other => {}
             }
         }

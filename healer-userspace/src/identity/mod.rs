@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod exe;
 pub(crate) mod lru;
 mod names;
+mod shell_loop;
 pub mod place;
 pub mod process;
 mod process_table;
@@ -28,6 +29,7 @@ use self::{
     reading::Reading,
     resolve::same_file,
     roots::Roots,
+    shell_loop::ShellLoops,
 };
 use crate::{
     engine::time::BootTime,
@@ -44,6 +46,7 @@ pub struct Identity {
     exes: ExePaths,
     names: Names,
     table: ProcessTable,
+    loops: ShellLoops,
     readings: u64,
 }
 
@@ -56,6 +59,7 @@ impl Identity {
             exes: ExePaths::new(),
             names: Names::new(),
             table: ProcessTable::new(),
+            loops: ShellLoops::new(),
             readings: 0,
         }
     }
@@ -79,7 +83,14 @@ impl Identity {
     /// Adds who it was. After an exit the process is known among the dead for a while.
     pub fn enrich(&mut self, raw: Raw) -> Signal {
         let Raw { at, seen, mut fact, at_limit } = raw;
-        let process = seen.map(|seen| self.whom(&seen, &fact, at));
+        let mut process = seen.map(|seen| self.whom(&seen, &fact, at));
+        if let (Fact::Exited(exit), Some(process)) = (&fact, &mut process)
+            && exit.signal.is_none()
+            && exit.is_abnormal()
+            && !process.main
+        {
+            self.loops.note(&self.roots.proc, process);
+        }
         match &mut fact {
             Fact::SignalSent(sent) => {
                 if let Some(sender) = &mut sent.sender {
@@ -252,7 +263,9 @@ impl Identity {
         };
         let is_unread = entry.exe.is_none() && seen.exe.is_some();
         let has_new_name = seen.exe.is_none() && entry.process.comm != seen.task.comm;
-        if is_unread || has_new_name || !same_file(seen.exe, entry.exe) {
+        // A record without the parent came first, and /proc had nothing left to tell.
+        let is_orphan = entry.process.parent.is_none() && seen.parent.is_some();
+        if is_unread || has_new_name || is_orphan || !same_file(seen.exe, entry.exe) {
             // An exec that was not sent, as nobody waited for it.
             let before = entry.clone();
             return Some(self.meet(seen, Some(before), now));

@@ -102,6 +102,9 @@ pub struct Parent {
     pub comm: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
+    /// A shell whose script starts this command again and again, however it ends.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub restarts_it: bool,
 }
 
 /// Where a process runs, in the words of whoever owns it.

@@ -24,10 +24,9 @@ impl Identity {
         let mut entry = before.unwrap_or_default();
         let is_new = entry.process.pid == 0;
         let mut reading = if is_new { self.read(seen.task.id) } else { None };
-        let mut parents_args = Vec::new();
         if entry.process.parent.is_none() {
             let above = reading.as_ref().map(|reading| reading.parent);
-            parents_args = self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS);
+            self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS);
         }
         // A fork without exec runs its parent's file: who knows the parent knows that.
         let known_exe = seen.exe.and_then(|exe| self.exes.path(exe));
@@ -42,7 +41,8 @@ impl Identity {
         self.name_exe(&mut entry, seen, known_exe, reading.and_then(|r| r.exe));
         let parents_exe = entry.process.parent.as_ref().and_then(|parent| parent.exe.as_ref());
         if entry.process.args.is_empty() && entry.process.exe.as_ref() == parents_exe {
-            entry.process.args = parents_args;
+            // A fork without exec has its parent's arguments too.
+            entry.process.args = entry.parent_id().map(|id| self.known_args(id)).unwrap_or_default();
         }
         self.names.assign(&mut entry);
         entry
@@ -67,24 +67,24 @@ impl Identity {
         (id.start == BootTime(0) || reading.id == id).then_some(reading)
     }
 
-    /// Notes the parent, by its record or by its pid, and what descends from it to the child. Gives the parent's
-    /// arguments, which are the child's as well if it ran no other program.
-    fn adopt(
-        &mut self,
-        entry: &mut Entry,
-        seen: Option<&Party>,
-        pid: Option<u32>,
-        generations: u8,
-    ) -> Vec<String> {
+    fn known_args(&mut self, id: ProcessId) -> Vec<String> {
+        if let Some(entry) = self.table.get(id) {
+            return entry.process.args.clone();
+        }
+        self.table.dead(id).map(|entry| entry.process.args.clone()).unwrap_or_default()
+    }
+
+    /// Notes the parent, by its record or by its pid, and what descends from it to the child.
+    fn adopt(&mut self, entry: &mut Entry, seen: Option<&Party>, pid: Option<u32>, generations: u8) {
         let pid = seen.map(|parent| parent.id.pid).or(pid).unwrap_or(0);
         let start = seen.map_or(BootTime(0), |parent| parent.id.start);
         if pid == 0 {
-            return Vec::new();
+            return;
         }
         let parent = self.parent(ProcessId { pid, start }, generations);
         let parent = parent.or_else(|| seen.map(by_record));
         let Some(parent) = parent else {
-            return Vec::new();
+            return;
         };
         entry.parent_label = parent.label();
         entry.inherited = parent.process.place.supervise.clone();
@@ -93,8 +93,8 @@ impl Identity {
             start: parent.process.start,
             comm: parent.process.comm,
             exe: parent.process.exe,
+            restarts_it: false,
         });
-        parent.process.args
     }
 
     fn parent(&mut self, mut id: ProcessId, generations: u8) -> Option<Entry> {

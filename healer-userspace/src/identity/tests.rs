@@ -35,7 +35,7 @@ fn killed_by(sender: Option<Party>) -> Fact {
         sender,
         group: true,
         ignored: false,
-        fault_address: 0,
+        ..SignalSent::default()
     })
 }
 

@@ -62,6 +62,7 @@ pub(crate) struct Layout {
     pub(crate) has_group_dead: bool,
     pub(crate) victim_is_task: bool,
     pub(crate) memory_cgrp_id: u32,
+    pub(crate) pidtype_pgid: u32,
     pub(crate) sigaction_size: u32,
     pub(crate) rss_stride: u32,
     /// Addresses of [`MEMCG_OOM`]; zeros when the symbols are hidden.
@@ -119,7 +120,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
         PROBES.iter().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
     let mut wanted: BTreeSet<&str> = OFFSETS.iter().map(|offset| offset.of).collect();
     wanted.extend(typedefs.iter().map(String::as_str));
-    wanted.extend(["cgroup_subsys_id", TASK_ITERATOR]);
+    wanted.extend(["cgroup_subsys_id", "pid_type", TASK_ITERATOR]);
     let btf = btf::parse(bytes, &wanted)?;
     Ok(resolve(&btf))
 }
@@ -127,6 +128,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
 fn resolve(btf: &Btf<'_>) -> Layout {
     let offset = |offset: &Offset| btf.offset_of(offset.of, offset.path).unwrap_or(ABSENT);
     let memory = btf.enum_value("cgroup_subsys_id", "memory_cgrp_id");
+    let process_group = btf.enum_value("pid_type", "PIDTYPE_PGID");
     let has_counters = btf.is_array_of("mm_struct", "rss_stat", "percpu_counter");
     let counter_size = btf.size_of("percpu_counter").filter(|_| has_counters);
     let exit = btf.tracepoint_arguments("sched_process_exit");
@@ -145,6 +147,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
         victim_is_task: victim
             .is_some_and(|arguments| arguments.first() == Some(&Argument::Pointer("task_struct"))),
         memory_cgrp_id: memory.and_then(|id| u32::try_from(id).ok()).unwrap_or(ABSENT),
+        pidtype_pgid: process_group.and_then(|index| u32::try_from(index).ok()).unwrap_or(ABSENT),
         sigaction_size: btf.size_of("k_sigaction").unwrap_or(ABSENT),
         rss_stride: counter_size.unwrap_or(ABSENT),
         memcg_oom: (0, 0),

@@ -27,6 +27,9 @@ pub(crate) fn load(
         ("HAS_GROUP_DEAD", u32::from(layout.has_group_dead)),
         ("VICTIM_IS_TASK", u32::from(layout.victim_is_task)),
         ("MEMORY_CGRP_ID", layout.memory_cgrp_id),
+        ("PIDTYPE_PGID", layout.pidtype_pgid),
+        ("SYS_KILL", system_call(libc::SYS_kill)),
+        ("SYS_PIDFD_SEND_SIGNAL", system_call(libc::SYS_pidfd_send_signal)),
         ("SIGACTION_SIZE", layout.sigaction_size),
         ("RSS_STRIDE", layout.rss_stride),
         ("PAGE_SHIFT", page_shift),
@@ -50,6 +53,10 @@ pub(crate) fn load(
     loader.load(object).map_err(|error| {
         Trouble::new(format!("the kernel did not take healer's maps: {}", in_words(&error)), REMEDY)
     })
+}
+
+fn system_call(number: libc::c_long) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// An error and its causes on one line; of a verifier's log only the end, where the reason is.

@@ -157,7 +157,7 @@ pub enum SeenBy {
     NoStatus,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignalSent {
     pub signal: i32,
     /// `siginfo_t.si_code`: 0 SI_USER, -6 SI_TKILL, 128 SI_KERNEL, positive: the fault's own code.
@@ -171,6 +171,38 @@ pub struct SignalSent {
     pub ignored: bool,
     #[serde(default)]
     pub fault_address: u64,
+    /// Whom the sender's call named.
+    #[serde(default, skip_serializing_if = "Aim::is_untold")]
+    pub aim: Aim,
+    /// Process group of the target; 0 if it is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub process_group: u32,
+}
+
+/// Whom a call of kill(2) and its like named. Each process that it reaches has a record of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// The kernel did not tell, or no call did it.
+    #[default]
+    Untold,
+    /// This process, or one thread of it.
+    One,
+    ProcessGroup,
+    /// `kill(-1)`.
+    Everybody,
+    /// The kernel did it while the sender did something else: wrote to `cgroup.kill`, or ended.
+    NoCall,
+}
+
+impl Aim {
+    fn is_untold(&self) -> bool {
+        *self == Self::Untold
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 use healer_common::event::signal_sent::SignalSent as Record;
 
-use super::{Fact, Meaning, Party, Raw, Seen, SignalSent, raw};
+use super::{Aim, Fact, Meaning, Party, Raw, Seen, SignalSent, raw};
 use crate::engine::time::BootTime;
 
 /// `include/uapi/asm-generic/siginfo.h`: a POSIX timer ran out in the kernel.
@@ -23,9 +23,21 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
             group: event.flags & Record::GROUP != 0,
             ignored: event.result == Record::IGNORED,
             fault_address: event.fault_address,
+            aim: aim(event.flags),
+            process_group: event.target_pgid,
         }),
         at_limit: None,
     })
+}
+
+fn aim(flags: u32) -> Aim {
+    let aims = [
+        (Record::NO_INFO, Aim::NoCall),
+        (Record::TO_EVERYBODY, Aim::Everybody),
+        (Record::TO_PROCESS_GROUP, Aim::ProcessGroup),
+        (Record::TO_ONE, Aim::One),
+    ];
+    aims.into_iter().find(|(flag, _)| flags & flag != 0).map_or(Aim::Untold, |(_, aim)| aim)
 }
 
 /// Codes above 0 are the kernel's: a fault (whose "sender" is the faulting task itself) or

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub mod child;
 pub mod client;
 mod link;
+mod peer;
 pub mod protocol;
 pub mod server;
 mod signals;

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::AsFd as _,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -16,14 +15,14 @@ use tokio::{
 
 use super::{
     Name,
-    child::start_of,
+    peer::{check_namespace, check_parentage, peer_of},
     protocol::{Lines, Order, Register, Restart, SOCKET, Say, line},
 };
 use crate::{
     clock,
     control::socket,
     engine::{command::ActionKey, time::BootTime},
-    identity::{process::ProcessId, procfs::ProcDir},
+    identity::process::ProcessId,
     signal::{Exit, Fact, Registration},
 };
 
@@ -83,6 +82,8 @@ struct Member {
     child: Option<ProcessId>,
     /// The child is dead.
     waiting: Option<Exit>,
+    /// Since when it is.
+    waiting_since: BootTime,
     last_key: Option<ActionKey>,
     orders: mpsc::Sender<Order>,
     pending: BTreeMap<ActionKey, oneshot::Sender<RestartAnswer>>,
@@ -151,6 +152,23 @@ impl Supervisors {
         member.child.filter(|_| member.waiting.is_none())
     }
 
+    /// The name of a child whose supervisor may not have introduced it yet: one that dies at once is dead before
+    /// that. Orphans that come to a supervisor are older than its wait for a start.
+    pub fn name_of(&self, supervisor: ProcessId, child: ProcessId) -> Option<Name> {
+        let book = self.book();
+        let is_its = |member: &Member| {
+            member.supervisor == supervisor
+                && match (member.child, member.waiting) {
+                    (None, _) => true,
+                    (Some(known), _) if known == child => true,
+                    (Some(_), Some(_)) => member.waiting_since <= child.start,
+                    (Some(before), None) => !member.pending.is_empty() && before.start < child.start,
+                }
+        };
+        let (name, _) = book.members.iter().find(|(_, member)| is_its(member))?;
+        Some(name.clone())
+    }
+
     /// Pids of the supervisors themselves: never to be killed with their children's cgroup.
     pub fn pids(&self) -> Vec<u32> {
         let book = self.book();
@@ -217,6 +235,7 @@ impl Supervisors {
             supervisor: peer,
             child: register.child,
             waiting: register.waiting,
+            waiting_since: clock::boot(),
             last_key: register.last_key,
             orders,
             pending: BTreeMap::new(),
@@ -268,7 +287,10 @@ impl Supervisors {
                 self.tell(name, child, Fact::StopAsked { signal }).await;
             }
             Say::Exited { child, exit } => {
-                self.update(name, connection, |member| member.waiting = Some(exit));
+                self.update(name, connection, |member| {
+                    member.waiting = Some(exit);
+                    member.waiting_since = clock::boot();
+                });
                 self.tell(name, Some(child), Fact::Exited(exit)).await;
             }
             Say::Restarted { key, child, already } => {
@@ -358,37 +380,4 @@ impl Conversation {
     async fn order(&mut self, order: &Order) -> io::Result<()> {
         self.stream.write_all(&line(order)?).await
     }
-}
-
-/// Who is at the other end, by the kernel's word (`SO_PEERCRED`, unix(7)): our own user or root.
-fn peer_of(stream: &UnixStream) -> io::Result<ProcessId> {
-    let peer = rustix::net::sockopt::socket_peercred(stream.as_fd())?;
-    let ours = rustix::process::geteuid();
-    if !peer.uid.is_root() && peer.uid != ours {
-        return Err(io::ErrorKind::PermissionDenied.into());
-    }
-    let pid = peer.pid.as_raw_nonzero().get().unsigned_abs();
-    let start = start_of(pid).ok_or(io::ErrorKind::NotFound)?;
-    Ok(ProcessId { pid, start })
-}
-
-/// What a supervisor in another pid namespace calls pid 7 is somebody else here.
-fn check_namespace(supervisor: ProcessId) -> Result<(), String> {
-    let namespace = |who: &str| std::fs::read_link(format!("/proc/{who}/ns/pid")).ok();
-    match (namespace(&supervisor.pid.to_string()), namespace("self")) {
-        (Some(theirs), Some(ours)) if theirs != ours => {
-            Err("it runs in another pid namespace than the agent; that is not supported yet".to_owned())
-        }
-        (Some(_) | None, Some(_) | None) => Ok(()),
-    }
-}
-
-/// A supervisor speaks for its own child only.
-fn check_parentage(child: ProcessId, supervisor: ProcessId) -> Result<(), String> {
-    let stat = ProcDir::open(Path::new("/proc"), child.pid).and_then(|dir| dir.stat());
-    if stat.is_some_and(|stat| stat.parent != supervisor.pid) {
-        let (child, supervisor) = (child.pid, supervisor.pid);
-        return Err(format!("pid {child} is no child of the supervisor with pid {supervisor}"));
-    }
-    Ok(())
 }

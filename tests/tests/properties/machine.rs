@@ -390,7 +390,7 @@ fn party() -> Party {
 
 fn sent(signal: i32, si_code: i32, group: bool) -> SignalSent {
     let sender = (si_code <= 0).then(party);
-    SignalSent { signal, si_code, sender, group, ignored: false, fault_address: 0 }
+    SignalSent { signal, si_code, sender, group, ..SignalSent::default() }
 }
 
 fn oom() -> Fact {

@@ -46,6 +46,7 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
         | Cause::Killed { .. }
         | Cause::GroupSignal { .. }
         | Cause::CgroupKill { .. }
+        | Cause::ParentEnded { .. }
         | Cause::OomKill(_)
         | Cause::Kernel
         | Cause::Unseen => false,

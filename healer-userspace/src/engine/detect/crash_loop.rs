@@ -1,8 +1,12 @@
 //! One workload ends abnormally again and again.
 //!
 //! Tracked workloads: three ends in five minutes (a life under ten seconds counts double), or as a rule's
-//! `exits` says. Other programs need a parent that starts the *same* command again, and three ends by a fault or five
-//! by a status: build tools, test runners and shells, whose different children fail now and then, are no loop.
+//! `exits` says. Other programs need a parent that starts the *same* command again, and three ends by a fault or for
+//! want of memory: build tools, test runners and shells, whose different children fail now and then, are no loop.
+//!
+//! A status of a program that nobody named is an answer as often as a failure: `until nc -z db 5432; do sleep 1; done`,
+//! health checks and monitoring plug-ins look from outside like a server that dies of its configuration. It counts
+//! only where the shell that starts the command again never asks for it, and five times in a row.
 
 use core::{
     hash::{Hash as _, Hasher as _},
@@ -35,10 +39,10 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 
 pub const DEFAULT: Exits = Exits { min: 3, within: Duration::from_secs(300), codes_not_in: Vec::new() };
 const SHORT_LIFE: Duration = Duration::from_secs(10);
-/// Shells poll with short-lived commands (`until pg_isready; do sleep 1; done`); services live longer.
-const SERVICE_LIFE: Duration = Duration::from_millis(100);
-/// A status alone says little of a program that nobody named: `for i in 1 2 3; do make test && break; done`.
-const STATUS_ENDS: u32 = 5;
+/// A job that fails now and then may do so three times in a row.
+const STATUS_ENDS: usize = 5;
+/// What a busy machine may add to a pause between two lives.
+const NOISE: Duration = Duration::from_millis(30);
 const REMEMBER: Duration = Duration::from_secs(3600);
 const MAX_ENDS: usize = 64;
 const MAX_LOOPS: usize = 2048;
@@ -56,8 +60,8 @@ struct LoopKey(u64);
 
 #[derive(Default)]
 struct Ends {
-    /// With the start of the process that ended.
-    lives: VecDeque<(BootTime, End)>,
+    lives: VecDeque<End>,
+    last: Option<ProcessId>,
     said_at: Option<BootTime>,
 }
 
@@ -77,7 +81,7 @@ impl Detector for CrashLoop {
             return;
         };
         let end = end(process, certificate, signal.at);
-        if !tracked && !end.fault && !end.service {
+        if !tracked && !end.fault && !end.unasked {
             return;
         }
         self.forget_old(context.now);
@@ -85,7 +89,11 @@ impl Detector for CrashLoop {
             self.order.push_back((context.now, key));
             Ends::default()
         });
-        ends.add(process.start, end);
+        // A supervisor repeats what the kernel has told.
+        if ends.last.replace(process.id()) == Some(process.id()) {
+            return;
+        }
+        ends.add(end);
         if let Some(certainty) = ends.verdict(context, process, tracked) {
             ends.said_at = Some(context.now);
             found.push(raise(context, signal.at, process, certificate, ends, certainty));
@@ -110,52 +118,61 @@ fn end(process: &Process, certificate: &Certificate, at: BootTime) -> End {
         at,
         code: certificate.exit.signal.map_or(certificate.exit.code, |signal| 128 + signal),
         weight: if uptime < SHORT_LIFE { 2 } else { 1 },
-        fault: matches!(certificate.cause, Cause::Crashed { .. }),
-        service: uptime >= SERVICE_LIFE,
+        fault: matches!(certificate.cause, Cause::Crashed { .. } | Cause::OomKill(_)),
+        start: process.start,
+        unasked: process.parent.as_ref().is_some_and(|parent| parent.restarts_it),
     }
 }
 
 impl Ends {
-    fn add(&mut self, start: BootTime, end: End) {
-        self.lives.push_back((start, end));
+    fn add(&mut self, end: End) {
+        self.lives.push_back(end);
         while self.lives.len() > MAX_ENDS {
             self.lives.pop_front();
         }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &End> {
-        self.lives.iter().map(|(_, end)| end)
-    }
-
-    /// How often one was started after another had ended, and ended too: instances that ran side by side and
-    /// fell together are one.
-    fn in_a_row(&self, now: BootTime, counts: impl Fn(&End) -> bool) -> u32 {
-        let mut last = BootTime(0);
-        let mut row = 0;
-        for (start, end) in &self.lives {
-            if counts(end) && now.since(end.at) <= DEFAULT.within && *start >= last {
-                last = end.at;
-                row += 1;
-            }
-        }
-        row
     }
 
     fn verdict(&self, context: &Context<'_>, process: &Process, tracked: bool) -> Option<Certainty> {
         if tracked {
             return asked_for(context, process)
                 .iter()
-                .any(|exits| enough_ends(self.iter(), exits, context.now))
+                .any(|exits| enough_ends(&self.lives, exits, context.now))
                 .then_some(Certainty::Proved);
         }
         let said = self.said_at.is_some_and(|at| context.now.since(at) <= DEFAULT.within);
         if said {
             return None;
         }
-        let faults = self.in_a_row(context.now, |end| end.fault);
-        let services = self.in_a_row(context.now, |_| true);
-        (faults >= DEFAULT.min || services >= STATUS_ENDS).then_some(Certainty::Probable)
+        let recent = self.lives.iter().filter(|end| context.now.since(end.at) <= DEFAULT.within);
+        let recent: Vec<&End> = recent.collect();
+        (keeps_faulting(&recent) || keeps_failing(&recent)).then_some(Certainty::Probable)
     }
+}
+
+/// One was started after another had ended, and ended too: instances that ran side by side and fell together are one.
+fn keeps_faulting(ends: &[&End]) -> bool {
+    let mut last = BootTime(0);
+    let mut row = 0;
+    for end in ends.iter().filter(|end| end.fault) {
+        if last <= end.start {
+            last = end.at;
+            row += 1;
+        }
+    }
+    DEFAULT.min <= row
+}
+
+/// The same life again and again, with no pause in which a better one would have had room: ends with status 0 of
+/// programs that nobody named are not told.
+fn keeps_failing(ends: &[&End]) -> bool {
+    let Some(last) = ends.len().checked_sub(STATUS_ENDS).map(|from| &ends[from..]) else {
+        return false;
+    };
+    let pauses = || last.windows(2).map(|pair| pair[1].start.since(pair[0].at));
+    let shortest_life = last.iter().map(|end| end.at.since(end.start)).min().unwrap_or_default();
+    let longest_pause = pauses().min().unwrap_or_default().mul_f64(1.5) + shortest_life / 2 + NOISE;
+    let is_in_a_row = last.windows(2).all(|pair| pair[0].at <= pair[1].start);
+    last.iter().all(|end| end.unasked) && is_in_a_row && pauses().all(|pause| pause <= longest_pause)
 }
 
 /// The default, or what the rules of the owner ask for instead.
@@ -199,7 +216,7 @@ impl CrashLoop {
                 .loops
                 .get(&key)
                 .and_then(|ends| ends.lives.back())
-                .is_some_and(|(_, end)| now.since(end.at) < REMEMBER);
+                .is_some_and(|end| now.since(end.at) < REMEMBER);
             if recent && self.order.len() < MAX_LOOPS {
                 self.order.push_back((now, key));
             } else {
@@ -217,7 +234,7 @@ fn raise(
     ends: &Ends,
     certainty: Certainty,
 ) -> Finding {
-    let first = ends.iter().next().map_or(at, |end| end.at);
+    let first = ends.lives.front().map_or(at, |end| end.at);
     Finding::Raised {
         subject: Subject::Death(process.id()),
         diagnosis: Box::new(Diagnosis {
@@ -241,7 +258,7 @@ fn raise(
             from_absence: false,
             detail: Detail {
                 exit: Some(certificate.exit),
-                ends: ends.iter().cloned().collect(),
+                ends: ends.lives.iter().cloned().collect(),
                 certificate: Some(certificate.clone()),
                 ..Detail::default()
             },

@@ -74,6 +74,7 @@ fn raise(
         | Cause::Killed { .. }
         | Cause::GroupSignal { .. }
         | Cause::CgroupKill { .. }
+        | Cause::ParentEnded { .. }
         | Cause::Kernel
         | Cause::Unseen => OomScope::Unknown,
     };

@@ -9,7 +9,7 @@ use crate::{
         certificate::{Cause, Certificate},
         diagnosis::{Detail, End},
     },
-    signal::{Exit, OomKill, OomScope, Party},
+    signal::{Aim, Exit, OomKill, OomScope, Party},
 };
 
 #[derive(Serialize)]
@@ -47,11 +47,11 @@ struct EndView {
     code: i32,
     weight: u32,
     fault: bool,
-    service: bool,
+    unasked: bool,
 }
 
 fn end(it: &End) -> EndView {
-    EndView { boot_ns: it.at.0, code: it.code, weight: it.weight, fault: it.fault, service: it.service }
+    EndView { boot_ns: it.at.0, code: it.code, weight: it.weight, fault: it.fault, unasked: it.unasked }
 }
 
 #[derive(Serialize)]
@@ -94,11 +94,32 @@ fn certificate(it: &Certificate) -> CertificateView<'_> {
 #[serde(rename_all = "snake_case", tag = "cause")]
 enum CauseView<'a> {
     Exited,
-    Crashed { fault_address: u64 },
-    Killed { by: PartyView<'a> },
-    GroupSignal { by: PartyView<'a>, members: usize },
-    CgroupKill { by: PartyView<'a> },
-    OomKill { scope: OomScope, trigger: PartyView<'a>, memcg: &'a str, usage_bytes: u64, limit_bytes: u64 },
+    Crashed {
+        fault_address: u64,
+    },
+    Killed {
+        by: PartyView<'a>,
+    },
+    GroupSignal {
+        by: PartyView<'a>,
+        members: usize,
+        aim: Aim,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        process_group: Option<u32>,
+    },
+    ParentEnded {
+        parent: PartyView<'a>,
+    },
+    CgroupKill {
+        by: PartyView<'a>,
+    },
+    OomKill {
+        scope: OomScope,
+        trigger: PartyView<'a>,
+        memcg: &'a str,
+        usage_bytes: u64,
+        limit_bytes: u64,
+    },
     Kernel,
     Unseen,
 }
@@ -108,7 +129,13 @@ fn cause(it: &Cause) -> CauseView<'_> {
         Cause::Exited => CauseView::Exited,
         Cause::Crashed { fault_address } => CauseView::Crashed { fault_address: *fault_address },
         Cause::Killed { by } => CauseView::Killed { by: party(by) },
-        Cause::GroupSignal { by, members } => CauseView::GroupSignal { by: party(by), members: *members },
+        Cause::GroupSignal { by, members, aim, process_group } => CauseView::GroupSignal {
+            by: party(by),
+            members: *members,
+            aim: *aim,
+            process_group: Some(*process_group).filter(|group| *group != 0),
+        },
+        Cause::ParentEnded { parent } => CauseView::ParentEnded { parent: party(parent) },
         Cause::CgroupKill { by } => CauseView::CgroupKill { by: party(by) },
         Cause::OomKill(kill) => oom_kill(kill),
         Cause::Kernel => CauseView::Kernel,

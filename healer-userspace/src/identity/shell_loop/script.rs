@@ -1,0 +1,267 @@
+//! Reads as much of a shell script as it takes to say that a command's status is never asked for. Pure.
+//!
+//! Whatever is not understood counts as asking: silence is the safe answer.
+
+use super::base;
+
+/// How many of a process' arguments may name it: an interpreter, `env`, and the script.
+const NAMES: usize = 3;
+/// Words that run the rest of the line in their own process, and so are no names of it.
+const PREFIXES: [&str; 6] = ["exec", "command", "nohup", "nice", "setsid", "env"];
+
+/// Every place in which `text` runs the command stands plainly in an endless loop that nothing leaves.
+pub(super) fn restarts(text: &str, args: &[String], exe: Option<&str>) -> bool {
+    let names: Vec<&str> = args
+        .iter()
+        .take(NAMES)
+        .map(String::as_str)
+        .chain(exe)
+        .map(base)
+        .filter(|name| !name.is_empty())
+        .collect();
+    let mut reader = Reader { names, ..Reader::default() };
+    for token in tokens(text) {
+        reader.take(token);
+    }
+    reader.end_command(End::Plain);
+    let calls = if reader.by_name.is_empty() { reader.by_variable } else { reader.by_name };
+    !calls.is_empty() && calls.iter().all(|loop_id| loop_id.is_some_and(|id| !reader.left.contains(&id)))
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Token {
+    Word(String),
+    /// Newline, `;`, `&`, `|`, a parenthesis or brace.
+    Separator,
+    AndOr,
+}
+
+/// How a simple command ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Plain,
+    AndOr,
+}
+
+#[derive(Default)]
+struct Reader<'a> {
+    names: Vec<&'a str>,
+    frames: Vec<Frame>,
+    command: Vec<String>,
+    /// The command before this one ended with `&&` or `||`.
+    is_chained: bool,
+    loops: usize,
+    /// Loops with a word in them that may leave them or look at a status.
+    left: Vec<usize>,
+    /// For each place that runs the command: the endless loop in which it stands plainly.
+    by_name: Vec<Option<usize>>,
+    by_variable: Vec<Option<usize>>,
+}
+
+struct Frame {
+    kind: Kind,
+    in_condition: bool,
+    is_endless: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    While,
+    Until,
+    For,
+    Loop(usize),
+    If,
+    Case,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, token: Token) {
+        match token {
+            Token::Word(word) if self.command.is_empty() && self.keyword(&word) => {}
+            Token::Word(word) => self.command.push(word),
+            Token::Separator => self.end_command(End::Plain),
+            Token::AndOr => self.end_command(End::AndOr),
+        }
+    }
+
+    /// Reserved words count only where a command may begin.
+    fn keyword(&mut self, word: &str) -> bool {
+        match word {
+            "while" => self.open(Kind::While),
+            "until" => self.open(Kind::Until),
+            "for" | "select" => self.open(Kind::For),
+            "if" => self.open(Kind::If),
+            "case" => self.open(Kind::Case),
+            "do" => self.begin_body(),
+            "then" | "else" => self.set_condition(false),
+            "elif" => self.set_condition(true),
+            "done" | "fi" | "esac" => drop(self.frames.pop()),
+            "{" | "}" | "time" => {}
+            "!" => self.is_chained = true,
+            _other => return false,
+        }
+        true
+    }
+
+    fn open(&mut self, kind: Kind) {
+        self.frames.push(Frame { kind, in_condition: true, is_endless: false });
+    }
+
+    fn set_condition(&mut self, in_condition: bool) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.in_condition = in_condition;
+        }
+    }
+
+    fn begin_body(&mut self) {
+        self.loops += 1;
+        let id = self.loops;
+        if let Some(frame) = self.frames.last_mut() {
+            frame.kind = Kind::Loop(id);
+            frame.in_condition = false;
+        }
+    }
+
+    fn end_command(&mut self, end: End) {
+        let command = core::mem::take(&mut self.command);
+        let is_asked = end == End::AndOr || core::mem::replace(&mut self.is_chained, end == End::AndOr);
+        let words: Vec<&str> = command.iter().map(String::as_str).collect();
+        if words.is_empty() {
+            return;
+        }
+        self.judge_condition(&words, end);
+        if words.iter().any(|word| word.contains("$?")) || LEAVING.contains(&words[0]) {
+            self.leave();
+        }
+        let words = program_and_arguments(&words);
+        let is_ours = |word: &&&str| self.names.contains(&base(word));
+        let place = if is_asked { None } else { self.endless_loop() };
+        if words.iter().take(NAMES).any(|word| is_ours(&word)) {
+            self.by_name.push(place);
+        } else if words.first().is_some_and(|word| word.contains('$')) {
+            self.by_variable.push(place);
+        }
+    }
+
+    /// `while true`, `while :`, `while sleep 1`, `until false`, `for ((;;))`.
+    fn judge_condition(&mut self, words: &[&str], end: End) {
+        let Some(frame) = self.frames.last_mut().filter(|frame| frame.in_condition) else {
+            return;
+        };
+        let program = base(words[0]);
+        frame.is_endless = end == End::Plain
+            && match frame.kind {
+                Kind::While => ["true", ":", "sleep"].contains(&program) || words == ["[", "1", "]"],
+                Kind::Until => program == "false",
+                Kind::For => words == [ENDLESS_FOR],
+                Kind::Loop(_) | Kind::If | Kind::Case => false,
+            };
+    }
+
+    /// The innermost loop, if it is endless and no condition lies between it and here.
+    fn endless_loop(&self) -> Option<usize> {
+        let frame = self.frames.last()?;
+        match frame.kind {
+            Kind::Loop(id) if frame.is_endless => Some(id),
+            Kind::Loop(_) | Kind::While | Kind::Until | Kind::For | Kind::If | Kind::Case => None,
+        }
+    }
+
+    /// Of a loop in a loop the outer one may be left too.
+    fn leave(&mut self) {
+        let open = self.frames.iter().filter_map(|frame| match frame.kind {
+            Kind::Loop(id) => Some(id),
+            Kind::While | Kind::Until | Kind::For | Kind::If | Kind::Case => None,
+        });
+        self.left.extend(open);
+    }
+}
+
+const LEAVING: [&str; 4] = ["break", "exit", "return", "trap"];
+const ENDLESS_FOR: &str = "((;;))";
+
+/// Without assignments and without programs that become the next one.
+fn program_and_arguments<'a>(words: &'a [&'a str]) -> &'a [&'a str] {
+    let is_before = |word: &&str| {
+        PREFIXES.contains(&base(word)) || word.split_once('=').is_some_and(|(name, _)| is_variable(name))
+    };
+    let before = words.iter().take_while(|word| is_before(word)).count();
+    &words[before..]
+}
+
+fn is_variable(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c == '_' || c.is_ascii_alphanumeric())
+}
+
+/// Quotes are taken off, comments out; substitutions and here-documents stay words, which are nobody's name.
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut word: Option<String> = None;
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\'' => word.get_or_insert_default().extend(rest.by_ref().take_while(|c| *c != '\'')),
+            '"' => quoted(&mut rest, word.get_or_insert_default()),
+            '\\' => match rest.next() {
+                Some('\n') | None => {}
+                Some(next) => word.get_or_insert_default().push(next),
+            },
+            '#' if word.is_none() => while rest.next_if(|c| *c != '\n').is_some() {},
+            ' ' | '\t' | '\r' => flush(&mut tokens, &mut word),
+            '(' if word.is_none() && rest.peek() == Some(&'(') => {
+                tokens.push(Token::Word(arithmetic(&mut rest)));
+            }
+            '&' | '|' => {
+                flush(&mut tokens, &mut word);
+                let is_double = rest.next_if_eq(&c).is_some();
+                tokens.push(if is_double { Token::AndOr } else { Token::Separator });
+            }
+            // `2>&1`, `>&2`: no background.
+            '>' | '<' => {
+                word.get_or_insert_default().push(c);
+                while let Some(next) = rest.next_if(|c| matches!(c, '>' | '<' | '&' | '|')) {
+                    word.get_or_insert_default().push(next);
+                }
+            }
+            '\n' | ';' | '(' | ')' => {
+                flush(&mut tokens, &mut word);
+                tokens.push(Token::Separator);
+            }
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    flush(&mut tokens, &mut word);
+    tokens
+}
+
+fn flush(tokens: &mut Vec<Token>, word: &mut Option<String>) {
+    tokens.extend(word.take().map(Token::Word));
+}
+
+fn quoted(rest: &mut impl Iterator<Item = char>, word: &mut String) {
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => return,
+            '\\' => word.extend(rest.next()),
+            other => word.push(other),
+        }
+    }
+}
+
+/// `((;;))` if its condition is empty, else something that is no endless loop.
+fn arithmetic(rest: &mut impl Iterator<Item = char>) -> String {
+    let mut inside = String::new();
+    for c in rest {
+        inside.push(c);
+        if inside.ends_with("))") {
+            break;
+        }
+    }
+    let inside = inside.trim_start_matches('(').trim_end_matches(')');
+    let condition = inside.split(';').nth(1);
+    if condition.is_some_and(|condition| condition.trim().is_empty()) {
+        ENDLESS_FOR.to_owned()
+    } else {
+        "((...))".to_owned()
+    }
+}

@@ -1,0 +1,89 @@
+use super::*;
+use crate::identity::fixture::Tree;
+
+fn restarts(text: &str) -> bool {
+    script::restarts(text, &["./server".to_owned(), "-x".to_owned()], Some("/opt/app/server"))
+}
+
+#[test]
+fn a_loop_that_never_asks_restarts() {
+    for text in [
+        "while true; do ./server; done",
+        "while :; do\n  ./server -x\n  sleep 1\ndone",
+        "while true; do ./server >/dev/null 2>&1; sleep .2; done",
+        "while sleep 1; do /opt/app/server; done",
+        "until false\ndo\n  PORT=80 exec_me=1 ./server\ndone",
+        "for (( ; ; )); do ./server; done",
+        "#!/bin/bash\n# serve\nset -u\nwhile [ 1 ]; do ( ./server ); done",
+        "while true; do ./server & wait; done",
+        "while true; do ./server | tee log; done",
+        "while true; do echo \"starting $(date)\"; nice ./server; echo 'ended; again'; done",
+        "while true; do \"$SERVER\" -x; sleep 1; done",
+        "start() { while true; do ./server; done; }\nstart",
+        "if [ -f env ]; then . ./env; fi; while true; do ./server; done",
+    ] {
+        assert!(restarts(text), "{text}");
+    }
+}
+
+#[test]
+fn whoever_asks_for_the_status_waits_for_an_answer() {
+    for text in [
+        "until ./server; do sleep 1; done",
+        "while ! ./server; do sleep 1; done",
+        "while ./server; do sleep 1; done",
+        "while true; do ./server && break; sleep 1; done",
+        "while true; do ./server || echo not yet; sleep 1; done",
+        "while true; do if ./server; then echo ok; fi; sleep 1; done",
+        "while true; do ./server; [ $? = 0 ] && break; sleep 1; done",
+        "while true; do ./server; if test -f done; then break; fi; done",
+        "while true; do ! ./server; done",
+        "for i in 1 2 3 4 5; do ./server; done",
+        "for ((i=0; i<5; i++)); do ./server; done",
+        "while read line; do ./server $line; done",
+        "while true; do ./server; exit; done",
+        "./server; while true; do sleep 1; done",
+        "while true; do ./other; done",
+        "n=0; until [ $n = 9 ]; do ./server; n=$((n+1)); done",
+        "",
+    ] {
+        assert!(!restarts(text), "{text}");
+    }
+}
+
+#[test]
+fn broken_scripts_say_nothing_and_break_nothing() {
+    for text in
+        ["while", "done done fi esac", "do ./server", "while true; do './server", "\"", "((", "\\", "! ! !"]
+    {
+        restarts(text);
+    }
+    assert!(!restarts("done; do ./server; done"));
+}
+
+#[test]
+fn the_script_is_found_behind_c_and_in_a_file() {
+    let tree = Tree::new();
+    let shell = |line: &str| {
+        tree.file("proc/40/cmdline", line);
+        tree.file("proc/40/stat", &stat(40, 4));
+        script_of(&tree.roots().proc, ProcessId { pid: 40, start: crate::engine::time::BootTime(40_000_000) })
+    };
+    assert_eq!(shell("sh\0-c\0while :; do x; done\0name\0").unwrap(), "while :; do x; done");
+    assert_eq!(shell("bash\0-eu\0-xc\0x\0").unwrap(), "x");
+    assert_eq!(shell("busybox\0sh\0-c\0x\0").unwrap(), "x");
+    tree.file("proc/40/cwd/run.sh", "./server");
+    assert_eq!(shell("/bin/sh\0-e\0run.sh\0").unwrap(), "./server");
+    tree.file("proc/40/root/opt/run.sh", "other");
+    assert_eq!(shell("/bin/sh\0/opt/run.sh\0").unwrap(), "other");
+    for nothing in ["-bash\0", "bash\0-i\0", "sh\0/gone.sh\0", ""] {
+        assert!(shell(nothing).is_err(), "{nothing:?}");
+    }
+    tree.file("proc/40/stat", &stat(40, 5));
+    let other = ProcessId { pid: 40, start: crate::engine::time::BootTime(40_000_000) };
+    assert!(script_of(&tree.roots().proc, other).is_err(), "the pid has another owner");
+}
+
+fn stat(pid: u32, start: u64) -> String {
+    format!("{pid} (sh) S 1 {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0 0")
+}
