@@ -1,6 +1,6 @@
 //! From the embedded object to loaded maps and programs ready to attach.
 
-use aya::{Btf, Ebpf, EbpfLoader, Endianness, programs::ProgramError};
+use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, programs::ProgramError};
 
 use super::{
     formats::{Formats, SLOTS},
@@ -51,6 +51,11 @@ pub(crate) fn load(
     loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
     loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
     loader.load(object).map_err(|error| {
+        if matches!(error, EbpfError::ParseError(_)) {
+            let says =
+                format!("healer and its kernel programs are of different builds: {}", in_words(&error));
+            return Trouble::new(says, "build both with `cargo xtask build`");
+        }
         Trouble::new(format!("the kernel did not take healer's maps: {}", in_words(&error)), REMEDY)
     })
 }

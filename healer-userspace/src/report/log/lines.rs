@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::quiet::Quiet;
 use crate::{
     engine::{
         command::{ActionOutcome, ActionResult, IncidentId, Intent},
@@ -61,6 +62,7 @@ pub struct Line {
 #[derive(Debug, Default)]
 pub struct Lines {
     gates: BTreeMap<IncidentId, Gates>,
+    quiet: Quiet,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +91,9 @@ impl Lines {
         let name = short_name(workload);
         let words = match &report.fact {
             ReportFact::Diagnosis(diagnosis) => {
-                Some((Level::Warn, Mood::Bad, "", diagnosis.sentence.clone()))
+                let heard = self.quiet.hear(report.at, workload, diagnosis.class, &diagnosis.sentence);
+                let level = if heard.is_some() { Level::Warn } else { Level::Debug };
+                Some((level, Mood::Bad, "", heard.unwrap_or_else(|| diagnosis.sentence.clone())))
             }
             ReportFact::Plan(plan) => Some(plan_words(plan)),
             ReportFact::Gate(gate) => self.gate_words(report.incident, gate),

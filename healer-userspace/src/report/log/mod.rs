@@ -2,6 +2,7 @@
 
 mod format;
 mod lines;
+mod quiet;
 
 use std::io::{self, IsTerminal as _};
 

@@ -1,0 +1,5 @@
+//! The files of `deploy/`, used as they are: rights, rules, alerts. Needs root.
+
+mod alerts;
+mod manifests;
+mod rights;
