@@ -9,11 +9,10 @@ use std::{
 };
 
 use healer_tests::{
-    home::{Home, signal_to, until},
+    home::{Home, until},
     policies::policy,
     supervised::{Supervised, name},
 };
-use rustix::process::Signal;
 use serde_json::Value;
 
 use super::manifests::path;
@@ -31,7 +30,7 @@ fn the_rules_are_clean_and_do_as_they_say() {
 fn a_crash_reaches_prometheus_and_alertmanager() {
     let name = name();
     let rules = "  rules:\n    - {name: told, when: [{class: crash}], escalate: [{do: notify}]}\n";
-    let home = Home::new(&policy("observe", &format!("supervise: {name}"), rules));
+    let home = Home::new(&policy("shadow", &format!("supervise: {name}"), rules));
     let alertmanager = alertmanager(home.path());
     let config = format!(
         "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\n\
@@ -46,12 +45,11 @@ fn a_crash_reaches_prometheus_and_alertmanager() {
         command
     });
     let listens = listens(&agent.log());
-    let metrics = agent.get("/metrics");
-    checked_by_promtool(&metrics);
+    let answer = agent.get("/metrics");
+    checked_by_promtool(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body));
     let prometheus = prometheus(home.path(), listens, alertmanager.port);
 
-    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
-    signal_to(service.child(), Signal::SEGV);
+    let service = Supervised::start(&home, &name, &["sh", "-c", "sleep 0.5; kill -SEGV $$"]);
     agent.record(&service.workload(), "diagnosis", "\"class\":\"crash\"");
     let workload = service.workload();
     let alert = until("the webhook's alert in Alertmanager", || {

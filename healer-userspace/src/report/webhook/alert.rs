@@ -8,7 +8,7 @@ use crate::{
     engine::{
         class::Class,
         command::IncidentId,
-        report::{Report, ReportFact},
+        report::{Outcome, Report, ReportFact},
     },
     report::wall::{self, Now},
     text,
@@ -26,9 +26,13 @@ pub(super) struct Alert {
     labels: BTreeMap<&'static str, String>,
     annotations: BTreeMap<&'static str, String>,
     starts_at: String,
-    /// The incident is closed.
+    /// The patient is well again. Without it Alertmanager takes the alert for resolved when it has not heard of it
+    /// for its `resolve_timeout`.
     #[serde(skip_serializing_if = "Option::is_none")]
     ends_at: Option<String>,
+    /// Closed: nothing more will be told.
+    #[serde(skip)]
+    is_last: bool,
 }
 
 /// Only these make or end alerts.
@@ -61,7 +65,9 @@ impl Alerts {
             ReportFact::Closed(closed) => {
                 let mut is_news = false;
                 for (_, alert) in self.alerts.iter_mut().filter(|(key, _)| key.0 == incident) {
-                    alert.ends_at = Some(wall::rfc3339(now, report.at));
+                    let is_well = matches!(closed.outcome, Outcome::Healed | Outcome::RecoveredAlone);
+                    alert.ends_at = is_well.then(|| wall::rfc3339(now, report.at));
+                    alert.is_last = true;
                     alert.annotations.insert("outcome", closed.outcome.name().to_owned());
                     alert.annotations.insert("description", text::printable(&closed.says).into_owned());
                     is_news = true;
@@ -98,6 +104,7 @@ impl Alerts {
             annotations: annotations.into(),
             starts_at: wall::rfc3339(now, report.at),
             ends_at: None,
+            is_last: false,
         }
     }
 
@@ -105,9 +112,9 @@ impl Alerts {
         self.alerts.clone()
     }
 
-    /// What has ended, and was told so, is over.
+    /// What is closed, and was told so, is over.
     pub(super) fn told(&mut self, batch: &BTreeMap<Key, Alert>) {
-        let is_over = |key: &Key| batch.get(key).is_some_and(|alert| alert.ends_at.is_some());
+        let is_over = |key: &Key| batch.get(key).is_some_and(|alert| alert.is_last);
         self.alerts.retain(|key, _| !is_over(key));
     }
 

@@ -106,6 +106,25 @@ async fn an_alert_lasts_from_the_notification_to_the_close() {
     assert!(metrics.openmetrics().contains("webhook_posts_total{outcome=\"taken\"} 3"));
 }
 
+/// Nobody has healed it: Alertmanager forgets it by its own time.
+#[tokio::test]
+async fn what_is_only_told_is_not_resolved_at_once() {
+    let (target, posts) = alertmanager(0).await;
+    let webhook = Webhook::start(target, Arc::default(), "node-1".to_owned());
+    let mut over = closed(7);
+    if let ReportFact::Closed(closed) = &mut over.fact {
+        closed.outcome = Outcome::Notified;
+    }
+    assert!(webhook.tell(now(), &notify(7)) && webhook.tell(now(), &over));
+    let told = until_posts(&posts, 1).await;
+    assert!(told.iter().all(|post| post[0]["labels"]["incident"] == "i7" && post[0].get("endsAt").is_none()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let before = posts.lock().unwrap().len();
+    assert!(webhook.tell(now(), &notify(8)));
+    let next = until_posts(&posts, before + 1).await[before].clone();
+    assert_eq!(next.as_array().map(Vec::len), Some(1), "{next}");
+}
+
 #[tokio::test]
 async fn what_was_not_taken_is_told_again() {
     let (target, posts) = alertmanager(1).await;
