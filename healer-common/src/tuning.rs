@@ -20,8 +20,8 @@ macro_rules! kernel_offsets {
             TASK_PID: "task_struct", "pid", required by "process_exit process_exec signal_sent oom_kill task_scan";
             TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill task_scan";
             TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill task_scan";
-            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill task_scan";
-            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill task_scan";
+            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan";
+            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan";
             TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill";
             CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill";
             TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
@@ -36,8 +36,8 @@ macro_rules! kernel_offsets {
             CSS_SET_SUBSYS: "css_set", "subsys", optional by "process_exit process_exec signal_sent oom_kill";
             CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional by "process_exit process_exec signal_sent oom_kill";
             CSS_PARENT: "cgroup_subsys_state", "parent", optional by "oom_kill";
-            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill";
-            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill";
+            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit";
+            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit";
             MEMCG_CSS: "mem_cgroup", "css", optional by "oom_kill";
             MEMCG_USAGE: "mem_cgroup", "memory.usage", optional by "oom_kill";
             MEMCG_MAX: "mem_cgroup", "memory.max|memory.limit", optional by "oom_kill";
@@ -77,6 +77,22 @@ macro_rules! kernel_offsets {
             MUTEX_OWNER: "mutex", "owner", optional by "task_scan";
             RWSEM_OWNER: "rw_semaphore", "owner", optional by "task_scan";
             SIGNAL_THREADS: "signal_struct", "nr_threads", required by "task_scan";
+            SKC_FAMILY: "sock_common", "skc_family", required by "socket_state tcp_retransmit";
+            SKC_STATE: "sock_common", "skc_state", required by "tcp_retransmit";
+            SKC_REMOTE: "sock_common", "skc_daddr", required by "socket_state tcp_retransmit";
+            SKC_LOCAL: "sock_common", "skc_rcv_saddr", required by "socket_state tcp_retransmit";
+            SKC_REMOTE_PORT: "sock_common", "skc_dport", required by "socket_state tcp_retransmit";
+            SKC_LOCAL_PORT: "sock_common", "skc_num", required by "socket_state tcp_retransmit";
+            SKC_REMOTE6: "sock_common", "skc_v6_daddr", optional by "socket_state tcp_retransmit";
+            SKC_LOCAL6: "sock_common", "skc_v6_rcv_saddr", optional by "socket_state tcp_retransmit";
+            SKC_NET: "sock_common", "skc_net.net", optional by "socket_state tcp_retransmit";
+            NET_INUM: "net", "ns.inum", optional by "socket_state tcp_retransmit";
+            SK_CGROUP: "sock", "sk_cgrp_data.cgroup", optional by "socket_state tcp_retransmit";
+            SK_PROTOCOL: "sock", "sk_protocol", required by "socket_state";
+            SK_ERR: "sock", "sk_err", required by "socket_state";
+            SK_ERR_SOFT: "sock", "sk_err_soft", optional by "socket_state";
+            ICSK_RETRANSMITS: "inet_connection_sock", "icsk_retransmits", required by "tcp_retransmit";
+            TCP_SND_UNA: "tcp_sock", "snd_una", required by "tcp_retransmit";
             REGS_SYSCALL: "pt_regs", "orig_ax", required by "task_scan";
             REGS_ARG0: "pt_regs", "di", required by "task_scan";
             REGS_ARG1: "pt_regs", "si", required by "task_scan";
@@ -134,6 +150,8 @@ macro_rules! kernel_settings {
             HAS_GROUP_DEAD: u32;
             /// 1 when `mark_victim` gives the task itself, 0 when only its pid (before mainline 6.9).
             VICTIM_IS_TASK: u32;
+            /// 1 when `tcp_retransmit_skb` has the argument `err`.
+            HAS_RETRANSMIT_ERROR: u32;
             /// `memory_cgrp_id`, the index into `css_set.subsys`, or `ABSENT`.
             MEMORY_CGRP_ID: u32;
             /// `PIDTYPE_PGID`, the index into `signal_struct.pids`, or `ABSENT`.

@@ -23,6 +23,10 @@ static BULK: RingBuf = RingBuf::with_byte_size(BULK_BYTES, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 
+/// When [`Lane::Spaced`] last woke the reader, `CLOCK_BOOTTIME` ns.
+#[map]
+static LAST_WAKE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Which ring a record takes, and whether it wakes the reader.
 #[derive(Clone, Copy)]
 pub(crate) enum Lane {
@@ -31,6 +35,9 @@ pub(crate) enum Lane {
     /// Wakes the reader if BULK was empty; it then comes back every 50 ms until a pass finds none.
     /// Behind an unread [`Lane::Quiet`] record it waits for the sweep: a sensor takes one of both.
     Soon,
+    /// Wakes the reader whatever lies unread, but so seldom that a flood of records does not become one of
+    /// wake-ups; the reader comes back by itself for what follows.
+    Spaced,
     /// Never wakes the reader by itself, unless BULK crosses half full: its sweep finds it.
     Quiet,
 }
@@ -39,7 +46,7 @@ impl Lane {
     const fn loss(self) -> Counter {
         match self {
             Self::Urgent => Counter::LostUrgent,
-            Self::Soon | Self::Quiet => Counter::LostBulk,
+            Self::Soon | Self::Spaced | Self::Quiet => Counter::LostBulk,
         }
     }
 }
@@ -68,6 +75,7 @@ impl<T: Kinded> Slot<T> {
                 let wake = if unread == 0 { BPF_RB_FORCE_WAKEUP } else { wake_at_half::<T>(unread) };
                 (BULK.reserve(0), wake)
             }
+            Lane::Spaced => (BULK.reserve(0), wake_now_and_then()),
             Lane::Quiet => {
                 let unread = BULK.query(u64::from(BPF_RB_AVAIL_DATA));
                 (BULK.reserve(0), wake_at_half::<T>(unread))
@@ -109,6 +117,23 @@ unsafe fn write_header<T: Kinded>(header: *mut Header, cgroup: CgroupRef) {
             pid: pid_tgid as u32,
         });
     }
+}
+
+#[inline(always)]
+fn wake_now_and_then() -> u32 {
+    const AT_MOST_EVERY_NS: u64 = 40_000_000;
+    let Some(last) = LAST_WAKE.get_ptr_mut(0) else {
+        return BPF_RB_NO_WAKEUP;
+    };
+    // SAFETY: takes nothing; the slot is this CPU's.
+    unsafe {
+        let now = bpf_ktime_get_boot_ns();
+        if now.saturating_sub(*last) < AT_MOST_EVERY_NS {
+            return BPF_RB_NO_WAKEUP;
+        }
+        *last = now;
+    }
+    BPF_RB_FORCE_WAKEUP
 }
 
 #[inline(always)]

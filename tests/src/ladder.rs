@@ -32,9 +32,11 @@ pub fn eye_on(level: Level) -> Eye {
 #[must_use]
 pub fn blind_by(level: Level) -> &'static [&'static str] {
     match level {
-        Level::TpBtf | Level::RawTp => &[],
+        Level::TpBtf => &[],
+        // They have typed programs only.
+        Level::RawTp => &["socket_state", "tcp_retransmit"],
         // It needs types.
-        Level::Tracepoint => &["task_scan"],
-        Level::User => &["signal_sent", "task_scan"],
+        Level::Tracepoint => &["socket_state", "tcp_retransmit", "task_scan"],
+        Level::User => &["socket_state", "tcp_retransmit", "signal_sent", "task_scan"],
     }
 }

@@ -10,6 +10,7 @@ pub mod hangs;
 pub mod home;
 pub mod ladder;
 pub mod machine;
+pub mod network;
 pub mod policies;
 pub mod scratch;
 pub mod small_disk;

@@ -18,6 +18,10 @@ events! {
     SignalSent = 3, signal_sent from signal:signal_generate;
     /// The kernel chose a victim because memory ran out.
     OomKill = 4, oom_kill from oom:mark_victim;
+    /// A connection failed, or a listener came or went.
+    SocketState = 5, socket_state from sock:inet_sock_set_state;
+    /// A connection gets no answer: a segment was sent again after a time-out.
+    TcpRetransmit = 6, tcp_retransmit from tcp:tcp_retransmit_skb;
 }
 
 /// No record is longer than this, header included.

@@ -11,6 +11,8 @@ fn samples() -> Vec<Event> {
         Event::ProcessExec(process_exec::ProcessExec { task, flags: 1, ..Wire::ZERO }),
         Event::SignalSent(signal_sent::SignalSent { target: task, signal: 9, si_code: -6, ..Wire::ZERO }),
         Event::OomKill(oom_kill::OomKill { victim: task, scope: 1, ..Wire::ZERO }),
+        Event::SocketState(socket_state::SocketState { remote_port: 80, error: 111, ..Wire::ZERO }),
+        Event::TcpRetransmit(tcp_retransmit::TcpRetransmit { remote_port: 80, error: -1, ..Wire::ZERO }),
     ]
 }
 
@@ -85,7 +87,7 @@ fn no_bytes_make_the_decoder_panic() {
             state ^= state << 17;
             *byte = state as u8;
         }
-        bytes[8..12].copy_from_slice(&((round % 6) as u32).to_ne_bytes());
+        bytes[8..12].copy_from_slice(&((round % 8) as u32).to_ne_bytes());
         let _outcome = Event::decode(&bytes[..round % (RECORD_MAX + 1)]);
     }
 }

@@ -34,6 +34,8 @@ floors! {
     floor_process_exec on "sched_process_exec";
     floor_signal_sent on "signal_generate";
     floor_oom_kill on "mark_victim";
+    floor_socket_state on "inet_sock_set_state";
+    floor_tcp_retransmit on "tcp_retransmit_skb";
     floor_sys_exit on "sys_exit";
 }
 

@@ -4,3 +4,5 @@ mod oom_kill;
 mod process_exec;
 mod process_exit;
 mod signal_sent;
+mod socket_state;
+mod tcp_retransmit;

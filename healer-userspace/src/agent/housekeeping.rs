@@ -56,6 +56,7 @@ impl Agent {
         }
         self.files.looked_at = now;
         self.look_for_losses(now);
+        self.look_at_peers(now, false);
         self.reporter.set_store_status(&self.store.status());
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);

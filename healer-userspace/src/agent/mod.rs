@@ -10,6 +10,7 @@ mod housekeeping;
 pub(crate) mod listening;
 mod owners;
 mod probes;
+mod peers;
 mod start;
 mod taps;
 mod waits;
@@ -84,6 +85,7 @@ struct Agent {
     files: housekeeping::Files,
     watched: Vec<crate::identity::exe::ExeId>,
     taps: taps::Taps,
+    peers: peers::Peers,
     fail_point: FailPoint,
     work_watch: work::WorkWatch,
     probes: probes::Probes,
@@ -103,7 +105,10 @@ impl Agent {
                 Wake::Waits(at, snapshot) => self.waits(at, snapshot),
                 Wake::Work(at, snapshot) => self.work(at, snapshot),
                 Wake::Order(order) => self.order(order),
-                Wake::Deadline => self.engine.advance(clock::boot()),
+                Wake::Deadline => {
+                    self.look_at_peers(clock::boot(), true);
+                    self.engine.advance(clock::boot());
+                }
                 Wake::Reload => self.reload_and_say(),
                 Wake::Pause(by) => self.pause(Some(by)),
                 Wake::Resume => self.pause(None),
@@ -135,6 +140,7 @@ impl Agent {
         for raw in raws {
             self.introduce_late(&raw);
             let signal = self.identity.enrich(raw);
+            self.note_trouble(clock::boot(), &signal);
             self.observe(&signal);
             self.flush_if_urgent();
         }

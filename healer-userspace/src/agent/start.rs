@@ -138,6 +138,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         lost: Lost::default(),
         files: Files::default(),
         watched: Vec::new(),
+        peers: super::peers::Peers::default(),
         taps: Taps::into_file(recording),
         fail_point,
         work_watch,

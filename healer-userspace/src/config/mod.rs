@@ -7,6 +7,7 @@ pub mod load; // the way in: paths to `Loaded`
 mod agent; // shape and check of AgentConfig
 mod check; // a policy's shape to `engine::policy::Policy`
 mod key; // the parts of which shapes are made
+mod kind; // what some classes tell apart
 mod not_yet; // words of the language that nothing answers to yet
 mod policy; // shape of HealPolicy
 mod problem; // what is wrong, where, and the nearest right word

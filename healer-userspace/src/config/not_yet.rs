@@ -6,7 +6,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
     ("Expect", &["dependsOn"]),
     ("Rule", &["capture"]),
-    ("When", &["kind"]),
     ("Rung", &["respectPDB", "condition", "memoryHigh", "undoAfter"]),
     ("Safety", &["canary", "pause"]),
     ("Verify", &["signalBelow"]),

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{
     key::{Items, Key, Many},
+    kind::KindName,
     value::{ExactPath, ObjectName, Pattern, Period, PortName, SignalName, UnlessWord},
 };
 use crate::engine::{
@@ -184,6 +185,9 @@ shape! {
         r#for: Period,
         /// What a crash loop is. Default: 3 abnormal ends within 5m.
         exits: Exits,
+        /// Of the class: hang is unresponsive or spinning; network_isolation is of a workload, netns or node;
+        /// dependency_failure refuses, unreachable or no_answer.
+        kind: KindName,
         /// Independent pieces of evidence, at least.
         min_evidence: u32,
         /// A forecast: the limit is that near.

@@ -82,6 +82,10 @@ impl Memory {
             | Fact::Waits(_)
             | Fact::Work(_)
             | Fact::Probed(_)
+            | Fact::ConnectionFailed(_)
+            | Fact::Retransmitted(_)
+            | Fact::Listens(_)
+            | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }
         self.forget_old(now);

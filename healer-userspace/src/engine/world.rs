@@ -109,6 +109,10 @@ impl World {
             | Fact::Waits(_)
             | Fact::Work(_)
             | Fact::Probed(_)
+            | Fact::ConnectionFailed(_)
+            | Fact::Retransmitted(_)
+            | Fact::Listens(_)
+            | Fact::Peers(_)
             | Fact::Lost { .. } => None,
         }
     }

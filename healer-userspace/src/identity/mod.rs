@@ -33,8 +33,11 @@ use self::{
 };
 use crate::{
     engine::time::BootTime,
-    signal::{Fact, Party, Raw, Seen, Signal},
+    signal::{Fact, Owner, Party, Raw, Seen, Signal},
 };
+
+/// Inode number of a hierarchy's root directory: everybody whom nobody put anywhere.
+const ROOT_CGROUP: u64 = 1;
 
 /// Knows processes by what the kernel sent, by `/proc`, and by what others call them.
 ///
@@ -82,8 +85,12 @@ impl Identity {
 
     /// Adds who it was. After an exit the process is known among the dead for a while.
     pub fn enrich(&mut self, raw: Raw) -> Signal {
-        let Raw { at, seen, mut fact, at_limit } = raw;
-        let mut process = seen.map(|seen| self.whom(&seen, &fact, at));
+        let Raw { at, seen, mut fact, at_limit, owner } = raw;
+        let mut process = match (seen, owner) {
+            (Some(seen), _) => Some(self.whom(&seen, &fact, at)),
+            (None, Some(owner)) => Some(self.owner(owner, at)),
+            (None, None) => None,
+        };
         if let (Fact::Exited(exit), Some(process)) = (&fact, &mut process)
             && exit.signal.is_none()
             && exit.is_abnormal()
@@ -111,6 +118,10 @@ impl Identity {
             | Fact::Waits(_)
             | Fact::Work(_)
             | Fact::Probed(_)
+            | Fact::ConnectionFailed(_)
+            | Fact::Retransmitted(_)
+            | Fact::Listens(_)
+            | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }
         Signal { at, process, fact }
@@ -226,6 +237,25 @@ impl Identity {
             }
         }
         gone
+    }
+
+    /// Whose socket it is: the process that the kernel named, else whoever stands for the cgroup, else the cgroup
+    /// itself.
+    pub fn owner(&mut self, owner: Owner, now: BootTime) -> Process {
+        if let Some(process) = owner.process.and_then(|id| self.of_id(id)) {
+            return process;
+        }
+        let id = owner.cgroup.map_or(0, |cgroup| cgroup.id);
+        let in_it = self.processes().filter(|process| process.cgroup_id == id && id > ROOT_CGROUP);
+        if let Some(process) = in_it.min_by_key(|process| (!process.main, process.start, process.pid)) {
+            return process.clone();
+        }
+        let mut entry = Entry::default();
+        entry.process.cgroup_id = id;
+        entry.process.cgroup =
+            owner.cgroup.and_then(|cgroup| self.cgroups.find(cgroup, now)).unwrap_or_default();
+        self.names.assign(&mut entry);
+        entry.process
     }
 
     fn whom(&mut self, seen: &Seen, fact: &Fact, now: BootTime) -> Process {

@@ -25,7 +25,7 @@ fn seen(pid: u32, comm: &str) -> Seen {
 }
 
 fn raw(seen: Seen, fact: Fact) -> Raw {
-    Raw { at: NOW, seen: Some(seen), fact, at_limit: None }
+    Raw { at: NOW, seen: Some(seen), fact, at_limit: None, owner: None }
 }
 
 fn killed_by(sender: Option<Party>) -> Fact {
@@ -267,6 +267,7 @@ fn an_oom_kill_names_cgroup_and_trigger_and_finds_a_victim_by_its_pid() {
             limit: 1,
         }),
         at_limit,
+        owner: None,
     });
     let victim = signal.process.unwrap();
     assert_eq!((&*victim.comm, &*victim.cgroup), ("hog", "/docker/x"));

@@ -275,7 +275,11 @@ impl Reporter {
                 | Fact::Answered { .. }
                 | Fact::Waits(_)
                 | Fact::Work(_)
-                | Fact::Probed(_),
+                | Fact::Probed(_)
+                | Fact::ConnectionFailed(_)
+                | Fact::Retransmitted(_)
+                | Fact::Listens(_)
+                | Fact::Peers(_),
                 _,
             ) => {}
         }

@@ -34,6 +34,10 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::Waits(_)
         | Fact::Work(_)
         | Fact::Probed(_)
+        | Fact::ConnectionFailed(_)
+        | Fact::Retransmitted(_)
+        | Fact::Listens(_)
+        | Fact::Peers(_)
         | Fact::Lost { .. } => {}
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Layout {
     pub(crate) task_iterator: Option<u32>,
     pub(crate) has_group_dead: bool,
     pub(crate) victim_is_task: bool,
+    pub(crate) has_retransmit_error: bool,
     pub(crate) memory_cgrp_id: u32,
     pub(crate) pidtype_pgid: u32,
     pub(crate) sigaction_size: u32,
@@ -133,6 +134,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
     let counter_size = btf.size_of("percpu_counter").filter(|_| has_counters);
     let exit = btf.tracepoint_arguments("sched_process_exit");
     let victim = btf.tracepoint_arguments("mark_victim");
+    let retransmit = btf.tracepoint_arguments("tcp_retransmit_skb");
     Layout {
         offsets: OFFSETS.iter().map(offset).collect(),
         tracepoints: PROBES
@@ -146,6 +148,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
         has_group_dead: exit.is_some_and(|arguments| 2 <= arguments.len()),
         victim_is_task: victim
             .is_some_and(|arguments| arguments.first() == Some(&Argument::Pointer("task_struct"))),
+        has_retransmit_error: retransmit.is_some_and(|arguments| 3 <= arguments.len()),
         memory_cgrp_id: memory.and_then(|id| u32::try_from(id).ok()).unwrap_or(ABSENT),
         pidtype_pgid: process_group.and_then(|index| u32::try_from(index).ok()).unwrap_or(ABSENT),
         sigaction_size: btf.size_of("k_sigaction").unwrap_or(ABSENT),

@@ -26,6 +26,7 @@ pub(crate) fn load(
         ("OWN_TGID", own_tgid),
         ("HAS_GROUP_DEAD", u32::from(layout.has_group_dead)),
         ("VICTIM_IS_TASK", u32::from(layout.victim_is_task)),
+        ("HAS_RETRANSMIT_ERROR", u32::from(layout.has_retransmit_error)),
         ("MEMORY_CGRP_ID", layout.memory_cgrp_id),
         ("PIDTYPE_PGID", layout.pidtype_pgid),
         ("SYS_KILL", system_call(libc::SYS_kill)),

@@ -4,7 +4,11 @@ use aya::{
     Ebpf,
     maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
 };
-use healer_common::tuning::{Counter, ExeKey};
+use healer_common::{
+    event::wire::Wire,
+    network::{PEERS_MAX, PeerCounters, PeerKey},
+    tuning::{Counter, ExeKey},
+};
 use serde::Serialize;
 
 use super::ring::Rings;
@@ -50,6 +54,22 @@ pub(crate) struct Maps {
     tracked: BpfHashMap<MapData, u32, u32>,
     watched: BpfHashMap<MapData, Key, u32>,
     counters: PerCpuArray<MapData, u64>,
+    peers: BpfHashMap<MapData, Words<4>, Words<11>>,
+}
+
+/// The bytes of a key or value, as aya takes them.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Words<const N: usize>([u64; N]);
+
+// SAFETY: integers, without padding.
+unsafe impl<const N: usize> aya::Pod for Words<N> {}
+
+impl<const N: usize> Words<N> {
+    fn read<T: Wire>(self) -> Option<T> {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        T::take(&mut bytes.as_slice())
+    }
 }
 
 /// Takes our maps out of `ebpf`, which keeps the programs.
@@ -58,6 +78,7 @@ pub(crate) fn take(ebpf: &mut Ebpf) -> Result<(Maps, Rings), MapTrouble> {
         tracked: typed(ebpf, "TRACKED")?,
         watched: typed(ebpf, "WATCHED_EXES")?,
         counters: typed(ebpf, "COUNTERS")?,
+        peers: typed(ebpf, "PEERS")?,
     };
     let urgent: RingBuf<MapData> = typed(ebpf, "URGENT")?;
     let bulk: RingBuf<MapData> = typed(ebpf, "BULK")?;
@@ -84,6 +105,12 @@ impl Maps {
     fn sum(&self, counter: Counter) -> u64 {
         let slots = self.counters.get(&(counter as u32), 0);
         slots.map_or(0, |slots| slots.iter().sum())
+    }
+
+    /// All that is counted; an entry that is crowded out meanwhile may be missing.
+    pub(crate) fn peers(&self) -> Vec<(PeerKey, PeerCounters)> {
+        let entries = self.peers.iter().take(PEERS_MAX as usize).filter_map(Result::ok);
+        entries.filter_map(|(key, counters)| Some((key.read()?, counters.read()?))).collect()
     }
 
     pub(crate) fn track(&mut self, tgid: u32) -> Result<(), MapTrouble> {

@@ -181,4 +181,14 @@ pub const SENSORS: &[Sensor] = &[
         ],
         otherwise: "an OOM kill looks like any SIGKILL from the kernel",
     },
+    Sensor {
+        kind: EventKind::SocketState,
+        rungs: &[Rung::TpBtf { program: "socket_state" }],
+        otherwise: "failed connections are not seen",
+    },
+    Sensor {
+        kind: EventKind::TcpRetransmit,
+        rungs: &[Rung::TpBtf { program: "tcp_retransmit" }],
+        otherwise: "connections without an answer are seen when they end",
+    },
 ];

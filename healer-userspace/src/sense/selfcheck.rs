@@ -122,7 +122,10 @@ impl SelfCheck {
                 lie.cloned().or_else(|| both.iter().all(Option::is_some).then_some(Verdict::Truthful))
             }
             EventKind::SignalSent => self.sent.as_ref().map(|sent| self.judge_signal(sent)),
-            EventKind::ProcessExec | EventKind::OomKill => return None,
+            EventKind::ProcessExec
+            | EventKind::OomKill
+            | EventKind::SocketState
+            | EventKind::TcpRetransmit => return None,
         };
         let silence = || Verdict::Wrong("of a child of healer that ended it said nothing".to_owned());
         verdict.or_else(|| self.is_late(now).then(silence))

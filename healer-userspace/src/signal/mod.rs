@@ -1,17 +1,21 @@
 //! What a kernel record or a poll means. Pure.
 
+pub mod network;
 mod oom_kill;
 mod process_exec;
 mod process_exit;
 mod raw;
 mod signal_sent;
+mod socket_state;
+mod tcp_retransmit;
 pub mod waits;
 pub mod work;
 
 use healer_common::event::{Event, Header};
 use serde::{Deserialize, Serialize};
 
-pub use self::raw::{Raw, Seen};
+pub(crate) use self::raw::owner;
+pub use self::raw::{Owner, Raw, Seen};
 
 use crate::{
     engine::time::BootTime,
@@ -37,6 +41,8 @@ pub fn interpret(header: &Header, event: &Event) -> Meaning {
         Event::ProcessExec(event) => process_exec::interpret(at, event),
         Event::SignalSent(event) => signal_sent::interpret(at, event),
         Event::OomKill(event) => oom_kill::interpret(at, event),
+        Event::SocketState(event) => socket_state::interpret(at, event),
+        Event::TcpRetransmit(event) => tcp_retransmit::interpret(at, event),
     }
 }
 
@@ -90,6 +96,14 @@ pub enum Fact {
     Work(work::WorkSnapshot),
     /// `expect.probe` of the process's policy was carried out.
     Probed(work::Probed),
+    /// A connection of the process failed (`sock:inet_sock_set_state`).
+    ConnectionFailed(network::ConnectionFailed),
+    /// A connection of the process gets no answer (`tcp:tcp_retransmit_skb`).
+    Retransmitted(network::Retransmitted),
+    /// The process began to listen, or no longer does.
+    Listens(network::Listens),
+    /// What was counted of the process's peers since it was last told (the map PEERS).
+    Peers(Vec<network::PeerCounts>),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -109,6 +123,10 @@ impl Fact {
             Self::Waits(_) => "waits",
             Self::Work(_) => "work",
             Self::Probed(_) => "probed",
+            Self::ConnectionFailed(_) => "connection_failed",
+            Self::Retransmitted(_) => "retransmitted",
+            Self::Listens(_) => "listens",
+            Self::Peers(_) => "peers",
             Self::Lost { .. } => "lost",
         }
     }

@@ -20,6 +20,7 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
             limit: event.limit_bytes,
         }),
         at_limit: raw::memory_cgroup(event.oom_memcg),
+        owner: None,
     })
 }
 

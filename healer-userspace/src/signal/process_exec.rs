@@ -12,5 +12,5 @@ pub(super) fn interpret(at: BootTime, event: &ProcessExec) -> Meaning {
         filename: raw::filename(&event.args),
         args: raw::argv(&event.args),
     };
-    Meaning::Happened(Raw { at, seen: Some(seen), fact: Fact::Execed, at_limit: None })
+    Meaning::Happened(Raw { at, seen: Some(seen), fact: Fact::Execed, at_limit: None, owner: None })
 }

@@ -25,6 +25,7 @@ pub(super) fn interpret(at: BootTime, event: &ProcessExit) -> Meaning {
             seen_by: seen_by(event.flags),
         }),
         at_limit: None,
+        owner: None,
     })
 }
 

@@ -23,6 +23,15 @@ pub struct Raw {
     pub fact: Fact,
     /// Memory cgroup at its limit, of [`Fact::OomKilled`]; identity turns it into its path.
     pub at_limit: Option<CgroupId>,
+    /// In place of `seen`: whose socket it is. The kernel tells no more there, and current is anybody.
+    pub owner: Option<Owner>,
+}
+
+/// Whose socket: by number alone, and by the cgroup that it was made in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    pub process: Option<ProcessId>,
+    pub cgroup: Option<CgroupId>,
 }
 
 /// What the kernel sent about one process. Untrusted text, as it was.
@@ -51,6 +60,11 @@ pub(super) fn cgroup(cgroup: &CgroupRef) -> Option<CgroupId> {
     };
     let id = cgroup.id;
     (id != 0).then_some(CgroupId { hierarchy, id })
+}
+
+pub(crate) fn owner(tgid: u32, start_boot_ns: u64, of_socket: &CgroupRef) -> Owner {
+    let process = (tgid != 0).then_some(ProcessId { pid: tgid, start: BootTime(start_boot_ns) });
+    Owner { process, cgroup: cgroup(of_socket) }
 }
 
 pub(super) fn memory_cgroup(id: u64) -> Option<CgroupId> {

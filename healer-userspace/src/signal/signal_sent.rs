@@ -27,6 +27,7 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
             process_group: event.target_pgid,
         }),
         at_limit: None,
+        owner: None,
     })
 }
 

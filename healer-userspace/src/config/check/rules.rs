@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::{
     super::{
         key::{At, Items, Key},
+        kind::KindName,
         policy as shape,
         problem::{Fault, Place},
     },
@@ -64,8 +65,16 @@ fn condition(at: &At<shape::When>, ladder: &[Rung], findings: &mut Findings<'_>)
             .given()
             .map(|_| count(&shape.min_evidence, "minEvidence", 1, faults)),
         time_to_limit_under: forecast(&shape.time_to_limit, class.value, ladder, faults),
-        kind: None,
+        kind: kind(&shape.kind, class.value, faults),
     })
+}
+
+fn kind(key: &Key<KindName>, class: Class, faults: &mut Vec<Fault>) -> Option<String> {
+    let given = key.given()?;
+    if let Some(message) = given.value.unless_of(class) {
+        faults.push(Fault::new(given.place, message));
+    }
+    Some(given.value.name().to_owned())
 }
 
 fn default_certainty(class: Class) -> Certainty {

@@ -65,7 +65,6 @@ fn a_known_key_without_an_answer_is_not_supported_yet() {
     let expected = [
         "4:38: key \"namespace\" in metadata",
         "14:5: key \"dependsOn\" in expect",
-        "18:26: key \"kind\" in when",
         "19:7: key \"capture\" in rules",
         "21:39: scope: \"container\"",
         "22:16: do: \"evict\"",

@@ -69,6 +69,10 @@ impl Detector for Down {
             | Fact::Waits(_)
             | Fact::Work(_)
             | Fact::Probed(_)
+            | Fact::ConnectionFailed(_)
+            | Fact::Retransmitted(_)
+            | Fact::Listens(_)
+            | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }
         self.advance(context, found);

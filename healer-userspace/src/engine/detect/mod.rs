@@ -5,6 +5,7 @@ mod crash_loop;
 pub mod deadlock;
 mod down;
 mod hang;
+mod network;
 mod oom_kill;
 mod probe_failed;
 mod starved;
@@ -30,6 +31,7 @@ pub const DETECTORS: &[DetectorEntry] = &[
     starved::ENTRY,
     hang::ENTRY,
     probe_failed::ENTRY,
+    network::ENTRY,
 ];
 
 pub struct DetectorEntry {
@@ -87,6 +89,8 @@ pub enum Subject {
     Process(ProcessId, Class),
     /// A lasting condition of a workload.
     Workload(WorkloadKey, Class),
+    /// What a workload has with one of its peers.
+    Peer(WorkloadKey, core::net::SocketAddr),
 }
 
 #[cfg(test)]

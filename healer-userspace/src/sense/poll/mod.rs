@@ -2,5 +2,6 @@
 
 pub mod cpu;
 pub mod sockets;
+pub mod peers;
 pub mod tasks;
 pub mod work;

@@ -28,7 +28,11 @@ impl User {
                 self.tracked.remove(&exit.task.tgid);
                 return false;
             }
-            Event::ProcessExec(_) | Event::SignalSent(_) | Event::OomKill(_) => return false,
+            Event::ProcessExec(_)
+            | Event::SignalSent(_)
+            | Event::OomKill(_)
+            | Event::SocketState(_)
+            | Event::TcpRetransmit(_) => return false,
         }
         true
     }

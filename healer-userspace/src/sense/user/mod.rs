@@ -108,6 +108,8 @@ impl User {
             }
             EventKind::ProcessExec => self.exec = Duty::Complete,
             EventKind::SignalSent | EventKind::OomKill => self.others = Duty::Complete,
+            // They have no such rung.
+            EventKind::SocketState | EventKind::TcpRetransmit => {}
         }
     }
 
@@ -120,7 +122,10 @@ impl User {
         match kind {
             EventKind::ProcessExit => self.exit = Duty::Source,
             EventKind::ProcessExec => self.exec = Duty::Source,
-            EventKind::SignalSent | EventKind::OomKill => {}
+            EventKind::SignalSent
+            | EventKind::OomKill
+            | EventKind::SocketState
+            | EventKind::TcpRetransmit => {}
         }
         Ok(())
     }

@@ -1,0 +1,57 @@
+//! Who connects to whom: read often while somebody is in trouble, else now and then for the map.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::Agent;
+use crate::{
+    engine::time::BootTime,
+    identity::process::{Process, ProcessId, WorkloadKey},
+    sense::poll::peers::PeerLedger,
+    signal::{Fact, Signal, network::PeerCounts},
+};
+
+const CALM: Duration = Duration::from_secs(10);
+const TROUBLED: Duration = Duration::from_millis(900);
+/// So long after the last failure the next may come.
+const TROUBLE_LASTS: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Peers {
+    ledger: PeerLedger,
+    read_at: Option<BootTime>,
+    troubled_at: Option<BootTime>,
+}
+
+impl Agent {
+    /// A failure asks for the good news as well: what is down, and what is not.
+    pub(super) fn note_trouble(&mut self, now: BootTime, signal: &Signal) {
+        if matches!(signal.fact, Fact::ConnectionFailed(_) | Fact::Retransmitted(_)) {
+            self.peers.troubled_at = Some(now);
+        }
+    }
+
+    /// At most once a second, or at once when something is to be decided.
+    pub(super) fn look_at_peers(&mut self, now: BootTime, is_decisive: bool) {
+        let is_troubled = self.peers.troubled_at.is_some_and(|at| now.since(at) < TROUBLE_LASTS);
+        let pause = match (is_troubled, is_decisive) {
+            (true, true) => Duration::ZERO,
+            (true, false) => TROUBLED,
+            (false, _) => CALM,
+        };
+        if self.peers.read_at.is_some_and(|at| now.since(at) < pause) {
+            return;
+        }
+        self.peers.read_at = Some(now);
+        let news = self.peers.ledger.news(&self.sense.peers());
+        let mut clients: BTreeMap<(WorkloadKey, ProcessId), (Process, Vec<PeerCounts>)> = BTreeMap::new();
+        for (owner, counts) in news {
+            let process = self.identity.owner(owner, now);
+            let key = (process.workload.clone(), process.id());
+            clients.entry(key).or_insert_with(|| (process, Vec::new())).1.push(counts);
+        }
+        for (process, counts) in clients.into_values() {
+            self.observe(&Signal { at: now, process: Some(process), fact: Fact::Peers(counts) });
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! One client: is it cut off, or is something that it depends on dead?
+
+use core::{net::SocketAddr, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::peer::{Down, Kind, Peer, State};
+use crate::{engine::time::BootTime, identity::process::Process};
+
+/// Peers of one client that are remembered, the least recently used make room.
+const PEERS_MAX: usize = 256;
+/// A peer that nobody talked to for so long has no say.
+const ACTIVE: Duration = Duration::from_secs(60);
+/// Above so many peers some may answer all the same (a cache, a stale entry).
+const FEW: usize = 5;
+const MOST_PERCENT: usize = 80;
+/// So long the others have to show whether they answer.
+const OTHERS_GET: Duration = Duration::from_secs(5);
+/// After an isolation ended, each peer needs its first success.
+const CALM: Duration = Duration::from_secs(5);
+/// Who tries so many addresses that never answered looks for something, and depends on none of them.
+const SEARCHES_FROM: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    /// Whoever connected last.
+    pub(super) process: Process,
+    pub(super) peers: BTreeMap<SocketAddr, Peer>,
+    pub(super) calm_until: BootTime,
+}
+
+/// What a look at all peers of a client shows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Peers that count, if all of them are out of reach.
+    pub(super) isolated: Option<Isolated>,
+    /// Of those that are down: is it sure that the client itself is not the reason?
+    pub(super) down: BTreeMap<SocketAddr, (Down, Surety)>,
+    /// Peers that answered since the first one failed.
+    pub(super) well: usize,
+    /// To be looked at again.
+    pub(super) due: Option<BootTime>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Isolated {
+    pub(super) since: BootTime,
+    pub(super) down: usize,
+    pub(super) of: usize,
+    pub(super) is_local: bool,
+    pub(super) peers: Vec<SocketAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Surety {
+    /// Others answer, or it says no itself.
+    Sure,
+    /// Nobody else is asked: the client may be the one that is cut off.
+    OnlyPeer,
+    /// The others have not shown yet.
+    Waits(BootTime),
+}
+
+impl Client {
+    pub(super) fn new(process: Process) -> Self {
+        Self { process, peers: BTreeMap::new(), calm_until: BootTime(0) }
+    }
+
+    pub(super) fn peer(&mut self, address: SocketAddr) -> &mut Peer {
+        if self.peers.len() >= PEERS_MAX
+            && !self.peers.contains_key(&address)
+            && let Some(oldest) = self.peers.iter().min_by_key(|(_, peer)| peer.last_seen).map(|(at, _)| *at)
+        {
+            self.peers.remove(&oldest);
+        }
+        self.peers.entry(address).or_default()
+    }
+
+    pub(super) fn judge(&self, now: BootTime) -> Verdict {
+        let mut verdict = Verdict::default();
+        let mut down: BTreeMap<SocketAddr, Down> = BTreeMap::new();
+        let searches = self.searches();
+        for (address, peer) in &self.peers {
+            match peer.state(now) {
+                State::Well => {}
+                State::Suspect(at) => verdict.due = earliest(verdict.due, at),
+                State::Down(_)
+                    if peer.last_ok.is_none() && (searches || self.has_other_family(address, peer)) => {}
+                State::Down(found) => {
+                    down.insert(*address, found);
+                }
+            }
+        }
+        let Some(first_bad) = down.values().map(|down| down.since).min() else {
+            return verdict;
+        };
+        let voters = self.voters(now);
+        let is_well = |address: &&SocketAddr| {
+            let ok = self.peers.get(*address).and_then(|peer| peer.last_ok);
+            !down.contains_key(*address) && ok.is_some_and(|ok| first_bad < ok)
+        };
+        verdict.well = voters.iter().filter(is_well).count();
+        verdict.isolated = isolated(&voters, &down);
+        for (address, found) in down {
+            let surety = self.surety(now, &address, &found, verdict.well, &voters);
+            if let Surety::Waits(until) = surety {
+                verdict.due = earliest(verdict.due, Some(until));
+            }
+            verdict.down.insert(address, (found, surety));
+        }
+        verdict
+    }
+
+    /// Peers whose state says something about the client's own network.
+    fn voters(&self, now: BootTime) -> BTreeSet<SocketAddr> {
+        let counts = |(address, peer): &(&SocketAddr, &Peer)| {
+            !address.ip().is_loopback() && peer.is_dependency() && now.since(peer.last_seen) < ACTIVE
+        };
+        self.peers.iter().filter(counts).map(|(address, _)| *address).collect()
+    }
+
+    pub(super) fn has_voters(&self, now: BootTime) -> bool {
+        !self.voters(now).is_empty()
+    }
+
+    fn searches(&self) -> bool {
+        let never_ok = self.peers.values().filter(|peer| peer.last_ok.is_none());
+        SEARCHES_FROM <= never_ok.count()
+    }
+
+    /// `localhost` as `::1` first, an AAAA record without IPv6: the same port answers by the other family.
+    fn has_other_family(&self, address: &SocketAddr, peer: &Peer) -> bool {
+        let answers = |(other, found): (&SocketAddr, &Peer)| {
+            other.port() == address.port()
+                && other.is_ipv4() != address.is_ipv4()
+                && found.last_ok.is_some_and(|ok| peer.since().is_none_or(|since| since < ok))
+        };
+        self.peers.iter().any(answers)
+    }
+
+    fn surety(
+        &self,
+        now: BootTime,
+        address: &SocketAddr,
+        down: &Down,
+        well: usize,
+        voters: &BTreeSet<SocketAddr>,
+    ) -> Surety {
+        if down.kind == Kind::Refuses || address.ip().is_loopback() || 0 < well {
+            return Surety::Sure;
+        }
+        if !voters.iter().any(|other| other.ip() != address.ip()) {
+            return Surety::OnlyPeer;
+        }
+        let last = self.peers.get(address).and_then(|peer| peer.since()).unwrap_or(now);
+        let until = last + SILENCE_AND + OTHERS_GET;
+        if now < until { Surety::Waits(until) } else { Surety::OnlyPeer }
+    }
+
+    pub(super) fn is_calm(&self, now: BootTime) -> bool {
+        self.calm_until <= now
+    }
+
+    pub(super) fn calm_down(&mut self, now: BootTime) {
+        self.calm_until = now + CALM;
+    }
+
+    /// When the first peer answered after `since` that has gone on to.
+    pub(super) fn well_after(&self, since: BootTime) -> Option<BootTime> {
+        let peers = self.peers.iter().filter(|(address, _)| !address.ip().is_loopback());
+        let newer = |peer: &Peer| peer.last_ok.filter(|ok| since < *ok && peer.since().is_none());
+        peers
+            .filter_map(|(_, peer)| {
+                newer(peer).map(|ok| peer.well_since.filter(|at| since < *at).unwrap_or(ok))
+            })
+            .min()
+    }
+}
+
+/// As long as a peer needs to be found silent.
+const SILENCE_AND: Duration = Duration::from_secs(4);
+
+/// Two addresses at least: two ports of one host that is gone are one dependency. Whoever refuses was reached.
+fn isolated(voters: &BTreeSet<SocketAddr>, down: &BTreeMap<SocketAddr, Down>) -> Option<Isolated> {
+    let lost: BTreeMap<_, _> =
+        down.iter().filter(|(at, down)| voters.contains(at) && down.kind != Kind::Refuses).collect();
+    let addresses: BTreeSet<_> = lost.keys().map(|address| address.ip()).collect();
+    let is_local = !lost.is_empty() && lost.values().all(|down| down.is_local);
+    let all = lost.len() == voters.len();
+    let most = FEW < voters.len() && voters.len() * MOST_PERCENT <= lost.len() * 100;
+    if addresses.len() < 2 || !(all || most) {
+        return None;
+    }
+    let since = lost.values().map(|down| down.since).min()?;
+    let peers = lost.keys().map(|address| **address).collect();
+    Some(Isolated { since, down: lost.len(), of: voters.len(), is_local, peers })
+}
+
+pub(super) fn earliest(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {
+    one.into_iter().chain(other).min()
+}

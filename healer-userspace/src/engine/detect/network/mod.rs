@@ -1,0 +1,323 @@
+//! Who is cut off, and who depends on something that is dead.
+//!
+//! A peer is down when enough speaks against it and no answer came in between; a client is isolated when all its
+//! peers are out of reach. Whoever says no was reached.
+
+mod client;
+mod peer;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use core::{net::SocketAddr, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Context, Detector, DetectorEntry, Finding};
+use crate::{
+    engine::{class::Class, time::BootTime},
+    identity::process::{Process, WorkloadKey},
+    signal::{Fact, Signal, network::Listens},
+};
+use client::{Client, Surety, Verdict, earliest};
+use peer::Down;
+
+pub(super) const ENTRY: DetectorEntry = DetectorEntry {
+    name: "network",
+    classes: &[Class::NetworkIsolation, Class::DependencyFailure, Class::DegradedPath],
+    build: || Box::new(Network::default()),
+};
+
+/// Clients remembered, the least recently heard of make room.
+const CLIENTS_MAX: usize = 1024;
+const LISTENERS_MAX: usize = 4096;
+/// A peer that answers again must go on for so long.
+const STAYS_WELL: Duration = Duration::from_secs(5);
+/// The same of a client that was cut off.
+const STAYS_CONNECTED: Duration = Duration::from_secs(2);
+/// A failure that nobody has tried again for so long is nobody's failure.
+const UNTRIED: Duration = Duration::from_secs(600);
+/// Gaps within a minute that make a path degraded, and for how long it stays so.
+const DEGRADED_FROM: usize = 4;
+
+/// One workload in one network namespace.
+type Who = (WorkloadKey, u32);
+
+#[derive(Default)]
+struct Network {
+    clients: BTreeMap<Who, Client>,
+    /// By cookie: who listens where.
+    listeners: BTreeMap<u64, (Listens, Process)>,
+    isolated: BTreeMap<Who, BootTime>,
+    down: BTreeMap<(Who, SocketAddr), Down>,
+    degraded: BTreeSet<(Who, SocketAddr)>,
+    due: Option<BootTime>,
+}
+
+impl Detector for Network {
+    fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        let Some(process) = &signal.process else {
+            return;
+        };
+        match &signal.fact {
+            Fact::ConnectionFailed(failed) => {
+                let who = (process.workload.clone(), failed.flow.netns);
+                self.client(&who, process).peer(failed.flow.peer).failed(signal.at, failed);
+                self.look(context, &who, found);
+            }
+            Fact::Retransmitted(sent) => {
+                let who = (process.workload.clone(), sent.flow.netns);
+                self.client(&who, process).peer(sent.flow.peer).retransmitted(signal.at, sent);
+                self.look(context, &who, found);
+            }
+            Fact::Peers(counts) => {
+                let mut touched = BTreeSet::new();
+                for counts in counts {
+                    let who = (process.workload.clone(), counts.netns);
+                    self.client(&who, process).peer(counts.peer).counted(counts);
+                    touched.insert(who);
+                }
+                for who in touched {
+                    self.look(context, &who, found);
+                }
+            }
+            Fact::Listens(listens) => self.listens(listens, process),
+            Fact::Exited(_) => self.ended(process, found),
+            Fact::Execed
+            | Fact::SignalSent(_)
+            | Fact::OomKilled(_)
+            | Fact::Registered(_)
+            | Fact::Deregistered
+            | Fact::StopAsked { .. }
+            | Fact::Answered { .. }
+            | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
+            | Fact::Lost { .. } => {}
+        }
+    }
+
+    fn advance(&mut self, context: &Context<'_>, found: &mut Vec<Finding>) {
+        if self.due.is_none_or(|due| context.now < due) {
+            return;
+        }
+        self.due = None;
+        let all: Vec<Who> = self.clients.keys().cloned().collect();
+        for who in all {
+            self.look(context, &who, found);
+        }
+    }
+
+    fn deadline(&self) -> Option<BootTime> {
+        self.due
+    }
+}
+
+impl Network {
+    fn client(&mut self, who: &Who, process: &Process) -> &mut Client {
+        if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(who) {
+            let last = |client: &Client| client.peers.values().map(|peer| peer.last_seen).max();
+            let oldest =
+                self.clients.iter().min_by_key(|(_, client)| last(client)).map(|(who, _)| who.clone());
+            self.clients.retain(|who, _| Some(who) != oldest.as_ref());
+        }
+        let client = self.clients.entry(who.clone()).or_insert_with(|| Client::new(process.clone()));
+        // The cgroup alone is less than a process.
+        if process.pid != 0 {
+            client.process.clone_from(process);
+        }
+        client
+    }
+
+    fn listens(&mut self, listens: &Listens, process: &Process) {
+        if !listens.on {
+            self.listeners.remove(&listens.cookie);
+        } else if self.listeners.len() < LISTENERS_MAX {
+            self.listeners.insert(listens.cookie, (listens.clone(), process.clone()));
+        }
+    }
+
+    /// Judges one client anew, and says what has changed.
+    fn look(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
+        let now = context.now;
+        let Some(client) = self.clients.get_mut(who) else {
+            return;
+        };
+        client.peers.values_mut().for_each(|peer| peer.forget(now));
+        let verdict = client.judge(now);
+        self.due = earliest(self.due, verdict.due);
+        self.isolation(context, who, &verdict, found);
+        if !self.isolated.contains_key(who) {
+            self.dependencies(context, who, &verdict, found);
+        }
+        self.well_again(now, who, &verdict, found);
+        self.paths(context, who, found);
+    }
+
+    fn isolation(&mut self, context: &Context<'_>, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
+        let now = context.now;
+        if let Some(isolated) = &verdict.isolated {
+            if !self.isolated.contains_key(who) {
+                self.isolated.insert(who.clone(), now);
+                self.take_back(who, found);
+                let scope = self.scope(who, isolated.since, now);
+                if let Some(client) = self.clients.get(who) {
+                    found.push(words::isolation(context, who, client, isolated, scope));
+                }
+            }
+            return;
+        }
+        let Some(since) = self.isolated.get(who).copied() else {
+            return;
+        };
+        let Some(client) = self.clients.get_mut(who) else {
+            return;
+        };
+        let is_untried = client.peers.values().all(|peer| UNTRIED < now.since(peer.last_seen));
+        match client.well_after(since) {
+            Some(ok) if ok + STAYS_CONNECTED <= now => {
+                client.calm_down(now);
+                self.isolated.remove(who);
+                found.push(words::connected(who, "its peers answer again"));
+                self.due = earliest(self.due, Some(now + STAYS_WELL));
+            }
+            Some(ok) => self.due = earliest(self.due, Some(ok + STAYS_CONNECTED)),
+            None if is_untried => {
+                self.isolated.remove(who);
+                found.push(words::connected(who, "it has not tried any peer for ten minutes"));
+            }
+            None => self.due = earliest(self.due, Some(now + UNTRIED)),
+        }
+    }
+
+    /// What was said of single peers is part of the isolation.
+    fn take_back(&mut self, who: &Who, found: &mut Vec<Finding>) {
+        let said: Vec<_> = self.down.keys().filter(|(whose, _)| whose == who).cloned().collect();
+        for key in said {
+            self.down.remove(&key);
+            found.push(words::answers(&key, "none of its peers answers: it is cut off itself"));
+        }
+    }
+
+    fn dependencies(
+        &mut self,
+        context: &Context<'_>,
+        who: &Who,
+        verdict: &Verdict,
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(client) = self.clients.get(who) else {
+            return;
+        };
+        if !client.is_calm(context.now) {
+            if !verdict.down.is_empty() {
+                self.due = earliest(self.due, Some(client.calm_until));
+            }
+            return;
+        }
+        for (address, (down, surety)) in &verdict.down {
+            let key = (who.clone(), *address);
+            if self.down.contains_key(&key) || matches!(surety, Surety::Waits(_)) {
+                continue;
+            }
+            let suffering = self.suffering(address);
+            let server = self.server(who.1, address);
+            found.push(words::dependency(context, &key, client, verdict, (down, *surety), suffering, server));
+            self.down.insert(key, *down);
+        }
+    }
+
+    /// Workloads for which this peer is down already.
+    fn suffering(&self, address: &SocketAddr) -> usize {
+        self.down.keys().filter(|(_, other)| other == address).count()
+    }
+
+    /// Whoever listens there, in the client's own namespace.
+    fn server(&self, netns: u32, address: &SocketAddr) -> Option<&Process> {
+        let is_it = |listens: &Listens| {
+            listens.netns == netns
+                && listens.address.port() == address.port()
+                && (listens.address.ip() == address.ip()
+                    || (listens.address.ip().is_unspecified() && address.ip().is_loopback()))
+        };
+        self.listeners.values().find(|(listens, _)| is_it(listens)).map(|(_, process)| process)
+    }
+
+    /// The node is cut off once everybody on it is who has peers elsewhere.
+    fn scope(&self, who: &Who, since: BootTime, now: BootTime) -> words::Scope {
+        let others = || self.clients.iter().filter(|(other, client)| *other != who && client.has_voters(now));
+        let in_it = |(other, client): (&Who, &Client)| other.1 == who.1 && client.well_after(since).is_some();
+        if others().any(in_it) {
+            return words::Scope::Workload;
+        }
+        let all = others().all(|(other, _)| self.isolated.contains_key(other));
+        let elsewhere = others().any(|(other, _)| other.1 != who.1);
+        if all && elsewhere { words::Scope::Node } else { words::Scope::Netns }
+    }
+
+    fn well_again(&mut self, now: BootTime, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
+        let said: Vec<_> = self.down.keys().filter(|(whose, _)| whose == who).map(|(_, at)| *at).collect();
+        for address in said {
+            let peer = self.clients.get(who).and_then(|client| client.peers.get(&address));
+            let why = match peer {
+                None => "it is forgotten",
+                Some(peer) if UNTRIED < now.since(peer.last_seen) => "nobody has tried it for ten minutes",
+                Some(peer) => match peer.well_since {
+                    Some(ok) if ok + STAYS_WELL <= now => "it answers again",
+                    Some(ok) => {
+                        self.due = earliest(self.due, Some(ok + STAYS_WELL));
+                        continue;
+                    }
+                    None if verdict.down.contains_key(&address) => continue,
+                    None => continue,
+                },
+            };
+            let key = (who.clone(), address);
+            self.down.remove(&key);
+            found.push(words::answers(&key, why));
+        }
+    }
+
+    /// Lossy, but it works.
+    fn paths(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
+        let Some(client) = self.clients.get(who) else {
+            return;
+        };
+        for (address, peer) in &client.peers {
+            let key = (who.clone(), *address);
+            let is_said = self.degraded.contains(&key);
+            if DEGRADED_FROM <= peer.gaps() && !is_said {
+                found.push(words::degraded(context, &key, client, peer));
+                self.degraded.insert(key);
+            } else if peer.gaps() == 0 && is_said {
+                self.degraded.remove(&key);
+                found.push(words::steady(&key));
+            } else if is_said {
+                self.due = earliest(self.due, Some(context.now + Duration::from_secs(30)));
+            }
+        }
+    }
+
+    /// With its last process a client has no more peers.
+    fn ended(&mut self, process: &Process, found: &mut Vec<Finding>) {
+        let gone = |client: &Client| client.process.id() == process.id();
+        let whos: Vec<Who> =
+            self.clients.iter().filter(|(_, client)| gone(client)).map(|(who, _)| who.clone()).collect();
+        for who in whos {
+            self.clients.remove(&who);
+            if self.isolated.remove(&who).is_some() {
+                found.push(words::connected(&who, "it has ended"));
+            }
+            let of_it = |key: &(Who, SocketAddr)| key.0 == who;
+            let keys: Vec<_> = self.down.keys().filter(|key| of_it(key)).cloned().collect();
+            for key in keys {
+                self.down.remove(&key);
+                found.push(words::answers(&key, "its client has ended"));
+            }
+            let keys: Vec<_> = self.degraded.iter().filter(|key| of_it(key)).cloned().collect();
+            for key in keys {
+                self.degraded.remove(&key);
+                found.push(words::steady(&key));
+            }
+        }
+    }
+}

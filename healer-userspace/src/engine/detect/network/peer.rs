@@ -1,0 +1,353 @@
+//! One peer of one client: what speaks against it since it was last well, and whether that is enough.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::{
+    engine::time::BootTime,
+    signal::network::{ConnectionFailed, FailureCause, PeerCounts, Retransmitted},
+};
+
+/// Enough of it is a failure.
+const ENOUGH: u32 = 3;
+/// A restart without a gap worth naming takes less.
+const REFUSAL_LASTS: Duration = Duration::from_secs(2);
+/// A lossy path makes gaps without an answer: they end. On one that is known to be lossy, longer ones.
+const SILENCE_LASTS: Duration = Duration::from_secs(2);
+const SILENCE_LASTS_IF_LOSSY: Duration = Duration::from_secs(15);
+/// Time-outs in a row of one connection that stand for a second one.
+const MANY_TIMEOUTS: u32 = 5;
+const MANY_TIMEOUTS_IF_LOSSY: u32 = 7;
+/// The kernel asks again for a connection after a second (RFC 6298): whoever gave up earlier was impatient.
+const PATIENT_US: u64 = 1_000_000;
+/// Nobody is that impatient: SO_ERROR has taken what ICMP said, and the program gave up because of it.
+const TOLD_AT_ONCE_US: u64 = 2_000;
+/// What the kernel has counted meanwhile is read before a verdict.
+const SECOND_THOUGHT: Duration = Duration::from_millis(200);
+/// Suspicions of silence that an answer ended make a path lossy, for so long.
+const LOSSY_FROM: usize = 2;
+const LOSS_REMEMBERED: Duration = Duration::from_secs(60);
+/// A peer that never answered is somebody's dependency once it was asked so often.
+const ASKED_ENOUGH: usize = 3;
+const EVIDENCE_KEPT: usize = 32;
+const EVIDENCE_LASTS: Duration = Duration::from_secs(180);
+const CONNECTIONS_KEPT: usize = 32;
+
+/// What is wrong with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// It is there and says no.
+    Refuses,
+    /// Somebody on the way says that it cannot be reached.
+    Unreachable,
+    NoAnswer,
+}
+
+impl Kind {
+    /// As in `detail.kind` and in policies.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refuses => "refuses",
+            Self::Unreachable => "unreachable",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+
+    /// The sensor that mostly tells of it.
+    pub(super) fn signal(self) -> &'static str {
+        match self {
+            Self::Refuses | Self::Unreachable => "socket_state",
+            Self::NoAnswer => "tcp_retransmit",
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) at: BootTime,
+    pub(super) kind: Kind,
+    pub(super) says: String,
+    weight: u32,
+    cookie: u64,
+    timeouts: u32,
+    is_reset: bool,
+    is_local: bool,
+}
+
+/// It is beyond doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Down {
+    pub(super) kind: Kind,
+    pub(super) since: BootTime,
+    /// This machine itself would not send.
+    pub(super) is_local: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Well,
+    /// Something speaks against it; if nothing comes in between, it is down at this time.
+    Suspect(Option<BootTime>),
+    Down(Down),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    pub(super) last_seen: BootTime,
+    pub(super) last_ok: Option<BootTime>,
+    /// First connection made after the last piece of evidence.
+    pub(super) well_since: Option<BootTime>,
+    pub(super) totals: Totals,
+    evidence: VecDeque<Piece>,
+    /// When an answer ended a suspicion of silence.
+    gaps: VecDeque<BootTime>,
+    /// Established connections by cookie: the first byte that was not acknowledged.
+    unacknowledged: BTreeMap<u64, u32>,
+    asked: BTreeSet<u64>,
+}
+
+/// Since the peer is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) ok: u64,
+    pub(super) failed: u64,
+    pub(super) retransmits: u64,
+}
+
+impl Peer {
+    pub(super) fn failed(&mut self, at: BootTime, failed: &ConnectionFailed) {
+        self.last_seen = self.last_seen.max(at);
+        self.totals.failed += 1;
+        // The kernel begins to count anew with every connection made; when that was, its counters tell.
+        if failed.streak == 1 {
+            self.evidence.clear();
+            self.asked.clear();
+        }
+        let (kind, weight) = match failed.cause {
+            FailureCause::Refused | FailureCause::Reset => (Kind::Refuses, 1),
+            FailureCause::Unreachable => (Kind::Unreachable, 2),
+            FailureCause::TimedOut => (Kind::NoAnswer, 3),
+            FailureCause::GaveUp if failed.age_us.is_some_and(|age| PATIENT_US <= age) => (Kind::NoAnswer, 2),
+            FailureCause::GaveUp if failed.age_us.is_some_and(|age| age < TOLD_AT_ONCE_US) => {
+                (Kind::Unreachable, 1)
+            }
+            FailureCause::GaveUp => return,
+        };
+        self.add(Piece {
+            at,
+            kind,
+            says: words(failed),
+            weight,
+            cookie: failed.flow.cookie,
+            timeouts: 0,
+            is_reset: !failed.connecting,
+            is_local: false,
+        });
+    }
+
+    pub(super) fn retransmitted(&mut self, at: BootTime, sent: &Retransmitted) {
+        self.last_seen = self.last_seen.max(at);
+        if !sent.connecting {
+            let before = self.unacknowledged.insert(sent.flow.cookie, sent.unacknowledged);
+            if before.is_some_and(|before| before != sent.unacknowledged) {
+                self.answered(at - Duration::from_nanos(1));
+            }
+            while CONNECTIONS_KEPT < self.unacknowledged.len() {
+                self.unacknowledged.pop_first();
+            }
+        }
+        let weight = match sent.local_error {
+            Some(_) => 3,
+            None if sent.connecting || 2 <= sent.retransmits => 1,
+            None => return,
+        };
+        self.add(Piece {
+            at,
+            kind: Kind::NoAnswer,
+            says: retransmit_words(sent),
+            weight,
+            cookie: sent.flow.cookie,
+            timeouts: sent.retransmits,
+            is_reset: false,
+            is_local: sent.local_error.is_some(),
+        });
+    }
+
+    pub(super) fn counted(&mut self, counts: &PeerCounts) {
+        self.totals.ok += u64::from(counts.ok);
+        self.totals.retransmits += u64::from(counts.retransmits) + u64::from(counts.syn_retransmits);
+        self.last_seen = self.last_seen.max(counts.last_ok.max(counts.last_bad).unwrap_or_default());
+        if let Some(at) = counts.last_ok {
+            self.answered(at);
+        }
+    }
+
+    /// It was well at `at`: what came before no longer counts.
+    pub(super) fn answered(&mut self, at: BootTime) {
+        self.last_seen = self.last_seen.max(at);
+        self.last_ok = self.last_ok.max(Some(at));
+        let silence = self.evidence.iter().filter(|piece| piece.at <= at && piece.kind == Kind::NoAnswer);
+        if silence.count() != 0 {
+            self.gaps.push_back(at);
+        }
+        self.evidence.retain(|piece| at < piece.at);
+        if self.evidence.is_empty() {
+            self.well_since.get_or_insert(at);
+            self.asked.clear();
+        }
+    }
+
+    fn add(&mut self, piece: Piece) {
+        if self.last_ok.is_some_and(|ok| piece.at <= ok) {
+            return;
+        }
+        self.well_since = None;
+        if self.asked.len() < ASKED_ENOUGH {
+            self.asked.insert(piece.cookie);
+        }
+        if self.evidence.len() == EVIDENCE_KEPT {
+            // The first says since when.
+            self.evidence.remove(1);
+        }
+        self.evidence.push_back(piece);
+    }
+
+    /// What is old says nothing any more.
+    pub(super) fn forget(&mut self, now: BootTime) {
+        while self.gaps.front().is_some_and(|at| LOSS_REMEMBERED < now.since(*at)) {
+            self.gaps.pop_front();
+        }
+        if self.evidence.back().is_some_and(|last| EVIDENCE_LASTS < now.since(last.at)) {
+            self.evidence.clear();
+        }
+    }
+
+    pub(super) fn is_lossy(&self) -> bool {
+        LOSSY_FROM <= self.gaps.len()
+    }
+
+    pub(super) fn gaps(&self) -> usize {
+        self.gaps.len()
+    }
+
+    /// The client needs it, as far as one can see.
+    pub(super) fn is_dependency(&self) -> bool {
+        self.last_ok.is_some() || ASKED_ENOUGH <= self.asked.len()
+    }
+
+    pub(super) fn evidence(&self) -> impl DoubleEndedIterator<Item = &Piece> {
+        self.evidence.iter()
+    }
+
+    pub(super) fn since(&self) -> Option<BootTime> {
+        self.evidence.front().map(|piece| piece.at)
+    }
+
+    pub(super) fn state(&self, now: BootTime) -> State {
+        let (Some(first), Some(last)) = (self.evidence.front(), self.evidence.back()) else {
+            return State::Well;
+        };
+        let is_local = self.evidence.iter().any(|piece| piece.is_local);
+        let (kind, Some(enough_at)) = (self.kind(), self.enough_at()) else {
+            return State::Suspect(None);
+        };
+        if !self.is_dependency() {
+            return State::Suspect(None);
+        }
+        let has_lasted = match kind {
+            _ if is_local => true,
+            Kind::Refuses | Kind::Unreachable => REFUSAL_LASTS <= last.at.since(first.at),
+            Kind::NoAnswer => self.is_silent(enough_at, last.at),
+        };
+        if !has_lasted {
+            return State::Suspect(None);
+        }
+        let due = last.at + SECOND_THOUGHT;
+        let first_due = self.verdict_at().map_or(due, |at| at + SECOND_THOUGHT);
+        if now < first_due.min(due) {
+            return State::Suspect(Some(first_due.min(due)));
+        }
+        State::Down(Down { kind, since: first.at, is_local })
+    }
+
+    /// The piece that made the case; later ones must not put the verdict off.
+    fn verdict_at(&self) -> Option<BootTime> {
+        let enough_at = self.enough_at()?;
+        let first = self.evidence.front()?.at;
+        let makes_it = |piece: &&Piece| match self.kind() {
+            _ if piece.is_local => true,
+            Kind::Refuses | Kind::Unreachable => {
+                enough_at <= piece.at && REFUSAL_LASTS <= piece.at.since(first)
+            }
+            Kind::NoAnswer => self.is_silent(enough_at, piece.at),
+        };
+        self.evidence.iter().find(makes_it).map(|piece| piece.at)
+    }
+
+    /// No answer all the while, to more than one connection or to one that asked very often.
+    fn is_silent(&self, enough_at: BootTime, last: BootTime) -> bool {
+        let (lasts, many) = if self.is_lossy() {
+            (SILENCE_LASTS_IF_LOSSY, MANY_TIMEOUTS_IF_LOSSY)
+        } else {
+            (SILENCE_LASTS, MANY_TIMEOUTS)
+        };
+        let connections: BTreeSet<u64> = self.evidence.iter().map(|piece| piece.cookie).collect();
+        let timeouts = self.evidence.iter().map(|piece| piece.timeouts).max();
+        lasts <= last.since(enough_at) && (2 <= connections.len() || Some(many) <= timeouts)
+    }
+
+    /// When the evidence became enough. Broken connections alone are never: a server that restarts breaks many.
+    fn enough_at(&self) -> Option<BootTime> {
+        const RESETS_COUNT: u32 = 2;
+        let (mut score, mut resets) = (0, 0);
+        for piece in &self.evidence {
+            if piece.is_reset && piece.weight == 1 {
+                resets += 1;
+            }
+            score += if piece.is_reset && RESETS_COUNT < resets { 0 } else { piece.weight };
+            if ENOUGH <= score {
+                return Some(piece.at);
+            }
+        }
+        None
+    }
+
+    /// What most of it says. Words count more than silence, which is what is left of words that are sent seldom:
+    /// ICMP errors are rate-limited (net/ipv4/icmp.c).
+    fn kind(&self) -> Kind {
+        let weight = |kind: Kind| -> u32 {
+            self.evidence.iter().filter(|piece| piece.kind == kind).map(|piece| piece.weight).sum()
+        };
+        const A_WORD: u32 = 2;
+        let (refused, unreachable) = (weight(Kind::Refuses), weight(Kind::Unreachable));
+        match refused.max(unreachable) {
+            0..A_WORD => Kind::NoAnswer,
+            most if most == unreachable => Kind::Unreachable,
+            _ => Kind::Refuses,
+        }
+    }
+}
+
+fn words(failed: &ConnectionFailed) -> String {
+    let what = match failed.cause {
+        FailureCause::Refused => "refused",
+        FailureCause::Unreachable => "unreachable",
+        FailureCause::TimedOut => "timed out",
+        FailureCause::Reset => "broken off",
+        FailureCause::GaveUp => "no answer, the client gave up",
+    };
+    let age =
+        failed.age_us.map(|us| format!(" after {}", crate::engine::time::Human(Duration::from_micros(us))));
+    format!("connection to {} {what}{}", failed.flow.peer, age.unwrap_or_default())
+}
+
+fn retransmit_words(sent: &Retransmitted) -> String {
+    let what = if sent.connecting { "the request for a connection" } else { "data" };
+    let refused = sent.local_error.map(|error| format!("; this machine would not send it (errno {error})"));
+    format!(
+        "{what} to {} sent again, {} time-outs in a row{}",
+        sent.flow.peer,
+        sent.retransmits,
+        refused.unwrap_or_default()
+    )
+}

@@ -1,0 +1,344 @@
+use core::net::SocketAddr;
+
+use super::*;
+use crate::{
+    engine::{memory::Memory, policy::PolicySet, world::World},
+    signal::network::{ConnectionFailed, FailureCause, Flow, PeerCounts, Retransmitted},
+};
+
+const A: &str = "10.0.0.1:80";
+const B: &str = "10.0.0.2:80";
+const C: &str = "10.0.0.3:80";
+
+/// What was said, at which millisecond.
+type Said = (u64, String);
+
+/// A client that things happen to; deadlines come by themselves.
+struct Story {
+    detector: Network,
+    world: World,
+    memory: Memory,
+    policies: PolicySet,
+    workload: &'static str,
+    netns: u32,
+    said: Vec<Said>,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self {
+            detector: Network::default(),
+            world: World::default(),
+            memory: Memory::default(),
+            policies: PolicySet::default(),
+            workload: "api",
+            netns: 7,
+            said: Vec::new(),
+        }
+    }
+
+    fn pass(&mut self, ms: u64) {
+        while let Some(due) = self.detector.deadline().filter(|due| due.0 <= ms * 1_000_000) {
+            let mut found = Vec::new();
+            let Self { world, memory, policies, .. } = self;
+            let context = Context { now: due, world, memory, policies, certificate: None };
+            self.detector.advance(&context, &mut found);
+            self.note(due.0 / 1_000_000, found);
+        }
+    }
+
+    fn tell(&mut self, ms: u64, fact: Fact) {
+        self.pass(ms);
+        let at = BootTime(ms * 1_000_000);
+        let process = Process {
+            pid: 40,
+            comm: self.workload.to_owned(),
+            workload: WorkloadKey(self.workload.to_owned()),
+            ..Process::default()
+        };
+        let mut found = Vec::new();
+        let Self { world, memory, policies, .. } = self;
+        let context = Context { now: at, world, memory, policies, certificate: None };
+        self.detector.observe(&context, &Signal { at, process: Some(process), fact }, &mut found);
+        self.note(ms, found);
+    }
+
+    fn note(&mut self, ms: u64, found: Vec<Finding>) {
+        for finding in found {
+            let text = match finding {
+                Finding::Raised { diagnosis, .. } => {
+                    let kind = diagnosis.detail.kind.unwrap_or_default();
+                    format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
+                }
+                Finding::Cleared { class, .. } => format!("{class} over"),
+            };
+            self.said.push((ms, text));
+        }
+    }
+
+    fn flow(&self, peer: &str, cookie: u64) -> Flow {
+        let local = SocketAddr::from(([10, 0, 0, 9], 40_000));
+        Flow { peer: peer.parse().unwrap(), local, netns: self.netns, cgroup: 5, cookie }
+    }
+
+    fn fails(&mut self, ms: u64, peer: &str, cause: FailureCause, age_ms: u64, streak: u32) {
+        let flow = self.flow(peer, ms);
+        let age_us = Some(age_ms * 1000);
+        let failed = ConnectionFailed { flow, cause, connecting: true, age_us, streak };
+        self.tell(ms, Fact::ConnectionFailed(failed));
+    }
+
+    fn refused(&mut self, ms: u64, peer: &str, streak: u32) {
+        self.fails(ms, peer, FailureCause::Refused, 0, streak);
+    }
+
+    fn resent(&mut self, ms: u64, peer: &str, cookie: u64, times: u32, connecting: bool, first: u32) {
+        let flow = self.flow(peer, cookie);
+        let sent = Retransmitted {
+            flow,
+            connecting,
+            retransmits: times,
+            unacknowledged: first,
+            local_error: None,
+            streak: 0,
+        };
+        self.tell(ms, Fact::Retransmitted(sent));
+    }
+
+    fn ok(&mut self, ms: u64, peer: &str) {
+        let last_ok = Some(BootTime(ms * 1_000_000));
+        let counts = PeerCounts {
+            peer: peer.parse().unwrap(),
+            netns: self.netns,
+            cgroup: 5,
+            ok: 1,
+            refused: 0,
+            unreachable: 0,
+            timed_out: 0,
+            reset: 0,
+            abandoned: 0,
+            syn_retransmits: 0,
+            retransmits: 0,
+            slowest_us: 100,
+            last_ok,
+            last_bad: None,
+        };
+        self.tell(ms, Fact::Peers(vec![counts]));
+    }
+
+    /// Requests for connections, one every half second, each asked for again once a second.
+    fn silence(&mut self, from_ms: u64, to_ms: u64, peers: &[&str]) {
+        for ms in (from_ms + 1000..to_ms).step_by(500) {
+            for (number, peer) in peers.iter().enumerate() {
+                let cookie = ms / 1000 * 10 + number as u64;
+                self.resent(ms, peer, cookie, ((ms - from_ms) / 1000) as u32, true, 0);
+            }
+        }
+    }
+
+    fn words(&self) -> Vec<&str> {
+        self.said.iter().map(|(_, text)| text.as_str()).collect()
+    }
+}
+
+#[test]
+fn a_peer_that_refuses_while_another_answers_is_a_failed_dependency_until_it_stays_well() {
+    let mut story = Story::new();
+    for (streak, ms) in (1000..5000).step_by(500).enumerate() {
+        story.ok(ms, B);
+        story.refused(ms + 10, A, streak as u32 + 1);
+    }
+    assert_eq!(story.words(), ["dependency_failure refuses probable"]);
+    assert!(story.said[0].0 < 3500, "{:?}", story.said);
+    story.ok(6000, A);
+    story.pass(10_900);
+    assert_eq!(story.said.len(), 1);
+    story.pass(11_100);
+    assert_eq!(story.words()[1], "dependency_failure over");
+}
+
+#[test]
+fn silence_of_one_peer_is_its_failure_silence_of_all_is_isolation() {
+    let mut story = Story::new();
+    for peer in [A, B, C] {
+        story.ok(500, peer);
+    }
+    for ms in (1500..8000).step_by(500) {
+        story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+        story.ok(ms + 1, B);
+        story.ok(ms + 2, C);
+    }
+    assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
+    let mut story = Story::new();
+    for peer in [A, B, C] {
+        story.ok(500, peer);
+    }
+    story.silence(1000, 9000, &[A, B, C]);
+    assert_eq!(story.words(), ["network_isolation netns probable"]);
+}
+
+#[test]
+fn after_an_isolation_no_ghost_of_a_dependency_is_seen() {
+    let mut story = Story::new();
+    for peer in [A, B, C] {
+        story.ok(500, peer);
+    }
+    story.silence(1000, 9000, &[A, B, C]);
+    story.ok(9100, A);
+    story.ok(9600, B);
+    story.pass(12_000);
+    story.ok(12_000, C);
+    story.pass(60_000);
+    assert_eq!(story.words(), ["network_isolation netns probable", "network_isolation over"]);
+}
+
+#[test]
+fn what_still_fails_after_an_isolation_is_said() {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    story.silence(1000, 9000, &[A, B]);
+    for ms in (9100..20_000).step_by(500) {
+        story.ok(ms, B);
+        story.resent(ms + 1, A, ms / 1000, 3, true, 0);
+    }
+    let words = story.words();
+    assert_eq!(words.len(), 3, "{:?}", story.said);
+    assert_eq!(words[2], "dependency_failure no_answer probable");
+}
+
+#[test]
+fn a_filter_against_one_peer_cuts_nobody_off() {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    for ms in [1000, 2000, 3000] {
+        let sent = Retransmitted {
+            flow: story.flow(A, ms),
+            connecting: true,
+            retransmits: 1,
+            unacknowledged: 0,
+            local_error: Some(1),
+            streak: 0,
+        };
+        story.tell(ms, Fact::Retransmitted(sent));
+        story.ok(ms + 300, B);
+    }
+    story.pass(30_000);
+    assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
+}
+
+#[test]
+fn two_workloads_in_one_namespace_have_their_own_fates() {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    story.silence(1000, 3000, &[A, B]);
+    story.workload = "web";
+    story.ok(3000, C);
+    story.workload = "api";
+    story.silence(2000, 9000, &[A, B]);
+    assert_eq!(story.words(), ["network_isolation workload probable"]);
+}
+
+#[test]
+fn nothing_is_said_of_what_is_nobodys_failure() {
+    // A port scanner: each address once, none ever answered.
+    let mut story = Story::new();
+    for port in 1..200_u64 {
+        story.refused(port * 50, &format!("10.0.0.1:{port}"), 1);
+        story.fails(port * 50, &format!("10.0.1.1:{port}"), FailureCause::TimedOut, 3000, 1);
+    }
+    assert_eq!(story.words(), [""; 0]);
+    // ::1 first, then 127.0.0.1.
+    let mut story = Story::new();
+    for (streak, ms) in (1000..20_000).step_by(500).enumerate() {
+        story.refused(ms, "[::1]:5432", streak as u32 + 1);
+        story.ok(ms + 1, "127.0.0.1:5432");
+    }
+    assert_eq!(story.words(), [""; 0]);
+    // A client that gives up before the kernel would ask again.
+    let mut story = Story::new();
+    for (streak, ms) in (1000..20_000).step_by(500).enumerate() {
+        story.fails(ms, A, FailureCause::GaveUp, 300, streak as u32 + 1);
+    }
+    assert_eq!(story.words(), [""; 0]);
+    // A restart with a gap of a second.
+    let mut story = Story::new();
+    story.ok(900, A);
+    for (streak, ms) in (1000..2000).step_by(50).enumerate() {
+        story.refused(ms, A, streak as u32 + 1);
+    }
+    story.ok(2100, A);
+    story.pass(60_000);
+    assert_eq!(story.words(), [""; 0]);
+}
+
+#[test]
+fn a_lossy_path_is_degraded_at_most() {
+    let mut story = Story::new();
+    for second in 1..60_u64 {
+        let ms = second * 1000;
+        story.resent(ms, A, second, 1, true, 0);
+        if second.is_multiple_of(5) {
+            story.resent(ms + 100, A, second, 3, true, 0);
+        } else {
+            story.ok(ms + 400, A);
+        }
+    }
+    assert_eq!(story.words(), ["degraded_path loss probable"]);
+}
+
+#[test]
+fn a_connection_that_moves_on_is_well() {
+    let mut story = Story::new();
+    story.ok(900, A);
+    for (times, ms) in [(1, 1000), (2, 1400), (3, 2200), (4, 3800)] {
+        story.resent(ms, A, 1, times, false, 100);
+        story.resent(ms + 1, A, 2, times, false, 100);
+    }
+    story.resent(5000, A, 1, 1, false, 200);
+    story.pass(60_000);
+    assert_eq!(story.words(), [""; 0]);
+}
+
+#[test]
+fn one_connection_that_is_dead_for_long_is_enough() {
+    let mut story = Story::new();
+    story.ok(900, A);
+    for (times, ms) in [(1, 1000), (2, 1400), (3, 2200), (4, 3800), (5, 7000)] {
+        story.resent(ms, A, 1, times, false, 100);
+    }
+    story.pass(60_000);
+    assert_eq!(story.words(), ["dependency_failure no_answer suspected"]);
+}
+
+/// Cadences that the rules were not made with.
+#[test]
+fn slow_and_fast_clients_are_seen_too() {
+    for (every_ms, streak_told) in [(10_000, 1), (2, 50)] {
+        let mut story = Story::new();
+        let mut streak = 0;
+        for ms in (1000..61_000_u64).step_by(every_ms) {
+            streak += 1;
+            if streak <= 4 || streak % streak_told == 0 {
+                story.ok(ms, B);
+                story.refused(ms, A, streak);
+            }
+        }
+        assert_eq!(story.words(), ["dependency_failure refuses probable"], "every {every_ms} ms");
+    }
+}
+
+#[test]
+fn the_end_of_a_client_ends_what_was_said_of_it() {
+    let mut story = Story::new();
+    for (streak, ms) in (1000..5000).step_by(500).enumerate() {
+        story.refused(ms, A, streak as u32 + 1);
+    }
+    story.tell(5000, Fact::Exited(crate::signal::Exit::default()));
+    assert_eq!(story.words(), ["dependency_failure refuses probable", "dependency_failure over"]);
+}

@@ -1,0 +1,241 @@
+//! What is said of it: diagnoses with their sentence and evidence.
+
+use core::{net::SocketAddr, time::Duration};
+
+use serde_json::json;
+
+use super::{
+    Who,
+    client::{Client, Isolated, Surety, Verdict},
+    peer::{Down, Kind, Peer, Piece},
+};
+use crate::{
+    engine::{
+        class::{Certainty, Class},
+        detect::{Context, Finding, Subject},
+        diagnosis::{Detail, Diagnosis, Evidence},
+        time::{BootTime, Human},
+    },
+    identity::process::Process,
+    text,
+};
+
+const EVIDENCE_SHOWN: usize = 8;
+
+/// Who is cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Others in its network namespace are well.
+    Workload,
+    Netns,
+    /// Everybody of whom anything is known.
+    Node,
+}
+
+impl Scope {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Workload => "workload",
+            Self::Netns => "netns",
+            Self::Node => "node",
+        }
+    }
+}
+
+pub(super) fn isolation(
+    context: &Context<'_>,
+    who: &Who,
+    client: &Client,
+    isolated: &Isolated,
+    scope: Scope,
+) -> Finding {
+    let cause = if isolated.is_local { "local" } else { "path" };
+    let evidence = isolated.peers.iter().filter_map(|address| client.peers.get(address));
+    let evidence = evidence.flat_map(|peer| peer.evidence().rev().take(2));
+    let where_to = if isolated.is_local {
+        "; this machine itself would not send"
+    } else {
+        "; nothing says no, so it is on the way or on the far side"
+    };
+    let sentence = format!(
+        "{} is cut off ({}): {} of its {} peers out of reach for {}{where_to}",
+        name(&client.process),
+        scope.name(),
+        isolated.down,
+        isolated.of,
+        Human(context.now.since(isolated.since)),
+    );
+    let proof = json!({
+        "scope": scope.name(), "cause": cause, "netns": who.1, "peers": isolated.peers, "of": isolated.of,
+    });
+    let certainty = if isolated.is_local { Certainty::Proved } else { Certainty::Probable };
+    raised(
+        Subject::Workload(who.0.clone(), Class::NetworkIsolation),
+        Diagnosis {
+            class: Class::NetworkIsolation,
+            certainty,
+            detail: detail(scope.name(), isolated.down, proof),
+            ..diagnosis(context, client, isolated.since, sentence, pieces(evidence))
+        },
+    )
+}
+
+pub(super) fn connected(who: &Who, why: &str) -> Finding {
+    Finding::Cleared {
+        subject: Subject::Workload(who.0.clone(), Class::NetworkIsolation),
+        class: Class::NetworkIsolation,
+        says: format!("no longer cut off: {why}"),
+    }
+}
+
+pub(super) fn dependency(
+    context: &Context<'_>,
+    (who, address): &(Who, SocketAddr),
+    client: &Client,
+    verdict: &Verdict,
+    (down, surety): (&Down, Surety),
+    suffering: usize,
+    server: Option<&Process>,
+) -> Finding {
+    let peer = client.peers.get(address);
+    let count = peer.map_or(0, |peer| peer.evidence().count());
+    let before = peer.and_then(|peer| peer.last_ok).map_or_else(
+        || "it never answered".to_owned(),
+        |ok| format!("last answer {} ago", Human(context.now.since(ok))),
+    );
+    let others = match surety {
+        Surety::Sure if verdict.well == 0 => String::new(),
+        Surety::Sure => format!("; {} other peers answer", verdict.well),
+        Surety::OnlyPeer | Surety::Waits(_) => {
+            "; no other peer is asked, so the client may be cut off instead".to_owned()
+        }
+    };
+    let shared = if suffering == 0 { String::new() } else { format!("; {suffering} more workloads suffer") };
+    let blamed = server.map(|server| format!(", which is {}", name(server))).unwrap_or_default();
+    let sentence = format!(
+        "{} depends on {address}{blamed}, which {}: {count} failures in {}, {before}{others}{shared}",
+        name(&client.process),
+        says(down.kind),
+        Human(context.now.since(down.since)),
+    );
+    let proof = json!({
+        "peer": address, "kind": down.kind.name(), "cause": if down.is_local { "local" } else { "peer" },
+        "netns": who.1, "workloads": suffering + 1, "other_peers_well": verdict.well,
+        "server": server.map(|server| server.workload.0.clone()),
+    });
+    let evidence = peer.into_iter().flat_map(|peer| peer.evidence());
+    let certainty = if surety == Surety::Sure { Certainty::Probable } else { Certainty::Suspected };
+    raised(
+        Subject::Peer(who.0.clone(), *address),
+        Diagnosis {
+            class: Class::DependencyFailure,
+            certainty,
+            related: server.into_iter().cloned().collect(),
+            detail: detail(down.kind.name(), count, proof),
+            ..diagnosis(context, client, down.since, sentence, pieces(evidence))
+        },
+    )
+}
+
+pub(super) fn answers((who, address): &(Who, SocketAddr), why: &str) -> Finding {
+    Finding::Cleared {
+        subject: Subject::Peer(who.0.clone(), *address),
+        class: Class::DependencyFailure,
+        says: format!("{address}: {why}"),
+    }
+}
+
+pub(super) fn degraded(
+    context: &Context<'_>,
+    (who, address): &(Who, SocketAddr),
+    client: &Client,
+    peer: &Peer,
+) -> Finding {
+    let sentence = format!(
+        "the path from {} to {address} loses packets: {} gaps without an answer within a minute, {} segments \
+         sent again since it is known; it works all the same",
+        name(&client.process),
+        peer.gaps(),
+        peer.totals.retransmits,
+    );
+    let proof = json!({"peer": address, "gaps": peer.gaps(), "retransmits": peer.totals.retransmits});
+    let evidence = pieces(peer.evidence());
+    raised(
+        Subject::Peer(who.0.clone(), *address),
+        Diagnosis {
+            class: Class::DegradedPath,
+            certainty: Certainty::Probable,
+            detail: detail("loss", peer.gaps(), proof),
+            ..diagnosis(context, client, context.now - Duration::from_secs(60), sentence, evidence)
+        },
+    )
+}
+
+pub(super) fn steady((who, address): &(Who, SocketAddr)) -> Finding {
+    Finding::Cleared {
+        subject: Subject::Peer(who.0.clone(), *address),
+        class: Class::DegradedPath,
+        says: format!("{address}: no gap within a minute"),
+    }
+}
+
+fn says(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Refuses => "refuses",
+        Kind::Unreachable => "cannot be reached",
+        Kind::NoAnswer => "does not answer",
+    }
+}
+
+fn raised(subject: Subject, diagnosis: Diagnosis) -> Finding {
+    Finding::Raised { subject, diagnosis: Box::new(diagnosis) }
+}
+
+fn detail(kind: &str, count: usize, proof: serde_json::Value) -> Detail {
+    Detail {
+        kind: Some(kind.to_owned()),
+        evidence_count: u32::try_from(count).unwrap_or(u32::MAX),
+        proof: Some(proof),
+        ..Detail::default()
+    }
+}
+
+/// All but what the class says.
+fn diagnosis(
+    context: &Context<'_>,
+    client: &Client,
+    fault_at: BootTime,
+    sentence: String,
+    evidence: Vec<Evidence>,
+) -> Diagnosis {
+    Diagnosis {
+        class: Class::DependencyFailure,
+        certainty: Certainty::Suspected,
+        target: client.process.clone(),
+        related: Vec::new(),
+        fault_at,
+        detected_at: context.now,
+        sentence,
+        evidence,
+        lost: context.memory.lost_since(fault_at),
+        // A lost record may have been the answer, but answers are counted in a map, which loses none.
+        from_absence: false,
+        detail: Detail::default(),
+    }
+}
+
+fn pieces<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<Evidence> {
+    let line = |piece: &Piece| Evidence {
+        signal: piece.kind.signal().to_owned(),
+        at: piece.at,
+        says: piece.says.clone(),
+    };
+    pieces.take(EVIDENCE_SHOWN).map(line).collect()
+}
+
+fn name(process: &Process) -> String {
+    if process.pid == 0 {
+        return text::printable(&process.workload.0).into_owned();
+    }
+    format!("{}[{}]", text::printable(&process.comm), process.pid)
+}

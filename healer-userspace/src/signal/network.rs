@@ -1,0 +1,126 @@
+//! What the kernel tells of connections: who, to whom, and how it ended.
+
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::time::BootTime;
+
+/// One TCP connection from its client's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flow {
+    pub peer: SocketAddr,
+    pub local: SocketAddr,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// cgroup v2 id of the socket; 0 unknown.
+    pub cgroup: u64,
+    /// Never reused while the machine runs.
+    pub cookie: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionFailed {
+    #[serde(flatten)]
+    pub flow: Flow,
+    pub cause: FailureCause,
+    /// It was never made.
+    pub connecting: bool,
+    /// Since it was asked for; `None` if that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_us: Option<u64>,
+    /// Failures of this peer since the last connection made to it, this one included.
+    pub streak: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCause {
+    /// The peer, or somebody in its name, said no.
+    Refused,
+    /// No route, or somebody on the way said so.
+    Unreachable,
+    TimedOut,
+    /// A connection that had been made was broken off.
+    Reset,
+    /// The client closed it before there was an answer.
+    GaveUp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retransmitted {
+    #[serde(flatten)]
+    pub flow: Flow,
+    /// The connection is not made yet.
+    pub connecting: bool,
+    /// Time-outs in a row without an answer.
+    pub retransmits: u32,
+    /// First byte that was not acknowledged: another one than before means progress.
+    pub unacknowledged: u32,
+    /// errno(3) with which the local network refused to send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_error: Option<i32>,
+    /// Failures of this peer since the last connection made to it.
+    pub streak: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listens {
+    pub address: SocketAddr,
+    pub netns: u32,
+    pub cgroup: u64,
+    pub cookie: u64,
+    /// False: no longer.
+    pub on: bool,
+}
+
+/// Counts since the last time that they were told; times are absolute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerCounts {
+    pub peer: SocketAddr,
+    pub netns: u32,
+    pub cgroup: u64,
+    #[serde(default)]
+    pub ok: u32,
+    #[serde(default)]
+    pub refused: u32,
+    #[serde(default)]
+    pub unreachable: u32,
+    #[serde(default)]
+    pub timed_out: u32,
+    #[serde(default)]
+    pub reset: u32,
+    #[serde(default)]
+    pub abandoned: u32,
+    /// Requests for a connection, and data, that were sent again.
+    #[serde(default)]
+    pub syn_retransmits: u32,
+    #[serde(default)]
+    pub retransmits: u32,
+    /// Longest time that a connection took to be made, since the peer is known.
+    #[serde(default)]
+    pub slowest_us: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ok: Option<BootTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_bad: Option<BootTime>,
+}
+
+/// An address of a record: IPv4 stands in it as `::ffff:a.b.c.d`.
+pub(crate) fn address(bytes: [u8; 16], port: u32) -> SocketAddr {
+    let ip = IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();
+    // The decoder lets no other ports through.
+    SocketAddr::new(ip, u16::try_from(port).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mapped_addresses_are_shown_as_ipv4() {
+        let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 5];
+        assert_eq!(address(mapped, 80).to_string(), "10.0.0.5:80");
+        assert_eq!(address(Ipv6Addr::LOCALHOST.octets(), 80).to_string(), "[::1]:80");
+    }
+}

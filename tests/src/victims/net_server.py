@@ -1,0 +1,48 @@
+# echo [--delay S] [--refuse-read] PORT ADDRESS...: answers each byte with one; a thread for each connection.
+import signal, socket, sys, threading, time
+
+args = sys.argv[1:]
+delay, backlog, accepts = 0.0, 128, True
+while args and args[0].startswith("--"):
+    name = args.pop(0)
+    if name == "--delay":
+        delay = float(args.pop(0))
+    elif name == "--full":
+        backlog, accepts = 1, False
+port, addresses = int(args[0]), args[1:]
+
+
+def talk(peer):
+    with peer:
+        while True:
+            try:
+                data = peer.recv(65536)
+                if not data:
+                    return
+                time.sleep(delay)
+                peer.sendall(data[:1])
+            except OSError:
+                return
+
+
+def serve(listener):
+    while True:
+        try:
+            peer, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=talk, args=(peer,), daemon=True).start()
+
+
+for address in addresses:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((address, port))
+    listener.listen(backlog)
+    if accepts:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+    else:
+        globals().setdefault("kept", []).append(listener)
+print("listens", flush=True)
+signal.pause()
