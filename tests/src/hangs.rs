@@ -22,7 +22,7 @@ use healer_userspace::{
     sense::{Sense, SensorState, Settings, poll::tasks, waits::Scanner},
     signal::{
         Fact, Signal,
-        waits::{Owner, WaitSnapshot},
+        waits::{Condition, Owner, Task, WaitSnapshot},
     },
 };
 
@@ -54,6 +54,37 @@ impl Watch {
         // A trace is to show why somebody was left alone.
         let is_recording = std::env::var_os(RECORD).is_some();
         Self::with(if is_recording { scanner.showing_all() } else { scanner })
+    }
+
+    /// Tells of everybody who waits for somebody in particular, also of those who are well.
+    ///
+    /// # Panics
+    /// As [`Watch::open`] does.
+    #[must_use]
+    pub fn open_to_all() -> Self {
+        let mut watch = Self::open();
+        watch.scanner = watch.scanner.showing_all();
+        watch
+    }
+
+    /// Why a process is not judged.
+    #[must_use]
+    pub fn left_out(&self, pid: u32) -> Option<Condition> {
+        self.scanner.left_out(pid)
+    }
+
+    /// What the last scan told of a thread.
+    #[must_use]
+    pub fn last_seen(&self, tid: u32) -> Option<&Task> {
+        self.last_snapshot()?.tasks.iter().find(|task| task.tid == tid)
+    }
+
+    #[must_use]
+    pub fn last_snapshot(&self) -> Option<&WaitSnapshot> {
+        match &self.history.last()?.fact {
+            Fact::Waits(snapshot) => Some(snapshot),
+            _ => None,
+        }
     }
 
     /// As on a kernel without iterators.
@@ -171,11 +202,34 @@ pub fn build(dir: &Scratch, source: &str) -> PathBuf {
         Some("c") => with(&["gcc", "-O0", "-pthread"]),
         Some("cc") => with(&["g++", "-O0", "-pthread", "-std=c++20"]),
         Some("rs") => with(&["rustc", "-O", "--edition=2024"]),
+        Some("go") => with(&["go", "build"]),
+        Some("java") => with(&["javac", "-d", dir.path().to_str().expect("a plain path")]),
+        // Without any library: 32-bit ones are rarely installed.
+        Some("s") => with(&["gcc", "-m32", "-nostdlib", "-static"]),
         other => panic!("no compiler for {other:?}"),
     };
-    let output = command.arg("-o").arg(&to).arg(&from).output().expect("the compiler is installed");
-    assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
+    if from.extension() != Some("java".as_ref()) {
+        command.arg("-o").arg(&to);
+    }
+    run_compiler(command.arg(&from).env("GOCACHE", dir.path().join("go")), source);
     to
+}
+
+/// The same with musl, all in one file.
+///
+/// # Panics
+/// As [`build`] does.
+#[must_use]
+pub fn build_with_musl(dir: &Scratch, source: &str) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims").join(source);
+    let to = dir.path().join(source.replace('.', "_"));
+    run_compiler(with(&["musl-gcc", "-O1", "-static", "-o"]).arg(&to).arg(&from), source);
+    to
+}
+
+fn run_compiler(command: &mut Command, source: &str) {
+    let output = command.output().expect("the compiler is installed: cargo xtask test sees to that");
+    assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn with(words: &[&str]) -> Command {

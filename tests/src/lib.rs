@@ -8,6 +8,7 @@ pub mod dockerd;
 pub mod eye;
 pub mod hangs;
 pub mod home;
+pub mod idle;
 pub mod ladder;
 pub mod machine;
 pub mod network;

@@ -21,7 +21,7 @@ use healer_userspace::{
     signal::{Fact, Signal},
 };
 
-use crate::victim::Victim;
+use crate::{idle::free_port, victim::Victim};
 
 /// Looks on, tells the engine, and keeps what it says.
 pub struct WorkWatch {
@@ -115,10 +115,19 @@ impl Server {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims/server.py");
         let mut command = Command::new("python3");
         command.arg(script).args([mode, &port.to_string()]);
-        let server = Self { victim: Victim::spawn(&mut command), port };
+        Self::of(Victim::spawn(&mut command), port)
+    }
+
+    /// The same of another make, as soon as it listens on the IPv4 loopback.
+    ///
+    /// # Panics
+    /// If it does not within ten seconds.
+    #[must_use]
+    pub fn of(victim: Victim, port: u16) -> Self {
+        let server = Self { victim, port };
         let deadline = clock::boot() + Duration::from_secs(10);
         while !server.listens() {
-            assert!(clock::boot() < deadline, "{mode}: nobody listens on {port}");
+            assert!(clock::boot() < deadline, "nobody listens on {port}");
             thread::sleep(Duration::from_millis(50));
         }
         server
@@ -126,9 +135,15 @@ impl Server {
 
     /// Read from /proc, so that no connection is made.
     fn listens(&self) -> bool {
-        let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-        let address = format!("0100007F:{:04X} 00000000:0000 0A", self.port);
-        table.contains(&address)
+        let tables =
+            ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
+        // The JVM takes an IPv6 socket for an IPv4 address.
+        let (v4, v6) = ("0100007F", "0000000000000000FFFF00000100007F");
+        let listens = |table: &str, own: &str| {
+            let local = format!(" {own}:{:04X} ", self.port);
+            table.lines().any(|line| line.contains(&local) && line.contains(":0000 0A "))
+        };
+        listens(&tables[0], v4) || listens(&tables[1], v6)
     }
 
     #[must_use]
@@ -161,9 +176,4 @@ impl Server {
 /// If the connection is gone.
 pub fn send(mut stream: &TcpStream, line: &str) {
     stream.write_all(line.as_bytes()).expect("the connection lives");
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().map_or(0, |address| address.port())
 }

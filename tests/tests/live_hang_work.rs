@@ -3,7 +3,8 @@
 use std::{fs, net::TcpStream, path::Path, thread, time::Duration};
 
 use healer_tests::{
-    scratch::unique_name,
+    idle::{self, Idle, free_port},
+    scratch::{Scratch, unique_name},
     victim::Victim,
     work::{Server, WorkWatch, send},
 };
@@ -60,7 +61,15 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     let idle = Server::start("healthy");
     let long_poll = Server::start("healthy");
     let burning = Server::start("burn");
+    let dir = Scratch::new();
+    let (go_port, java_port) = (free_port(), free_port());
+    let in_go = Server::of(idle::go(&dir, "healthy", go_port), go_port);
+    let in_java = Server::of(idle::java(&dir, "healthy", java_port), java_port);
+    let at_rest = Idle::start();
+    at_rest.all().for_each(|(name, pid)| watch.track(name, pid));
     let all = [
+        ("in_go", &in_go),
+        ("in_java", &in_java),
         ("stopped", &stopped),
         ("spinning", &spinning),
         ("deadlocked", &deadlocked),
@@ -72,6 +81,8 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     let _keep_alive: Vec<_> = (0..4).map(|_| idle.answered()).collect();
     let mut held = vec![stopped.answered(), stopped.answered()];
     let answered: Vec<_> = (0..4).map(|_| deadlocked.answered()).collect();
+    let monitors: Vec<_> =
+        [&in_go, &in_java].iter().flat_map(|server| (0..4).map(|_| server.answered())).collect();
     let polls: Vec<_> = (0..4).map(|_| long_poll.answered()).collect();
     watch.look_for(3);
 
@@ -81,11 +92,11 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     held.push(spinning.connect());
     held.iter().rev().take(1).for_each(|stream| send(stream, "ping\n"));
     held.push(spinning.connect());
-    answered.iter().for_each(|stream| send(stream, "lock\n"));
+    answered.iter().chain(&monitors).for_each(|stream| send(stream, "lock\n"));
     polls.iter().for_each(|stream| send(stream, "slow\n"));
     watch.look_for(36);
     // A busy machine may keep the CPU from them: then they are starved and not hung for a while.
-    let hung = [&stopped, &spinning, &deadlocked].map(Server::pid);
+    let hung = [&stopped, &spinning, &deadlocked, &in_go, &in_java].map(Server::pid);
     for _ in 0..90 {
         if hung
             .iter()
@@ -102,8 +113,16 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     assert!(found.sentence.contains("stopped by a signal"), "{}", found.sentence);
     let found = hang("spinning", &spinning).expect("spins while work waits");
     assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Probable, Some("spinning")));
-    let found = hang("deadlocked", &deadlocked).expect("requests in and nothing out");
-    assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Probable, Some("unresponsive")));
+    for (name, server) in [("deadlocked", &deadlocked), ("in_go", &in_go), ("in_java", &in_java)] {
+        let found = hang(name, server).expect("requests in and nothing out");
+        assert_eq!(
+            (found.certainty, found.detail.kind.as_deref()),
+            (Certainty::Probable, Some("unresponsive"))
+        );
+    }
+    for (name, pid) in at_rest.all() {
+        assert!(said(&watch, name, pid, Class::Hang).is_none(), "{name}");
+    }
     for (name, server) in [("idle", &idle), ("long_poll", &long_poll), ("burning", &burning)] {
         assert!(hang(name, server).is_none(), "{name}");
     }

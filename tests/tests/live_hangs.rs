@@ -10,11 +10,17 @@ use std::{
 };
 
 use healer_tests::{
-    hangs::{RECORD, Watch, build, family},
+    hangs::{RECORD, Watch, build, build_with_musl, family},
+    idle::Idle,
     scratch::{Scratch, unique_name},
     victim::Victim,
 };
-use healer_userspace::{clock, engine::class::Certainty, sense::waits::prove_again};
+use healer_userspace::{
+    clock,
+    engine::{class::Certainty, detect::deadlock::convoys},
+    sense::waits::prove_again,
+    signal::waits::{Condition, Owner, Source, WaitKind},
+};
 
 type Named = (&'static str, Victim);
 
@@ -23,6 +29,8 @@ struct Programs {
     c: PathBuf,
     cc: PathBuf,
     rs: PathBuf,
+    musl: PathBuf,
+    compat: PathBuf,
 }
 
 fn programs() -> &'static Programs {
@@ -30,7 +38,8 @@ fn programs() -> &'static Programs {
     PROGRAMS.get_or_init(|| {
         let dir = Scratch::new();
         let (c, cc, rs) = (build(&dir, "locks.c"), build(&dir, "locks.cc"), build(&dir, "locks.rs"));
-        Programs { dir, c, cc, rs }
+        let (musl, compat) = (build_with_musl(&dir, "musl.c"), build(&dir, "compat.s"));
+        Programs { dir, c, cc, rs, musl, compat }
     })
 }
 
@@ -44,6 +53,14 @@ fn c(mode: &'static str) -> Named {
 
 fn rust(mode: &'static str) -> Named {
     (mode, Victim::start(&programs().rs, &[mode]))
+}
+
+fn musl(name: &'static str, mode: &str) -> Named {
+    (name, Victim::start(&programs().musl, &[mode]))
+}
+
+fn parking_lot(name: &'static str, mode: &str) -> Named {
+    (name, Victim::start(env!("CARGO_BIN_EXE_parking_lot_victim"), &[mode]))
 }
 
 /// Python catches SIGINT unless it is ignored from the start, as under most supervisors' `nohup`.
@@ -101,12 +118,18 @@ fn what_is_locked_for_ever_is_proved() {
         "flock",
         "ofd",
         "flock_pipe",
+        "upgrade",
+        "unix",
+        "unix_self",
+        "unix_flock",
         "lost_wakeup",
     ];
     let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
     victims.push(("std::mutex", Victim::start(&programs().cc, &[])));
     victims.push(rust("mutex"));
     victims.push(rust("static"));
+    victims.push(musl("musl", "alone"));
+    victims.push(parking_lot("parking_lot", "alone"));
     victims.push(python("python", "abba", true));
     expect(&mut Watch::open(), &victims, Certainty::Proved, 15);
 }
@@ -129,6 +152,8 @@ fn without_proof_it_is_probable_after_ten_seconds() {
         rust("mutex_served"),
         rust("rwlock_served"),
         rust("philosophers"),
+        musl("musl_served", "served"),
+        parking_lot("parking_lot_served", "served"),
         c("orphan"),
         python("python_interruptible", "abba", false),
     ];
@@ -163,18 +188,33 @@ fn who_only_waits_is_never_flagged() {
         "slow_hand_over",
         "self_pipe",
         "pipeline",
+        "unix_timeout",
+        "unix_served",
+        "inode_lock",
     ];
+    let idle = Idle::start();
     let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
     victims.extend(["pool", "decoy", "decoy_ticking"].map(rust));
     victims.push(python("python_queue", "queue", false));
     victims.push(("sleep", Victim::start("/bin/sleep", &["100000"])));
     let mut watch = Watch::open();
-    let seconds = std::env::var("HEALER_SOAK_SECONDS").ok().and_then(|text| text.parse().ok());
-    let deadline = clock::boot() + Duration::from_secs(seconds.unwrap_or(20));
+    let own = machines_own();
+    let is_full = std::env::var_os("HEALER_FULL").is_some();
+    let deadline = clock::boot() + Duration::from_secs(if is_full { 600 } else { 60 });
     while clock::boot() < deadline {
         watch.scan();
     }
-    say(&format!("{} scans", watch.scans));
+    say(&format!(
+        "{} scans of {} processes of this machine and {} of ours",
+        watch.scans,
+        own.len(),
+        victims.len()
+    ));
+    let at_rest = idle.all().map(|(name, pid)| (name, family(pid)));
+    for (name, pids) in at_rest.chain(own.into_iter().map(|(pid, name)| (name, vec![pid]))) {
+        let said: Vec<_> = pids.iter().filter_map(|pid| watch.found.get(pid)).collect();
+        assert!(said.is_empty(), "{name}: {said:#?}");
+    }
     for (name, pids) in pids(&victims) {
         let said: Vec<_> = pids.iter().filter_map(|pid| watch.found.get(pid)).collect();
         // These two wait for a signal that they catch: parked, which is said, and never proved.
@@ -183,6 +223,61 @@ fn who_only_waits_is_never_flagged() {
         assert!(said.iter().all(|one| one.certainty <= worst), "{name}: {said:#?}");
         record(&watch, name, &pids);
     }
+}
+
+/// Programs of the system that run already: neither ours, nor another test's.
+fn machines_own() -> Vec<(u32, &'static str)> {
+    let pids = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_systems = |pid: &u32| {
+        let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        exe.starts_with("/usr") && !line.contains("healer") && !line.contains("/victims/")
+    };
+    pids.filter(is_systems).map(|pid| (pid, "the machine's own")).collect()
+}
+
+#[test]
+fn a_kernel_lock_names_its_holder() {
+    let victim = c("inode_lock");
+    let mut watch = Watch::open_to_all();
+    let holder = victim.1.tgid();
+    let deadline = clock::boot() + Duration::from_secs(20);
+    let seen = loop {
+        watch.scan();
+        let waiters = family(holder).into_iter().filter(|pid| *pid != holder);
+        let task =
+            waiters.filter_map(|pid| watch.last_seen(pid)).find(|task| !task.waits.is_empty()).cloned();
+        if let Some(task) = task {
+            break task;
+        }
+        assert!(clock::boot() < deadline, "nobody waits for a kernel lock: {:?}", watch.history.last());
+    };
+    say(&format!("{seen:?}"));
+    assert_eq!(seen.condition, Condition::Uninterruptible);
+    let wait = &seen.waits[0];
+    assert_eq!((wait.kind, wait.source), (WaitKind::KernelLock, Source::Kernel));
+    assert_eq!(wait.owners, [Owner::Task(holder)], "{}", wait.says);
+    let convoys = convoys(watch.last_snapshot().expect("a scan was made"));
+    let convoy = convoys.iter().find(|convoy| convoy.root == holder).expect("the convoy names its root");
+    assert!(convoy.waiters.contains(&seen.tid));
+    say(convoy.why.says());
+}
+
+#[test]
+fn a_32_bit_program_is_left_out_and_that_is_said() {
+    let victim = Victim::start(&programs().compat, &[]);
+    let mut watch = Watch::open();
+    for _scan in 0..3 {
+        watch.scan();
+    }
+    let why = watch.left_out(victim.tgid());
+    assert_eq!(why, Some(Condition::Compat), "this kernel runs 32-bit programs (CONFIG_IA32_EMULATION)");
+    assert!(!watch.found.contains_key(&victim.tgid()));
+    let mut by_proc = Watch::by_proc();
+    by_proc.scan();
+    by_proc.scan();
+    assert_eq!(by_proc.left_out(victim.tgid()), Some(Condition::Compat));
 }
 
 #[test]

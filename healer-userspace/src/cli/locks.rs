@@ -43,7 +43,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         emit_json(&snapshot)?;
     } else {
-        emit(&render(&snapshot, &deadlocks, args.pid))?;
+        let left_out = args.pid.and_then(|pid| Some((pid, scanner.left_out(pid)?)));
+        let note = left_out.map(|(pid, why)| format!("{pid} is not judged: it is {}\n", why.says()));
+        emit(&(render(&snapshot, &deadlocks, args.pid) + &note.unwrap_or_default()))?;
     }
     Ok(if deadlocks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

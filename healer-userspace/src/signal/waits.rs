@@ -73,6 +73,23 @@ pub enum Condition {
     Compat,
 }
 
+impl Condition {
+    /// As in "it is …".
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Stuck => "asleep",
+            Self::Live => "running",
+            Self::Uninterruptible => "in uninterruptible sleep",
+            Self::Stopped => "stopped by a signal",
+            Self::Traced => "held by a debugger",
+            Self::Frozen => "in a frozen cgroup",
+            Self::Exiting => "on its way out",
+            Self::Kernel => "a thread of the kernel",
+            Self::Compat => "a 32-bit program, whose system calls are not read",
+        }
+    }
+}
+
 /// Ends only by one of the owners.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
@@ -118,6 +135,7 @@ pub enum WaitKind {
     PipeWrite,
     PipeRead,
     SocketWrite,
+    SocketRead,
     KernelLock,
     Vfork,
 }
@@ -164,6 +182,7 @@ impl WaitKind {
             Self::PipeWrite => "to write into full",
             Self::PipeRead => "to read from empty",
             Self::SocketWrite => "to write into full",
+            Self::SocketRead => "to read from empty",
             Self::KernelLock => "for kernel lock",
             Self::Vfork => "for the exec of child",
         }

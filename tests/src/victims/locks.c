@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -12,10 +13,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +43,15 @@ static void *write_two(void *arg) {
     pthread_barrier_wait(&barrier);
     pthread_rwlock_wrlock(&rw[1 - i]);
     return 0;
+}
+static void *upgrade(void *arg) { // both read, and want to write
+    pthread_rwlock_rdlock(&rw[0]);
+    pthread_barrier_wait(&barrier);
+    pthread_rwlock_wrlock(&rw[0]);
+    return arg;
+}
+static void fill(int s) {
+    for (;;) if (send(s, block, sizeof block, 0) < 0) return;
 }
 static void *work(void *arg) {
     pthread_mutex_lock(&m[0]);
@@ -190,6 +202,28 @@ int main(int argc, char **argv) {
         }
         close(p[0]);
         return write(p[1], block, sizeof block) < 0;
+    } else if (IS("upgrade")) many(2, upgrade);
+    else if (IS("unix")) { // each fills the other's socket, and nobody reads
+        int s[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) return 1;
+        int in_parent = child() != 0;
+        close(s[in_parent]);
+        fill(s[!in_parent]);
+    } else if (IS("unix_self")) {
+        int s[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s)) return 1;
+        for (;;) if (send(s[0], block, 4096, 0) < 0) return 1;
+    } else if (IS("unix_flock")) { // the parent holds the lock and waits for an answer, its child for the lock
+        int s[2];
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) return 1;
+        int a = file(dir, "asked");
+        flock(a, LOCK_EX);
+        int in_parent = child() != 0;
+        close(s[in_parent]);
+        if (in_parent) return recv(s[0], block, 1, 0) < 0;
+        close(a);
+        flock(file(dir, "asked"), LOCK_EX);
+        return 0;
     } else if (IS("lost_wakeup")) {
         pthread_cond_signal(&cond);
         many(1, work);
@@ -269,6 +303,33 @@ int main(int argc, char **argv) {
         signal(SIGTERM, on_signal);
         if (pipe(a)) return 1;
         return read(a[0], block, 1) < 0;
+    } else if (IS("unix_timeout")) { // the wait is long, but it ends
+        int s[2];
+        struct timeval limit = {.tv_sec = 100000};
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) return 1;
+        setsockopt(s[0], SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        fill(s[0]);
+    } else if (IS("unix_served")) { // the reader of a socket whose writer waits for the network
+        int s[2], l = socket(AF_INET, SOCK_STREAM, 0);
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, s)) return 1;
+        if (!child()) {
+            close(s[1]);
+            return recv(s[0], block, 1, 0) < 0;
+        }
+        close(s[0]);
+        listen_on(l);
+        accept(l, 0, 0);
+    } else if (IS("inode_lock")) { // holds an inode's lock until its page comes (userfaultfd), which it never does
+        int f = file(dir, "locked"), u = syscall(SYS_userfaultfd, O_CLOEXEC);
+        struct uffdio_api api = {.api = UFFD_API};
+        char *page = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct uffdio_register at = {.range = {(unsigned long)page, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+        if (u < 0 || ioctl(u, UFFDIO_API, &api) || ioctl(u, UFFDIO_REGISTER, &at)) return 1;
+        if (!child()) {
+            usleep(300000);
+            return write(file(dir, "locked"), "x", 1) < 0;
+        }
+        return write(f, page, 4096) < 0;
     } else if (IS("pipeline")) { // the reader of a pipe whose writer reads something else
         int a[2], s = socket(AF_INET, SOCK_STREAM, 0);
         if (pipe(a)) return 1;

@@ -4,4 +4,5 @@ pub mod cpu;
 pub mod sockets;
 pub mod peers;
 pub mod tasks;
+mod unix_sockets;
 pub mod work;

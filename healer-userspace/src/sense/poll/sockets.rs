@@ -15,7 +15,7 @@ pub const ESTABLISHED: u8 = 1;
 pub const CLOSE_WAIT: u8 = 8;
 pub const LISTEN: u8 = 10;
 
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -91,12 +91,7 @@ impl SockDiag {
     /// # Errors
     /// The namespace is gone, or may not be entered (CAP_SYS_ADMIN).
     pub fn open_in(namespace: &Path) -> io::Result<Self> {
-        let namespace = File::open(namespace)?;
-        let there = thread::Builder::new().name("healer-netns".to_owned()).spawn(move || {
-            enter(&namespace)?;
-            Self::open()
-        })?;
-        there.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
+        in_namespace(namespace, Self::open)?
     }
 
     /// All TCP sockets that listen, are established, or wait for their owner to close; IPv4 and IPv6.
@@ -113,30 +108,26 @@ impl SockDiag {
     }
 
     fn dump_family(&mut self, family: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
-        self.ask(family)?;
+        self.ask(&tcp_request(family))?;
+        while !read_messages(self.answer()?, sockets)? {}
+        Ok(())
+    }
+
+    /// The next messages of the kernel's.
+    pub(super) fn answer(&mut self) -> io::Result<&[u8]> {
         loop {
             let fd = self.socket.as_raw_fd();
             // SAFETY: the buffer is as long as is said.
             let got = unsafe { libc::recv(fd, self.reply.as_mut_ptr().cast(), self.reply.len(), 0) };
             match usize::try_from(got) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(got) if read_messages(&self.reply[..got], sockets)? => return Ok(()),
-                Ok(_) => {}
+                Ok(got) => return Ok(&self.reply[..got]),
                 Err(_) => go_on_after_a_signal()?,
             }
         }
     }
 
-    fn ask(&self, family: u8) -> io::Result<()> {
-        const TCP: u8 = libc::IPPROTO_TCP as u8;
-        const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
-        let states = 1_u32 << ESTABLISHED | 1 << CLOSE_WAIT | 1 << LISTEN;
-        let mut request = [0_u8; MESSAGE_SIZE];
-        request[..4].copy_from_slice(&(MESSAGE_SIZE as u32).to_ne_bytes());
-        request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        request[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
-        request[16..20].copy_from_slice(&[family, TCP, WITH_INFO, 0]);
-        request[20..24].copy_from_slice(&states.to_ne_bytes());
+    pub(super) fn ask(&self, request: &[u8]) -> io::Result<()> {
         let fd = self.socket.as_raw_fd();
         // SAFETY: the buffer is as long as is said.
         while unsafe { libc::send(fd, request.as_ptr().cast(), request.len(), 0) } < 0 {
@@ -144,6 +135,19 @@ impl SockDiag {
         }
         Ok(())
     }
+}
+
+fn tcp_request(family: u8) -> [u8; MESSAGE_SIZE] {
+    const TCP: u8 = libc::IPPROTO_TCP as u8;
+    const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
+    let states = 1_u32 << ESTABLISHED | 1 << CLOSE_WAIT | 1 << LISTEN;
+    let mut request = [0_u8; MESSAGE_SIZE];
+    request[..4].copy_from_slice(&(MESSAGE_SIZE as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
+    request[16..20].copy_from_slice(&[family, TCP, WITH_INFO, 0]);
+    request[20..24].copy_from_slice(&states.to_ne_bytes());
+    request
 }
 
 /// The last system call failed: only because of a signal?
@@ -158,6 +162,19 @@ fn go_on_after_a_signal() -> io::Result<()> {
 fn answer_within(socket: &OwnedFd, limit: Duration) -> io::Result<()> {
     rustix::net::sockopt::set_socket_timeout(socket, rustix::net::sockopt::Timeout::Recv, Some(limit))
         .map_err(io::Error::from)
+}
+
+/// What `make` gives in the network namespace behind `namespace`; by a thread of its own, which ends there.
+fn in_namespace<T: Send + 'static>(
+    namespace: &Path,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let namespace = File::open(namespace)?;
+    let there = thread::Builder::new().name("healer-netns".to_owned()).spawn(move || {
+        enter(&namespace)?;
+        Ok(make())
+    })?;
+    there.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
 /// The calling thread moves into the network namespace, for good.
@@ -234,11 +251,11 @@ impl Info {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 

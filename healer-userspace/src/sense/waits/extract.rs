@@ -10,6 +10,7 @@ use super::{
     memory,
     namespace::Namespaces,
     owned::{joined, owned, vfork},
+    peers::Peers,
     procfs::Proc,
     stack,
     table::{Sleeper, Table, condition},
@@ -132,7 +133,9 @@ impl Extractor {
                     let who = namespaces.resolve(tgid, *tid);
                     owned(sleeper, who)
                 }
-                Some(Sight::Join { word }) => joined(sleeper, *word, namespaces.resolve(tgid, *word)),
+                Some(Sight::Join { word, by_kernel }) => {
+                    joined(sleeper, *word, *by_kernel, namespaces.resolve(tgid, *word))
+                }
                 Some(Sight::Open | Sight::Parked { .. } | Sight::Ownerless { .. }) | None => None,
             };
             if let Some(wait) = wait {
@@ -193,30 +196,31 @@ impl Extractor {
         }
         let stuck = table.open().filter(|one| condition(&one.record) == Condition::Stuck);
         let mut files = BTreeMap::new();
+        let settled: BTreeSet<u32> =
+            self.files.iter().filter(|(_, memory)| memory.is_settled()).map(|(tid, _)| *tid).collect();
         let mut due = Vec::new();
+        let mut peers = Peers::default();
         for sleeper in stuck.filter(|sleeper| files::is_candidate(&sleeper.record)) {
             let record = &sleeper.record;
             let memory = self.files.remove(&record.pid).filter(|memory| memory.is_of(record));
             let is_good = |memory: &FileMemory| {
-                memory.is_fresh(record, now) || memory.is_answered(now, |tgid| self.may_run(table, tgid))
+                memory.is_fresh(record, now)
+                    || memory.is_answered(now, |tgid| self.may_run(table, tgid, &settled))
             };
             if let Some(memory) = memory.filter(is_good) {
                 files.insert(record.pid, memory);
-            } else if let Some(wait) = FileWait::of(&self.proc, sleeper) {
+            } else if let Some(wait) = FileWait::of(&self.proc, sleeper, &mut peers) {
                 due.push((sleeper, wait));
             } else {
                 files.insert(record.pid, FileMemory::new(record, now, true, None));
             }
         }
-        let inodes: BTreeSet<(u64, u64)> = due
-            .iter()
-            .filter_map(|(sleeper, wait)| self.proc.fd_inode(sleeper.record.tgid, wait.fd))
-            .collect();
+        let inodes: BTreeSet<(u64, u64)> = due.iter().flat_map(|(_, wait)| wait.files()).collect();
         if !inodes.is_empty() {
             let holders = Holders::find(&self.proc, &inodes);
             for (sleeper, wait) in due {
                 let record = &sleeper.record;
-                let wait = holders.wait(&self.proc, record.tgid, wait);
+                let wait = holders.wait(&self.proc, record.tgid, &wait);
                 files.insert(record.pid, FileMemory::new(record, now, false, wait));
             }
         }
@@ -227,9 +231,9 @@ impl Extractor {
     }
 
     /// Whether some thread of a process is awake, or sleeps where somebody outside may wake it.
-    fn may_run(&self, table: &Table, tgid: u32) -> bool {
-        let asleep =
-            table.all_asleep(tgid).is_some() && table.sleepers_of(tgid).all(|one| table.is_open(one));
+    fn may_run(&self, table: &Table, tgid: u32, settled: &BTreeSet<u32>) -> bool {
+        let is_open = |one: &Sleeper| table.is_open(one) && !settled.contains(&one.record.pid);
+        let asleep = table.all_asleep(tgid).is_some() && table.sleepers_of(tgid).all(is_open);
         !asleep && self.proc.has_thread(tgid, tgid)
     }
 

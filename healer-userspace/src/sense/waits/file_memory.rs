@@ -38,6 +38,11 @@ impl FileMemory {
         (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
     }
 
+    /// It waits for no file, or for one that somebody outside may serve.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
     /// Descriptors cost much to look through: the longer the wait, the more rarely.
     pub(super) fn is_fresh(&self, record: &TaskRecord, now: BootTime) -> bool {
         let waited = now.since(BootTime(record.since_boot_ns));

@@ -1,10 +1,10 @@
-//! Waits on files: locks, pipes. Who holds the other end is found by the descriptors of all processes.
+//! Waits on files: locks, pipes, unix sockets. Who holds the other end is found by the descriptors of all processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use healer_common::task_scan::TaskRecord;
 
-use super::{procfs::Proc, table::Sleeper};
+use super::{peers::Peers, procfs::Proc, table::Sleeper};
 use crate::signal::waits::{Owner, Source, Wait, WaitKind};
 
 /// Numbers of the x86-64 table.
@@ -12,6 +12,10 @@ const SYS_READ: i32 = 0;
 const SYS_WRITE: i32 = 1;
 const SYS_READV: i32 = 19;
 const SYS_WRITEV: i32 = 20;
+const SYS_SENDTO: i32 = 44;
+const SYS_RECVFROM: i32 = 45;
+const SYS_SENDMSG: i32 = 46;
+const SYS_RECVMSG: i32 = 47;
 const SYS_FCNTL: i32 = 72;
 const SYS_FLOCK: i32 = 73;
 const F_SETLKW: u64 = 7;
@@ -25,8 +29,14 @@ const WRITE_ONLY: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileWait {
     want: Want,
-    pub(crate) fd: u32,
+    fd: u32,
+    /// Its own file, and its peer's if it is a socket.
+    own: File,
+    peer: Option<File>,
 }
+
+/// Device and inode.
+type File = (u64, u64);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
@@ -35,6 +45,8 @@ enum Want {
     OfdLock,
     PipeWrite,
     PipeRead,
+    SocketWrite,
+    SocketRead,
 }
 
 impl Want {
@@ -45,11 +57,27 @@ impl Want {
             Self::OfdLock => WaitKind::OfdLock,
             Self::PipeWrite => WaitKind::PipeWrite,
             Self::PipeRead => WaitKind::PipeRead,
+            Self::SocketWrite => WaitKind::SocketWrite,
+            Self::SocketRead => WaitKind::SocketRead,
         }
     }
 
-    fn is_of_pipe(self) -> bool {
-        matches!(self, Self::PipeWrite | Self::PipeRead)
+    /// A signal handler may write into its own pipe: an empty one stays empty in a closed world only.
+    fn source(self) -> Source {
+        match self {
+            Self::PipeRead | Self::SocketRead => Source::ClosedWorld,
+            Self::Flock | Self::PosixLock | Self::OfdLock | Self::PipeWrite | Self::SocketWrite => {
+                Source::Kernel
+            }
+        }
+    }
+
+    fn called(self, inode: u64) -> String {
+        match self {
+            Self::Flock | Self::PosixLock | Self::OfdLock => format!("inode {inode}"),
+            Self::PipeWrite | Self::PipeRead => format!("pipe:[{inode}]"),
+            Self::SocketWrite | Self::SocketRead => format!("socket:[{inode}]"),
+        }
     }
 
     /// How it is known that somebody else is in the way.
@@ -58,6 +86,7 @@ impl Want {
             Self::Flock | Self::PosixLock | Self::OfdLock => "locked by processes",
             Self::PipeWrite => "open for reading in processes",
             Self::PipeRead => "open for writing in processes",
+            Self::SocketWrite | Self::SocketRead => "one end of which, or the other, is open in processes",
         }
     }
 
@@ -67,7 +96,8 @@ impl Want {
             // Never in each other's way: one process's POSIX locks, and the locks of one open file.
             Self::PosixLock => holder != tgid,
             Self::Flock | Self::OfdLock => (holder, fd) != (tgid, own),
-            Self::PipeWrite | Self::PipeRead => true,
+            // Each end can be shut down by whoever has it.
+            Self::PipeWrite | Self::PipeRead | Self::SocketWrite | Self::SocketRead => true,
         }
     }
 
@@ -75,6 +105,7 @@ impl Want {
         match self {
             Self::PipeWrite => access(info).is_some_and(|access| access != WRITE_ONLY),
             Self::PipeRead => access(info).is_some_and(|access| access != READ_ONLY),
+            Self::SocketWrite | Self::SocketRead => true,
             Self::Flock => has_lock(info, "FLOCK", inode),
             Self::PosixLock | Self::OfdLock => {
                 has_lock(info, "OFDLCK", inode) || has_lock(info, "POSIX", inode)
@@ -83,39 +114,61 @@ impl Want {
     }
 }
 
-/// Whether it is in a system call that can wait for a lock or a pipe.
+/// Whether it is in a system call that can wait for a lock, a pipe or a socket.
 pub(crate) fn is_candidate(record: &TaskRecord) -> bool {
-    matches!(record.syscall, SYS_READ | SYS_WRITE | SYS_READV | SYS_WRITEV | SYS_FCNTL | SYS_FLOCK)
+    const LOCKS: [i32; 2] = [SYS_FCNTL, SYS_FLOCK];
+    LOCKS.contains(&record.syscall) || reads(record) || writes(record)
+}
+
+fn reads(record: &TaskRecord) -> bool {
+    matches!(record.syscall, SYS_READ | SYS_READV | SYS_RECVFROM | SYS_RECVMSG)
+}
+
+fn writes(record: &TaskRecord) -> bool {
+    matches!(record.syscall, SYS_WRITE | SYS_WRITEV | SYS_SENDTO | SYS_SENDMSG)
 }
 
 impl FileWait {
     /// `None` for a sleeper that waits for no file, or for one that anybody may open by its name.
-    pub(crate) fn of(proc: &Proc, sleeper: &Sleeper) -> Option<Self> {
+    pub(crate) fn of(proc: &Proc, sleeper: &Sleeper, peers: &mut Peers) -> Option<Self> {
         let record = &sleeper.record;
-        let want = match (record.syscall, record.arg1) {
-            (SYS_FLOCK, _) => Want::Flock,
-            (SYS_FCNTL, F_SETLKW) => Want::PosixLock,
-            (SYS_FCNTL, F_OFD_SETLKW) => Want::OfdLock,
-            (SYS_WRITE | SYS_WRITEV, _) => Want::PipeWrite,
-            (SYS_READ | SYS_READV, _) => Want::PipeRead,
-            _ => return None,
-        };
+        let tgid = record.tgid;
         let fd = u32::try_from(record.arg0).ok()?;
-        let is_anonymous =
-            || proc.fd_target(record.tgid, fd).is_some_and(|target| target.starts_with("pipe:["));
-        (!want.is_of_pipe() || is_anonymous()).then_some(Self { want, fd })
+        let own = proc.fd_inode(tgid, fd)?;
+        let wait = |want, peer| Some(Self { want, fd, own, peer });
+        match (record.syscall, record.arg1) {
+            (SYS_FLOCK, _) => return wait(Want::Flock, None),
+            (SYS_FCNTL, F_SETLKW) => return wait(Want::PosixLock, None),
+            (SYS_FCNTL, F_OFD_SETLKW) => return wait(Want::OfdLock, None),
+            _ => {}
+        }
+        let target = proc.fd_target(tgid, fd)?;
+        let is_write = writes(record);
+        if target.starts_with("pipe:[") {
+            return wait(if is_write { Want::PipeWrite } else { Want::PipeRead }, None);
+        }
+        if !target.starts_with("socket:[") || !is_write && !reads(record) {
+            return None;
+        }
+        let peer = peers.of(proc, tgid, fd, own.1, is_write)?;
+        wait(if is_write { Want::SocketWrite } else { Want::SocketRead }, Some((own.0, u64::from(peer))))
+    }
+
+    /// The files whose holders matter.
+    pub(crate) fn files(&self) -> impl Iterator<Item = File> {
+        [Some(self.own), self.peer].into_iter().flatten()
     }
 }
 
 /// Who has which of the wanted files open, by device and inode.
 pub(crate) struct Holders {
-    open: BTreeMap<(u64, u64), Vec<(u32, u32)>>,
+    open: BTreeMap<File, Vec<(u32, u32)>>,
 }
 
 impl Holders {
     /// Looks through the descriptors of all processes: some microseconds each.
-    pub(crate) fn find(proc: &Proc, wanted: &BTreeSet<(u64, u64)>) -> Self {
-        let mut open: BTreeMap<(u64, u64), Vec<(u32, u32)>> = BTreeMap::new();
+    pub(crate) fn find(proc: &Proc, wanted: &BTreeSet<File>) -> Self {
+        let mut open: BTreeMap<File, Vec<(u32, u32)>> = BTreeMap::new();
         for tgid in proc.pids() {
             for fd in proc.fds(tgid) {
                 if let Some(file) = proc.fd_inode(tgid, fd).filter(|file| wanted.contains(file)) {
@@ -127,22 +180,23 @@ impl Holders {
     }
 
     /// The wait of a thread of `tgid`; `None` if nobody is known to hold what it wants.
-    pub(crate) fn wait(&self, proc: &Proc, tgid: u32, FileWait { want, fd }: FileWait) -> Option<Wait> {
-        let file = proc.fd_inode(tgid, fd)?;
-        let inode = file.1;
-        let open = self.open.get(&file)?.iter().copied();
-        let holders = open
+    pub(crate) fn wait(&self, proc: &Proc, tgid: u32, wait: &FileWait) -> Option<Wait> {
+        let FileWait { want, fd, own, peer } = *wait;
+        if peer.is_some_and(|peer| !self.open.contains_key(&peer)) {
+            return None;
+        }
+        let holders = wait.files().filter_map(|file| self.open.get(&file)).flatten().copied();
+        let holders = holders
             .filter(|holder| want.can_be_met_by((tgid, fd), *holder))
-            .filter(|(holder, fd)| want.is_held_by(&proc.fd_info(*holder, *fd), inode));
+            .filter(|(holder, fd)| want.is_held_by(&proc.fd_info(*holder, *fd), own.1));
         let owners: BTreeSet<u32> = holders.map(|(holder, _)| holder).collect();
         if owners.is_empty() {
             return None;
         }
-        let lock = if want.is_of_pipe() { format!("pipe:[{inode}]") } else { format!("inode {inode}") };
+        let lock = want.called(own.1);
         Some(Wait {
             kind: want.kind(),
-            // A signal handler may write into its own pipe: an empty one stays empty in a closed world only.
-            source: if want == Want::PipeRead { Source::ClosedWorld } else { Source::Kernel },
+            source: want.source(),
             says: format!("descriptor {fd} is {lock}, {} {owners:?}", want.says()),
             lock,
             word: None,

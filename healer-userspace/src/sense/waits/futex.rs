@@ -67,8 +67,9 @@ pub(crate) enum Sight {
     Owned { kind: WaitKind, lock: u64, word: u32, tid: u32, by_kernel: bool },
     /// A lock that does not say who holds it, and the addresses its holder would know it by.
     Ownerless { lock: u64, word: u32, keys: Vec<u64> },
-    /// `pthread_join`: the word is cleared by the kernel when the thread ends (`CLONE_CHILD_CLEARTID`).
-    Join { word: u32 },
+    /// `pthread_join`: `word` is the thread's id in the waiter's pid namespace. `by_kernel`: the kernel clears it
+    /// when the thread ends (`CLONE_CHILD_CLEARTID`).
+    Join { word: u32, by_kernel: bool },
 }
 
 impl Sight {
@@ -120,13 +121,16 @@ fn shared(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<Si
         return Some(owned(call, WaitKind::RobustMutex, call.address, word, word & TID, true));
     }
     if call.command == WAIT_BITSET && 1 < word && word < 1 << 22 {
-        return Some(Sight::Join { word });
+        return Some(Sight::Join { word, by_kernel: true });
     }
     glibc_mutex(call, layout, read, word)
 }
 
 fn private(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<Sight> {
     let lock = call.address;
+    if let Some(join) = musl_join(call, read, word) {
+        return Some(join);
+    }
     if let Some(owned) = glibc_mutex(call, layout, read, word) {
         return Some(owned);
     }
@@ -147,6 +151,22 @@ fn private(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<S
     };
     let first = *keys.first()?;
     Some(Sight::Ownerless { lock: first, word, keys })
+}
+
+/// musl's joiners sleep on `detach_state` of the thread's own structure, which begins with a pointer to itself
+/// (musl, src/internal/pthread_impl.h).
+fn musl_join(call: &Call, read: Reader<'_>, word: u32) -> Option<Sight> {
+    const JOINABLE: u32 = 2;
+    const SELF_BEFORE: u64 = 56;
+    const TID_BEFORE: u64 = 8;
+    if call.command != WAIT || word != JOINABLE {
+        return None;
+    }
+    let start = call.address.wrapping_sub(SELF_BEFORE);
+    let mut pointer = [0; 8];
+    let is_thread = read(start, &mut pointer) && u64::from_ne_bytes(pointer) == start;
+    let tid = memory::word(read, call.address.wrapping_sub(TID_BEFORE)).filter(|_| is_thread)?;
+    Some(Sight::Join { word: tid, by_kernel: false })
 }
 
 fn glibc_mutex(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<Sight> {
@@ -246,6 +266,19 @@ mod tests {
     }
 
     #[test]
+    fn a_join_of_musl_is_known_by_the_thread_that_points_to_itself() {
+        let thread = |start: u32| {
+            let mut words = [0; 16];
+            (words[0], words[12], words[14]) = (start, 77, 2);
+            words
+        };
+        let join = Call { address: 0x1000 + 56, ..call(0x80, 2, 0) };
+        let look_at = |start| look(&join, ALL, &holding(0x1000, &thread(start)));
+        assert_eq!(look_at(0x1000), Sight::Join { word: 77, by_kernel: false });
+        assert!(!matches!(look_at(0x2000), Sight::Join { .. }));
+    }
+
+    #[test]
     fn the_kernel_names_the_owner_of_robust_and_pi_locks() {
         let word = 0x8000_0000 | 77;
         let owned = |kind| Sight::Owned { kind, lock: 0x1000, word, tid: 77, by_kernel: true };
@@ -264,7 +297,7 @@ mod tests {
     fn a_semaphore_parks_if_private() {
         assert_eq!(look_at(call(0x189, 0, 0), &[0]), Sight::Parked { word: Some(0) });
         assert_eq!(look_at(call(0x109, 0, 0), &[0]), Sight::Open);
-        assert_eq!(look_at(call(0x109, 77, 0), &[77]), Sight::Join { word: 77 });
+        assert_eq!(look_at(call(0x109, 77, 0), &[77]), Sight::Join { word: 77, by_kernel: true });
     }
 
     #[test]

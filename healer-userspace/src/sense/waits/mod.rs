@@ -11,6 +11,7 @@ mod glibc;
 mod memory;
 mod namespace;
 mod owned;
+mod peers;
 mod procfs;
 mod prove;
 mod snapshot;
@@ -38,7 +39,7 @@ use crate::{
 use extract::{Extractor, Waits};
 pub(crate) use procfs::Proc;
 use snapshot::{Depth, Shot};
-use table::Table;
+use table::{Table, condition};
 
 /// Between scans on a quiet node, while somebody new is suspected, and when scans are dear.
 const QUIET: Duration = Duration::from_secs(1);
@@ -94,6 +95,20 @@ impl Scanner {
     /// Which layouts of the C library were found to hold.
     pub fn layout(&self) -> Layout {
         self.extractor.layout
+    }
+
+    /// What keeps the sleeping threads of a process from being judged: it is stopped, traced, frozen, or 32-bit.
+    /// `None` if nothing does, or if it does not sleep.
+    pub fn left_out(&self, tgid: u32) -> Option<Condition> {
+        let conditions = self.table.sleepers_of(tgid).map(|sleeper| condition(&sleeper.record));
+        conditions.into_iter().find(|one| match one {
+            Condition::Stopped | Condition::Traced | Condition::Frozen | Condition::Compat => true,
+            Condition::Stuck
+            | Condition::Live
+            | Condition::Uninterruptible
+            | Condition::Exiting
+            | Condition::Kernel => false,
+        })
     }
 
     /// How long to wait until the next scan.

@@ -34,7 +34,7 @@ pub(super) fn owned(sleeper: &Sleeper, who: Who) -> Option<Wait> {
 }
 
 /// The wait for the end of a thread.
-pub(super) fn joined(sleeper: &Sleeper, word: u32, who: Who) -> Option<Wait> {
+pub(super) fn joined(sleeper: &Sleeper, word: u32, by_kernel: bool, who: Who) -> Option<Wait> {
     let record = &sleeper.record;
     let Who::Thread { tid, tgid } = who else {
         return None;
@@ -42,10 +42,13 @@ pub(super) fn joined(sleeper: &Sleeper, word: u32, who: Who) -> Option<Wait> {
     (tgid == record.tgid && tid != record.pid).then(|| Wait {
         kind: WaitKind::Join,
         lock: String::new(),
-        source: Source::Kernel,
+        source: if by_kernel { Source::Kernel } else { Source::Layout },
         word: Some(word),
         owners: vec![Owner::Task(tid)],
-        says: format!("the kernel clears the word {word} when thread {tid} ends"),
+        says: match by_kernel {
+            true => format!("the kernel clears the word {word} when thread {tid} ends"),
+            false => format!("sleeps on the detach_state of musl's thread {tid}"),
+        },
     })
 }
 

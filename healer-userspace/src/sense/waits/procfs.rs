@@ -99,10 +99,20 @@ impl Proc {
         let call = self.text(&format!("{tgid}/task/{tid}/syscall"))?;
         if call.starts_with("running") {
             record.state = 0;
+        } else if self.is_32_bit(tgid) {
+            record.flags |= TaskRecord::COMPAT;
         } else {
             parse_syscall(&call, &mut record);
         }
         Some(record)
+    }
+
+    /// By the class in the header of its program (elf(5)).
+    fn is_32_bit(&self, tgid: u32) -> bool {
+        const ELFCLASS32: u8 = 1;
+        let mut header = [0; 5];
+        let program = fs::File::open(self.root.join(format!("{tgid}/exe")));
+        program.and_then(|mut file| file.read_exact(&mut header)).is_ok() && header[4] == ELFCLASS32
     }
 
     pub(crate) fn children(&self, tgid: u32, tid: u32) -> Vec<u32> {
@@ -117,6 +127,16 @@ impl Proc {
 
     pub(crate) fn own_pid_namespace(&self) -> Option<u64> {
         Some(fs::metadata(self.root.join("self/ns/pid")).ok()?.ino())
+    }
+
+    /// Inode and path.
+    pub(crate) fn net_namespace(&self, tgid: u32) -> Option<(u64, PathBuf)> {
+        let path = self.root.join(format!("{tgid}/ns/net"));
+        Some((fs::metadata(&path).ok()?.ino(), path))
+    }
+
+    pub(crate) fn own_net_namespace(&self) -> Option<u64> {
+        Some(fs::metadata(self.root.join("thread-self/ns/net")).ok()?.ino())
     }
 
     pub(crate) fn fds(&self, tgid: u32) -> Vec<u32> {

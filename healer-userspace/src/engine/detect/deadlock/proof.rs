@@ -183,7 +183,7 @@ impl Proof {
             (Shape::Cycle | Shape::OrphanedLock | Shape::ClosedWorld, _) => match link.wait.kind {
                 WaitKind::Join | WaitKind::Vfork => name(next),
                 WaitKind::PipeWrite | WaitKind::SocketWrite => format!("read by {}", name(next)),
-                WaitKind::PipeRead => format!("written by {}", name(next)),
+                WaitKind::PipeRead | WaitKind::SocketRead => format!("written by {}", name(next)),
                 WaitKind::Lock => format!("apparently held by {}", name(next)),
                 WaitKind::Mutex
                 | WaitKind::RobustMutex
@@ -202,7 +202,7 @@ impl Proof {
 fn ends_it(kind: WaitKind) -> &'static str {
     match kind {
         WaitKind::PipeWrite | WaitKind::SocketWrite => "it alone reads",
-        WaitKind::PipeRead => "it alone writes",
+        WaitKind::PipeRead | WaitKind::SocketRead => "it alone writes",
         WaitKind::Mutex
         | WaitKind::RobustMutex
         | WaitKind::PiMutex

@@ -1,0 +1,127 @@
+//! Servers and runtimes that others have written, at rest: nobody of them is ever hung.
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use crate::{hangs::build, scratch::Scratch, victim::Victim};
+
+/// `nobody`: PostgreSQL refuses to run as root.
+const NOBODY: u32 = 65534;
+
+/// Each with its name; ended on drop.
+pub struct Idle {
+    programs: Vec<(&'static str, Victim)>,
+    /// After the programs: they write there.
+    _dir: Scratch,
+}
+
+impl Idle {
+    /// redis, nginx with two workers, PostgreSQL, Node, a JVM and Go.
+    ///
+    /// # Panics
+    /// If one of them is not installed: `cargo xtask test` sees to that.
+    #[must_use]
+    pub fn start() -> Self {
+        let dir = Scratch::new();
+        let programs = vec![
+            ("redis", redis(&dir)),
+            ("nginx", nginx(&dir)),
+            ("postgres", postgres(&dir)),
+            ("node", node()),
+            ("java", java(&dir, "healthy", free_port())),
+            ("go", go(&dir, "healthy", free_port())),
+        ];
+        Self { programs, _dir: dir }
+    }
+
+    /// Names and pids.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.programs.iter().map(|(name, victim)| (*name, victim.tgid()))
+    }
+}
+
+fn redis(dir: &Scratch) -> Victim {
+    let port = free_port().to_string();
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir.path());
+    Victim::spawn(&mut command)
+}
+
+fn nginx(dir: &Scratch) -> Victim {
+    let config = format!(
+        "daemon off; worker_processes 2; pid nginx.pid; error_log error.log; events {{}} \
+         http {{ access_log off; server {{ listen 127.0.0.1:{}; }} }}",
+        free_port()
+    );
+    let path = dir.path().join("nginx.conf");
+    fs::write(&path, config).expect("the scratch directory can be written");
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(dir.path()).arg("-e").arg(dir.path().join("error.log")).arg("-c").arg(&path);
+    Victim::spawn(&mut command)
+}
+
+fn postgres(dir: &Scratch) -> Victim {
+    use std::os::unix::process::CommandExt as _;
+    let data = dir.path().join("postgres");
+    fs::create_dir(&data).expect("the scratch directory can be written");
+    chown(&data, Some(NOBODY), Some(NOBODY)).expect("this test needs root");
+    let bin = postgres_programs();
+    let mut init = Command::new(bin.join("initdb"));
+    init.args(["--no-sync", "--auth=trust", "--username=test", "-D"]).arg(&data).uid(NOBODY).gid(NOBODY);
+    let status = init.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.is_ok_and(|status| status.success()), "initdb makes a cluster");
+    let mut command = Command::new(bin.join("postgres"));
+    command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses="]);
+    Victim::spawn(command.uid(NOBODY).gid(NOBODY))
+}
+
+fn postgres_programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").expect("this test needs postgresql");
+    let mut paths: Vec<_> = versions.flatten().map(|version| version.path().join("bin")).collect();
+    paths.sort();
+    paths.pop().expect("some version of postgresql is installed")
+}
+
+fn node() -> Victim {
+    let script = "require('http').createServer((_, answer) => answer.end()).listen(0, '127.0.0.1')";
+    Victim::start("node", &["-e", script])
+}
+
+/// `victims/Server.java`, built in `dir`.
+///
+/// # Panics
+/// Without a JDK.
+#[must_use]
+pub fn java(dir: &Scratch, mode: &str, port: u16) -> Victim {
+    let class = dir.path().join("Server.class");
+    let built = if class.exists() { class } else { build(dir, "Server.java") };
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(built.parent().unwrap_or(dir.path())).args(["Server", mode, &port.to_string()]);
+    Victim::spawn(&mut command)
+}
+
+/// `victims/server.go`, built in `dir`.
+///
+/// # Panics
+/// Without Go.
+#[must_use]
+pub fn go(dir: &Scratch, mode: &str, port: u16) -> Victim {
+    let program = dir.path().join("server_go");
+    let program = if Path::new(&program).exists() { program } else { build(dir, "server.go") };
+    Victim::start(program, &[mode, &port.to_string()])
+}
+
+/// A port of the loopback that nobody listens on.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    listener.local_addr().map_or(0, |address| address.port())
+}
