@@ -1,23 +1,10 @@
-use std::ffi::OsString;
-
 use anyhow::Result;
 
-use crate::{build, root, run, toolchain, workspace};
+use crate::run::{self, Args};
 
 /// Build healer and watch it heal real failures of services made for the show
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(flatten)]
-    toolchain: toolchain::Install,
-    /// Arguments of `healer demo`, after `--`
-    #[arg(last = true)]
-    healer: Vec<OsString>,
-}
-
 pub(crate) fn main(args: &Args) -> Result<()> {
-    build::release(args.toolchain)?;
-    root::mount_tracefs();
-    let mut healer = root::command(workspace::healer_release(), &[])?;
-    healer.arg("demo").args(&args.healer);
-    run::become_it(healer)
+    run::become_healer(args, |healer| {
+        healer.arg("demo");
+    })
 }

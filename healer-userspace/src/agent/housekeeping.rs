@@ -6,17 +6,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Agent;
+use super::{Agent, give_back};
 use crate::{
     clock,
     config::{self, Loaded},
     engine::{detect, time::BootTime},
     identity::exe::ExeId,
+    sense,
     signal::Signal,
 };
 
 /// Touching this file in the state directory pauses; removing it resumes.
 const PAUSE_FILE: &str = "pause";
+const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(20);
 
 /// What was last seen of the files that can change under us.
 #[derive(Default)]
@@ -24,6 +26,9 @@ pub(super) struct Files {
     looked_at: BootTime,
     policies: BTreeMap<PathBuf, Print>,
     pause_file: bool,
+    /// The first look of this life, until what the start needed was given back.
+    began: Option<BootTime>,
+    is_settled: bool,
 }
 
 /// Device, inode, size and modification time: an atomic rename changes the inode.
@@ -55,6 +60,7 @@ impl Agent {
             return;
         }
         self.files.looked_at = now;
+        self.settle_down(now);
         self.look_for_losses(now);
         self.look_at_peers(now, false);
         self.reporter.set_store_status(&self.store.status());
@@ -71,6 +77,16 @@ impl Agent {
         self.taps.flush();
         self.probe();
         self.watch_work();
+    }
+
+    /// Once, when the first scans, connections and probes are over.
+    fn settle_down(&mut self, now: BootTime) {
+        let began = *self.files.began.get_or_insert(now);
+        if !self.files.is_settled && now.since(began) >= SETTLED_AFTER {
+            self.files.is_settled = true;
+            give_back::startup_text();
+            sense::give_memory_back();
+        }
     }
 
     fn look_for_losses(&mut self, now: BootTime) {

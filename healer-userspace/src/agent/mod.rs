@@ -6,6 +6,7 @@
 mod ask;
 mod fail_point;
 mod flush;
+mod give_back;
 mod housekeeping;
 pub(crate) mod listening;
 mod owners;

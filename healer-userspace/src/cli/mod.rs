@@ -13,6 +13,7 @@ mod pause;
 mod policy;
 mod record;
 mod replay;
+mod rules;
 mod run;
 mod sensors;
 mod status;

@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{BAD_INPUT, output::emit, run::mode};
+use super::{BAD_INPUT, output::emit, rules::Rules};
 use crate::{
-    config::{self, Sources},
-    engine::{detect, policy::Mode, report::Report, time::BootTime},
+    config,
+    engine::{detect, report::Report, time::BootTime},
     replay,
     signal::Signal,
 };
@@ -22,15 +22,8 @@ use crate::{
 pub struct Args {
     /// As `healer record` wrote it; `-` is standard input
     trace: PathBuf,
-    /// Policy file or directory; may be repeated. Without one the embedded default (shadow) holds
-    #[arg(long)]
-    policy: Vec<PathBuf>,
-    /// The administrator's AgentConfig
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// Caps the mode of every policy
-    #[arg(long, value_parser = mode)]
-    mode: Option<Mode>,
+    #[command(flatten)]
+    rules: Rules,
     /// One JSON object per line, as the engine reports it
     #[arg(long)]
     json: bool,
@@ -39,8 +32,7 @@ pub struct Args {
 /// # Errors
 /// The trace cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let sources = Sources { policies: args.policy, config: args.config, mode_cap: args.mode };
-    let loaded = match config::load(&sources, &detect::is_built) {
+    let loaded = match config::load(&args.rules.sources(), &detect::is_built) {
         Ok(loaded) => loaded,
         Err(problems) => {
             emit_problems(&problems)?;

@@ -2,11 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use super::{BAD_INPUT, Global};
+use super::{BAD_INPUT, Global, rules::Rules};
 use crate::{
     agent::{self, Options, StartError},
-    config::Sources,
-    engine::policy::Mode,
     report::log,
     sense::Level,
 };
@@ -14,15 +12,8 @@ use crate::{
 /// Run the agent: sense, diagnose, heal by policy, verify
 #[derive(clap::Args)]
 pub struct Args {
-    /// Policy file or directory; may be repeated. Without one the embedded default (shadow) holds
-    #[arg(long)]
-    policy: Vec<PathBuf>,
-    /// The administrator's AgentConfig
-    #[arg(long)]
-    config: Option<PathBuf>,
-    /// Caps the mode of every policy
-    #[arg(long, value_parser = mode)]
-    mode: Option<Mode>,
+    #[command(flatten)]
+    rules: Rules,
     /// Address for metrics and the read-only API [default: 127.0.0.1:9469]
     #[arg(long)]
     listen: Option<SocketAddr>,
@@ -44,7 +35,7 @@ pub struct Args {
 /// The agent could not start, or its event loop broke.
 pub fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
     let options = Options {
-        sources: Sources { policies: args.policy, config: args.config, mode_cap: args.mode },
+        sources: args.rules.sources(),
         state_dir: global.state_dir().to_owned(),
         state_dir_given: global.is_state_dir_given(),
         listen: args.listen,
@@ -72,13 +63,6 @@ fn rung(text: &str) -> Result<Level, String> {
         .into_iter()
         .find(|level| level.name() == text)
         .ok_or_else(|| format!("{text:?} is none of tp_btf, raw_tp, tracepoint, user"))
-}
-
-pub(super) fn mode(text: &str) -> Result<Mode, String> {
-    [Mode::Observe, Mode::Shadow, Mode::Enforce]
-        .into_iter()
-        .find(|mode| mode.name() == text)
-        .ok_or_else(|| format!("{text:?} is none of observe, shadow, enforce"))
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -17,6 +17,7 @@ mod selfcheck;
 mod selfprobe;
 mod settings;
 mod start;
+pub(crate) use start::give_memory_back;
 mod status;
 mod trust;
 mod user;
@@ -88,7 +89,7 @@ impl Sense {
     #[must_use]
     pub fn start(settings: &Settings) -> Self {
         let mut sense = start::start(settings);
-        start::give_memory_back();
+        give_memory_back();
         sense.check_now();
         sense
     }

@@ -74,7 +74,7 @@ fn load(settings: &Settings, layout: &Layout, formats: &Formats) -> Result<(Ebpf
 
 /// Reading the kernel's types takes tens of megabytes for some milliseconds; without this call
 /// the allocator keeps them (`malloc_trim(3)`).
-pub(super) fn give_memory_back() {
+pub(crate) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointers and is thread-safe.
     unsafe {
