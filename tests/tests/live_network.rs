@@ -1,12 +1,14 @@
 //! What healer says of networks that fail, and of those that only look like it. Each scenario has two namespaces of its
 //! own; all run at once under one agent.
 
-use std::{thread, time::Duration};
+use std::{fs, net::TcpStream, path::Path, thread, time::Duration};
 
 use healer_tests::{
     home::{Agent, Home, is},
     network::{Net, SERVERS, run},
+    work::{Server, WorkWatch},
 };
+use healer_userspace::engine::class::{Certainty, Class};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -137,7 +139,31 @@ fn every_row_of_the_table_is_found_and_its_neighbours_are_not() {
         judge(&home, scenario);
     }
     assert_eq!(of(&home, &undisturbed), [] as [Value; 0]);
+    shows_the_map(&agent, &scenarios);
     agent.signal(Signal::TERM);
+}
+
+/// The command line and HTTP tell the same edges.
+fn shows_the_map(agent: &Agent<'_>, scenarios: &[(Scenario, u32)]) {
+    let asked = agent.home().healer(&["dependencies", "--json"]);
+    let answer: Value = serde_json::from_slice(&asked.stdout).expect("JSON");
+    let edges = answer["dependencies"].as_array().expect("a list");
+    for (scenario, _) in scenarios {
+        let Some(host) = scenario.blamed else { continue };
+        let state = |host: u8| {
+            let is_it = |edge: &&Value| {
+                edge["workload"].to_string().contains(&scenario.patient)
+                    && edge["peer"] == scenario.net.peer(host).as_str()
+            };
+            edges.iter().find(is_it).map(|edge| edge["state"].as_str().unwrap_or_default())
+        };
+        assert_eq!(state(host), Some("failing"), "{}", scenario.net.name());
+        assert_eq!(state(2), Some("ok"), "{}", scenario.net.name());
+    }
+    let dot = agent.home().healer(&["dependencies", "--dot"]);
+    assert!(dot.stdout.starts_with(b"digraph dependencies {"));
+    let served = agent.get("/api/v1/dependencies");
+    assert!(served.contains(&scenarios[0].0.patient), "{}", served.len());
 }
 
 fn begin(row: &'static Row, is_v6: bool) -> (Scenario, u32) {
@@ -231,4 +257,29 @@ fn what_only_looks_like_a_failure_is_none() {
     }
     agent.wait("it still lives", |_| Some(()));
     drop(nets);
+}
+
+#[test]
+fn a_full_queue_is_the_servers_own_problem() {
+    let full = Server::start("full");
+    let healthy = Server::start("healthy");
+    let mut watch = WorkWatch::default();
+    watch.track("full", full.pid());
+    watch.track("healthy", healthy.pid());
+    watch.look_for(1);
+    let _waiting = [full.connect(), full.connect()];
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], full.port));
+    TcpStream::connect_timeout(&address, Duration::from_millis(300)).expect_err("its queue is full");
+    let _served = [healthy.answered(), healthy.answered()];
+    watch.look_for(6);
+    if let Ok(dir) = std::env::var("HEALER_RECORD_TRACES") {
+        for (name, pid) in [("never_accepts", full.pid()), ("accepts", healthy.pid())] {
+            let path = Path::new(&dir).join(format!("{name}.jsonl"));
+            fs::write(path, watch.trace(pid)).expect("the directory for traces can be written");
+        }
+    }
+    let said = watch.said(full.pid(), Class::ListenOverflow).expect("its queue is full");
+    assert_eq!(said.certainty, Certainty::Proved);
+    assert!(said.sentence.contains(&format!("port {}", full.port)), "{}", said.sentence);
+    assert_eq!(watch.said(healthy.pid(), Class::ListenOverflow), None);
 }

@@ -4,6 +4,7 @@ mod audit;
 mod chaos;
 mod cold;
 mod demo;
+mod dependencies;
 mod doctor;
 mod fault_child;
 mod incidents;
@@ -77,6 +78,7 @@ pub enum Command {
     Why(why::Args),
     /// What the agent can see, and what it cannot and why
     Sensors(sensors::Args),
+    Dependencies(dependencies::Args),
     Locks(locks::Args),
     /// Stop acting until `resume`; sensing and diagnosing go on
     Pause(pause::Args),
@@ -105,6 +107,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Incidents(args) => incidents::run(&args, state_dir),
         Command::Why(args) => why::run(&args, state_dir),
         Command::Sensors(args) => sensors::run(&args, state_dir),
+        Command::Dependencies(args) => dependencies::run(&args, state_dir),
         Command::Locks(args) => locks::run(&args),
         Command::Chaos(args) => chaos::run(&args, state_dir),
         Command::Demo(args) => demo::run(&args),

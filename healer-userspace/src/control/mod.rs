@@ -33,6 +33,8 @@ pub enum Request {
     Sensors,
     Policies,
     Workloads,
+    /// Who connects to whom.
+    Dependencies,
     /// Stop acting (never sensing) until `resume`.
     Pause {
         #[serde(default, skip_serializing_if = "Option::is_none")]

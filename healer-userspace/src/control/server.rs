@@ -130,6 +130,7 @@ impl Peers {
             Request::Workloads => {
                 self.look(|view, _| json!({"workloads": view.workloads.values().collect::<Vec<_>>()}))
             }
+            Request::Dependencies => self.look(|view, _| json!({"dependencies": view.dependencies.list()})),
             Request::Incidents { id: None } => self.look(|view, _| {
                 let list: Vec<_> = view.book.newest().collect();
                 json!({"incidents": list})

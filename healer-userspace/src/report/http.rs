@@ -73,6 +73,7 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/sensors", get(sensors))
         .route("/api/v1/policies", get(policies))
         .route("/api/v1/workloads", get(workloads))
+        .route("/api/v1/dependencies", get(dependencies))
         .route("/api/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .with_state(face)
 }
@@ -125,6 +126,10 @@ async fn policies(State(face): State<Face>) -> Json<Value> {
 async fn workloads(State(face): State<Face>) -> Json<Value> {
     let list = |view: &View| view.workloads.values().cloned().collect::<Vec<_>>();
     Json(json!({"workloads": face.shared.read(list)}))
+}
+
+async fn dependencies(State(face): State<Face>) -> Json<Value> {
+    Json(json!({"dependencies": face.shared.read(|view| view.dependencies.list())}))
 }
 
 /// OpenMetrics only if it is asked for, and not less than plain text (RFC 9110, 12.5.1).

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod book;
+pub mod dependencies;
 pub mod history;
 pub mod http;
 pub mod incidents;
@@ -124,14 +125,15 @@ impl Reporter {
     /// Every signal that the engine is given.
     pub fn signal(&mut self, signal: &Signal) {
         self.metrics.signal(signal.fact.name());
-        self.count_signal(signal);
         self.shared.update(|view| {
             workloads::follow_signal(&mut view.workloads, signal);
+            view.dependencies.follow(signal);
             if let Fact::Lost { ring, count } = &signal.fact {
                 view.readiness.lost(signal.at, *count);
                 *view.lost.entry(metrics::ring_name(*ring)).or_default() += count;
             }
         });
+        self.count_signal(signal);
     }
 
     /// The self-probe came back through the kernel path.
@@ -264,6 +266,10 @@ impl Reporter {
             (Fact::OomKilled(_), Some((workload, _))) => self.metrics.oom_kill(workload),
             (Fact::Deregistered, Some((workload, _))) => self.metrics.forget_workload(workload),
             (Fact::Lost { ring, count }, _) => self.metrics.lost(*ring, *count),
+            (Fact::Peers(counts), _) => {
+                self.metrics.peers(counts);
+                self.metrics.dependencies(self.shared.read(|view| view.dependencies.counts()));
+            }
             (
                 Fact::Exited(_)
                 | Fact::Execed
@@ -278,8 +284,7 @@ impl Reporter {
                 | Fact::Probed(_)
                 | Fact::ConnectionFailed(_)
                 | Fact::Retransmitted(_)
-                | Fact::Listens(_)
-                | Fact::Peers(_),
+                | Fact::Listens(_),
                 _,
             ) => {}
         }

@@ -4,6 +4,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
+    dependencies::Dependency,
     incidents::Incident,
     view::{Policies, Sensor, Workload},
 };
@@ -25,6 +26,12 @@ struct Sensors {
 #[expect(dead_code, reason = "only its shape is used")]
 struct Workloads {
     workloads: Vec<Workload>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct Dependencies {
+    dependencies: Vec<Dependency>,
 }
 
 struct Route {
@@ -58,6 +65,11 @@ const ROUTES: &[Route] = &[
         path: "/api/v1/workloads",
         summary: "The workloads that the agent follows",
         answer: |schemas| schemas.subschema_for::<Workloads>(),
+    },
+    Route {
+        path: "/api/v1/dependencies",
+        summary: "Who connects to whom, and how that goes",
+        answer: |schemas| schemas.subschema_for::<Dependencies>(),
     },
 ];
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     book::Book,
+    dependencies::Dependencies,
     readiness::Readiness,
     wall::{Now, rfc3339},
 };
@@ -40,6 +41,7 @@ pub struct View {
     pub policies: Policies,
     /// By workload key.
     pub workloads: BTreeMap<String, Workload>,
+    pub dependencies: Dependencies,
     pub readiness: Readiness,
     /// Records lost since start, by ring.
     pub lost: BTreeMap<&'static str, u64>,
@@ -147,6 +149,8 @@ fn signal_of(sensor: &str) -> Option<&'static str> {
         "process_exec" => Some("execed"),
         "signal_sent" => Some("signal_sent"),
         "oom_kill" => Some("oom_killed"),
+        "socket_state" => Some("connection_failed"),
+        "tcp_retransmit" => Some("retransmitted"),
         _ => None,
     }
 }

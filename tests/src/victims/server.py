@@ -1,6 +1,6 @@
 """A TCP server that answers one line with one line, and goes wrong in a chosen way.
 
-server.py MODE PORT: healthy | deadlock | spin | longpoll | burn | work
+server.py MODE PORT: healthy | full | deadlock | spin | longpoll | burn | work
 """
 import select, socket, sys, threading, time
 
@@ -8,7 +8,7 @@ mode, port = sys.argv[1], int(sys.argv[2])
 listener = socket.socket()
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", port))
-listener.listen(16)
+listener.listen(1 if mode == "full" else 16)
 lock = threading.Lock()
 
 
@@ -27,6 +27,8 @@ def serve(connection):
         connection.sendall(b"done\n")
 
 
+if mode == "full":
+    threading.Event().wait()
 if mode == "deadlock":
     lock.acquire()
 if mode == "burn":

@@ -5,6 +5,7 @@ mod crash_loop;
 pub mod deadlock;
 mod down;
 mod hang;
+mod listen_overflow;
 mod network;
 mod oom_kill;
 mod probe_failed;
@@ -32,6 +33,7 @@ pub const DETECTORS: &[DetectorEntry] = &[
     hang::ENTRY,
     probe_failed::ENTRY,
     network::ENTRY,
+    listen_overflow::ENTRY,
 ];
 
 pub struct DetectorEntry {

@@ -25,6 +25,8 @@ labels! {
     HashLabels { hash: String }
     PolicyLabels { version: String, mode_cap: String }
     WebhookLabels { outcome: &'static str }
+    OutcomeLabels { outcome: &'static str }
+    StateLabels { state: &'static str }
     VersionLabels { version: &'static str }
 }
 

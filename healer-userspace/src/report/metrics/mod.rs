@@ -16,14 +16,14 @@ use prometheus_client::{
 };
 
 use self::{capped::Capped, labels::*, own_cost::OwnCost, register::Registrar};
-use super::{record::ActName, view::Sensor};
+use super::{dependencies::EdgeState, record::ActName, view::Sensor};
 use crate::{
     engine::{
         class::Class,
         diagnosis::Diagnosis,
         report::{Closed, GateReport, Verdict},
     },
-    signal::{Exit, Ring},
+    signal::{Exit, Ring, network::PeerCounts},
 };
 
 type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
@@ -52,6 +52,9 @@ pub struct Metrics {
     policy_info: Family<PolicyLabels, Gauge>,
     paused: Gauge,
     webhook_posts: Family<WebhookLabels, Counter>,
+    connections: Family<OutcomeLabels, Counter>,
+    retransmits: Counter,
+    dependencies: Family<StateLabels, Gauge>,
     /// Types, names and help as registered, for the test against METRICS.md.
     #[cfg(test)]
     catalogue: Vec<register::Described>,
@@ -141,6 +144,10 @@ impl Metrics {
             policy_info: to.gauges("policy_info", "Version of the policies in force"),
             paused: to.gauge("paused", "1 while healer is paused and acts on nothing"),
             webhook_posts: to.family("webhook_posts", "Posts to the webhook, and notifications lost to it"),
+            connections: to.family("connections", "TCP connections that processes asked for, by outcome"),
+            retransmits: to.counter("tcp_retransmits", "TCP segments that clients sent again"),
+            dependencies: to
+                .gauges("dependencies", "Edges of the dependency map, by what happened last on them"),
             #[cfg(test)]
             catalogue: to.catalogue.clone(),
             registry: to.registry,
@@ -186,6 +193,32 @@ impl Metrics {
             WebhookOutcome::Lost => "lost",
         };
         self.webhook_posts.get_or_create_owned(&WebhookLabels { outcome }).inc();
+    }
+
+    /// What a look at the kernel's counters showed.
+    pub fn peers(&self, counts: &[PeerCounts]) {
+        let count = |outcome, of: fn(&PeerCounts) -> u32| {
+            let sum: u64 = counts.iter().map(|counts| u64::from(of(counts))).sum();
+            if sum != 0 {
+                self.connections.get_or_create_owned(&OutcomeLabels { outcome }).inc_by(sum);
+            }
+        };
+        count("ok", |counts| counts.ok);
+        count("refused", |counts| counts.refused);
+        count("unreachable", |counts| counts.unreachable);
+        count("timed_out", |counts| counts.timed_out);
+        count("reset", |counts| counts.reset);
+        count("abandoned", |counts| counts.abandoned);
+        let again =
+            counts.iter().map(|counts| u64::from(counts.retransmits) + u64::from(counts.syn_retransmits));
+        self.retransmits.inc_by(again.sum());
+    }
+
+    pub fn dependencies(&self, edges: [(EdgeState, usize); 2]) {
+        for (state, count) in edges {
+            let gauge = self.dependencies.get_or_create_owned(&StateLabels { state: state.name() });
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// The ring exists from now on: its losses start at 0.

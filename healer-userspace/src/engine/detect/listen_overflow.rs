@@ -1,0 +1,147 @@
+//! A server's queue of connections to be accepted is full: the kernel drops who comes, without a word to either side.
+//! It is the server's own problem, whatever its clients make of it.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{Context, Detector, DetectorEntry, Finding, Subject};
+use crate::{
+    engine::{
+        certificate::called,
+        class::{Certainty, Class},
+        diagnosis::{Detail, Diagnosis, Evidence},
+        time::{BootTime, Human},
+    },
+    identity::process::ProcessId,
+    signal::{
+        Fact, Signal,
+        work::{Backlog, Work, WorkSnapshot},
+    },
+};
+
+pub(super) const ENTRY: DetectorEntry = DetectorEntry {
+    name: "listen_overflow",
+    classes: &[Class::ListenOverflow],
+    build: || Box::new(ListenOverflow::default()),
+};
+
+/// A burst fills a queue for a moment.
+const LASTS: Duration = Duration::from_secs(2);
+/// One better second is no recovery.
+const ROUNDS_TO_CLEAR: u32 = 3;
+
+/// The kernel takes one more than `listen(2)` was told (include/net/sock.h `sk_acceptq_is_full`).
+fn is_full(backlog: &Backlog) -> bool {
+    backlog.limit < backlog.waiting
+}
+
+#[derive(Default)]
+struct ListenOverflow {
+    watched: BTreeMap<(ProcessId, u16), Full>,
+}
+
+struct Full {
+    since: BootTime,
+    missing: u32,
+    raised: bool,
+    called: String,
+}
+
+impl Detector for ListenOverflow {
+    fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        if let Fact::Work(snapshot) = &signal.fact {
+            self.looked(context, signal.at, snapshot, found);
+        } else if let (Fact::Exited(_), Some(process)) = (&signal.fact, &signal.process) {
+            self.clear(|(id, _), _| *id == process.id(), "has ended", found);
+        }
+    }
+}
+
+impl ListenOverflow {
+    fn looked(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        snapshot: &WorkSnapshot,
+        found: &mut Vec<Finding>,
+    ) {
+        for full in self.watched.values_mut() {
+            full.missing += 1;
+        }
+        for work in &snapshot.processes {
+            let Some(backlog) = work.backlog.as_ref().filter(|backlog| is_full(backlog)) else {
+                continue;
+            };
+            let full = self.watched.entry((work.process.id(), backlog.port)).or_insert_with(|| Full {
+                since: at,
+                missing: 0,
+                raised: false,
+                called: called(&work.process),
+            });
+            full.missing = 0;
+            if LASTS <= at.since(full.since) && !full.raised {
+                full.raised = true;
+                found.push(raised(context, at, full, work, backlog));
+            }
+        }
+        // Nothing is known of them: not even that it is over.
+        let blind = |id: &ProcessId| snapshot.unseen.iter().any(|one| one.process.id() == *id);
+        for ((id, _), full) in &mut self.watched {
+            if blind(id) {
+                full.missing = 0;
+            }
+        }
+        self.clear(|_, full| ROUNDS_TO_CLEAR <= full.missing, "accepts connections again", found);
+    }
+
+    fn clear(
+        &mut self,
+        is_over: impl Fn(&(ProcessId, u16), &Full) -> bool,
+        what: &str,
+        found: &mut Vec<Finding>,
+    ) {
+        self.watched.retain(|key, full| {
+            let is_over = is_over(key, full);
+            if is_over && full.raised {
+                found.push(Finding::Cleared {
+                    subject: Subject::Process(key.0, Class::ListenOverflow),
+                    class: Class::ListenOverflow,
+                    says: format!("{} {what}", full.called),
+                });
+            }
+            !is_over
+        });
+    }
+}
+
+fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog: &Backlog) -> Finding {
+    let Backlog { port, waiting, limit, oldest_ms } = backlog;
+    let sentence = format!(
+        "{} does not accept: {waiting} connections wait on port {port}, its queue holds {} (listen was told {limit}); \
+         not one was accepted in {}, and whoever comes now is dropped",
+        full.called,
+        u64::from(*limit) + 1,
+        Human(Duration::from_millis(*oldest_ms)),
+    );
+    let evidence = Evidence { signal: "sockets".to_owned(), at, says: sentence.clone() };
+    Finding::Raised {
+        subject: Subject::Process(work.process.id(), Class::ListenOverflow),
+        diagnosis: Box::new(Diagnosis {
+            class: Class::ListenOverflow,
+            certainty: Certainty::Proved,
+            target: work.process.clone(),
+            related: Vec::new(),
+            fault_at: full.since,
+            detected_at: context.now,
+            sentence,
+            evidence: vec![evidence],
+            lost: 0,
+            from_absence: false,
+            detail: Detail {
+                evidence_count: 1,
+                proof: Some(serde_json::json!({"port": port, "waiting": waiting, "limit": limit})),
+                ..Detail::default()
+            },
+        }),
+    }
+}

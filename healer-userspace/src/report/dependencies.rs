@@ -1,0 +1,270 @@
+//! Who depends on whom, as the kernel counts connections: one edge per workload, namespace and peer.
+
+use core::{net::SocketAddr, time::Duration};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    engine::time::BootTime,
+    signal::{
+        Fact, Signal,
+        network::{Listens, PeerCounts},
+    },
+};
+
+/// Edges kept; those that were quiet longest make room.
+const EDGES_MAX: usize = 4096;
+const LISTENERS_MAX: usize = 4096;
+/// An edge on which nothing happened for so long is gone.
+const EXPIRES: Duration = Duration::from_secs(15 * 60);
+
+/// All edges, and who listens where.
+#[derive(Debug, Default)]
+pub struct Dependencies {
+    edges: BTreeMap<(String, u32, SocketAddr), Dependency>,
+    listeners: BTreeMap<u64, (Listens, String)>,
+}
+
+/// One workload's use of one peer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Dependency {
+    pub workload: String,
+    /// Address and port.
+    pub peer: String,
+    /// The workload that listens there, if it is on this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// Inode number of the client's network namespace.
+    pub netns: u32,
+    pub state: EdgeState,
+    /// Connections made, and those that failed, since the edge is known.
+    pub ok: u64,
+    pub failed: u64,
+    /// Connections made per second, over the last look.
+    pub per_second: f64,
+    /// Segments sent again.
+    pub retransmits: u64,
+    /// Longest time that a connection took to be made, µs.
+    pub slowest_us: u32,
+    pub last_ok_boot_ns: Option<u64>,
+    pub last_bad_boot_ns: Option<u64>,
+    #[serde(skip)]
+    told: BootTime,
+}
+
+/// What happened last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeState {
+    Ok,
+    Failing,
+}
+
+impl EdgeState {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+impl Dependencies {
+    pub fn follow(&mut self, signal: &Signal) {
+        let Some(process) = &signal.process else {
+            return;
+        };
+        match &signal.fact {
+            Fact::Peers(counts) => {
+                counts.iter().for_each(|counts| self.count(signal.at, &process.workload.0, counts));
+                self.expire(signal.at);
+            }
+            Fact::Listens(listens) if listens.on && self.listeners.len() < LISTENERS_MAX => {
+                self.listeners.insert(listens.cookie, (listens.clone(), process.workload.0.clone()));
+            }
+            Fact::Listens(listens) => {
+                self.listeners.remove(&listens.cookie);
+            }
+            Fact::Exited(_)
+            | Fact::Execed
+            | Fact::SignalSent(_)
+            | Fact::OomKilled(_)
+            | Fact::Registered(_)
+            | Fact::Deregistered
+            | Fact::StopAsked { .. }
+            | Fact::Answered { .. }
+            | Fact::Waits(_)
+            | Fact::Work(_)
+            | Fact::Probed(_)
+            | Fact::ConnectionFailed(_)
+            | Fact::Retransmitted(_)
+            | Fact::Lost { .. } => {}
+        }
+    }
+
+    /// Every edge, with whoever listens at its end now: an address may change hands.
+    #[must_use]
+    pub fn list(&self) -> Vec<Dependency> {
+        let named = |((_, netns, peer), edge): (&(String, u32, SocketAddr), &Dependency)| {
+            let server = self.server(*netns, peer).map(str::to_owned);
+            Dependency { server, ..edge.clone() }
+        };
+        self.edges.iter().map(named).collect()
+    }
+
+    /// Edges by what happened last on them.
+    #[must_use]
+    pub fn counts(&self) -> [(EdgeState, usize); 2] {
+        let count = |state| self.edges.values().filter(|edge| edge.state == state).count();
+        [EdgeState::Ok, EdgeState::Failing].map(|state| (state, count(state)))
+    }
+
+    fn count(&mut self, at: BootTime, workload: &str, counts: &PeerCounts) {
+        let key = (workload.to_owned(), counts.netns, counts.peer);
+        if self.edges.len() >= EDGES_MAX && !self.edges.contains_key(&key) {
+            self.make_room();
+        }
+        let edge = self.edges.entry(key).or_insert_with(|| Dependency::new(at, workload, counts));
+        let failed = [counts.refused, counts.unreachable, counts.timed_out, counts.reset, counts.abandoned];
+        edge.ok += u64::from(counts.ok);
+        edge.failed += failed.into_iter().map(u64::from).sum::<u64>();
+        edge.retransmits += u64::from(counts.retransmits) + u64::from(counts.syn_retransmits);
+        edge.slowest_us = counts.slowest_us;
+        let seconds = at.since(edge.told).as_secs_f64();
+        if 0.0 < seconds {
+            edge.per_second = (f64::from(counts.ok) / seconds * 100.0).round() / 100.0;
+        }
+        edge.told = at;
+        edge.last_ok_boot_ns = counts.last_ok.map(|at| at.0);
+        edge.last_bad_boot_ns = counts.last_bad.map(|at| at.0);
+        // Asked for again, and no answer yet: nothing has failed so far.
+        let is_unanswered = counts.ok == 0 && 0 < counts.syn_retransmits;
+        let is_failing = counts.last_ok < counts.last_bad || is_unanswered;
+        edge.state = if is_failing { EdgeState::Failing } else { EdgeState::Ok };
+    }
+
+    fn expire(&mut self, now: BootTime) {
+        self.edges.retain(|_, edge| now.since(edge.told) < EXPIRES);
+    }
+
+    fn make_room(&mut self) {
+        let quiet = self.edges.iter().min_by_key(|(_, edge)| edge.told).map(|(key, _)| key.clone());
+        if let Some(key) = quiet {
+            self.edges.remove(&key);
+        }
+    }
+
+    /// Whoever listens there: in the client's own namespace, else the only one on the node with this very address.
+    fn server(&self, netns: u32, peer: &SocketAddr) -> Option<&str> {
+        let at = |listens: &Listens| listens.address == *peer;
+        let here = |listens: &Listens| {
+            let any = listens.address.ip().is_unspecified() && peer.ip().is_loopback();
+            listens.netns == netns && (at(listens) || any && listens.address.port() == peer.port())
+        };
+        let found = |is_it: &dyn Fn(&Listens) -> bool| -> Vec<&str> {
+            let mut names: Vec<&str> = self
+                .listeners
+                .values()
+                .filter(|(listens, _)| is_it(listens))
+                .map(|(_, name)| name.as_str())
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        let own = found(&here);
+        if let Some(name) = own.first() {
+            return Some(name);
+        }
+        match found(&|listens| at(listens) && !peer.ip().is_loopback()).as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+}
+
+impl Dependency {
+    fn new(at: BootTime, workload: &str, counts: &PeerCounts) -> Self {
+        Self {
+            workload: workload.to_owned(),
+            peer: counts.peer.to_string(),
+            server: None,
+            netns: counts.netns,
+            state: EdgeState::Ok,
+            ok: 0,
+            failed: 0,
+            per_second: 0.0,
+            retransmits: 0,
+            slowest_us: 0,
+            last_ok_boot_ns: None,
+            last_bad_boot_ns: None,
+            told: at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::process::{Process, WorkloadKey};
+
+    fn tell(to: &mut Dependencies, second: u64, workload: &str, fact: Fact) {
+        let process = Process { workload: WorkloadKey(workload.to_owned()), ..Process::default() };
+        to.follow(&Signal { at: BootTime(second * 1_000_000_000), process: Some(process), fact });
+    }
+
+    fn counts(peer: &str, ok: u32, refused: u32, second: u64) -> Fact {
+        let at = Some(BootTime(second * 1_000_000_000));
+        Fact::Peers(vec![PeerCounts {
+            peer: peer.parse().unwrap(),
+            netns: 1,
+            cgroup: 1,
+            ok,
+            refused,
+            unreachable: 0,
+            timed_out: 0,
+            reset: 0,
+            abandoned: 0,
+            syn_retransmits: 0,
+            retransmits: 0,
+            slowest_us: 5,
+            last_ok: at.filter(|_| ok != 0),
+            last_bad: at.filter(|_| refused != 0),
+        }])
+    }
+
+    fn listens(address: &str, netns: u32, cookie: u64, on: bool) -> Fact {
+        Fact::Listens(Listens { address: address.parse().unwrap(), netns, cgroup: 1, cookie, on })
+    }
+
+    #[test]
+    fn edges_have_rates_states_and_an_end() {
+        let mut map = Dependencies::default();
+        tell(&mut map, 10, "api", counts("10.0.0.5:5432", 4, 0, 10));
+        tell(&mut map, 12, "api", counts("10.0.0.5:5432", 6, 0, 12));
+        let [edge] = &map.list()[..] else { panic!() };
+        assert_eq!((edge.ok, edge.per_second, edge.state), (10, 3.0, EdgeState::Ok));
+        tell(&mut map, 14, "api", counts("10.0.0.5:5432", 0, 2, 14));
+        assert_eq!(map.counts(), [(EdgeState::Ok, 0), (EdgeState::Failing, 1)]);
+        tell(&mut map, 14 + 901, "web", counts("10.0.0.6:80", 1, 0, 915));
+        assert_eq!(map.list().len(), 1);
+    }
+
+    #[test]
+    fn whoever_listens_at_the_end_now_is_the_server() {
+        let mut map = Dependencies::default();
+        tell(&mut map, 1, "api", counts("10.0.0.5:80", 1, 0, 1));
+        tell(&mut map, 1, "api", counts("127.0.0.1:90", 1, 0, 1));
+        tell(&mut map, 1, "db", listens("10.0.0.5:80", 2, 1, true));
+        tell(&mut map, 1, "sidecar", listens("0.0.0.0:90", 1, 2, true));
+        let servers = |map: &Dependencies| -> Vec<Option<String>> {
+            map.list().into_iter().map(|edge| edge.server).collect()
+        };
+        assert_eq!(servers(&map), [Some("db".to_owned()), Some("sidecar".to_owned())]);
+        tell(&mut map, 2, "db", listens("10.0.0.5:80", 2, 1, false));
+        tell(&mut map, 2, "other", listens("10.0.0.5:80", 3, 3, true));
+        assert_eq!(servers(&map)[0].as_deref(), Some("other"));
+    }
+}
