@@ -182,3 +182,19 @@ fn shadow_sees_that_it_recovered_alone() {
     record_of(&mut agent, &programs.0, "score", "\"outcome\":\"recovered_alone\"");
     assert_eq!(programs.pids(), [second.tgid()]);
 }
+
+#[test]
+fn a_policy_that_is_loaded_later_covers_what_runs_already() {
+    let home = Home::new(&policy("observe", "supervise: nobody", "  rules: []").replace("  rules: []", ""));
+    let (programs, port) = server(&home);
+    let mut agent = home.agent();
+    let mut first = Victim::start(&programs.0, &[&port.to_string()]);
+    healer_tests::home::until("its exec", || (programs.pids() == [first.tgid()]).then_some(()));
+    home.write_policy(&server_policy("enforce", &programs.0, port, "0"));
+    agent.signal(Signal::HUP);
+    agent.says("reload", "1 policies");
+    signal_to(first.tgid(), Signal::KILL);
+    first.wait();
+    let verified = record_of(&mut agent, &programs.0, "verification", "");
+    assert_eq!(verified["outcome"], "healed", "{}", agent.log());
+}

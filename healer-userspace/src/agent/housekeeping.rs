@@ -1,15 +1,9 @@
 //! Once a second: losses, the self-probe, the pause file, changed policy files, probes, whom to look at.
 
-use std::{
-    collections::BTreeMap,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
-
 use super::{Agent, give_back};
 use crate::{
     clock,
-    config::{self, Loaded},
+    config::{self, Loaded, files::Look},
     engine::{detect, time::BootTime},
     identity::exe::ExeId,
     sense,
@@ -24,32 +18,11 @@ const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(20);
 #[derive(Default)]
 pub(super) struct Files {
     looked_at: BootTime,
-    policies: BTreeMap<PathBuf, Print>,
+    policies: Look,
     pause_file: bool,
     /// The first look of this life, until what the start needed was given back.
     began: Option<BootTime>,
     is_settled: bool,
-}
-
-/// Device, inode, size and modification time: an atomic rename changes the inode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Print(u64, u64, u64, i64, i64);
-
-impl Print {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = path.metadata().ok()?;
-        Some(Self(meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
-    }
-}
-
-impl Files {
-    pub(super) fn watch(&mut self, files: &[PathBuf]) {
-        self.policies = files.iter().filter_map(|file| Some((file.clone(), Print::of(file)?))).collect();
-    }
-
-    fn policies_changed(&self) -> bool {
-        self.policies.iter().any(|(file, print)| Print::of(file).as_ref() != Some(print))
-    }
 }
 
 impl Agent {
@@ -71,7 +44,7 @@ impl Agent {
             self.publish_sensors();
         }
         self.look_at_pause_file();
-        if self.files.policies_changed() {
+        if self.files.policies != Look::at(&self.options.sources) {
             self.reload_and_say();
         }
         self.taps.flush();
@@ -122,6 +95,7 @@ impl Agent {
     /// # Errors
     /// Every problem of every file, in words.
     pub(super) fn reload(&mut self) -> Result<String, String> {
+        let look = Look::at(&self.options.sources);
         match config::load(&self.options.sources, &detect::is_built) {
             Ok(loaded) => {
                 let says = format!(
@@ -130,13 +104,14 @@ impl Agent {
                     loaded.policies.version
                 );
                 self.put_in_force(loaded);
+                self.meet_everybody();
                 self.say("reload", &says);
                 Ok(says)
             }
             Err(problems) => {
                 let says = format!("the policies in force stay: {problems}");
-                let watched: Vec<_> = self.files.policies.keys().cloned().collect();
-                self.files.watch(&watched);
+                // Said once, not once a second.
+                self.files.policies = look;
                 self.reporter.shared.update(|view| view.policies.refused = Some(problems.to_string()));
                 self.say("reload_refused", &says);
                 Err(says)
@@ -145,7 +120,7 @@ impl Agent {
     }
 
     pub(super) fn put_in_force(&mut self, loaded: Loaded) {
-        self.files.watch(&loaded.files);
+        self.files.policies = loaded.look.clone();
         self.reporter.set_policies(&loaded.policies);
         self.host.protect(loaded.policies.protect.clone());
         self.watch_exes(&loaded);

@@ -23,7 +23,11 @@ use crate::{
     config::{self, Loaded, Problems},
     control,
     engine::{Engine, detect, policy::choose, report::Report},
-    identity::{Identity, roots::Roots},
+    identity::{
+        Identity,
+        process::{Process, ProcessId},
+        roots::Roots,
+    },
     report::{
         Reporter, http, log,
         view::{self, Sensor},
@@ -34,7 +38,7 @@ use crate::{
     sense::{self, Lost, Sense},
     signal::{Fact, Signal},
     store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
-    supervise::server::Supervisors,
+    supervise::{child::start_of, server::Supervisors},
 };
 
 /// Why the agent did not start; the caller chooses the exit code.
@@ -192,12 +196,22 @@ impl Agent {
     }
 
     /// Whoever runs already: the tracked are told to the engine as if they had just begun.
-    fn meet_everybody(&mut self) {
+    /// Whoever runs and is tracked by the policies in force is known to the engine from now on.
+    pub(super) fn meet_everybody(&mut self) {
         let now = clock::boot();
         self.identity.scan(now);
-        let policies = self.engine.policies();
-        let tracked: Vec<_> =
-            self.identity.processes().filter(|process| choose::tracked(policies, process)).cloned().collect();
+        let (policies, world) = (self.engine.policies(), self.engine.world());
+        // Of those that nobody tracked, the ends with status 0 were not told.
+        let is_alive = |process: &Process| {
+            let pid = process.pid;
+            start_of(pid).is_some_and(|start| ProcessId { pid, start } == process.id())
+        };
+        let is_news = |process: &&Process| {
+            choose::tracked(policies, process)
+                && !world.is_living(&process.workload, process.id())
+                && is_alive(process)
+        };
+        let tracked: Vec<_> = self.identity.processes().filter(is_news).cloned().collect();
         for process in tracked {
             self.observe(&Signal { at: now, process: Some(process), fact: Fact::Execed });
         }

@@ -1,13 +1,40 @@
 //! Which files a path stands for.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
+use super::Sources;
+
 /// Larger files are no policies.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// What the files behind the sources look like, without their contents: a change of any of them, one more or one
+/// less, is another look. Taken before they are read, so that a change meanwhile is found by the next one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look(BTreeMap<PathBuf, Option<Print>>);
+
+/// Device, inode, size and modification time: an atomic rename changes the inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Print(u64, u64, u64, i64, i64);
+
+impl Look {
+    pub fn at(sources: &Sources) -> Self {
+        let paths: Vec<PathBuf> = sources.policies.iter().chain(&sources.config).cloned().collect();
+        let files = expand(&paths).unwrap_or_else(|(path, _)| vec![path]);
+        Self(files.into_iter().map(|file| (file.clone(), Print::of(&file))).collect())
+    }
+}
+
+impl Print {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = path.metadata().ok()?;
+        Some(Self(meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    }
+}
 
 /// The files behind the paths, in order: a file is itself, a directory its `*.yaml` and `*.yml`, sorted by name.
 ///

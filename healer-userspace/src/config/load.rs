@@ -41,8 +41,10 @@ pub struct Sources {
 pub struct Loaded {
     pub policies: PolicySet,
     pub agent: Agent,
-    /// All files read: to be watched. Empty for the embedded default.
+    /// All files read. Empty for the embedded default.
     pub files: Vec<PathBuf>,
+    /// What they looked like just before.
+    pub look: files::Look,
     /// Nothing that stops a load.
     pub warnings: Vec<Problem>,
 }
@@ -52,6 +54,7 @@ pub struct Loaded {
 /// # Errors
 /// All problems of all files; nothing is half loaded.
 pub fn load(sources: &Sources, supported: &dyn Fn(Class) -> bool) -> Result<Loaded, Problems> {
+    let look = files::Look::at(sources);
     let mut loading = Loading::new(supported);
     if sources.policies.is_empty() {
         loading.text(Path::new(DEFAULT_NAME), DEFAULT_POLICY, &[Kind::HealPolicy]);
@@ -59,7 +62,7 @@ pub fn load(sources: &Sources, supported: &dyn Fn(Class) -> bool) -> Result<Load
     }
     loading.paths(&sources.policies, &[Kind::HealPolicy]);
     loading.paths(sources.config.as_slice(), &[Kind::AgentConfig]);
-    loading.finish(sources.mode_cap)
+    Ok(Loaded { look, ..loading.finish(sources.mode_cap)? })
 }
 
 /// Checks files of either kind, as `healer policy check` does. Nothing is added to them.
@@ -193,7 +196,13 @@ impl<'a> Loading<'a> {
             protect: agent.protect.clone(),
             version: version(self.digest),
         };
-        Ok(Loaded { policies, agent, files: self.files, warnings: self.warnings })
+        Ok(Loaded {
+            policies,
+            agent,
+            files: self.files,
+            look: files::Look::default(),
+            warnings: self.warnings,
+        })
     }
 
     /// Names are unique, and so are matches: of two policies for the same processes neither could own them.

@@ -43,8 +43,9 @@ impl Engine {
         }
         let (id, key) = (incident.id, intent.act.key.clone());
         self.incidents.insert(id, incident);
-        self.reopened.insert(key, intent.act);
-        if !can_ask {
+        if can_ask {
+            self.reopened.insert(key, intent.act);
+        } else {
             self.step(now, id);
         }
     }
@@ -102,7 +103,9 @@ impl Engine {
                 class: act.class,
                 mode: act.mode,
                 rung: intent.rung_index,
-                attempt: 1,
+                // Greater at each start: a key that an earlier life gave to an intent that never reached the disk
+                // is not given again.
+                attempt: u32::try_from(self.next_incident).unwrap_or(u32::MAX),
                 key: Some(act.key.clone()),
                 failure: None,
                 stage: Stage::Reconciling { key: act.key.clone(), until },

@@ -6,6 +6,7 @@
 pub mod head;
 pub mod line;
 mod start;
+pub use start::Told;
 pub mod verify;
 pub(crate) mod view;
 

@@ -13,22 +13,29 @@ use super::{
 };
 use crate::{
     engine::{
-        command::{ActionKey, ActionOutcome, ActionResult, Recovered},
+        command::{ActionKey, ActionOutcome, ActionResult, JournalEntry, Recovered},
         report::{Closed, Outcome, Report, ReportFact},
     },
-    report::audit::{Audit, Limits, Note, head},
+    report::audit::{Audit, Limits, Note, Told, head},
 };
 
 /// Never fails: what cannot be opened now is tried again at the next write.
 pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp) -> (Store, Recovered) {
     let mut troubles = Vec::new();
     let mut notes = Vec::new();
-    let (journal, remembered) = open_journal(dir, &mut notes, &mut troubles);
+    let (mut journal, mut remembered) = open_journal(dir, &mut notes, &mut troubles);
+    let mut never_begun = Vec::new();
     let side = head::read(dir).ok().flatten();
     let known = head::later(remembered.meta.audit_head.clone(), side);
     let (audit, last_incident) = match Audit::open(dir, limits, known.clone()) {
         Ok((audit, found)) => {
             notes.extend(found.notes);
+            let since = remembered.meta.audit_head.as_ref().map_or(0, |head| head.seq);
+            let told: Vec<Told> = found.told.into_iter().filter(|told| since < told.seq).collect();
+            never_begun = without_a_row(&told, &remembered);
+            if let Err(error) = catch_up(&mut journal, &mut remembered, &told, now) {
+                troubles.push(error.to_string());
+            }
             (audit, found.last_incident)
         }
         Err(error) => {
@@ -62,7 +69,7 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
     for intent in recovered.open.iter().chain(foreign_open) {
         store.audit.expect_result(intent);
     }
-    if let Err(error) = settle(&mut store, &notes, &foreign, &remembered.unreadable, now) {
+    if let Err(error) = settle(&mut store, &notes, &foreign, &never_begun, &remembered.unreadable, now) {
         troubles.push(error.to_string());
     }
     store.behind = (!troubles.is_empty()).then(|| troubles.join("; "));
@@ -107,6 +114,49 @@ fn split_by_boot(intents: Vec<IntentRow>, now: &Stamp) -> (Vec<IntentRow>, Vec<I
     (open, foreign)
 }
 
+/// The audit is written before the journal: healer may have died between the two. A result that is in the one alone
+/// goes into the other, else its act would get a second one.
+fn catch_up(
+    journal: &mut Journal,
+    remembered: &mut Remembered,
+    told: &[Told],
+    now: &Stamp,
+) -> Result<(), StoreError> {
+    let is_open = |key: &ActionKey| remembered.intents.iter().any(|row| row.key() == key && !row.verifying);
+    let results = told.iter().filter(|told| is_open(&told.key)).filter_map(|told| {
+        let outcome = told.outcome()?;
+        Some(JournalEntry::Result(ActionResult { key: told.key.clone(), outcome }))
+    });
+    let entries: Vec<JournalEntry> = results.collect();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let change = Change { entries: &entries, dropped: &[] };
+    journal.write(&change, &remembered.meta, now)?;
+    *remembered = journal.remembered()?;
+    Ok(())
+}
+
+/// Intents that the audit tells of and the journal never had: they were not on disk, so nothing was begun.
+fn without_a_row(told: &[Told], remembered: &Remembered) -> Vec<Told> {
+    let has_result =
+        |key: &ActionKey| told.iter().any(|other| other.key == *key && other.outcome().is_some());
+    let has_row = |key: &ActionKey| remembered.intents.iter().any(|row| row.key() == key);
+    let is_lost = |told: &&Told| told.outcome().is_none() && !has_row(&told.key) && !has_result(&told.key);
+    told.iter().filter(is_lost).cloned().collect()
+}
+
+fn closed_as_never_begun(told: &Told, now: &Stamp) -> Report {
+    let reason = "healer ended before the intent was on disk: nothing was done".to_owned();
+    let result = ActionResult { key: told.key.clone(), outcome: ActionOutcome::Refused { reason } };
+    Report {
+        at: now.moment.boot,
+        incident: told.incident(),
+        workload: told.workload.clone(),
+        fact: ReportFact::Result(result),
+    }
+}
+
 fn past_acts(rows: &[ActRow], now: &Stamp) -> Vec<crate::engine::command::PastAct> {
     let mut recent: Vec<_> = rows.iter().filter(|row| row.is_recent(now)).collect();
     recent.sort_by_key(|row| row.wall_ns);
@@ -120,11 +170,13 @@ fn settle(
     store: &mut Store,
     notes: &[Note],
     foreign: &[IntentRow],
+    never_begun: &[Told],
     unreadable: &[String],
     now: &Stamp,
 ) -> Result<(), StoreError> {
     let mut reports: Vec<Report> = notes.iter().map(|note| agent_record(note, now)).collect();
     reports.extend(foreign.iter().map(|row| closed_as_unknown(row, now)));
+    reports.extend(never_begun.iter().map(|told| closed_as_never_begun(told, now)));
     if !reports.is_empty() {
         let reports: Vec<&Report> = reports.iter().collect();
         store.audit.append(&reports, now)?;

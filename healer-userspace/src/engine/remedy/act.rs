@@ -87,6 +87,8 @@ impl Engine {
         plan: &mut Plan,
         result: ActionResult,
     ) -> Next {
+        // Whatever its supervisor says from now on: the act has its result, and is not ordered again.
+        self.reopened.remove(&result.key);
         self.out.report(now, incident, ReportFact::Result(result.clone()));
         self.out.journal.push_back(JournalEntry::Result(result.clone()));
         if Self::outcome_is_possible_effect(&result.outcome) {

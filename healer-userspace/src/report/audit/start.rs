@@ -5,15 +5,53 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
 };
 
+use serde::Deserialize;
+
 use super::{
     NAME, Note, genesis,
     head::Head,
     line::{self, Link},
     rotated,
 };
-use crate::store::dir::StateDir;
+use crate::{
+    engine::command::{ActionKey, ActionOutcome, IncidentId},
+    identity::process::WorkloadKey,
+    store::dir::StateDir,
+};
 
 const FIRST_WINDOW: u64 = 256 << 10;
+
+/// What a record said of one intent.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Told {
+    pub seq: u64,
+    record: String,
+    pub key: ActionKey,
+    incident: Option<String>,
+    pub workload: Option<WorkloadKey>,
+    outcome: Option<String>,
+    #[serde(default)]
+    says: String,
+    errno: Option<i32>,
+}
+
+impl Told {
+    pub fn incident(&self) -> Option<IncidentId> {
+        self.incident.as_deref()?.strip_prefix('i')?.parse().ok().map(IncidentId)
+    }
+
+    /// None: it is the intent itself.
+    pub fn outcome(&self) -> Option<ActionOutcome> {
+        let says = self.says.clone();
+        Some(match self.outcome.as_deref()? {
+            "done" => ActionOutcome::Done { says },
+            "would_do" => ActionOutcome::WouldDo { says },
+            "refused" => ActionOutcome::Refused { reason: says },
+            "failed" => ActionOutcome::Failed { error: says, errno: self.errno },
+            _unknown => ActionOutcome::Unknown { reason: says },
+        })
+    }
+}
 
 /// The end of the chain as found.
 #[derive(Debug)]
@@ -24,6 +62,8 @@ pub struct Found {
     pub length: u64,
     /// The greatest incident number seen near the end.
     pub last_incident: u64,
+    /// Intents and results near the end, in order.
+    pub told: Vec<Told>,
     pub notes: Vec<Note>,
 }
 
@@ -34,13 +74,13 @@ pub(super) fn find_end(dir: &StateDir, file: &File, known: Option<Head>) -> io::
     // Empty between a rotation and the first record after it: then the end is in the file before.
     let older = if length == 0 { dir.existing(&rotated(1))? } else { None };
     let source = older.as_ref().unwrap_or(file);
-    let (end, last_incident) = walk_back(source, known.as_ref())?;
+    let (end, last_incident, told) = walk_back(source, known.as_ref())?;
     let first = match &known {
         Some(head) => head.first,
         None => oldest_seq(dir).unwrap_or(1),
     };
     let tip = settle(end, known, first, &mut notes);
-    Ok(Found { tip, length, last_incident, notes })
+    Ok(Found { tip, length, last_incident, told, notes })
 }
 
 /// Number of the first record in a file of the audit.
@@ -108,10 +148,10 @@ enum End {
     Elsewhere(Option<Link>),
 }
 
-fn walk_back(mut file: &File, known: Option<&Head>) -> io::Result<(End, u64)> {
+fn walk_back(mut file: &File, known: Option<&Head>) -> io::Result<(End, u64, Vec<Told>)> {
     let length = file.metadata()?.len();
     if length == 0 {
-        return Ok((End::Empty, 0));
+        return Ok((End::Empty, 0, Vec::new()));
     }
     let mut window = FIRST_WINDOW;
     loop {
@@ -126,7 +166,7 @@ fn walk_back(mut file: &File, known: Option<&Head>) -> io::Result<(End, u64)> {
         }
         let end = follow(&lines, known);
         if from == 0 || !matches!(end, End::Elsewhere(_)) {
-            return Ok((end, last_incident(&lines)));
+            return Ok((end, last_incident(&lines), lines.iter().filter_map(|line| told(line)).collect()));
         }
         window = window.saturating_mul(4);
     }
@@ -184,6 +224,14 @@ fn last_incident(lines: &[&[u8]]) -> u64 {
         digits[..digits.find('"')?].parse::<u64>().ok()
     };
     lines.iter().filter_map(of).max().unwrap_or(0)
+}
+
+/// Only what is worth parsing: the window holds thousands of lines.
+fn told(line: &[u8]) -> Option<Told> {
+    let text = core::str::from_utf8(line).ok()?;
+    let is_one = ["\"record\":\"intent\"", "\"record\":\"result\""].iter().any(|part| text.contains(part));
+    let told: Told = is_one.then(|| serde_json::from_str(text).ok()).flatten()?;
+    ["intent", "result"].contains(&told.record.as_str()).then_some(told)
 }
 
 fn settle(end: End, known: Option<Head>, first: u64, notes: &mut Vec<Note>) -> Head {
