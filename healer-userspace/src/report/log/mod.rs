@@ -6,7 +6,7 @@ mod quiet;
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::{Layer as _, filter::Targets, fmt::MakeWriter, layer::SubscriberExt as _};
 
 use self::format::{Json, Pretty};
 pub use self::lines::{Level, Line, Lines};
@@ -22,7 +22,8 @@ pub enum Format {
     Json,
 }
 
-/// Sends the whole process's log to stderr. `HEALER_LOG` narrows or widens it (default `info`).
+/// Sends the whole process's log to stderr. `HEALER_LOG` narrows or widens it: a level, or
+/// levels of modules (`info,healer_userspace::sense=debug`); default `info`.
 ///
 /// # Errors
 /// A log was set up before, or HEALER_LOG cannot be read as a filter.
@@ -53,12 +54,15 @@ fn dispatch<Writer>(
 where
     Writer: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter =
-        EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("HEALER_LOG={filter}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // `Targets`, not `EnvFilter`: that one brings regular expressions, half a megabyte of text.
+    let filter: Targets = filter.parse().map_err(|error| anyhow::anyhow!("HEALER_LOG={filter}: {error}"))?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let registry = tracing_subscriber::registry();
     Ok(match format {
-        Format::Pretty => builder.event_format(Pretty { clock, colour }).finish().into(),
-        Format::Json => builder.event_format(Json { clock }).finish().into(),
+        Format::Pretty => {
+            registry.with(layer.event_format(Pretty { clock, colour }).with_filter(filter)).into()
+        }
+        Format::Json => registry.with(layer.event_format(Json { clock }).with_filter(filter)).into(),
     })
 }
 
