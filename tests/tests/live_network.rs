@@ -104,6 +104,13 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
+        name: "link",
+        class: "network_isolation",
+        kinds: &["netns"],
+        blamed: None,
+        breaks: |net, _| net.on_client("ip link set c0 down"),
+    },
+    Row {
         name: "cable",
         class: "network_isolation",
         kinds: &["netns"],

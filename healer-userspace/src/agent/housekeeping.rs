@@ -36,6 +36,7 @@ impl Agent {
         self.settle_down(now);
         self.look_for_losses(now);
         self.look_at_peers(now, false);
+        self.look_at_routes(now);
         self.reporter.set_store_status(&self.store.status());
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);

@@ -1,13 +1,13 @@
 //! Who connects to whom: read often while somebody is in trouble, else now and then for the map.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use super::Agent;
 use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId, WorkloadKey},
-    sense::poll::peers::PeerLedger,
+    sense::poll::{peers::PeerLedger, routes::RouteWatch},
     signal::{Fact, Signal, network::PeerCounts},
 };
 
@@ -16,14 +16,34 @@ const TROUBLED: Duration = Duration::from_millis(900);
 /// So long after the last failure the next may come.
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 
-#[derive(Default)]
 pub(super) struct Peers {
     ledger: PeerLedger,
+    routes: RouteWatch,
     read_at: Option<BootTime>,
     troubled_at: Option<BootTime>,
 }
 
+impl Default for Peers {
+    fn default() -> Self {
+        let routes = RouteWatch::new(Path::new("/proc"));
+        Self { ledger: PeerLedger::default(), routes, read_at: None, troubled_at: None }
+    }
+}
+
 impl Agent {
+    /// Once a second: what no tracepoint tells.
+    pub(super) fn look_at_routes(&mut self, now: BootTime) {
+        let found = self.peers.routes.look();
+        if found.is_empty() {
+            return;
+        }
+        self.peers.troubled_at = Some(now);
+        self.look_at_peers(now, true);
+        for no_route in found {
+            self.observe(&Signal { at: now, process: None, fact: Fact::NoRoute(no_route) });
+        }
+    }
+
     /// A failure asks for the good news as well: what is down, and what is not.
     pub(super) fn note_trouble(&mut self, now: BootTime, signal: &Signal) {
         if matches!(signal.fact, Fact::ConnectionFailed(_) | Fact::Retransmitted(_)) {
@@ -47,6 +67,9 @@ impl Agent {
         let mut clients: BTreeMap<(WorkloadKey, ProcessId), (Process, Vec<PeerCounts>)> = BTreeMap::new();
         for (owner, counts) in news {
             let process = self.identity.owner(owner, now);
+            if process.pid != 0 {
+                self.peers.routes.learn(counts.netns, process.pid);
+            }
             let key = (process.workload.clone(), process.id());
             clients.entry(key).or_insert_with(|| (process, Vec::new())).1.push(counts);
         }

@@ -85,6 +85,7 @@ impl Memory {
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
             | Fact::Listens(_)
+            | Fact::NoRoute(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -112,6 +112,7 @@ impl World {
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
             | Fact::Listens(_)
+            | Fact::NoRoute(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => None,
         }

@@ -121,6 +121,7 @@ impl Identity {
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
             | Fact::Listens(_)
+            | Fact::NoRoute(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

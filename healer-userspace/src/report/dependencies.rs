@@ -100,6 +100,7 @@ impl Dependencies {
             | Fact::Probed(_)
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
+            | Fact::NoRoute(_)
             | Fact::Lost { .. } => {}
         }
     }

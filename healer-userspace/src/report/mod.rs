@@ -284,7 +284,8 @@ impl Reporter {
                 | Fact::Probed(_)
                 | Fact::ConnectionFailed(_)
                 | Fact::Retransmitted(_)
-                | Fact::Listens(_),
+                | Fact::Listens(_)
+                | Fact::NoRoute(_),
                 _,
             ) => {}
         }

@@ -37,6 +37,7 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::ConnectionFailed(_)
         | Fact::Retransmitted(_)
         | Fact::Listens(_)
+        | Fact::NoRoute(_)
         | Fact::Peers(_)
         | Fact::Lost { .. } => {}
     }

@@ -104,6 +104,8 @@ pub enum Fact {
     Listens(network::Listens),
     /// What was counted of the process's peers since it was last told (the map PEERS).
     Peers(Vec<network::PeerCounts>),
+    /// Nobody in particular: a namespace had no route for some connections.
+    NoRoute(network::NoRoute),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -127,6 +129,7 @@ impl Fact {
             Self::Retransmitted(_) => "retransmitted",
             Self::Listens(_) => "listens",
             Self::Peers(_) => "peers",
+            Self::NoRoute(_) => "no_route",
             Self::Lost { .. } => "lost",
         }
     }

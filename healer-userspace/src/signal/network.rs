@@ -74,6 +74,16 @@ pub struct Listens {
     pub on: bool,
 }
 
+/// Connections for which a network namespace had no route, since the last look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoRoute {
+    pub netns: u32,
+    #[serde(default)]
+    pub v4: u64,
+    #[serde(default)]
+    pub v6: u64,
+}
+
 /// Counts since the last time that they were told; times are absolute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerCounts {

@@ -72,6 +72,7 @@ impl Detector for Down {
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
             | Fact::Listens(_)
+            | Fact::NoRoute(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

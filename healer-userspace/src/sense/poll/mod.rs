@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod sockets;
 pub mod peers;
+pub mod routes;
 pub mod tasks;
 mod unix_sockets;
 pub mod work;

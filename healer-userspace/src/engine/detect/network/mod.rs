@@ -16,7 +16,10 @@ use super::{Context, Detector, DetectorEntry, Finding};
 use crate::{
     engine::{class::Class, time::BootTime},
     identity::process::{Process, WorkloadKey},
-    signal::{Fact, Signal, network::Listens},
+    signal::{
+        Fact, Signal,
+        network::{Listens, NoRoute},
+    },
 };
 use client::{Client, Surety, Verdict, earliest};
 use peer::Down;
@@ -55,6 +58,9 @@ struct Network {
 
 impl Detector for Network {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        if let Fact::NoRoute(no_route) = &signal.fact {
+            self.no_route(context, signal.at, no_route, found);
+        }
         let Some(process) = &signal.process else {
             return;
         };
@@ -92,6 +98,7 @@ impl Detector for Network {
             | Fact::Waits(_)
             | Fact::Work(_)
             | Fact::Probed(_)
+            | Fact::NoRoute(_)
             | Fact::Lost { .. } => {}
         }
     }
@@ -126,6 +133,40 @@ impl Network {
             client.process.clone_from(process);
         }
         client
+    }
+
+    /// It speaks against the peers of all who live there, unless one of them was reached by the same family.
+    fn no_route(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        no_route: &NoRoute,
+        found: &mut Vec<Finding>,
+    ) {
+        const JUST_NOW: Duration = Duration::from_secs(1);
+        let is_meant = |address: &SocketAddr| {
+            let count = if address.is_ipv4() { no_route.v4 } else { no_route.v6 };
+            count != 0 && !address.ip().is_loopback()
+        };
+        let here: Vec<Who> = self.clients.keys().filter(|who| who.1 == no_route.netns).cloned().collect();
+        for family in [false, true] {
+            let of_it = |address: &SocketAddr| address.is_ipv6() == family && is_meant(address);
+            let reached = |client: &Client| {
+                let mut peers = client.peers.iter().filter(|(address, _)| of_it(address));
+                peers.any(|(_, peer)| peer.last_ok.is_some_and(|ok| at.since(ok) < JUST_NOW))
+            };
+            if here.iter().filter_map(|who| self.clients.get(who)).any(reached) {
+                continue;
+            }
+            for who in &here {
+                let Some(client) = self.clients.get_mut(who) else { continue };
+                let peers = client.peers.iter_mut().filter(|(address, _)| of_it(address));
+                peers.for_each(|(_, peer)| peer.no_route(at));
+            }
+        }
+        for who in here {
+            self.look(context, &who, found);
+        }
     }
 
     fn listens(&mut self, listens: &Listens, process: &Process) {

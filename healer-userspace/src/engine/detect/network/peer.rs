@@ -104,6 +104,8 @@ pub(super) struct Peer {
     /// Established connections by cookie: the first byte that was not acknowledged.
     unacknowledged: BTreeMap<u64, u32>,
     asked: BTreeSet<u64>,
+    /// Usual time between two connections to it.
+    gap: Option<Duration>,
 }
 
 /// Since the peer is known.
@@ -178,8 +180,39 @@ impl Peer {
         self.totals.retransmits += u64::from(counts.retransmits) + u64::from(counts.syn_retransmits);
         self.last_seen = self.last_seen.max(counts.last_ok.max(counts.last_bad).unwrap_or_default());
         if let Some(at) = counts.last_ok {
+            self.note_gap(at, counts.ok);
             self.answered(at);
         }
+    }
+
+    fn note_gap(&mut self, at: BootTime, made: u32) {
+        if let Some(before) = self.last_ok.filter(|before| *before < at && made != 0) {
+            let gap = at.since(before) / made;
+            self.gap = Some(self.gap.map_or(gap, |usual| (usual + gap) / 2));
+        }
+    }
+
+    /// There was no route for something while this peer, by its habit, should have been asked.
+    pub(super) fn no_route(&mut self, at: BootTime) {
+        const LEAST: Duration = Duration::from_secs(1);
+        let usual = self.gap.map(|gap| (gap * 3).max(LEAST));
+        let (Some(usual), Some(ok)) = (usual, self.last_ok) else {
+            return;
+        };
+        if at.since(ok) <= usual {
+            return;
+        }
+        self.last_seen = self.last_seen.max(at);
+        self.add(Piece {
+            at,
+            kind: Kind::Unreachable,
+            says: "this machine had no route for a connection".to_owned(),
+            weight: 2,
+            cookie: at.0,
+            timeouts: 0,
+            is_reset: false,
+            is_local: true,
+        });
     }
 
     /// It was well at `at`: what came before no longer counts.

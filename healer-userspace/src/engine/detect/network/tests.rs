@@ -209,6 +209,28 @@ fn what_still_fails_after_an_isolation_is_said() {
 }
 
 #[test]
+fn without_a_route_nobody_is_reached() {
+    let story = |v4, v6, is_reached: bool| {
+        let mut story = Story::new();
+        for ms in (500..3000).step_by(400) {
+            story.ok(ms, A);
+            story.ok(ms + 1, B);
+        }
+        for second in 4..9 {
+            if is_reached {
+                story.ok(second * 1000 - 100, B);
+            }
+            story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4, v6 }));
+        }
+        story.pass(20_000);
+        story.words().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(story(5, 0, false), ["network_isolation netns probable"]);
+    assert_eq!(story(0, 5, false), [""; 0], "somebody tries IPv6 first");
+    assert_eq!(story(5, 0, true), [""; 0], "it was for somebody else");
+}
+
+#[test]
 fn a_filter_against_one_peer_cuts_nobody_off() {
     let mut story = Story::new();
     for peer in [A, B] {

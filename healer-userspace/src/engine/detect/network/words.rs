@@ -49,13 +49,17 @@ pub(super) fn isolation(
     isolated: &Isolated,
     scope: Scope,
 ) -> Finding {
-    let cause = if isolated.is_local { "local" } else { "path" };
+    let cause = match (isolated.has_no_route, isolated.is_local) {
+        (true, _) => "no_route",
+        (false, true) => "local",
+        (false, false) => "path",
+    };
     let evidence = isolated.peers.iter().filter_map(|address| client.peers.get(address));
     let evidence = evidence.flat_map(|peer| peer.evidence().rev().take(2));
-    let where_to = if isolated.is_local {
-        "; this machine itself would not send"
-    } else {
-        "; nothing says no, so it is on the way or on the far side"
+    let where_to = match cause {
+        "no_route" => "; this machine has no route: a link that is down, or a route that is gone",
+        "local" => "; this machine itself would not send",
+        _ => "; nothing says no, so it is on the way or on the far side",
     };
     let sentence = format!(
         "{} is cut off ({}): {} of its {} peers out of reach for {}{where_to}",
@@ -68,7 +72,8 @@ pub(super) fn isolation(
     let proof = json!({
         "scope": scope.name(), "cause": cause, "netns": who.1, "peers": isolated.peers, "of": isolated.of,
     });
-    let certainty = if isolated.is_local { Certainty::Proved } else { Certainty::Probable };
+    let is_proved = isolated.is_local && !isolated.has_no_route;
+    let certainty = if is_proved { Certainty::Proved } else { Certainty::Probable };
     raised(
         Subject::Workload(who.0.clone(), Class::NetworkIsolation),
         Diagnosis {

@@ -1,0 +1,109 @@
+//! Connections that this machine has no route for: they make no edge that a tracepoint could see, but the kernel
+//! counts them per network namespace (`OutNoRoutes`, RFC 4293; net/ipv4/tcp_ipv4.c `tcp_v4_connect`).
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::signal::network::NoRoute;
+
+/// Namespaces read in one look, in turn: some 50 µs each.
+const READ_MAX: usize = 16;
+
+/// Remembers the look before.
+pub struct RouteWatch {
+    proc: PathBuf,
+    namespaces: BTreeMap<u32, Namespace>,
+    /// The last that was read.
+    last: u32,
+}
+
+struct Namespace {
+    /// Somebody who lives there.
+    pid: u32,
+    /// IPv4 and IPv6.
+    before: Option<[u64; 2]>,
+}
+
+impl RouteWatch {
+    /// `proc` is `/proc`.
+    #[must_use]
+    pub fn new(proc: &Path) -> Self {
+        Self { proc: proc.to_owned(), namespaces: BTreeMap::new(), last: 0 }
+    }
+
+    /// From now on the namespace is looked at, by way of this process.
+    pub fn learn(&mut self, netns: u32, pid: u32) {
+        self.namespaces.entry(netns).or_insert(Namespace { pid, before: None }).pid = pid;
+    }
+
+    /// Namespaces in which something found no route since the last look at them.
+    pub fn look(&mut self) -> Vec<NoRoute> {
+        let after = self.namespaces.range(self.last.saturating_add(1)..).map(|(netns, _)| *netns);
+        let turn: Vec<u32> = after
+            .chain(self.namespaces.range(..=self.last).map(|(netns, _)| *netns))
+            .take(READ_MAX)
+            .collect();
+        let mut found = Vec::new();
+        for netns in turn {
+            self.last = netns;
+            let Some(namespace) = self.namespaces.get_mut(&netns) else { continue };
+            let Some(now) = counted(&self.proc, namespace.pid) else {
+                // Whoever lived there is gone; the next client tells of another.
+                self.namespaces.remove(&netns);
+                continue;
+            };
+            let before = namespace.before.replace(now).unwrap_or(now);
+            let [v4, v6] = [0, 1].map(|family| now[family].saturating_sub(before[family]));
+            if v4 != 0 || v6 != 0 {
+                found.push(NoRoute { netns, v4, v6 });
+            }
+        }
+        found
+    }
+}
+
+fn counted(proc: &Path, pid: u32) -> Option<[u64; 2]> {
+    let read = |name: &str| fs::read_to_string(proc.join(format!("{pid}/net/{name}")));
+    let v4 = no_routes_v4(&read("snmp").ok()?)?;
+    // Absent in a kernel without IPv6.
+    let v6 = read("snmp6").ok().and_then(|text| no_routes_v6(&text)).unwrap_or(0);
+    Some([v4, v6])
+}
+
+/// Two lines: names, then numbers.
+fn no_routes_v4(text: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: "));
+    let column = lines.next()?.split(' ').position(|name| name == "OutNoRoutes")?;
+    lines.next()?.split(' ').nth(column)?.parse().ok()
+}
+
+fn no_routes_v6(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("Ip6OutNoRoutes"))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_column_is_found_by_its_name() {
+        let text =
+            "Ip: Forwarding OutDiscards OutNoRoutes ReasmTimeout\nIp: 1 0 42 0\nIcmp: InMsgs\nIcmp: 0\n";
+        assert_eq!(no_routes_v4(text), Some(42));
+        assert_eq!(no_routes_v4("Tcp: a\nTcp: 1\n"), None);
+        assert_eq!(no_routes_v6("Ip6OutDiscards   1\nIp6OutNoRoutes                  \t7\n"), Some(7));
+    }
+
+    #[test]
+    fn the_first_look_says_nothing_and_the_dead_are_forgotten() {
+        let mut watch = RouteWatch::new(Path::new("/proc"));
+        watch.learn(1, std::process::id());
+        watch.learn(2, u32::MAX);
+        assert_eq!(watch.look(), []);
+        assert_eq!(watch.namespaces.len(), 1);
+    }
+}
