@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{
     command::{Act, ActionOutcome, ActionResult},
@@ -31,6 +31,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(10);
 /// For the last words of an act.
 const SLACK: Duration = Duration::from_secs(1);
+/// For the evidence that is to be taken before the first blow.
+const BEFORE_MAX: Duration = Duration::from_secs(2);
 
 pub struct Action {
     pub name: ActionName,
@@ -91,10 +93,14 @@ impl Hands {
         Self { host, results }
     }
 
-    /// Exactly one result per act comes out of the channel.
-    pub fn start(&self, act: Act) {
+    /// Exactly one result per act comes out of the channel. `before`: what has to be over first, if it is in time.
+    pub fn start(&self, act: Act, before: Option<oneshot::Receiver<()>>) {
         let Self { host, results } = self.clone();
         tokio::spawn(async move {
+            if let Some(before) = before {
+                // Evidence is worth a moment, not the patient.
+                tokio::time::timeout(BEFORE_MAX, before).await.ok();
+            }
             let outcome = perform(&act, &*host).await;
             let key = act.key;
             // Closed only when the agent is on its way out; the intent stays open in the journal.

@@ -306,7 +306,7 @@ fn every_act_has_exactly_one_result() {
     runtime.block_on(async {
         let (results, mut received) = mpsc::channel(4);
         let hands = Hands::new(Arc::new(Fake::default()), results);
-        hands.start(act(ActionName::Notify));
+        hands.start(act(ActionName::Notify), None);
         let result = received.recv().await.unwrap();
         assert_eq!(result.key, ActionKey("k".to_owned()));
         assert_eq!(result.outcome.name(), "done");

@@ -35,7 +35,10 @@ impl Agent {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Act(act) => self.hands.start(*act),
+            Command::Act(act) => {
+                let before = self.captures.before_act(act.incident);
+                self.hands.start(*act, before);
+            }
             Command::Ask(question) => self.ask(question),
             Command::Release { workload, reason } => {
                 let name = workload.0.strip_prefix("supervise/").and_then(|name| name.parse::<Name>().ok());

@@ -4,6 +4,7 @@
 //! only carries.
 
 mod ask;
+mod captures;
 mod fail_point;
 mod flush;
 mod give_back;
@@ -90,6 +91,7 @@ struct Agent {
     fail_point: FailPoint,
     work_watch: work::WorkWatch,
     probes: probes::Probes,
+    captures: captures::Captures,
 }
 
 impl Agent {
@@ -253,6 +255,7 @@ impl Agent {
     fn report(&mut self, report: &Report) {
         // The audit's seam only queues for the store: a disk that is full is told by the store.
         self.reporter.write(report).ok();
+        self.captures.note(report);
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Agent, Options,
+    captures::Captures,
     fail_point::FailPoint,
     housekeeping::Files,
     probes::Probes,
@@ -147,6 +148,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         fail_point,
         work_watch,
         probes: Probes::default(),
+        captures: Captures::new(&options.state_dir),
         options,
     };
     agent.begin(loaded, &notes);

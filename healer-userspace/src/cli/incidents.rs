@@ -43,7 +43,8 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
         emit_json(&json!({"incidents": incidents}))?;
     } else if args.id.is_some() {
         let paint = Paint::of_stdout();
-        emit(&incidents.iter().map(|incident| page(incident, paint)).collect::<String>())?;
+        let whole = |incident| page(incident, paint) + &story::evidence(state_dir, incident);
+        emit(&incidents.iter().map(whole).collect::<String>())?;
     } else {
         emit(&newest(&incidents, args.last, Paint::of_stdout()))?;
     }

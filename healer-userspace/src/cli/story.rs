@@ -1,7 +1,7 @@
 //! An incident as a person reads it: what the kernel said, what was concluded, what was done, each with its time.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::Path};
 
 use serde_json::Value;
 
@@ -12,7 +12,20 @@ use crate::{
         incidents::{Incident, ended_well},
         record::{Record, number, text},
     },
+    store::{captures, dir::StateDir},
 };
+
+/// What was taken before anything was done; empty if nothing was, or if the state directory is not ours to read.
+pub fn evidence(state_dir: &Path, incident: &Incident) -> String {
+    let Ok(dir) = StateDir::open(state_dir) else {
+        return String::new();
+    };
+    match captures::text(&dir, &incident.id) {
+        Ok(Some(text)) => format!("\nEvidence, taken before any act:\n{text}"),
+        Ok(None) => String::new(),
+        Err(error) => format!("\nIts evidence cannot be read: {error}\n"),
+    }
+}
 
 /// The chain, one row per kernel record, conclusion, verdict and act; times count from the fault.
 pub fn chain(incident: &Incident, paint: Paint) -> String {

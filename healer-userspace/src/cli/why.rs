@@ -45,7 +45,8 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     if args.json {
         emit_json(&known)?;
     } else if found {
-        emit(&render(&known, Paint::of_stdout()))?;
+        let evidence = known.incidents.first().map(|latest| story::evidence(state_dir, latest));
+        emit(&(render(&known, Paint::of_stdout()) + &evidence.unwrap_or_default()))?;
     }
     anyhow::ensure!(
         found || args.json,

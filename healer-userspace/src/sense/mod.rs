@@ -4,6 +4,7 @@
 
 mod attach;
 pub mod btf;
+pub mod capture;
 pub mod format;
 mod formats;
 mod layout;

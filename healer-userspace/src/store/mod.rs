@@ -3,6 +3,7 @@
 //! Order on disk: audit records and the journal's rows of one batch are both synced before any of its intents is
 //! answered; `audit.head` follows. A file that cannot be written stops acts and never sensing.
 
+pub mod captures;
 pub mod dir;
 pub mod journal;
 pub mod lock;

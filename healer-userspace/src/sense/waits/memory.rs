@@ -6,6 +6,20 @@ pub(crate) fn read(pid: u32, address: u64, buffer: &mut [u8]) -> usize {
     read_vectors(pid, &[remote], buffer)
 }
 
+/// The same up to the end of the mapping: a transfer is cut only between vectors, so each page is one.
+pub(crate) fn read_upward(pid: u32, from: u64, buffer: &mut [u8]) -> usize {
+    const PAGE: usize = 4096;
+    let mut remote = Vec::with_capacity(buffer.len() / PAGE + 2);
+    let (mut at, mut left) = (from, buffer.len());
+    while 0 < left {
+        let len = (PAGE - at as usize % PAGE).min(left);
+        remote.push(libc::iovec { iov_base: at as *mut libc::c_void, iov_len: len });
+        at = at.wrapping_add(len as u64);
+        left -= len;
+    }
+    read_vectors(pid, &remote, buffer)
+}
+
 /// Fills `buffer` from several places; ends at the first that is not mapped.
 pub(crate) fn read_vectors(pid: u32, remote: &[libc::iovec], buffer: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

@@ -8,7 +8,7 @@ mod file_memory;
 mod files;
 mod futex;
 mod glibc;
-mod memory;
+pub(in crate::sense) mod memory;
 mod namespace;
 mod owned;
 mod peers;

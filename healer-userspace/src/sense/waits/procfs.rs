@@ -166,7 +166,7 @@ impl Proc {
         self.text(&format!("{tgid}/timers"))
     }
 
-    fn text(&self, path: &str) -> Option<String> {
+    pub(in crate::sense) fn text(&self, path: &str) -> Option<String> {
         let mut bytes = Vec::with_capacity(2048);
         // Nothing read here is longer, except /proc/locks of a very busy machine.
         fs::File::open(self.root.join(path)).ok()?.take(1 << 20).read_to_end(&mut bytes).ok()?;

@@ -11,7 +11,6 @@ use healer_common::task_scan::TaskRecord;
 use super::{memory, table::Table};
 
 const REACH: usize = 64 * 1024;
-const PAGE: usize = 4096;
 /// The x86-64 ABI lets a leaf function keep data below its stack pointer.
 const RED_ZONE: u64 = 128;
 /// Threads of one process looked at: 16 MB.
@@ -36,21 +35,8 @@ pub(crate) fn who_knows(table: &Table, tgid: u32, keys: &BTreeSet<u64>) -> BTree
 fn values<'a>(record: &TaskRecord, buffer: &'a mut [u8]) -> impl Iterator<Item = u64> + use<'a> {
     let registers = [record.rbx, record.rbp, record.r12, record.r13, record.r14, record.r15];
     let from = record.sp.wrapping_sub(RED_ZONE) & !7;
-    let read = read_pages(record.tgid, from, buffer);
+    let read = memory::read_upward(record.tgid, from, buffer);
     let buffer: &'a [u8] = buffer;
     let words = buffer[..read].chunks_exact(8);
     words.filter_map(|bytes| Some(u64::from_ne_bytes(bytes.try_into().ok()?))).chain(registers)
-}
-
-/// Reads up to the end of the mapping: a transfer is cut only between vectors, so each page is one.
-fn read_pages(pid: u32, from: u64, buffer: &mut [u8]) -> usize {
-    let mut remote = Vec::with_capacity(REACH / PAGE + 1);
-    let (mut at, mut left) = (from, buffer.len());
-    while 0 < left {
-        let len = (PAGE - at as usize % PAGE).min(left);
-        remote.push(libc::iovec { iov_base: at as *mut libc::c_void, iov_len: len });
-        at = at.wrapping_add(len as u64);
-        left -= len;
-    }
-    memory::read_vectors(pid, &remote, buffer)
 }
