@@ -51,11 +51,11 @@ pub const LOADS: &[Load] = &[
         processes::spawn_false,
     ),
     micro("sig", "SIGUSR1 to oneself, handled", "signal_sent", 1.06, 500, processes::signal),
-    micro("conn", "loopback connect, accept, reset", "none", 1.00, 10, net::connection),
-    server("nginx-keep", "nginx, kept connections", 1.03, servers::Request::NginxKept),
-    server("nginx-close", "nginx, a connection each", 1.04, servers::Request::NginxEach),
-    server("redis-set", "redis SET", 1.03, servers::Request::RedisSet),
-    server("redis-get", "redis GET", 1.03, servers::Request::RedisGet),
+    micro("conn", "loopback connect, accept, reset", "socket_state", 1.04, 10, net::connection),
+    server("nginx-keep", "nginx, kept connections", "none", 1.02, servers::Request::NginxKept),
+    server("nginx-close", "nginx, a connection each", "socket_state", 1.04, servers::Request::NginxEach),
+    server("redis-set", "redis SET", "none", 1.03, servers::Request::RedisSet),
+    server("redis-get", "redis GET", "none", 1.03, servers::Request::RedisGet),
 ];
 
 const fn micro(
@@ -69,8 +69,14 @@ const fn micro(
     Load { name, what, programs, aim, kind: Kind::Micro { batch, run } }
 }
 
-const fn server(name: &'static str, what: &'static str, aim: f64, request: servers::Request) -> Load {
-    Load { name, what, programs: "none", aim, kind: Kind::Server(request) }
+const fn server(
+    name: &'static str,
+    what: &'static str,
+    programs: &'static str,
+    aim: f64,
+    request: servers::Request,
+) -> Load {
+    Load { name, what, programs, aim, kind: Kind::Server(request) }
 }
 
 /// Times batches of an operation until its time is over.
