@@ -1,4 +1,4 @@
-//! A memory cgroup of the test's own, below the one the test runs in; v1 or v2.
+//! Cgroups of the test's own: one with memory, below the one the test runs in, v1 or v2; and one of v2.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::scratch::unique_name;
+use crate::{machine::hierarchies, scratch::unique_name};
 
 /// Killed empty and removed on drop.
 pub struct MemoryCgroup {
@@ -73,6 +73,57 @@ impl Drop for MemoryCgroup {
                 if let Some(pid) = rustix::process::Pid::from_raw(pid) {
                     rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
                 }
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A v2 cgroup, as pure v2 and hybrid machines have; killed empty and removed on drop.
+pub struct V2Cgroup(PathBuf);
+
+impl V2Cgroup {
+    /// # Panics
+    /// If cgroups cannot be made here: the test needs root and cgroup v2, mounted where systemd mounts it.
+    #[must_use]
+    pub fn new() -> Self {
+        let path = hierarchies()[0].join(unique_name());
+        fs::create_dir(&path).expect("this test needs root and cgroup v2");
+        Self(path)
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    #[must_use]
+    pub fn has(&self, pid: u32) -> bool {
+        let members = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+        members.lines().any(|line| line == pid.to_string())
+    }
+
+    /// Kills all members at one blow (kernel 5.14).
+    ///
+    /// # Panics
+    /// If the kernel has no `cgroup.kill`.
+    pub fn kill(&self) {
+        fs::write(self.0.join("cgroup.kill"), "1").expect("the kernel has cgroup.kill");
+    }
+}
+
+impl Default for V2Cgroup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for V2Cgroup {
+    fn drop(&mut self) {
+        for _attempt in 0..200 {
+            fs::write(self.0.join("cgroup.kill"), "1").ok();
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
             }
             thread::sleep(Duration::from_millis(10));
         }

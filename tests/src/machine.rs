@@ -92,21 +92,10 @@ fn lock() -> File {
     file
 }
 
-/// The archive of a minimal Debian, made once and kept beside the build.
+/// The archive of a minimal Debian, kept beside the build (xtask/src/vm/debian.rs).
 fn base() -> PathBuf {
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/systemd-root");
-    let archive = kept.join("root.tar");
-    if !archive.is_file() {
-        fs::create_dir_all(&kept).expect("target can be written");
-        let new = kept.join(unique_name()).with_extension("tar");
-        let made = Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=minbase", "--include=systemd,systemd-sysv,dbus", "bookworm"])
-            .arg(&new)
-            .output()
-            .expect("this test needs mmdebstrap");
-        assert!(made.status.success(), "mmdebstrap: {}", String::from_utf8_lossy(&made.stderr));
-        fs::rename(&new, &archive).expect("the archive is put in place");
-    }
+    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/systemd-root/root.tar");
+    assert!(archive.is_file(), "{} is missing: cargo xtask test --live makes it", archive.display());
     archive
 }
 

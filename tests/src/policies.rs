@@ -27,3 +27,15 @@ pub fn policy(mode: &str, matches: &str, rest: &str) -> String {
 pub fn restarting(name: &str) -> String {
     policy("enforce", &format!("supervise: {name}"), RESTART)
 }
+
+/// Restarts units, named as in a YAML list.
+#[must_use]
+pub fn units(names: &str) -> String {
+    let rest = "
+  expect: {running: true}
+  rules:
+    - {name: restart, when: [{class: crash}, {class: down}, {class: oom_kill}], escalate: [{do: restart}, {do: notify}]}
+  verify: {within: 20s, stableFor: 500ms}
+";
+    policy("enforce", &format!("unit: [{names}]"), rest)
+}

@@ -3,13 +3,31 @@
 use std::{
     ffi::OsStr,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use crate::scratch::Scratch;
 
-/// Compiles `source` into `dir`; gives the program's path.
+/// The program of `tests/src/victims/guest/NAME.c`, in `dir`. It is compiled here, or copied from where
+/// `HEALER_VICTIMS` says they were compiled: a guest has no compiler.
+///
+/// # Panics
+/// If it was not compiled there; or with the compiler's words, if there is no gcc or it refuses.
+#[must_use]
+pub fn built(dir: &Scratch, name: &str) -> PathBuf {
+    let program = dir.path().join(name);
+    if let Some(victims) = std::env::var_os("HEALER_VICTIMS") {
+        fs::copy(Path::new(&victims).join(name), &program).expect("the victim was built with the others");
+        return program;
+    }
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims/guest").join(name).with_extension("c");
+    gcc(&source, &program);
+    program
+}
+
+/// Compiles `source` into `dir`; gives the program's path. [`built`] works in guests too.
 ///
 /// # Panics
 /// With the compiler's words, if there is no gcc or it refuses.
@@ -18,13 +36,17 @@ pub fn compile(dir: &Scratch, name: &str, source: &str) -> PathBuf {
     let program = dir.path().join(name);
     let text = program.with_extension("c");
     fs::write(&text, source).expect("the scratch directory can be written");
+    gcc(&text, &program);
+    program
+}
+
+fn gcc(source: &Path, program: &Path) {
     let output = Command::new("gcc")
         .args(["-O0", "-pthread", "-o"])
-        .args([&program, &text])
+        .args([program, source])
         .output()
         .expect("this test needs gcc to build its victims");
     assert!(output.status.success(), "gcc: {}", String::from_utf8_lossy(&output.stderr));
-    program
 }
 
 /// A child that is killed and reaped on drop.

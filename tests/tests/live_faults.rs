@@ -1,4 +1,6 @@
 //! Every fault of the table happens as the table says, and leaves nothing behind.
+//!
+//! guest: all
 
 use std::{path::Path, process::Command};
 

@@ -1,9 +1,11 @@
 //! Needs root. Alone in its binary: the storm would fill the rings of other tests too.
+//!
+//! guest: all
 
 use healer_tests::{
     eye::{Eye, as_exit},
     scratch::Scratch,
-    victim::{Victim, compile},
+    victim::{Victim, built},
 };
 
 #[test]
@@ -11,12 +13,7 @@ fn a_full_ring_is_counted_and_never_silent() {
     let mut eye = Eye::open();
     let dir = Scratch::new();
     // 256 KiB hold some 620 records, and nobody reads meanwhile.
-    let source = r#"
-        #include <stdlib.h>
-        #include <sys/wait.h>
-        #include <unistd.h>
-        int main(void) { for (int i = 0; i < 1500; i++) { if (!fork()) abort(); wait(0); } }"#;
-    let mut victim = Victim::start(compile(&dir, "storm", source), &[]);
+    let mut victim = Victim::start(built(&dir, "storm"), &[]);
     victim.wait();
     let lost = eye.sense.lost();
     assert!(0 < lost.urgent, "{lost:?}");

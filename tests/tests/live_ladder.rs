@@ -1,4 +1,6 @@
 //! Needs root: every rung of every sensor on the running kernel, each forced, with real deaths.
+//!
+//! guest: all
 
 use std::{process::Command, time::Duration};
 
@@ -8,7 +10,7 @@ use healer_tests::{
     eye::{Eye, as_oom_kill, as_signal},
     ladder::{blind_by, eye_on, kernel_with},
     scratch::Scratch,
-    victim::{Victim, compile},
+    victim::{Victim, built},
 };
 use healer_userspace::sense::{Level, SENSORS, Sense, SensorState, Settings};
 
@@ -46,8 +48,7 @@ fn each_rung_is_taken_when_those_above_are_not_there_and_says_what_it_lacks() {
 #[test]
 fn a_fault_is_the_same_death_on_every_rung() {
     let dir = Scratch::new();
-    let source = "#include <unistd.h>\nint main(void) { usleep(50000); *(volatile int *)0x1230 = 1; }";
-    let program = compile(&dir, "segv", source);
+    let program = built(&dir, "segv");
     for level in Level::ALL {
         let mut eye = eye_on(level);
         let mut victim = Victim::start(&program, &["first"]);
@@ -121,13 +122,7 @@ fn ends_of_a_tracked_process_are_told_on_every_rung_and_of_others_only_failures(
 #[test]
 fn a_leader_that_leaves_its_threads_is_alive_on_every_rung() {
     let dir = Scratch::new();
-    let source = r#"
-        #include <pthread.h>
-        #include <stdlib.h>
-        #include <unistd.h>
-        static void *work(void *arg) { usleep(700000); exit(5); return arg; }
-        int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }"#;
-    let program = compile(&dir, "leader", source);
+    let program = built(&dir, "leader");
     for level in Level::ALL {
         let mut eye = eye_on(level);
         let mut victim = Victim::start(&program, &[]);
@@ -145,15 +140,14 @@ fn a_leader_that_leaves_its_threads_is_alive_on_every_rung() {
 fn a_watched_executable_is_seen_starting_on_every_rung() {
     use std::os::unix::fs::MetadataExt as _;
     let dir = Scratch::new();
-    let source = "#include <unistd.h>\nint main(void) { usleep(300000); return 0; }";
-    let program = compile(&dir, "watched", source);
+    let program = built(&dir, "brief");
     let file = std::fs::metadata(&program).unwrap();
     for level in Level::ALL {
         let mut eye = eye_on(level);
         eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
         let mut victim = Victim::start(&program, &["argument"]);
         let tgid = victim.tgid();
-        let exec = eye.exec_of(tgid, "watched");
+        let exec = eye.exec_of(tgid, "brief");
         assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()), "{level:?}");
         assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()), "{level:?}");
         assert_eq!(exec.parent.tgid, std::process::id());
@@ -165,16 +159,7 @@ fn a_watched_executable_is_seen_starting_on_every_rung() {
 fn an_oom_kill_is_the_same_class_on_every_rung() {
     const LIMIT: u64 = 48 << 20;
     let dir = Scratch::new();
-    let source = r#"
-        #include <stdlib.h>
-        #include <string.h>
-        #include <unistd.h>
-        int main(void) {
-            usleep(200000);
-            for (int i = 0; i < 80; i++) memset(malloc(1 << 20), 1, 1 << 20);
-            for (;;) pause();
-        }"#;
-    let program = compile(&dir, "hog", source);
+    let program = built(&dir, "grows");
     for level in Level::ALL {
         let mut eye = eye_on(level);
         let group = MemoryCgroup::new();
@@ -184,7 +169,7 @@ fn an_oom_kill_is_the_same_class_on_every_rung() {
         let killed = eye.wait_for(&format!("the OOM kill by {level:?}"), |_, event| {
             as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
         });
-        assert_eq!(killed.victim.comm(), b"hog", "{level:?}");
+        assert_eq!(killed.victim.comm(), b"grows", "{level:?}");
         assert_eq!(killed.scope, OomKill::SCOPE_MEMCG, "{level:?}");
         assert_ne!(killed.victim.start_boot_ns, 0, "{level:?}");
         let knows_limit = level != Level::Tracepoint;
@@ -215,20 +200,7 @@ fn without_the_connector_the_zombie_or_the_signal_tells_the_status() {
 #[test]
 fn a_handled_fault_is_not_told_by_the_classic_tracepoint() {
     let dir = Scratch::new();
-    let source = r#"
-        #include <setjmp.h>
-        #include <signal.h>
-        #include <unistd.h>
-        static sigjmp_buf back;
-        static void handler(int signal) { siglongjmp(back, signal); }
-        int main(void) {
-            signal(SIGSEGV, handler);
-            for (volatile int i = 0; i < 20; i++)
-                if (!sigsetjmp(back, 1)) *(volatile int *)0x20 = 1;
-            usleep(300000);
-            return 0;
-        }"#;
-    let program = compile(&dir, "jvm", source);
+    let program = built(&dir, "handles");
     let mut eye = eye_on(Level::Tracepoint);
     let mut victim = Victim::start(&program, &[]);
     let tgid = victim.tgid();

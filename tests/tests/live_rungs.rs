@@ -1,4 +1,6 @@
 //! Needs root: the whole agent on each rung gives the same classes.
+//!
+//! guest: all
 
 use std::{
     collections::BTreeSet,

@@ -1,10 +1,12 @@
 //! Needs root: the self-check at start, on every rung and with offsets that are wrong on purpose.
+//!
+//! guest: all
 
 use std::{sync::Mutex, time::Duration};
 
 use healer_common::event::Event;
 use healer_tests::{eye::Eye, ladder::eye_on, victim::Victim};
-use healer_userspace::sense::{Checked, Level, SensorState, Settings};
+use healer_userspace::sense::{Checked, Level, SENSORS, SensorState, Settings};
 
 /// Each check makes children of this process, which another one would see.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -32,12 +34,13 @@ fn every_rung_tells_the_truth_of_healers_own_children() {
 #[test]
 fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
     let _alone = ONE_AT_A_TIME.lock();
+    let all: Vec<_> = SENSORS.iter().map(|sensor| sensor.kind.name()).collect();
     let lie = |name: &str, value: u32| Settings {
         wrong_offset: Some((name.to_owned(), value)),
         ..Settings::default()
     };
     let down = |settings: &Settings| {
-        let mut eye = Eye::with(settings, &["process_exit", "process_exec", "signal_sent", "oom_kill"]);
+        let mut eye = Eye::with(settings, &all);
         eye.pause(Duration::from_millis(1200));
         eye.seen.clear();
         let mut victim = Victim::start("/bin/sh", &["-c", "exit 3"]);
@@ -56,7 +59,6 @@ fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
     // Only the status is wrong: of the sensors only that of ends lies.
     assert_eq!(down(&lie("SIGNAL_GROUP_EXIT_CODE", 0)), ["process_exit"]);
     // All programs name processes by these.
-    let all = ["process_exit", "process_exec", "signal_sent", "oom_kill"];
     assert_eq!(down(&lie("TASK_COMM", 0)), all);
     assert_eq!(down(&lie("TASK_START", 0)), all);
     // A row that no kernel has changes nothing.

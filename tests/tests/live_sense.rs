@@ -1,4 +1,6 @@
 //! Needs root: real programs on the running kernel, real deaths.
+//!
+//! guest: all
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -10,7 +12,7 @@ use healer_tests::{
     cgroup::MemoryCgroup,
     eye::{Eye, as_exec, as_exit, as_oom_kill, as_signal},
     scratch::Scratch,
-    victim::{Victim, compile},
+    victim::{Victim, built},
 };
 
 const SIGKILL: u32 = 9;
@@ -21,18 +23,7 @@ const SIGTERM: u32 = 15;
 fn a_fault_in_another_thread_is_one_death_with_its_address() {
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    let source = r#"
-        #include <pthread.h>
-        #include <unistd.h>
-        static void *fault(void *arg) { usleep(50000); *(volatile int *)0x1230 = 1; return arg; }
-        static void *rest(void *arg) { for (;;) pause(); return arg; }
-        int main(void) {
-            pthread_t t;
-            for (int i = 0; i < 6; i++) pthread_create(&t, 0, rest, 0);
-            pthread_create(&t, 0, fault, 0);
-            for (;;) pause();
-        }"#;
-    let mut victim = Victim::start(compile(&dir, "segv", source), &["first", "second"]);
+    let mut victim = Victim::start(built(&dir, "segv"), &["first", "second"]);
     let tgid = victim.tgid();
     let status = eye.watch_end(&mut victim);
     let (header, exit) = eye.exit_of(tgid);
@@ -95,13 +86,7 @@ fn a_good_end_of_a_tracked_process_is_sent() {
 fn a_leader_that_leaves_its_threads_is_not_dead() {
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    let source = r#"
-        #include <pthread.h>
-        #include <stdlib.h>
-        #include <unistd.h>
-        static void *work(void *arg) { usleep(700000); exit(5); return arg; }
-        int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }"#;
-    let mut victim = Victim::start(compile(&dir, "leader", source), &[]);
+    let mut victim = Victim::start(built(&dir, "leader"), &[]);
     let tgid = victim.tgid();
     eye.sense.track(tgid).unwrap();
     assert_eq!(eye.exits_of(tgid), 0, "threads go on");
@@ -116,22 +101,7 @@ fn a_leader_that_leaves_its_threads_is_not_dead() {
 fn an_exec_among_threads_is_no_death() {
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    let source = r#"
-        #include <pthread.h>
-        #include <unistd.h>
-        static void *rest(void *arg) { for (;;) pause(); return arg; }
-        static void *change(void *arg) {
-            usleep(300000);
-            execl("/bin/sh", "sh", "-c", "sleep 0.5; exit 4", (char *)0);
-            return arg;
-        }
-        int main(void) {
-            pthread_t t;
-            for (int i = 0; i < 4; i++) pthread_create(&t, 0, rest, 0);
-            pthread_create(&t, 0, change, 0);
-            for (;;) pause();
-        }"#;
-    let mut victim = Victim::start(compile(&dir, "changer", source), &[]);
+    let mut victim = Victim::start(built(&dir, "changer"), &[]);
     let tgid = victim.tgid();
     eye.sense.track(tgid).unwrap();
     // Its own start may be told too: spawn returns a moment before the kernel is done with it.
@@ -184,19 +154,7 @@ fn a_target_that_ignores_the_signal_is_known() {
 fn a_fault_that_its_target_handles_is_not_sent() {
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    let source = r#"
-        #include <setjmp.h>
-        #include <signal.h>
-        static sigjmp_buf back;
-        static void handler(int signal) { siglongjmp(back, signal); }
-        int main(void) {
-            signal(SIGSEGV, handler);
-            for (volatile int i = 0; i < 100; i++)
-                if (!sigsetjmp(back, 1)) *(volatile int *)0x20 = 1;
-            signal(SIGSEGV, SIG_DFL);
-            *(volatile int *)0x40 = 1;
-        }"#;
-    let mut victim = Victim::start(compile(&dir, "jvm", source), &[]);
+    let mut victim = Victim::start(built(&dir, "jvm"), &[]);
     let tgid = victim.tgid();
     eye.watch_end(&mut victim);
     eye.exit_of(tgid);
@@ -210,7 +168,7 @@ fn a_watched_executable_is_seen_starting_and_others_are_not() {
     use std::os::unix::fs::MetadataExt as _;
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    let program = compile(&dir, "watched", "int main(void) { return 0; }");
+    let program = built(&dir, "watched");
     let file = std::fs::metadata(&program).unwrap();
     eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
     let mut other = Victim::start("/bin/true", &[]);
@@ -232,25 +190,11 @@ fn an_oom_kill_names_victim_trigger_and_limit() {
     const LIMIT: u64 = 64 * 1024 * 1024;
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    let hog = r#"
-        #include <stdlib.h>
-        #include <string.h>
-        #include <unistd.h>
-        int main(void) { size_t n = 40 << 20; memset(malloc(n), 1, n); for (;;) pause(); }"#;
-    let leak = r#"
-        #include <stdlib.h>
-        #include <string.h>
-        #include <unistd.h>
-        int main(void) {
-            usleep(700000);
-            for (int i = 0; i < 35; i++) { memset(malloc(1 << 20), 1, 1 << 20); usleep(2000); }
-            for (;;) pause();
-        }"#;
     let group = MemoryCgroup::new();
     group.set_limit(LIMIT);
     let start = |program: &Path| Victim::spawn(Command::new("/bin/sh").args(["-c", &group.run(program)]));
-    let mut hog = start(&compile(&dir, "hog", hog));
-    let leak = start(&compile(&dir, "leak", leak));
+    let mut hog = start(&built(&dir, "hog"));
+    let leak = start(&built(&dir, "leak"));
     let tgid = hog.tgid();
     let killed = eye.wait_for("the OOM kill", |_, event| {
         as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()

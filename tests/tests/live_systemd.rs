@@ -5,44 +5,27 @@ use std::{path::Path, thread, time::Duration};
 use healer_tests::{
     agent::{Agent, number_after, pids_in},
     machine::Machine,
+    policies::units,
     scratch::Scratch,
-    victim::compile,
+    victim::built,
 };
-
-/// Crashes when told to, by itself.
-const FRAGILE: &str = r"
-#include <signal.h>
-#include <unistd.h>
-static void crash(int unused) { *(volatile int *)8 = unused; }
-int main(void) { signal(SIGUSR1, crash); for (;;) pause(); }
-";
-
-const POLICY: &str = "
-apiVersion: healer.dev/v1alpha1
-kind: HealPolicy
-metadata: {name: units}
-spec:
-  mode: enforce
-  match: {unit: [web.service, own.service, stopped.service]}
-  expect: {running: true}
-  rules:
-    - {name: restart, when: [{class: crash}, {class: down}], escalate: [{do: restart}, {do: notify}]}
-  verify: {within: 20s, stableFor: 500ms}
-";
 
 const START: &str = "ExecStart=/usr/local/bin/fragile";
 
 #[test]
 fn units_are_healed_by_their_owner_who_goes_first() {
     let dir = Scratch::new();
-    let program = compile(&dir, "fragile", FRAGILE);
+    let program = built(&dir, "fragile");
     let restarts = format!("{START}\nRestart=always");
     let services = [("web", START), ("own", &restarts), ("stopped", START)];
     let machine = Machine::boot(&services, &[&program]);
     for (unit, _) in services {
         until(|| machine.systemctl(&["is-active", unit]) == "active");
     }
-    let agent = Agent::start(&format!("runtimes: {{systemd: {}}}", machine.bus().display()), POLICY);
+    let agent = Agent::start(
+        &format!("runtimes: {{systemd: {}}}", machine.bus().display()),
+        &units("web.service, own.service, stopped.service"),
+    );
     // Told to stop: no failure, and nothing that follows may start it again.
     machine.systemctl(&["stop", "stopped"]);
     crashes_and_is_restarted(&machine, &agent);
@@ -115,7 +98,7 @@ fn a_bus_that_hangs_is_a_time_out_with_words() {
     let path = dir.path().join("bus");
     // Takes the connection and never says a word.
     let _deaf = std::os::unix::net::UnixListener::bind(&path).expect("the scratch directory can be written");
-    let agent = Agent::start(&format!("runtimes: {{systemd: {}}}", path.display()), POLICY);
+    let agent = Agent::start(&format!("runtimes: {{systemd: {}}}", path.display()), &units("web.service"));
     agent.wait_for(&["no systemd at", "no answer within 2s"]);
     assert!(Path::new(&format!("/proc/{}", agent.pid())).exists());
 }

@@ -2,6 +2,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage as Packages, ensure_packages};
 use crate::{build, lint, root, tidy, vm, workspace};
@@ -21,9 +22,15 @@ pub(crate) struct Args {
     /// Real failures on this kernel (root); NAME is a file tests/tests/live_NAME.rs or part of a test's name
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     live: Option<Option<String>>,
-    /// Real failures on other kernels, in guests; KERNEL is one of 6.1-cloud, 6.1-rt, 6.12-cloud
+    /// Real failures on other kernels, in guests; KERNEL is one of 6.1-rt, 6.1-cloud, 6.12-cloud, 6.1-systemd, 6.12-systemd
     #[arg(long, value_name = "KERNEL", num_args = 0..)]
     vm: Option<Vec<String>>,
+    /// With --vm: guests with this processor, all programs cross-built
+    #[arg(long, requires = "vm", default_value = "x86_64")]
+    arch: Arch,
+    /// With --vm: write what the guests say of their sensors into healer-userspace/KERNELS.md
+    #[arg(long, requires = "vm")]
+    bless: bool,
     /// The long form of tests that have one (they read HEALER_FULL)
     #[arg(long)]
     full: bool,
@@ -48,7 +55,7 @@ impl Stage {
     const ALL: [Self; 8] =
         [Self::Lint, Self::Tidy, Self::Build, Self::Unit, Self::Replay, Self::Object, Self::Live, Self::Vm];
 
-    /// Guests are run when asked for: their programs take minutes to build.
+    /// Guests are run when asked for: an emulator takes minutes.
     const WITHOUT_ASKING: [Self; 7] =
         [Self::Lint, Self::Tidy, Self::Build, Self::Unit, Self::Replay, Self::Object, Self::Live];
 
@@ -97,7 +104,7 @@ fn chosen(args: &Args) -> Vec<Stage> {
     let asked = |stage: &Stage| match stage {
         Stage::Lint | Stage::Tidy => false,
         Stage::Unit => args.unit,
-        Stage::Build => args.object || args.live.is_some(),
+        Stage::Build => args.object || args.live.is_some() || args.vm.is_some(),
         Stage::Replay => args.replay,
         Stage::Object => args.object,
         Stage::Live => args.live.is_some(),
@@ -135,7 +142,7 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
         Stage::Tidy => tidy::check(),
         Stage::Unit => unit(),
         Stage::Build => build::release(args.toolchain),
-        Stage::Replay => from_files("replay", &existing(&["replay", "properties"])?, args, &[]),
+        Stage::Replay => replay(args),
         Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
         Stage::Live => live(args),
         Stage::Vm => guests(args),
@@ -149,9 +156,21 @@ fn unit() -> Result<()> {
     test_step("unit", command).run()
 }
 
+/// Both, even if the first fails.
+fn replay(args: &Args) -> Result<()> {
+    let traces = from_files("replay", &existing(&["replay"])?, args, &[]);
+    let mut command = workspace::cargo("test");
+    command.args(["--package", "healer-userspace", "--test", "properties"]);
+    if args.full {
+        command.env("HEALER_FULL", "1");
+    }
+    test_step("properties", command).run().and(traces)
+}
+
 fn live(args: &Args) -> Result<()> {
     ensure_packages(Packages::Test, args.toolchain)?;
     root::mount_tracefs();
+    vm::debian_archive()?;
     let all = test_files(|name| name.starts_with("live_") || name == "live")?;
     let name = args.live.clone().flatten();
     let file = name.as_ref().map(|name| format!("live_{name}"));
@@ -166,11 +185,14 @@ fn live(args: &Args) -> Result<()> {
 }
 
 fn guests(args: &Args) -> Result<()> {
+    ensure_packages(Packages::Test, args.toolchain)?;
     ensure_packages(Packages::Vm, args.toolchain)?;
-    // Guests have an agent of their own build: the release is not needed.
-    build::kernel_programs(args.toolchain)?;
-    let files = test_files(|name| name.starts_with("live_"))?;
-    vm::run(args.vm.as_deref().unwrap_or_default(), &files)
+    if args.arch == Arch::Aarch64 {
+        ensure_packages(Packages::Arm, args.toolchain)?;
+    }
+    let files = test_files(|name| name.starts_with("live_") || name.starts_with("guest_"))?;
+    let guests = args.vm.as_deref().unwrap_or_default();
+    vm::run(&vm::Wanted { guests, arch: args.arch, bless: args.bless }, &files)
 }
 
 /// Runs these test files of the tests package; says so if there are none yet.
@@ -236,7 +258,7 @@ mod tests {
         let live = Args { live: Some(None), ..Args::default() };
         assert_eq!(chosen(&live), [Stage::Build, Stage::Live]);
         let vm = Args { vm: Some(Vec::new()), ..Args::default() };
-        assert_eq!(chosen(&vm), [Stage::Vm]);
+        assert_eq!(chosen(&vm), [Stage::Build, Stage::Vm]);
         let unit = Args { unit: true, ..Args::default() };
         assert_eq!(chosen(&unit), [Stage::Unit]);
     }

@@ -171,17 +171,38 @@ unsafe fn keep_args<A: Access>(task: Object<A>, bprm: Object<A>, args: *mut Args
         let Some((start, size)) = argv_of(task) else {
             return;
         };
-        let room = if used <= 64 { ARGS_MAX - 64 } else { ARGS_MAX - NAME_MAX };
-        let len = if size < room { size } else { room };
-        if used > NAME_MAX {
-            return;
+        if used <= 64 {
+            keep_argv::<64>(used, start, size, args);
+        } else if used <= NAME_MAX {
+            keep_argv::<NAME_MAX>(used, start, size, args);
         }
-        let to = (*args).bytes.as_mut_ptr().add(used);
+    }
+}
+
+/// The arguments behind the `used` bytes of the name, which are no more than `NAME`.
+///
+/// # Safety
+/// `args` points into this CPU's scratch entry.
+#[inline(always)]
+unsafe fn keep_argv<const NAME: usize>(used: usize, start: u64, size: usize, args: *mut Args) {
+    let room = ARGS_MAX - NAME;
+    let len = if size < room { size } else { room };
+    // SAFETY: the caller's promise, and both bounds together are the room.
+    unsafe {
+        let to = (*args).bytes.as_mut_ptr().add(1 + bounded::<NAME>(used - 1));
         if bpf_probe_read_user(to.cast(), len as u32, start as *const _) == 0 {
             (*args).len = (used + len) as u32;
             (*args).cut = (size - len) as u32;
         }
     }
+}
+
+/// `value`, which is below `BOUND`, a power of two. By way of memory: the compiler knows as much and
+/// would leave the mask out, but the verifier of 6.1 has forgotten the comparison by then.
+#[inline(always)]
+fn bounded<const BOUND: usize>(value: usize) -> usize {
+    // SAFETY: a variable of our own.
+    unsafe { core::ptr::read_volatile(&raw const value) & (BOUND - 1) }
 }
 
 /// Where the new program's arguments lie, and how many bytes they are.

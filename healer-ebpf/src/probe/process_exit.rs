@@ -1,7 +1,9 @@
 use aya_ebpf::{
     EbpfContext as _,
+    bindings::BPF_NOEXIST,
     helpers::bpf_get_current_pid_tgid,
-    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
+    maps::LruHashMap,
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use healer_common::{
@@ -19,6 +21,20 @@ use crate::{
 
 /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h: then the group's code is what wait() gives.
 const SIGNAL_GROUP_EXIT: u32 = 4;
+/// One process of all that had its number.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Life {
+    start: u64,
+    tgid: u32,
+    pad: u32,
+}
+
+/// Those of whose end was told, where the kernel does not say which thread was the last.
+#[map]
+static ENDED: LruHashMap<Life, u8> = LruHashMap::with_max_entries(ENDED_MAX, 0);
+const ENDED_MAX: u32 = 1024;
+
 /// The bits of a wait status that hold the fatal signal.
 const FATAL_SIGNAL: u32 = 0x7f;
 
@@ -29,7 +45,7 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
         let (is_dead, source) = if tuned!(HAS_GROUP_DEAD) != 0 {
             (ctx.arg::<u64>(1) & 0xff != 0, ProcessExit::GROUP_DEAD)
         } else {
-            (is_last(task), 0)
+            (is_last(task) && is_first_word(task), 0)
         };
         try_process_exit(task, is_dead, source);
     }
@@ -43,7 +59,7 @@ fn process_exit_raw(ctx: RawTracePointContext) -> i32 {
         let (is_dead, source) = if tuned!(HAS_GROUP_DEAD) != 0 {
             (ctx.arg::<u64>(1) & 0xff != 0, ProcessExit::GROUP_DEAD)
         } else {
-            (is_last(task), 0)
+            (is_last(task) && is_first_word(task), 0)
         };
         try_process_exit(task, is_dead, source);
     }
@@ -94,6 +110,14 @@ fn send_partial(flags: u32, lane: Lane) {
 #[inline(always)]
 fn is_last<A: Access>(task: Object<A>) -> bool {
     task.follow(tuned!(TASK_SIGNAL)).is_some_and(|signal| signal.get::<u32>(tuned!(SIGNAL_LIVE)) == 0)
+}
+
+/// Whether nobody has told of this end: of two that both saw no thread alive, one.
+#[inline(always)]
+fn is_first_word<A: Access>(task: Object<A>) -> bool {
+    let tgid: u32 = task.get(tuned!(TASK_TGID));
+    let start = task::start_of(task);
+    ENDED.insert(Life { start, tgid, pad: 0 }, 0, u64::from(BPF_NOEXIST)).is_ok()
 }
 
 #[inline(always)]

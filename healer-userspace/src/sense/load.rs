@@ -72,9 +72,7 @@ pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
     while let Some(error) = cause {
         if let Some(ProgramError::LoadError { io_error, verifier_log }) = error.downcast_ref() {
             let log = verifier_log.to_string();
-            let tail: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
-            let tail = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
-            return format!("the verifier refused it: {io_error}: {tail}");
+            return format!("the verifier refused it: {io_error}: {}", reason_in(&log));
         }
         cause = error.source();
         let more = cause.map(ToString::to_string).filter(|more| !words.contains(more.as_str()));
@@ -83,6 +81,17 @@ pub(crate) fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
         }
     }
     words.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The last words of a verifier's log but for its statistics: the instruction, and what is wrong with it.
+fn reason_in(log: &str) -> String {
+    let is_statistics = |line: &str| {
+        let starts = ["processed ", "verification time ", "stack depth "];
+        line.is_empty() || starts.iter().any(|start| line.starts_with(start))
+    };
+    let mut tail: Vec<&str> = log.lines().rev().filter(|line| !is_statistics(line)).take(2).collect();
+    tail.reverse();
+    tail.join("; ")
 }
 
 /// A type table for `aya` in which only the ids of our hooks mean something: the tracepoints'
@@ -115,4 +124,18 @@ pub(crate) fn hook_ids(layout: &Layout) -> Result<Btf, aya::BtfError> {
     bytes.extend(types);
     bytes.extend(strings);
     Btf::parse(&bytes, Endianness::default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_verifiers_log_the_reason_is_kept() {
+        let log = "0: (b7) r1 = 0\n171: (85) call bpf_probe_read_user#112\nR2 min value is negative\n\
+                   verification time 58 usec\nstack depth 80\nprocessed 1626 insns (limit 1000000)\n\n";
+        let reason = "171: (85) call bpf_probe_read_user#112; R2 min value is negative";
+        assert_eq!(reason_in(log), reason);
+        assert_eq!(reason_in(""), "");
+    }
 }

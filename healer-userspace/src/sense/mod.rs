@@ -48,12 +48,14 @@ use user::User;
 const CHECK_FOR: Duration = Duration::from_millis(40);
 const CHECK_STEP: Duration = Duration::from_millis(1);
 
-/// A loaded kernel program, for the bench.
+/// A loaded kernel program (`BPF_OBJ_GET_INFO_BY_FD`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProgramInfo {
     pub name: String,
-    /// The kernel's number for it (`BPF_OBJ_GET_INFO_BY_FD`).
+    /// The kernel's number for it.
     pub id: u32,
+    /// Instructions that the verifier walked through, of the million it allows; `None` before kernel 5.16.
+    pub verified: Option<u32>,
 }
 
 /// The attached sensors and the ways to their records.
@@ -257,9 +259,9 @@ impl Sense {
             return Vec::new();
         };
         let info = |(name, program): (&str, &aya::programs::Program)| {
-            let id = program.info().ok()?.id();
-            let name = name.to_owned();
-            Some(ProgramInfo { name, id })
+            let info = program.info().ok()?;
+            let verified = info.verified_instruction_count();
+            Some(ProgramInfo { name: name.to_owned(), id: info.id(), verified })
         };
         kernel.ebpf.programs().filter_map(info).collect()
     }

@@ -15,6 +15,8 @@ pub(crate) enum Stage {
     Bench,
     /// Guests: the emulator, and what they are made of.
     Vm,
+    /// Guests with the other processor.
+    Arm,
 }
 
 /// One Debian package, and what shows that it (or its like on another system) is there.
@@ -69,6 +71,11 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Vm, "qemu-system-x86", Sign::Program("qemu-system-x86_64")),
     Package::new(Stage::Vm, "busybox-static", Sign::Path("/usr/share/doc/busybox-static")),
     Package::new(Stage::Vm, "xz-utils", Sign::Program("xz")),
+    Package::new(Stage::Vm, "mmdebstrap", Sign::Program("mmdebstrap")),
+    Package::new(Stage::Vm, "cpio", Sign::Program("cpio")),
+    Package::new(Stage::Arm, "qemu-system-arm", Sign::Program("qemu-system-aarch64")),
+    Package::new(Stage::Arm, "gcc-aarch64-linux-gnu", Sign::Program("aarch64-linux-gnu-gcc")),
+    Package::new(Stage::Arm, "libc6-dev-arm64-cross", Sign::Path("/usr/aarch64-linux-gnu/lib/libc.a")),
 ];
 
 impl Package {

@@ -11,10 +11,10 @@ pub(crate) enum Line {
     /// A test begins.
     Runs(String),
     Ended(Ended),
-    /// A named text for the tables: one JSON document.
+    /// A named line for the tables.
     Data {
         name: String,
-        json: String,
+        text: String,
     },
     /// The guest has done everything and goes.
     Done,
@@ -47,7 +47,7 @@ impl Line {
             "RUN" => Self::Runs(name),
             "PASS" => Self::Ended(Ended { name, has_passed: true, detail }),
             "FAIL" => Self::Ended(Ended { name, has_passed: false, detail }),
-            "DATA" => Self::Data { name, json: detail },
+            "DATA" => Self::Data { name, text: detail },
             "DONE" => Self::Done,
             _ => other(),
         }
@@ -73,7 +73,7 @@ impl Transcript {
                 self.running = None;
                 self.ended.push(ended);
             }
-            Line::Data { name, json } => self.data.push((name, json)),
+            Line::Data { name, text } => self.data.push((name, text)),
             Line::Done => self.is_done = true,
             Line::Other(_) => {}
         }
@@ -116,12 +116,12 @@ mod tests {
     fn a_whole_run_counts_its_tests() {
         let text = "SeaBIOS\r\n@@ guest UP 6.1.0-rt\r\n@@ live_a::x RUN\r\n@@ live_a::x PASS 1.20s\r\n\
                     @@ live_a::y RUN\n| @@ live_a::y PASS forged\n@@ live_a::y FAIL 101 0.3s\n\
-                    @@ sensors DATA {\"a\": 1}\n@@ guest DONE\n";
+                    @@ fact DATA sensor oom_kill\n@@ guest DONE\n";
         let run = transcript(text, "exit status: 0");
         assert_eq!((run.passed(), run.failed()), (1, 1));
         assert_eq!(run.release.as_deref(), Some("6.1.0-rt"));
         assert_eq!(run.ended[0].detail, "1.20s");
-        assert_eq!(run.data, [("sensors".to_owned(), "{\"a\": 1}".to_owned())]);
+        assert_eq!(run.data, [("fact".to_owned(), "sensor oom_kill".to_owned())]);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 #!/bin/busybox sh
-# The first process of a guest: mounts what a node has, runs the tests that /t/plan names one by one,
-# and says on the second serial line how they ended. See xtask/src/vm/console.rs for the words.
-PATH=/bin HOME=/tmp HEALER_BIN=/t/healer HEALER_OBJECT=/t/healer-ebpf RUST_BACKTRACE=1
-export PATH HOME HEALER_BIN HEALER_OBJECT RUST_BACKTRACE
+# The first process of a small guest: mounts what a node has, then runs the tests.
+PATH=/bin
+export PATH
 /bin/busybox mkdir -p /proc /sys /dev /tmp /run /var
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
@@ -16,54 +15,10 @@ mount -t tmpfs run /run
 mkdir -p /dev/shm /dev/pts
 mount -t tmpfs shm /dev/shm
 mount -t devpts pts /dev/pts
-exec </dev/null >/dev/ttyS1 2>&1
-echo "@@ guest UP $(uname -r)"
 ip link set lo up
 for module in /modules/*.ko; do [ -e "$module" ] && insmod "$module"; done
 for controller in cpu memory pids io; do
     echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control
 done
-
-# check NAME COMMAND…: what every node of ours has, as a test.
-check() {
-    name=$1
-    shift
-    if "$@" >/dev/null 2>&1; then echo "@@ guest::$name PASS"; else echo "@@ guest::$name FAIL $*"; fi
-}
-check kernel_types test -r /sys/kernel/btf/vmlinux
-check memory_controller grep -qw memory /sys/fs/cgroup/cgroup.subtree_control
-check pressure cat /proc/pressure/memory
-check tracepoints test -r /sys/kernel/tracing/events/oom/mark_victim/format
-check no_cgroup_v1 sh -c '! grep -q " - cgroup " /proc/self/mountinfo'
-
-seconds_since() {
-    read -r now _ </proc/uptime
-    awk "BEGIN { printf \"%.1fs\", $now - $1 }"
-}
-
-# run FILE TEST: one test in a process of its own; nothing of it is left when the next begins.
-run() {
-    echo "@@ $1::$2 RUN"
-    read -r begun _ </proc/uptime
-    timeout -s KILL "$(cat /t/limit)" "/t/$1" --exact "$2" --test-threads=1 >/tmp/.out 2>&1
-    code=$?
-    if [ $code = 0 ]; then
-        echo "@@ $1::$2 PASS $(seconds_since "$begun")"
-    else
-        tail -n 80 /tmp/.out | sed 's/^/| /'
-        dmesg | tail -n 30 | sed 's/^/| kernel: /'
-        echo "@@ $1::$2 FAIL ended with $code after $(seconds_since "$begun")"
-    fi
-    kill -9 -1
-}
-
-# The plan: a test file, then its tests by name, or none for all.
-while read -r file names; do
-    all=$("/t/$file" --list --format terse | sed -n 's/: test$//p')
-    for name in ${names:-$all}; do
-        run "$file" "$name"
-    done
-done </t/plan
-[ -x /t/after ] && /t/after
-echo "@@ guest DONE"
+. /t/plan.sh
 poweroff -f

@@ -1,4 +1,4 @@
-//! THE KERNEL TABLE, and how a kernel gets here: the distribution's own package, unpacked under `target/vm`.
+//! THE GUEST TABLE, and what is in a kernel's package.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,44 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::root;
-use crate::step::{Step, answer};
+use super::apt::{Apt, entries, file_name};
+use crate::arch::Arch;
 
-/// A kernel that guests run.
+/// A guest: a kernel, and what runs on it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Kernel {
+pub(crate) struct Guest {
     /// What the command line calls it.
     pub(crate) name: &'static str,
-    /// The package that always depends on the newest build of it.
+    /// The package that always depends on the newest build of its kernel.
     package: &'static str,
+    pub(crate) root: Root,
+    pub(crate) arch: Arch,
 }
 
-/// Debian's kernels that differ in what healer reads of them.
-pub(crate) const KERNELS: &[Kernel] = &[
-    Kernel { name: "6.1-cloud", package: "linux-image-cloud-amd64" },
-    Kernel { name: "6.1-rt", package: "linux-image-rt-amd64" },
-    Kernel { name: "6.12-cloud", package: "linux-image-6.12-cloud-amd64" },
+/// Who is the first process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// A script on busybox: what differs is the kernel.
+    Busybox,
+    /// The systemd of a minimal Debian.
+    Systemd,
+}
+
+const CLOUD_6_1: &str = "linux-image-cloud-amd64";
+const RT_6_1: &str = "linux-image-rt-amd64";
+const CLOUD_6_12: &str = "linux-image-6.12-cloud-amd64";
+const ARM_6_1: &str = "linux-image-cloud-arm64";
+const HERE: Arch = Arch::X86_64;
+
+/// Debian's kernels that differ in what healer reads of them. The slowest first: two run at a time.
+/// Those of another processor run when it is asked for.
+pub(crate) const GUESTS: &[Guest] = &[
+    Guest { name: "6.1-rt", package: RT_6_1, root: Root::Busybox, arch: HERE },
+    Guest { name: "6.1-cloud", package: CLOUD_6_1, root: Root::Busybox, arch: HERE },
+    Guest { name: "6.12-cloud", package: CLOUD_6_12, root: Root::Busybox, arch: HERE },
+    Guest { name: "6.1-systemd", package: CLOUD_6_1, root: Root::Systemd, arch: HERE },
+    Guest { name: "6.12-systemd", package: CLOUD_6_12, root: Root::Systemd, arch: HERE },
+    Guest { name: "6.1-arm64", package: ARM_6_1, root: Root::Busybox, arch: Arch::Aarch64 },
 ];
 
 /// A kernel on this machine.
@@ -33,33 +54,10 @@ pub(crate) struct Unpacked {
     modules: PathBuf,
 }
 
-impl Kernel {
-    /// The kernel, downloaded into `cache` and unpacked if it is not there yet.
-    pub(crate) fn fetch(&self, cache: &Path) -> Result<Unpacked> {
-        let package = self.newest()?;
-        let dir = cache.join(&package);
-        if !dir.join("boot").is_dir() {
-            fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
-            download(&package, cache)?;
-            unpack(&package, cache, &dir)?;
-        }
-        find(&dir)
-    }
-
-    /// The package with the kernel itself.
-    fn newest(&self) -> Result<String> {
-        if let Some(package) = dependency(self.package) {
-            return Ok(package);
-        }
-        update_lists()?;
-        match dependency(self.package) {
-            Some(package) => Ok(package),
-            None => bail!(
-                "step `find the kernel {}` failed: apt does not know the package {}\n  remedy:  guests take their kernels from Debian 12 with its security updates",
-                self.name,
-                self.package
-            ),
-        }
+impl Guest {
+    /// The kernel, downloaded by `apt` and unpacked if it is not there yet.
+    pub(crate) fn fetch(&self, apt: &Apt) -> Result<Unpacked> {
+        find(&apt.unpacked(&apt.newest(self.package)?)?)
     }
 }
 
@@ -78,43 +76,6 @@ impl Unpacked {
         }
         Ok(Some(output.stdout))
     }
-}
-
-fn dependency(package: &str) -> Option<String> {
-    let text = answer(Command::new("apt-cache").args(["depends", "--no-recommends", package]))?;
-    text.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).map(str::to_owned)
-}
-
-fn update_lists() -> Result<()> {
-    let mut command = root::command("apt-get", &[])?;
-    command.arg("update");
-    Step { name: "update package lists", remedy: "look at the network and at apt's sources", command }.run()
-}
-
-fn download(package: &str, cache: &Path) -> Result<()> {
-    let attempt = || {
-        let mut command = Command::new("apt-get");
-        command.args(["download", package]).current_dir(cache);
-        Step { name: "download a kernel", remedy: "look at the network and at apt's sources", command }.run()
-    };
-    // Old lists name files that the mirror has replaced.
-    attempt().or_else(|_| update_lists().and_then(|()| attempt()))
-}
-
-fn unpack(package: &str, cache: &Path, dir: &Path) -> Result<()> {
-    let is_it = |name: &str| name.starts_with(&format!("{package}_")) && name.ends_with(".deb");
-    let deb = entries(cache)?.into_iter().find(|path| is_it(&file_name(path)));
-    let deb = deb.with_context(|| format!("apt-get left no {package} in {}", cache.display()))?;
-    // Under another name until it is whole: an interrupted run is no kernel.
-    let half = cache.join(format!("{package}.half"));
-    if half.exists() {
-        fs::remove_dir_all(&half)?;
-    }
-    let mut command = Command::new("dpkg-deb");
-    command.arg("-x").arg(&deb).arg(&half);
-    Step { name: "unpack a kernel", remedy: "remove target/vm and try again", command }.run()?;
-    fs::remove_file(&deb)?;
-    fs::rename(&half, dir).with_context(|| dir.display().to_string())
 }
 
 fn find(dir: &Path) -> Result<Unpacked> {
@@ -137,15 +98,4 @@ fn file_named(dir: &Path, names: &[String]) -> Result<Option<PathBuf>> {
         }
     }
     Ok(None)
-}
-
-fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
-    let read = dir.read_dir().with_context(|| dir.display().to_string())?;
-    let mut paths = read.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

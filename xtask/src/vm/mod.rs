@@ -1,72 +1,136 @@
 //! Tests in guests: the same tests on kernels that differ in what healer reads of them.
 
+mod apt;
 mod binaries;
 mod console;
 mod cpio;
+mod debian;
 mod initramfs;
 mod kernels;
 mod qemu;
 mod subset;
+mod table;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 
+use self::apt::Apt;
+use self::binaries::Binaries;
 use self::console::Transcript;
 use self::initramfs::Contents;
-use self::kernels::{KERNELS, Kernel};
+use self::kernels::{GUESTS, Guest, Root};
 use self::qemu::Machine;
+use self::subset::Chosen;
+use self::table::Facts;
+use crate::arch::Arch;
 use crate::workspace;
 
 /// Seconds for one test, and for a guest as a whole.
 const TEST_LIMIT: u32 = 60;
-const GUEST_LIMIT: u32 = 180;
+const GUEST_LIMIT: u32 = 400;
+/// A getty would wait 90 s for its terminal: nobody announces devices here.
+const SYSTEMD_ARGUMENTS: &str =
+    "systemd.wants=healer-guest.service systemd.mask=serial-getty@ttyS0.service systemd.mask=getty.target";
 /// More guests at a time make each slow enough to fail for it.
 const AT_A_TIME: usize = 2;
 
-/// Runs the tests of `files` (stems in tests/tests) that are for guests, on the kernels named, or all.
-pub(crate) fn run(wanted: &[String], files: &[String]) -> Result<()> {
-    let kernels = named(wanted)?;
+/// What is asked of the guests.
+pub(crate) struct Wanted<'a> {
+    /// Their names; none for all of the processor.
+    pub(crate) guests: &'a [String],
+    pub(crate) arch: Arch,
+    /// KERNELS.md is written, not compared.
+    pub(crate) bless: bool,
+}
+
+/// Runs the tests of `files` (stems in tests/tests) that are for guests. With all of this machine's
+/// processor KERNELS.md is compared.
+pub(crate) fn run(wanted: &Wanted<'_>, files: &[String]) -> Result<()> {
+    let guests = named(wanted)?;
     let dir = workspace::target_dir().join("vm");
-    let chosen = subset::choose(&workspace::root().join("tests/tests"), files)?;
-    let binaries = binaries::build(&workspace::target_dir().join("vm-build"), &chosen)?;
-    let plan = subset::plan(&chosen);
-    let contents = Contents { binaries: &binaries, plan: &plan, test_limit: TEST_LIMIT };
-    let mut machines = Vec::new();
-    for kernel in kernels {
-        let unpacked = kernel.fetch(&dir.join("kernels"))?;
-        let logs = dir.join(kernel.name);
+    let mut chosen = subset::choose(&workspace::root().join("tests/tests"), files)?;
+    chosen.retain(|chosen| guests.iter().any(|guest| guest.root == chosen.root));
+    let binaries = binaries::build(wanted.arch, &dir.join(wanted.arch.name()), &chosen)?;
+    let apt = Apt::new(wanted.arch, &dir.join(wanted.arch.name()))?;
+    let workshop = Workshop { dir: &dir, chosen: &chosen, binaries: &binaries, apt: &apt };
+    let machines = guests.iter().map(|guest| workshop.machine(guest)).collect::<Result<Vec<_>>>()?;
+    let outcomes = run_all(&machines);
+    verdict(&outcomes)?;
+    let is_whole = wanted.guests.is_empty() && wanted.arch.name() == std::env::consts::ARCH;
+    if is_whole { table::check(&facts(&guests, &outcomes), wanted.bless) } else { Ok(()) }
+}
+
+/// What guests are made of.
+struct Workshop<'a> {
+    dir: &'a Path,
+    chosen: &'a [Chosen],
+    binaries: &'a Binaries,
+    apt: &'a Apt,
+}
+
+impl Workshop<'_> {
+    fn machine(&self, guest: &Guest) -> Result<Machine> {
+        let kernel = guest.fetch(self.apt)?;
+        let logs = self.dir.join(guest.name);
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
         let initrd = logs.join("initramfs");
-        initramfs::write(&initrd, &unpacked, &contents)?;
-        machines.push(Machine {
-            name: kernel.name.to_owned(),
-            image: unpacked.image,
-            initrd,
-            logs,
-            memory_mib: 1024,
-            limit: GUEST_LIMIT,
-            kernel_arguments: "",
-        });
+        let plan = subset::plan(guest.root, self.chosen);
+        let contents = Contents {
+            binaries: self.binaries,
+            plan: &plan,
+            test_limit: TEST_LIMIT,
+            busybox: &self.busybox(guest.arch)?,
+            terminal: qemu::terminal(guest.arch),
+        };
+        initramfs::write(&initrd, guest.root, &kernel, &contents)?;
+        let (memory_mib, kernel_arguments) = match guest.root {
+            Root::Busybox => (1024, ""),
+            Root::Systemd => (1536, SYSTEMD_ARGUMENTS),
+        };
+        let (name, arch, image) = (guest.name.to_owned(), guest.arch, kernel.image);
+        Ok(Machine { name, arch, image, initrd, logs, memory_mib, limit: GUEST_LIMIT, kernel_arguments })
     }
-    verdict(&run_all(&machines))
+
+    /// A static one.
+    fn busybox(&self, arch: Arch) -> Result<PathBuf> {
+        if arch.name() == std::env::consts::ARCH {
+            return Ok(PathBuf::from("/bin/busybox"));
+        }
+        Ok(self.apt.unpacked("busybox-static")?.join("bin/busybox"))
+    }
 }
 
-/// The names of all guests.
-pub(crate) fn names() -> Vec<&'static str> {
-    KERNELS.iter().map(|kernel| kernel.name).collect()
+/// The archive of a minimal Debian for the live tests' containers.
+pub(crate) fn debian_archive() -> Result<()> {
+    debian::archive().map(drop)
 }
 
-fn named(wanted: &[String]) -> Result<Vec<&'static Kernel>> {
-    if wanted.is_empty() {
-        return Ok(KERNELS.iter().collect());
+/// What the guests told of their sensors.
+fn facts(guests: &[&Guest], outcomes: &[Result<Transcript>]) -> Vec<Facts> {
+    let told = guests.iter().zip(outcomes.iter().flatten());
+    told.filter(|(guest, _)| guest.root == Root::Busybox)
+        .map(|(guest, transcript)| {
+            let facts = transcript.data.iter().filter(|(name, _)| name == "fact");
+            Facts { kernel: guest.name.to_owned(), lines: facts.map(|(_, text)| text.clone()).collect() }
+        })
+        .collect()
+}
+
+fn named(wanted: &Wanted<'_>) -> Result<Vec<&'static Guest>> {
+    let ours = || GUESTS.iter().filter(|guest| guest.arch == wanted.arch);
+    if wanted.guests.is_empty() {
+        return Ok(ours().collect());
     }
     let find = |name: &String| {
-        let kernel = KERNELS.iter().find(|kernel| kernel.name == name);
-        kernel.with_context(|| format!("no guest is called {name}: there are {}", names().join(", ")))
+        ours().find(|guest| guest.name == name).with_context(|| {
+            let names: Vec<_> = ours().map(|guest| guest.name).collect();
+            format!("no guest for {} is called {name}: there are {}", wanted.arch.name(), names.join(", "))
+        })
     };
-    wanted.iter().map(find).collect()
+    wanted.guests.iter().map(find).collect()
 }
 
 /// Every guest's outcome, in the order of `machines`.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 
 use super::console::{Ended, Line, Transcript};
+use crate::arch::Arch;
 use crate::step::shown;
 
 /// A guest ready to start.
@@ -15,6 +16,7 @@ use crate::step::shown;
 pub(crate) struct Machine {
     /// What its lines on the terminal begin with.
     pub(crate) name: String,
+    pub(crate) arch: Arch,
     pub(crate) image: PathBuf,
     pub(crate) initrd: PathBuf,
     /// Where what it says is kept.
@@ -28,6 +30,14 @@ pub(crate) struct Machine {
 
 /// Of a guest that failed, this many of its kernel's last lines are shown.
 const SHOWN: usize = 60;
+
+/// Where such a guest speaks to us.
+pub(crate) const fn terminal(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "ttyS1",
+        Arch::Aarch64 => "ttyAMA0",
+    }
+}
 
 impl Machine {
     /// Runs the guest to its end, printing each test as it ends, as `cargo test` does.
@@ -68,30 +78,29 @@ impl Machine {
     fn command(&self, kernel_log: &Path) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--foreground", "--kill-after=5", &self.limit.to_string()]);
+        let (program, machine, cpu) = match self.arch {
+            Arch::X86_64 => ("qemu-system-x86_64", "q35", "max"),
+            Arch::Aarch64 => ("qemu-system-aarch64", "virt", "cortex-a72"),
+        };
+        command.args([program, "-M", machine, "-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", "2"]);
+        command.args(["-m", &self.memory_mib.to_string()]);
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        if self.has_own_line() {
+            command.arg("-serial").arg(format!("file:{}", kernel_log.display()));
+        }
+        command.args(["-serial", "stdio", "-kernel"]).arg(&self.image);
+        command.arg("-initrd").arg(&self.initrd);
+        // Where the kernel shares our line it says nothing that could cut ours.
+        let console = if self.has_own_line() { "console=ttyS0 quiet" } else { "console=ttyAMA0 loglevel=1" };
+        command.arg("-append");
+        // A panic ends the guest at once (-no-reboot).
+        command.arg(format!("{console} panic=-1 psi=1 cgroup_no_v1=all {}", self.kernel_arguments));
         command
-            .args([
-                "qemu-system-x86_64",
-                "-M",
-                "q35",
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                "max",
-                "-smp",
-                "2",
-            ])
-            .args(["-m", &self.memory_mib.to_string()])
-            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-            .arg("-serial")
-            .arg(format!("file:{}", kernel_log.display()))
-            .args(["-serial", "stdio", "-kernel"])
-            .arg(&self.image)
-            .arg("-initrd")
-            .arg(&self.initrd)
-            .arg("-append")
-            // A panic ends the guest at once (-no-reboot).
-            .arg(format!("console=ttyS0 panic=-1 psi=1 quiet cgroup_no_v1=all {}", self.kernel_arguments));
-        command
+    }
+
+    /// Whether the kernel has a serial line of its own: `virt` has but one.
+    fn has_own_line(&self) -> bool {
+        self.arch == Arch::X86_64
     }
 
     fn show(&self, line: &Line) {

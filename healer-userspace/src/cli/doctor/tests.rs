@@ -32,7 +32,11 @@ impl Drop for Node {
 }
 
 fn healthy(name: &str) -> Node {
-    Node::new(name)
+    let files = ["cgroup.kill", "cgroup.freeze", "memory.events", "memory.high", "memory.oom.group"];
+    let files = files.into_iter().chain(["memory.pressure"]);
+    let slice = |node: Node, file| node.with(&format!("sys/fs/cgroup/system.slice/{file}"), "");
+    files
+        .fold(Node::new(name), slice)
         .with("proc/sys/kernel/osrelease", "6.12.1-test\n")
         .with("proc/self/status", "Name:\thealer\nCapEff:\t000001ffffffffff\n")
         .with("proc/self/mountinfo", "30 24 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n")
@@ -57,6 +61,8 @@ fn a_healthy_node_can_sense() {
         .collect();
     assert!(wrong.is_empty(), "{wrong:?}");
     assert_eq!(state_of(&checks, "cgroups").says, "v2 at /sys/fs/cgroup");
+    let files = "cgroup.kill, cgroup.freeze, memory.events, memory.high, memory.oom.group, memory.pressure";
+    assert_eq!(state_of(&checks, "cgroup files").says, files);
     assert_eq!(state_of(&checks, "lockdown").says, "integrity");
     assert_eq!(state_of(&checks, "kernel programs").says, "embedded, 49 KiB");
 }
@@ -72,13 +78,21 @@ fn each_thing_that_blinds_is_named_with_its_remedy() {
         assert!(!check.costs.is_empty());
     };
     blind(healthy("none"), None, "kernel programs", "cargo xtask build");
-    let node = healthy("btf");
-    fs::remove_file(node.0.join("sys/kernel/btf/vmlinux")).expect("removed");
-    blind(node, Some(1), "kernel types (BTF)", "CONFIG_DEBUG_INFO_BTF");
     let node = healthy("caps").with("proc/self/status", "CapEff:\t0000000000000000\n");
     blind(node, Some(1), "CAP_BPF", "run as root");
     let node = healthy("lock").with("sys/kernel/security/lockdown", "none integrity [confidentiality]");
     blind(node, Some(1), "lockdown", "lockdown=integrity");
+}
+
+#[test]
+fn without_types_the_sensors_take_lesser_ways() {
+    let node = healthy("btf");
+    fs::remove_file(node.0.join("sys/kernel/btf/vmlinux")).expect("removed");
+    let checks = node.examine(Some(1));
+    assert!(can_sense(&checks));
+    let types = state_of(&checks, "kernel types (BTF)");
+    assert_eq!(types.state, State::Degraded);
+    assert!(types.fix.contains("CONFIG_DEBUG_INFO_BTF") && types.costs.contains("tracepoint"), "{types:?}");
 }
 
 #[test]
@@ -97,12 +111,18 @@ fn a_hybrid_hierarchy_and_a_missing_tracefs_degrade() {
 32 24 0:28 / /sys/fs/cgroup/memory rw shared:10 - cgroup cgroup rw,memory
 ";
     let node = healthy("hybrid").with("proc/self/mountinfo", mounts);
+    let node = node
+        .with("sys/fs/cgroup/unified/a/cgroup.kill", "")
+        .with("sys/fs/cgroup/unified/a/cgroup.freeze", "");
     fs::remove_dir_all(node.0.join("sys/kernel/tracing")).expect("removed");
     let checks = node.examine(Some(1));
     assert!(can_sense(&checks));
     let cgroups = state_of(&checks, "cgroups");
     assert_eq!(cgroups.state, State::Degraded);
     assert_eq!(cgroups.says, "hybrid: v2 at /sys/fs/cgroup/unified, v1 for memory");
+    let files = state_of(&checks, "cgroup files");
+    assert_eq!(files.says, "no memory.events, memory.high, memory.oom.group, memory.pressure");
+    assert!(files.costs.contains("slows a group") && files.fix.contains("unified"), "{files:?}");
     let tracefs = state_of(&checks, "tracefs");
     assert_eq!(tracefs.fix, "mount -t tracefs tracefs /sys/kernel/tracing");
 }

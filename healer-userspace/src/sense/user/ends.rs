@@ -68,7 +68,7 @@ impl Ends {
     pub(super) fn hint(&mut self, hint: Hint, people: &mut People) {
         let start = people.get(hint.tgid).map_or(0, |person| person.task.start_boot_ns);
         if self.told.0.peek(&hint.tgid).is_some_and(|told| start == 0 || start == *told) {
-            people.forget(hint.tgid);
+            people.bury(hint.tgid);
             return;
         }
         let merged = match self.pending.remove(&hint.tgid) {
@@ -148,7 +148,7 @@ impl Ends {
 }
 
 fn record(hint: &Hint, wait_status: u32, flags: u32, people: &mut People) -> ProcessExit {
-    let person = people.forget(hint.tgid);
+    let person = people.bury(hint.tgid);
     let mut exit =
         ProcessExit { wait_status, flags, pid: hint.pid, cgroup: hint.cgroup, ..ProcessExit::ZERO };
     exit.task = hint.task.unwrap_or(TaskRef { tgid: hint.tgid, ..TaskRef::ZERO });
@@ -164,6 +164,10 @@ fn record(hint: &Hint, wait_status: u32, flags: u32, people: &mut People) -> Pro
     }
     if let Some(parent) = parent.and_then(|tgid| people.get(tgid)) {
         exit.parent = parent.task;
+    }
+    if exit.task.start_boot_ns == 0 {
+        // Nobody met it: it began a moment before.
+        exit.task.start_boot_ns = hint.at.0;
     }
     exit
 }

@@ -24,6 +24,8 @@ pub(super) struct Person {
     pub(super) cgroup: CgroupRef,
     pub(super) exe: ExeRef,
     pub(super) args: Args,
+    /// Its end was told. It stays: what was sent to it may be read after that.
+    is_dead: bool,
 }
 
 pub(super) struct People {
@@ -47,7 +49,7 @@ impl People {
 
     /// The process that a record calls `tgid`, as last seen; met now if it is unknown.
     pub(super) fn get(&mut self, tgid: u32) -> Option<&mut Person> {
-        if self.known.peek(&tgid).is_none() {
+        if self.known.peek(&tgid).is_none_or(|person| person.is_dead) {
             self.glance(tgid);
         }
         self.known.get(&tgid)
@@ -70,6 +72,7 @@ impl People {
             cgroup,
             exe: exe.map_or(ExeRef::ZERO, |exe| ExeRef { dev: exe.dev, ino: exe.ino }),
             args: args(filename.unwrap_or_default(), &reading.args),
+            is_dead: false,
         };
         self.known.insert(tgid, person);
         self.known.get(&tgid)
@@ -88,17 +91,23 @@ impl People {
         person.task.start_boot_ns = stat.start.0;
         person.task.comm = name(&stat.comm);
         person.parent = parent;
+        person.is_dead = false;
         self.known.insert(child, person);
     }
 
-    pub(super) fn forget(&mut self, tgid: u32) -> Option<Person> {
-        self.known.remove(&tgid)
+    /// The last that is known of one whose end is told.
+    pub(super) fn bury(&mut self, tgid: u32) -> Option<Person> {
+        let person = self.known.get(&tgid)?;
+        person.is_dead = true;
+        Some(person.clone())
     }
 
-    /// Adds to a name what a record left out: the start, and the leader's user and name.
+    /// Adds to a name what a record left out: the start and the user. A name that it told stays: by
+    /// now the process may have called exec.
     pub(super) fn complete(&mut self, task: &mut TaskRef) {
         if let Some(person) = self.get(task.tgid) {
-            *task = person.task;
+            let comm = if task.comm().is_empty() { person.task.comm } else { task.comm };
+            *task = TaskRef { comm, ..person.task };
         }
     }
 
@@ -156,8 +165,11 @@ impl People {
             cgroup: CgroupRef::ZERO,
             exe: ExeRef::ZERO,
             args: Args::ZERO,
+            is_dead: false,
         };
-        self.known.insert(tgid, person);
+        if self.known.peek(&tgid).is_none_or(|known| known.task.start_boot_ns != stat.start.0) {
+            self.known.insert(tgid, person);
+        }
     }
 
     fn stat(&self, tgid: u32) -> Option<Stat> {

@@ -1,3 +1,4 @@
+#![expect(clippy::print_stdout, reason = "a property says how often it was tried")]
 //! What holds whatever happens: for random signals, random failures of the hands and of the disk, and random bytes.
 //!
 //! Each property is tried for some seconds, with `HEALER_FULL` for some minutes.

@@ -64,7 +64,7 @@ pub(crate) fn check_policy(text: &str) {
 
 /// Lines of a recorded trace with pieces replaced, and noise.
 pub(crate) fn trace() -> impl Strategy<Value = Vec<u8>> {
-    const RECORDED: &str = include_str!("../../traces/down/killed_and_restarted.jsonl");
+    const RECORDED: &str = include_str!("../../../tests/traces/down/killed_and_restarted.jsonl");
     let put = prop_oneof!["[0-9]{1,25}", "\\PC{0,10}", Just("null".to_owned()), Just("-1".to_owned())];
     (0..RECORDED.len(), 0_usize..30, put).prop_map(|(at, cut, put)| {
         let bytes = RECORDED.as_bytes();

@@ -1,0 +1,2 @@
+/* Ends well at once. */
+int main(void) { return 0; }

@@ -1,0 +1,81 @@
+//! Units of a systemd that is the first process, on pure cgroup v2: named, healed by their owner, verified.
+//! Only a guest is such a machine; tests/tests/live_systemd.rs has more, in a container.
+//!
+//! systemd guest: all
+
+use std::{fs, path::Path, process::Command};
+
+use healer_tests::{
+    agent::{Agent, number_after},
+    home::{signal_to, until},
+    policies::units,
+    scratch::Scratch,
+    victim::built,
+};
+use rustix::process::Signal;
+
+/// Stopped and removed on drop.
+struct Unit(&'static str);
+
+impl Unit {
+    fn start(name: &'static str, lines: &str) -> Self {
+        let unit = Self(name);
+        fs::write(unit.file(), format!("[Service]\n{lines}\n")).unwrap();
+        systemctl(&["daemon-reload"]);
+        systemctl(&["start", name]);
+        until("the unit is up", || (systemctl(&["is-active", name]) == "active").then_some(()));
+        unit
+    }
+
+    fn file(&self) -> String {
+        format!("/run/systemd/system/{}", self.0)
+    }
+
+    fn main_pid(&self) -> u32 {
+        systemctl(&["show", "-P", "MainPID", self.0]).parse().unwrap()
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        systemctl(&["stop", self.0]);
+        fs::remove_file(self.file()).ok();
+    }
+}
+
+fn systemctl(args: &[&str]) -> String {
+    let output = Command::new("systemctl").args(args).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+fn agent() -> Agent {
+    Agent::start("runtimes: {systemd: /run/dbus/system_bus_socket}", &units("web.service, greedy.service"))
+}
+
+#[test]
+fn a_unit_that_crashes_is_named_healed_over_d_bus_and_verified() {
+    assert!(Path::new("/sys/fs/cgroup/cgroup.controllers").exists(), "this guest has pure cgroup v2");
+    let dir = Scratch::new();
+    let web = Unit::start("web.service", &format!("ExecStart={}", built(&dir, "fragile").display()));
+    let agent = agent();
+    let before = web.main_pid();
+    signal_to(before, Signal::USR1);
+    agent.wait_for(&[&format!("fragile[{before}] of web.service"), "crashed with SIGSEGV at address 0x8"]);
+    let done = agent.wait_for(&["systemd restarted web.service: active (running)"]);
+    let after = number_after(&done, "main pid ");
+    assert_eq!(web.main_pid(), after);
+    agent.wait_for(&["closed  healed", &format!("fragile[{after}] has lived")]);
+    assert_eq!(systemctl(&["show", "-P", "NRestarts", "web"]), "0", "systemd did not do it");
+}
+
+#[test]
+fn a_unit_that_outgrows_its_limit_is_named_with_the_limit() {
+    let dir = Scratch::new();
+    let program = built(&dir, "grows");
+    let lines =
+        format!("ExecStart=/bin/sh -c 'sleep 3; exec {}'\nMemoryMax=32M\nMemorySwapMax=0", program.display());
+    let _greedy = Unit::start("greedy.service", &lines);
+    let agent = agent();
+    agent.wait_for(&["greedy.service", "OOM-killed because its memory cgroup", "of 32.0 MiB used"]);
+    agent.wait_for(&["systemd restarted greedy.service: active (running)"]);
+}
