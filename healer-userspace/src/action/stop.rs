@@ -49,10 +49,11 @@ pub(super) async fn stop(act: &Act, host: &dyn Host) -> Result<String, ActionOut
     Ok(format!("{} did not end within {grace} s of {polite}: SIGKILL", reach.what))
 }
 
-/// Waiting for somebody who does not listen would only cost time.
+/// Waiting for those who do not listen would only cost time; one who does has its grace, whoever is beside it.
 fn is_deaf(act: &Act, host: &dyn Host, reach: &Reach, signal: i32) -> bool {
     let kernel_said_so = act.ignores_signal && signal == libc::SIGTERM;
-    kernel_said_so || reach.held.iter().all(|one| host.ignores(one, signal))
+    let target = act.target.id();
+    reach.held.iter().all(|one| kernel_said_so && one.id == target || host.ignores(one, signal))
 }
 
 async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {

@@ -105,6 +105,17 @@ fn stop_waits_for_the_grace_only_if_somebody_listens() {
     assert_eq!(host.done(), ["signal 9 to 7"]);
 }
 
+/// Of a group, one does not listen: the others are asked first all the same.
+#[test]
+fn a_deaf_target_does_not_take_the_grace_from_its_group() {
+    let mut told = act(ActionName::Stop);
+    told.ignores_signal = true;
+    told.rung.scope = Scope::Group;
+    let host = Fake::with([(TARGET, plain()), (TARGET + 1, plain())]);
+    assert_eq!(perform(&told, &host).name(), "done");
+    assert_eq!(host.done()[..2], ["signal 15 to 7", "signal 15 to 8"]);
+}
+
 #[test]
 fn what_cannot_be_killed_is_said_once_and_not_tried_again() {
     let stuck = FakeProcess { survives_everything: true, ..plain() };

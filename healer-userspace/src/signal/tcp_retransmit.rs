@@ -19,7 +19,7 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
         connecting: event.state == SocketState::SYN_SENT,
         retransmits: event.retransmits,
         unacknowledged: event.unacknowledged,
-        local_error: (event.error < 0).then_some(-event.error),
+        local_error: event.error.checked_neg().filter(|errno| 0 < *errno),
         streak: event.streak,
     });
     let owner = raw::owner(event.owner_tgid, event.owner_start_boot_ns, &event.cgroup);

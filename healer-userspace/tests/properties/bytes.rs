@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use healer_common::event::{Event, RECORD_MAX};
+use healer_common::event::{DecodeError, Event, RECORD_MAX};
 use healer_userspace::{
     config::{Sources, load, load::DEFAULT_POLICY},
     engine::{detect, time::BootTime},
@@ -11,7 +11,7 @@ use healer_userspace::{
 };
 use proptest::prelude::*;
 
-/// Anything, and headers of known kinds with anything behind them.
+/// Anything, headers of known kinds with anything behind them, and records of the right length with some bytes set.
 pub(crate) fn record() -> impl Strategy<Value = Vec<u8>> {
     let noise = prop::collection::vec(any::<u8>(), 0..=RECORD_MAX);
     let known = (any::<u64>(), 0_u32..12, prop::collection::vec(any::<u8>(), 0..=RECORD_MAX), any::<bool>());
@@ -22,7 +22,44 @@ pub(crate) fn record() -> impl Strategy<Value = Vec<u8>> {
         bytes.extend(if zeroes { vec![0; rest.len()] } else { rest });
         bytes
     });
-    prop_oneof![1 => noise, 3 => known]
+    prop_oneof![1 => noise, 2 => known, 5 => of_right_length()]
+}
+
+/// Where a field ends up matters, so a few bytes of many are set: all of them random are refused at the first check.
+fn of_right_length() -> impl Strategy<Value = Vec<u8>> {
+    let lengths: Vec<(u32, usize)> = (0..64).filter_map(|kind| Some((kind, length_of(kind)?))).collect();
+    assert!(4 <= lengths.len(), "{lengths:?}");
+    let pokes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..40);
+    let fill = prop_oneof![3 => Just(0_u8), 1 => Just(1_u8), 1 => Just(0xff_u8)];
+    (prop::sample::select(lengths), any::<u64>(), fill, pokes).prop_map(
+        |((kind, length), at, fill, pokes)| {
+            let mut bytes = with_header(kind, at, length, fill);
+            for (index, value) in pokes {
+                let place = index.index(length - HEAD) + HEAD;
+                bytes[place] = value;
+            }
+            bytes
+        },
+    )
+}
+
+/// Time stamp and kind.
+const HEAD: usize = 12;
+
+fn with_header(kind: u32, at: u64, length: usize, fill: u8) -> Vec<u8> {
+    let mut bytes = vec![fill; length];
+    bytes[..8].copy_from_slice(&at.to_ne_bytes());
+    bytes[8..HEAD].copy_from_slice(&kind.to_ne_bytes());
+    bytes
+}
+
+/// The one length that a record of this kind has; none for kinds that do not exist.
+fn length_of(kind: u32) -> Option<usize> {
+    let is_its = |length: &usize| {
+        let bytes = with_header(kind, 1, *length, 0);
+        matches!(Event::decode(&bytes), Ok(_) | Err(DecodeError::Malformed { .. }))
+    };
+    (HEAD..=RECORD_MAX).find(is_its)
 }
 
 pub(crate) fn decode(bytes: &[u8]) {
@@ -38,8 +75,20 @@ pub(crate) fn decode(bytes: &[u8]) {
     }
 }
 
-/// The default policy with a piece replaced by something else.
+/// The default policy with up to four pieces replaced by something else.
 pub(crate) fn policy() -> impl Strategy<Value = String> {
+    prop::collection::vec(edit(), 1..=4).prop_map(|edits| {
+        let mut bytes = DEFAULT_POLICY.as_bytes().to_vec();
+        for (at, cut, put) in edits {
+            let at = at.index(bytes.len() + 1);
+            let end = (at + cut).min(bytes.len());
+            bytes.splice(at..end, put.into_bytes());
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+fn edit() -> impl Strategy<Value = (prop::sample::Index, usize, String)> {
     let put = prop_oneof![
         "[a-z0-9:{}\\[\\]&*!|>'\"%@`#,\\-? \n\t]{0,16}",
         "\\PC{0,12}",
@@ -47,12 +96,12 @@ pub(crate) fn policy() -> impl Strategy<Value = String> {
         Just("!!binary ".to_owned()),
         Just(" 99999999999999999999d".to_owned()),
         Just("[".repeat(300)),
+        Just("\u{feff}".to_owned()),
+        Just("999h".to_owned()),
+        Just("-1".to_owned()),
+        Just("1e400".to_owned()),
     ];
-    (0..DEFAULT_POLICY.len(), 0_usize..60, put).prop_map(|(at, cut, put)| {
-        let bytes = DEFAULT_POLICY.as_bytes();
-        let rest = &bytes[(at + cut).min(bytes.len())..];
-        String::from_utf8_lossy(&[&bytes[..at], put.as_bytes(), rest].concat()).into_owned()
-    })
+    (any::<prop::sample::Index>(), 0_usize..60, put)
 }
 
 pub(crate) fn check_policy(text: &str) {

@@ -1,7 +1,7 @@
 #![expect(clippy::print_stdout, reason = "a property says how often it was tried")]
 //! What holds whatever happens: for random signals, random failures of the hands and of the disk, and random bytes.
 //!
-//! Each property is tried for some seconds, with `HEALER_FULL` for some minutes.
+//! Each property is tried for some seconds, what takes in untrusted bytes for a minute; with `HEALER_FULL` for longer.
 
 mod bytes;
 mod machine;
@@ -19,12 +19,15 @@ use proptest::{
 /// Cases between two looks at the clock.
 const CASES: u32 = 32;
 
+const A_WHILE: Duration = Duration::from_secs(12);
+/// For the decoder and the policy parser: fuzzing by mutation of what is sound.
+const FUZZING: Duration = Duration::from_secs(60);
+/// With `HEALER_FULL`, so many times as long.
+const FULL: u32 = 10;
+
 /// Tries `property` on values of `strategy` until its time is over, at least once.
-fn hold<S: Strategy>(strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
-    let time = match std::env::var_os("HEALER_FULL") {
-        Some(_) => Duration::from_secs(240),
-        None => Duration::from_secs(12),
-    };
+fn hold<S: Strategy>(time: Duration, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
+    let time = if std::env::var_os("HEALER_FULL").is_some() { FULL * time } else { time };
     let end = clock::boot() + time;
     let mut cases = 0;
     loop {
@@ -42,7 +45,7 @@ fn hold<S: Strategy>(strategy: &S, property: impl Fn(S::Value) -> TestCaseResult
 
 #[test]
 fn the_engine_keeps_its_promises() {
-    hold(&steps::sequence(), |steps| {
+    hold(A_WHILE, &steps::sequence(), |steps| {
         let mut machine = machine::Machine::new();
         for step in &steps {
             machine.take(step);
@@ -54,7 +57,7 @@ fn the_engine_keeps_its_promises() {
 
 #[test]
 fn any_bytes_are_a_record_or_none() {
-    hold(&bytes::record(), |bytes| {
+    hold(FUZZING, &bytes::record(), |bytes| {
         bytes::decode(&bytes);
         Ok(())
     });
@@ -62,7 +65,7 @@ fn any_bytes_are_a_record_or_none() {
 
 #[test]
 fn any_text_is_a_policy_or_refused_in_words() {
-    hold(&bytes::policy(), |text| {
+    hold(FUZZING, &bytes::policy(), |text| {
         bytes::check_policy(&text);
         Ok(())
     });
@@ -70,7 +73,7 @@ fn any_text_is_a_policy_or_refused_in_words() {
 
 #[test]
 fn any_lines_are_a_trace_or_refused_in_words() {
-    hold(&bytes::trace(), |text| {
+    hold(A_WHILE, &bytes::trace(), |text| {
         bytes::replay_trace(&text);
         Ok(())
     });
