@@ -6,7 +6,8 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -37,6 +38,21 @@ const ANSWER_MAX: usize = 512;
 pub(super) struct Probes {
     next: BTreeMap<ProcessId, BootTime>,
     failing: BTreeSet<ProcessId>,
+    /// Questions under way.
+    asking: Arc<Mutex<BTreeSet<ProcessId>>>,
+    /// Whom healer could not ask, as was said once.
+    unasked: Arc<Mutex<BTreeSet<ProcessId>>>,
+}
+
+/// Why there is no good answer.
+#[derive(Debug, PartialEq, Eq)]
+enum No {
+    /// A bad one.
+    Bad(String),
+    /// None in time.
+    Late,
+    /// healer itself could not ask: that says nothing of the workload.
+    NotAsked(String),
 }
 
 impl Probes {
@@ -65,7 +81,9 @@ impl Agent {
             self.probes = Probes::default();
             return;
         }
-        let living = self.engine.world().iter().flat_map(|(_, workload)| workload.living.values());
+        // One fault, one answer: of several main processes the oldest is asked for all.
+        let workloads = self.engine.world().iter().map(|(_, workload)| workload);
+        let living = workloads.filter_map(|workload| workload.living.values().min_by_key(|one| one.start));
         let asked: Vec<(Process, Probe)> = living
             .filter_map(|process| match choose::owner(policies, process) {
                 Owner::One(policy) => Some((process.clone(), policy.expect.probe.clone()?)),
@@ -78,7 +96,6 @@ impl Agent {
         for (process, probe) in asked {
             let next = self.probes.next.entry(process.id()).or_insert(now);
             if *next <= now {
-                // The timeout is never longer than the period: one question at a time.
                 *next = now + probe.period;
                 self.start_probe(process, probe);
             }
@@ -87,12 +104,38 @@ impl Agent {
 
     fn start_probe(&self, process: Process, probe: Probe) {
         let answers = self.answers.clone();
-        // A thread, because it may have to enter another network namespace, and a thread cannot come back.
-        let asking = move || {
-            let probed = ask(process.pid, &probe);
+        let tell = move |process: Process, probed: Probed| {
             let signal = Signal { at: clock::boot(), process: Some(process), fact: Fact::Probed(probed) };
             // Closed only when the agent is on its way out.
             answers.send(signal).ok();
+        };
+        let id = process.id();
+        if !locked(&self.probes.asking).insert(id) {
+            // The program of the last question cannot even be killed (D state): one at a time all the same.
+            tell(process, probed(&probe, (Err(No::Late), probe.timeout)).unwrap_or_default());
+            return;
+        }
+        let (asking, unasked) = (Arc::clone(&self.probes.asking), Arc::clone(&self.probes.unasked));
+        // A thread, because it may have to enter another network namespace, and a thread cannot come back.
+        let asking = move || {
+            let (answer, left) = ask(process.pid, &probe);
+            match probed(&probe, answer) {
+                Ok(probed) => {
+                    locked(&unasked).remove(&id);
+                    tell(process, probed);
+                }
+                Err(why) if locked(&unasked).insert(id) => tracing::warn!(
+                    "{}[{}] cannot be asked ({}): {why}; nothing is concluded from that",
+                    text::printable(&process.comm),
+                    process.pid,
+                    probe.ask
+                ),
+                Err(_) => {}
+            }
+            if let Some(mut left) = left {
+                left.wait().ok();
+            }
+            locked(&asking).remove(&id);
         };
         if let Err(error) = thread::Builder::new().name("healer-probe".to_owned()).spawn(asking) {
             tracing::warn!("no thread for a probe: {error}");
@@ -100,47 +143,72 @@ impl Agent {
     }
 }
 
-fn ask(pid: u32, probe: &Probe) -> Probed {
+fn locked(set: &Mutex<BTreeSet<ProcessId>>) -> MutexGuard<'_, BTreeSet<ProcessId>> {
+    set.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The answer and how long it took; with it a program that has been killed and not ended yet.
+fn ask(pid: u32, probe: &Probe) -> ((Result<String, No>, Duration), Option<Child>) {
     let began = clock::boot();
-    let answer = match &probe.ask {
-        ProbeAsk::Http { port, path } => http(pid, *port, path, probe.timeout),
-        ProbeAsk::Tcp { port } => connect(pid, *port, probe.timeout)
-            .map(|_| "connected".to_owned())
-            .map_err(|error| in_words(&error, probe.timeout)),
+    let (answer, left) = match &probe.ask {
+        ProbeAsk::Http { port, path } => (http(pid, *port, path, probe.timeout), None),
+        ProbeAsk::Tcp { port } => (connect(pid, *port, probe.timeout).map(|_| "connected".to_owned()), None),
         ProbeAsk::Exec { command } => exec(command, probe.timeout),
     };
-    let took = clock::boot().since(began);
-    Probed {
-        ok: answer.is_ok(),
-        what: probe.ask.to_string(),
-        says: answer.unwrap_or_else(|says| says),
-        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-    }
+    ((answer, clock::boot().since(began)), left)
+}
+
+/// # Errors
+/// Why healer could not ask.
+fn probed(probe: &Probe, (answer, took): (Result<String, No>, Duration)) -> Result<Probed, String> {
+    let (ok, late) = (answer.is_ok(), answer == Err(No::Late));
+    let says = match answer {
+        Ok(says) | Err(No::Bad(says)) => says,
+        Err(No::Late) => format!("no answer in {}", Human(probe.timeout)),
+        Err(No::NotAsked(why)) => return Err(why),
+    };
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    Ok(Probed { ok, what: probe.ask.to_string(), late, says, took_ms })
 }
 
 /// In the network namespace of `pid`.
-fn connect(pid: u32, port: u16, timeout: Duration) -> io::Result<TcpStream> {
-    let theirs = File::open(format!("/proc/{pid}/ns/net"))?;
-    let own = std::fs::metadata("/proc/thread-self/ns/net")?;
-    if theirs.metadata()?.ino() != own.ino() {
-        sockets::enter(&theirs)?;
+fn connect(pid: u32, port: u16, timeout: Duration) -> Result<TcpStream, No> {
+    let enter = || {
+        let theirs = File::open(format!("/proc/{pid}/ns/net"))?;
+        let own = std::fs::metadata("/proc/thread-self/ns/net")?;
+        let is_other = theirs.metadata()?.ino() != own.ino();
+        if is_other { sockets::enter(&theirs) } else { Ok(()) }
+    };
+    enter().map_err(|error: io::Error| No::NotAsked(format!("enter its network namespace: {error}")))?;
+    TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), timeout).map_err(no)
+}
+
+/// Whose fault an error of a socket is (connect(2)).
+fn no(error: io::Error) -> No {
+    const OURS: [i32; 9] = [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOMEM,
+        libc::ENOBUFS,
+        libc::EPERM,
+        libc::EACCES,
+        libc::EADDRNOTAVAIL,
+        libc::EAFNOSUPPORT,
+        libc::EINVAL,
+    ];
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => No::Late,
+        _ if error.raw_os_error().is_some_and(|errno| OURS.contains(&errno)) => {
+            No::NotAsked(error.to_string())
+        }
+        _ => No::Bad(error.to_string()),
     }
-    TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), timeout)
 }
 
-fn in_words(error: &io::Error, timeout: Duration) -> String {
-    let is_late = matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock);
-    if is_late { no_answer(timeout) } else { error.to_string() }
-}
-
-fn no_answer(timeout: Duration) -> String {
-    format!("no answer in {}", Human(timeout))
-}
-
-fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, String> {
+fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, No> {
     let deadline = clock::boot() + timeout;
-    let failed = |error: io::Error| in_words(&error, timeout);
-    let mut stream = connect(pid, port, timeout).map_err(failed)?;
+    let failed = no;
+    let mut stream = connect(pid, port, timeout)?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n"
     );
@@ -150,7 +218,7 @@ fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, St
     while !answer.contains(&b'\n') && answer.len() < ANSWER_MAX {
         let left = deadline.since(clock::boot());
         if left.is_zero() {
-            return Err(no_answer(timeout));
+            return Err(No::Late);
         }
         stream.set_read_timeout(Some(left)).map_err(failed)?;
         let mut chunk = [0; ANSWER_MAX];
@@ -166,33 +234,29 @@ fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, St
 }
 
 /// `HTTP/1.1 204 No Content`
-fn status(answer: &[u8]) -> Result<String, String> {
+fn status(answer: &[u8]) -> Result<String, No> {
     let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = text::lossy(line.trim_ascii());
     let status = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse::<u16>().ok());
     match status {
         Some(status @ 200..=399) => Ok(format!("status {status}")),
-        Some(status) => Err(format!("status {status}")),
-        None if line.is_empty() => Err("the connection was closed without an answer".to_owned()),
-        None => Err("the answer is not HTTP".to_owned()),
+        Some(status) => Err(No::Bad(format!("status {status}"))),
+        None if line.is_empty() => Err(No::Bad("the connection was closed without an answer".to_owned())),
+        None => Err(No::Bad("the answer is not HTTP".to_owned())),
     }
 }
 
-fn exec(command: &[String], timeout: Duration) -> Result<String, String> {
+/// By its exit status; a program that is late is killed, and given back to be waited for.
+fn exec(command: &[String], timeout: Duration) -> (Result<String, No>, Option<Child>) {
     let deadline = clock::boot() + timeout;
-    let (program, arguments) = command.split_first().ok_or("no program")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("cannot be started: {error}"))?;
+    let mut child = match spawn(command) {
+        Ok(child) => child,
+        Err(error) => return (Err(No::NotAsked(format!("its program cannot be started: {error}"))), None),
+    };
     loop {
         match child.try_wait() {
-            Ok(Some(status)) if status.success() => return Ok("status 0".to_owned()),
-            Ok(Some(status)) => return Err(status.to_string()),
+            Ok(Some(status)) if status.success() => return (Ok("status 0".to_owned()), None),
+            Ok(Some(status)) => return (Err(No::Bad(status.to_string())), None),
             Ok(None) if clock::boot() < deadline => thread::sleep(STEP),
             Ok(None) => {
                 let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
@@ -200,12 +264,18 @@ fn exec(command: &[String], timeout: Duration) -> Result<String, String> {
                     // It is not reaped yet: the number is still its own.
                     rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
                 }
-                child.wait().ok();
-                return Err(no_answer(timeout));
+                return (Err(No::Late), Some(child));
             }
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return (Err(No::NotAsked(error.to_string())), None),
         }
     }
+}
+
+fn spawn(command: &[String]) -> io::Result<Child> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.process_group(0).spawn()
 }
 
 #[cfg(test)]
@@ -237,9 +307,16 @@ mod tests {
         port
     }
 
+    fn asked(ask: ProbeAsk) -> Result<Probed, String> {
+        let probe = probe(ask);
+        let (answer, left) = super::ask(std::process::id(), &probe);
+        left.into_iter().for_each(|mut left| drop(left.wait()));
+        probed(&probe, answer)
+    }
+
     fn get(answer: Option<&'static str>) -> Probed {
         let port = server(answer);
-        ask(std::process::id(), &probe(ProbeAsk::Http { port, path: "/livez".into() }))
+        asked(ProbeAsk::Http { port, path: "/livez".into() }).unwrap()
     }
 
     #[test]
@@ -247,27 +324,38 @@ mod tests {
         assert!(get(Some("HTTP/1.1 204 No Content\r\n\r\n")).ok);
         assert_eq!(get(Some("HTTP/1.1 503 Not now\r\n\r\n")).says, "status 503");
         assert_eq!(get(Some("SSH-2.0-x\r\n")).says, "the answer is not HTTP");
-        assert_eq!(get(None).says, "no answer in 300ms");
+        let none = get(None);
+        assert_eq!((none.says.as_str(), none.late), ("no answer in 300ms", true));
     }
 
     #[test]
     fn tcp_goes_by_the_connection() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(ask(std::process::id(), &probe(ProbeAsk::Tcp { port })).ok);
+        assert!(asked(ProbeAsk::Tcp { port }).unwrap().ok);
         drop(listener);
-        assert!(!ask(std::process::id(), &probe(ProbeAsk::Tcp { port })).ok);
+        let refused = asked(ProbeAsk::Tcp { port }).unwrap();
+        assert!(!refused.ok && !refused.late, "{refused:?}");
     }
 
     #[test]
     fn exec_goes_by_the_exit_status_and_is_ended_in_time() {
         let run = |words: &[&str]| {
             let command = words.iter().map(|word| (*word).to_owned()).collect();
-            ask(std::process::id(), &probe(ProbeAsk::Exec { command }))
+            asked(ProbeAsk::Exec { command })
         };
-        assert!(run(&["true"]).ok);
-        assert_eq!(run(&["false"]).says, "exit status: 1");
-        assert_eq!(run(&["sleep", "30"]).says, "no answer in 300ms");
-        assert!(run(&["/nonexistent"]).says.starts_with("cannot be started"));
+        assert!(run(&["true"]).unwrap().ok);
+        assert_eq!(run(&["false"]).unwrap().says, "exit status: 1");
+        assert_eq!(run(&["sleep", "30"]).unwrap().says, "no answer in 300ms");
+    }
+
+    #[test]
+    fn what_healer_cannot_ask_is_no_answer_of_the_workload() {
+        let command = vec!["/nonexistent".to_owned()];
+        let why = asked(ProbeAsk::Exec { command }).unwrap_err();
+        assert!(why.contains("cannot be started"), "{why}");
+        // Nobody has this pid.
+        let why = connect(u32::MAX, 1, Duration::from_millis(10)).unwrap_err();
+        assert!(matches!(&why, No::NotAsked(says) if says.contains("network namespace")), "{why:?}");
     }
 }

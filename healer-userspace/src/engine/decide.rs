@@ -28,8 +28,9 @@ impl Engine {
         if let Some(incident) = self.incidents.get_mut(&id) {
             let first = incident.active.get(&diagnosis.class).map(|kept| (kept.detected_at, kept.certainty));
             let mut kept = diagnosis.clone();
-            // `for:` counts from the first time that the finding was raised.
-            kept.detected_at = first.map_or(kept.detected_at, |(at, _)| at);
+            // `for:` counts from the first time that the finding was raised as surely as now.
+            kept.detected_at =
+                first.filter(|(_, before)| *before >= kept.certainty).map_or(kept.detected_at, |(at, _)| at);
             incident.active.insert(kept.class, kept);
             if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));

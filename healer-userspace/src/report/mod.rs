@@ -111,7 +111,7 @@ impl Reporter {
         }
         self.count(report, act.as_ref());
         let stamp = Stamp { boot_id: self.boot_id.clone(), moment: (self.clock)() };
-        if self.webhook.as_ref().is_some_and(|webhook| !webhook.tell(stamp.moment, report)) {
+        if self.webhook.as_mut().is_some_and(|webhook| !webhook.tell(stamp.moment, report)) {
             self.metrics.webhook(WebhookOutcome::Lost);
         }
         let record = record::record(report, act.as_ref(), &stamp);

@@ -5,7 +5,11 @@ mod alert;
 mod post;
 
 use core::time::Duration;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use tokio::{
     sync::mpsc,
@@ -17,10 +21,15 @@ use super::{
     metrics::{Metrics, WebhookOutcome},
     wall::Now,
 };
-use crate::engine::report::Report;
+use crate::engine::{
+    command::IncidentId,
+    report::{Report, ReportFact},
+};
 
 /// Open alerts are told again: Alertmanager takes one that it has not heard of for 5 minutes for resolved.
 const AGAIN: Duration = Duration::from_secs(60);
+/// News of one moment go in one post.
+const GATHER: Duration = Duration::from_millis(100);
 /// After a post that failed: the first pause, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -41,20 +50,38 @@ pub struct Target {
 /// The end at which facts are put in; never blocks.
 pub struct Webhook {
     queue: mpsc::Sender<(Now, Report)>,
+    /// The ends of `told`: none may be lost, or an alert would be told for ever.
+    ends: mpsc::UnboundedSender<(Now, Report)>,
+    told: BTreeSet<IncidentId>,
 }
 
 impl Webhook {
     /// Starts the sender as a task of the current runtime.
     pub fn start(target: Target, metrics: Arc<Metrics>, node: String) -> Self {
         let (queue, facts) = mpsc::channel(QUEUE);
+        let (ends, over) = mpsc::unbounded_channel();
         let sender = Sender { target, metrics, alerts: Alerts::new(node), due: None, pause: Duration::ZERO };
-        tokio::spawn(sender.run(facts));
-        Self { queue }
+        tokio::spawn(sender.run(facts, over));
+        Self { queue, ends, told: BTreeSet::new() }
     }
 
     /// False if the sender is so far behind that this fact is lost to it.
-    pub(super) fn tell(&self, now: Now, report: &Report) -> bool {
-        !alert::is_news(report) || self.queue.try_send((now, report.clone())).is_ok()
+    pub(super) fn tell(&mut self, now: Now, report: &Report) -> bool {
+        let Some(incident) = report.incident else { return true };
+        match &report.fact {
+            ReportFact::Notify { .. } => {
+                let is_queued = self.queue.try_send((now, report.clone())).is_ok();
+                if is_queued {
+                    self.told.insert(incident);
+                }
+                is_queued
+            }
+            // Closed: the sender ends with the agent.
+            ReportFact::Closed(_) if self.told.remove(&incident) => {
+                self.ends.send((now, report.clone())).is_ok()
+            }
+            _ => true,
+        }
     }
 }
 
@@ -69,14 +96,21 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(mut self, mut facts: mpsc::Receiver<(Now, Report)>) {
+    async fn run(
+        mut self,
+        mut facts: mpsc::Receiver<(Now, Report)>,
+        mut ends: mpsc::UnboundedReceiver<(Now, Report)>,
+    ) {
         loop {
             let due = self.due;
             tokio::select! {
+                biased;
                 fact = facts.recv() => match fact {
                     Some((now, report)) => self.take(now, &report),
                     None => return,
                 },
+                // After the facts: an end comes after its beginning.
+                Some((now, report)) = ends.recv() => self.take(now, &report),
                 () = async { if let Some(due) = due { sleep_until(due).await } }, if due.is_some() => {
                     self.post().await;
                 }
@@ -87,7 +121,8 @@ impl Sender {
     /// A target that does not answer is not asked more often because more happens.
     fn take(&mut self, now: Now, report: &Report) {
         if self.alerts.take(now, report) && self.pause.is_zero() {
-            self.due = Some(Instant::now());
+            let soon = Instant::now() + GATHER;
+            self.due = Some(self.due.map_or(soon, |due| due.min(soon)));
         }
     }
 

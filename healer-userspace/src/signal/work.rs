@@ -128,6 +128,9 @@ pub struct Probed {
     pub ok: bool,
     /// `http GET 8080/livez`
     pub what: String,
+    /// It failed because no answer came in time.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub late: bool,
     /// `status 503`, `no answer in 2s`
     pub says: String,
     pub took_ms: u64,

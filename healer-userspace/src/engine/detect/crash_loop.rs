@@ -196,8 +196,16 @@ fn asked_for(context: &Context<'_>, process: &Process) -> Vec<Exits> {
 /// Do these ends make a loop, as `exits` counts? Short lives count double in the default only.
 pub fn enough_ends<'a>(ends: impl IntoIterator<Item = &'a End>, exits: &Exits, now: BootTime) -> bool {
     let is_default = *exits == DEFAULT;
+    let mut last = BootTime(0);
     ends.into_iter()
         .filter(|end| now.since(end.at) <= exits.within && !exits.codes_not_in.contains(&end.code))
+        // What ran side by side and fell together is one end.
+        .filter(|end| {
+            last <= end.start && {
+                last = end.at;
+                true
+            }
+        })
         .map(|end| if is_default { end.weight } else { 1 })
         .sum::<u32>()
         >= exits.min

@@ -39,6 +39,8 @@ pub(super) struct Known {
     /// First of the row.
     pub(super) since: BootTime,
     pub(super) says: String,
+    /// The last one had no answer at all.
+    pub(super) is_late: bool,
     pub(super) needed: u32,
 }
 
@@ -63,6 +65,7 @@ impl Probes {
             failed: 0,
             since: at,
             says: String::new(),
+            is_late: false,
             needed: probe.failures,
         });
         known.needed = probe.failures;
@@ -75,6 +78,7 @@ impl Probes {
                 known.since = at;
             }
             known.failed += 1;
+            known.is_late = probed.late;
             known.says = format!("{}: {}", text::printable(&probed.what), text::printable(&probed.says));
         }
         Some(known)

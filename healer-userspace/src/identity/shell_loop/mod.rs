@@ -5,10 +5,17 @@
 
 mod script;
 
+use core::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read as _},
+    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
 };
 
 use super::{
@@ -20,6 +27,10 @@ use super::{
 /// A longer script is not read: nothing is said about its loops.
 const SCRIPT_MAX: u64 = 64 * 1024;
 const REMEMBERED: usize = 1024;
+const READS_WITHIN: Duration = Duration::from_millis(100);
+/// Readers that hang: more are not sent after them.
+const READERS_MAX: usize = 4;
+static READERS: AtomicUsize = AtomicUsize::new(0);
 const SHELLS: [&str; 9] = ["sh", "dash", "bash", "ash", "ksh", "mksh", "yash", "zsh", "busybox"];
 
 /// Answers by shell and command: a command that fails a thousand times a second is looked up once.
@@ -44,8 +55,11 @@ impl ShellLoops {
         parent.restarts_it = match self.0.get(&key) {
             Some(known) => *known,
             None => {
-                let found = script_of(proc, shell)
-                    .is_ok_and(|text| script::restarts(&text, &process.args, process.exe.as_deref()));
+                let (proc, args, exe) = (proc.to_owned(), process.args.clone(), process.exe.clone());
+                let restarts = move || {
+                    script_of(&proc, shell).is_ok_and(|text| script::restarts(&text, &args, exe.as_deref()))
+                };
+                let found = in_time(restarts).unwrap_or(false);
                 self.0.insert(key, found);
                 found
             }
@@ -89,19 +103,38 @@ fn seen_from(dir: &Path, file: &str) -> PathBuf {
     }
 }
 
+/// A fifo or a device would block, or do something when it is opened: only a regular file is.
 fn read(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
-    // A fifo or a device would block or never end.
-    let kind = file.metadata()?.file_type();
-    if !kind.is_file() {
+    let handle = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)?;
+    if !handle.metadata()?.file_type().is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
+    let file = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd()))?;
     let mut bytes = Vec::new();
     file.take(SCRIPT_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > SCRIPT_MAX {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// In a thread that is not waited for long: a file on a server that is gone blocks its reader for ever.
+fn in_time(work: impl FnOnce() -> bool + Send + 'static) -> Option<bool> {
+    if READERS.fetch_add(1, Ordering::Relaxed) >= READERS_MAX {
+        READERS.fetch_sub(1, Ordering::Relaxed);
+        return None;
+    }
+    let (answer, answered) = mpsc::channel();
+    let read = move || {
+        // Nobody listens any more if it took too long.
+        answer.send(work()).ok();
+        READERS.fetch_sub(1, Ordering::Relaxed);
+    };
+    if thread::Builder::new().name("healer-script".to_owned()).spawn(read).is_err() {
+        READERS.fetch_sub(1, Ordering::Relaxed);
+        return None;
+    }
+    answered.recv_timeout(READS_WITHIN).ok()
 }
 
 #[cfg(test)]

@@ -34,8 +34,9 @@ impl Quiet {
         class: Class,
         sentence: &str,
     ) -> Option<String> {
-        if self.said.len() > KEPT {
-            self.said.retain(|_, said| at.since(said.since) < WINDOW);
+        if self.said.len() >= KEPT {
+            // Forgotten all at once, so that a storm of ever new names costs no search each time.
+            self.said.clear();
         }
         let said = self.said.entry((workload.to_owned(), class)).or_insert(Said { since: at, count: 0 });
         let mut text = sentence.to_owned();

@@ -35,11 +35,6 @@ pub(super) struct Alert {
     is_last: bool,
 }
 
-/// Only these make or end alerts.
-pub(super) fn is_news(report: &Report) -> bool {
-    report.incident.is_some() && matches!(report.fact, ReportFact::Notify { .. } | ReportFact::Closed(_))
-}
-
 pub(super) struct Alerts {
     node: String,
     alerts: BTreeMap<Key, Alert>,

@@ -1,7 +1,7 @@
 //! One post, on a connection of its own: alerts are rare, and an idle connection is one more thing to break.
 
 use anyhow::{Context as _, bail};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -10,6 +10,8 @@ use super::{Target, alert::Alert};
 
 /// Of an answer that is no success, for the message.
 const SHOWN: usize = 200;
+/// A longer one is not read.
+const ANSWER_MAX: usize = 16 * 1024;
 
 /// # Errors
 /// Nobody listens, no answer in time, or an answer that is no success (status and its first words).
@@ -38,7 +40,11 @@ async fn send(target: &Target, body: Vec<u8>) -> anyhow::Result<()> {
     if status.is_success() {
         return Ok(());
     }
-    let said = answer.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let said = Limited::new(answer.into_body(), ANSWER_MAX)
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let said = String::from_utf8_lossy(said.get(..SHOWN).unwrap_or(&said)).into_owned();
     bail!("{status}: {}", crate::text::printable(said.trim()))
 }

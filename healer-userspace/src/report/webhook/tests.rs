@@ -83,7 +83,7 @@ async fn until_posts(posts: &Posts, count: usize) -> Vec<Value> {
 async fn an_alert_lasts_from_the_notification_to_the_close() {
     let (target, posts) = alertmanager(0).await;
     let metrics = Arc::new(Metrics::default());
-    let webhook = Webhook::start(target, metrics.clone(), "node-1".to_owned());
+    let mut webhook = Webhook::start(target, metrics.clone(), "node-1".to_owned());
     assert!(webhook.tell(now(), &notify(7)));
     let alert = until_posts(&posts, 1).await[0][0].clone();
     assert_eq!(alert["labels"]["alertname"], "HealerNotification");
@@ -110,7 +110,7 @@ async fn an_alert_lasts_from_the_notification_to_the_close() {
 #[tokio::test]
 async fn what_is_only_told_is_not_resolved_at_once() {
     let (target, posts) = alertmanager(0).await;
-    let webhook = Webhook::start(target, Arc::default(), "node-1".to_owned());
+    let mut webhook = Webhook::start(target, Arc::default(), "node-1".to_owned());
     let mut over = closed(7);
     if let ReportFact::Closed(closed) = &mut over.fact {
         closed.outcome = Outcome::Notified;
@@ -129,7 +129,7 @@ async fn what_is_only_told_is_not_resolved_at_once() {
 async fn what_was_not_taken_is_told_again() {
     let (target, posts) = alertmanager(1).await;
     let metrics = Arc::new(Metrics::default());
-    let webhook = Webhook::start(target, metrics.clone(), "node-1".to_owned());
+    let mut webhook = Webhook::start(target, metrics.clone(), "node-1".to_owned());
     assert!(webhook.tell(now(), &notify(1)));
     assert!(webhook.tell(now(), &notify(2)));
     let alerts = until_posts(&posts, 1).await[0].clone();

@@ -30,7 +30,7 @@ use crate::{
     },
     text,
 };
-use pieces::{Piece, pieces};
+use pieces::{Piece, SAME_SOCKETS, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
     DetectorEntry { name: "hang", classes: &[Class::Hang], build: || Box::new(Hang::default()) };
@@ -158,7 +158,8 @@ impl Hang {
             missing: 0,
         });
         raised.missing = 0;
-        if raised.pieces < count {
+        // Less than before is news too: a rule may want more.
+        if raised.pieces != count {
             raised.pieces = count;
             let diagnosis = Box::new(diagnosis(context, at, work, instead, pieces));
             found.push(Finding::Raised { subject: subject(id), diagnosis });
@@ -233,7 +234,7 @@ fn diagnosis(
         from_absence: false,
         detail: Detail {
             kind: Some(kind.to_owned()),
-            evidence_count: pieces.len() as u32,
+            evidence_count: pieces.iter().filter(|piece| piece.source != SAME_SOCKETS).count() as u32,
             ..Detail::default()
         },
     }

@@ -17,6 +17,9 @@ const LOOKS_EVERY: Duration = Duration::from_secs(1);
 /// Times the slowest answer before: later than that is not its nature.
 const SLOWER_THAN_EVER: u64 = 3;
 
+/// A piece of this source is no evidence of its own: `minEvidence` does not count it.
+pub(super) const SAME_SOCKETS: &str = "answers";
+
 pub(super) struct Piece {
     /// Which sensor shows it.
     pub(super) source: &'static str,
@@ -26,6 +29,8 @@ pub(super) struct Piece {
 
 /// None if no work waits. An explanation (it is stopped; it used to answer) counts only beside work.
 pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Vec<Piece> {
+    // An answer that is bad is an answer.
+    let probe = probe.filter(|probe| probe.is_late);
     let does_nothing = match instead {
         Instead::Nothing(_) | Instead::Spins(_) => true,
         Instead::Other => false,
@@ -43,7 +48,8 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Ve
             pieces.extend(probe.map(failed_probe));
         }
         pieces.push(unanswered(some));
-        pieces.extend(silent(some));
+        // Who works may be at one long answer after the other.
+        pieces.extend(silent(some).filter(|_| does_nothing));
     }
     if !pieces.is_empty() && work.condition == Life::Stopped {
         let says = "a stop signal holds it (state T)".to_owned();
@@ -100,7 +106,7 @@ fn unanswered(some: &Unanswered) -> Piece {
     Piece { source: "unanswered", says, lasted }
 }
 
-/// Nothing at all was answered since, though it used to be: a second reason beside the requests themselves.
+/// Nothing at all was answered since, though it used to be: a second reason, but told by the same sockets.
 fn silent(some: &Unanswered) -> Option<Piece> {
     let last = some.last_answer_ms.filter(|last| some.oldest_ms <= *last)?;
     let says = format!(
@@ -109,7 +115,7 @@ fn silent(some: &Unanswered) -> Option<Piece> {
         some.answered,
         Human(Duration::from_millis(some.slowest_ms).max(LOOKS_EVERY))
     );
-    Some(Piece { source: "answers", says, lasted: Duration::from_millis(last) })
+    Some(Piece { source: SAME_SOCKETS, says, lasted: Duration::from_millis(last) })
 }
 
 fn counted(count: u32, what: &str) -> String {

@@ -162,11 +162,21 @@ fn late(oldest_ms: u64, slowest_ms: u64, last_answer_ms: Option<u64>) -> Work {
 
 #[test]
 fn handlers_that_never_answer_again_are_a_hang() {
+    let resting = |ms: u64| Work { ran_ms: 0, runs: 0, moved: false, ..late(ms, 500, Some(ms + 100)) };
     let mut run = Run::new();
-    run.seconds(29, |ms| late(ms, 500, Some(ms + 100)));
+    run.seconds(29, resting);
     assert!(run.diagnoses().is_empty());
-    run.seconds(2, |ms| late(ms, 500, Some(ms + 100)));
-    assert_eq!(run.diagnoses()[0].certainty, Certainty::Probable);
+    run.seconds(2, resting);
+    let found = run.diagnoses()[0];
+    assert_eq!((found.certainty, found.detail.evidence_count), (Certainty::Probable, 1));
+}
+
+/// Three long queries look the same from outside.
+#[test]
+fn whoever_works_at_late_answers_is_only_suspected() {
+    let mut run = Run::new();
+    run.seconds(31, |ms| Work { ran_ms: 950, ..late(ms, 500, Some(ms + 100)) });
+    assert_eq!(run.diagnoses()[0].certainty, Certainty::Suspected);
 }
 
 #[test]

@@ -163,7 +163,9 @@ impl Ledger {
             known.unread_since = now;
         }
         (known.consumed, known.sent) = (consumed, sent);
-        if 0 < unread {
+        // The last words of a server that is gone, in a pool that nobody uses: no work waits.
+        let is_farewell = socket.state == CLOSE_WAIT && !serves;
+        if 0 < unread && !is_farewell {
             let age = now.since(known.unread_since);
             let sum = waiting.unread.get_or_insert_default();
             sum.sockets += 1;
