@@ -5,9 +5,9 @@ use crate::{
     clock,
     config::{self, Loaded, files::Look},
     engine::{detect, time::BootTime},
-    identity::exe::ExeId,
+    identity::{exe::ExeId, process::Process},
     sense,
-    signal::Signal,
+    signal::{Exit, Fact, SeenBy, Signal},
 };
 
 /// Touching this file in the state directory pauses; removing it resumes.
@@ -75,6 +75,18 @@ impl Agent {
         }
         // What the lost records would have said of new processes is still in /proc.
         self.identity.scan(now);
+        self.bury_the_gone(now);
+    }
+
+    /// The records of their ends are lost: a dead main process must not pass for a living one.
+    fn bury_the_gone(&mut self, now: BootTime) {
+        self.identity.vanished();
+        let living = self.engine.world().iter().flat_map(|(_, workload)| workload.living.values());
+        let gone: Vec<Process> = living.filter(|one| !self.identity.is_running(one.id())).cloned().collect();
+        for process in gone {
+            let exit = Exit { seen_by: SeenBy::Poll, ..Exit::default() };
+            self.observe(&Signal { at: now, process: Some(process), fact: Fact::Exited(exit) });
+        }
     }
 
     fn look_at_pause_file(&mut self) {

@@ -196,12 +196,12 @@ fn no(error: io::Error) -> No {
         libc::EAFNOSUPPORT,
         libc::EINVAL,
     ];
-    match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => No::Late,
-        _ if error.raw_os_error().is_some_and(|errno| OURS.contains(&errno)) => {
-            No::NotAsked(error.to_string())
-        }
-        _ => No::Bad(error.to_string()),
+    if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) {
+        No::Late
+    } else if error.raw_os_error().is_some_and(|errno| OURS.contains(&errno)) {
+        No::NotAsked(error.to_string())
+    } else {
+        No::Bad(error.to_string())
     }
 }
 

@@ -86,7 +86,7 @@ impl Wakes {
         })
     }
 
-    /// Records come first: what they say may be why the others spoke.
+    /// Records come before what they may be the reason of.
     pub(super) async fn next(&mut self, sense: &mut Sense, deadline: Option<BootTime>) -> Wake {
         let deadline = deadline.map(|at| clock::after(at.since(clock::boot())));
         let Self { unix, inbox, .. } = self;
@@ -95,6 +95,10 @@ impl Wakes {
             _ = unix.term.recv() => Wake::Shutdown("SIGTERM".to_owned()),
             _ = unix.int.recv() => Wake::Shutdown("SIGINT".to_owned()),
             () = until(self.end) => Wake::Shutdown("--duration is over".to_owned()),
+            // A person who says stop is heard in any storm.
+            Some(order) = inbox.orders.recv() => Wake::Order(order),
+            _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
+            _ = unix.usr2.recv() => Wake::Resume,
             ready = sense.readable() => ready.map_or_else(Wake::Broken, |()| Wake::Records),
             Some(event) = inbox.store.recv() => Wake::Store(event),
             Some(result) = inbox.results.recv() => Wake::ActionDone(result),
@@ -103,10 +107,7 @@ impl Wakes {
             Some(answer) = inbox.answers.recv() => Wake::Answer(answer),
             Some((at, snapshot)) = inbox.waits.recv() => Wake::Waits(at, snapshot),
             Some((at, snapshot)) = inbox.work.recv() => Wake::Work(at, snapshot),
-            Some(order) = inbox.orders.recv() => Wake::Order(order),
             _ = unix.hup.recv() => Wake::Reload,
-            _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
-            _ = unix.usr2.recv() => Wake::Resume,
             () = until(deadline) => Wake::Deadline,
         }
     }

@@ -21,6 +21,8 @@ use super::{
 
 /// After a death another class of the same death may follow: `down` waits 5 s for the owner's own restart.
 const DEATH_SETTLES: Duration = Duration::from_secs(6);
+/// Deaths of one workload that wait for an answer: more of them ask for nothing new.
+const CROWD: usize = 8;
 
 impl Engine {
     pub(super) fn raised(&mut self, now: BootTime, subject: Subject, diagnosis: Diagnosis) -> IncidentId {
@@ -37,6 +39,23 @@ impl Engine {
             }
         }
         id
+    }
+
+    /// One more death of a workload of which enough wait for their answer already: it is told, and closed.
+    pub(super) fn is_of_a_crowd(&mut self, now: BootTime, id: IncidentId) -> bool {
+        let Some(incident) =
+            self.incidents.get_mut(&id).filter(|one| one.is_of_death() && one.plan.is_none())
+        else {
+            return false;
+        };
+        let workload = incident.workload.clone();
+        let waiting = self.incidents.ids_of(&workload).len();
+        if waiting <= CROWD {
+            return false;
+        }
+        let says = format!("{} deaths of {workload} wait for an answer already", waiting - 1);
+        self.close(now, id, Outcome::Notified, says);
+        true
     }
 
     /// A condition is over. Returns the incident if it has to be looked at.

@@ -249,7 +249,9 @@ impl Engine {
         }
         // All classes of one death are on the table before a rule is chosen.
         for id in touched {
-            self.step(now, id);
+            if !self.is_of_a_crowd(now, id) {
+                self.step(now, id);
+            }
         }
     }
 

@@ -329,6 +329,11 @@ impl Identity {
         party.workload = Some(process.workload.0);
     }
 
+    /// `/proc` has it now.
+    pub fn is_running(&self, id: ProcessId) -> bool {
+        self.start_of(id.pid).is_some_and(|start| ProcessId { pid: id.pid, start } == id)
+    }
+
     fn start_of(&self, pid: u32) -> Option<BootTime> {
         let stat = ProcDir::open(&self.roots.proc, pid)?.stat()?;
         Some(stat.start)

@@ -1,5 +1,7 @@
 //! The read-only HTTP face: metrics, health, and what the agent knows as JSON. Never an action.
 
+mod bounded;
+
 use std::{io, net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
@@ -16,6 +18,7 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use self::bounded::Bounded;
 use super::{
     metrics::Metrics,
     openapi,
@@ -60,7 +63,7 @@ fn bind_words(error: &io::Error) -> String {
 /// # Errors
 /// The listening socket broke.
 pub async fn serve(listener: TcpListener, face: Face) -> anyhow::Result<()> {
-    axum::serve(listener, router(face)).await.context("the HTTP listener broke")
+    axum::serve(Bounded::new(listener), router(face)).await.context("the HTTP listener broke")
 }
 
 pub fn router(face: Face) -> Router {

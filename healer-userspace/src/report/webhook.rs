@@ -80,7 +80,15 @@ impl Webhook {
             ReportFact::Closed(_) if self.told.remove(&incident) => {
                 self.ends.send((now, report.clone())).is_ok()
             }
-            _ => true,
+            ReportFact::Closed(_)
+            | ReportFact::Diagnosis(_)
+            | ReportFact::Plan(_)
+            | ReportFact::Gate(_)
+            | ReportFact::Intent(_)
+            | ReportFact::Result(_)
+            | ReportFact::Verification(_)
+            | ReportFact::Score { .. }
+            | ReportFact::Agent { .. } => true,
         }
     }
 }
