@@ -13,7 +13,7 @@ use healer_userspace::{
 };
 use rustix::process::Signal;
 
-/// Two threads that wait for each other for ever; deaf to SIGTERM if `argv[1]` says so.
+/// Two threads that wait for each other for ever; deaf to SIGTERM if `argv[1]` says so. Holds 32 MiB.
 pub(crate) const STUCK: &str = r#"
     #include <pthread.h>
     #include <signal.h>
@@ -26,6 +26,7 @@ pub(crate) const STUCK: &str = r#"
     }
     int main(int argc, char **argv) {
         if (argc > 1 && !strcmp(argv[1], "deaf")) signal(SIGTERM, SIG_IGN);
+        memset(malloc(32 << 20), 1, 32 << 20);
         if (argc > 2) for (;;) pause();
         pthread_t t;
         pthread_create(&t, 0, cross, 0);
@@ -47,7 +48,7 @@ fn a_deaf_one_is_killed_without_the_grace() {
     let path = program.canonicalize().expect("it was just built").display().to_string();
     home.write_policy(&policy("enforce", &format!("exe: {path}"), GRACE));
     let mut agent = home.agent();
-    // Twin: as deaf, and at work.
+    // Twin: as deaf, as big, and at work.
     let mut twin = Victim::start(&path, &["deaf", "well"]);
     let mut deaf = Victim::start(&path, &["deaf"]);
     until("it is deaf", || {

@@ -153,20 +153,27 @@ fn private(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<S
     Some(Sight::Ownerless { lock: first, word, keys })
 }
 
-/// musl's joiners sleep on `detach_state` of the thread's own structure, which begins with a pointer to itself
-/// (musl, src/internal/pthread_impl.h).
+/// musl's joiners sleep on `detach_state` of the thread's own structure, which begins with a pointer to itself and
+/// stands in a ring of such (musl, src/internal/pthread_impl.h). The pointer alone is no proof: `__dso_handle`, which
+/// every program has beside its static locks, points to itself too.
 fn musl_join(call: &Call, read: Reader<'_>, word: u32) -> Option<Sight> {
     const JOINABLE: u32 = 2;
     const SELF_BEFORE: u64 = 56;
     const TID_BEFORE: u64 = 8;
+    const PREVIOUS: u64 = 16;
+    const NEXT: u64 = 24;
     if call.command != WAIT || word != JOINABLE {
         return None;
     }
     let start = call.address.wrapping_sub(SELF_BEFORE);
-    let mut pointer = [0; 8];
-    let is_thread = read(start, &mut pointer) && u64::from_ne_bytes(pointer) == start;
-    let tid = memory::word(read, call.address.wrapping_sub(TID_BEFORE)).filter(|_| is_thread)?;
-    Some(Sight::Join { word: tid, by_kernel: false })
+    let pointer = |at: u64| {
+        let mut bytes = [0; 8];
+        read(at, &mut bytes).then(|| u64::from_ne_bytes(bytes))
+    };
+    let next = pointer(start.wrapping_add(NEXT))?;
+    let is_thread = pointer(start)? == start && pointer(next.wrapping_add(PREVIOUS))? == start;
+    let tid = memory::word(read, call.address.wrapping_sub(TID_BEFORE))?;
+    (is_thread && 0 < tid && tid < 1 << 22).then_some(Sight::Join { word: tid, by_kernel: false })
 }
 
 fn glibc_mutex(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<Sight> {
@@ -270,12 +277,25 @@ mod tests {
         let thread = |start: u32| {
             let mut words = [0; 16];
             (words[0], words[12], words[14]) = (start, 77, 2);
+            // A ring of one.
+            (words[4], words[6]) = (start, start);
             words
         };
         let join = Call { address: 0x1000 + 56, ..call(0x80, 2, 0) };
         let look_at = |start| look(&join, ALL, &holding(0x1000, &thread(start)));
         assert_eq!(look_at(0x1000), Sight::Join { word: 77, by_kernel: false });
         assert!(!matches!(look_at(0x2000), Sight::Join { .. }));
+    }
+
+    #[test]
+    fn a_static_mutex_behind_a_word_that_points_to_itself_is_a_mutex() {
+        let mut words = [0; 24];
+        // `__dso_handle` at 0x1000; lock, count, owner, users, kind at 0x1038.
+        words[0] = 0x1000;
+        (words[14], words[16], words[17]) = (2, 77, 1);
+        let waits = Call { address: 0x1000 + 56, ..call(0x80, 2, 0) };
+        let seen = look(&waits, ALL, &holding(0x1000, &words));
+        assert!(matches!(seen, Sight::Owned { kind: WaitKind::Mutex, tid: 77, .. }), "{seen:?}");
     }
 
     #[test]
