@@ -1,10 +1,25 @@
 //! Orders the look that the hands take just before the blow; their refusal is this gate's verdict.
 
 use super::{Facts, Proposal, Ruling};
-use crate::engine::{class::Class, command::Look};
+use crate::engine::{class::Class, command::Look, policy::ActionName};
 
-pub(super) fn judge(_: &Proposal<'_>, _: &Facts<'_>) -> Ruling {
+pub(super) fn judge(proposal: &Proposal<'_>, _: &Facts<'_>) -> Ruling {
+    let class = proposal.diagnosis.class;
+    if cannot_be_repeated(class) && proposal.rung.action != ActionName::RunHook {
+        return Ruling::refuse(format!(
+            "what shows {class} cannot be looked at again just before an act yet; notify and run_hook answer it"
+        ));
+    }
     Ruling::pass("the hands look again just before the act")
+}
+
+/// Their evidence comes from many connections over time: one look cannot repeat it, and a false one would hit clients
+/// of something that is dead.
+fn cannot_be_repeated(class: Class) -> bool {
+    matches!(
+        class,
+        Class::NetworkIsolation | Class::DependencyFailure | Class::DegradedPath | Class::ListenOverflow
+    )
 }
 
 pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: bool) -> Vec<Look> {
@@ -12,7 +27,8 @@ pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: b
     if target_is_dead {
         vec![Look::StillDown(id)]
     } else {
-        let proof = proposal.diagnosis.detail.proof.clone().map(Look::ProofHolds);
+        let is_deadlock = proposal.diagnosis.class == Class::Deadlock;
+        let proof = proposal.diagnosis.detail.proof.clone().filter(|_| is_deadlock).map(Look::ProofHolds);
         let second = wants_second_reason(proposal, active).then_some(Look::SecondReason(id));
         [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(second).chain(proof).collect()
     }
