@@ -153,6 +153,8 @@ fn unit() -> Result<()> {
     let mut command = workspace::cargo("test");
     command.args(["--no-fail-fast", "--package", "healer-common"]);
     command.args(["--package", "healer-userspace", "--package", "xtask"]);
+    // The properties, a minute each, are run with the traces.
+    command.args(["--lib", "--bins", "--test", "policy"]);
     test_step("unit", command).run()
 }
 
