@@ -51,6 +51,6 @@ wire! {
 }
 
 /// Clients' peers remembered; the least recently used make room.
-pub const PEERS_MAX: u32 = 4096;
+pub const PEERS_MAX: u32 = 2048;
 /// Connections being made of which the process is remembered.
 pub const CONNECTING_MAX: u32 = 2048;

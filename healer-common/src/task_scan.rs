@@ -88,4 +88,4 @@ pub struct Seen {
 }
 
 /// Threads remembered between scans, unless the loader makes more room.
-pub const SEEN_MAX: u32 = 16 * 1024;
+pub const SEEN_MAX: u32 = 8 * 1024;

@@ -1,10 +1,26 @@
 //! The second look: what must still be true just before the blow. Its words are the reason in the audit.
 
+use core::time::Duration;
+
 use super::host::Host;
 use crate::{
     engine::command::{Act, Look},
     identity::process::ProcessId,
 };
+
+/// The kernel tells of an end before it gives the memory of the process back; until that is done its pid is still
+/// there (kernel/exit.c, `do_exit`): it takes milliseconds per gigabyte.
+const TEARDOWN: Duration = Duration::from_secs(5);
+
+/// Who was told to be dead may be on its way out.
+pub(super) async fn until_gone(look: &Look, host: &dyn Host) {
+    if let Look::StillDown(id) = look
+        && let Ok(held) = host.hold(*id)
+    {
+        // Whether it is gone by then, the look itself says.
+        tokio::time::timeout(TEARDOWN, host.ended(&held)).await.ok();
+    }
+}
 
 /// # Errors
 /// Why it does not hold; nothing may be touched then.

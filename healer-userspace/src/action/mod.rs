@@ -112,6 +112,7 @@ impl Hands {
 /// Looks again, acts within the time limit, confirms. Observe and shadow go to the dry run.
 pub async fn perform(act: &Act, host: &dyn Host) -> ActionOutcome {
     for look in &act.look {
+        look::until_gone(look, host).await;
         if let Err(reason) = look::again(look, act, host) {
             return ActionOutcome::Refused { reason };
         }

@@ -29,7 +29,7 @@ use crate::sense::{
 pub const PROGRAM: &str = "task_scan";
 /// Every so many scans all sleepers are written again: whoever ended in its sleep is forgotten then.
 const SCANS_PER_GENERATION: u32 = 60;
-/// Threads remembered by the kernel half at most: 1 MB for 16,384.
+/// Threads remembered by the kernel half at most: 0.8 MB for 8,192.
 const ROOM_MAX: u32 = 128 * 1024;
 
 /// How many threads the kernel half must remember on this machine: LRU evicts early when nearly full.

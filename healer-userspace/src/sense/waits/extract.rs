@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    file_memory::FileMemory,
+    file_memory::{FileMemory, Walk},
     files::{self, FileWait, Holders},
     futex::{self, Sight},
     glibc::Layout,
@@ -63,6 +63,7 @@ pub(crate) struct Extractor {
     worlds: BTreeMap<u32, u64>,
     wakers: BTreeMap<u32, (u64, Vec<String>)>,
     files: BTreeMap<u32, FileMemory>,
+    walk: Walk,
 }
 
 impl Extractor {
@@ -78,6 +79,7 @@ impl Extractor {
             worlds: BTreeMap::new(),
             wakers: BTreeMap::new(),
             files: BTreeMap::new(),
+            walk: Walk::default(),
         }
     }
 
@@ -89,6 +91,7 @@ impl Extractor {
             self.wakers.clear();
             self.stacks.clear();
             self.files.clear();
+            self.walk = Walk::default();
         }
         self.look_at_futexes(table);
         self.owners(table, &mut waits);
@@ -198,6 +201,7 @@ impl Extractor {
         let mut files = BTreeMap::new();
         let settled: BTreeSet<u32> =
             self.files.iter().filter(|(_, memory)| memory.is_settled()).map(|(tid, _)| *tid).collect();
+        let may_walk = self.walk.is_due(now);
         let mut due = Vec::new();
         let mut peers = Peers::default();
         for sleeper in stuck.filter(|sleeper| files::is_candidate(&sleeper.record)) {
@@ -207,8 +211,10 @@ impl Extractor {
                 memory.is_fresh(record, now)
                     || memory.is_answered(now, |tgid| self.may_run(table, tgid, &settled))
             };
-            if let Some(memory) = memory.filter(is_good) {
-                files.insert(record.pid, memory);
+            let is_enough = memory.as_ref().is_some_and(is_good) || !may_walk;
+            if is_enough {
+                // What is too old waits for the next walk; who was never looked at, too.
+                files.extend(memory.map(|memory| (record.pid, memory)));
             } else if let Some(wait) = FileWait::of(&self.proc, sleeper, &mut peers) {
                 due.push((sleeper, wait));
             } else {
@@ -217,7 +223,7 @@ impl Extractor {
         }
         let inodes: BTreeSet<(u64, u64)> = due.iter().flat_map(|(_, wait)| wait.files()).collect();
         if !inodes.is_empty() {
-            let holders = Holders::find(&self.proc, &inodes);
+            let holders = self.walk.time(now, || Holders::find(&self.proc, &inodes));
             for (sleeper, wait) in due {
                 let record = &sleeper.record;
                 let wait = holders.wait(&self.proc, record.tgid, &wait);

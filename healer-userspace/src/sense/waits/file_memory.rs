@@ -5,6 +5,7 @@ use core::time::Duration;
 use healer_common::task_scan::TaskRecord;
 
 use crate::{
+    clock,
     engine::time::BootTime,
     signal::waits::{Owner, Wait},
 };
@@ -55,5 +56,44 @@ impl FileMemory {
         let owners = self.wait.iter().flat_map(|wait| &wait.owners);
         now.since(self.looked_at) < ANSWERED
             && owners.into_iter().any(|owner| matches!(owner, Owner::Process(tgid) if may_run(*tgid)))
+    }
+}
+
+/// The last look through the descriptors of all processes: the dearer it was, the longer until the next.
+#[derive(Default)]
+pub(super) struct Walk {
+    at: BootTime,
+    cost: Duration,
+}
+
+/// One part in a thousand of a core at most, and never so long that a cycle of pipes would be forgotten.
+const WALK_SHARE: u32 = 1000;
+const WALK_PAUSE_MAX: Duration = Duration::from_secs(15);
+
+impl Walk {
+    pub(super) fn is_due(&self, now: BootTime) -> bool {
+        now.since(self.at) >= (self.cost * WALK_SHARE).min(WALK_PAUSE_MAX)
+    }
+
+    pub(super) fn time<T>(&mut self, now: BootTime, walk: impl FnOnce() -> T) -> T {
+        let began = clock::boot();
+        let found = walk();
+        *self = Self { at: now, cost: clock::boot().since(began) };
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dear_walk_is_not_soon_repeated() {
+        let now = BootTime(1_000_000_000_000);
+        let mut walk = Walk::default();
+        assert!(walk.is_due(now));
+        walk.time(now, || std::thread::sleep(Duration::from_millis(3)));
+        assert!(!walk.is_due(now + Duration::from_secs(2)));
+        assert!(walk.is_due(now + WALK_PAUSE_MAX));
     }
 }
