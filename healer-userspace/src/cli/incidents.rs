@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     cold,
     output::{Cell, Mood, Paint, Table, emit, emit_json},
+    page::{Kept, document},
     story,
 };
 use crate::{
@@ -32,6 +33,9 @@ pub struct Args {
     /// For scripts; all of them
     #[arg(long)]
     json: bool,
+    /// With ID: one page to keep, `healer incidents i42 --html > i42.html`; it needs no network and no agent
+    #[arg(long, requires = "id", conflicts_with = "json")]
+    html: bool,
 }
 
 pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
@@ -41,6 +45,9 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     };
     if args.json {
         emit_json(&json!({"incidents": incidents}))?;
+    } else if args.html {
+        let page = |incident| document(incident, &Kept::of(state_dir, incident));
+        emit(&incidents.iter().map(page).collect::<String>())?;
     } else if args.id.is_some() {
         let paint = Paint::of_stdout();
         let whole = |incident| page(incident, paint) + &story::evidence(state_dir, incident);

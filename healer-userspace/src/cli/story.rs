@@ -27,42 +27,66 @@ pub fn evidence(state_dir: &Path, incident: &Incident) -> String {
     }
 }
 
-/// The chain, one row per kernel record, conclusion, verdict and act; times count from the fault.
-pub fn chain(incident: &Incident, paint: Paint) -> String {
-    let mut table = Table::indented("  ");
-    let fault = incident.fault_boot_ns;
+/// One line of the chain.
+pub struct Row<'a> {
+    /// RFC 3339.
+    pub time: &'a str,
+    pub boot_ns: u64,
+    /// Who speaks: `kernel`, `diagnosis`, `gate`, `act` and so on.
+    pub part: &'a str,
+    pub mood: Mood,
+    pub says: String,
+}
+
+/// One row per kernel record, conclusion, verdict and act, in their order.
+pub fn rows(incident: &Incident) -> Vec<Row<'_>> {
+    let mut rows = Vec::new();
     let mut told = BTreeSet::new();
     for record in &incident.timeline {
         if text(record, "record") == "diagnosis" {
-            for evidence in evidence_not_told(record, &mut told) {
-                let says = format!("{}: {}", text(evidence, "signal"), text(evidence, "says"));
-                let (time, at) = (text(evidence, "time"), number(evidence, "boot_ns"));
-                row(&mut table, time, since(fault, at), "kernel", (Mood::Plain, says));
-            }
+            rows.extend(evidence_not_told(record, &mut told).into_iter().map(kernel_row));
         }
-        let (part, said) = words(record);
-        let at = number(record, "boot_ns");
-        row(&mut table, text(record, "time"), since(fault, at), part, said);
+        let (part, (mood, says)) = words(record);
+        rows.push(Row { time: text(record, "time"), boot_ns: number(record, "boot_ns"), part, mood, says });
     }
-    let mut out = table.render(paint);
-    if incident.omitted > 0 {
-        out.push_str(&format!("  … and {} more records in audit.jsonl\n", incident.omitted));
-    }
-    out
+    rows
 }
 
-fn row(table: &mut Table, time: &str, after: String, part: &str, said: (Mood, String)) {
-    let clock = time.get(11..23).unwrap_or(time);
-    table.row([
-        Cell::new(Mood::Faint, clock),
-        Cell::from(after),
-        Cell::new(Mood::Faint, part),
-        Cell::new(said.0, &said.1),
-    ]);
+fn kernel_row(evidence: &Record) -> Row<'_> {
+    let says = format!("{}: {}", text(evidence, "signal"), text(evidence, "says"));
+    let (time, boot_ns) = (text(evidence, "time"), number(evidence, "boot_ns"));
+    Row { time, boot_ns, part: "kernel", mood: Mood::Plain, says }
+}
+
+/// The chain for a terminal; times count from the fault.
+pub fn chain(incident: &Incident, paint: Paint) -> String {
+    let mut table = Table::indented("  ");
+    for row in rows(incident) {
+        table.row([
+            Cell::new(Mood::Faint, clock(row.time)),
+            Cell::from(since(incident.fault_boot_ns, row.boot_ns)),
+            Cell::new(Mood::Faint, row.part),
+            Cell::new(row.mood, &row.says),
+        ]);
+    }
+    table.render(paint) + &left_out(incident)
+}
+
+/// What the timeline had no room for, in words; empty if it is whole.
+pub fn left_out(incident: &Incident) -> String {
+    match incident.omitted {
+        0 => String::new(),
+        omitted => format!("  … and {omitted} more records in audit.jsonl\n"),
+    }
+}
+
+/// The time of day of an RFC 3339 time, to the millisecond.
+pub fn clock(time: &str) -> &str {
+    time.get(11..23).unwrap_or(time)
 }
 
 /// `+12ms`; a signal that kills is generated before the fault, which is the end: `-1.0ms`.
-fn since(fault: u64, at: u64) -> String {
+pub fn since(fault: u64, at: u64) -> String {
     let sign = if at < fault { '-' } else { '+' };
     format!("{sign}{}", Human(Duration::from_nanos(at.abs_diff(fault))))
 }

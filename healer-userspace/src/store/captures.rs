@@ -54,10 +54,18 @@ fn forget_old(dir: &StateDir) -> io::Result<()> {
 /// # Errors
 /// The file is there and cannot be read.
 pub fn text(dir: &StateDir, incident: &str) -> io::Result<Option<String>> {
+    read(dir, incident, "txt")
+}
+
+/// The text (`txt`) or the picture (`svg`) of an incident.
+///
+/// # Errors
+/// As `text`.
+pub fn read(dir: &StateDir, incident: &str, kind: &str) -> io::Result<Option<String>> {
     if !incident.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Ok(None);
     }
-    let Some(file) = dir.existing(&name(incident, "txt"))? else {
+    let Some(file) = dir.existing(&name(incident, kind))? else {
         return Ok(None);
     };
     let mut text = String::new();
