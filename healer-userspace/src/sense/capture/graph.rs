@@ -53,13 +53,11 @@ pub(super) fn svg(proof: &Proof) -> String {
             .ok();
         writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(&name(link))).ok();
         let wait = format!("{} {}", link.wait.kind.phrase(), link.wait.lock);
-        writeln!(
-            svg,
-            "<text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"9\">{}</text>",
-            y + NODE + 12.0,
-            escaped(&wait)
-        )
-        .ok();
+        // Beside the circle, away from the lines.
+        let (beside, anchor) =
+            if x < middle - 1.0 { (x - NODE - 6.0, "end") } else { (x + NODE + 6.0, "start") };
+        let place = format!("x=\"{beside:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\"");
+        writeln!(svg, "<text {place} font-size=\"9\">{}</text>", escaped(&wait)).ok();
     }
     svg + "</svg>\n"
 }

@@ -22,7 +22,11 @@ pub(super) struct Symbols {
 
 impl Symbols {
     pub(super) fn new(pid: u32) -> Self {
-        let symbolizer = Symbolizer::builder().enable_code_info(false).enable_inlined_fns(false).build();
+        let symbolizer = Symbolizer::builder()
+            .enable_code_info(false)
+            .enable_inlined_fns(false)
+            .enable_demangling(false)
+            .build();
         Self { pid, symbolizer }
     }
 
@@ -41,9 +45,33 @@ impl Symbols {
         let found = self.symbolizer.symbolize_single(&Source::Process(process), Input::AbsAddr(address));
         let name = found.ok().and_then(|found| {
             let symbol = found.as_sym()?;
-            let name: String = symbol.name.chars().take(NAME_MAX).collect();
+            let name: String = readable(&symbol.name).chars().take(NAME_MAX).collect();
             Some(format!("{name}+{:#x} ({})", symbol.offset, place))
         });
         printable(&name.unwrap_or(place)).to_string()
+    }
+}
+
+/// As its author wrote it. A function of C may be called `f`, which is `float` to a reader of C++ that takes any name.
+fn readable(name: &str) -> String {
+    let rust = rustc_demangle::try_demangle(name).map(|name| format!("{name:#}"));
+    let cpp = || {
+        let symbol = cpp_demangle::Symbol::new(name).ok().filter(|_| name.starts_with("_Z"));
+        symbol.and_then(|symbol| symbol.demangle().ok())
+    };
+    rust.ok().or_else(cpp).unwrap_or_else(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable;
+
+    #[test]
+    fn names_are_as_their_authors_wrote_them() {
+        assert_eq!(readable("f"), "f");
+        assert_eq!(readable("main"), "main");
+        assert_eq!(readable("_ZN3Foo3barEv"), "Foo::bar()");
+        assert_eq!(readable("_ZN4core3ptr4read17h0123456789abcdefE"), "core::ptr::read");
+        assert_eq!(readable("_RNvC6_123foo3bar"), "123foo::bar");
     }
 }
