@@ -55,6 +55,7 @@ impl Agent {
                 self.identity.track(id);
                 self.track_kernel(id.pid);
             }
+            Tracking::Watch(id) => self.track_kernel(id.pid),
             Tracking::Untrack(id) => {
                 // Not loaded: then it was never tracked either.
                 self.sense.untrack(id.pid).ok();

@@ -195,7 +195,7 @@ impl Engine {
         self.out.reports.pop_front()
     }
 
-    /// Whose ends the kernel must report whatever their status, or no longer.
+    /// Of whom the kernel must report more than of others, or no longer.
     pub fn poll_tracking(&mut self) -> Option<Tracking> {
         self.out.tracking.pop_front()
     }
@@ -245,6 +245,10 @@ impl Engine {
             touched.extend(match finding {
                 Finding::Raised { subject, diagnosis } => Some(self.raised(now, subject, *diagnosis)),
                 Finding::Cleared { subject, class, says } => self.cleared(now, &subject, class, &says),
+                Finding::Watch(parent) => self.track(Tracking::Watch(parent)),
+                // The kernel has one mark for both.
+                Finding::Unwatch(parent) if self.world.is_main(parent) => None,
+                Finding::Unwatch(parent) => self.track(Tracking::Untrack(parent)),
             });
         }
         // All classes of one death are on the table before a rule is chosen.
@@ -253,6 +257,11 @@ impl Engine {
                 self.step(now, id);
             }
         }
+    }
+
+    fn track(&mut self, tracking: Tracking) -> Option<IncidentId> {
+        self.out.tracking.push_back(tracking);
+        None
     }
 
     fn outcome_is_possible_effect(outcome: &ActionOutcome) -> bool {

@@ -54,10 +54,12 @@ impl Workload {
     }
 }
 
-/// A pid whose every end the kernel must report, or no longer.
+/// A pid whose every end, and every start of whose children, the kernel must report, or no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracking {
     Track(ProcessId),
+    /// For its children's sake only.
+    Watch(ProcessId),
     Untrack(ProcessId),
 }
 
@@ -72,6 +74,10 @@ impl World {
 
     pub fn is_living(&self, key: &WorkloadKey, id: ProcessId) -> bool {
         self.get(key).is_some_and(|workload| workload.living.contains_key(&id))
+    }
+
+    pub fn is_main(&self, id: ProcessId) -> bool {
+        self.workloads.values().any(|workload| workload.living.contains_key(&id))
     }
 
     /// Takes one signal in; says whose ends the kernel must now report.

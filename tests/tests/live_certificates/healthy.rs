@@ -71,11 +71,14 @@ fn builds_test_runners_and_jobs_that_fail_now_and_then() {
     let runner = "import subprocess, sys\nfor test in range(60):\n    subprocess.run([sys.argv[1], str(20 + test), str(test % 2)])";
     // Fails twice, is well once, again and again; and nobody asks.
     let job = "while :; do n=$((n + 1)); STATUS=$((n % 3)) PROGRAM 40; sleep 0.1; done";
+    // Without any order, but never for good.
+    let luck = "r=$((RANDOM % 4 == 0 && r < 3 ? r + 1 : 0))";
+    let now_and_then = format!("while :; do {luck}; STATUS=$((r > 0)) PROGRAM 41; sleep 0.1; done");
     let _started = [
         Victim::start("/bin/sh", &["-c", &build]),
         Victim::start("/usr/bin/python3", &["-c", runner, &path]),
         shell("/bin/sh", job, &program),
-        shell("/bin/bash", "while :; do STATUS=$((RANDOM % 4 == 0)) PROGRAM 41; sleep 0.1; done", &program),
+        shell("/bin/bash", &now_and_then, &program),
     ];
     ten_lives();
     caught_up(&mut agent);

@@ -80,6 +80,9 @@ pub enum Finding {
         class: Class,
         says: String,
     },
+    /// From now on every start of this process's children should be told, or no longer.
+    Watch(ProcessId),
+    Unwatch(ProcessId),
 }
 
 /// What an incident is about: diagnoses with one subject make one incident.

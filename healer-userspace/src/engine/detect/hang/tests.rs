@@ -39,13 +39,13 @@ impl Run {
     fn diagnoses(&self) -> Vec<&Diagnosis> {
         let diagnosis = |finding: &'_ Finding| match finding {
             Finding::Raised { .. } => true,
-            Finding::Cleared { .. } => false,
+            Finding::Cleared { .. } | Finding::Watch(_) | Finding::Unwatch(_) => false,
         };
         let raised = self.found.iter().filter(|finding| diagnosis(finding));
         raised
             .filter_map(|finding| match finding {
                 Finding::Raised { diagnosis, .. } => Some(&**diagnosis),
-                Finding::Cleared { .. } => None,
+                Finding::Cleared { .. } | Finding::Watch(_) | Finding::Unwatch(_) => None,
             })
             .collect()
     }

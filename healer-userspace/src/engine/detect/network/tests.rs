@@ -71,6 +71,7 @@ impl Story {
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }
                 Finding::Cleared { class, .. } => format!("{class} over"),
+                Finding::Watch(_) | Finding::Unwatch(_) => continue,
             };
             self.said.push((ms, text));
         }

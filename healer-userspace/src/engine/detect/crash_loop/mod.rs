@@ -6,7 +6,12 @@
 //!
 //! A status of a program that nobody named is an answer as often as a failure: `until nc -z db 5432; do sleep 1; done`,
 //! health checks and monitoring plug-ins look from outside like a server that dies of its configuration. It counts
-//! only where the shell that starts the command again never asks for it, and five times in a row.
+//! only where the shell that starts the command again never asks for it, and five times in a row: after the first the
+//! kernel is asked to tell every start of that shell's children, so that one that ended well in between is known.
+
+mod ends;
+mod row;
+mod suspects;
 
 use core::{
     hash::{Hash as _, Hasher as _},
@@ -23,13 +28,15 @@ use crate::{
         certificate::{Cause, Certificate},
         class::{Certainty, Class},
         diagnosis::{Detail, Diagnosis, End},
-        policy::{Exits, choose},
+        policy::choose,
         time::{BootTime, Human},
     },
     identity::process::{Process, ProcessId},
     signal::{Fact, Signal},
     text,
 };
+use ends::Ends;
+use suspects::Suspects;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     name: "crash_loop",
@@ -37,54 +44,67 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     build: || Box::new(CrashLoop::default()),
 };
 
-pub const DEFAULT: Exits = Exits { min: 3, within: Duration::from_secs(300), codes_not_in: Vec::new() };
+pub use ends::enough_ends;
+
 const SHORT_LIFE: Duration = Duration::from_secs(10);
-/// A job that fails now and then may do so three times in a row.
-const STATUS_ENDS: usize = 5;
-/// What a busy machine may add to a pause between two lives.
-const NOISE: Duration = Duration::from_millis(30);
 const REMEMBER: Duration = Duration::from_secs(3600);
-const MAX_ENDS: usize = 64;
 const MAX_LOOPS: usize = 2048;
 
 #[derive(Default)]
 struct CrashLoop {
     loops: BTreeMap<LoopKey, Ends>,
     order: VecDeque<(BootTime, LoopKey)>,
+    suspects: Suspects,
 }
 
-/// A digest of the workload; of untracked programs also of the parent process and the arguments. Most ends are of
+/// A digest of the workload; of untracked programs of the parent process and the command. Most ends are of
 /// programs that nobody will ask about again: they cost no strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct LoopKey(u64);
 
-#[derive(Default)]
-struct Ends {
-    lives: VecDeque<End>,
-    last: Option<ProcessId>,
-    said_at: Option<BootTime>,
-}
-
 impl Detector for CrashLoop {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
-        let (Fact::Exited(_), Some(process), Some(certificate)) =
-            (&signal.fact, &signal.process, context.certificate)
-        else {
+        let Some(process) = &signal.process else {
             return;
         };
+        if matches!(signal.fact, Fact::Execed) {
+            self.started(process);
+        } else if let (Fact::Exited(_), Some(certificate)) = (&signal.fact, context.certificate) {
+            self.suspects.ended(process.id());
+            self.ended(context, signal.at, process, certificate, found);
+        }
+    }
+}
+
+impl CrashLoop {
+    fn started(&mut self, process: &Process) {
+        let Some(parent) = parent_of(process).filter(|parent| self.suspects.is_watched(*parent)) else {
+            return;
+        };
+        self.suspects.started(command_key(process, parent), process.id());
+    }
+
+    fn ended(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        process: &Process,
+        certificate: &Certificate,
+        found: &mut Vec<Finding>,
+    ) {
         let asked = context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
         if !certificate.exit.is_abnormal() || certificate.own.is_some() || asked {
             return;
         }
         let tracked = choose::tracked(context.policies, process);
-        let Some(key) = loop_key(process, tracked) else {
-            return;
-        };
-        let end = end(process, certificate, signal.at);
+        let end = end(process, certificate, at);
         if !tracked && !end.fault && !end.unasked {
             return;
         }
-        self.forget_old(context.now);
+        let Some(key) = loop_key(process, tracked) else {
+            return;
+        };
+        self.forget_old(context.now, found);
         let ends = self.loops.entry(key).or_insert_with(|| {
             self.order.push_back((context.now, key));
             Ends::default()
@@ -93,23 +113,49 @@ impl Detector for CrashLoop {
         if ends.last.replace(process.id()) == Some(process.id()) {
             return;
         }
+        let is_unasked = end.unasked || self.suspects.knows(key);
         ends.add(end);
-        if let Some(certainty) = ends.verdict(context, process, tracked) {
-            ends.said_at = Some(context.now);
-            found.push(raise(context, signal.at, process, certificate, ends, certainty));
+        let (now, id) = (context.now, process.id());
+        let certainty = if tracked {
+            ends.are_enough(context, process).then_some(Certainty::Proved)
+        } else if ends.was_said(now) {
+            None
+        } else {
+            let command = parent_of(process).filter(|_| is_unasked).map(|parent| (key, parent));
+            let is_in_a_row =
+                command.is_some_and(|command| self.suspects.failed(context, command, id, found));
+            (is_in_a_row || ends.keep_faulting(now)).then_some(Certainty::Probable)
+        };
+        if let Some(certainty) = certainty {
+            ends.said_at = Some(now);
+            self.suspects.forget(key, found);
+            found.push(raise(context, at, process, certificate, ends, certainty));
         }
     }
 }
 
 fn loop_key(process: &Process, tracked: bool) -> Option<LoopKey> {
+    if !tracked {
+        return Some(command_key(process, parent_of(process)?));
+    }
     let mut digest = DefaultHasher::new();
     process.workload.hash(&mut digest);
-    if !tracked {
-        let parent = process.parent.as_ref()?;
-        ProcessId { pid: parent.pid, start: parent.start }.hash(&mut digest);
-        process.args.hash(&mut digest);
-    }
     Some(LoopKey(digest.finish()))
+}
+
+/// Not of the executable: of who lived for a moment it could not be read, of its next life it could.
+fn command_key(process: &Process, parent: ProcessId) -> LoopKey {
+    let mut digest = DefaultHasher::new();
+    parent.hash(&mut digest);
+    if process.args.is_empty() {
+        process.workload.hash(&mut digest);
+    }
+    process.args.hash(&mut digest);
+    LoopKey(digest.finish())
+}
+
+fn parent_of(process: &Process) -> Option<ProcessId> {
+    process.parent.as_ref().map(|parent| ProcessId { pid: parent.pid, start: parent.start })
 }
 
 fn end(process: &Process, certificate: &Certificate, at: BootTime) -> End {
@@ -124,95 +170,8 @@ fn end(process: &Process, certificate: &Certificate, at: BootTime) -> End {
     }
 }
 
-impl Ends {
-    fn add(&mut self, end: End) {
-        self.lives.push_back(end);
-        while self.lives.len() > MAX_ENDS {
-            self.lives.pop_front();
-        }
-    }
-
-    fn verdict(&self, context: &Context<'_>, process: &Process, tracked: bool) -> Option<Certainty> {
-        if tracked {
-            return asked_for(context, process)
-                .iter()
-                .any(|exits| enough_ends(&self.lives, exits, context.now))
-                .then_some(Certainty::Proved);
-        }
-        let said = self.said_at.is_some_and(|at| context.now.since(at) <= DEFAULT.within);
-        if said {
-            return None;
-        }
-        let recent = self.lives.iter().filter(|end| context.now.since(end.at) <= DEFAULT.within);
-        let recent: Vec<&End> = recent.collect();
-        (keeps_faulting(&recent) || keeps_failing(&recent)).then_some(Certainty::Probable)
-    }
-}
-
-/// One was started after another had ended, and ended too: instances that ran side by side and fell together are one.
-fn keeps_faulting(ends: &[&End]) -> bool {
-    let mut last = BootTime(0);
-    let mut row = 0;
-    for end in ends.iter().filter(|end| end.fault) {
-        if last <= end.start {
-            last = end.at;
-            row += 1;
-        }
-    }
-    DEFAULT.min <= row
-}
-
-/// The same life again and again, with no pause in which a better one would have had room: ends with status 0 of
-/// programs that nobody named are not told.
-fn keeps_failing(ends: &[&End]) -> bool {
-    let Some(last) = ends.len().checked_sub(STATUS_ENDS).map(|from| &ends[from..]) else {
-        return false;
-    };
-    let pauses = || last.windows(2).map(|pair| pair[1].start.since(pair[0].at));
-    let shortest_life = last.iter().map(|end| end.at.since(end.start)).min().unwrap_or_default();
-    let longest_pause = pauses().min().unwrap_or_default().mul_f64(1.5) + shortest_life / 2 + NOISE;
-    let is_in_a_row = last.windows(2).all(|pair| pair[0].at <= pair[1].start);
-    last.iter().all(|end| end.unasked) && is_in_a_row && pauses().all(|pause| pause <= longest_pause)
-}
-
-/// The default, or what the rules of the owner ask for instead.
-fn asked_for(context: &Context<'_>, process: &Process) -> Vec<Exits> {
-    let choose::Owner::One(policy) = choose::owner(context.policies, process) else {
-        return vec![DEFAULT];
-    };
-    let mut asked: Vec<Exits> = policy
-        .rules
-        .iter()
-        .flat_map(|rule| &rule.when)
-        .filter(|condition| condition.class == Class::CrashLoop)
-        .map(|condition| condition.exits.clone().unwrap_or(DEFAULT))
-        .collect();
-    if asked.is_empty() {
-        asked.push(DEFAULT);
-    }
-    asked
-}
-
-/// Do these ends make a loop, as `exits` counts? Short lives count double in the default only.
-pub fn enough_ends<'a>(ends: impl IntoIterator<Item = &'a End>, exits: &Exits, now: BootTime) -> bool {
-    let is_default = *exits == DEFAULT;
-    let mut last = BootTime(0);
-    ends.into_iter()
-        .filter(|end| now.since(end.at) <= exits.within && !exits.codes_not_in.contains(&end.code))
-        // What ran side by side and fell together is one end.
-        .filter(|end| {
-            last <= end.start && {
-                last = end.at;
-                true
-            }
-        })
-        .map(|end| if is_default { end.weight } else { 1 })
-        .sum::<u32>()
-        >= exits.min
-}
-
 impl CrashLoop {
-    fn forget_old(&mut self, now: BootTime) {
+    fn forget_old(&mut self, now: BootTime, found: &mut Vec<Finding>) {
         while let Some((at, _)) = self.order.front() {
             if now.since(*at) < REMEMBER && self.order.len() <= MAX_LOOPS {
                 return;
@@ -229,6 +188,7 @@ impl CrashLoop {
                 self.order.push_back((now, key));
             } else {
                 self.loops.remove(&key);
+                self.suspects.forget(key, found);
             }
         }
     }
