@@ -2,25 +2,43 @@
 //!
 //! guest: all
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use healer_tests::binary::healer;
-use healer_userspace::fault::FAULTS;
+use healer_userspace::fault::{FAULTS, Fault};
 
-/// Each is its own process, so that guards are tested with it.
+const AT_A_TIME: usize = 6;
+
+/// Each is its own process, so that guards are tested with it; some at a time, because most of them only wait.
 #[test]
 fn every_fault_is_real_and_cleans_up() {
-    for fault in FAULTS {
-        let output = Command::new(healer())
-            .args(["--state-dir", "/nonexistent", "chaos", fault.name])
-            .output()
-            .unwrap();
-        let words = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{}: {words}", fault.name);
-        let cgroup = words.split("in cgroup ").nth(1).unwrap().lines().next().unwrap();
-        for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-            let left = Path::new(mount).join(cgroup.trim_start_matches('/'));
-            assert!(!left.exists(), "{} is left", left.display());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(fault) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+            is_real_and_cleans_up(fault);
         }
+    };
+    thread::scope(|scope| {
+        for _worker in 0..AT_A_TIME {
+            scope.spawn(work);
+        }
+    });
+}
+
+fn is_real_and_cleans_up(fault: &Fault) {
+    let output =
+        Command::new(healer()).args(["--state-dir", "/nonexistent", "chaos", fault.name]).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {words}{errors}", fault.name);
+    let cgroup = words.split("in cgroup ").nth(1).unwrap().lines().next().unwrap();
+    for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        let left = Path::new(mount).join(cgroup.trim_start_matches('/'));
+        assert!(!left.exists(), "{} is left", left.display());
     }
 }

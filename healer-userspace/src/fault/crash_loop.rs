@@ -3,12 +3,21 @@
 use core::time::Duration;
 use std::process::Command;
 
-use super::victim::ourselves;
+use super::{End, Fault, victim::ourselves};
+use crate::engine::class::Class;
+
+pub(super) const CRASH_LOOP: Fault = Fault::failing(
+    "crash-loop",
+    Class::CrashLoop,
+    "a parent starts the same child again and again, and each aborts",
+    End::Status(0),
+    parent,
+);
 
 const TIMES: usize = 6;
 const PAUSE: Duration = Duration::from_millis(200);
 
-pub(super) fn parent() -> u8 {
+fn parent() -> u8 {
     for _time in 0..TIMES {
         let child = Command::new(ourselves()).args(["fault-child", "abort"]).status();
         if child.is_err() {

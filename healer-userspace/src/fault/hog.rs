@@ -2,11 +2,21 @@
 
 use core::time::Duration;
 
+use super::{End, Fault};
 use crate::clock;
+
+pub(super) const DEAF_HOG: Fault = Fault::healthy(
+    "deaf-hog",
+    "holds 32 MiB and ignores SIGTERM: the patient of a stop that must escalate",
+    End::Never,
+    deaf,
+);
+pub(super) const BUSY: Fault =
+    Fault::healthy("busy", "healthy: a worker that computes half of the time", End::Never, busy).lasting(3);
 
 const LIFE: Duration = Duration::from_secs(60);
 
-pub(super) fn deaf() -> u8 {
+fn deaf() -> u8 {
     // SAFETY: SIG_IGN is a valid disposition for SIGTERM.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
     let hoard = vec![1_u8; 32 << 20];
@@ -15,7 +25,7 @@ pub(super) fn deaf() -> u8 {
 }
 
 /// Ten milliseconds of work, ten of rest.
-pub(super) fn busy() -> u8 {
+fn busy() -> u8 {
     const TURN: Duration = Duration::from_millis(10);
     let began = clock::boot();
     let mut sum = 0_u64;

@@ -51,111 +51,51 @@ const MIB: u64 = 1 << 20;
 const PLENTY: u64 = 256 * MIB;
 const SHORT: Duration = Duration::from_secs(10);
 
-/// THE FAULT TABLE.
+/// THE FAULT TABLE: what fails, then what only looks as if.
 pub const FAULTS: &[Fault] = &[
-    Fault {
-        name: "segv",
-        class: Some(Class::Crash),
-        does: "a worker thread, not the leader, writes to a bad address",
-        end: End::Signal(libc::SIGSEGV),
-        supervised: false,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: thread::segv,
-    },
-    Fault {
-        name: "abort",
-        class: Some(Class::Crash),
-        does: "calls abort(3)",
-        end: End::Signal(libc::SIGABRT),
-        supervised: false,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: exits::abort,
-    },
-    Fault {
-        name: "exits",
-        class: Some(Class::Crash),
-        does: "the main process of a supervised command ends with status 1",
-        end: End::Status(1),
-        supervised: true,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: exits::one,
-    },
-    Fault {
-        name: "killed",
-        class: Some(Class::Down),
-        does: "somebody sends kill -9 to a supervised command",
-        end: End::Signal(libc::SIGKILL),
-        supervised: true,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: killed::by_somebody,
-    },
-    Fault {
-        name: "oom",
-        class: Some(Class::OomKill),
-        does: "grows beyond the memory limit of its cgroup",
-        end: End::Signal(libc::SIGKILL),
-        supervised: false,
-        memory: 64 * MIB,
-        lasts: SHORT,
-        child: memory::grow,
-    },
-    Fault {
-        name: "crash-loop",
-        class: Some(Class::CrashLoop),
-        does: "a parent starts the same child again and again, and each aborts",
-        end: End::Status(0),
-        supervised: false,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: crash_loop::parent,
-    },
-    Fault {
-        name: "deaf-hog",
-        class: None,
-        does: "holds 32 MiB and ignores SIGTERM: the patient of a stop that must escalate",
-        end: End::Never,
-        supervised: false,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: hog::deaf,
-    },
-    Fault {
-        name: "leader-exits",
-        class: None,
-        does: "healthy: the main thread ends, the others go on",
-        end: End::Never,
-        supervised: false,
-        memory: PLENTY,
-        lasts: Duration::from_secs(3),
-        child: thread::leader_exits,
-    },
-    Fault {
-        name: "exits-0",
-        class: None,
-        does: "healthy: a command that is done",
-        end: End::Status(0),
-        supervised: false,
-        memory: PLENTY,
-        lasts: SHORT,
-        child: exits::zero,
-    },
-    Fault {
-        name: "busy",
-        class: None,
-        does: "healthy: a worker that computes half of the time",
-        end: End::Never,
-        supervised: false,
-        memory: PLENTY,
-        lasts: Duration::from_secs(3),
-        child: hog::busy,
-    },
+    thread::SEGV,
+    exits::ABORT,
+    exits::EXITS,
+    killed::KILLED,
+    memory::OOM,
+    crash_loop::CRASH_LOOP,
+    hog::DEAF_HOG,
+    thread::LEADER_EXITS,
+    exits::EXITS_0,
+    hog::BUSY,
 ];
 
 impl Fault {
+    /// Something that an agent should call `class`.
+    pub(super) const fn failing(
+        name: &'static str,
+        class: Class,
+        does: &'static str,
+        end: End,
+        child: fn() -> u8,
+    ) -> Self {
+        Self { name, class: Some(class), does, end, supervised: false, memory: PLENTY, lasts: SHORT, child }
+    }
+
+    /// Something of which an agent should say nothing.
+    pub(super) const fn healthy(name: &'static str, does: &'static str, end: End, child: fn() -> u8) -> Self {
+        Self { name, class: None, does, end, supervised: false, memory: PLENTY, lasts: SHORT, child }
+    }
+
+    /// The class is one of a workload's main process.
+    pub(super) const fn supervised(self) -> Self {
+        Self { supervised: true, ..self }
+    }
+
+    /// The limit of its cgroup, MiB.
+    pub(super) const fn within(self, memory: u64) -> Self {
+        Self { memory: memory * MIB, ..self }
+    }
+
+    pub(super) const fn lasting(self, seconds: u64) -> Self {
+        Self { lasts: Duration::from_secs(seconds), ..self }
+    }
+
     pub fn by_name(name: &str) -> Option<&'static Self> {
         FAULTS.iter().find(|fault| fault.name == name)
     }
