@@ -18,12 +18,12 @@ macro_rules! kernel_offsets {
     ($expand:ident) => {
         $expand! {
             TASK_PID: "task_struct", "pid", required by "process_exit process_exec signal_sent oom_kill task_scan";
-            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill task_scan";
-            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill task_scan";
-            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan";
-            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan";
-            TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill";
-            CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill";
+            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill task_scan syscall_error";
+            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill task_scan syscall_error";
+            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan syscall_error";
+            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan syscall_error";
+            TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill syscall_error";
+            CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill syscall_error";
             TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
             TASK_SIGNAL: "task_struct", "signal", required by "process_exit signal_sent oom_kill task_scan";
             TASK_EXIT_CODE: "task_struct", "exit_code", required by "process_exit";
@@ -31,13 +31,13 @@ macro_rules! kernel_offsets {
             SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit";
             SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required by "process_exit";
             SIGNAL_OOM_SCORE_ADJ: "signal_struct", "oom_score_adj", optional by "oom_kill";
-            TASK_CGROUPS: "task_struct", "cgroups", optional by "process_exit process_exec signal_sent oom_kill";
-            CSS_SET_DFL_CGRP: "css_set", "dfl_cgrp", optional by "process_exit process_exec signal_sent oom_kill";
-            CSS_SET_SUBSYS: "css_set", "subsys", optional by "process_exit process_exec signal_sent oom_kill";
-            CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional by "process_exit process_exec signal_sent oom_kill";
+            TASK_CGROUPS: "task_struct", "cgroups", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
+            CSS_SET_DFL_CGRP: "css_set", "dfl_cgrp", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
+            CSS_SET_SUBSYS: "css_set", "subsys", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
+            CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
             CSS_PARENT: "cgroup_subsys_state", "parent", optional by "oom_kill";
-            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit";
-            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit";
+            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit syscall_error";
+            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit syscall_error";
             MEMCG_CSS: "mem_cgroup", "css", optional by "oom_kill";
             MEMCG_USAGE: "mem_cgroup", "memory.usage", optional by "oom_kill";
             MEMCG_MAX: "mem_cgroup", "memory.max|memory.limit", optional by "oom_kill";
@@ -64,6 +64,9 @@ macro_rules! kernel_offsets {
             SENDER_SYSCALL: "pt_regs", "orig_ax|syscallno", optional by "signal_sent";
             SENDER_ARG0: "pt_regs", "di|regs", optional by "signal_sent";
             SENDER_ARG3: "pt_regs", "r10", optional by "signal_sent";
+            FAILED_SYSCALL: "pt_regs", "orig_ax|syscallno", required by "syscall_error";
+            FAILED_ARG0: "pt_regs", "di|orig_x0", optional by "syscall_error";
+            FAILED_ARG1: "pt_regs", "si", optional by "syscall_error";
             TASK_STATE: "task_struct", "__state|state", required by "task_scan";
             TASK_FLAGS: "task_struct", "flags", required by "task_scan";
             TASK_EXIT_STATE: "task_struct", "exit_state", required by "task_scan";
@@ -128,6 +131,8 @@ macro_rules! kernel_formats {
             SENT_COMM: "signal", "signal_generate", "comm", array, required by "signal_sent_tp";
             SENT_GROUP: "signal", "signal_generate", "group", 4, required by "signal_sent_tp";
             SENT_RESULT: "signal", "signal_generate", "result", 4, required by "signal_sent_tp";
+            FAILED_NR: "raw_syscalls", "sys_exit", "id", 8, required by "syscall_error_tp";
+            FAILED_RESULT: "raw_syscalls", "sys_exit", "ret", 8, required by "syscall_error_tp";
             VICTIM_PID: "oom", "mark_victim", "pid", 4, required by "oom_kill_tp";
             VICTIM_COMM: "oom", "mark_victim", "comm", text, optional by "oom_kill_tp";
             VICTIM_UID: "oom", "mark_victim", "uid", 4, optional by "oom_kill_tp";
@@ -159,6 +164,12 @@ macro_rules! kernel_settings {
             /// Numbers of kill(2) and pidfd_send_signal(2) on this machine.
             SYS_KILL: u32;
             SYS_PIDFD_SEND_SIGNAL: u32;
+            /// Calls that may fail for want of a process, and the one that may for want of a port or a way.
+            SYS_CLONE: u32;
+            SYS_CLONE3: u32;
+            SYS_FORK: u32;
+            SYS_VFORK: u32;
+            SYS_CONNECT: u32;
             /// Bytes of a `k_sigaction`, or `ABSENT`.
             SIGACTION_SIZE: u32;
             /// Bytes of a `percpu_counter` if `mm_struct.rss_stat` is an array of these (since 6.2), or `ABSENT`.
@@ -182,10 +193,14 @@ pub enum Counter {
     LostBulk = 1,
     /// Ends with status 0 of processes that are not tracked: counted, never sent.
     QuietExits = 2,
+    /// Runs of the programs, for the overhead governor: they are multiplied by what a run costs.
+    Syscalls = 3,
+    SocketStates = 4,
+    Retransmits = 5,
 }
 
 impl Counter {
-    pub const COUNT: u32 = 3;
+    pub const COUNT: u32 = 6;
 }
 
 /// Bytes of the ring for records that must wake the reader at once.
@@ -194,6 +209,8 @@ pub const URGENT_BYTES: u32 = 256 * 1024;
 pub const BULK_BYTES: u32 = 1024 * 1024;
 /// Execs remembered, to name those that die young.
 pub const EXECS_MAX: u32 = 2048;
+/// Failing processes and what they fail of, one entry each.
+pub const ERRORS_MAX: u32 = 2048;
 /// Tracked processes.
 pub const TRACKED_MAX: u32 = 16 * 1024;
 /// Watched executables.

@@ -22,6 +22,8 @@ events! {
     SocketState = 5, socket_state from sock:inet_sock_set_state;
     /// A connection gets no answer: a segment was sent again after a time-out.
     TcpRetransmit = 6, tcp_retransmit from tcp:tcp_retransmit_skb;
+    /// System calls of a process fail because something ran out, or broke.
+    SyscallError = 7, syscall_error from raw_syscalls:sys_exit;
 }
 
 /// No record is longer than this, header included.

@@ -5,4 +5,5 @@ mod process_exec;
 mod process_exit;
 mod signal_sent;
 mod socket_state;
+mod syscall_error;
 mod tcp_retransmit;

@@ -8,12 +8,13 @@ use aya_ebpf::{
 use healer_common::{
     event::{part::CgroupRef, socket_state::SocketState, wire::Wire as _},
     network::{CONNECTING_MAX, PeerCounters},
+    tuning::Counter,
 };
 
 use crate::{
     memory::{Object, Typed},
     peer::{self, End},
-    ring::{Lane, Slot},
+    ring::{self, Lane, Slot},
     task,
     tuning::{present, tuned},
 };
@@ -52,6 +53,7 @@ static CONNECTING: HashMap<u64, Maker> = HashMap::with_max_entries(CONNECTING_MA
 /// for the first edge of a connection and for listeners.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn socket_state(ctx: BtfTracePointContext) -> i32 {
+    ring::count(Counter::SocketStates);
     let (old, new): (u32, u32) = (ctx.arg(1), ctx.arg(2));
     if let Some(socket) = Object::<Typed>::new(ctx.arg(0)) {
         if new == SYN_SENT {

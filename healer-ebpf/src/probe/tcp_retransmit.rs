@@ -6,12 +6,13 @@ use aya_ebpf::{
 use healer_common::{
     event::{part::CgroupRef, socket_state::SocketState, tcp_retransmit::TcpRetransmit, wire::Wire as _},
     network::PeerCounters,
+    tuning::Counter,
 };
 
 use crate::{
     memory::{Object, Probed, Typed},
     peer::{self, End},
-    ring::{Lane, Slot},
+    ring::{self, Lane, Slot},
     tuning::tuned,
 };
 
@@ -21,6 +22,7 @@ const TOLD_EVERY_NS: u64 = 20_000_000;
 /// `tcp_retransmit_skb(const struct sock *sk, const struct sk_buff *skb[, int err])`, mostly in the timer's context.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn tcp_retransmit(ctx: BtfTracePointContext) -> i32 {
+    ring::count(Counter::Retransmits);
     if let Some(socket) = Object::<Typed>::new(ctx.arg(0)) {
         let error = if tuned!(HAS_RETRANSMIT_ERROR) != 0 { ctx.arg::<i32>(2) } else { 0 };
         try_tcp_retransmit(socket, error);

@@ -12,6 +12,7 @@ use crate::{
 
 /// Touching this file in the state directory pauses; removing it resumes.
 const PAUSE_FILE: &str = "pause";
+const TRIMS_EVERY: core::time::Duration = core::time::Duration::from_secs(60);
 const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(20);
 
 /// What was last seen of the files that can change under us.
@@ -23,6 +24,8 @@ pub(super) struct Files {
     /// The first look of this life, until what the start needed was given back.
     began: Option<BootTime>,
     is_settled: bool,
+    /// When it last gave memory back because it held more than its budget.
+    trimmed: Option<BootTime>,
 }
 
 impl Agent {
@@ -41,6 +44,7 @@ impl Agent {
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);
         }
+        self.look_at_overhead();
         if self.sense.has_news() {
             self.publish_sensors();
         }
@@ -87,6 +91,22 @@ impl Agent {
             let exit = Exit { seen_by: SeenBy::Poll, ..Exit::default() };
             self.observe(&Signal { at: now, process: Some(process), fact: Fact::Exited(exit) });
         }
+    }
+
+    /// What sensing costs, and what is given up for it.
+    fn look_at_overhead(&mut self) {
+        let (overhead, changes) = self.sense.look_at_overhead();
+        for says in changes {
+            tracing::info!("{says}");
+        }
+        let is_due = self.files.trimmed.is_none_or(|at| TRIMS_EVERY <= clock::boot().since(at));
+        if overhead.budget.memory < overhead.resident && is_due {
+            self.files.trimmed = Some(clock::boot());
+            sense::give_memory_back();
+            let (resident, budget) = (overhead.resident >> 20, overhead.budget.memory >> 20);
+            tracing::warn!("healer holds {resident} MiB of memory, its budget is {budget} MiB");
+        }
+        self.reporter.metrics.overhead(&overhead);
     }
 
     fn look_at_pause_file(&mut self) {
@@ -137,6 +157,10 @@ impl Agent {
         self.reporter.set_policies(&loaded.policies);
         self.host.protect(loaded.policies.protect.clone());
         self.watch_exes(&loaded);
+        self.sense.govern(|control| {
+            control.wish = loaded.agent.syscall_errors;
+            control.budget = loaded.agent.overhead;
+        });
         let units = loaded.policies.policies.iter().flat_map(|policy| policy.matches.units.clone());
         self.owners.watch_units(units.collect());
         self.engine.replace_policy(clock::boot(), loaded.policies);

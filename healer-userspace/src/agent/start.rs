@@ -32,7 +32,7 @@ use crate::{
     report::{
         Reporter, http, log,
         view::{self, Sensor},
-        wall::{Now, ReadClock},
+        wall::{Now, ReadClock, rfc3339},
         webhook::Webhook,
     },
     runtimes::Owners,
@@ -188,7 +188,12 @@ impl Agent {
 
     /// Shows the sensors' state, and says what is not as it was shown before.
     pub(super) fn publish_sensors(&mut self) -> Vec<Sensor> {
-        let mut sensors: Vec<Sensor> = self.sense.sensors().iter().map(Sensor::from).collect();
+        let now = read_clock()();
+        let shown = |status: &sense::SensorStatus| Sensor {
+            mode_since_time: status.mode.as_ref().map(|mode| rfc3339(now, mode.since)),
+            ..Sensor::from(status)
+        };
+        let mut sensors: Vec<Sensor> = self.sense.sensors().iter().map(shown).collect();
         sensors.push(self.work_watch.sensor());
         let shown = self.reporter.shared.read(|view| view.sensors.clone());
         let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));

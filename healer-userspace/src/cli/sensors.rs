@@ -55,6 +55,10 @@ fn note(sensor: &Sensor) -> String {
     if sensor.self_check == SelfCheck::Truthful {
         parts.push("self-check passed".to_owned());
     }
+    if let Some(mode) = &sensor.mode {
+        let since = sensor.mode_since_time.as_deref().unwrap_or_default();
+        parts.push(format!("{mode} since {since}: {}", sensor.mode_why.as_deref().unwrap_or_default()));
+    }
     parts.extend(sensor.reason.clone());
     if !sensor.missing.is_empty() {
         parts.push(format!("without {}", sensor.missing.join(", ")));

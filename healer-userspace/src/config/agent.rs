@@ -14,12 +14,13 @@ use super::{
     read,
     sinks::{self, Sinks},
     source::Node,
-    value::{ExactPath, Pattern},
+    value::{Bytes, ExactPath, Pattern, Percentage},
 };
 use crate::{
     engine::policy::{self as engine, Mode, Protect},
     report::webhook::Target,
     runtimes::{BUILT, Sockets},
+    sense::govern::{self, Wish},
 };
 
 shape! {
@@ -37,6 +38,8 @@ shape! {
         /// Address and port of the read-only HTTP server. Default: 127.0.0.1:9469
         listen: String,
         budget: NodeBudget,
+        overhead: OverheadBudget,
+        sensors: Sensors,
         protect: Protected,
         runtimes: Runtimes,
         sinks: Sinks,
@@ -47,6 +50,23 @@ shape! {
     NodeBudget {
         /// Acts on the whole node. Default: 10 in 1h.
         node: Budget,
+    }
+}
+
+shape! {
+    /// What healer may use: beyond it, it senses less, in the order that ARCHITECTURE.md tells.
+    OverheadBudget {
+        /// Of one CPU, the agent and its kernel programs. Default: 1.0
+        cpu_percent: Percentage,
+        /// Resident memory of the agent, such as 64Mi. Default: 64Mi
+        memory: Bytes,
+    }
+}
+
+shape! {
+    Sensors {
+        /// Errors of system calls: governed, full, sampled, off. Default: governed
+        syscall_errors: Wish,
     }
 }
 
@@ -77,6 +97,8 @@ pub struct Agent {
     pub listen: Option<SocketAddr>,
     /// At most that many acts on the node, over all workloads.
     pub node_budget: engine::Budget,
+    pub overhead: govern::Budget,
+    pub syscall_errors: Wish,
     pub protect: Protect,
     pub runtimes: Sockets,
     /// Where notifications are posted.
@@ -91,6 +113,8 @@ impl Default for Agent {
             state_dir: None,
             listen: None,
             node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
+            overhead: govern::Budget::default(),
+            syscall_errors: Wish::default(),
             protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
             runtimes: Sockets::default(),
             webhook: None,
@@ -117,6 +141,12 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
             Some(budget) => check::budget(budget, default.node_budget, faults),
             None => default.node_budget,
         },
+        overhead: overhead(&shape.overhead, default.overhead),
+        syscall_errors: shape
+            .sensors
+            .value()
+            .and_then(|sensors| sensors.syscall_errors.value().copied())
+            .unwrap_or_default(),
         protect: protect(&shape.protect, default.protect),
         runtimes: runtimes(&shape.runtimes, faults),
         webhook: sinks::webhook(&shape.sinks, faults),
@@ -131,6 +161,16 @@ fn address(listen: &Key<String>, faults: &mut Vec<Fault>) -> Option<SocketAddr> 
         faults.push(Fault::new(given.place, message));
     }
     parsed
+}
+
+fn overhead(shape: &Key<OverheadBudget>, default: govern::Budget) -> govern::Budget {
+    let Some(shape) = shape.value() else {
+        return default;
+    };
+    govern::Budget {
+        cpu: shape.cpu_percent.value().map_or(default.cpu, |percent| percent.0),
+        memory: shape.memory.value().map_or(default.memory, |bytes| bytes.0),
+    }
 }
 
 fn protect(shape: &Key<Protected>, default: Protect) -> Protect {

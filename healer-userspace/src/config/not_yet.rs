@@ -9,7 +9,8 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Rung", &["respectPDB", "condition", "memoryHigh", "undoAfter"]),
     ("Safety", &["canary", "pause"]),
     ("Verify", &["signalBelow"]),
-    ("AgentConfig", &["storm", "overhead", "sensors"]),
+    ("AgentConfig", &["storm"]),
+    ("Sensors", &["sockets", "tasks"]),
     ("Runtimes", &["cri"]),
 ];
 

@@ -89,6 +89,55 @@ written_as_text!(Pattern, "a string", pattern, {"type": "string", "minLength": 1
 pub(super) struct ExactPath(pub(super) String);
 written_as_text!(ExactPath, "an absolute path", exact_path, {"type": "string", "pattern": "^/"});
 
+/// `64Mi`, `1Gi`, `65536`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Bytes(pub(super) u64);
+written_as_text!(Bytes, "an amount of memory such as 64Mi", bytes, {"type": "string", "pattern": "^[0-9]+(Ki|Mi|Gi)?$"});
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        _ => return Err(format!("{text:?} is no amount of memory, such as 64Mi")),
+    };
+    let number: Option<u64> = digits.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(1 << shift))
+        .filter(|bytes| 0 < *bytes)
+        .ok_or_else(|| format!("{text:?} is no amount of memory, such as 64Mi"))
+}
+
+/// `1.0`, `0.25`: kept as parts in a million.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Percentage(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Percentage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let percent = f64::deserialize(deserializer)?;
+        if (0.01..=100.0).contains(&percent) {
+            return Ok(Self((percent * 10_000.0).round() as u64));
+        }
+        Err(D::Error::custom(format_args!("{percent} is no share of a CPU from 0.01 to 100 percent")))
+    }
+}
+
+impl JsonSchema for Percentage {
+    fn schema_name() -> Cow<'static, str> {
+        "Percentage".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "number", "minimum": 0.01, "maximum": 100})
+    }
+}
+
 /// A class, or `evidence_lost`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct UnlessWord(pub(super) Unless);

@@ -84,6 +84,8 @@ impl Memory {
             | Fact::Probed(_)
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
+            | Fact::SyscallError(_)
+            | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
             | Fact::Peers(_)

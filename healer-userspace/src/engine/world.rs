@@ -117,6 +117,8 @@ impl World {
             | Fact::Probed(_)
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
+            | Fact::SyscallError(_)
+            | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
             | Fact::Peers(_)

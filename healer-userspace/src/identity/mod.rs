@@ -120,6 +120,8 @@ impl Identity {
             | Fact::Probed(_)
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
+            | Fact::SyscallError(_)
+            | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
             | Fact::Peers(_)

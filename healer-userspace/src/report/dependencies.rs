@@ -100,6 +100,8 @@ impl Dependencies {
             | Fact::Probed(_)
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
+            | Fact::SyscallError(_)
+            | Fact::Levels(_)
             | Fact::NoRoute(_)
             | Fact::Lost { .. } => {}
         }

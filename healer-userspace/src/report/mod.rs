@@ -284,6 +284,8 @@ impl Reporter {
                 | Fact::Probed(_)
                 | Fact::ConnectionFailed(_)
                 | Fact::Retransmitted(_)
+                | Fact::SyscallError(_)
+                | Fact::Levels(_)
                 | Fact::Listens(_)
                 | Fact::NoRoute(_),
                 _,

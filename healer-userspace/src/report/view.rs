@@ -80,6 +80,14 @@ pub struct Sensor {
     /// What an administrator can do about that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// How much it sees, where the overhead governor decides: `full`, `sampled` or `off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_since_time: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode_why: Option<String>,
     /// Names of the signals it brings, as in `healer_signals_total{signal}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signals: Vec<String>,
@@ -137,6 +145,9 @@ impl From<&SensorStatus> for Sensor {
             missing: status.missing.clone(),
             reason: status.reason.clone(),
             remedy: status.remedy.clone(),
+            mode: status.mode.as_ref().map(|mode| mode.name.to_owned()),
+            mode_since_time: None,
+            mode_why: status.mode.as_ref().map(|mode| mode.why.clone()),
             signals: signal_of(status.name).into_iter().map(str::to_owned).collect(),
         }
     }
@@ -151,6 +162,7 @@ fn signal_of(sensor: &str) -> Option<&'static str> {
         "oom_kill" => Some("oom_killed"),
         "socket_state" => Some("connection_failed"),
         "tcp_retransmit" => Some("retransmitted"),
+        "syscall_error" => Some("syscall_error"),
         _ => None,
     }
 }

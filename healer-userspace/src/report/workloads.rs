@@ -36,6 +36,8 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::Probed(_)
         | Fact::ConnectionFailed(_)
         | Fact::Retransmitted(_)
+        | Fact::SyscallError(_)
+        | Fact::Levels(_)
         | Fact::Listens(_)
         | Fact::NoRoute(_)
         | Fact::Peers(_)

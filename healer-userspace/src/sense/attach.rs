@@ -1,13 +1,20 @@
 //! From the sensor table to attached programs: each sensor by the first way that works.
 
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
+
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Program, RawTracePoint, TracePoint},
+    programs::{BtfTracePoint, Program, ProgramFd, RawTracePoint, TracePoint},
 };
 use healer_common::event::{EventKind, PROBES, Probe};
 
 use super::{
     formats::Formats,
+    govern::Hook,
     layout::Layout,
     load::in_words,
     rights::REMEDY,
@@ -28,6 +35,9 @@ pub(crate) struct Ground<'a> {
     pub(crate) formats: &'a Formats,
     /// The best rung that may be tried.
     pub(crate) best: Level,
+    pub(crate) tracefs: &'a Path,
+    /// Of the sensors that the governor may give up: how each is attached. They are not attached yet.
+    pub(crate) hooks: Vec<(EventKind, Hook)>,
 }
 
 /// Attaches every sensor by the first way that works; one that has none is a status.
@@ -43,7 +53,7 @@ fn attach(ground: &mut Ground<'_>, sensor: &Sensor, user: &mut User) -> (SensorS
             let says = format!("{} was not tried: --sense-rung {}", rung.via(), ground.best.name());
             Err(Trouble::new(says, "leave the option out"))
         } else {
-            climb(ground, *rung, sensor.kind, user)
+            climb(ground, *rung, sensor, user)
         };
         match climbed {
             Ok(missing) => {
@@ -68,9 +78,10 @@ fn attach(ground: &mut Ground<'_>, sensor: &Sensor, user: &mut User) -> (SensorS
 fn climb(
     ground: &mut Ground<'_>,
     rung: Rung,
-    kind: EventKind,
+    sensor: &Sensor,
     user: &mut User,
 ) -> Result<Vec<String>, Trouble> {
+    let kind = sensor.kind;
     let mut missing: Vec<String> = rung.lacks().iter().map(|field| (*field).to_owned()).collect();
     match rung {
         Rung::TpBtf { program } | Rung::RawTp { program } => {
@@ -85,7 +96,8 @@ fn climb(
         Rung::KernelLog { .. } => user.read_log()?,
     }
     if let Some(program) = rung.program() {
-        hang(ground, rung, program, probe_of(kind)?)?;
+        let hook = hang(ground, rung, program, probe_of(kind)?, sensor.given_up.is_some())?;
+        ground.hooks.extend(hook.map(|hook| (kind, hook)));
     }
     if matches!(rung, Rung::Tracepoint { .. }) {
         user.complete(kind);
@@ -128,16 +140,28 @@ enum HangError {
     NoProgram,
     #[error("the kernel did not take it")]
     Program(#[from] aya::programs::ProgramError),
+    #[error("the kernel did not take it")]
+    Hook(#[from] io::Error),
 }
 
-fn hang(ground: &mut Ground<'_>, rung: Rung, program: &str, probe: &Probe) -> Result<(), Trouble> {
-    let ids = ground.ids;
+/// Loads the program and attaches it; a governed one is only tried, and comes back as a hook.
+fn hang(
+    ground: &mut Ground<'_>,
+    rung: Rung,
+    program: &str,
+    probe: &Probe,
+    is_governed: bool,
+) -> Result<Option<Hook>, Trouble> {
+    let (ids, tracefs) = (ground.ids, ground.tracefs);
     let ebpf = ground.ebpf.as_mut().map_err(|trouble| trouble.clone())?;
     let hung = match rung {
-        Rung::TpBtf { .. } => tp_btf(ebpf, program, probe.tracepoint, ids.as_ref().map_err(unreadable)?),
-        Rung::RawTp { .. } => raw_tp(ebpf, program, probe.tracepoint),
-        Rung::Tracepoint { .. } => tracepoint(ebpf, program, probe),
-        Rung::Connector { .. } | Rung::KernelLog { .. } => Ok(()),
+        Rung::TpBtf { .. } => {
+            let ids = ids.as_ref().map_err(unreadable)?;
+            tp_btf(ebpf, program, probe.tracepoint, ids, is_governed)
+        }
+        Rung::RawTp { .. } => raw_tp(ebpf, program, probe.tracepoint, is_governed),
+        Rung::Tracepoint { .. } => tracepoint(ebpf, program, probe, tracefs, is_governed),
+        Rung::Connector { .. } | Rung::KernelLog { .. } => Ok(None),
     };
     hung.map_err(|error| {
         let what = format!("{program} on {}:{}", probe.category, probe.tracepoint);
@@ -145,25 +169,61 @@ fn hang(ground: &mut Ground<'_>, rung: Rung, program: &str, probe: &Probe) -> Re
     })
 }
 
-fn tp_btf(ebpf: &mut Ebpf, name: &str, tracepoint: &str, ids: &Btf) -> Result<(), HangError> {
+fn tp_btf(
+    ebpf: &mut Ebpf,
+    name: &str,
+    tracepoint: &str,
+    ids: &Btf,
+    is_governed: bool,
+) -> Result<Option<Hook>, HangError> {
     let program: &mut BtfTracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
     program.load(tracepoint, ids)?;
+    if is_governed {
+        return tried(Hook::typed(own(program.fd()?)?));
+    }
     program.attach()?;
-    Ok(())
+    Ok(None)
 }
 
-fn raw_tp(ebpf: &mut Ebpf, name: &str, tracepoint: &str) -> Result<(), HangError> {
+fn raw_tp(
+    ebpf: &mut Ebpf,
+    name: &str,
+    tracepoint: &str,
+    is_governed: bool,
+) -> Result<Option<Hook>, HangError> {
     let program: &mut RawTracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
     program.load()?;
+    if is_governed {
+        return tried(Hook::raw(own(program.fd()?)?, tracepoint)?);
+    }
     program.attach(tracepoint)?;
-    Ok(())
+    Ok(None)
 }
 
-fn tracepoint(ebpf: &mut Ebpf, name: &str, probe: &Probe) -> Result<(), HangError> {
+fn tracepoint(
+    ebpf: &mut Ebpf,
+    name: &str,
+    probe: &Probe,
+    tracefs: &Path,
+    is_governed: bool,
+) -> Result<Option<Hook>, HangError> {
     let program: &mut TracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
     program.load()?;
+    if is_governed {
+        let event = format!("{}/{}", probe.category, probe.tracepoint);
+        return tried(Hook::classic(own(program.fd()?)?, tracefs, &event)?);
+    }
     program.attach(probe.category, probe.tracepoint)?;
-    Ok(())
+    Ok(None)
+}
+
+fn own(program: &ProgramFd) -> io::Result<OwnedFd> {
+    program.as_fd().try_clone_to_owned()
+}
+
+fn tried(hook: Hook) -> Result<Option<Hook>, HangError> {
+    hook.attach()?;
+    Ok(Some(hook))
 }
 
 /// Detaches and unloads a program whose records are not used any more. One that cannot be unloaded

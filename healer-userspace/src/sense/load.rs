@@ -31,6 +31,11 @@ pub(crate) fn load(
         ("PIDTYPE_PGID", layout.pidtype_pgid),
         ("SYS_KILL", system_call(libc::SYS_kill)),
         ("SYS_PIDFD_SEND_SIGNAL", system_call(libc::SYS_pidfd_send_signal)),
+        ("SYS_CLONE", system_call(libc::SYS_clone)),
+        ("SYS_CLONE3", system_call(libc::SYS_clone3)),
+        ("SYS_FORK", old_calls().0),
+        ("SYS_VFORK", old_calls().1),
+        ("SYS_CONNECT", system_call(libc::SYS_connect)),
         ("SIGACTION_SIZE", layout.sigaction_size),
         ("RSS_STRIDE", layout.rss_stride),
         ("PAGE_SHIFT", page_shift),
@@ -63,6 +68,17 @@ pub(crate) fn load(
 
 fn system_call(number: libc::c_long) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// fork(2) and vfork(2), which newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+fn old_calls() -> (u32, u32) {
+    (system_call(libc::SYS_fork), system_call(libc::SYS_vfork))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn old_calls() -> (u32, u32) {
+    (u32::MAX, u32::MAX)
 }
 
 /// An error and its causes on one line; of a verifier's log only the end, where the reason is.

@@ -1,8 +1,10 @@
 //! What is said to the running programs, and what they count.
 
+use std::os::fd::AsFd as _;
+
 use aya::{
     Ebpf,
-    maps::{HashMap as BpfHashMap, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use healer_common::{
     event::wire::Wire,
@@ -70,6 +72,15 @@ impl<const N: usize> Words<N> {
         let bytes: Vec<u8> = self.0.iter().flat_map(|word| word.to_ne_bytes()).collect();
         T::take(&mut bytes.as_slice())
     }
+}
+
+/// The counters, for another thread.
+pub(crate) fn counters_of(ebpf: &Ebpf) -> Option<PerCpuArray<MapData, u64>> {
+    let Some(Map::PerCpuArray(data)) = ebpf.map("COUNTERS") else {
+        return None;
+    };
+    let fd = data.fd().as_fd().try_clone_to_owned().ok()?;
+    Map::PerCpuArray(MapData::from_fd(fd).ok()?).try_into().ok()
 }
 
 /// Takes our maps out of `ebpf`, which keeps the programs.

@@ -7,6 +7,8 @@ pub mod btf;
 pub mod capture;
 pub mod format;
 mod formats;
+pub mod govern;
+mod governed;
 mod layout;
 mod load;
 mod maps;
@@ -39,6 +41,7 @@ pub use status::{Checked, SensorState, SensorStatus};
 
 use crate::clock;
 use healer_common::event::{EventKind, Header, wire::Wire as _};
+use governed::Governed;
 use maps::Maps;
 use poll::tasks::TaskScan;
 use selfcheck::SelfCheck;
@@ -74,6 +77,7 @@ pub struct Sense {
     backlog: Vec<Vec<u8>>,
     kernel: Option<Kernel>,
     user: Option<User>,
+    governed: Governed,
     /// Stands in for the rings' timer where there are none.
     rest: Option<Pin<Box<tokio::time::Sleep>>>,
 }

@@ -2,6 +2,8 @@
 
 use healer_common::event::EventKind;
 
+use super::govern::Stage;
+
 /// How high a rung is; the best first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -96,6 +98,8 @@ pub struct Sensor {
     pub rungs: &'static [Rung],
     /// Said of a sensor that has no way left.
     pub otherwise: &'static str,
+    /// When the overhead governor gives it up; `None`: never.
+    pub given_up: Option<Stage>,
 }
 
 /// Every sensor that hangs on a kernel hook. The object test walks it.
@@ -119,6 +123,7 @@ pub const SENSORS: &[Sensor] = &[
             },
         ],
         otherwise: "ends of tracked processes are found in /proc, without their status",
+        given_up: None,
     },
     Sensor {
         kind: EventKind::ProcessExec,
@@ -144,6 +149,7 @@ pub const SENSORS: &[Sensor] = &[
             },
         ],
         otherwise: "new processes are found in /proc when somebody asks for them",
+        given_up: None,
     },
     Sensor {
         kind: EventKind::SignalSent,
@@ -162,6 +168,7 @@ pub const SENSORS: &[Sensor] = &[
             },
         ],
         otherwise: "an end still tells its signal, but not who sent it",
+        given_up: None,
     },
     Sensor {
         kind: EventKind::OomKill,
@@ -180,15 +187,31 @@ pub const SENSORS: &[Sensor] = &[
             Rung::KernelLog { lacks: &["task_struct.start_boottime", "css_set.subsys"] },
         ],
         otherwise: "an OOM kill looks like any SIGKILL from the kernel",
+        given_up: None,
     },
     Sensor {
         kind: EventKind::SocketState,
         rungs: &[Rung::TpBtf { program: "socket_state" }],
         otherwise: "failed connections are not seen",
+        given_up: Some(Stage::Connections),
     },
     Sensor {
         kind: EventKind::TcpRetransmit,
         rungs: &[Rung::TpBtf { program: "tcp_retransmit" }],
         otherwise: "connections without an answer are seen when they end",
+        given_up: Some(Stage::Retransmits),
+    },
+    Sensor {
+        kind: EventKind::SyscallError,
+        rungs: &[
+            Rung::TpBtf { program: "syscall_error" },
+            Rung::RawTp { program: "syscall_error_raw" },
+            Rung::Tracepoint {
+                program: "syscall_error_tp",
+                lacks: &["task_struct.start_boottime", "task_struct.cgroups", "pt_regs.di"],
+            },
+        ],
+        otherwise: "what runs out is seen by looks once a second, not by what fails of it",
+        given_up: Some(Stage::Syscalls),
     },
 ];

@@ -125,7 +125,8 @@ impl SelfCheck {
             EventKind::ProcessExec
             | EventKind::OomKill
             | EventKind::SocketState
-            | EventKind::TcpRetransmit => return None,
+            | EventKind::TcpRetransmit
+            | EventKind::SyscallError => return None,
         };
         let silence = || Verdict::Wrong("of a child of healer that ended it said nothing".to_owned());
         verdict.or_else(|| self.is_late(now).then(silence))

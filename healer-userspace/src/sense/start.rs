@@ -1,11 +1,15 @@
 //! From the running kernel to attached sensors.
 
-use aya::Ebpf;
+use aya::{
+    Ebpf,
+    maps::{MapData, PerCpuArray},
+};
 
 use super::{
     Kernel, Sense, Settings, attach,
     attach::Ground,
     formats::{self, Formats},
+    governed::Governed,
     layout::{self, Layout},
     load,
     maps::{self, Maps},
@@ -26,6 +30,7 @@ pub(super) fn start(settings: &Settings) -> Sense {
     let formats = formats::read(&settings.tracefs);
     let ids = load::hook_ids(&layout);
     let mut loaded = load(settings, &layout, &formats);
+    let counters = loaded.as_mut().ok().and_then(|(.., counters)| counters.take());
     let mut user = User::new(settings.connector, settings.kmsg.clone(), settings.own_tgid);
     let mut ground = Ground {
         ebpf: loaded.as_mut().map(|(ebpf, ..)| ebpf).map_err(|trouble| trouble.clone()),
@@ -34,19 +39,24 @@ pub(super) fn start(settings: &Settings) -> Sense {
         ids: &ids,
         formats: &formats,
         best: settings.best,
+        tracefs: &settings.tracefs,
+        hooks: Vec::new(),
     };
     let (mut sensors, rungs): (Vec<_>, Vec<_>) =
         attach::attach_all(&mut ground, &mut user).into_iter().unzip();
+    let Ground { hooks, no_types, .. } = ground;
     // The scan has no way without types: an object would not help.
-    let task_scan = match (ground.no_types, &mut loaded) {
+    let task_scan = match (no_types, &mut loaded) {
         (Some(trouble), _) => Err(trouble),
         (None, Ok((ebpf, ..))) => TaskScan::attach(ebpf, &layout, &ids),
         (None, Err(trouble)) => Err(trouble.clone()),
     };
     sensors.push(tasks::status(&task_scan, &layout));
     let task_scan = task_scan.ok();
-    let kernel = loaded.ok().map(|(ebpf, maps, rings)| Kernel { ebpf, maps, rings, task_scan });
+    let kernel = loaded.ok().map(|(ebpf, maps, rings, _)| Kernel { ebpf, maps, rings, task_scan });
+    let governed = Governed::begin(hooks, counters);
     Sense {
+        governed,
         sensors,
         rungs,
         own_tgid: settings.own_tgid,
@@ -61,15 +71,22 @@ pub(super) fn start(settings: &Settings) -> Sense {
     }
 }
 
-fn load(settings: &Settings, layout: &Layout, formats: &Formats) -> Result<(Ebpf, Maps, Rings), Trouble> {
+type Counters = Option<PerCpuArray<MapData, u64>>;
+
+fn load(
+    settings: &Settings,
+    layout: &Layout,
+    formats: &Formats,
+) -> Result<(Ebpf, Maps, Rings, Counters), Trouble> {
     let object = settings.object.ok_or_else(|| {
         Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
     })?;
     rights::check()?;
     let mut ebpf = load::load(object, layout, formats, settings.own_tgid)?;
+    let counters = maps::counters_of(&ebpf);
     let (maps, rings) =
         maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;
-    Ok((ebpf, maps, rings))
+    Ok((ebpf, maps, rings, counters))
 }
 
 /// Reading the kernel's types takes tens of megabytes for some milliseconds; without this call

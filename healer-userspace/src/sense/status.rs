@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+use super::govern::{Governed, Overhead};
+use crate::engine::time::BootTime;
+
 /// How well a sensor works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,6 +45,29 @@ pub struct SensorStatus {
     pub reason: Option<String>,
     /// What an administrator can do about that.
     pub remedy: Option<String>,
+    /// How much it sees, where the overhead governor decides.
+    #[serde(skip)]
+    pub mode: Option<Mode>,
+}
+
+/// How much a governed sensor sees, since when and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mode {
+    pub name: &'static str,
+    pub since: BootTime,
+    pub why: String,
+}
+
+impl From<&Governed> for Mode {
+    fn from(state: &Governed) -> Self {
+        Self { name: state.mode.name(), since: state.since, why: state.why.clone() }
+    }
+}
+
+impl Mode {
+    pub(crate) fn off(overhead: &Overhead) -> Self {
+        Self { name: "off", since: overhead.stage_since, why: overhead.stage_in_words() }
+    }
 }
 
 impl SensorStatus {
@@ -55,7 +81,7 @@ impl SensorStatus {
         let is_best = missing.is_empty() && trouble.is_none();
         let state = if is_best { SensorState::Attached } else { SensorState::Degraded };
         let (reason, remedy) = trouble.map(|trouble| (trouble.reason, trouble.remedy)).unzip();
-        Self { name, via: Some(via), state, checked: Checked::No, missing, reason, remedy }
+        Self { name, via: Some(via), state, checked: Checked::No, missing, reason, remedy, mode: None }
     }
 
     pub(crate) fn down(name: &'static str, why: &Trouble) -> Self {
@@ -67,6 +93,7 @@ impl SensorStatus {
             missing: Vec::new(),
             reason: Some(why.reason.clone()),
             remedy: Some(why.remedy.clone()),
+            mode: None,
         }
     }
 

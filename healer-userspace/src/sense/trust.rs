@@ -90,6 +90,7 @@ impl Sense {
         status.lied(&trouble);
         let rung = self.rungs[index].take();
         self.distrusted.push(SENSORS[index].kind);
+        self.governed.forget(SENSORS[index].kind);
         if let (Some(rung), Some(kernel)) = (rung, &mut self.kernel) {
             attach::take_down(&mut kernel.ebpf, rung);
         }

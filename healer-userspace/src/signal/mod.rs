@@ -1,12 +1,15 @@
 //! What a kernel record or a poll means. Pure.
 
 pub mod network;
+pub mod levels;
 mod oom_kill;
 mod process_exec;
 mod process_exit;
 mod raw;
 mod signal_sent;
 mod socket_state;
+pub mod syscall_error;
+mod syscalls;
 mod tcp_retransmit;
 pub mod waits;
 pub mod work;
@@ -43,6 +46,7 @@ pub fn interpret(header: &Header, event: &Event) -> Meaning {
         Event::OomKill(event) => oom_kill::interpret(at, event),
         Event::SocketState(event) => socket_state::interpret(at, event),
         Event::TcpRetransmit(event) => tcp_retransmit::interpret(at, event),
+        Event::SyscallError(event) => syscall_error::interpret(at, event),
     }
 }
 
@@ -100,6 +104,10 @@ pub enum Fact {
     ConnectionFailed(network::ConnectionFailed),
     /// A connection of the process gets no answer (`tcp:tcp_retransmit_skb`).
     Retransmitted(network::Retransmitted),
+    /// System calls of the process fail because something ran out, or broke (`raw_syscalls:sys_exit`).
+    SyscallError(syscall_error::SyscallError),
+    /// A look at what may run out; the snapshot belongs to the node, not to one process.
+    Levels(levels::LevelSnapshot),
     /// The process began to listen, or no longer does.
     Listens(network::Listens),
     /// What was counted of the process's peers since it was last told (the map PEERS).
@@ -127,6 +135,8 @@ impl Fact {
             Self::Probed(_) => "probed",
             Self::ConnectionFailed(_) => "connection_failed",
             Self::Retransmitted(_) => "retransmitted",
+            Self::SyscallError(_) => "syscall_error",
+            Self::Levels(_) => "levels",
             Self::Listens(_) => "listens",
             Self::Peers(_) => "peers",
             Self::NoRoute(_) => "no_route",

@@ -71,6 +71,8 @@ impl Detector for Down {
             | Fact::Probed(_)
             | Fact::ConnectionFailed(_)
             | Fact::Retransmitted(_)
+            | Fact::SyscallError(_)
+            | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
             | Fact::Peers(_)

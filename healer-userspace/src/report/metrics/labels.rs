@@ -26,6 +26,9 @@ labels! {
     PolicyLabels { version: String, mode_cap: String }
     WebhookLabels { outcome: &'static str }
     OutcomeLabels { outcome: &'static str }
+    NodeLabels {}
+    ModeLabels { sensor: String, mode: String }
+    PartLabels { part: &'static str }
     StateLabels { state: &'static str }
     VersionLabels { version: &'static str }
 }

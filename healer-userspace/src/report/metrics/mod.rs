@@ -7,7 +7,7 @@ mod register;
 pub mod text004;
 
 use core::time::Duration;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -23,6 +23,7 @@ use crate::{
         diagnosis::Diagnosis,
         report::{Closed, GateReport, Verdict},
     },
+    sense::govern::{Mode, Overhead},
     signal::{Exit, Ring, network::PeerCounts},
 };
 
@@ -33,6 +34,10 @@ pub struct Metrics {
     signals: Family<SignalLabels, Counter>,
     ring_lost: Family<RingLabels, Counter>,
     sensor_up: Family<SensorLabels, Gauge>,
+    sensor_mode: Family<ModeLabels, Gauge>,
+    overhead: Family<PartLabels, Gauge<f64, AtomicU64>>,
+    overhead_budget: Gauge<f64, AtomicU64>,
+    system_calls: Family<NodeLabels, Gauge>,
     /// What `sensor_up` stands for: a signal is exported while an attached sensor brings it.
     sensors: Mutex<Vec<Sensor>>,
     diagnoses: Family<DiagnosisLabels, Counter>,
@@ -102,6 +107,10 @@ impl Metrics {
             signals: to.family("signals", "Signals that reached the engine"),
             ring_lost: to.family("ring_lost", "Kernel records lost because a ring was full"),
             sensor_up: to.gauges("sensor_up", "1 while the sensor is attached, 0 while it is not"),
+            sensor_mode: to.gauges("sensor_mode", "1 for how much a governed sensor sees"),
+            overhead: to.shares("overhead_cpu_ratio", "CPU time that sensing uses, of one CPU"),
+            overhead_budget: to.share("overhead_budget_cpu_ratio", "What it may use"),
+            system_calls: to.gauges("system_calls_per_second", "System calls of the node, as last counted"),
             sensors: Mutex::default(),
             diagnoses: to.family("diagnoses", "Diagnoses made"),
             actions: to.family("actions", "Acts that came to an end, real ones and dry runs"),
@@ -175,6 +184,14 @@ impl Metrics {
             let up = self.sensor_up.get_or_create_owned(&SensorLabels::from(sensor));
             up.set(i64::from(sensor.is_up()));
         }
+        self.sensor_mode.clear();
+        for sensor in sensors {
+            let Some(mode) = &sensor.mode else { continue };
+            for name in Mode::ALL.map(Mode::name) {
+                let labels = ModeLabels { sensor: sensor.name.clone(), mode: name.to_owned() };
+                self.sensor_mode.get_or_create_owned(&labels).set(i64::from(name == mode));
+            }
+        }
         for dead in known.iter().flat_map(|sensor| &sensor.signals) {
             if !brings(sensors, dead) {
                 self.signals.remove(&SignalLabels { signal: dead.clone() });
@@ -184,6 +201,22 @@ impl Metrics {
             self.signals.get_or_create_owned(&SignalLabels { signal: alive.clone() });
         }
         *known = sensors.to_vec();
+    }
+
+    /// What sensing costs now.
+    pub fn overhead(&self, overhead: &Overhead) {
+        let ratio = |ppm: u64| ppm as f64 / 1e6;
+        self.overhead.get_or_create_owned(&PartLabels { part: "agent" }).set(ratio(overhead.agent));
+        self.overhead.get_or_create_owned(&PartLabels { part: "programs" }).set(ratio(overhead.programs));
+        self.overhead_budget.set(ratio(overhead.budget.cpu));
+        match overhead.calls_per_second {
+            Some(calls) => {
+                let gauge = self.system_calls.get_or_create_owned(&NodeLabels {});
+                gauge.set(i64::try_from(calls).unwrap_or(i64::MAX));
+            }
+            // Not counted is not zero.
+            None => self.system_calls.clear(),
+        }
     }
 
     pub fn webhook(&self, outcome: WebhookOutcome) {

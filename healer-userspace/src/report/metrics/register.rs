@@ -1,6 +1,6 @@
 //! Registers a family under the prefix `healer_` and remembers what it is called.
 
-use core::{fmt::Debug, hash::Hash};
+use core::{fmt::Debug, hash::Hash, sync::atomic::AtomicU64};
 
 use prometheus_client::{
     collector::Collector,
@@ -50,6 +50,21 @@ impl Registrar {
         let family = Family::default();
         self.add(name, help, "gauge", family.clone());
         family
+    }
+
+    pub(super) fn shares<Labels>(&mut self, name: &str, help: &str) -> Family<Labels, Gauge<f64, AtomicU64>>
+    where
+        Labels: Clone + Debug + Hash + Eq + EncodeLabelSet + Send + Sync + 'static,
+    {
+        let family = Family::default();
+        self.add(name, help, "gauge", family.clone());
+        family
+    }
+
+    pub(super) fn share(&mut self, name: &str, help: &str) -> Gauge<f64, AtomicU64> {
+        let gauge = Gauge::default();
+        self.add(name, help, "gauge", gauge.clone());
+        gauge
     }
 
     pub(super) fn histograms<Labels>(

@@ -32,7 +32,8 @@ impl User {
             | Event::SignalSent(_)
             | Event::OomKill(_)
             | Event::SocketState(_)
-            | Event::TcpRetransmit(_) => return false,
+            | Event::TcpRetransmit(_)
+            | Event::SyscallError(_) => return false,
         }
         true
     }

@@ -108,8 +108,8 @@ impl User {
             }
             EventKind::ProcessExec => self.exec = Duty::Complete,
             EventKind::SignalSent | EventKind::OomKill => self.others = Duty::Complete,
-            // They have no such rung.
-            EventKind::SocketState | EventKind::TcpRetransmit => {}
+            // They have no such rung, or the record says enough.
+            EventKind::SocketState | EventKind::TcpRetransmit | EventKind::SyscallError => {}
         }
     }
 
@@ -125,7 +125,8 @@ impl User {
             EventKind::SignalSent
             | EventKind::OomKill
             | EventKind::SocketState
-            | EventKind::TcpRetransmit => {}
+            | EventKind::TcpRetransmit
+            | EventKind::SyscallError => {}
         }
         Ok(())
     }

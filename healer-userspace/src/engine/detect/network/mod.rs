@@ -99,6 +99,8 @@ impl Detector for Network {
             | Fact::Work(_)
             | Fact::Probed(_)
             | Fact::NoRoute(_)
+            | Fact::SyscallError(_)
+            | Fact::Levels(_)
             | Fact::Lost { .. } => {}
         }
     }

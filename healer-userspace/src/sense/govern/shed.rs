@@ -1,0 +1,169 @@
+//! What is given up, in which order, when the agent and its programs use more than their budget.
+
+use super::Ppm;
+
+/// Each stage gives up what is named and all before it. Ends, execs, signals and OOM kills are never given up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    #[default]
+    Nothing,
+    /// Errors of system calls are not seen.
+    Syscalls,
+    /// What may run out is looked at less often.
+    Polls,
+    /// Retransmissions are not seen: silent peers are found when their connections end.
+    Retransmits,
+    /// Connections are not seen.
+    Connections,
+}
+
+impl Stage {
+    pub const ALL: [Self; 5] =
+        [Self::Nothing, Self::Syscalls, Self::Polls, Self::Retransmits, Self::Connections];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Syscalls => "syscall_errors",
+            Self::Polls => "polls",
+            Self::Retransmits => "retransmits",
+            Self::Connections => "connections",
+        }
+    }
+
+    /// It and all before it.
+    #[must_use]
+    pub fn list(self) -> String {
+        let given_up = Self::ALL.into_iter().filter(|stage| *stage != Self::Nothing && *stage <= self);
+        given_up.map(Self::name).collect::<Vec<_>>().join(", ")
+    }
+
+    fn next(self) -> Self {
+        Self::ALL.into_iter().find(|stage| self < *stage).unwrap_or(self)
+    }
+
+    fn before(self) -> Self {
+        Self::ALL.into_iter().rev().find(|stage| *stage < self).unwrap_or(self)
+    }
+}
+
+/// What is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Use {
+    /// All of its own time, the polls among it.
+    pub(super) agent: Ppm,
+    pub(super) polls: Ppm,
+    pub(super) retransmits: Ppm,
+    pub(super) connections: Ppm,
+    pub(super) syscalls: Ppm,
+}
+
+impl Use {
+    pub(super) fn sum(self) -> Ppm {
+        self.agent + self.retransmits + self.connections + self.syscalls
+    }
+}
+
+/// Looks in a row over the budget before something is given up.
+const OVER: u32 = 2;
+/// Looks in a row below half of it before something comes back.
+const CALM: u32 = 20;
+/// A part that uses less of the budget is not worth giving up.
+const WORTH_IT: u64 = 20;
+
+#[derive(Default)]
+pub(super) struct Shedding {
+    stage: Stage,
+    over: u32,
+    calm: u32,
+}
+
+impl Shedding {
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// True if the stage is another than before.
+    pub(super) fn look(&mut self, used: Use, budget: Ppm) -> bool {
+        let sum = used.sum();
+        self.over = if budget < sum { self.over + 1 } else { 0 };
+        self.calm = if sum < budget / 2 { self.calm + 1 } else { 0 };
+        let wanted = if OVER <= self.over {
+            self.worth_it(used, budget)
+        } else if CALM <= self.calm {
+            self.stage.before()
+        } else {
+            self.stage
+        };
+        if wanted == self.stage {
+            return false;
+        }
+        (self.over, self.calm) = (0, 0);
+        self.stage = wanted;
+        true
+    }
+
+    /// The next stage that gives back something.
+    fn worth_it(&self, used: Use, budget: Ppm) -> Stage {
+        let mut stage = self.stage;
+        loop {
+            let next = stage.next();
+            let gives = match next {
+                Stage::Nothing => 0,
+                Stage::Syscalls => used.syscalls,
+                Stage::Polls => used.polls,
+                Stage::Retransmits => used.retransmits,
+                Stage::Connections => used.connections,
+            };
+            if next == stage {
+                return self.stage;
+            }
+            if budget / WORTH_IT < gives {
+                return next;
+            }
+            stage = next;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Ppm = 10_000;
+
+    fn after(shedding: &mut Shedding, looks: u32, used: Use) -> Stage {
+        for _ in 0..looks {
+            shedding.look(used, BUDGET);
+        }
+        shedding.stage()
+    }
+
+    #[test]
+    fn one_stage_after_the_other_is_given_up_and_comes_back() {
+        let mut shedding = Shedding::default();
+        let busy =
+            Use { agent: 5_000, polls: 1_000, retransmits: 4_000, connections: 4_000, syscalls: 2_500 };
+        assert_eq!(after(&mut shedding, 1, busy), Stage::Nothing, "a moment is no load");
+        assert_eq!(after(&mut shedding, 1, busy), Stage::Syscalls);
+        let busy = Use { syscalls: 0, ..busy };
+        assert_eq!(after(&mut shedding, 2, busy), Stage::Polls);
+        assert_eq!(after(&mut shedding, 2, busy), Stage::Retransmits);
+        let less = Use { retransmits: 0, ..busy };
+        assert_eq!(after(&mut shedding, 50, less), Stage::Retransmits, "below the budget, above half of it");
+        let idle = Use::default();
+        assert_eq!(after(&mut shedding, CALM, idle), Stage::Polls);
+        assert_eq!(after(&mut shedding, 2 * CALM, idle), Stage::Nothing);
+    }
+
+    #[test]
+    fn what_costs_nothing_is_kept() {
+        let mut shedding = Shedding::default();
+        let busy = Use { agent: 50_000, retransmits: 10, connections: 9_000, ..Use::default() };
+        assert_eq!(after(&mut shedding, 2, busy), Stage::Connections);
+        let mut shedding = Shedding::default();
+        let own = Use { agent: 50_000, ..Use::default() };
+        assert_eq!(after(&mut shedding, 40, own), Stage::Nothing, "nothing to give up would help");
+    }
+}

@@ -1,0 +1,111 @@
+//! The sensors that the overhead governor may give up, and the governor itself.
+
+use aya::maps::{MapData, PerCpuArray};
+use healer_common::event::EventKind;
+
+use super::{
+    SENSORS, Sense, SensorStatus,
+    govern::{self, Attached, Control, Handle, Hook, Overhead, Stage, Start},
+    status::Mode as Shown,
+};
+
+/// Attached from the start, until they are given up.
+struct Held {
+    kind: EventKind,
+    stage: Stage,
+    hook: Hook,
+    attached: Option<Attached>,
+}
+
+pub(super) struct Governed {
+    held: Vec<Held>,
+    handle: Option<Handle>,
+    shown: Overhead,
+}
+
+impl Governed {
+    pub(super) fn begin(hooks: Vec<(EventKind, Hook)>, counters: Option<PerCpuArray<MapData, u64>>) -> Self {
+        let mut of_calls = None;
+        let mut held = Vec::new();
+        for (kind, hook) in hooks {
+            let stage = SENSORS.iter().find(|sensor| sensor.kind == kind).and_then(|sensor| sensor.given_up);
+            match stage {
+                Some(Stage::Syscalls) => of_calls = Some(hook),
+                Some(stage) => {
+                    let attached = hook.attach().ok();
+                    held.push(Held { kind, stage, hook, attached });
+                }
+                None => {}
+            }
+        }
+        let handle = govern::start(Start { hook: of_calls, counters })
+            .inspect_err(|error| tracing::warn!("what sensing costs is not governed: {error}"));
+        Self { held, handle: handle.ok(), shown: Overhead::default() }
+    }
+
+    /// The sensor is not used any more.
+    pub(super) fn forget(&mut self, kind: EventKind) {
+        self.held.retain(|held| held.kind != kind);
+        if kind == EventKind::SyscallError {
+            self.handle = None;
+        }
+    }
+
+    fn obey(&mut self, stage: Stage) {
+        for held in &mut self.held {
+            if held.stage <= stage {
+                held.attached = None;
+            } else if held.attached.is_none() {
+                held.attached = held.hook.attach().ok();
+            }
+        }
+    }
+}
+
+impl Sense {
+    /// Tells the governor what is wanted of it.
+    pub(crate) fn govern(&mut self, change: impl FnOnce(&mut Control)) {
+        if let Some(handle) = &mut self.governed.handle {
+            handle.tell(change);
+        }
+    }
+
+    /// What sensing costs now. Attaches and detaches what the governor gives up; says what has changed.
+    pub fn look_at_overhead(&mut self) -> (Overhead, Vec<String>) {
+        let Some(handle) = &self.governed.handle else {
+            return (Overhead::default(), Vec::new());
+        };
+        let overhead = handle.overhead();
+        let before = std::mem::replace(&mut self.governed.shown, overhead.clone());
+        let mut changes = Vec::new();
+        if overhead.stage != before.stage {
+            self.governed.obey(overhead.stage);
+            changes.push(overhead.stage_in_words());
+        }
+        let mode = |of: &Overhead| of.syscalls.as_ref().map(|state| state.mode);
+        if let Some(state) = overhead.syscalls.as_ref().filter(|_| mode(&overhead) != mode(&before)) {
+            changes.push(format!("syscall_error is {}: {}", state.mode.name(), state.why));
+        }
+        if !changes.is_empty() {
+            self.has_news = true;
+            self.show(&overhead);
+        }
+        (overhead, changes)
+    }
+
+    fn show(&mut self, overhead: &Overhead) {
+        let syscall_error = EventKind::SyscallError.name();
+        for status in &mut self.sensors {
+            if status.name == syscall_error {
+                status.mode = overhead.syscalls.as_ref().map(Shown::from);
+            } else if let Some(stage) = given_up(status).filter(|_| status.via.is_some()) {
+                let is_off = stage <= overhead.stage;
+                status.mode = is_off.then(|| Shown::off(overhead));
+            }
+        }
+    }
+}
+
+fn given_up(status: &SensorStatus) -> Option<Stage> {
+    SENSORS.iter().find(|sensor| sensor.kind.name() == status.name).and_then(|sensor| sensor.given_up)
+}

@@ -1,0 +1,91 @@
+//! One look at what may run out: how much is there, and how much of it is used.
+
+use core::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::process::Process;
+
+/// Only what is more than half used; whatever is missing is well.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LevelSnapshot {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<Level>,
+    /// `Some` when children were counted in this look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zombies: Option<Vec<Zombies>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    pub of: Resource,
+    pub used: u64,
+    pub limit: u64,
+    /// Whose it is, or who uses most of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Before identity: its pid. 0 if nobody in particular uses it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pid: u32,
+    /// Who uses most of what is used, heaviest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<User>,
+}
+
+impl Level {
+    pub fn new(of: Resource, used: u64, limit: u64) -> Self {
+        Self { of, used, limit, process: None, pid: 0, users: Vec::new() }
+    }
+
+    pub fn percent(&self) -> u64 {
+        percent(self.used, self.limit)
+    }
+}
+
+pub fn percent(used: u64, limit: u64) -> u64 {
+    used.saturating_mul(100).checked_div(limit).unwrap_or(0)
+}
+
+/// What may run out, and whose.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// `RLIMIT_NOFILE` of one process.
+    Descriptors { pid: u32 },
+    /// `fs.file-max`.
+    Files,
+    /// `pids.max` of a cgroup.
+    Pids { cgroup: String },
+    /// `RLIMIT_NPROC`.
+    UserProcesses { uid: u32 },
+    /// `kernel.pid_max` or `kernel.threads-max`.
+    NodePids,
+    /// Bytes of a file system.
+    Space { mount: String },
+    Inodes { mount: String },
+    /// `net.ipv4.ip_local_port_range` of a network namespace, for connections to one peer.
+    Ports { netns: u64, peer: IpAddr, port: u16 },
+}
+
+/// One of those who use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    pub pid: u32,
+    pub comm: String,
+    /// In the resource's own unit, since the look before or in all.
+    pub used: u64,
+}
+
+/// A living process and its dead children that it has not waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zombies {
+    pub process: Process,
+    /// Before identity.
+    #[serde(default)]
+    pub pid: u32,
+    pub count: u64,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
