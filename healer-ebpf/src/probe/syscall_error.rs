@@ -169,18 +169,22 @@ fn try_syscall_error<A: Access>(regs: Object<A>, current: Object<A>, errno: u32)
 fn count_one(who: Failing) -> Option<Failures> {
     // SAFETY: takes nothing; the verifier makes a load of it, where the time costs 20 ns.
     let jiffies = unsafe { bpf_jiffies64() };
-    if let Some(known) = ERRORS.get_ptr_mut(&who) {
+    if let Some(known) = ERRORS.get_ptr_mut(who) {
         // SAFETY: a valid entry. Two CPUs at once can lose a count: a locked addition costs more than that is worth.
         return unsafe {
             (*known).count += 1;
-            if jiffies.wrapping_sub((*known).looked_jiffies) < LOOKED_EVERY { None } else { due(known, jiffies) }
+            if jiffies.wrapping_sub((*known).looked_jiffies) < LOOKED_EVERY {
+                None
+            } else {
+                due(known, jiffies)
+            }
         };
     }
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let first = Failures { count: 1, first_ns: now, told_ns: now, looked_jiffies: jiffies };
     // It fails if another CPU was faster: then that one tells.
-    ERRORS.insert(&who, &first, u64::from(BPF_NOEXIST)).is_ok().then_some(first)
+    ERRORS.insert(who, first, u64::from(BPF_NOEXIST)).is_ok().then_some(first)
 }
 
 /// # Safety

@@ -5,7 +5,7 @@ use healer_common::event::EventKind;
 
 use super::{
     SENSORS, Sense, SensorStatus,
-    govern::{self, Attached, Control, Handle, Hook, Overhead, Stage, Start},
+    govern::{self, Attached, Control, Handle, Hook, Overhead, Stage, Start, Wish},
     status::Mode as Shown,
 };
 
@@ -24,7 +24,11 @@ pub(super) struct Governed {
 }
 
 impl Governed {
-    pub(super) fn begin(hooks: Vec<(EventKind, Hook)>, counters: Option<PerCpuArray<MapData, u64>>) -> Self {
+    pub(super) fn begin(
+        hooks: Vec<(EventKind, Hook)>,
+        counters: Option<PerCpuArray<MapData, u64>>,
+        wish: Wish,
+    ) -> Self {
         let mut of_calls = None;
         let mut held = Vec::new();
         for (kind, hook) in hooks {
@@ -40,7 +44,11 @@ impl Governed {
         }
         let handle = govern::start(Start { hook: of_calls, counters })
             .inspect_err(|error| tracing::warn!("what sensing costs is not governed: {error}"));
-        Self { held, handle: handle.ok(), shown: Overhead::default() }
+        let mut handle = handle.ok();
+        if let Some(handle) = &mut handle {
+            handle.tell(|control| control.wish = wish);
+        }
+        Self { held, handle, shown: Overhead::default() }
     }
 
     /// The sensor is not used any more.

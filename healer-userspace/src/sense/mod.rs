@@ -40,8 +40,8 @@ pub use settings::Settings;
 pub use status::{Checked, SensorState, SensorStatus};
 
 use crate::clock;
-use healer_common::event::{EventKind, Header, wire::Wire as _};
 use governed::Governed;
+use healer_common::event::{EventKind, Header, wire::Wire as _};
 use maps::Maps;
 use poll::tasks::TaskScan;
 use selfcheck::SelfCheck;

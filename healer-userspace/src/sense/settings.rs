@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use super::{load::OBJECT, rung::Level};
+use super::{govern::Wish, load::OBJECT, rung::Level};
 
 /// Where to start from; [`Settings::default`] is the running kernel.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Settings {
     /// A row of `healer_common::tuning::kernel_offsets` and a wrong value for it: a test of the
     /// self-check.
     pub wrong_offset: Option<(String, u32)>,
+    /// How much of the system calls is seen, until somebody says otherwise.
+    pub syscall_errors: Wish,
     /// healer's thread group in the initial pid namespace.
     pub own_tgid: u32,
 }
@@ -33,6 +35,7 @@ impl Default for Settings {
             connector: true,
             best: Level::TpBtf,
             wrong_offset: None,
+            syscall_errors: Wish::default(),
             own_tgid: std::process::id(),
         }
     }

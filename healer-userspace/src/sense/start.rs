@@ -54,7 +54,7 @@ pub(super) fn start(settings: &Settings) -> Sense {
     sensors.push(tasks::status(&task_scan, &layout));
     let task_scan = task_scan.ok();
     let kernel = loaded.ok().map(|(ebpf, maps, rings, _)| Kernel { ebpf, maps, rings, task_scan });
-    let governed = Governed::begin(hooks, counters);
+    let governed = Governed::begin(hooks, counters, settings.syscall_errors);
     Sense {
         governed,
         sensors,

@@ -105,7 +105,7 @@ pub enum Fact {
     /// A connection of the process gets no answer (`tcp:tcp_retransmit_skb`).
     Retransmitted(network::Retransmitted),
     /// System calls of the process fail because something ran out, or broke (`raw_syscalls:sys_exit`).
-    SyscallError(syscall_error::SyscallError),
+    SyscallError(Box<syscall_error::SyscallError>),
     /// A look at what may run out; the snapshot belongs to the node, not to one process.
     Levels(levels::LevelSnapshot),
     /// The process began to listen, or no longer does.

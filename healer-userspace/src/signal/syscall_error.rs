@@ -5,11 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use healer_common::event::syscall_error::SyscallError as Record;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Fact, Meaning, Raw, Seen,
-    levels::Level,
-    raw, syscalls,
-};
+use super::{Fact, Meaning, Raw, Seen, levels::Level, raw, syscalls};
 use crate::engine::time::BootTime;
 
 /// Failures of one process with one errno.
@@ -51,7 +47,7 @@ pub struct File {
 }
 
 pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
-    let fact = Fact::SyscallError(SyscallError {
+    let fact = Fact::SyscallError(Box::new(SyscallError {
         call: syscalls::name(event.syscall),
         errno: event.errno.cast_signed(),
         count: event.count,
@@ -60,9 +56,12 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
         address: address(&event.address),
         level: None,
         file: None,
+    }));
+    let seen = raw::party(&event.task).map(|task| Seen {
+        task,
+        cgroup: raw::cgroup(&event.cgroup),
+        ..Seen::default()
     });
-    let seen = raw::party(&event.task)
-        .map(|task| Seen { task, cgroup: raw::cgroup(&event.cgroup), ..Seen::default() });
     Meaning::Happened(Raw { at, seen, fact, at_limit: None, owner: None })
 }
 

@@ -120,12 +120,14 @@ fn rule_names_are_unique() {
 
 #[test]
 fn keys_of_the_agent_that_nothing_answers_to_yet() {
-    let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nlisten: here\nstorm: {targets: 5}\noverhead: {}\nsensors: {}\nsinks: {webhook: {url: \"https://x\"}}\nruntimes: {cri: /x}\nbudget: {node: {max: 0}}\nprotct: {}\n";
+    let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nlisten: here\nstorm: {targets: 5}\noverhead: {cpuPercent: 200, memory: 9Xi}\nsensors: {tasks: {}, syscallErrors: most}\nsinks: {webhook: {url: \"https://x\"}}\nruntimes: {cri: /x}\nbudget: {node: {max: 0}}\nprotct: {}\n";
     let expected = [
         "3:9: listen: \"here\" is no address with a port, such as 127.0.0.1:9469",
         "4:1: key \"storm\" in AgentConfig is not supported yet",
-        "5:1: key \"overhead\" in AgentConfig is not supported yet",
-        "6:1: key \"sensors\" in AgentConfig is not supported yet",
+        "5:24: cpuPercent: 200 is no share of a CPU from 0.01 to 100 percent",
+        "5:37: memory: \"9Xi\" is no amount of memory, such as 64Mi",
+        "6:11: key \"tasks\" in sensors is not supported yet",
+        "6:37: syscallErrors: unknown word \"most\"; one of governed, full, sampled, off",
         "7:24: sinks.webhook.url: https is not supported yet; give an http address, such as http://127.0.0.1:9093/api/v2/alerts",
         "8:12: key \"cri\" in runtimes is not supported yet",
         "9:22: max: cannot be 0",

@@ -59,7 +59,9 @@ impl Hook {
         attr[0] = name;
         attr[1] = u64::from(self.program.as_raw_fd() as u32);
         // SAFETY: the kernel reads as many bytes as it is told there are, and the name, which lives on.
-        owned(unsafe { libc::syscall(libc::SYS_bpf, BPF_RAW_TRACEPOINT_OPEN, attr.as_ptr(), size_of_val(&attr)) })
+        owned(unsafe {
+            libc::syscall(libc::SYS_bpf, BPF_RAW_TRACEPOINT_OPEN, attr.as_ptr(), size_of_val(&attr))
+        })
     }
 
     fn open_classic(&self, id: u64) -> io::Result<OwnedFd> {

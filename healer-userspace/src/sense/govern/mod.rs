@@ -186,8 +186,10 @@ impl Governor {
             };
             return (Mode::Full, why);
         }
-        self.slice = (left / 2).saturating_mul(1_000_000).checked_div(cost).unwrap_or(SLICE_MAX).min(SLICE_MAX);
-        let why = format!("{} would cost {}, of {} that are left", Rate(calls), Percent(cost), Percent(allowed));
+        self.slice =
+            (left / 2).saturating_mul(1_000_000).checked_div(cost).unwrap_or(SLICE_MAX).min(SLICE_MAX);
+        let why =
+            format!("{} would cost {}, of {} that are left", Rate(calls), Percent(cost), Percent(allowed));
         if self.slice < SLICE_MIN { (Mode::Off, why) } else { (Mode::Sampled, why) }
     }
 }
@@ -234,10 +236,10 @@ pub struct Overhead {
 impl Overhead {
     pub(crate) fn stage_in_words(&self) -> String {
         let (used, budget) = (Percent(self.agent + self.programs), Percent(self.budget.cpu));
-        match self.stage {
-            Stage::Nothing => format!("sensing is whole again: it uses {used}, its budget is {budget}"),
-            stage => format!("sensing uses {used}, its budget is {budget}: given up: {}", stage.list()),
+        if self.stage == Stage::Nothing {
+            return format!("sensing is whole again: it uses {used}, its budget is {budget}");
         }
+        format!("sensing uses {used}, its budget is {budget}: given up: {}", self.stage.list())
     }
 }
 
@@ -271,7 +273,10 @@ mod tests {
         assert_eq!(governor.state().mode, Mode::Full);
         let busy = Reading { calls: Some(1_000_000), ..Reading::default() };
         assert_eq!(mode(&mut governor, 6, &busy), Mode::Sampled);
-        assert_eq!(governor.state().why, "1.0 M system calls/s would cost 9.00 % of a CPU, of 0.25 % of a CPU that are left");
+        assert_eq!(
+            governor.state().why,
+            "1.0 M system calls/s would cost 9.00 % of a CPU, of 0.25 % of a CPU that are left"
+        );
         assert!(governor.slice(Duration::from_secs(1)) <= Duration::from_millis(50));
         let quiet = Reading { calls: Some(5_000), ..Reading::default() };
         assert_eq!(mode(&mut governor, 7, &quiet), Mode::Sampled, "one quiet second is no rest");
@@ -311,7 +316,9 @@ mod tests {
         let mut governor = governor(1_000);
         let shed = Reading { calls: Some(1_000), is_shed: true, ..Reading::default() };
         assert_eq!(mode(&mut governor, 6, &shed), Mode::Off);
-        for (wish, wanted) in [(Wish::Full, Mode::Full), (Wish::Sampled, Mode::Sampled), (Wish::Off, Mode::Off)] {
+        for (wish, wanted) in
+            [(Wish::Full, Mode::Full), (Wish::Sampled, Mode::Sampled), (Wish::Off, Mode::Off)]
+        {
             governor.set(wish, Budget::default());
             assert_eq!(mode(&mut governor, 7, &shed), wanted);
         }

@@ -88,6 +88,10 @@ fn govern(start: Start, inbox: &mpsc::Receiver<Control>, shown: &Mutex<Overhead>
         began: now,
         stage_since: now,
     };
+    if let Ok(control) = inbox.try_recv() {
+        watch.control = control;
+        watch.weigh(None);
+    }
     while let Some(calls) = watch.one_look(inbox) {
         let overhead = watch.weigh(calls);
         *shown.lock().unwrap_or_else(PoisonError::into_inner) = overhead;
