@@ -57,7 +57,7 @@ fn every_rung_tells_the_first_at_once_and_then_a_running_count() {
 fn a_slice_of_each_second_sees_what_goes_on() {
     let dir = Scratch::new();
     let mut eye = eye_on(Level::TpBtf, Wish::Sampled);
-    let victim = Victim::start(&built(&dir, "exhausts"), &["fds"]);
+    let victim = Victim::start(built(&dir, "exhausts"), &["fds"]);
     first_of(&mut eye, victim.tgid());
 }
 
@@ -65,7 +65,7 @@ fn a_slice_of_each_second_sees_what_goes_on() {
 fn off_is_off() {
     let dir = Scratch::new();
     let mut eye = eye_on(Level::TpBtf, Wish::Off);
-    let victim = Victim::start(&built(&dir, "exhausts"), &["fds"]);
+    let victim = Victim::start(built(&dir, "exhausts"), &["fds"]);
     eye.pause(Duration::from_millis(1500));
     assert_eq!(errors_of(&eye, victim.tgid()), []);
 }
