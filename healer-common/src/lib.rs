@@ -8,5 +8,6 @@
 
 pub mod event;
 pub mod network;
+pub mod reclaim;
 pub mod task_scan;
 pub mod tuning;

@@ -18,12 +18,12 @@ macro_rules! kernel_offsets {
     ($expand:ident) => {
         $expand! {
             TASK_PID: "task_struct", "pid", required by "process_exit process_exec signal_sent oom_kill task_scan";
-            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill task_scan syscall_error";
-            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill task_scan syscall_error";
-            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan syscall_error";
-            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan syscall_error";
-            TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill syscall_error";
-            CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill syscall_error";
+            TASK_TGID: "task_struct", "tgid", required by "process_exit process_exec signal_sent oom_kill task_scan syscall_error reclaim_stall";
+            TASK_COMM: "task_struct", "comm", required by "process_exit process_exec signal_sent oom_kill task_scan syscall_error reclaim_stall";
+            TASK_LEADER: "task_struct", "group_leader", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan syscall_error reclaim_stall";
+            TASK_START: "task_struct", "start_boottime|real_start_time", required by "process_exit process_exec signal_sent oom_kill socket_state task_scan syscall_error reclaim_stall";
+            TASK_CRED: "task_struct", "real_cred", required by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall";
+            CRED_UID: "cred", "uid", required by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall";
             TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
             TASK_SIGNAL: "task_struct", "signal", required by "process_exit signal_sent oom_kill task_scan";
             TASK_EXIT_CODE: "task_struct", "exit_code", required by "process_exit";
@@ -31,13 +31,13 @@ macro_rules! kernel_offsets {
             SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit";
             SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required by "process_exit";
             SIGNAL_OOM_SCORE_ADJ: "signal_struct", "oom_score_adj", optional by "oom_kill";
-            TASK_CGROUPS: "task_struct", "cgroups", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
-            CSS_SET_DFL_CGRP: "css_set", "dfl_cgrp", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
-            CSS_SET_SUBSYS: "css_set", "subsys", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
-            CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional by "process_exit process_exec signal_sent oom_kill syscall_error";
+            TASK_CGROUPS: "task_struct", "cgroups", optional by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall";
+            CSS_SET_DFL_CGRP: "css_set", "dfl_cgrp", optional by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall";
+            CSS_SET_SUBSYS: "css_set", "subsys", optional by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall";
+            CSS_CGROUP: "cgroup_subsys_state", "cgroup", optional by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall";
             CSS_PARENT: "cgroup_subsys_state", "parent", optional by "oom_kill";
-            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit syscall_error";
-            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit syscall_error";
+            CGROUP_KN: "cgroup", "kn", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit syscall_error reclaim_stall";
+            KERNFS_ID: "kernfs_node", "id", optional by "process_exit process_exec signal_sent oom_kill socket_state tcp_retransmit syscall_error reclaim_stall";
             MEMCG_CSS: "mem_cgroup", "css", optional by "oom_kill";
             MEMCG_USAGE: "mem_cgroup", "memory.usage", optional by "oom_kill";
             MEMCG_MAX: "mem_cgroup", "memory.max|memory.limit", optional by "oom_kill";
@@ -140,6 +140,8 @@ macro_rules! kernel_formats {
             VICTIM_FILE: "oom", "mark_victim", "file_rss", 8, optional by "oom_kill_tp";
             VICTIM_SHMEM: "oom", "mark_victim", "shmem_rss", 8, optional by "oom_kill_tp";
             VICTIM_SCORE_ADJ: "oom", "mark_victim", "oom_score_adj", 2, optional by "oom_kill_tp";
+            RECLAIMED: "vmscan", "mm_vmscan_memcg_reclaim_end", "nr_reclaimed", 8, required by "reclaim_stall_tp";
+            DIRECT_RECLAIMED: "vmscan", "mm_vmscan_direct_reclaim_end", "nr_reclaimed", 8, required by "reclaim_stall_direct_end_tp";
         }
     };
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use aya_obj::ProgramSection;
-use healer_common::{event::PROBES, kernel_formats, kernel_offsets, kernel_settings};
+use healer_common::{
+    event::{COMPANIONS, PROBES},
+    kernel_formats, kernel_offsets, kernel_settings,
+};
 use healer_userspace::sense::{Level, OBJECT, Rung, SENSORS, poll::tasks};
 
 fn object() -> aya_obj::Object {
@@ -16,8 +19,39 @@ fn every_program_is_a_rung_and_every_rung_a_program() {
     let object = object();
     let built: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
     let rungs = SENSORS.iter().flat_map(|sensor| sensor.rungs);
-    let listed: BTreeSet<_> = rungs.filter_map(|rung| rung.program()).chain([tasks::PROGRAM]).collect();
-    assert_eq!(built, listed);
+    let listed = rungs.filter_map(|rung| rung.program()).chain([tasks::PROGRAM]).map(str::to_owned);
+    let with: BTreeSet<String> = listed.chain(companions().map(|(name, ..)| name)).collect();
+    let with: BTreeSet<_> = with.iter().map(String::as_str).collect();
+    assert_eq!(built, with);
+}
+
+/// Of every rung that has a program: the name of each companion, and the rung.
+fn companions() -> impl Iterator<Item = (String, &'static Rung)> {
+    COMPANIONS.iter().flat_map(|companion| {
+        let sensor = SENSORS.iter().find(|sensor| sensor.kind == companion.kind).expect("it has a sensor");
+        sensor.rungs.iter().filter_map(|rung| {
+            let variant = rung.program()?.strip_prefix(companion.kind.name())?;
+            Some((format!("{}{variant}", companion.program), rung))
+        })
+    })
+}
+
+#[test]
+fn companions_are_of_their_sensors_types() {
+    let object = object();
+    for (name, rung) in companions() {
+        assert!(is_of(&object, &name, rung), "{name}");
+    }
+}
+
+fn is_of(object: &aya_obj::Object, program: &str, rung: &Rung) -> bool {
+    let section = &object.programs.get(program).expect("it was built").section;
+    match rung.level() {
+        Level::TpBtf => matches!(section, ProgramSection::BtfTracePoint),
+        Level::RawTp => matches!(section, ProgramSection::RawTracePoint),
+        Level::Tracepoint => matches!(section, ProgramSection::TracePoint),
+        Level::User => false,
+    }
 }
 
 #[test]
@@ -41,14 +75,7 @@ fn every_sensor_has_its_programs_of_the_right_type_in_order() {
         assert_eq!(programs, expected[..programs.len()]);
         for rung in sensor.rungs {
             let Some(program) = rung.program() else { continue };
-            let section = &object.programs.get(program).unwrap().section;
-            let is_right = match rung.level() {
-                Level::TpBtf => matches!(section, ProgramSection::BtfTracePoint),
-                Level::RawTp => matches!(section, ProgramSection::RawTracePoint),
-                Level::Tracepoint => matches!(section, ProgramSection::TracePoint),
-                Level::User => false,
-            };
-            assert!(is_right, "{program}: {section:?}");
+            assert!(is_of(&object, program, rung), "{program}");
         }
     }
 }

@@ -24,6 +24,8 @@ events! {
     TcpRetransmit = 6, tcp_retransmit from tcp:tcp_retransmit_skb;
     /// System calls of a process fail because something ran out, or broke.
     SyscallError = 7, syscall_error from raw_syscalls:sys_exit;
+    /// A task had to look for memory itself, for long or in vain.
+    ReclaimStall = 8, reclaim_stall from vmscan:mm_vmscan_memcg_reclaim_end;
 }
 
 /// No record is longer than this, header included.
@@ -81,6 +83,17 @@ pub struct Probe {
     pub program: &'static str,
     pub category: &'static str,
     pub tracepoint: &'static str,
+}
+
+/// Hooks that an event needs besides its own, each with a program of the same variants.
+pub const COMPANIONS: &[Probe] = &[
+    reclaim("reclaim_stall_begin", "mm_vmscan_memcg_reclaim_begin"),
+    reclaim("reclaim_stall_direct_begin", "mm_vmscan_direct_reclaim_begin"),
+    reclaim("reclaim_stall_direct_end", "mm_vmscan_direct_reclaim_end"),
+];
+
+const fn reclaim(program: &'static str, tracepoint: &'static str) -> Probe {
+    Probe { kind: EventKind::ReclaimStall, program, category: "vmscan", tracepoint }
 }
 
 /// Why bytes are not a record.

@@ -36,6 +36,10 @@ floors! {
     floor_oom_kill on "mark_victim";
     floor_socket_state on "inet_sock_set_state";
     floor_tcp_retransmit on "tcp_retransmit_skb";
+    floor_reclaim_stall on "mm_vmscan_memcg_reclaim_end";
+    floor_reclaim_stall_begin on "mm_vmscan_memcg_reclaim_begin";
+    floor_reclaim_stall_direct_begin on "mm_vmscan_direct_reclaim_begin";
+    floor_reclaim_stall_direct_end on "mm_vmscan_direct_reclaim_end";
     floor_sys_exit on "sys_exit";
 }
 

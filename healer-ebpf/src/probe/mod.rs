@@ -3,6 +3,7 @@
 mod oom_kill;
 mod process_exec;
 mod process_exit;
+mod reclaim_stall;
 mod signal_sent;
 mod socket_state;
 mod syscall_error;

@@ -40,6 +40,7 @@ impl Agent {
         self.look_for_losses(now);
         self.look_at_peers(now, false);
         self.look_at_routes(now);
+        self.look_at_memory_watch();
         self.reporter.set_store_status(&self.store.status());
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);

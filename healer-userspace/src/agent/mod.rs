@@ -10,6 +10,7 @@ mod flush;
 mod give_back;
 mod housekeeping;
 pub(crate) mod listening;
+mod memory;
 mod owners;
 mod probes;
 mod peers;
@@ -90,6 +91,7 @@ struct Agent {
     peers: peers::Peers,
     fail_point: FailPoint,
     work_watch: work::WorkWatch,
+    memory_watch: memory::MemoryWatch,
     probes: probes::Probes,
     captures: captures::Captures,
 }
@@ -107,6 +109,7 @@ impl Agent {
                 Wake::Answer(signal) => self.observe(&signal),
                 Wake::Waits(at, snapshot) => self.waits(at, snapshot),
                 Wake::Work(at, snapshot) => self.work(at, snapshot),
+                Wake::Memory(at, snapshot) => self.memory(at, snapshot),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => {
                     self.look_at_peers(clock::boot(), true);

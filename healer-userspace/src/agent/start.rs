@@ -12,6 +12,7 @@ use super::{
     captures::Captures,
     fail_point::FailPoint,
     housekeeping::Files,
+    memory,
     probes::Probes,
     taps::Taps,
     waits,
@@ -124,8 +125,19 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let mut sense = Sense::start(&sense::Settings { best: options.sense_rung, ..sense::Settings::default() });
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
-    let inbox =
-        Inbox { store: store_events, results, told, learnt, answers: answers_in, waits, work: looks, orders };
+    let (memory_watch, memory) =
+        memory::start(sense.take_reclaim()).context("start the thread that looks at memory")?;
+    let inbox = Inbox {
+        store: store_events,
+        results,
+        told,
+        learnt,
+        answers: answers_in,
+        waits,
+        work: looks,
+        memory,
+        orders,
+    };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
     let mut agent = Agent {
@@ -147,6 +159,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         taps: Taps::into_file(recording),
         fail_point,
         work_watch,
+        memory_watch,
         probes: Probes::default(),
         captures: Captures::new(&options.state_dir),
         options,
@@ -195,6 +208,7 @@ impl Agent {
         };
         let mut sensors: Vec<Sensor> = self.sense.sensors().iter().map(shown).collect();
         sensors.push(self.work_watch.sensor());
+        sensors.push(self.memory_watch.sensor());
         let shown = self.reporter.shared.read(|view| view.sensors.clone());
         let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));
         say_what_is_missing(sensors.iter().filter(|sensor| !is_shown(sensor)));

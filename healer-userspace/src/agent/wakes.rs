@@ -14,12 +14,12 @@ use crate::{
     engine::{command::ActionResult, time::BootTime},
     runtimes::Learnt,
     sense::Sense,
-    signal::{Signal, waits::WaitSnapshot, work::WorkSnapshot},
+    signal::{Signal, memory::MemorySnapshot, waits::WaitSnapshot, work::WorkSnapshot},
     store::worker::StoreEvent,
     supervise::server::Told,
 };
 
-use super::{waits::Snapshots, work::Looks};
+use super::{memory::MemoryLooks, waits::Snapshots, work::Looks};
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
@@ -35,6 +35,8 @@ pub(super) enum Wake {
     Waits(BootTime, WaitSnapshot),
     /// A look at the tracked processes is over.
     Work(BootTime, WorkSnapshot),
+    /// A look at memory is over.
+    Memory(BootTime, MemorySnapshot),
     Order(Order),
     Deadline,
     Reload,
@@ -54,6 +56,7 @@ pub(super) struct Inbox {
     pub(super) answers: mpsc::UnboundedReceiver<Signal>,
     pub(super) waits: Snapshots,
     pub(super) work: Looks,
+    pub(super) memory: MemoryLooks,
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
@@ -107,6 +110,7 @@ impl Wakes {
             Some(answer) = inbox.answers.recv() => Wake::Answer(answer),
             Some((at, snapshot)) = inbox.waits.recv() => Wake::Waits(at, snapshot),
             Some((at, snapshot)) = inbox.work.recv() => Wake::Work(at, snapshot),
+            Some((at, snapshot)) = inbox.memory.recv() => Wake::Memory(at, snapshot),
             _ = unix.hup.recv() => Wake::Reload,
             () = until(deadline) => Wake::Deadline,
         }

@@ -34,6 +34,18 @@ pub struct Certificate {
     /// It exited by itself, but soon after it was asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// Of an OOM kill: whose growth took the memory, the dead itself or a neighbour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaker: Option<Leaker>,
+}
+
+/// Who had grown most in a cgroup that ran out of memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaker {
+    pub party: Party,
+    /// Bytes.
+    pub grown: u64,
+    pub over: Duration,
 }
 
 /// A request to stop that the process handled.
@@ -88,14 +100,36 @@ pub enum Cause {
 
 /// Fills in the certificate of a process that has just ended.
 pub fn certify(memory: &Memory, process: &Process, exit: Exit, at: BootTime, ordinal: u32) -> Certificate {
+    let cause = cause(memory, process, exit);
     Certificate {
         exit,
-        cause: cause(memory, process, exit),
+        leaker: leaker(memory, process, &cause),
+        cause,
         uptime: at.since(process.start),
         ordinal,
         own: None,
         asked: if exit.signal.is_none() { asked(memory, process, at) } else { None },
     }
+}
+
+fn leaker(memory: &Memory, process: &Process, cause: &Cause) -> Option<Leaker> {
+    let Cause::OomKill(oom) = cause else {
+        return None;
+    };
+    let (killed_at, _) = memory.oom(process.id())?;
+    let user = memory.leaker(*killed_at, &oom.memcg)?;
+    let of = &user.process;
+    Some(Leaker {
+        party: Party {
+            id: of.id(),
+            comm: of.comm.clone(),
+            uid: of.uid,
+            exe: of.exe.clone(),
+            workload: Some(of.workload.0.clone()),
+        },
+        grown: user.grown,
+        over: Duration::from_millis(user.watched_ms),
+    })
 }
 
 fn asked(memory: &Memory, process: &Process, at: BootTime) -> Option<Asked> {
@@ -170,7 +204,9 @@ impl Certificate {
                 None => format!("exited with status {}", self.exit.code),
                 Some(asked) => format!("exited with status {}, {}", self.exit.code, asked.says()),
             },
-            (Cause::OomKill(oom), Some(_)) => oom_sentence(oom),
+            (Cause::OomKill(oom), Some(_)) => {
+                format!("{}{}", oom_sentence(oom), self.leaker.as_ref().map_or(String::new(), Leaker::says))
+            }
             (Cause::Crashed { fault_address: 0 }, Some(signal)) => {
                 format!("crashed with {}", signal_name(signal))
             }
@@ -230,6 +266,13 @@ impl Certificate {
     }
 }
 
+impl Leaker {
+    /// `; leaky[17] (uid 0) had grown by 64.0 MiB in 31.0s`
+    fn says(&self) -> String {
+        format!("; {} had grown by {} in {}", party(&self.party), mebibytes(self.grown), Human(self.over))
+    }
+}
+
 impl Asked {
     /// `12ms after SIGTERM from bash[4242] (uid 0),`
     fn says(&self) -> String {
@@ -257,7 +300,7 @@ fn sent_sentence(sent: &SignalSent) -> String {
     format!("{} (si_code {}) from {from}{ignored}", signal_name(sent.signal), sent.si_code)
 }
 
-fn mebibytes(bytes: u64) -> String {
+pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 

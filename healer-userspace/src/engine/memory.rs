@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::time::BootTime;
 use crate::{
     identity::process::ProcessId,
-    signal::{Aim, Fact, OomKill, Signal, SignalSent},
+    signal::{
+        Aim, Fact, OomKill, Signal, SignalSent,
+        memory::{MemorySnapshot, MemoryUser},
+    },
 };
 
 const MAX_REMEMBERED: usize = 4096;
@@ -18,6 +21,11 @@ pub(super) const KEEP: Duration = Duration::from_secs(60);
 /// Of one process: a storm of signals to it must not grow without end.
 const MAX_SIGNALS: usize = 16;
 const MAX_SENDERS: usize = 256;
+const MAX_CGROUPS: usize = 256;
+/// Cgroups near their limit are looked at every second at least.
+const GROWTH_IS_FRESH: Duration = Duration::from_secs(5);
+/// Of the limit, what somebody must have grown by to be the reason.
+const GROWN_PART: u64 = 10;
 
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -31,6 +39,8 @@ pub struct Memory {
     next_blow: u64,
     /// Records lost, with the time at which the loss was noticed.
     losses: VecDeque<(BootTime, u64)>,
+    /// Who grew in cgroups near their limit, at the last look at each.
+    growth: BTreeMap<String, (BootTime, u64, Vec<MemoryUser>)>,
 }
 
 /// Sender, signal, and whom its call named; of a process group its number.
@@ -56,6 +66,9 @@ impl Memory {
             while self.losses.len() > MAX_REMEMBERED {
                 self.losses.pop_front();
             }
+        }
+        if let Fact::Memory(snapshot) = &signal.fact {
+            self.note_growth(signal.at, snapshot);
         }
         let Some(process) = &signal.process else {
             return;
@@ -88,6 +101,8 @@ impl Memory {
             | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
+            | Fact::Memory(_)
+            | Fact::ReclaimStalled(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }
@@ -101,6 +116,22 @@ impl Memory {
         });
         about.touched = now;
         about
+    }
+
+    fn note_growth(&mut self, at: BootTime, snapshot: &MemorySnapshot) {
+        self.growth.retain(|_, (then, ..)| at.since(*then) < KEEP);
+        for memory in snapshot.cgroups.iter().filter(|memory| !memory.users.is_empty()) {
+            if self.growth.len() < MAX_CGROUPS || self.growth.contains_key(&memory.cgroup) {
+                self.growth.insert(memory.cgroup.clone(), (at, memory.limit, memory.users.clone()));
+            }
+        }
+    }
+
+    /// Whose growth took the memory of a cgroup that is full now, if anybody's was seen.
+    pub fn leaker(&self, now: BootTime, cgroup: &str) -> Option<&MemoryUser> {
+        let (seen, limit, users) = self.growth.get(cgroup)?;
+        let most = users.iter().max_by_key(|user| user.grown)?;
+        (now.since(*seen) < GROWTH_IS_FRESH && limit / GROWN_PART <= most.grown).then_some(most)
     }
 
     /// The OOM choice that ended `id`, if one did.

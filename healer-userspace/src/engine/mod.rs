@@ -36,7 +36,7 @@ use incidents::Incidents;
 use memory::Memory;
 use outbox::Outbox;
 use policy::PolicySet;
-use report::Report;
+use report::{Report, ReportFact};
 use safety::ledger::Ledger;
 use time::BootTime;
 use world::{Tracking, World};
@@ -249,6 +249,12 @@ impl Engine {
                 // The kernel has one mark for both.
                 Finding::Unwatch(parent) if self.world.is_main(parent) => None,
                 Finding::Unwatch(parent) => self.track(Tracking::Untrack(parent)),
+                Finding::Remark { event, workload, says } => {
+                    let fact = ReportFact::Agent { event: event.to_owned(), says };
+                    let report = Report { at: now, incident: None, workload: Some(workload), fact };
+                    self.out.reports.push_back(report);
+                    None
+                }
             });
         }
         // All classes of one death are on the table before a rule is chosen.

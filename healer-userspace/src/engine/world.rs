@@ -121,6 +121,8 @@ impl World {
             | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
+            | Fact::Memory(_)
+            | Fact::ReclaimStalled(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => None,
         }

@@ -15,14 +15,17 @@ use crate::action::host::{Domain, scope};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 const PREFIX: &str = "healer-fault-";
+const PERIOD_US: u32 = 100_000;
 
 pub struct Limits {
     /// Bytes.
     pub memory: u64,
     pub processes: u32,
+    /// Percent of one CPU.
+    pub cpu: Option<u32>,
 }
 
-/// One directory per hierarchy that exists here: v2, and v1 memory and pids.
+/// One directory per hierarchy that exists here: v2, and v1 memory and pids, and cpu where it is limited.
 #[derive(Debug)]
 pub struct Cgroup {
     directories: Vec<PathBuf>,
@@ -40,6 +43,9 @@ impl Cgroup {
         let mut cgroup = Self { directories: Vec::new(), path: String::new() };
         let mut bounded = false;
         for parent in parents()? {
+            if parent.kind == Kind::V1Cpu && limits.cpu.is_none() {
+                continue;
+            }
             remove_left_overs(&parent.dir);
             let dir = parent.dir.join(&leaf);
             std::fs::create_dir(&dir).map_err(|error| with_path(&error, "create", &dir))?;
@@ -155,6 +161,7 @@ enum Kind {
     V2,
     V1Memory,
     V1Pids,
+    V1Cpu,
 }
 
 impl Place {
@@ -162,9 +169,13 @@ impl Place {
     fn limit(&self, dir: &Path, limits: &Limits) -> bool {
         let write = |file: &str, value: String| std::fs::write(dir.join(file), value).is_ok();
         let (memory, processes) = (limits.memory.to_string(), limits.processes.to_string());
+        let quota = limits.cpu.map(|percent| percent * PERIOD_US / 100);
         match self.kind {
             Kind::V2 => {
                 write("pids.max", processes);
+                if let Some(quota) = quota {
+                    write("cpu.max", format!("{quota} {PERIOD_US}"));
+                }
                 write("memory.swap.max", "0".to_owned());
                 write("memory.max", memory)
             }
@@ -175,6 +186,13 @@ impl Place {
             }
             Kind::V1Pids => {
                 write("pids.max", processes);
+                false
+            }
+            Kind::V1Cpu => {
+                write("cpu.cfs_period_us", PERIOD_US.to_string());
+                if let Some(quota) = quota {
+                    write("cpu.cfs_quota_us", quota.to_string());
+                }
                 false
             }
         }
@@ -191,12 +209,12 @@ fn parents() -> io::Result<Vec<Place>> {
     let v2 = if hybrid.is_dir() { hybrid } else { mount.to_owned() };
     if v2.join("cgroup.controllers").is_file() {
         // Refused where the controllers are v1's: then those are used.
-        for controller in ["+memory", "+pids"] {
+        for controller in ["+memory", "+pids", "+cpu"] {
             std::fs::write(v2.join("cgroup.subtree_control"), controller).ok();
         }
         places.push(Place { dir: v2, path: "/".to_owned(), kind: Kind::V2 });
     }
-    for (name, kind) in [("memory", Kind::V1Memory), ("pids", Kind::V1Pids)] {
+    for (name, kind) in [("memory", Kind::V1Memory), ("pids", Kind::V1Pids), ("cpu", Kind::V1Cpu)] {
         if let Some(path) = own_v1(&own, name)
             && mount.join(name).is_dir()
         {

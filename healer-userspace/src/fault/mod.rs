@@ -7,10 +7,13 @@ use core::time::Duration;
 
 pub mod cgroup;
 mod child;
+mod churn;
 mod crash_loop;
 mod exits;
+mod files;
 mod hog;
 mod killed;
+mod leak;
 mod memory;
 mod service;
 mod thread;
@@ -31,8 +34,9 @@ pub struct Fault {
     pub end: End,
     /// The class is one of a workload's main process: made under `healer supervise`.
     pub supervised: bool,
-    /// Limit of the cgroup.
+    /// Limits of the cgroup: bytes, and percent of one CPU.
     pub memory: u64,
+    pub cpu: Option<u32>,
     /// After this long its cgroup is killed.
     pub lasts: Duration,
     child: fn() -> u8,
@@ -58,11 +62,24 @@ pub const FAULTS: &[Fault] = &[
     exits::EXITS,
     killed::KILLED,
     memory::OOM,
+    leak::SUDDEN,
+    leak::LEAK_FAST,
+    leak::LEAK,
+    leak::LEAK_SLOW,
+    leak::LEAK_SAW,
+    leak::LEAK_NEIGHBOUR,
+    files::THRASH,
+    hog::THROTTLED,
+    hog::STARVED,
     crash_loop::CRASH_LOOP,
     hog::DEAF_HOG,
     thread::LEADER_EXITS,
     exits::EXITS_0,
     hog::BUSY,
+    churn::PLATEAU,
+    churn::SAW,
+    churn::CACHE,
+    files::STREAM,
 ];
 
 impl Fault {
@@ -74,12 +91,32 @@ impl Fault {
         end: End,
         child: fn() -> u8,
     ) -> Self {
-        Self { name, class: Some(class), does, end, supervised: false, memory: PLENTY, lasts: SHORT, child }
+        Self {
+            name,
+            class: Some(class),
+            does,
+            end,
+            supervised: false,
+            memory: PLENTY,
+            cpu: None,
+            lasts: SHORT,
+            child,
+        }
     }
 
     /// Something of which an agent should say nothing.
     pub(super) const fn healthy(name: &'static str, does: &'static str, end: End, child: fn() -> u8) -> Self {
-        Self { name, class: None, does, end, supervised: false, memory: PLENTY, lasts: SHORT, child }
+        Self {
+            name,
+            class: None,
+            does,
+            end,
+            supervised: false,
+            memory: PLENTY,
+            cpu: None,
+            lasts: SHORT,
+            child,
+        }
     }
 
     /// The class is one of a workload's main process.
@@ -90,6 +127,11 @@ impl Fault {
     /// The limit of its cgroup, MiB.
     pub(super) const fn within(self, memory: u64) -> Self {
         Self { memory: memory * MIB, ..self }
+    }
+
+    /// Percent of one CPU.
+    pub(super) const fn with_cpu(self, percent: u32) -> Self {
+        Self { cpu: Some(percent), ..self }
     }
 
     pub(super) const fn lasting(self, seconds: u64) -> Self {

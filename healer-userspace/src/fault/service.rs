@@ -29,7 +29,7 @@ impl Service {
     /// # Errors
     /// The cgroup cannot be made, or the supervisor cannot be started.
     pub fn start(name: Name, fault: &Fault, when: When, state_dir: &Path) -> io::Result<Self> {
-        let limits = Limits { memory: fault.memory, processes: 64 };
+        let limits = Limits { memory: fault.memory, processes: 64, cpu: fault.cpu };
         let cgroup = Cgroup::create(name.as_str(), &limits)?;
         let mut command = Command::new(ourselves());
         command.arg("--state-dir").arg(state_dir);

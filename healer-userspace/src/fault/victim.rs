@@ -39,7 +39,8 @@ impl Victim {
     /// # Errors
     /// As `start`.
     pub fn of_binary(healer: &Path, fault: &'static Fault, state_dir: &Path) -> io::Result<Self> {
-        let cgroup = Cgroup::create(fault.name, &Limits { memory: fault.memory, processes: 64 })?;
+        let cgroup =
+            Cgroup::create(fault.name, &Limits { memory: fault.memory, processes: 64, cpu: fault.cpu })?;
         let mut command = Command::new(healer);
         if fault.supervised {
             let name = format!("chaos-{}", fault.name);

@@ -124,6 +124,8 @@ impl Identity {
             | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
+            | Fact::Memory(_)
+            | Fact::ReclaimStalled(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -103,6 +103,8 @@ impl Dependencies {
             | Fact::SyscallError(_)
             | Fact::Levels(_)
             | Fact::NoRoute(_)
+            | Fact::Memory(_)
+            | Fact::ReclaimStalled(_)
             | Fact::Lost { .. } => {}
         }
     }

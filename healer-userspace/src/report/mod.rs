@@ -221,6 +221,9 @@ impl Reporter {
                 self.metrics.closed(closed);
                 self.close_incident(report.incident);
             }
+            ReportFact::Agent { event, .. } if event == "memory_watch" => {
+                self.metrics.memory_watch(report.workload.as_ref().map_or("", |key| &key.0));
+            }
             ReportFact::Plan(_)
             | ReportFact::Intent(_)
             | ReportFact::Verification(_)
@@ -266,6 +269,7 @@ impl Reporter {
             (Fact::OomKilled(_), Some((workload, _))) => self.metrics.oom_kill(workload),
             (Fact::Deregistered, Some((workload, _))) => self.metrics.forget_workload(workload),
             (Fact::Lost { ring, count }, _) => self.metrics.lost(*ring, *count),
+            (Fact::Memory(snapshot), _) => self.metrics.memory(snapshot),
             (Fact::Peers(counts), _) => {
                 self.metrics.peers(counts);
                 self.metrics.dependencies(self.shared.read(|view| view.dependencies.counts()));
@@ -287,7 +291,8 @@ impl Reporter {
                 | Fact::SyscallError(_)
                 | Fact::Levels(_)
                 | Fact::Listens(_)
-                | Fact::NoRoute(_),
+                | Fact::NoRoute(_)
+                | Fact::ReclaimStalled(_),
                 _,
             ) => {}
         }

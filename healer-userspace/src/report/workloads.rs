@@ -40,6 +40,8 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::Levels(_)
         | Fact::Listens(_)
         | Fact::NoRoute(_)
+        | Fact::Memory(_)
+        | Fact::ReclaimStalled(_)
         | Fact::Peers(_)
         | Fact::Lost { .. } => {}
     }

@@ -10,7 +10,7 @@ use aya::{
     Btf, Ebpf,
     programs::{BtfTracePoint, Program, ProgramFd, RawTracePoint, TracePoint},
 };
-use healer_common::event::{EventKind, PROBES, Probe};
+use healer_common::event::{COMPANIONS, EventKind, PROBES, Probe};
 
 use super::{
     formats::Formats,
@@ -62,7 +62,7 @@ fn attach(ground: &mut Ground<'_>, sensor: &Sensor, user: &mut User) -> (SensorS
             }
             Err(trouble) => {
                 if let Ok(ebpf) = &mut ground.ebpf {
-                    take_down(ebpf, *rung);
+                    take_down(ebpf, sensor.kind, *rung);
                 }
                 first_trouble = first_trouble.or(Some(trouble));
             }
@@ -96,6 +96,10 @@ fn climb(
         Rung::KernelLog { .. } => user.read_log()?,
     }
     if let Some(program) = rung.program() {
+        for (companion, probe) in companions(kind, program) {
+            check_companion(ground, rung, &companion, probe)?;
+            hang(ground, rung, &companion, probe, false)?;
+        }
         let hook = hang(ground, rung, program, probe_of(kind)?, sensor.given_up.is_some())?;
         ground.hooks.extend(hook.map(|hook| (kind, hook)));
     }
@@ -108,6 +112,21 @@ fn climb(
 fn probe_of(kind: EventKind) -> Result<&'static Probe, Trouble> {
     let probe = PROBES.iter().find(|probe| probe.kind == kind);
     probe.ok_or_else(|| Trouble::new("the event has no probe", "update healer"))
+}
+
+/// The other programs of a sensor, of the same variant as `program`, and their hooks.
+fn companions(kind: EventKind, program: &str) -> impl Iterator<Item = (String, &'static Probe)> {
+    let variant = program.strip_prefix(kind.name()).unwrap_or_default();
+    let others = COMPANIONS.iter().filter(move |probe| probe.kind == kind);
+    others.map(move |probe| (format!("{}{variant}", probe.program), probe))
+}
+
+fn check_companion(ground: &Ground<'_>, rung: Rung, program: &str, probe: &Probe) -> Result<(), Trouble> {
+    if matches!(rung, Rung::Tracepoint { .. }) {
+        let known = ground.formats.missing(program).map(drop);
+        return known.map_err(|why| Trouble::new(why, "mount tracefs at /sys/kernel/tracing"));
+    }
+    needed_fields(ground, probe, program).map(drop)
 }
 
 fn needed_fields(ground: &Ground<'_>, probe: &Probe, program: &str) -> Result<Vec<String>, Trouble> {
@@ -226,11 +245,20 @@ fn tried(hook: Hook) -> Result<Option<Hook>, HangError> {
     Ok(Some(hook))
 }
 
-/// Detaches and unloads a program whose records are not used any more. One that cannot be unloaded
+/// Detaches and unloads programs whose records are not used any more. One that cannot be unloaded
 /// only costs.
-pub(crate) fn take_down(ebpf: &mut Ebpf, rung: Rung) {
-    let program = rung.program().and_then(|name| ebpf.program_mut(name));
-    let unloaded = match program {
+pub(crate) fn take_down(ebpf: &mut Ebpf, kind: EventKind, rung: Rung) {
+    let Some(program) = rung.program() else {
+        return;
+    };
+    for (companion, _) in companions(kind, program) {
+        unload(ebpf, &companion);
+    }
+    unload(ebpf, program);
+}
+
+fn unload(ebpf: &mut Ebpf, program: &str) {
+    let unloaded = match ebpf.program_mut(program) {
         Some(Program::BtfTracePoint(program)) => program.unload(),
         Some(Program::RawTracePoint(program)) => program.unload(),
         Some(Program::TracePoint(program)) => program.unload(),

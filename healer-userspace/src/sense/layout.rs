@@ -10,7 +10,11 @@ use std::{
     thread,
 };
 
-use healer_common::{event::PROBES, kernel_offsets, tuning::ABSENT};
+use healer_common::{
+    event::{COMPANIONS, PROBES, Probe},
+    kernel_offsets,
+    tuning::ABSENT,
+};
 
 use super::{
     btf::{self, Argument, Btf},
@@ -55,7 +59,7 @@ pub(crate) const TASK_ITERATOR: &str = "bpf_iter_task";
 pub(crate) struct Layout {
     /// One value per row of [`OFFSETS`].
     pub(crate) offsets: Vec<u32>,
-    /// The `btf_trace_*` typedefs of the tracepoints in `PROBES` that exist.
+    /// The `btf_trace_*` typedefs of the tracepoints in `PROBES` and `COMPANIONS` that exist.
     pub(crate) tracepoints: Vec<(&'static str, u32)>,
     /// The function behind iterators over all threads, if this kernel has them (since 5.8).
     pub(crate) task_iterator: Option<u32>,
@@ -117,13 +121,17 @@ fn unreadable(path: &Path, error: &io::Error) -> Trouble {
 /// # Errors
 /// [`btf::BtfError`] if they are not BTF.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
-    let typedefs: Vec<String> =
-        PROBES.iter().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
+    let typedefs: Vec<String> = hooks().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
     let mut wanted: BTreeSet<&str> = OFFSETS.iter().map(|offset| offset.of).collect();
     wanted.extend(typedefs.iter().map(String::as_str));
     wanted.extend(["cgroup_subsys_id", "pid_type", TASK_ITERATOR]);
     let btf = btf::parse(bytes, &wanted)?;
     Ok(resolve(&btf))
+}
+
+/// Every hook that some program takes.
+fn hooks() -> impl Iterator<Item = &'static Probe> {
+    PROBES.iter().chain(COMPANIONS)
 }
 
 fn resolve(btf: &Btf<'_>) -> Layout {
@@ -137,8 +145,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
     let retransmit = btf.tracepoint_arguments("tcp_retransmit_skb");
     Layout {
         offsets: OFFSETS.iter().map(offset).collect(),
-        tracepoints: PROBES
-            .iter()
+        tracepoints: hooks()
             .filter_map(|probe| {
                 let id = btf.typedef_id(&format!("btf_trace_{}", probe.tracepoint))?;
                 Some((probe.tracepoint, id))

@@ -62,13 +62,21 @@ pub(crate) struct Maps {
 /// The bytes of a key or value, as aya takes them.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
-struct Words<const N: usize>([u64; N]);
+pub(crate) struct Words<const N: usize>([u64; N]);
 
 // SAFETY: integers, without padding.
 unsafe impl<const N: usize> aya::Pod for Words<N> {}
 
 impl<const N: usize> Words<N> {
-    fn read<T: Wire>(self) -> Option<T> {
+    /// Of a value of that many words; zeros in place of words that it has not.
+    pub(crate) fn of<T: Wire>(value: &T) -> Self {
+        let mut bytes = [0; 128];
+        value.put(&mut bytes.as_mut_slice());
+        let words = bytes.as_chunks::<8>().0;
+        Self(core::array::from_fn(|at| words.get(at).map_or(0, |word| u64::from_ne_bytes(*word))))
+    }
+
+    pub(crate) fn read<T: Wire>(self) -> Option<T> {
         let bytes: Vec<u8> = self.0.iter().flat_map(|word| word.to_ne_bytes()).collect();
         T::take(&mut bytes.as_slice())
     }
@@ -96,7 +104,7 @@ pub(crate) fn take(ebpf: &mut Ebpf) -> Result<(Maps, Rings), MapTrouble> {
     Ok((maps, Rings::new(urgent, bulk)))
 }
 
-fn typed<T: TryFrom<aya::maps::Map, Error = MapError>>(
+pub(crate) fn typed<T: TryFrom<aya::maps::Map, Error = MapError>>(
     ebpf: &mut Ebpf,
     name: &'static str,
 ) -> Result<T, MapTrouble> {

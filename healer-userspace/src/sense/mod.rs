@@ -43,7 +43,7 @@ use crate::clock;
 use governed::Governed;
 use healer_common::event::{EventKind, Header, wire::Wire as _};
 use maps::Maps;
-use poll::tasks::TaskScan;
+use poll::{memory::ReclaimMap, tasks::TaskScan};
 use selfcheck::SelfCheck;
 use user::User;
 
@@ -88,6 +88,7 @@ struct Kernel {
     maps: Maps,
     rings: Rings,
     task_scan: Option<TaskScan>,
+    reclaim: Option<ReclaimMap>,
 }
 
 impl Sense {
@@ -110,6 +111,11 @@ impl Sense {
     /// The scan of all threads, to be run wherever it suits; `None` if it does not work or was taken.
     pub fn take_task_scan(&mut self) -> Option<TaskScan> {
         self.kernel.as_mut()?.task_scan.take()
+    }
+
+    /// What is counted of reclaim, to be read wherever it suits; `None` if it is not counted or was taken.
+    pub fn take_reclaim(&mut self) -> Option<ReclaimMap> {
+        self.kernel.as_mut()?.reclaim.take()
     }
 
     /// Whether a sensor's row is another than at the last call.

@@ -214,4 +214,17 @@ pub const SENSORS: &[Sensor] = &[
         otherwise: "what runs out is seen by looks once a second, not by what fails of it",
         given_up: Some(Stage::Syscalls),
     },
+    Sensor {
+        kind: EventKind::ReclaimStall,
+        rungs: &[
+            Rung::TpBtf { program: "reclaim_stall" },
+            Rung::RawTp { program: "reclaim_stall_raw" },
+            Rung::Tracepoint {
+                program: "reclaim_stall_tp",
+                lacks: &["task_struct.start_boottime", "css_set.subsys"],
+            },
+        ],
+        otherwise: "how much a cgroup's memory is short is told by its files and by pressure alone",
+        given_up: None,
+    },
 ];

@@ -126,7 +126,8 @@ impl SelfCheck {
             | EventKind::OomKill
             | EventKind::SocketState
             | EventKind::TcpRetransmit
-            | EventKind::SyscallError => return None,
+            | EventKind::SyscallError
+            | EventKind::ReclaimStall => return None,
         };
         let silence = || Verdict::Wrong("of a child of healer that ended it said nothing".to_owned());
         verdict.or_else(|| self.is_late(now).then(silence))

@@ -4,6 +4,7 @@ use aya::{
     Ebpf,
     maps::{MapData, PerCpuArray},
 };
+use healer_common::event::EventKind;
 
 use super::{
     Kernel, Sense, Settings, attach,
@@ -13,9 +14,13 @@ use super::{
     layout::{self, Layout},
     load,
     maps::{self, Maps},
-    poll::tasks::{self, TaskScan},
+    poll::{
+        memory::ReclaimMap,
+        tasks::{self, TaskScan},
+    },
     rights,
     ring::Rings,
+    rung::SENSORS,
     selfprobe::SelfProbe,
     status::Trouble,
     user::User,
@@ -53,7 +58,13 @@ pub(super) fn start(settings: &Settings) -> Sense {
     };
     sensors.push(tasks::status(&task_scan, &layout));
     let task_scan = task_scan.ok();
-    let kernel = loaded.ok().map(|(ebpf, maps, rings, _)| Kernel { ebpf, maps, rings, task_scan });
+    let is_counted =
+        SENSORS.iter().zip(&rungs).any(|(one, rung)| one.kind == EventKind::ReclaimStall && rung.is_some());
+    let kernel = loaded.ok().map(|(mut ebpf, maps, rings, _)| {
+        // Without it only its numbers are missing.
+        let reclaim = is_counted.then(|| ReclaimMap::take(&mut ebpf).ok()).flatten();
+        Kernel { ebpf, maps, rings, task_scan, reclaim }
+    });
     let governed = Governed::begin(hooks, counters, settings.syscall_errors);
     Sense {
         governed,

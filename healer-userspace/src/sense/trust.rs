@@ -92,7 +92,7 @@ impl Sense {
         self.distrusted.push(SENSORS[index].kind);
         self.governed.forget(SENSORS[index].kind);
         if let (Some(rung), Some(kernel)) = (rung, &mut self.kernel) {
-            attach::take_down(&mut kernel.ebpf, rung);
+            attach::take_down(&mut kernel.ebpf, SENSORS[index].kind, rung);
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What a kernel record or a poll means. Pure.
 
+pub mod memory;
 pub mod network;
 pub mod levels;
 mod oom_kill;
 mod process_exec;
 mod process_exit;
 mod raw;
+mod reclaim_stall;
 mod signal_sent;
 mod socket_state;
 pub mod syscall_error;
@@ -47,6 +49,7 @@ pub fn interpret(header: &Header, event: &Event) -> Meaning {
         Event::SocketState(event) => socket_state::interpret(at, event),
         Event::TcpRetransmit(event) => tcp_retransmit::interpret(at, event),
         Event::SyscallError(event) => syscall_error::interpret(at, event),
+        Event::ReclaimStall(event) => reclaim_stall::interpret(at, event),
     }
 }
 
@@ -114,6 +117,10 @@ pub enum Fact {
     Peers(Vec<network::PeerCounts>),
     /// Nobody in particular: a namespace had no route for some connections.
     NoRoute(network::NoRoute),
+    /// A look at cgroups near their memory limit, and at the node if it is short; it belongs to the node.
+    Memory(memory::MemorySnapshot),
+    /// The process had to look for memory itself (`vmscan:mm_vmscan_memcg_reclaim_end`).
+    ReclaimStalled(memory::ReclaimStalled),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -140,6 +147,8 @@ impl Fact {
             Self::Listens(_) => "listens",
             Self::Peers(_) => "peers",
             Self::NoRoute(_) => "no_route",
+            Self::Memory(_) => "memory",
+            Self::ReclaimStalled(_) => "reclaim_stalled",
             Self::Lost { .. } => "lost",
         }
     }

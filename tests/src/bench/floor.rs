@@ -8,7 +8,10 @@ use aya::{
     maps::{MapData, PerCpuArray, RingBuf},
     programs::BtfTracePoint,
 };
-use healer_common::{event::PROBES, tuning::Counter};
+use healer_common::{
+    event::{COMPANIONS, PROBES},
+    tuning::Counter,
+};
 use healer_userspace::sense::Rings;
 
 /// Empty programs on the hooks of all of healer's probes; detached on drop.
@@ -24,7 +27,7 @@ impl Floor {
     pub fn attach() -> anyhow::Result<Self> {
         let mut ebpf = load(0)?;
         let mut without_twin = Vec::new();
-        for probe in PROBES {
+        for probe in PROBES.iter().chain(COMPANIONS) {
             let name = format!("floor_{}", probe.program);
             if ebpf.program(&name).is_some() {
                 attach(&mut ebpf, &name, probe.tracepoint)?;

@@ -55,6 +55,14 @@ fn condition(at: &At<shape::When>, ladder: &[Rung], findings: &mut Findings<'_>)
         let message = format!("no sensor for class {} yet: this condition never matches", class.value);
         findings.warnings.push(Fault::new(class.place, message));
     }
+    let destructive = ladder.iter().find(|rung| rung.action.is_destructive());
+    if let (Class::MemoryLeak, None, Some(rung)) = (class.value, shape.time_to_limit.given(), destructive) {
+        let message = format!(
+            "memory_leak is a forecast: before {} it must be said how near the limit is, timeToLimit: {{under: 15s}}",
+            rung.action.name()
+        );
+        faults.push(Fault::new(class.place, message));
+    }
     Some(Condition {
         class: class.value,
         certainty: shape.certainty.value().copied().unwrap_or(default_certainty(class.value)),

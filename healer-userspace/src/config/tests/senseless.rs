@@ -70,6 +70,7 @@ const SENSELESS_RULES: &[(&str, &str, &str)] = &[
         "timeToLimit: class crash does not approach a limit",
     ),
     ("class: memory_leak, timeToLimit: {}", "do: notify", "key \"under\" is missing in timeToLimit"),
+    ("class: memory_leak", "do: stop", "memory_leak is a forecast: before stop it must be said"),
     ("class: memory_leak, timeToLimit: {under: 21s}", "do: kill", "under: a forecast more than 20s ahead"),
     ("class: down", "grace: 3s", "key \"do\" is missing in a rung"),
     ("class: down", "do: run_hook", "run_hook needs a command"),

@@ -75,6 +75,8 @@ impl Detector for Down {
             | Fact::Levels(_)
             | Fact::Listens(_)
             | Fact::NoRoute(_)
+            | Fact::Memory(_)
+            | Fact::ReclaimStalled(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -6,6 +6,8 @@ pub mod deadlock;
 mod down;
 mod hang;
 mod listen_overflow;
+mod memory_leak;
+mod memory_pressure;
 mod network;
 mod oom_kill;
 mod probe_failed;
@@ -34,6 +36,8 @@ pub const DETECTORS: &[DetectorEntry] = &[
     probe_failed::ENTRY,
     network::ENTRY,
     listen_overflow::ENTRY,
+    memory_pressure::ENTRY,
+    memory_leak::ENTRY,
 ];
 
 pub struct DetectorEntry {
@@ -83,6 +87,12 @@ pub enum Finding {
     /// From now on every start of this process's children should be told, or no longer.
     Watch(ProcessId),
     Unwatch(ProcessId),
+    /// Worth a word in the log and a count, and nothing more.
+    Remark {
+        event: &'static str,
+        workload: WorkloadKey,
+        says: String,
+    },
 }
 
 /// What an incident is about: diagnoses with one subject make one incident.

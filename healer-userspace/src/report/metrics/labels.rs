@@ -29,6 +29,7 @@ labels! {
     NodeLabels {}
     ModeLabels { sensor: String, mode: String }
     PartLabels { part: &'static str }
+    ReclaimLabels { found: &'static str }
     StateLabels { state: &'static str }
     VersionLabels { version: &'static str }
 }

@@ -24,7 +24,7 @@ use crate::{
         report::{Closed, GateReport, Verdict},
     },
     sense::govern::{Mode, Overhead},
-    signal::{Exit, Ring, network::PeerCounts},
+    signal::{Exit, Ring, memory::MemorySnapshot, network::PeerCounts},
 };
 
 type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
@@ -60,6 +60,9 @@ pub struct Metrics {
     connections: Family<OutcomeLabels, Counter>,
     retransmits: Counter,
     dependencies: Family<StateLabels, Gauge>,
+    memory_cgroups: Gauge,
+    memory_watches: Capped<WorkloadLabels, Counter>,
+    reclaims: Family<ReclaimLabels, Counter>,
     /// Types, names and help as registered, for the test against METRICS.md.
     #[cfg(test)]
     catalogue: Vec<register::Described>,
@@ -157,6 +160,13 @@ impl Metrics {
             retransmits: to.counter("tcp_retransmits", "TCP segments that clients sent again"),
             dependencies: to
                 .gauges("dependencies", "Edges of the dependency map, by what happened last on them"),
+            memory_cgroups: to.gauge("memory_cgroups", "Cgroups with a memory limit that are looked at"),
+            memory_watches: Capped::new(
+                to.family("memory_watches", "Words about memory that grows towards a limit, no diagnoses"),
+                cap,
+            ),
+            reclaims: to
+                .family("reclaims", "Reclaims by tasks of cgroups near their limit, by what they gave"),
             #[cfg(test)]
             catalogue: to.catalogue.clone(),
             registry: to.registry,
@@ -251,6 +261,27 @@ impl Metrics {
         for (state, count) in edges {
             let gauge = self.dependencies.get_or_create_owned(&StateLabels { state: state.name() });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    pub fn memory_cgroups(&self, count: usize) {
+        self.memory_cgroups.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    pub fn memory_watch(&self, workload: &str) {
+        let series = |workload: &str| WorkloadLabels { workload: workload.into() };
+        self.memory_watches.with(workload, series, |counter| {
+            counter.inc();
+        });
+    }
+
+    pub fn memory(&self, snapshot: &MemorySnapshot) {
+        for reclaim in snapshot.cgroups.iter().filter_map(|cgroup| cgroup.reclaim) {
+            let add = |found, count| {
+                self.reclaims.get_or_create_owned(&ReclaimLabels { found }).inc_by(count);
+            };
+            add("little", reclaim.poor);
+            add("enough", reclaim.calls.saturating_sub(reclaim.poor));
         }
     }
 
@@ -371,6 +402,7 @@ impl Metrics {
         self.breaker_state.forget(workload);
         self.workload_exits.forget(workload);
         self.workload_oom_kills.forget(workload);
+        self.memory_watches.forget(workload);
     }
 }
 

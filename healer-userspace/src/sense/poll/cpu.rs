@@ -20,6 +20,13 @@ impl Kept {
         let got = self.0.read_at(&mut bytes, 0).ok()?;
         Some(String::from_utf8_lossy(bytes.get(..got)?).into_owned())
     }
+
+    /// Of a file that holds one number.
+    pub fn number(&self) -> Option<u64> {
+        let mut bytes = [0; 32];
+        let got = self.0.read_at(&mut bytes, 0).ok()?;
+        str::from_utf8(bytes.get(..got)?).ok()?.trim().parse().ok()
+    }
 }
 
 /// `cpu.stat` of one cgroup, v1 or v2. All zero where no limit holds.

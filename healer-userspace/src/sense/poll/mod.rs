@@ -1,6 +1,7 @@
 //! What no tracepoint tells: state that has to be looked at again and again.
 
 pub mod cpu;
+pub mod memory;
 pub mod sockets;
 pub mod peers;
 pub mod routes;

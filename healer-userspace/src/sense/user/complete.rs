@@ -33,7 +33,8 @@ impl User {
             | Event::OomKill(_)
             | Event::SocketState(_)
             | Event::TcpRetransmit(_)
-            | Event::SyscallError(_) => return false,
+            | Event::SyscallError(_)
+            | Event::ReclaimStall(_) => return false,
         }
         true
     }

@@ -109,7 +109,10 @@ impl User {
             EventKind::ProcessExec => self.exec = Duty::Complete,
             EventKind::SignalSent | EventKind::OomKill => self.others = Duty::Complete,
             // They have no such rung, or the record says enough.
-            EventKind::SocketState | EventKind::TcpRetransmit | EventKind::SyscallError => {}
+            EventKind::SocketState
+            | EventKind::TcpRetransmit
+            | EventKind::SyscallError
+            | EventKind::ReclaimStall => {}
         }
     }
 
@@ -126,7 +129,8 @@ impl User {
             | EventKind::OomKill
             | EventKind::SocketState
             | EventKind::TcpRetransmit
-            | EventKind::SyscallError => {}
+            | EventKind::SyscallError
+            | EventKind::ReclaimStall => {}
         }
         Ok(())
     }

@@ -101,6 +101,8 @@ impl Detector for Network {
             | Fact::NoRoute(_)
             | Fact::SyscallError(_)
             | Fact::Levels(_)
+            | Fact::Memory(_)
+            | Fact::ReclaimStalled(_)
             | Fact::Lost { .. } => {}
         }
     }

@@ -71,7 +71,7 @@ impl Story {
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }
                 Finding::Cleared { class, .. } => format!("{class} over"),
-                Finding::Watch(_) | Finding::Unwatch(_) => continue,
+                Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => continue,
             };
             self.said.push((ms, text));
         }

@@ -65,6 +65,16 @@ struct CertificateView<'a> {
     own: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<AskedView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leaker: Option<LeakerView<'a>>,
+}
+
+#[derive(Serialize)]
+struct LeakerView<'a> {
+    #[serde(flatten)]
+    party: PartyView<'a>,
+    grown_bytes: u64,
+    over_ns: u64,
 }
 
 #[derive(Serialize)]
@@ -86,6 +96,11 @@ fn certificate(it: &Certificate) -> CertificateView<'_> {
             signal: asked.signal,
             by: asked.by.as_ref().map(party),
             before_ns: nanos(asked.before),
+        }),
+        leaker: it.leaker.as_ref().map(|leaker| LeakerView {
+            party: party(&leaker.party),
+            grown_bytes: leaker.grown,
+            over_ns: nanos(leaker.over),
         }),
     }
 }

@@ -1,0 +1,292 @@
+//! A cgroup is on its way to its memory limit, and one process is the reason.
+//!
+//! Two tiers. Growth that lasts is a word in the log and a count. Near the limit, and soon there, it is a diagnosis:
+//! its target is who grew, not who is biggest, and beside it stands whom the OOM killer would choose.
+
+mod floor;
+mod words;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use super::{Context, Detector, DetectorEntry, Finding, Subject};
+use crate::{
+    engine::{
+        class::Class,
+        policy::{
+            PolicySet,
+            choose::{self, Owner},
+        },
+        time::BootTime,
+    },
+    identity::process::{Process, ProcessId},
+    signal::{
+        Fact, Signal,
+        memory::{CgroupMemory, MemoryUser},
+    },
+};
+use floor::{Floor, Rise};
+
+pub(super) const ENTRY: DetectorEntry = DetectorEntry {
+    name: "memory_leak",
+    classes: &[Class::MemoryLeak],
+    build: || Box::new(MemoryLeak::default()),
+};
+
+/// Of the limit, taken for good.
+const NEAR_PERCENT: u64 = 85;
+/// From here on reclaim that gives nothing is enough.
+const DOOMED_PERCENT: u64 = 95;
+/// The kernel asks for 32 pages a call.
+const POOR_PAGES: u64 = 32;
+/// Without a policy that wants to know it earlier.
+const HORIZON: Duration = Duration::from_secs(20);
+/// Looks in a row.
+const STEADY: u32 = 4;
+/// A program that has just begun is allowed to grow.
+const WARM_UP: Duration = Duration::from_secs(10);
+/// Of what it grew, what a process must have asked the kernel for meanwhile. Less: it fills what it had reserved, as a
+/// JVM fills its heap, and that has an end.
+const RESERVED_PART: u64 = 4;
+/// Of the limit, what the culprit must have grown by before a cgroup that is full is its fault.
+const GROWN_PERCENT: u64 = 3;
+/// Not seen, or not growing, for so long: it is over.
+const OVER_AFTER: Duration = Duration::from_secs(4);
+/// After a neighbour was killed there is room for a while.
+const NEIGHBOUR_HOLDS: Duration = Duration::from_secs(15);
+/// One word in the log about one cgroup.
+const WATCH_EVERY: Duration = Duration::from_secs(60);
+const WATCH_HORIZON: Duration = Duration::from_secs(600);
+/// The poller tells of no more.
+const CGROUPS_MAX: usize = 1024;
+
+#[derive(Default)]
+struct MemoryLeak {
+    cgroups: BTreeMap<String, Growing>,
+}
+
+#[derive(Default)]
+struct Growing {
+    floor: Floor,
+    seen: BootTime,
+    /// The biggest at the last look: if it goes, the fall is no collection of garbage.
+    biggest: Option<ProcessId>,
+    steady: u32,
+    raised: Option<Raised>,
+    watched: Option<BootTime>,
+}
+
+struct Raised {
+    culprit: Process,
+    held: BootTime,
+}
+
+impl Detector for MemoryLeak {
+    fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        match (&signal.fact, &signal.process) {
+            (Fact::Memory(snapshot), _) => {
+                for memory in &snapshot.cgroups {
+                    self.looked(context, signal.at, memory, found);
+                }
+                self.forget(context.now, found);
+            }
+            (Fact::OomKilled(kill), Some(victim)) => {
+                self.killed(context, signal.at, victim, &kill.memcg, found);
+            }
+            (Fact::Exited(_), Some(process)) => self.ended(process.id(), found),
+            _ => {}
+        }
+    }
+
+    fn advance(&mut self, context: &Context<'_>, found: &mut Vec<Finding>) {
+        self.forget(context.now, found);
+    }
+
+    fn deadline(&self) -> Option<BootTime> {
+        self.cgroups.values().filter_map(Growing::over_at).min()
+    }
+}
+
+impl MemoryLeak {
+    fn looked(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        memory: &CgroupMemory,
+        found: &mut Vec<Finding>,
+    ) {
+        if CGROUPS_MAX <= self.cgroups.len() && !self.cgroups.contains_key(&memory.cgroup) {
+            return;
+        }
+        let growing = self.cgroups.entry(memory.cgroup.clone()).or_default();
+        growing.follow(at, memory);
+        let rise = growing.floor.rise(at, memory.limit);
+        match culprit(at, memory, rise.as_ref()) {
+            Some((user, why)) if why.is_soon(context.policies, memory, user) => {
+                growing.steady += 1;
+                if STEADY <= growing.steady {
+                    growing.raise(context, at, memory, user, &why, found);
+                }
+            }
+            Some(_) | None => {
+                growing.steady = 0;
+                growing.watch(at, memory, found);
+            }
+        }
+    }
+
+    /// Somebody was killed for want of memory: perhaps for the growth of another.
+    fn killed(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        victim: &Process,
+        cgroup: &str,
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(leaker) = context.memory.leaker(at, cgroup).filter(|it| it.process.id() != victim.id())
+        else {
+            return;
+        };
+        let leaker = leaker.clone();
+        if let Some(growing) = self.cgroups.get_mut(cgroup) {
+            growing.floor = Floor::default();
+            growing.clear_if(|raised| raised.culprit.id() != leaker.process.id(), "is not it", found);
+            growing.raised = Some(Raised { culprit: leaker.process.clone(), held: at + NEIGHBOUR_HOLDS });
+            found.push(words::neighbour(context, at, victim, cgroup, &leaker));
+        }
+    }
+
+    fn ended(&mut self, id: ProcessId, found: &mut Vec<Finding>) {
+        for growing in self.cgroups.values_mut() {
+            growing.clear_if(|raised| raised.culprit.id() == id, "has ended", found);
+        }
+    }
+
+    fn forget(&mut self, now: BootTime, found: &mut Vec<Finding>) {
+        for growing in self.cgroups.values_mut() {
+            if growing.over_at().is_some_and(|at| at <= now) {
+                growing.clear_if(|_| true, "no longer grows towards its limit", found);
+            }
+        }
+        // What the poller no longer tells of has room again.
+        self.cgroups
+            .retain(|_, growing| growing.raised.is_some() || now.since(growing.seen) < 10 * OVER_AFTER);
+    }
+}
+
+impl Growing {
+    fn follow(&mut self, at: BootTime, memory: &CgroupMemory) {
+        self.seen = at;
+        let is_gone = |id: &ProcessId| memory.users.iter().all(|user| user.process.id() != *id);
+        if !memory.users.is_empty() {
+            if self.biggest.as_ref().is_some_and(is_gone) {
+                self.floor = Floor::default();
+            }
+            self.biggest = memory.users.iter().max_by_key(|user| user.anon).map(|user| user.process.id());
+        }
+        self.floor.add(at, memory.anon, memory.limit);
+    }
+
+    fn raise(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        memory: &CgroupMemory,
+        user: &MemoryUser,
+        why: &Why,
+        found: &mut Vec<Finding>,
+    ) {
+        self.clear_if(|raised| raised.culprit.id() != user.process.id(), "is not it", found);
+        let held = self.raised.as_ref().map_or(at, |raised| raised.held).max(at);
+        self.raised = Some(Raised { culprit: user.process.clone(), held });
+        found.push(words::forecast(context, at, memory, user, why));
+    }
+
+    /// Growth that lasts, told now and then: no diagnosis.
+    fn watch(&mut self, at: BootTime, memory: &CgroupMemory, found: &mut Vec<Finding>) {
+        let is_told = self.watched.is_some_and(|before| at.since(before) < WATCH_EVERY);
+        let Some(rise) = self.floor.long_rise(memory.limit).filter(|_| !is_told) else {
+            return;
+        };
+        let matters = memory.limit / 2 <= memory.anon && rise.time_to(memory.limit) < WATCH_HORIZON;
+        if let Some(user) = memory.users.first().filter(|_| matters) {
+            self.watched = Some(at);
+            found.push(words::watched(memory, user, &rise));
+        }
+    }
+
+    fn over_at(&self) -> Option<BootTime> {
+        self.raised.as_ref().map(|raised| raised.held + OVER_AFTER)
+    }
+
+    fn clear_if(&mut self, is_over: impl Fn(&Raised) -> bool, says: &str, found: &mut Vec<Finding>) {
+        if let Some(raised) = self.raised.take_if(|raised| is_over(raised)) {
+            found.push(words::cleared(&raised.culprit, says));
+        }
+    }
+}
+
+/// Why the limit will be met.
+enum Why {
+    Rises(Rise),
+    /// It is there: reclaim finds nothing.
+    Doomed,
+}
+
+impl Why {
+    fn time_to(&self, limit: u64) -> Duration {
+        match self {
+            Self::Rises(rise) => rise.time_to(limit),
+            Self::Doomed => Duration::ZERO,
+        }
+    }
+
+    fn is_soon(&self, policies: &PolicySet, memory: &CgroupMemory, user: &MemoryUser) -> bool {
+        self.time_to(memory.limit) < horizon(policies, &user.process)
+    }
+}
+
+/// Who of the cgroup is to blame, if anybody is.
+fn culprit<'a>(at: BootTime, memory: &'a CgroupMemory, rise: Option<&Rise>) -> Option<(&'a MemoryUser, Why)> {
+    let is_doomed = memory.limit * DOOMED_PERCENT / 100 <= memory.anon && finds_nothing(memory);
+    let level = rise.map_or(memory.anon, |rise| rise.level.max(memory.anon));
+    let is_near = memory.limit * NEAR_PERCENT / 100 <= level;
+    let user = grower(memory, rise)?;
+    if at.since(user.process.start) < WARM_UP || user.process.pid == 0 {
+        return None;
+    }
+    if is_doomed && memory.limit * GROWN_PERCENT / 100 <= user.grown_lately {
+        return Some((user, Why::Doomed));
+    }
+    let fills_its_own = user.reserved < user.grown / RESERVED_PART;
+    let rise = rise.filter(|_| is_near && !fills_its_own)?;
+    Some((user, Why::Rises(*rise)))
+}
+
+/// Half of the growth at least is one process's.
+fn grower<'a>(memory: &'a CgroupMemory, rise: Option<&Rise>) -> Option<&'a MemoryUser> {
+    if rise.is_some_and(|rise| rise.in_cycles) {
+        return memory.users.iter().max_by_key(|user| user.grown);
+    }
+    let user = memory.users.iter().max_by_key(|user| user.grown_lately)?;
+    let all: u64 = memory.users.iter().map(|user| user.grown_lately).sum();
+    (0 < user.grown_lately && all <= 2 * user.grown_lately).then_some(user)
+}
+
+fn finds_nothing(memory: &CgroupMemory) -> bool {
+    memory.reclaim.is_some_and(|reclaim| 0 < reclaim.calls && reclaim.pages < POOR_PAGES * reclaim.calls)
+}
+
+/// How far ahead the owner's policy wants to know: what can be undone may come earlier.
+fn horizon(policies: &PolicySet, process: &Process) -> Duration {
+    let Owner::One(policy) = choose::owner(policies, process) else {
+        return HORIZON;
+    };
+    let conditions = policy.rules.iter().flat_map(|rule| &rule.when);
+    let of_leaks = conditions.filter(|condition| condition.class == Class::MemoryLeak);
+    of_leaks.filter_map(|condition| condition.time_to_limit_under).max().unwrap_or(HORIZON).max(HORIZON)
+}
+
+#[cfg(test)]
+mod tests;

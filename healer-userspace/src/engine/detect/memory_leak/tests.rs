@@ -1,0 +1,165 @@
+use super::*;
+use crate::{
+    engine::{memory::Memory, world::World},
+    signal::{
+        OomKill, OomScope, Party,
+        memory::{MemorySnapshot, RECENT_MS, Reclaim},
+    },
+};
+
+const MIB: u64 = 1 << 20;
+const LIMIT: u64 = 256 * MIB;
+const START: u64 = 100_000_000_000;
+
+#[derive(Default)]
+struct Run {
+    detector: MemoryLeak,
+    memory: Memory,
+    quarter: u64,
+    found: Vec<Finding>,
+}
+
+fn process(pid: u32, comm: &str) -> Process {
+    Process { pid, start: BootTime(START - 60_000_000_000), comm: comm.into(), ..Process::default() }
+}
+
+/// Who has `now` and had `then` 15 s ago, and asked the kernel for `reserved` since.
+fn user(pid: u32, comm: &str, then: u64, now: u64, reserved: u64) -> MemoryUser {
+    MemoryUser {
+        process: process(pid, comm),
+        anon: now * MIB,
+        grown: (now - then) * MIB,
+        reserved: reserved * MIB,
+        watched_ms: RECENT_MS,
+        grown_lately: (now - then) * MIB,
+        oom_score: now as u32,
+        ..MemoryUser::default()
+    }
+}
+
+fn look(anon: f64, users: Vec<MemoryUser>) -> CgroupMemory {
+    CgroupMemory {
+        cgroup: "/web".into(),
+        over_ms: 250,
+        usage: (anon * MIB as f64) as u64,
+        anon: (anon * MIB as f64) as u64,
+        limit: LIMIT,
+        users,
+        ..CgroupMemory::default()
+    }
+}
+
+impl Run {
+    fn tell(&mut self, at: BootTime, process: Option<Process>, fact: Fact) {
+        let (world, policies) = (World::default(), PolicySet::default());
+        let signal = Signal { at, process, fact };
+        self.memory.note(at, &signal);
+        let context =
+            Context { now: at, world: &world, memory: &self.memory, policies: &policies, certificate: None };
+        self.detector.observe(&context, &signal, &mut self.found);
+    }
+
+    fn at(&self) -> BootTime {
+        BootTime(START + self.quarter * 250_000_000)
+    }
+
+    fn looks(&mut self, seconds: u64, of: impl Fn(f64) -> CgroupMemory) {
+        for quarter in 0..seconds * 4 {
+            self.quarter += 1;
+            let cgroups = vec![of(quarter as f64 / 4.0)];
+            self.tell(self.at(), None, Fact::Memory(MemorySnapshot { cgroups, node: None }));
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only diagnoses are asked for")]
+    fn raised(&self) -> Vec<&crate::engine::diagnosis::Diagnosis> {
+        let diagnoses = self.found.iter().filter_map(|finding| match finding {
+            Finding::Raised { diagnosis, .. } => Some(&**diagnosis),
+            _ => None,
+        });
+        diagnoses.collect()
+    }
+}
+
+#[test]
+fn who_grew_is_the_target_and_who_is_bigger_stands_beside_it() {
+    let mut run = Run::default();
+    run.looks(30, |t| {
+        let leaked = (2.0 * t) as u64;
+        let users =
+            vec![user(7, "leaky", 10, 10 + leaked.min(30), leaked.min(30)), user(8, "big", 150, 150, 0)];
+        look(180.0 + 2.0 * t, users)
+    });
+    let raised = run.raised();
+    let first = raised.first().expect("a leak");
+    assert_eq!((first.target.pid, first.related[0].pid), (7, 8), "{}", first.sentence);
+    let left = first.detail.time_to_limit_ms.unwrap();
+    assert!((10_000..20_000).contains(&left), "{left}");
+    assert!(raised.last().unwrap().detail.time_to_limit_ms < Some(left), "it is counted down");
+    run.looks(6, |_| look(238.0, vec![user(7, "leaky", 40, 40, 0)]));
+    assert!(matches!(run.found.last(), Some(Finding::Cleared { .. })), "{:?}", run.found.last());
+}
+
+#[test]
+fn a_heap_that_fills_what_it_reserved_is_no_leak() {
+    let mut run = Run::default();
+    run.looks(30, |t| {
+        let grown = (2.0 * t) as u64;
+        look(190.0 + 2.0 * t, vec![user(7, "java", 100, 100 + grown, 1)])
+    });
+    assert!(run.raised().is_empty());
+}
+
+#[test]
+fn growth_of_many_is_nobodys() {
+    let mut run = Run::default();
+    run.looks(30, |t| {
+        let users = (0..3).map(|pid| user(pid + 1, "cc1", 10, 10 + t as u64, 30)).collect();
+        look(190.0 + 2.0 * t, users)
+    });
+    assert!(run.raised().is_empty());
+}
+
+#[test]
+fn nobody_is_judged_while_it_is_young() {
+    let mut run = Run::default();
+    run.looks(30, |t| {
+        let mut user = user(7, "ld", 10, 10 + 2 * t as u64, 60);
+        user.process.start = BootTime(START + (t as u64).saturating_sub(5) * 1_000_000_000);
+        look(190.0 + 2.0 * t, vec![user])
+    });
+    assert!(run.raised().is_empty());
+}
+
+#[test]
+fn full_and_in_vain_is_enough() {
+    let mut run = Run::default();
+    run.looks(2, |t| CgroupMemory {
+        reclaim: Some(Reclaim { calls: 9, poor: 9, pages: 3, took_ms: 1 }),
+        ..look(248.0, vec![user(7, "leaky", 10, 30 + t as u64, 0)])
+    });
+    assert_eq!(run.raised().first().unwrap().detail.time_to_limit_ms, Some(0));
+}
+
+#[test]
+fn who_was_killed_for_the_growth_of_another_is_told_apart() {
+    let mut run = Run::default();
+    run.looks(2, |_| look(240.0, vec![user(7, "leaky", 10, 90, 80), user(8, "big", 150, 150, 0)]));
+    let kill = OomKill {
+        scope: OomScope::Memcg,
+        trigger: Party::default(),
+        memcg: "/web".into(),
+        usage: LIMIT,
+        limit: LIMIT,
+    };
+    run.tell(run.at(), Some(process(8, "big")), Fact::OomKilled(kill.clone()));
+    let raised = run.raised();
+    let found = raised.first().expect("the leaker");
+    assert_eq!((found.target.pid, found.detail.kind.as_deref()), (7, Some("neighbour")));
+    assert!(found.sentence.contains("big[8] was killed for it"), "{}", found.sentence);
+
+    let mut run = Run::default();
+    run.looks(2, |_| look(240.0, vec![user(7, "leaky", 10, 90, 80), user(8, "big", 150, 150, 0)]));
+    run.tell(run.at(), Some(process(7, "leaky")), Fact::OomKilled(kill));
+    assert!(run.raised().is_empty(), "its own death is told by its certificate");
+}

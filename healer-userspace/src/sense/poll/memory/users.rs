@@ -1,0 +1,171 @@
+//! The processes of one cgroup, and how they grow: asked only near the limit, once a second.
+
+use core::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::millis;
+use crate::{
+    engine::time::BootTime,
+    identity::{
+        process::{Process, ProcessId},
+        procfs::ProcDir,
+    },
+    signal::memory::{MemoryUser, RECENT_MS},
+    text,
+};
+
+const INTERVAL: Duration = Duration::from_millis(950);
+/// Of one cgroup: 10 µs each.
+const PROCESSES_MAX: usize = 256;
+const DIRS_MAX: usize = 64;
+/// Told of, by growth and by size each.
+const TOLD: usize = 3;
+
+#[derive(Default)]
+pub(super) struct Users {
+    known: BTreeMap<u32, User>,
+    began: Option<BootTime>,
+    looked: Option<BootTime>,
+}
+
+struct User {
+    id: ProcessId,
+    met: BootTime,
+    /// At the first look; 0 if it began after that.
+    first: Size,
+    /// The lowest of the looks of late, oldest first.
+    lately: VecDeque<(BootTime, u64)>,
+    now: Size,
+    faults: u64,
+    faulted: u64,
+}
+
+/// Bytes.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    anon: u64,
+    reserved: u64,
+}
+
+impl Users {
+    pub(super) fn look(&mut self, now: BootTime, proc: &Path, cgroup: &Path) {
+        self.look_at(now, proc, members(cgroup).into_iter().take(PROCESSES_MAX));
+    }
+
+    pub(super) fn look_at(&mut self, now: BootTime, proc: &Path, pids: impl Iterator<Item = u32>) {
+        if self.looked.is_some_and(|at| now.since(at) < INTERVAL) {
+            return;
+        }
+        self.looked = Some(now);
+        let began = *self.began.get_or_insert(now);
+        let mut known = core::mem::take(&mut self.known);
+        for pid in pids {
+            let Some(size) = size(proc, pid) else {
+                continue;
+            };
+            if let Some(user) = known.remove(&pid).or_else(|| User::meet(proc, pid, now, began, size)) {
+                self.known.insert(pid, user.at(proc, now, size));
+            }
+        }
+    }
+
+    /// Who grew most of late, who is biggest, who waits most for its own pages; each once.
+    pub(super) fn told(&self) -> Vec<MemoryUser> {
+        let mut all: Vec<_> = self.known.values().collect();
+        all.sort_by_key(|user| core::cmp::Reverse((user.grown_lately(), user.now.anon)));
+        let mut told: Vec<&User> = all.iter().copied().take(TOLD).collect();
+        all.sort_by_key(|user| core::cmp::Reverse((user.faulted, user.now.anon)));
+        let faulting = all.first().copied();
+        all.sort_by_key(|user| core::cmp::Reverse(user.now.anon));
+        for user in all.into_iter().take(TOLD).chain(faulting) {
+            if told.iter().all(|one| one.id != user.id) {
+                told.push(user);
+            }
+        }
+        told.into_iter().map(|user| user.told(self.looked.unwrap_or(user.met))).collect()
+    }
+}
+
+impl User {
+    /// `None`: it is a kernel thread or gone.
+    fn meet(proc: &Path, pid: u32, now: BootTime, began: BootTime, size: Size) -> Option<Self> {
+        let stat = ProcDir::open(proc, pid)?.stat()?;
+        let first = if began < stat.start { Size::default() } else { size };
+        let id = ProcessId { pid, start: stat.start };
+        let lately = VecDeque::from([(now, first.anon)]);
+        Some(Self { id, met: now, first, lately, now: size, faults: major_faults(proc, pid), faulted: 0 })
+    }
+
+    fn at(mut self, proc: &Path, now: BootTime, size: Size) -> Self {
+        self.now = size;
+        let faults = major_faults(proc, self.id.pid);
+        self.faulted = faults.saturating_sub(core::mem::replace(&mut self.faults, faults));
+        let is_old = |at: BootTime| Duration::from_millis(RECENT_MS) < now.since(at);
+        while self.lately.get(1).is_some_and(|(at, _)| is_old(*at)) {
+            self.lately.pop_front();
+        }
+        self.lately.push_back((now, size.anon));
+        self
+    }
+
+    fn grown_lately(&self) -> u64 {
+        self.lately.front().map_or(0, |(_, then)| self.now.anon.saturating_sub(*then))
+    }
+
+    fn told(&self, now: BootTime) -> MemoryUser {
+        MemoryUser {
+            process: Process { pid: self.id.pid, start: self.id.start, ..Process::default() },
+            anon: self.now.anon,
+            grown: self.now.anon.saturating_sub(self.first.anon),
+            reserved: self.now.reserved.saturating_sub(self.first.reserved),
+            watched_ms: millis(now.since(self.met)),
+            grown_lately: self.grown_lately(),
+            major_faults: self.faulted,
+            oom_score: oom_score(self.id.pid),
+        }
+    }
+}
+
+/// Resident, not from files and not shared; and the whole address space (proc_pid_statm(5)).
+fn size(proc: &Path, pid: u32) -> Option<Size> {
+    let text = fs::read_to_string(proc.join(format!("{pid}/statm"))).ok()?;
+    let mut pages = text.split_ascii_whitespace().map_while(|pages| pages.parse::<u64>().ok());
+    let (all, resident, shared) = (pages.next()?, pages.next()?, pages.next()?);
+    let page = rustix::param::page_size() as u64;
+    Some(Size { anon: resident.saturating_sub(shared) * page, reserved: all * page })
+}
+
+/// Of all its threads (`majflt`, proc_pid_stat(5)).
+fn major_faults(proc: &Path, pid: u32) -> u64 {
+    let text = fs::read(proc.join(format!("{pid}/stat"))).unwrap_or_default();
+    let text = text::lossy(&text);
+    let tail = text.rsplit_once(')').map(|(_, tail)| tail).unwrap_or_default();
+    tail.split_ascii_whitespace().nth(9).and_then(|faults| faults.parse().ok()).unwrap_or(0)
+}
+
+fn oom_score(pid: u32) -> u32 {
+    let text = fs::read_to_string(format!("/proc/{pid}/oom_score")).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// Of the cgroup and all below it.
+fn members(cgroup: &Path) -> Vec<u32> {
+    let mut waiting: Vec<PathBuf> = vec![cgroup.to_owned()];
+    let (mut pids, mut dirs) = (Vec::new(), 0);
+    while let Some(dir) = waiting.pop().filter(|_| dirs < DIRS_MAX && pids.len() < PROCESSES_MAX) {
+        dirs += 1;
+        let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+        waiting.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+    }
+    pids
+}

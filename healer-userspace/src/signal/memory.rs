@@ -1,0 +1,109 @@
+//! One look at memory: cgroups near their limit, the node when it is short, and who grew.
+
+use serde::{Deserialize, Serialize};
+
+use crate::identity::process::Process;
+
+/// Only cgroups of which there is something to say; whoever is missing has room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemorySnapshot {
+    pub cgroups: Vec<CgroupMemory>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeMemory>,
+}
+
+impl MemorySnapshot {
+    pub fn is_empty(&self) -> bool {
+        self.cgroups.is_empty() && self.node.is_none()
+    }
+}
+
+/// Bytes; counts and times are since the look before at this cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupMemory {
+    /// Below the mount of the hierarchy that controls memory.
+    pub cgroup: String,
+    pub over_ms: u64,
+    pub usage: u64,
+    /// Anonymous and shared memory: what nobody can take away.
+    pub anon: u64,
+    pub limit: u64,
+    /// How often the limit was hit: page cache does that all the time.
+    #[serde(default)]
+    pub hits: u64,
+    /// In which some task of it waited for memory (`memory.pressure`); `None` where that is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressed_ms: Option<u64>,
+    #[serde(default)]
+    pub major_faults: u64,
+    /// File pages read again that had been dropped shortly before (`workingset_refault_file`).
+    #[serde(default)]
+    pub refaults: u64,
+    /// `None`: the kernel's programs do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reclaim: Option<Reclaim>,
+    /// Who grew most, who is biggest, and whom the OOM killer would choose.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<MemoryUser>,
+}
+
+/// Calls of tasks that had to look for memory themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reclaim {
+    pub calls: u64,
+    /// That gave fewer than 32 pages.
+    pub poor: u64,
+    pub pages: u64,
+    pub took_ms: u64,
+}
+
+/// A process, and how it has grown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUser {
+    pub process: Process,
+    pub anon: u64,
+    /// Since it is watched; from nothing, if it began meanwhile.
+    pub grown: u64,
+    /// The same of its address space: what it has reserved.
+    pub reserved: u64,
+    pub watched_ms: u64,
+    /// In the last [`RECENT_MS`] or less.
+    pub grown_lately: u64,
+    /// Since the last look.
+    #[serde(default)]
+    pub major_faults: u64,
+    /// `/proc/PID/oom_score`: the highest is killed first.
+    #[serde(default)]
+    pub oom_score: u32,
+}
+
+/// What [`MemoryUser::grown_lately`] looks back.
+pub const RECENT_MS: u64 = 15_000;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMemory {
+    pub over_ms: u64,
+    pub total: u64,
+    /// `MemAvailable`.
+    pub available: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressed_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reclaim: Option<Reclaim>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<MemoryUser>,
+}
+
+/// One task had to reclaim, for long or in vain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReclaimStalled {
+    /// For the whole node, not for a cgroup at its limit.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub node: bool,
+    /// 0: not known.
+    pub took_us: u64,
+    pub pages: u64,
+    /// Calls in its cgroup up to now, and how many of them gave little.
+    pub calls: u32,
+    pub poor: u32,
+}
