@@ -7,19 +7,24 @@ use std::{
     process::Command,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
+    time::Duration,
 };
 
 use healer_tests::binary::healer;
 use healer_userspace::fault::{FAULTS, Fault};
 
 const AT_A_TIME: usize = 6;
+const SHORT: Duration = Duration::from_secs(10);
 
 /// Each is its own process, so that guards are tested with it; some at a time, because most of them only wait.
 #[test]
 fn every_fault_is_real_and_cleans_up() {
+    let is_full = std::env::var_os("HEALER_FULL").is_some();
+    // The tests of their classes make those that take long.
+    let faults: Vec<&Fault> = FAULTS.iter().filter(|fault| is_full || fault.lasts <= SHORT).collect();
     let next = AtomicUsize::new(0);
     let work = || {
-        while let Some(fault) = FAULTS.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(fault) = faults.get(next.fetch_add(1, Ordering::Relaxed)) {
             is_real_and_cleans_up(fault);
         }
     };
