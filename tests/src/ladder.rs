@@ -37,6 +37,8 @@ pub fn blind_by(level: Level) -> &'static [&'static str] {
         Level::RawTp => &["socket_state", "tcp_retransmit"],
         // It needs types.
         Level::Tracepoint => &["socket_state", "tcp_retransmit", "task_scan"],
-        Level::User => &["socket_state", "tcp_retransmit", "signal_sent", "syscall_error", "task_scan"],
+        Level::User => {
+            &["socket_state", "tcp_retransmit", "signal_sent", "syscall_error", "reclaim_stall", "task_scan"]
+        }
     }
 }
