@@ -2,6 +2,7 @@
 
 mod capped;
 mod labels;
+mod memory;
 mod own_cost;
 mod register;
 pub mod text004;
@@ -24,7 +25,7 @@ use crate::{
         report::{Closed, GateReport, Verdict},
     },
     sense::govern::{Mode, Overhead},
-    signal::{Exit, Ring, memory::MemorySnapshot, network::PeerCounts},
+    signal::{Exit, Ring, network::PeerCounts},
 };
 
 type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
@@ -264,27 +265,6 @@ impl Metrics {
         }
     }
 
-    pub fn memory_cgroups(&self, count: usize) {
-        self.memory_cgroups.set(i64::try_from(count).unwrap_or(i64::MAX));
-    }
-
-    pub fn memory_watch(&self, workload: &str) {
-        let series = |workload: &str| WorkloadLabels { workload: workload.into() };
-        self.memory_watches.with(workload, series, |counter| {
-            counter.inc();
-        });
-    }
-
-    pub fn memory(&self, snapshot: &MemorySnapshot) {
-        for reclaim in snapshot.cgroups.iter().filter_map(|cgroup| cgroup.reclaim) {
-            let add = |found, count| {
-                self.reclaims.get_or_create_owned(&ReclaimLabels { found }).inc_by(count);
-            };
-            add("little", reclaim.poor);
-            add("enough", reclaim.calls.saturating_sub(reclaim.poor));
-        }
-    }
-
     /// The ring exists from now on: its losses start at 0.
     pub fn ring_opened(&self, ring: Ring) {
         self.ring_lost.get_or_create_owned(&RingLabels { ring: ring_name(ring) });
@@ -306,13 +286,6 @@ impl Metrics {
         };
         let series = |workload: &str| ExitLabels { workload: workload.into(), cause };
         self.workload_exits.with(workload, series, |counter| {
-            counter.inc();
-        });
-    }
-
-    pub fn oom_kill(&self, workload: &str) {
-        let series = |workload: &str| WorkloadLabels { workload: workload.into() };
-        self.workload_oom_kills.with(workload, series, |counter| {
             counter.inc();
         });
     }
