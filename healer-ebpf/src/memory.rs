@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_probe_read_kernel};
 use healer_common::tuning::ABSENT;
 
 /// How a program may read kernel memory.
@@ -15,6 +15,12 @@ pub(crate) trait Access: Copy {
     /// # Safety
     /// `from` lies in a kernel struct, and every byte pattern is a `T`.
     unsafe fn load<T: Copy + Default>(from: *const T) -> T;
+
+    /// What tells this connection from others. `since_ns` is when it was asked for; 0 unknown.
+    ///
+    /// # Safety
+    /// It is a socket.
+    unsafe fn cookie(socket: *const u8, since_ns: u64) -> u64;
 }
 
 /// Plain loads, for pointers whose BTF type the verifier knows (`tp_btf`): no helper call.
@@ -31,6 +37,12 @@ impl Access for Typed {
     unsafe fn load<T: Copy + Default>(from: *const T) -> T {
         // SAFETY: the caller's promise; the kernel gives 0 for a pointer that faults.
         unsafe { core::ptr::read_volatile(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn cookie(socket: *const u8, _since_ns: u64) -> u64 {
+        // SAFETY: the caller's promise; the verifier knows its type.
+        unsafe { bpf_get_socket_cookie(socket.cast_mut().cast()) }
     }
 }
 
@@ -49,6 +61,12 @@ impl Access for Probed {
         // branch is needed, which would double the verifier's paths.
         unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size, from.cast()) };
         value
+    }
+
+    /// The helper wants a typed socket.
+    #[inline(always)]
+    unsafe fn cookie(socket: *const u8, since_ns: u64) -> u64 {
+        if since_ns != 0 { since_ns } else { crate::peer::place(socket as u64) }
     }
 }
 

@@ -7,7 +7,7 @@ use healer_common::{
 };
 
 use crate::{
-    memory::{Access, Object},
+    memory::{Access, Object, Probed},
     task::cgroup_id,
     tuning::{present, tuned},
 };
@@ -25,6 +25,31 @@ const MAPPED: u64 = 0xffff_0000;
 pub(crate) struct End {
     pub(crate) address: [u64; 2],
     pub(crate) port: u32,
+}
+
+impl End {
+    pub(crate) const NOBODY: Self = Self { address: [0; 2], port: 0 };
+
+    /// As classic tracepoints keep it: IPv4 is mapped, the port in host byte order.
+    #[inline(always)]
+    pub(crate) fn told(record: Object<Probed>, address: u32, port: u32) -> Self {
+        let address = [record.get(address), record.get(address + 8)];
+        Self { address, port: u32::from(record.get::<u16>(port)) }
+    }
+}
+
+/// What tells this connection from others. `since_ns` is when it was asked for; 0 unknown.
+#[inline(always)]
+pub(crate) fn cookie<A: Access>(socket: Object<A>, since_ns: u64) -> u64 {
+    // SAFETY: a socket.
+    unsafe { A::cookie(socket.address(), since_ns) }
+}
+
+/// A socket by its place, which is used again once the socket is gone; not the address itself: records are shown.
+#[inline(always)]
+pub(crate) fn place(socket: u64) -> u64 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    socket.wrapping_mul(GOLDEN) >> 24
 }
 
 #[inline(always)]

@@ -32,13 +32,7 @@ pub fn eye_on(level: Level) -> Eye {
 #[must_use]
 pub fn blind_by(level: Level) -> &'static [&'static str] {
     match level {
-        Level::TpBtf => &[],
-        // They have typed programs only.
-        Level::RawTp => &["socket_state", "tcp_retransmit"],
-        // It needs types.
-        Level::Tracepoint => &["socket_state", "tcp_retransmit", "task_scan"],
-        Level::User => {
-            &["socket_state", "tcp_retransmit", "signal_sent", "syscall_error", "reclaim_stall", "task_scan"]
-        }
+        Level::TpBtf | Level::RawTp | Level::Tracepoint => &[],
+        Level::User => &["signal_sent", "syscall_error", "reclaim_stall"],
     }
 }

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod network;
 pub mod policies;
 pub mod scratch;
+pub mod silent;
 pub mod small_disk;
 pub mod supervised;
 pub mod victim;

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use healer_tests::ladder::kernel_with;
-use healer_userspace::sense::{Level, SENSORS, Sense};
+use healer_userspace::sense::{BESIDE, Level, SENSORS, Sense, poll::tasks};
 
 /// A tenth of what the kernel takes (`BPF_COMPLEXITY_LIMIT_INSNS`): room for kernels that prove less.
 const INSTRUCTIONS_MAX: u32 = 100_000;
@@ -26,12 +26,19 @@ fn every_program_is_taken_by_this_kernel_at_a_known_cost() {
                 writeln!(facts, "sensor\t{}\t{via}\t{}", status.name, status.missing.join(",")).unwrap();
             }
         }
+        // The scan needs types, not typed arguments.
+        if let (Some(scan), Level::TpBtf | Level::Tracepoint) = (sense.sensors().last(), level) {
+            let via = scan.via.unwrap_or_default();
+            assert_eq!(via, if level == Level::TpBtf { "iter/task" } else { "proc" }, "{scan:?}");
+            writeln!(facts, "sensor\t{}\t{via}\t{}", scan.name, scan.missing.join(",")).unwrap();
+        }
         for program in sense.programs() {
             costs.insert(program.name, program.verified.expect("kernel 5.16 counts them"));
         }
     }
     let programs = SENSORS.iter().flat_map(|sensor| sensor.rungs).filter_map(|rung| rung.program());
-    for program in programs.chain(["task_scan"]) {
+    let beside = BESIDE.iter().map(|beside| beside.program);
+    for program in programs.chain(beside).chain([tasks::PROGRAM]) {
         let cost = *costs.get(program).unwrap_or_else(|| panic!("{program} was not loaded: {costs:?}"));
         assert!(0 < cost && cost < INSTRUCTIONS_MAX, "{program}: {cost}");
         writeln!(facts, "program\t{program}\t{cost}").unwrap();

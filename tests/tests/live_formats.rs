@@ -22,10 +22,17 @@ fn the_events_that_healer_reads_have_the_fields_it_reads() {
         ("sched", "sched_process_exec", "pid"),
         ("sched", "sched_process_fork", "child_pid"),
         ("signal", "signal_generate", "sig"),
+        ("sock", "inet_sock_set_state", "newstate"),
+        ("tcp", "tcp_retransmit_skb", "state"),
     ] {
         let place = place(group, event, field, int);
         assert!(place.offset >= 8 && place.size == 4, "{group}/{event}.{field}: {place:?}");
         assert!(place.is_signed, "{group}/{event}.{field}: {place:?}");
+    }
+    for (group, event) in
+        [("sock", "inet_sock_set_state"), ("tcp", "tcp_retransmit_skb"), ("tcp", "tcp_receive_reset")]
+    {
+        assert!(place(group, event, "skaddr", Shape::Integer { bytes: 8 }).offset >= 8, "{group}/{event}");
     }
     let filename = place("sched", "sched_process_exec", "filename", Shape::Text);
     assert_eq!(filename.storage, Storage::DataLoc);

@@ -7,7 +7,7 @@ use healer_common::{
     event::{COMPANIONS, PROBES},
     kernel_formats, kernel_offsets, kernel_settings,
 };
-use healer_userspace::sense::{Level, OBJECT, Rung, SENSORS, poll::tasks};
+use healer_userspace::sense::{BESIDE, Level, OBJECT, Rung, SENSORS, poll::tasks};
 
 fn object() -> aya_obj::Object {
     let bytes = OBJECT.expect("this test needs the kernel programs: cargo xtask build");
@@ -20,7 +20,8 @@ fn every_program_is_a_rung_and_every_rung_a_program() {
     let built: BTreeSet<_> = object.programs.keys().map(String::as_str).collect();
     let rungs = SENSORS.iter().flat_map(|sensor| sensor.rungs);
     let listed = rungs.filter_map(|rung| rung.program()).chain([tasks::PROGRAM]).map(str::to_owned);
-    let with: BTreeSet<String> = listed.chain(companions().map(|(name, ..)| name)).collect();
+    let beside = BESIDE.iter().map(|beside| beside.program.to_owned());
+    let with: BTreeSet<String> = listed.chain(companions().map(|(name, ..)| name)).chain(beside).collect();
     let with: BTreeSet<_> = with.iter().map(String::as_str).collect();
     assert_eq!(built, with);
 }

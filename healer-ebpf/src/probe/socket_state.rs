@@ -1,21 +1,20 @@
 use aya_ebpf::{
-    bindings::BPF_ANY,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_get_socket_cookie},
-    macros::{btf_tracepoint, map},
-    maps::HashMap,
-    programs::BtfTracePointContext,
+    EbpfContext as _,
+    helpers::bpf_ktime_get_boot_ns,
+    macros::{btf_tracepoint, raw_tracepoint, tracepoint},
+    programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use healer_common::{
     event::{part::CgroupRef, socket_state::SocketState, wire::Wire as _},
-    network::{CONNECTING_MAX, PeerCounters},
+    network::PeerCounters,
     tuning::Counter,
 };
 
 use crate::{
-    memory::{Object, Typed},
+    connecting::{self, Maker},
+    memory::{Access, Object, Probed, Typed},
     peer::{self, End},
     ring::{self, Lane, Slot},
-    task,
     tuning::{present, tuned},
 };
 
@@ -24,7 +23,7 @@ const SYN_SENT: u32 = SocketState::SYN_SENT;
 const CLOSE: u32 = SocketState::CLOSE;
 const LISTEN: u32 = SocketState::LISTEN;
 
-const IPPROTO_TCP: u16 = 6;
+pub(super) const IPPROTO_TCP: u16 = 6;
 const ECONNREFUSED: i32 = 111;
 const ETIMEDOUT: i32 = 110;
 const EHOSTUNREACH: i32 = 113;
@@ -34,107 +33,102 @@ const ENETUNREACH: i32 = 101;
 const TOLD_AT_ONCE: u32 = 4;
 const TOLD_EVERY_NS: u64 = 100_000_000;
 
-/// Who connects, and since when: known only at the first edge, which the process itself makes.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Maker {
-    at_ns: u64,
-    start_boot_ns: u64,
-    tgid: u32,
-    pad: u32,
-}
-
-/// Connections being made, by the socket's address. Entries go with the next edge, which every socket
-/// makes: `inet_csk_destroy_sock` wants it closed (net/ipv4/inet_connection_sock.c).
-#[map]
-static CONNECTING: HashMap<u64, Maker> = HashMap::with_max_entries(CONNECTING_MAX, 0);
-
 /// `inet_sock_set_state(const struct sock *sk, const int oldstate, const int newstate)`, in any context but
 /// for the first edge of a connection and for listeners.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn socket_state(ctx: BtfTracePointContext) -> i32 {
-    ring::count(Counter::SocketStates);
-    let (old, new): (u32, u32) = (ctx.arg(1), ctx.arg(2));
     if let Some(socket) = Object::<Typed>::new(ctx.arg(0)) {
-        if new == SYN_SENT {
-            begun(socket);
-        } else if old == SYN_SENT {
-            decided(socket, new);
-        } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
-            listener(socket, old, new);
-        } else if new == CLOSE {
-            broken(socket, old);
-        }
+        try_socket_state(socket, ctx.arg(1), ctx.arg(2));
+    }
+    0
+}
+
+/// The same where `tp_btf` is refused.
+#[raw_tracepoint(tracepoint = "inet_sock_set_state")]
+fn socket_state_raw(ctx: RawTracePointContext) -> i32 {
+    if let Some(socket) = Object::<Probed>::new(ctx.arg(0)) {
+        try_socket_state(socket, ctx.arg(1), ctx.arg(2));
     }
     0
 }
 
 #[inline(always)]
-fn is_tcp(socket: Object<Typed>) -> bool {
+fn try_socket_state<A: Access>(socket: Object<A>, old: u32, new: u32) {
+    ring::count(Counter::SocketStates);
+    if new == SYN_SENT {
+        begun(socket);
+    } else if old == SYN_SENT {
+        decided(socket, new);
+    } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
+        listener(socket, old, new);
+    } else if new == CLOSE {
+        broken(socket, old);
+    }
+}
+
+#[inline(always)]
+fn is_tcp<A: Access>(socket: Object<A>) -> bool {
     socket.get::<u16>(tuned!(SK_PROTOCOL)) == IPPROTO_TCP
 }
 
 #[inline(always)]
-fn current_maker() -> Maker {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let start_boot_ns = task::current().map_or(0, task::start_of);
-    // SAFETY: takes nothing.
-    let at_ns = unsafe { bpf_ktime_get_boot_ns() };
-    Maker { at_ns, start_boot_ns, tgid, pad: 0 }
-}
-
-#[inline(always)]
-fn begun(socket: Object<Typed>) {
+fn begun<A: Access>(socket: Object<A>) {
     if is_tcp(socket) {
-        // Full: the peer's last maker stands in.
-        let _inserted = CONNECTING.insert(socket.address() as u64, current_maker(), u64::from(BPF_ANY));
+        connecting::begun(socket.address() as u64, connecting::current_maker::<A>());
     }
 }
 
 /// A connection was made, or will not be.
 #[inline(always)]
-fn decided(socket: Object<Typed>, new: u32) {
-    let at = socket.address() as u64;
-    let Some(maker) = take(at) else {
-        return;
-    };
+fn decided<A: Access>(socket: Object<A>, new: u32) {
+    let maker = connecting::take(socket.address() as u64).unwrap_or(Maker::UNKNOWN);
     let (cgroup, netns, remote) = (peer::cgroup(socket), peer::netns(socket), peer::remote(socket));
     let Some(counters) = peer::known_or_new(&peer::key(cgroup, netns, remote)) else {
         return;
     };
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let age_ns = now.saturating_sub(maker.at_ns);
     // SAFETY: an entry of PEERS.
     unsafe {
-        if maker.tgid != 0 {
-            (*counters).owner_tgid = maker.tgid;
-            (*counters).owner_start_boot_ns = maker.start_boot_ns;
-        }
+        owned(counters, &maker);
         if new == ESTABLISHED {
-            made(counters, now, age_ns);
+            made(counters, now, maker.age(now));
             return;
         }
         let error = error_of(socket);
-        count(counters, error);
-        let edge = Edge { socket, cgroup, netns, remote, old: SYN_SENT, new, error, age_ns };
+        let cookie = peer::cookie(socket, maker.at_ns);
+        let edge = Edge {
+            cookie,
+            cgroup,
+            netns,
+            remote,
+            local: peer::local(socket),
+            old: SYN_SENT,
+            new,
+            error,
+            age_ns: maker.age(now),
+        };
         failed(&edge, counters, now);
     }
-}
-
-/// Gives the maker, unless the connection was begun before healer was.
-#[inline(always)]
-fn take(at: u64) -> Option<Maker> {
-    // SAFETY: copied at once; another connection begins in this place only after this edge.
-    let maker = unsafe { CONNECTING.get(at) }.copied();
-    let _removed = CONNECTING.remove(at);
-    maker.or(Some(Maker { at_ns: u64::MAX, start_boot_ns: 0, tgid: 0, pad: 0 }))
 }
 
 /// # Safety
 /// `counters` is an entry of PEERS.
 #[inline(always)]
-unsafe fn made(counters: *mut PeerCounters, now: u64, age_ns: u64) {
+pub(super) unsafe fn owned(counters: *mut PeerCounters, maker: &Maker) {
+    if maker.tgid != 0 {
+        // SAFETY: the caller's promise.
+        unsafe {
+            (*counters).owner_tgid = maker.tgid;
+            (*counters).owner_start_boot_ns = maker.start_boot_ns;
+        }
+    }
+}
+
+/// # Safety
+/// `counters` is an entry of PEERS.
+#[inline(always)]
+pub(super) unsafe fn made(counters: *mut PeerCounters, now: u64, age_ns: u64) {
     // SAFETY: the caller's promise.
     unsafe {
         peer::add_one(&raw mut (*counters).ok);
@@ -150,7 +144,7 @@ unsafe fn made(counters: *mut PeerCounters, now: u64, age_ns: u64) {
 }
 
 #[inline(always)]
-fn error_of(socket: Object<Typed>) -> i32 {
+fn error_of<A: Access>(socket: Object<A>) -> i32 {
     let error: i32 = socket.get(tuned!(SK_ERR));
     if error == 0 && present!(SK_ERR_SOFT) {
         // What ICMP said while connect(2) held the socket.
@@ -178,7 +172,7 @@ unsafe fn count(counters: *mut PeerCounters, error: i32) {
 
 /// A connection ends: with an error, if it was to a peer that we know of.
 #[inline(always)]
-fn broken(socket: Object<Typed>, old: u32) {
+fn broken<A: Access>(socket: Object<A>, old: u32) {
     let error: i32 = socket.get(tuned!(SK_ERR));
     if error == 0 || !is_tcp(socket) {
         return;
@@ -187,32 +181,34 @@ fn broken(socket: Object<Typed>, old: u32) {
     let Some(counters) = peer::known(&peer::key(cgroup, netns, remote)) else {
         return;
     };
+    let (cookie, local) = (peer::cookie(socket, 0), peer::local(socket));
     // SAFETY: takes nothing; an entry of PEERS.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
-        count(counters, error);
-        let edge = Edge { socket, cgroup, netns, remote, old, new: CLOSE, error, age_ns: 0 };
+        let edge = Edge { cookie, cgroup, netns, remote, local, old, new: CLOSE, error, age_ns: 0 };
         failed(&edge, counters, now);
     }
 }
 
-struct Edge {
-    socket: Object<Typed>,
-    cgroup: CgroupRef,
-    netns: u32,
-    remote: End,
-    old: u32,
-    new: u32,
-    error: i32,
-    age_ns: u64,
+pub(super) struct Edge {
+    pub(super) cookie: u64,
+    pub(super) cgroup: CgroupRef,
+    pub(super) netns: u32,
+    pub(super) remote: End,
+    pub(super) local: End,
+    pub(super) old: u32,
+    pub(super) new: u32,
+    pub(super) error: i32,
+    pub(super) age_ns: u64,
 }
 
 /// # Safety
 /// `counters` is an entry of PEERS.
 #[inline(always)]
-unsafe fn failed(edge: &Edge, counters: *mut PeerCounters, now: u64) {
+pub(super) unsafe fn failed(edge: &Edge, counters: *mut PeerCounters, now: u64) {
     // SAFETY: the caller's promise.
     unsafe {
+        count(counters, edge.error);
         (*counters).last_bad_ns = now;
         peer::add_one(&raw mut (*counters).streak);
         let streak = (*counters).streak;
@@ -226,16 +222,17 @@ unsafe fn failed(edge: &Edge, counters: *mut PeerCounters, now: u64) {
 }
 
 #[inline(always)]
-fn listener(socket: Object<Typed>, old: u32, new: u32) {
+fn listener<A: Access>(socket: Object<A>, old: u32, new: u32) {
     if !is_tcp(socket) {
         return;
     }
-    let maker = current_maker();
+    let maker = connecting::current_maker::<A>();
     let edge = Edge {
-        socket,
+        cookie: peer::cookie(socket, 0),
         cgroup: peer::cgroup(socket),
         netns: peer::netns(socket),
-        remote: End { address: [0; 2], port: 0 },
+        remote: End::NOBODY,
+        local: peer::local(socket),
         old,
         new,
         error: 0,
@@ -245,30 +242,145 @@ fn listener(socket: Object<Typed>, old: u32, new: u32) {
 }
 
 #[inline(always)]
-fn send(edge: &Edge, (tgid, start_boot_ns): (u32, u64), streak: u32) {
-    // SAFETY: a socket, whose type the verifier knows.
-    let cookie = unsafe { bpf_get_socket_cookie(edge.socket.address().cast_mut().cast()) };
+pub(super) fn send(edge: &Edge, (tgid, start_boot_ns): (u32, u64), streak: u32) {
     let Some(mut slot) = Slot::<SocketState>::reserve(Lane::Spaced, CgroupRef::ZERO) else {
         return;
     };
     let payload = slot.payload();
-    let local = peer::local(edge.socket);
     // SAFETY: the reserved record, of which every field is written.
     unsafe {
-        (*payload).cookie = cookie;
+        (*payload).cookie = edge.cookie;
         (*payload).age_ns = edge.age_ns;
         (*payload).cgroup = edge.cgroup;
         (*payload).owner_start_boot_ns = start_boot_ns;
         peer::write_address(edge.remote, &raw mut (*payload).remote);
-        peer::write_address(local, &raw mut (*payload).local);
+        peer::write_address(edge.local, &raw mut (*payload).local);
         (*payload).owner_tgid = tgid;
         (*payload).netns = edge.netns;
         (*payload).remote_port = edge.remote.port;
-        (*payload).local_port = local.port;
+        (*payload).local_port = edge.local.port;
         (*payload).old_state = edge.old;
         (*payload).new_state = edge.new;
         (*payload).error = edge.error;
         (*payload).streak = streak;
     }
     slot.submit();
+}
+
+/// Without the kernel's layout: the record has the ends and the states; whose it is was said by helpers when it
+/// was asked for, and `tcp_receive_reset` has told of a refusal.
+#[tracepoint(category = "sock", name = "inet_sock_set_state")]
+fn socket_state_tp(ctx: TracePointContext) -> u32 {
+    ring::count(Counter::SocketStates);
+    let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) else {
+        return 0;
+    };
+    if record.get::<u16>(tuned!(STATE_PROTOCOL)) != IPPROTO_TCP {
+        return 0;
+    }
+    let socket: u64 = record.get(tuned!(STATE_SOCKET));
+    let (old, new): (u32, u32) = (record.get(tuned!(STATE_OLD)), record.get(tuned!(STATE_NEW)));
+    if new == SYN_SENT {
+        connecting::begun(socket, connecting::told_maker());
+    } else if old == SYN_SENT && new == ESTABLISHED {
+        told_made(record, socket);
+    } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
+        told_listener(record, socket, old, new);
+    } else if new == CLOSE {
+        told_closed(record, socket, old);
+    }
+    0
+}
+
+#[inline(always)]
+fn told_remote(record: Object<Probed>) -> End {
+    End::told(record, tuned!(STATE_REMOTE6), tuned!(STATE_REMOTE_PORT))
+}
+
+#[inline(always)]
+fn told_local(record: Object<Probed>) -> End {
+    End::told(record, tuned!(STATE_LOCAL6), tuned!(STATE_LOCAL_PORT))
+}
+
+/// The maker stays known: retransmissions and the end do not say who it was.
+#[inline(always)]
+fn told_made(record: Object<Probed>, socket: u64) {
+    let Some(maker) = connecting::maker_of(socket) else {
+        return;
+    };
+    let Some(counters) = peer::known_or_new(&peer::key(maker.cgroup(), 0, told_remote(record))) else {
+        return;
+    };
+    // SAFETY: takes nothing; an entry of PEERS.
+    unsafe {
+        let now = bpf_ktime_get_boot_ns();
+        owned(counters, &maker);
+        made(counters, now, maker.age(now));
+    }
+}
+
+#[inline(always)]
+fn told_closed(record: Object<Probed>, socket: u64, old: u32) {
+    let Some(maker) = connecting::take(socket) else {
+        return;
+    };
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let error = inferred_error(&maker, old, now);
+    if error == 0 && old != SYN_SENT {
+        return;
+    }
+    let (cgroup, remote) = (maker.cgroup(), told_remote(record));
+    let Some(counters) = peer::known_or_new(&peer::key(cgroup, 0, remote)) else {
+        return;
+    };
+    let local = told_local(record);
+    let age_ns = if old == SYN_SENT { maker.age(now) } else { 0 };
+    let edge = Edge { cookie: maker.at_ns, cgroup, netns: 0, remote, local, old, new: CLOSE, error, age_ns };
+    // SAFETY: an entry of PEERS.
+    unsafe {
+        owned(counters, &maker);
+        failed(&edge, counters, now);
+    }
+}
+
+/// What `sk_err` would say: a reset was seen; idle does not close sockets, the kernel's timers and the network do.
+#[inline(always)]
+fn inferred_error(maker: &Maker, old: u32, now: u64) -> i32 {
+    const ECONNRESET: i32 = 104;
+    /// The kernel asks again after a second (RFC 6298): by then nobody has answered.
+    const PATIENT_NS: u64 = 1_000_000_000;
+    if maker.was_reset != 0 {
+        return if old == SYN_SENT { ECONNREFUSED } else { ECONNRESET };
+    }
+    if !connecting::is_current_idle() || !matches!(old, SYN_SENT | ESTABLISHED | SocketState::CLOSE_WAIT) {
+        return 0;
+    }
+    if old == SYN_SENT && maker.age(now) < PATIENT_NS { EHOSTUNREACH } else { ETIMEDOUT }
+}
+
+#[inline(always)]
+fn told_listener(record: Object<Probed>, socket: u64, old: u32, new: u32) {
+    let maker = connecting::told_maker();
+    let edge = Edge {
+        cookie: peer::place(socket),
+        cgroup: maker.cgroup(),
+        netns: 0,
+        remote: End::NOBODY,
+        local: told_local(record),
+        old,
+        new,
+        error: 0,
+        age_ns: 0,
+    };
+    send(&edge, (maker.tgid, 0), 0);
+}
+
+/// `tcp_receive_reset(struct sock *sk)`: the end that follows was the peer's word.
+#[tracepoint(category = "tcp", name = "tcp_receive_reset")]
+fn socket_reset_tp(ctx: TracePointContext) -> u32 {
+    if let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) {
+        connecting::reset(record.get(tuned!(RESET_SOCKET)));
+    }
+    0
 }

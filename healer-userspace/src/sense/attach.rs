@@ -18,7 +18,7 @@ use super::{
     layout::Layout,
     load::in_words,
     rights::REMEDY,
-    rung::{Level, Rung, SENSORS, Sensor},
+    rung::{Level, Rung, SENSORS, Sensor, beside},
     status::{SensorStatus, Trouble},
     user::User,
 };
@@ -94,6 +94,7 @@ fn climb(
         }
         Rung::Connector { .. } => user.listen(kind)?,
         Rung::KernelLog { .. } => user.read_log()?,
+        Rung::SocketDiag { .. } => user.ask_sockets()?,
     }
     if let Some(program) = rung.program() {
         for (companion, probe) in companions(kind, program) {
@@ -179,8 +180,8 @@ fn hang(
             tp_btf(ebpf, program, probe.tracepoint, ids, is_governed)
         }
         Rung::RawTp { .. } => raw_tp(ebpf, program, probe.tracepoint, is_governed),
-        Rung::Tracepoint { .. } => tracepoint(ebpf, program, probe, tracefs, is_governed),
-        Rung::Connector { .. } | Rung::KernelLog { .. } => Ok(None),
+        Rung::Tracepoint { .. } => tracepoints(ebpf, program, probe, tracefs, is_governed),
+        Rung::Connector { .. } | Rung::KernelLog { .. } | Rung::SocketDiag { .. } => Ok(None),
     };
     hung.map_err(|error| {
         let what = format!("{program} on {}:{}", probe.category, probe.tracepoint);
@@ -219,21 +220,30 @@ fn raw_tp(
     Ok(None)
 }
 
-fn tracepoint(
+/// What it needs beside it first.
+fn tracepoints(
     ebpf: &mut Ebpf,
     name: &str,
     probe: &Probe,
     tracefs: &Path,
     is_governed: bool,
 ) -> Result<Option<Hook>, HangError> {
-    let program: &mut TracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
-    program.load()?;
+    for beside in beside(name) {
+        tracepoint(ebpf, beside.program)?.attach(beside.category, beside.tracepoint)?;
+    }
+    let program = tracepoint(ebpf, name)?;
     if is_governed {
         let event = format!("{}/{}", probe.category, probe.tracepoint);
         return tried(Hook::classic(own(program.fd()?)?, tracefs, &event)?);
     }
     program.attach(probe.category, probe.tracepoint)?;
     Ok(None)
+}
+
+fn tracepoint<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut TracePoint, HangError> {
+    let program: &mut TracePoint = ebpf.program_mut(name).ok_or(HangError::NoProgram)?.try_into()?;
+    program.load()?;
+    Ok(program)
 }
 
 fn own(program: &ProgramFd) -> io::Result<OwnedFd> {
@@ -254,6 +264,7 @@ pub(crate) fn take_down(ebpf: &mut Ebpf, kind: EventKind, rung: Rung) {
     for (companion, _) in companions(kind, program) {
         unload(ebpf, &companion);
     }
+    beside(program).for_each(|beside| unload(ebpf, beside.program));
     unload(ebpf, program);
 }
 

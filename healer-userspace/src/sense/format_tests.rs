@@ -58,6 +58,17 @@ fn the_victims_pid_is_found_where_each_kernel_keeps_it() {
 }
 
 #[test]
+fn sockets_and_their_addresses_are_found_where_each_kernel_keeps_them() {
+    let socket = Shape::Integer { bytes: 8 };
+    let state = "sock/inet_sock_set_state";
+    assert_eq!(offsets(state, "skaddr", socket), [Some(8), Some(16), Some(8), Some(8)]);
+    assert_eq!(offsets(state, "daddr_v6", Shape::Text), [Some(56), Some(64), Some(56), Some(56)]);
+    assert_eq!(offsets("tcp/tcp_receive_reset", "skaddr", socket), [Some(8), Some(16), Some(8), Some(8)]);
+    let error = offsets("tcp/tcp_retransmit_skb", "err", INT);
+    assert_eq!(error, [None, None, None, Some(76)]);
+}
+
+#[test]
 fn the_childs_pid_moved_when_its_name_left_the_record() {
     let pids = offsets("sched/sched_process_fork", "child_pid", INT);
     assert_eq!(pids, [Some(44), Some(48), Some(44), Some(20)]);

@@ -34,7 +34,7 @@ use healer_common::network::{PeerCounters, PeerKey};
 pub use load::OBJECT;
 pub use maps::{Lost, MapTrouble};
 pub use ring::Rings;
-pub use rung::{Level, Rung, SENSORS, Sensor};
+pub use rung::{BESIDE, Level, Rung, SENSORS, Sensor};
 pub use selfprobe::SelfProbe;
 pub use settings::Settings;
 pub use status::{Checked, SensorState, SensorStatus};
@@ -224,8 +224,12 @@ impl Sense {
 
     /// Who connected to whom, and how that went; costs some 2 µs an entry.
     #[must_use]
-    pub fn peers(&self) -> Vec<(PeerKey, PeerCounters)> {
-        self.kernel.as_ref().map_or_else(Vec::new, |kernel| kernel.maps.peers())
+    pub fn peers(&mut self) -> Vec<(PeerKey, PeerCounters)> {
+        let mut peers = self.kernel.as_ref().map_or_else(Vec::new, |kernel| kernel.maps.peers());
+        if let Some(user) = &mut self.user {
+            user.complete_peers(&mut peers);
+        }
+        peers
     }
 
     /// From now on every end and exec of this thread group and every exec of its children is
@@ -282,7 +286,10 @@ impl Sense {
         user: impl FnOnce(&mut User),
         maps: impl FnOnce(&mut Maps) -> Result<(), MapTrouble>,
     ) -> Result<(), MapTrouble> {
-        let is_heard = self.user.as_mut().map(user).is_some();
+        let is_heard = self.user.as_mut().is_some_and(|told| {
+            user(told);
+            told.is_listening()
+        });
         match &mut self.kernel {
             Some(kernel) => maps(&mut kernel.maps),
             None if is_heard => Ok(()),

@@ -46,6 +46,8 @@ pub enum Rung {
     Connector { lacks: &'static [&'static str] },
     /// The kernel's log, `/dev/kmsg`.
     KernelLog { lacks: &'static [&'static str] },
+    /// The table of sockets, asked once a second (sock_diag(7)).
+    SocketDiag { lacks: &'static [&'static str] },
 }
 
 impl Rung {
@@ -58,6 +60,7 @@ impl Rung {
             Self::Tracepoint { .. } => "tracepoint",
             Self::Connector { .. } => "connector",
             Self::KernelLog { .. } => "kmsg",
+            Self::SocketDiag { .. } => "sock_diag",
         }
     }
 
@@ -67,7 +70,7 @@ impl Rung {
             Self::TpBtf { .. } => Level::TpBtf,
             Self::RawTp { .. } => Level::RawTp,
             Self::Tracepoint { .. } => Level::Tracepoint,
-            Self::Connector { .. } | Self::KernelLog { .. } => Level::User,
+            Self::Connector { .. } | Self::KernelLog { .. } | Self::SocketDiag { .. } => Level::User,
         }
     }
 
@@ -78,7 +81,7 @@ impl Rung {
             Self::TpBtf { program } | Self::RawTp { program } | Self::Tracepoint { program, .. } => {
                 Some(program)
             }
-            Self::Connector { .. } | Self::KernelLog { .. } => None,
+            Self::Connector { .. } | Self::KernelLog { .. } | Self::SocketDiag { .. } => None,
         }
     }
 
@@ -87,7 +90,10 @@ impl Rung {
     pub const fn lacks(self) -> &'static [&'static str] {
         match self {
             Self::TpBtf { .. } | Self::RawTp { .. } => &[],
-            Self::Tracepoint { lacks, .. } | Self::Connector { lacks } | Self::KernelLog { lacks } => lacks,
+            Self::Tracepoint { lacks, .. }
+            | Self::Connector { lacks }
+            | Self::KernelLog { lacks }
+            | Self::SocketDiag { lacks } => lacks,
         }
     }
 }
@@ -191,13 +197,36 @@ pub const SENSORS: &[Sensor] = &[
     },
     Sensor {
         kind: EventKind::SocketState,
-        rungs: &[Rung::TpBtf { program: "socket_state" }],
+        rungs: &[
+            Rung::TpBtf { program: "socket_state" },
+            Rung::RawTp { program: "socket_state_raw" },
+            Rung::Tracepoint {
+                program: "socket_state_tp",
+                lacks: &["task_struct.start_boottime", "sock.sk_err", "sock.sk_cgrp_data", "net.ns.inum"],
+            },
+            Rung::SocketDiag {
+                lacks: &["task_struct.start_boottime", "sock.sk_err", "sock_common.skc_state"],
+            },
+        ],
         otherwise: "failed connections are not seen",
         given_up: Some(Stage::Connections),
     },
     Sensor {
         kind: EventKind::TcpRetransmit,
-        rungs: &[Rung::TpBtf { program: "tcp_retransmit" }],
+        rungs: &[
+            Rung::TpBtf { program: "tcp_retransmit" },
+            Rung::RawTp { program: "tcp_retransmit_raw" },
+            Rung::Tracepoint {
+                program: "tcp_retransmit_tp",
+                lacks: &[
+                    "inet_connection_sock.icsk_retransmits",
+                    "tcp_sock.snd_una",
+                    "sock.sk_cgrp_data",
+                    "net.ns.inum",
+                ],
+            },
+            Rung::SocketDiag { lacks: &["tcp_retransmit_skb.err", "tcp_sock.snd_una"] },
+        ],
         otherwise: "connections without an answer are seen when they end",
         given_up: Some(Stage::Retransmits),
     },
@@ -228,3 +257,23 @@ pub const SENSORS: &[Sensor] = &[
         given_up: None,
     },
 ];
+
+/// A program that a rung's own needs beside it, on another classic tracepoint.
+pub struct Beside {
+    pub of: &'static str,
+    pub program: &'static str,
+    pub category: &'static str,
+    pub tracepoint: &'static str,
+}
+
+/// Loaded and unloaded with the program they are beside.
+pub const BESIDE: &[Beside] = &[Beside {
+    of: "socket_state_tp",
+    program: "socket_reset_tp",
+    category: "tcp",
+    tracepoint: "tcp_receive_reset",
+}];
+
+pub(crate) fn beside(program: &str) -> impl Iterator<Item = &'static Beside> {
+    BESIDE.iter().filter(move |beside| beside.of == program)
+}

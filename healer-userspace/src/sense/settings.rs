@@ -13,6 +13,8 @@ pub struct Settings {
     pub kmsg: PathBuf,
     /// Whether the process connector may be used.
     pub connector: bool,
+    /// Whether the kernel's table of sockets may be asked.
+    pub sockets: bool,
     /// Rungs above this one are not tried.
     pub best: Level,
     /// A row of `healer_common::tuning::kernel_offsets` and a wrong value for it: a test of the
@@ -33,6 +35,7 @@ impl Default for Settings {
             tracefs: tracefs(),
             kmsg: PathBuf::from("/dev/kmsg"),
             connector: true,
+            sockets: true,
             best: Level::TpBtf,
             wrong_offset: None,
             syscall_errors: Wish::default(),

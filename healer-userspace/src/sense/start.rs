@@ -36,7 +36,7 @@ pub(super) fn start(settings: &Settings) -> Sense {
     let ids = load::hook_ids(&layout);
     let mut loaded = load(settings, &layout, &formats);
     let counters = loaded.as_mut().ok().and_then(|(.., counters)| counters.take());
-    let mut user = User::new(settings.connector, settings.kmsg.clone(), settings.own_tgid);
+    let mut user = User::new(settings);
     let mut ground = Ground {
         ebpf: loaded.as_mut().map(|(ebpf, ..)| ebpf).map_err(|trouble| trouble.clone()),
         layout: &layout,

@@ -8,6 +8,7 @@ fn blind() -> Settings {
     Settings {
         object: None,
         connector: false,
+        sockets: false,
         kmsg: nowhere.clone(),
         tracefs: nowhere,
         ..Settings::default()
@@ -19,7 +20,9 @@ fn reasons(settings: &Settings) -> Vec<String> {
     assert!(sense.programs().is_empty());
     assert_eq!(sense.sensors().len(), SENSORS.len() + 1);
     let reason = |sensor: &SensorStatus| {
-        assert_eq!(sensor.state, SensorState::Down);
+        let is_left = sensor.name == poll::tasks::PROGRAM;
+        let expected = if is_left { SensorState::Degraded } else { SensorState::Down };
+        assert_eq!((sensor.state, sensor.via), (expected, is_left.then_some("proc")));
         assert!(sensor.remedy.is_some());
         sensor.reason.clone().unwrap_or_default()
     };

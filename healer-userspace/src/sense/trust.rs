@@ -4,6 +4,7 @@ use healer_common::event::EventKind;
 
 use super::{
     Sense, attach,
+    poll::tasks,
     rung::{Level, Rung, SENSORS},
     selfcheck::{SelfCheck, Verdict},
     status::{Checked, Trouble},
@@ -80,6 +81,17 @@ impl Sense {
         let sharers: Vec<(usize, Rung)> = self.attached().filter(|(_, rung)| reads_structs(*rung)).collect();
         for (index, _) in sharers {
             self.distrust(index, &format!("it reads the same fields as a sensor that lied: {says}"));
+        }
+        self.scan_by_proc(says);
+    }
+
+    /// Who has taken the scan already keeps it: lies come within the first moments.
+    fn scan_by_proc(&mut self, says: &str) {
+        let taken = self.kernel.as_mut().and_then(|kernel| kernel.task_scan.take());
+        let status = self.sensors.iter_mut().find(|status| status.name == tasks::PROGRAM);
+        if let (Some(_scan), Some(status)) = (taken, status) {
+            let says = format!("it reads the same fields as a sensor that lied: {says}");
+            *status = tasks::by_proc(Trouble::new(says, REMEDY));
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 
 /// include/net/tcp_states.h
 pub const ESTABLISHED: u8 = 1;
+pub const SYN_SENT: u8 = 2;
 pub const CLOSE_WAIT: u8 = 8;
 pub const LISTEN: u8 = 10;
 
@@ -30,11 +31,14 @@ const REPLY_MAX: usize = 64 * 1024;
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// One TCP socket, as far as hangs and the network need it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Socket {
     /// Never reused while the machine runs.
     pub cookie: u64,
     pub state: u8,
+    /// IPv6, or IPv4 as `::ffff:a.b.c.d`.
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
     pub local_port: u16,
     pub peer_port: u16,
     /// 0: not accepted yet, or orphaned.
@@ -56,6 +60,7 @@ pub struct Info {
     pub unacked: u32,
     pub last_data_sent_ms: u32,
     pub last_data_received_ms: u32,
+    pub bytes_acked: u64,
     pub bytes_received: u64,
     /// 0 before Linux 4.6.
     pub data_segments_out: u32,
@@ -100,15 +105,21 @@ impl SockDiag {
     /// The kernel refuses the dump, or says nothing for two seconds. What is left of the answer may still come:
     /// the next dump wants a new `SockDiag`.
     pub fn dump(&mut self) -> io::Result<Vec<Socket>> {
+        self.dump_of(&[ESTABLISHED, CLOSE_WAIT, LISTEN])
+    }
+
+    /// All TCP sockets in these states.
+    pub(crate) fn dump_of(&mut self, states: &[u8]) -> io::Result<Vec<Socket>> {
+        let states = states.iter().fold(0, |mask, state| mask | 1 << state);
         let mut sockets = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
-            self.dump_family(family as u8, &mut sockets)?;
+            self.dump_family(family as u8, states, &mut sockets)?;
         }
         Ok(sockets)
     }
 
-    fn dump_family(&mut self, family: u8, sockets: &mut Vec<Socket>) -> io::Result<()> {
-        self.ask(&tcp_request(family))?;
+    fn dump_family(&mut self, family: u8, states: u32, sockets: &mut Vec<Socket>) -> io::Result<()> {
+        self.ask(&tcp_request(family, states))?;
         while !read_messages(self.answer()?, sockets)? {}
         Ok(())
     }
@@ -137,10 +148,9 @@ impl SockDiag {
     }
 }
 
-fn tcp_request(family: u8) -> [u8; MESSAGE_SIZE] {
+fn tcp_request(family: u8, states: u32) -> [u8; MESSAGE_SIZE] {
     const TCP: u8 = libc::IPPROTO_TCP as u8;
     const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
-    let states = 1_u32 << ESTABLISHED | 1 << CLOSE_WAIT | 1 << LISTEN;
     let mut request = [0_u8; MESSAGE_SIZE];
     request[..4].copy_from_slice(&(MESSAGE_SIZE as u32).to_ne_bytes());
     request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -213,6 +223,8 @@ fn read_messages(mut bytes: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool
 fn socket(message: &[u8]) -> Option<Socket> {
     let mut socket = Socket {
         state: *message.get(1)?,
+        local: address(*message.first()?, message.get(8..24)?)?,
+        remote: address(*message.first()?, message.get(24..40)?)?,
         local_port: u16::from_be_bytes([*message.get(4)?, *message.get(5)?]),
         peer_port: u16::from_be_bytes([*message.get(6)?, *message.get(7)?]),
         cookie: u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32,
@@ -236,6 +248,14 @@ fn socket(message: &[u8]) -> Option<Socket> {
     Some(socket)
 }
 
+fn address(family: u8, bytes: &[u8]) -> Option<[u8; 16]> {
+    if i32::from(family) == libc::AF_INET6 {
+        return bytes.try_into().ok();
+    }
+    let four: [u8; 4] = *bytes.first_chunk()?;
+    Some(core::net::Ipv4Addr::from(four).to_ipv6_mapped().octets())
+}
+
 impl Info {
     /// Offsets in `struct tcp_info`.
     fn read(value: &[u8]) -> Option<Self> {
@@ -245,6 +265,7 @@ impl Info {
             unacked: u32_at(value, 24)?,
             last_data_sent_ms: u32_at(value, 44)?,
             last_data_received_ms: u32_at(value, 52)?,
+            bytes_acked: u64_at(value, 120)?,
             bytes_received: u64_at(value, 128)?,
             data_segments_out: u32_at(value, 156).unwrap_or(0),
         })

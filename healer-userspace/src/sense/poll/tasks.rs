@@ -73,10 +73,7 @@ impl TaskScan {
     ) -> Result<Self, Trouble> {
         let ids = ids.as_ref().map_err(unreadable)?;
         if layout.task_iterator.is_none() {
-            return Err(Trouble::new(
-                "this kernel has no iterators over tasks",
-                "run kernel 5.8 or later; until then /proc is read, every 5 s",
-            ));
+            return Err(Trouble::new("this kernel has no iterators over tasks", "run kernel 5.8 or later"));
         }
         let (required, _) = layout.missing(PROGRAM);
         if !required.is_empty() {
@@ -122,11 +119,21 @@ impl TaskScan {
     }
 }
 
+/// What `/proc` does not show of a thread: who it is is never in doubt, what it waits for is.
+pub const PROC_LACKS: &[&str] =
+    &["task_struct.se.exec_start", "task_struct.blocker", "task_struct.mm", "pt_regs.bx"];
+
 pub(crate) fn status(scan: &Result<TaskScan, Trouble>, layout: &Layout) -> SensorStatus {
     match scan {
         Ok(_) => SensorStatus::working(PROGRAM, "iter/task", layout.missing(PROGRAM).1, None),
-        Err(trouble) => SensorStatus::down(PROGRAM, trouble),
+        Err(trouble) => by_proc(trouble.clone()),
     }
+}
+
+/// Every 5 s: [`crate::sense::waits::Scanner`] without a [`TaskScan`].
+pub(crate) fn by_proc(trouble: Trouble) -> SensorStatus {
+    let lacks = PROC_LACKS.iter().map(|field| (*field).to_owned()).collect();
+    SensorStatus::working(PROGRAM, "proc", lacks, Some(trouble))
 }
 
 /// `BPF_LINK_CREATE` for an iterator; aya's own link gives one file and is gone (bpf(2)).

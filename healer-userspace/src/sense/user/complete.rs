@@ -28,6 +28,8 @@ impl User {
                 self.tracked.remove(&exit.task.tgid);
                 return false;
             }
+            Event::SocketState(state) if self.is_completing_sockets() => self.socket(header, state, out),
+            Event::TcpRetransmit(sent) if self.is_completing_sockets() => self.resent(header, sent, out),
             Event::ProcessExec(_)
             | Event::SignalSent(_)
             | Event::OomKill(_)

@@ -9,6 +9,8 @@ mod kills;
 mod kmsg;
 mod oom_report;
 mod people;
+mod socket_poll;
+mod sockets;
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +21,7 @@ use std::{
 };
 
 use healer_common::event::{
-    Event, EventKind, Header, RECORD_MAX, part::CgroupRef, process_exit::ProcessExit,
+    Event, EventKind, Header, RECORD_MAX, part::CgroupRef, process_exit::ProcessExit, wire::Wire as _,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -29,9 +31,11 @@ use self::{
     kmsg::KernelLog,
     oom_report::OomParser,
     people::People,
+    socket_poll::SocketPoll,
+    sockets::Owners,
 };
-use super::status::Trouble;
-use crate::{engine::time::BootTime, identity::roots::Roots};
+use super::{settings::Settings, status::Trouble, waits::Proc};
+use crate::{clock, engine::time::BootTime, identity::roots::Roots};
 
 /// While an end waits for its status.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -50,6 +54,7 @@ enum Duty {
 /// The sources that are open, and what is known of who lives.
 pub(crate) struct User {
     may_listen: bool,
+    may_ask: bool,
     kmsg: PathBuf,
     own_tgid: u32,
     people: People,
@@ -60,6 +65,9 @@ pub(crate) struct User {
     exit: Duty,
     exec: Duty,
     others: Duty,
+    network: Duty,
+    owners: Owners,
+    sockets: Option<SocketPoll>,
     tracked: BTreeSet<u32>,
     watched: BTreeSet<(u64, u64)>,
     /// Tracked ones whose end was told: the kernel's map has them still.
@@ -76,12 +84,15 @@ struct Bells {
 }
 
 impl User {
-    pub(crate) fn new(may_listen: bool, kmsg: PathBuf, own_tgid: u32) -> Self {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let roots = Roots::default();
         Self {
-            may_listen,
-            kmsg,
-            own_tgid,
-            people: People::new(Roots::default()),
+            may_listen: settings.connector,
+            may_ask: settings.sockets,
+            kmsg: settings.kmsg.clone(),
+            own_tgid: settings.own_tgid,
+            owners: Owners::new(Proc::new(&roots.proc)),
+            people: People::new(roots),
             ends: Ends::default(),
             connector: None,
             log: None,
@@ -89,6 +100,8 @@ impl User {
             exit: Duty::Nothing,
             exec: Duty::Nothing,
             others: Duty::Nothing,
+            network: Duty::Nothing,
+            sockets: None,
             tracked: BTreeSet::new(),
             watched: BTreeSet::new(),
             ended: Vec::new(),
@@ -108,12 +121,28 @@ impl User {
             }
             EventKind::ProcessExec => self.exec = Duty::Complete,
             EventKind::SignalSent | EventKind::OomKill => self.others = Duty::Complete,
-            // They have no such rung, or the record says enough.
-            EventKind::SocketState
-            | EventKind::TcpRetransmit
-            | EventKind::SyscallError
-            | EventKind::ReclaimStall => {}
+            EventKind::SocketState | EventKind::TcpRetransmit => self.network = Duty::Complete,
+            // The record says enough.
+            EventKind::SyscallError | EventKind::ReclaimStall => {}
         }
+    }
+
+    /// From now on the kernel's table of sockets is the source of connections.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) fn ask_sockets(&mut self) -> Result<(), Trouble> {
+        const REMEDY: &str = "run a kernel with CONFIG_INET_DIAG=y, or load the module tcp_diag";
+        if !self.may_ask {
+            return Err(Trouble::new("the table of sockets is switched off", "switch it on"));
+        }
+        if self.sockets.is_none() {
+            let poll = SocketPoll::new(self.owners.proc()).map_err(|error| {
+                Trouble::new(format!("the kernel's table of sockets cannot be read: {error}"), REMEDY)
+            })?;
+            self.sockets = Some(poll);
+        }
+        Ok(())
     }
 
     /// From now on the connector is the source of `kind`.
@@ -147,12 +176,21 @@ impl User {
 
     /// Meets whoever runs, if there is anything to do.
     pub(crate) fn begin(mut self) -> Option<Self> {
-        let is_idle = [self.exit, self.exec, self.others].iter().all(|duty| *duty == Duty::Nothing);
-        if is_idle {
+        let duties = [self.exit, self.exec, self.others, self.network];
+        if duties.iter().all(|duty| *duty == Duty::Nothing) && self.sockets.is_none() {
             return None;
         }
         self.people.scan();
+        if let Some(poll) = &mut self.sockets {
+            // Who was there before is no news.
+            drop(poll.look(clock::boot(), &mut self.people));
+        }
         Some(self)
+    }
+
+    /// Whether it tells of ends and execs.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.exit != Duty::Nothing || self.exec != Duty::Nothing
     }
 
     pub(crate) fn track(&mut self, tgid: u32) {
@@ -211,6 +249,10 @@ impl User {
     pub(crate) fn drain(&mut self, now: BootTime, out: &mut impl FnMut(&[u8])) {
         self.hear(out);
         self.read_oom_kills(now, out);
+        let sockets = self.sockets.as_mut().map(|poll| poll.look(now, &mut self.people));
+        for event in sockets.into_iter().flatten() {
+            emit(header(now, event.kind(), 0, 0, CgroupRef::ZERO), &event, out);
+        }
         for (at, mut exit) in self.ends.settle(now, &mut self.people) {
             if self.is_told(&mut exit) {
                 let header = header(at, EventKind::ProcessExit, exit.task.tgid, exit.pid, exit.cgroup);

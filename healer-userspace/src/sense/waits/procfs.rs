@@ -151,6 +151,15 @@ impl Proc {
         Some(target.to_string_lossy().into_owned())
     }
 
+    /// Inodes of the sockets among its descriptors.
+    pub(crate) fn sockets(&self, tgid: u32) -> Vec<u32> {
+        let inode = |fd: u32| {
+            let target = self.fd_target(tgid, fd)?;
+            target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        };
+        self.fds(tgid).into_iter().filter_map(inode).collect()
+    }
+
     /// Device and inode of a descriptor's file.
     pub(crate) fn fd_inode(&self, tgid: u32, fd: u32) -> Option<(u64, u64)> {
         let found = fs::metadata(self.root.join(format!("{tgid}/fd/{fd}"))).ok()?;

@@ -135,7 +135,7 @@ impl Namespaces {
         let members = members(&proc, pid);
         let mut sockets = BTreeMap::new();
         for member in &members {
-            for inode in sockets_of(&proc, *member) {
+            for inode in proc.sockets(*member) {
                 // What was inherited is the ancestor's.
                 sockets.entry(inode).or_insert(*member);
             }
@@ -217,14 +217,6 @@ fn members(proc: &Proc, pid: u32) -> Vec<u32> {
     }
     members.truncate(FAMILY_MAX);
     members
-}
-
-fn sockets_of(proc: &Proc, pid: u32) -> Vec<u32> {
-    let inode = |fd: u32| {
-        let target = proc.fd_target(pid, fd)?;
-        target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-    };
-    proc.fds(pid).into_iter().filter_map(inode).collect()
 }
 
 #[cfg(test)]

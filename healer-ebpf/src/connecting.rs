@@ -1,0 +1,115 @@
+//! Who asked for a connection, and when: known only at its first edge, which the process itself makes.
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_get_current_cgroup_id},
+    macros::map,
+    maps::HashMap,
+};
+use healer_common::{event::part::CgroupRef, network::CONNECTING_MAX};
+
+use crate::{memory::Access, task};
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Maker {
+    pub(crate) at_ns: u64,
+    pub(crate) start_boot_ns: u64,
+    /// Of current, where the socket does not say its own.
+    cgroup_id: u64,
+    pub(crate) tgid: u32,
+    pub(crate) was_reset: u16,
+    /// Requests sent again.
+    pub(crate) again: u16,
+}
+
+/// By the socket's address. Entries go with the edge that decides, without the kernel's layout with the last,
+/// which every socket makes: `inet_csk_destroy_sock` wants it closed (net/ipv4/inet_connection_sock.c).
+#[map]
+static CONNECTING: HashMap<u64, Maker> = HashMap::with_max_entries(CONNECTING_MAX, 0);
+
+impl Maker {
+    /// The connection was begun before healer was.
+    pub(crate) const UNKNOWN: Self =
+        Self { at_ns: 0, start_boot_ns: 0, cgroup_id: 0, tgid: 0, was_reset: 0, again: 0 };
+
+    #[inline(always)]
+    pub(crate) fn age(&self, now: u64) -> u64 {
+        if self.at_ns == 0 { 0 } else { now.saturating_sub(self.at_ns) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn cgroup(&self) -> CgroupRef {
+        CgroupRef { id: self.cgroup_id, hierarchy: CgroupRef::V2, pad: 0 }
+    }
+}
+
+/// Full: the peer's last maker stands in.
+#[inline(always)]
+pub(crate) fn begun(socket: u64, maker: Maker) {
+    let _inserted = CONNECTING.insert(socket, maker, u64::from(BPF_ANY));
+}
+
+#[inline(always)]
+pub(crate) fn maker_of(socket: u64) -> Option<Maker> {
+    // SAFETY: copied at once; another connection begins in this place only after this one's last edge.
+    unsafe { CONNECTING.get(socket) }.copied()
+}
+
+#[inline(always)]
+pub(crate) fn take(socket: u64) -> Option<Maker> {
+    let maker = maker_of(socket);
+    let _removed = CONNECTING.remove(socket);
+    maker
+}
+
+#[inline(always)]
+pub(crate) fn reset(socket: u64) {
+    if let Some(maker) = CONNECTING.get_ptr_mut(socket) {
+        // SAFETY: an entry of the map; the socket is locked.
+        unsafe { (*maker).was_reset = 1 };
+    }
+}
+
+/// Counts one more request; gives the maker.
+#[inline(always)]
+pub(crate) fn asked_again(socket: u64) -> Option<Maker> {
+    let maker = CONNECTING.get_ptr_mut(socket)?;
+    // SAFETY: an entry of the map; the socket is locked.
+    unsafe {
+        (*maker).again = (*maker).again.wrapping_add(1);
+        Some(*maker)
+    }
+}
+
+/// Current, of which a kernel struct tells the start.
+#[inline(always)]
+pub(crate) fn current_maker<A: Access>() -> Maker {
+    let start_boot_ns = if A::IS_TYPED {
+        task::current().map_or(0, task::start_of)
+    } else {
+        task::current_probed().map_or(0, task::start_of)
+    };
+    now(start_boot_ns, 0)
+}
+
+/// Current, by what helpers say.
+#[inline(always)]
+pub(crate) fn told_maker() -> Maker {
+    // SAFETY: takes nothing.
+    now(0, unsafe { bpf_get_current_cgroup_id() })
+}
+
+#[inline(always)]
+fn now(start_boot_ns: u64, cgroup_id: u64) -> Maker {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // SAFETY: takes nothing.
+    let at_ns = unsafe { bpf_ktime_get_boot_ns() };
+    Maker { at_ns, start_boot_ns, cgroup_id, tgid, was_reset: 0, again: 0 }
+}
+
+/// Nobody's process: a timer or a packet has interrupted an idle CPU.
+#[inline(always)]
+pub(crate) fn is_current_idle() -> bool {
+    bpf_get_current_pid_tgid() == 0
+}
