@@ -11,7 +11,7 @@ pub const ABSENT: u32 = u32::MAX;
 /// Byte offsets of kernel struct members: `NAME: struct.path, required|optional by programs`.
 ///
 /// The `_raw` variant of a program reads what the program itself reads.
-/// Of the names in a path separated by `|` the first that exists is taken.
+/// Of the names in a path separated by `|` the first that exists is taken: processors differ. `name[3]` is an element.
 /// Anonymous members are looked through.
 #[macro_export]
 macro_rules! kernel_offsets {
@@ -63,7 +63,7 @@ macro_rules! kernel_offsets {
             UPID_NR: "upid", "nr", optional by "signal_sent";
             SENDER_SYSCALL: "pt_regs", "orig_ax|syscallno", optional by "signal_sent";
             SENDER_ARG0: "pt_regs", "di|regs", optional by "signal_sent";
-            SENDER_ARG3: "pt_regs", "r10", optional by "signal_sent";
+            SENDER_ARG3: "pt_regs", "r10|regs[3]", optional by "signal_sent";
             FAILED_SYSCALL: "pt_regs", "orig_ax|syscallno", required by "syscall_error";
             FAILED_ARG0: "pt_regs", "di|orig_x0", optional by "syscall_error";
             FAILED_ARG1: "pt_regs", "si", optional by "syscall_error";
@@ -96,19 +96,19 @@ macro_rules! kernel_offsets {
             SK_ERR_SOFT: "sock", "sk_err_soft", optional by "socket_state";
             ICSK_RETRANSMITS: "inet_connection_sock", "icsk_retransmits", required by "tcp_retransmit";
             TCP_SND_UNA: "tcp_sock", "snd_una", required by "tcp_retransmit";
-            REGS_SYSCALL: "pt_regs", "orig_ax", required by "task_scan";
-            REGS_ARG0: "pt_regs", "di", required by "task_scan";
-            REGS_ARG1: "pt_regs", "si", required by "task_scan";
-            REGS_ARG2: "pt_regs", "dx", required by "task_scan";
-            REGS_ARG3: "pt_regs", "r10", required by "task_scan";
-            REGS_IP: "pt_regs", "ip", required by "task_scan";
+            REGS_SYSCALL: "pt_regs", "orig_ax|syscallno", required by "task_scan";
+            REGS_ARG0: "pt_regs", "di|regs", required by "task_scan";
+            REGS_ARG1: "pt_regs", "si|regs[1]", required by "task_scan";
+            REGS_ARG2: "pt_regs", "dx|regs[2]", required by "task_scan";
+            REGS_ARG3: "pt_regs", "r10|regs[3]", required by "task_scan";
+            REGS_IP: "pt_regs", "ip|pc", required by "task_scan";
             REGS_SP: "pt_regs", "sp", required by "task_scan";
-            REGS_BX: "pt_regs", "bx", required by "task_scan";
-            REGS_BP: "pt_regs", "bp", required by "task_scan";
-            REGS_R12: "pt_regs", "r12", required by "task_scan";
-            REGS_R13: "pt_regs", "r13", required by "task_scan";
-            REGS_R14: "pt_regs", "r14", required by "task_scan";
-            REGS_R15: "pt_regs", "r15", required by "task_scan";
+            REGS_BX: "pt_regs", "bx|regs[19]", required by "task_scan";
+            REGS_BP: "pt_regs", "bp|regs[29]", required by "task_scan";
+            REGS_R12: "pt_regs", "r12|regs[20]", required by "task_scan";
+            REGS_R13: "pt_regs", "r13|regs[21]", required by "task_scan";
+            REGS_R14: "pt_regs", "r14|regs[22]", required by "task_scan";
+            REGS_R15: "pt_regs", "r15|regs[23]", required by "task_scan";
         }
     };
 }

@@ -26,6 +26,8 @@ use healer_userspace::{clock, sense::Level};
 const TICK_NS: u64 = 10_000_000;
 /// Longer than the kernel waits before it asks for a connection again.
 const PATIENT: Duration = Duration::from_millis(2500);
+/// The table of sockets is looked at every second, on slow machines every four.
+const MORE_PATIENT: Duration = Duration::from_secs(9);
 const BY_PROGRAMS: [Level; 3] = [Level::TpBtf, Level::RawTp, Level::Tracepoint];
 
 fn as_state(event: &Event) -> Option<&SocketState> {
@@ -98,14 +100,16 @@ fn a_request_without_an_answer_is_told_on_every_rung_and_so_is_giving_up() {
         let mut eye = eye_on(level);
         let (listener, port) = listener();
         deafen(&listener);
+        let patience = if level == Level::User { MORE_PATIENT } else { PATIENT };
         let client = thread::spawn(move || {
-            TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), PATIENT).unwrap_err();
+            TcpStream::connect_timeout(&([127, 0, 0, 1], port).into(), patience).unwrap_err();
         });
         let sent = eye.wait_for(&format!("a request sent again by {level:?}"), |_, event| {
             as_resent(event, port).copied()
         });
         assert_eq!(sent.state, SocketState::SYN_SENT);
-        assert!(sent.retransmits <= 1, "{level:?}: {}", sent.retransmits);
+        let most = if level == Level::User { 3 } else { 1 };
+        assert!(sent.retransmits <= most, "{level:?}: {}", sent.retransmits);
         is_ours(sent.owner_tgid, sent.owner_start_boot_ns, sent.netns, level);
         client.join().unwrap();
         if level == Level::User {

@@ -103,6 +103,14 @@ fn section(bytes: &[u8], base: usize, offset: u32, len: u32) -> Result<&[u8], Bt
     bytes.get(start..end).ok_or(BtfError::CutShort(bytes.len()))
 }
 
+/// Name and index of `name[3]`; no index of `name`.
+fn indexed(name: &str) -> Option<(&str, Option<u32>)> {
+    match name.split_once('[') {
+        None => Some((name, None)),
+        Some((name, index)) => Some((name, Some(index.strip_suffix(']')?.parse().ok()?))),
+    }
+}
+
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let four = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_ne_bytes(*four))
@@ -203,18 +211,38 @@ impl<'a> Btf<'a> {
         None
     }
 
-    /// The member at `path` (`a.b.c`) of a struct or union.
+    /// The member at `path` (`a.b.c`, `a.b[3]`) of a struct or union.
     #[must_use]
     pub fn member(&self, of: &str, path: &str) -> Option<Member> {
         let mut type_id = *self.named.get(&(Kind::Struct, of))?;
         let (mut bit_offset, mut bits) = (0_u32, 0);
         for name in path.split('.') {
+            let (name, index) = indexed(name)?;
             let mut budget = MEMBERS_MAX;
             let found = self.find(type_id, name, DEPTH_MAX, &mut budget)?;
             bit_offset = bit_offset.checked_add(found.bit_offset)?;
             (type_id, bits) = (found.type_id, found.bits);
+            if let Some(index) = index {
+                let (element, bytes) = self.element(type_id, index)?;
+                bit_offset = bit_offset.checked_add(index.checked_mul(bytes)?.checked_mul(8)?)?;
+                type_id = element;
+            }
         }
         Some(Member { bit_offset, bits, type_id })
+    }
+
+    /// Type and bytes of the elements of an array that has one at `index`.
+    fn element(&self, array: u32, index: u32) -> Option<(u32, u32)> {
+        let array = self.bare(array).filter(|found| found.kind == Kind::Array)?;
+        let (element, count) = (word(array.extra, 0)?, word(array.extra, 8)?);
+        let found = self.bare(element).filter(|_| index < count)?;
+        match found.kind {
+            Kind::Int | Kind::Struct | Kind::Enum | Kind::Enum64 => Some((element, found.size_or_type)),
+            Kind::Ptr => Some((element, 8)),
+            Kind::Array | Kind::Typedef | Kind::Qualifier | Kind::Func | Kind::FuncProto | Kind::Other => {
+                None
+            }
+        }
     }
 
     /// Byte offset of the first of the `|`-separated paths that exists and is no bitfield.

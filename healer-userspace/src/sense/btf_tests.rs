@@ -74,6 +74,22 @@ fn members_are_found_through_anonymous_ones() {
 }
 
 #[test]
+fn an_element_of_an_array_has_its_place() {
+    let mut b = Builder::new();
+    b.push("long", 1 << 24, 8, &[64]);
+    b.push("", 3 << 24, 0, &[1, 1, 31]);
+    let (pad, regs) = (b.name("pad"), b.name("regs"));
+    b.push("task", 4 << 24 | 2, 256, &[pad, 1, 0, regs, 2, 64]);
+    let bytes = b.bytes();
+    let btf = parse(&bytes, &wanted()).unwrap();
+    assert_eq!(btf.offset_of("task", "absent|regs"), Some(8));
+    assert_eq!(btf.offset_of("task", "regs[29]"), Some(8 + 29 * 8));
+    for none in ["regs[31]", "regs[-1]", "regs[", "pad[0]", "[1]"] {
+        assert_eq!(btf.offset_of("task", none), None, "{none}");
+    }
+}
+
+#[test]
 fn a_bitfield_has_a_place_but_no_byte_offset() {
     let bytes = sample();
     let btf = parse(&bytes, &wanted()).unwrap();

@@ -4,6 +4,7 @@
 
 mod attach;
 pub mod btf;
+mod calls;
 pub mod capture;
 pub mod format;
 mod formats;

@@ -16,8 +16,8 @@ use crate::workspace;
 const INIT: &str = include_str!("init.sh");
 const PLAN: &str = include_str!("plan.sh");
 const UNIT: &str = include_str!("guest.service");
-/// What tests of the network need and a kernel has as modules.
-const MODULES: &[&str] = &["sch_netem", "veth", "dummy"];
+/// What tests of the network need and a kernel has as modules; a node's kernel loads its own when asked.
+const MODULES: &[&str] = &["sch_netem", "veth", "dummy", "inet_diag", "tcp_diag"];
 
 /// Everything that goes into a guest besides its kernel's modules.
 pub(crate) struct Contents<'a> {

@@ -29,8 +29,8 @@ use crate::arch::Arch;
 use crate::workspace;
 
 /// Seconds for one test, and for a guest as a whole.
-const TEST_LIMIT: u32 = 60;
-const GUEST_LIMIT: u32 = 400;
+const TEST_LIMIT: u32 = 120;
+const GUEST_LIMIT: u32 = 600;
 /// A getty would wait 90 s for its terminal: nobody announces devices here.
 const SYSTEMD_ARGUMENTS: &str =
     "systemd.wants=healer-guest.service systemd.mask=serial-getty@ttyS0.service systemd.mask=getty.target";

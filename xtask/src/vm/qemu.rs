@@ -82,7 +82,9 @@ impl Machine {
             Arch::X86_64 => ("qemu-system-x86_64", "q35", "max"),
             Arch::Aarch64 => ("qemu-system-aarch64", "virt", "cortex-a72"),
         };
-        command.args([program, "-M", machine, "-accel", "tcg,thread=multi", "-cpu", cpu, "-smp", "2"]);
+        // One thread for both CPUs: with two, one CPU may run what the other has patched away, and a kernel
+        // that switches tracepoints meets its own breakpoints (`Oops: int3`). And two guests run at a time.
+        command.args([program, "-M", machine, "-accel", "tcg,thread=single", "-cpu", cpu, "-smp", "2"]);
         command.args(["-m", &self.memory_mib.to_string()]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         if self.has_own_line() {

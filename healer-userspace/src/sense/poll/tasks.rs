@@ -19,6 +19,7 @@ use healer_common::{
 
 use crate::sense::{
     attach::unreadable,
+    calls::by_x86_64,
     layout::Layout,
     load::in_words,
     rights::REMEDY,
@@ -112,7 +113,9 @@ impl TaskScan {
         iterator(self.link.as_fd())?.read_to_end(&mut self.bytes)?;
         self.scans = self.scans.wrapping_add(1);
         let mut rest = self.bytes.as_slice();
-        let records = std::iter::from_fn(|| TaskRecord::take(&mut rest)).collect();
+        let records = std::iter::from_fn(|| TaskRecord::take(&mut rest));
+        let records =
+            records.map(|record| TaskRecord { syscall: by_x86_64(record.syscall), ..record }).collect();
         // One busy pass must not hold memory for ever.
         self.bytes.shrink_to(256 * 1024);
         Ok(Pass { is_full, records })

@@ -9,6 +9,8 @@ use std::{
 
 use healer_common::{event::wire::Wire as _, task_scan::TaskRecord};
 
+use crate::sense::calls::by_x86_64;
+
 /// Descriptors of one process looked at, at most.
 const FDS_MAX: usize = 4096;
 
@@ -229,7 +231,7 @@ fn state_bits(letter: char) -> u32 {
 /// `NR ARG0 … ARG5 SP PC`, or `-1 SP PC` outside a system call.
 fn parse_syscall(text: &str, record: &mut TaskRecord) {
     let mut words = text.split_ascii_whitespace();
-    record.syscall = words.next().and_then(|number| number.parse().ok()).unwrap_or(-1);
+    record.syscall = words.next().and_then(|number| number.parse().ok()).map_or(-1, by_x86_64);
     let hex = |word: &str| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok();
     let numbers: Vec<u64> = words.filter_map(hex).collect();
     if let [arg0, arg1, arg2, arg3, _, _, sp, ip] = numbers[..] {
