@@ -64,6 +64,8 @@ impl TaskRecord {
     pub const COMPAT: u32 = 2;
     /// It is on its way out.
     pub const EXITING: u32 = 4;
+    /// Its process was sent SIGKILL, or exits: whoever still sleeps takes no signal.
+    pub const DYING: u32 = 8;
 }
 
 /// What a scan is asked for: the only entry of the array SCAN.
@@ -83,7 +85,7 @@ pub struct Seen {
     pub start_boot_ns: u64,
     pub switches: u64,
     pub since_boot_ns: u64,
-    /// The generation in which it was written; 0 none.
+    /// Twice the generation in which it was written, and one more if as dying; 0 none.
     pub written: u64,
 }
 

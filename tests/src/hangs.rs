@@ -37,6 +37,8 @@ pub struct Watch {
     engine: Engine,
     /// By pid; of one process the last.
     pub found: BTreeMap<u32, Diagnosis>,
+    /// By pid, the last of each class.
+    pub said: BTreeMap<(u32, Class), Diagnosis>,
     pub scans: u32,
     pub history: Vec<Signal>,
 }
@@ -95,7 +97,7 @@ impl Watch {
 
     fn with(scanner: Scanner) -> Self {
         let engine = Engine::new(clock::boot(), PolicySet::default(), Recovered::default());
-        Self { scanner, engine, found: BTreeMap::new(), scans: 0, history: Vec::new() }
+        Self { scanner, engine, found: BTreeMap::new(), said: BTreeMap::new(), scans: 0, history: Vec::new() }
     }
 
     /// One scan, and the pause that the scanner asks for.
@@ -112,10 +114,11 @@ impl Watch {
         while self.engine.poll_command().is_some() {}
         while self.engine.poll_journal().is_some() {}
         while let Some(report) = self.engine.poll_report() {
-            if let ReportFact::Diagnosis(diagnosis) = report.fact
-                && diagnosis.class == Class::Deadlock
-            {
-                self.found.insert(diagnosis.target.pid, diagnosis);
+            if let ReportFact::Diagnosis(diagnosis) = report.fact {
+                if diagnosis.class == Class::Deadlock {
+                    self.found.insert(diagnosis.target.pid, diagnosis.clone());
+                }
+                self.said.insert((diagnosis.target.pid, diagnosis.class), diagnosis);
             }
         }
         thread::sleep(self.scanner.interval());
@@ -162,6 +165,7 @@ impl Watch {
                 }
             }
             snapshot.processes.retain(|one| pids.contains(&one.process.pid));
+            snapshot.deaf.retain(|one| pids.contains(&one.task.tgid));
             snapshot
         };
         let mut lines = String::new();
@@ -169,7 +173,7 @@ impl Watch {
             if let Fact::Waits(snapshot) = &signal.fact {
                 let snapshot = of_them(snapshot);
                 // Before the first of them was seen nothing is to be learnt.
-                if lines.is_empty() && snapshot.tasks.is_empty() {
+                if lines.is_empty() && snapshot.is_empty() {
                     continue;
                 }
                 let signal = Signal { fact: Fact::Waits(snapshot), ..signal.clone() };

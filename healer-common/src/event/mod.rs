@@ -26,6 +26,8 @@ events! {
     SyscallError = 7, syscall_error from raw_syscalls:sys_exit;
     /// A task had to look for memory itself, for long or in vain.
     ReclaimStall = 8, reclaim_stall from vmscan:mm_vmscan_memcg_reclaim_end;
+    /// A thread has been in uninterruptible sleep for very long.
+    TaskHung = 9, task_hung from sched:sched_process_hang;
 }
 
 /// No record is longer than this, header included.

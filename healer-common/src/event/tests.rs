@@ -15,6 +15,7 @@ fn samples() -> Vec<Event> {
         Event::TcpRetransmit(tcp_retransmit::TcpRetransmit { remote_port: 80, error: -1, ..Wire::ZERO }),
         Event::SyscallError(syscall_error::SyscallError { task, errno: 24, count: 1, ..Wire::ZERO }),
         Event::ReclaimStall(reclaim_stall::ReclaimStall { task, scope: 1, pages: 2, ..Wire::ZERO }),
+        Event::TaskHung(task_hung::TaskHung { task, pid: 42, blocker_owner: 43, ..Wire::ZERO }),
     ]
 }
 

@@ -40,6 +40,7 @@ floors! {
     floor_reclaim_stall_begin on "mm_vmscan_memcg_reclaim_begin";
     floor_reclaim_stall_direct_begin on "mm_vmscan_direct_reclaim_begin";
     floor_reclaim_stall_direct_end on "mm_vmscan_direct_reclaim_end";
+    floor_task_hung on "sched_process_hang";
     floor_sys_exit on "sys_exit";
 }
 

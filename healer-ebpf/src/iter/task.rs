@@ -15,7 +15,8 @@ use healer_common::{
 };
 
 use crate::{
-    memory::{Object, Probed, Typed},
+    blocker,
+    memory::{Object, Typed},
     tuning::{present, tuned},
 };
 
@@ -25,14 +26,13 @@ const KERNEL_THREAD: u32 = 0x0020_0000;
 const EXITING: u32 = 4;
 /// TS_COMPAT of arch/x86/include/asm/thread_info.h.
 const THREAD_COMPAT: u32 = 2;
-/// Types in the low bits of `task_struct.blocker` (include/linux/hung_task.h).
-const BLOCKER_TYPE: u64 = 3;
-const BLOCKER_MUTEX: u64 = 0;
-const BLOCKER_SEMAPHORE: u64 = 1;
-/// Flags in the low bits of the owners of mutexes and rw-semaphores; of the latter the first says
-/// that readers hold it, and the owner is only one of them.
-const OWNER_FLAGS: u64 = 7;
-const READERS_OWN: u64 = 1;
+/// TASK_UNINTERRUPTIBLE and TASK_FROZEN of include/linux/sched.h.
+const TAKES_NO_SIGNAL: u32 = 0x8002;
+/// SIGNAL_GROUP_EXIT of include/linux/sched/signal.h: SIGKILL was sent to the group, or it exits.
+const GROUP_EXIT: u32 = 4;
+
+/// In `Seen::written`, below the generation: it was written as dying.
+const DYING_TOLD: u64 = 1;
 
 #[map]
 static SEEN: LruHashMap<u32, Seen> = LruHashMap::with_max_entries(SEEN_MAX, 0);
@@ -84,22 +84,26 @@ fn try_task_scan(file: *mut seq_file, task: Object<Typed>) -> Option<()> {
     // SAFETY: a valid entry; only scans write it, and user space runs one at a time.
     let seen = unsafe { &mut *seen };
     let state: u32 = task.get(tuned!(TASK_STATE));
+    let written = settings.generation << 1;
     // Woken but not yet on a CPU, it has not switched and is no sleeper any more.
     let is_asleep = state != 0;
     if seen.start_boot_ns != start || seen.switches != switches || !is_asleep {
         // A write that does not fit fails, and the kernel shows the same thread again with an empty buffer.
-        if seen.written == settings.generation {
+        if seen.written & !DYING_TOLD == written {
             write(file, task, seen, TaskRecord::LEFT)?;
         }
         *seen = fresh;
         return None;
     }
-    if now - seen.since_boot_ns < settings.min_sleep_ns || seen.written == settings.generation {
+    // Who is told to die in its sleep is written once more.
+    let (dying, told) =
+        if state & TAKES_NO_SIGNAL != 0 && is_dying(task) { (TaskRecord::DYING, DYING_TOLD) } else { (0, 0) };
+    if now - seen.since_boot_ns < settings.min_sleep_ns || seen.written == written | told {
         return None;
     }
     let exiting = if flags & EXITING != 0 { TaskRecord::EXITING } else { 0 };
-    write(file, task, seen, compat(task) | exiting)?;
-    seen.written = settings.generation;
+    write(file, task, seen, compat(task) | exiting | dying)?;
+    seen.written = written | told;
     Some(())
 }
 
@@ -141,10 +145,7 @@ fn describe(task: Object<Typed>, record: &mut TaskRecord) -> Option<()> {
     if present!(TASK_RUN_DELAY) {
         record.run_delay_ns = task.get(tuned!(TASK_RUN_DELAY));
     }
-    if present!(TASK_BLOCKER, MUTEX_OWNER, RWSEM_OWNER) {
-        record.blocker = task.get(tuned!(TASK_BLOCKER));
-        record.blocker_owner = holder(record.blocker).unwrap_or(0);
-    }
+    (record.blocker, record.blocker_owner) = blocker::of(task);
     let comm = [task.get::<u64>(tuned!(TASK_COMM)), task.get(tuned!(TASK_COMM) + 8)];
     // SAFETY: `comm` has sixteen bytes at a multiple of eight.
     unsafe { (&raw mut record.comm).cast::<[u64; 2]>().write(comm) };
@@ -175,26 +176,14 @@ fn registers(task: Object<Typed>, record: &mut TaskRecord) {
 }
 
 #[inline(always)]
+fn is_dying(task: Object<Typed>) -> bool {
+    let flags = task.follow(tuned!(TASK_SIGNAL)).map_or(0, |signal| signal.get::<u32>(tuned!(SIGNAL_FLAGS)));
+    flags & GROUP_EXIT != 0
+}
+
+#[inline(always)]
 fn compat(task: Object<Typed>) -> u32 {
     let is_compat =
         present!(TASK_THREAD_STATUS) && task.get::<u32>(tuned!(TASK_THREAD_STATUS)) & THREAD_COMPAT != 0;
     if is_compat { TaskRecord::COMPAT } else { 0 }
-}
-
-/// The thread that holds a kernel lock alone.
-#[inline(always)]
-fn holder(blocker: u64) -> Option<u32> {
-    let lock = Object::<Probed>::new((blocker & !BLOCKER_TYPE) as *const u8)?;
-    let owner: u64 = match blocker & BLOCKER_TYPE {
-        BLOCKER_MUTEX => lock.get(tuned!(MUTEX_OWNER)),
-        BLOCKER_SEMAPHORE => return None,
-        _readers_or_writer => {
-            let owner: u64 = lock.get(tuned!(RWSEM_OWNER));
-            if owner & READERS_OWN != 0 {
-                return None;
-            }
-            owner
-        }
-    };
-    Some(Object::<Probed>::new((owner & !OWNER_FLAGS) as *const u8)?.get(tuned!(TASK_PID)))
 }

@@ -7,4 +7,5 @@ mod reclaim_stall;
 mod signal_sent;
 mod socket_state;
 mod syscall_error;
+mod task_hung;
 mod tcp_retransmit;

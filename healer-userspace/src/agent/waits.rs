@@ -33,7 +33,7 @@ fn scan_on(scanner: &mut Scanner, sender: &mpsc::Sender<(BootTime, WaitSnapshot)
         match scanner.scan(&mut |_, _| None) {
             Ok(snapshot) => {
                 troubled = false;
-                empty = if snapshot.tasks.is_empty() { empty.saturating_add(1) } else { 0 };
+                empty = if snapshot.is_empty() { empty.saturating_add(1) } else { 0 };
                 if empty <= 2 {
                     // Full: the next one says the same or more.
                     sender.try_send((clock::boot(), snapshot)).ok();

@@ -136,7 +136,7 @@ mod tests {
             says: String::new(),
         };
         let tasks = vec![task(1, vec![wait]), task(2, Vec::new())];
-        let snapshot = WaitSnapshot { scan: 1, tasks, processes: Vec::new() };
+        let snapshot = WaitSnapshot { scan: 1, tasks, ..WaitSnapshot::default() };
         let text = "queue  web[1] behind web[2], which sleeps (system call 230, for 2.0s at least)\n";
         assert_eq!(render(&snapshot, &[], None), text);
         assert_eq!(render(&snapshot, &[], Some(9)), "nobody waits for somebody in particular\n");

@@ -35,6 +35,9 @@ kinds! {
     Refuses = "refuses" of DependencyFailure,
     Unreachable = "unreachable" of DependencyFailure,
     NoAnswer = "no_answer" of DependencyFailure,
+    Uninterruptible = "uninterruptible" of Unkillable,
+    /// By the freezer of cgroup v1.
+    Frozen = "frozen" of Unkillable,
 }
 
 impl KindName {

@@ -103,6 +103,7 @@ impl Memory {
             | Fact::NoRoute(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
+            | Fact::TaskHung(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -123,6 +123,7 @@ impl World {
             | Fact::NoRoute(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
+            | Fact::TaskHung(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => None,
         }

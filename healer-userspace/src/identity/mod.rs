@@ -126,6 +126,7 @@ impl Identity {
             | Fact::NoRoute(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
+            | Fact::TaskHung(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -105,6 +105,7 @@ impl Dependencies {
             | Fact::NoRoute(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
+            | Fact::TaskHung(_)
             | Fact::Lost { .. } => {}
         }
     }

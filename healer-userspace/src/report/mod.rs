@@ -292,7 +292,8 @@ impl Reporter {
                 | Fact::Levels(_)
                 | Fact::Listens(_)
                 | Fact::NoRoute(_)
-                | Fact::ReclaimStalled(_),
+                | Fact::ReclaimStalled(_)
+                | Fact::TaskHung(_),
                 _,
             ) => {}
         }

@@ -163,6 +163,7 @@ fn signal_of(sensor: &str) -> Option<&'static str> {
         "socket_state" => Some("connection_failed"),
         "tcp_retransmit" => Some("retransmitted"),
         "syscall_error" => Some("syscall_error"),
+        "task_hung" => Some("task_hung"),
         _ => None,
     }
 }

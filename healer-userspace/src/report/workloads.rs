@@ -42,6 +42,7 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::NoRoute(_)
         | Fact::Memory(_)
         | Fact::ReclaimStalled(_)
+        | Fact::TaskHung(_)
         | Fact::Peers(_)
         | Fact::Lost { .. } => {}
     }

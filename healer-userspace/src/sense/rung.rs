@@ -256,6 +256,12 @@ pub const SENSORS: &[Sensor] = &[
         otherwise: "how much a cgroup's memory is short is told by its files and by pressure alone",
         given_up: None,
     },
+    Sensor {
+        kind: EventKind::TaskHung,
+        rungs: &[Rung::TpBtf { program: "task_hung" }],
+        otherwise: "who hangs in the kernel is seen by the scan of the tasks alone",
+        given_up: None,
+    },
 ];
 
 /// A program that a rung's own needs beside it, on another classic tracepoint.

@@ -127,7 +127,8 @@ impl SelfCheck {
             | EventKind::SocketState
             | EventKind::TcpRetransmit
             | EventKind::SyscallError
-            | EventKind::ReclaimStall => return None,
+            | EventKind::ReclaimStall
+            | EventKind::TaskHung => return None,
         };
         let silence = || Verdict::Wrong("of a child of healer that ended it said nothing".to_owned());
         verdict.or_else(|| self.is_late(now).then(silence))

@@ -12,6 +12,7 @@ mod signal_sent;
 mod socket_state;
 pub mod syscall_error;
 mod syscalls;
+mod task_hung;
 mod tcp_retransmit;
 pub mod waits;
 pub mod work;
@@ -50,6 +51,7 @@ pub fn interpret(header: &Header, event: &Event) -> Meaning {
         Event::TcpRetransmit(event) => tcp_retransmit::interpret(at, event),
         Event::SyscallError(event) => syscall_error::interpret(at, event),
         Event::ReclaimStall(event) => reclaim_stall::interpret(at, event),
+        Event::TaskHung(event) => task_hung::interpret(at, event),
     }
 }
 
@@ -121,6 +123,9 @@ pub enum Fact {
     Memory(memory::MemorySnapshot),
     /// The process had to look for memory itself (`vmscan:mm_vmscan_memcg_reclaim_end`).
     ReclaimStalled(memory::ReclaimStalled),
+    /// A thread of the process has been in uninterruptible sleep for longer than `kernel.hung_task_timeout_secs`
+    /// (`sched:sched_process_hang`).
+    TaskHung(TaskHung),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -149,6 +154,7 @@ impl Fact {
             Self::NoRoute(_) => "no_route",
             Self::Memory(_) => "memory",
             Self::ReclaimStalled(_) => "reclaim_stalled",
+            Self::TaskHung(_) => "task_hung",
             Self::Lost { .. } => "lost",
         }
     }
@@ -277,6 +283,18 @@ pub enum OomScope {
     Memcg,
     Global,
     Unknown,
+}
+
+/// The kernel tells it again and again, as long as it lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskHung {
+    pub tid: u32,
+    /// Thread that holds the kernel lock which it waits for; 0 unknown.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub holder: u32,
+    /// It is a thread of the kernel.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub is_kernel: bool,
 }
 
 /// What a supervisor says of itself. The process of the signal is its child.

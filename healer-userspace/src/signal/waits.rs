@@ -11,6 +11,24 @@ pub struct WaitSnapshot {
     pub scan: u64,
     pub tasks: Vec<Task>,
     pub processes: Vec<WaitingProcess>,
+    /// Threads that take no signal, not even SIGKILL, and have slept for long or are told to die.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deaf: Vec<Deaf>,
+}
+
+impl WaitSnapshot {
+    /// There is nobody to tell of.
+    pub fn is_empty(&self) -> bool {
+        self.tasks.is_empty() && self.deaf.is_empty()
+    }
+}
+
+/// Sleeps where no signal reaches it: uninterruptibly, or frozen by the v1 freezer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deaf {
+    pub task: Task,
+    /// Its process was sent SIGKILL, or exits.
+    pub dying: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +42,16 @@ pub struct WaitingProcess {
     /// Who besides its threads could wake one of them: caught signals, timers, an `io_uring`, a tracer, …
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wakers: Vec<String>,
+}
+
+/// The waker of a process that catches SIGINT and nothing else, as every Python program does by default.
+pub const BY_INTERRUPT: &str = "catches signal 2";
+
+impl WaitingProcess {
+    /// Somebody outside its threads may wake one of them by design: a signal that it waits for, a timer, …
+    pub fn may_be_woken(&self) -> bool {
+        self.wakers.iter().any(|waker| waker != BY_INTERRUPT)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

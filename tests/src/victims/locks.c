@@ -319,16 +319,18 @@ int main(int argc, char **argv) {
         close(s[0]);
         listen_on(l);
         accept(l, 0, 0);
-    } else if (IS("inode_lock")) { // holds an inode's lock until its page comes (userfaultfd), which it never does
+    } else if (IS("inode_lock") || IS("inode_waiter")) {
+        // One holds an inode's lock until its page comes (userfaultfd), which it never does; the other wants the lock.
+        int in_parent = child() != 0;
+        if (in_parent == IS("inode_waiter")) {
+            usleep(300000);
+            return write(file(dir, "locked"), "x", 1) < 0;
+        }
         int f = file(dir, "locked"), u = syscall(SYS_userfaultfd, O_CLOEXEC);
         struct uffdio_api api = {.api = UFFD_API};
         char *page = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         struct uffdio_register at = {.range = {(unsigned long)page, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
         if (u < 0 || ioctl(u, UFFDIO_API, &api) || ioctl(u, UFFDIO_REGISTER, &at)) return 1;
-        if (!child()) {
-            usleep(300000);
-            return write(file(dir, "locked"), "x", 1) < 0;
-        }
         return write(f, page, 4096) < 0;
     } else if (IS("pipeline")) { // the reader of a pipe whose writer reads something else
         int a[2], s = socket(AF_INET, SOCK_STREAM, 0);

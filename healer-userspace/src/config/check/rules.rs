@@ -51,6 +51,7 @@ fn condition(at: &At<shape::When>, ladder: &[Rung], findings: &mut Findings<'_>)
     let shape = &at.value;
     let faults = &mut findings.faults;
     let class = required(&shape.class, "class", "a condition", at.place, faults)?;
+    strikes_in_vain(class, ladder, faults);
     if !(findings.supported)(class.value) {
         let message = format!("no sensor for class {} yet: this condition never matches", class.value);
         findings.warnings.push(Fault::new(class.place, message));
@@ -75,6 +76,15 @@ fn condition(at: &At<shape::When>, ladder: &[Rung], findings: &mut Findings<'_>)
         time_to_limit_under: forecast(&shape.time_to_limit, class.value, ladder, faults),
         kind: kind(&shape.kind, class.value, faults),
     })
+}
+
+/// Another blow at what takes none only hides that a person is needed.
+fn strikes_in_vain(class: &At<Class>, ladder: &[Rung], faults: &mut Vec<Fault>) {
+    let strikes = |rung: &&Rung| rung.action.is_destructive() && rung.action != ActionName::RunHook;
+    if let Some(rung) = ladder.iter().find(strikes).filter(|_| class.value == Class::Unkillable) {
+        let message = format!("no signal ends what is unkillable: {} would be in vain", rung.action.name());
+        faults.push(Fault::new(class.place, message));
+    }
 }
 
 fn kind(key: &Key<KindName>, class: Class, faults: &mut Vec<Fault>) -> Option<String> {

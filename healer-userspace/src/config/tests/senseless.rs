@@ -69,6 +69,7 @@ const SENSELESS_RULES: &[(&str, &str, &str)] = &[
         "do: notify",
         "timeToLimit: class crash does not approach a limit",
     ),
+    ("class: unkillable", "do: kill", "no signal ends what is unkillable: kill would be in vain"),
     ("class: memory_leak, timeToLimit: {}", "do: notify", "key \"under\" is missing in timeToLimit"),
     ("class: memory_leak", "do: stop", "memory_leak is a forecast: before stop it must be said"),
     ("class: memory_leak, timeToLimit: {under: 21s}", "do: kill", "under: a forecast more than 20s ahead"),

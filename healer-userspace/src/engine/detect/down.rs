@@ -77,6 +77,7 @@ impl Detector for Down {
             | Fact::NoRoute(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
+            | Fact::TaskHung(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -12,6 +12,7 @@ mod network;
 mod oom_kill;
 mod probe_failed;
 mod starved;
+mod unkillable;
 
 use super::{
     certificate::Certificate, class::Class, diagnosis::Diagnosis, memory::Memory, policy::PolicySet,
@@ -38,6 +39,7 @@ pub const DETECTORS: &[DetectorEntry] = &[
     listen_overflow::ENTRY,
     memory_pressure::ENTRY,
     memory_leak::ENTRY,
+    unkillable::ENTRY,
 ];
 
 pub struct DetectorEntry {

@@ -1,6 +1,7 @@
 //! The current rung through the gates; what passes becomes an intent.
 
 use super::*;
+use crate::engine::class::Certainty;
 
 impl Engine {
     /// The current rung: notifications pass at once, the rest goes through the gates.
@@ -41,6 +42,7 @@ impl Engine {
             lost: self.memory.lost_since(diagnosis.fault_at),
             active: &active,
             under_way: self.under_way(plan.mode),
+            deaf: self.is_deaf(incident),
             busy: busy.as_deref(),
         };
         let (reports, blocked) = ask_gates(&proposal, &facts);
@@ -141,6 +143,15 @@ impl Engine {
             .chain([incident])
             .flat_map(|other| other.active.keys().copied())
             .collect()
+    }
+
+    /// The target was told to die before and sleeps where no signal reaches it.
+    fn is_deaf(&self, incident: &Incident) -> bool {
+        self.incidents.of(&incident.workload).chain([incident]).any(|other| {
+            let unkillable = other.active.get(&Class::Unkillable);
+            other.target.id() == incident.target.id()
+                && unkillable.is_some_and(|one| one.certainty == Certainty::Proved)
+        })
     }
 
     /// The incident that asks is out of the book meanwhile.

@@ -3,8 +3,12 @@
 use super::{Facts, Proposal, Ruling};
 use crate::engine::{class::Class, command::Look, policy::ActionName};
 
-pub(super) fn judge(proposal: &Proposal<'_>, _: &Facts<'_>) -> Ruling {
+pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let class = proposal.diagnosis.class;
+    let strikes = proposal.rung.action.is_destructive() && proposal.rung.action != ActionName::RunHook;
+    if facts.deaf && strikes {
+        return Ruling::refuse("no signal can end it (unkillable): striking again would change nothing");
+    }
     if cannot_be_repeated(class) && proposal.rung.action != ActionName::RunHook {
         return Ruling::refuse(format!(
             "what shows {class} cannot be looked at again just before an act yet; notify and run_hook answer it"

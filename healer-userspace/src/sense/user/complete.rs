@@ -36,7 +36,8 @@ impl User {
             | Event::SocketState(_)
             | Event::TcpRetransmit(_)
             | Event::SyscallError(_)
-            | Event::ReclaimStall(_) => return false,
+            | Event::ReclaimStall(_)
+            | Event::TaskHung(_) => return false,
         }
         true
     }

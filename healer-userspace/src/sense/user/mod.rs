@@ -122,8 +122,8 @@ impl User {
             EventKind::ProcessExec => self.exec = Duty::Complete,
             EventKind::SignalSent | EventKind::OomKill => self.others = Duty::Complete,
             EventKind::SocketState | EventKind::TcpRetransmit => self.network = Duty::Complete,
-            // The record says enough.
-            EventKind::SyscallError | EventKind::ReclaimStall => {}
+            // The record says enough, or they have no such rung.
+            EventKind::SyscallError | EventKind::ReclaimStall | EventKind::TaskHung => {}
         }
     }
 
@@ -159,7 +159,8 @@ impl User {
             | EventKind::SocketState
             | EventKind::TcpRetransmit
             | EventKind::SyscallError
-            | EventKind::ReclaimStall => {}
+            | EventKind::ReclaimStall
+            | EventKind::TaskHung => {}
         }
         Ok(())
     }

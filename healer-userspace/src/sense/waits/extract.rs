@@ -88,7 +88,6 @@ impl Extractor {
         let mut waits = Waits::default();
         if anew {
             self.worlds.clear();
-            self.wakers.clear();
             self.stacks.clear();
             self.files.clear();
             self.walk = Walk::default();
@@ -102,20 +101,19 @@ impl Extractor {
         waits
     }
 
-    /// Looks up who could wake threads of these processes from outside, unless that is known already.
+    /// Looks up who could wake threads of these processes from outside. Of others what is known holds until one of
+    /// their threads runs.
     pub(crate) fn learn_wakers(&mut self, table: &Table, tgids: &BTreeSet<u32>) {
-        let mut old = std::mem::take(&mut self.wakers);
+        self.wakers.retain(|tgid, (version, _)| table.version(*tgid) == *version);
         for tgid in tgids {
-            let version = table.version(*tgid);
-            let known = old.remove(tgid).filter(|(known, _)| *known == version);
-            let wakers = known.unwrap_or_else(|| (version, world::wakers(&self.proc, *tgid)));
-            self.wakers.insert(*tgid, wakers);
+            self.wakers.insert(*tgid, (table.version(*tgid), world::wakers(&self.proc, *tgid)));
         }
     }
 
     /// What [`Extractor::learn_wakers`] has found.
-    pub(crate) fn wakers(&self, tgid: u32) -> Vec<String> {
-        self.wakers.get(&tgid).map(|(_, wakers)| wakers.clone()).unwrap_or_default()
+    pub(crate) fn wakers(&self, table: &Table, tgid: u32) -> Vec<String> {
+        let known = self.wakers.get(&tgid).filter(|(version, _)| *version == table.version(tgid));
+        known.map(|(_, wakers)| wakers.clone()).unwrap_or_default()
     }
 
     fn look_at_futexes(&self, table: &mut Table) {

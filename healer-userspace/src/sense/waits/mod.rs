@@ -146,7 +146,7 @@ impl Scanner {
         let quick = self.shot(&waits, began).take(Depth::Waiters, &mut |_, _| None);
         let dead = Graph::new(&quick).dead(Grade::Any);
         let is_known = threads(&quick, &dead).is_subset(&self.suspects) && !self.is_alert();
-        let snapshot = if self.shows_all {
+        let mut snapshot = if self.shows_all {
             self.look_closely(&dead, began, name)
         } else if dead.is_empty() {
             WaitSnapshot { scan: self.scans, ..WaitSnapshot::default() }
@@ -161,6 +161,8 @@ impl Scanner {
             keep(&mut snapshot, &dead);
             snapshot
         };
+        self.forget_awake();
+        self.shot(&waits, began).add_deaf(&mut snapshot, name);
         let dead = Graph::new(&snapshot).dead(Grade::Any);
         self.suspect(&snapshot, &dead, began);
         self.took = clock::boot().since(began);
@@ -199,6 +201,19 @@ impl Scanner {
         let proc = &self.extractor.proc;
         let ended = |task: &&Task| proc.status(task.tgid, task.tgid).is_none_or(|leader| leader.state == 'Z');
         let tids: Vec<u32> = snapshot.tasks.iter().filter(ended).map(|task| task.tid).collect();
+        tids.into_iter().for_each(|tid| self.table.remove(tid));
+    }
+
+    /// The deaf who would be told of are few: each is looked at, for whoever ends in its sleep does not run once more.
+    fn forget_awake(&mut self) {
+        let proc = &self.extractor.proc;
+        let woke = |sleeper: &&table::Sleeper| {
+            let record = &sleeper.record;
+            let status = proc.status(record.tgid, record.pid);
+            status.is_none_or(|status| status.switches != record.switches || status.state == 'Z')
+        };
+        let told = self.table.deaf().take(snapshot::DEAF_MAX);
+        let tids: Vec<u32> = told.filter(woke).map(|sleeper| sleeper.record.pid).collect();
         tids.into_iter().for_each(|tid| self.table.remove(tid));
     }
 

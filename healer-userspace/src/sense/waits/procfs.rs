@@ -31,6 +31,8 @@ pub(crate) struct Status {
     pub(crate) caught: u64,
     /// Its number in the innermost pid namespace.
     pub(crate) ns_tid: u32,
+    /// SIGKILL waits for it.
+    pub(crate) is_dying: bool,
 }
 
 /// From `/proc/PID/task/TID/stat`.
@@ -91,7 +93,7 @@ impl Proc {
             switches: status.switches,
             ptrace: u32::from(status.tracer != 0),
             state: state_bits(status.state),
-            flags: if matches!(status.state, 'X' | 'Z') { TaskRecord::EXITING } else { 0 },
+            flags: flags(&status),
             syscall: -1,
             ..TaskRecord::ZERO
         };
@@ -205,6 +207,10 @@ pub(crate) fn parse_status(text: &str) -> Status {
                 let innermost = value.split_ascii_whitespace().last();
                 status.ns_tid = innermost.and_then(|tid| tid.parse().ok()).unwrap_or(0);
             }
+            "SigPnd" | "ShdPnd" => {
+                const KILL: u64 = 1 << 8;
+                status.is_dying |= u64::from_str_radix(value, 16).is_ok_and(|pending| pending & KILL != 0);
+            }
             "SigCgt" => status.caught = u64::from_str_radix(value, 16).unwrap_or(u64::MAX),
             "voluntary_ctxt_switches" | "nonvoluntary_ctxt_switches" => {
                 status.switches += value.parse().unwrap_or(0);
@@ -213,6 +219,11 @@ pub(crate) fn parse_status(text: &str) -> Status {
         }
     }
     status
+}
+
+fn flags(status: &Status) -> u32 {
+    let exiting = if matches!(status.state, 'X' | 'Z') { TaskRecord::EXITING } else { 0 };
+    exiting | if status.is_dying { TaskRecord::DYING } else { 0 }
 }
 
 /// Letters of fs/proc/array.c as bits of include/linux/sched.h.
@@ -247,8 +258,9 @@ mod tests {
     #[test]
     fn the_status_file_is_read() {
         let text = "Name:\ta b\nState:\tS (sleeping)\nTgid:\t7\nTracerPid:\t0\nNSpid:\t70\t3\n\
-            SigCgt:\t0000000000004000\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t2\n";
-        let status = Status { state: 'S', tgid: 7, tracer: 0, switches: 7, caught: 0x4000, ns_tid: 3 };
+            SigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\nSigCgt:\t0000000000004000\nvoluntary_ctxt_switches:\t5\nnonvoluntary_ctxt_switches:\t2\n";
+        let status =
+            Status { state: 'S', tgid: 7, tracer: 0, switches: 7, caught: 0x4000, ns_tid: 3, is_dying: true };
         assert_eq!(parse_status(text), status);
     }
 

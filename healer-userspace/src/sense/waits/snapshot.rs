@@ -10,11 +10,16 @@ use super::{
 use crate::{
     engine::time::BootTime,
     identity::process::Process,
-    signal::waits::{Condition, Owner, Source, Task, Wait, WaitSnapshot, WaitingProcess},
+    signal::waits::{Condition, Deaf, Owner, Source, Task, Wait, WaitSnapshot, WaitingProcess},
 };
+use healer_common::task_scan::TaskRecord;
 
 /// Threads in a snapshot at most.
 const TASKS_MAX: usize = 2048;
+/// Deaf ones at most: one dead file server may have thousands wait.
+pub(crate) const DEAF_MAX: usize = 256;
+/// Disks are slower than contended locks: sooner it is no news that a thread waits for one.
+const DEAF_FOR_MS: u64 = 10_000;
 
 /// How far a snapshot goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +45,7 @@ impl Shot<'_> {
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) -> WaitSnapshot {
         let proc = &self.extractor.proc;
-        let mut draft =
-            Draft { table: self.table, waits: self.waits, now: self.now, proc, tasks: BTreeMap::new() };
+        let mut draft = Draft { shot: self, tasks: BTreeMap::new() };
         draft.waiters();
         if depth == Depth::Everybody {
             draft.owners();
@@ -55,68 +59,33 @@ impl Shot<'_> {
                 process: name(tgid, leader).unwrap_or_else(|| unnamed(proc, tgid, leader)),
                 threads: if is_counted { proc.threads(tgid).len() as u32 } else { threads },
                 parked: self.waits.parked.get(&tgid).copied().unwrap_or(0),
-                wakers: self.extractor.wakers(tgid),
+                wakers: self.extractor.wakers(self.table, tgid),
             }
         });
         let processes = processes.collect();
-        WaitSnapshot { scan: self.scan, tasks, processes }
+        WaitSnapshot { scan: self.scan, tasks, processes, deaf: Vec::new() }
     }
-}
 
-/// Processes that a closed world would need to be closed.
-pub(crate) fn worlds(snapshot: &WaitSnapshot, dead: &BTreeSet<u32>) -> BTreeSet<u32> {
-    let dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
-    let closed = dead.filter(|task| task.waits.iter().any(|wait| wait.source == Source::ClosedWorld));
-    closed.map(|task| task.tgid).collect()
-}
-
-struct Draft<'a> {
-    table: &'a Table,
-    waits: &'a Waits,
-    now: BootTime,
-    proc: &'a Proc,
-    tasks: BTreeMap<u32, Task>,
-}
-
-impl Draft<'_> {
-    /// Takes in those who wait.
-    fn waiters(&mut self) {
-        for (tid, waits) in self.waits.by_thread.iter().take(TASKS_MAX) {
-            if let Some(sleeper) = self.table.get(*tid) {
-                self.tasks.insert(*tid, self.task(sleeper, waits.clone()));
+    /// Adds those whom no signal reaches, and their processes.
+    pub(crate) fn add_deaf(
+        &self,
+        snapshot: &mut WaitSnapshot,
+        name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
+    ) {
+        let deaf = self.table.deaf().map(|sleeper| Deaf {
+            task: self.task(sleeper, self.waits.of(sleeper.record.pid).to_vec()),
+            dying: sleeper.record.flags & TaskRecord::DYING != 0,
+        });
+        snapshot.deaf =
+            deaf.filter(|one| one.dying || DEAF_FOR_MS <= one.task.waited_ms).take(DEAF_MAX).collect();
+        let known: BTreeSet<u32> = snapshot.processes.iter().map(|one| one.process.pid).collect();
+        let tasks: Vec<Task> = snapshot.deaf.iter().map(|one| one.task.clone()).collect();
+        for (tgid, (leader, threads)) in leaders(self.table, &tasks) {
+            if !known.contains(&tgid) {
+                let process =
+                    name(tgid, leader).unwrap_or_else(|| unnamed(&self.extractor.proc, tgid, leader));
+                snapshot.processes.push(WaitingProcess { process, threads, parked: 0, wakers: Vec::new() });
             }
-        }
-    }
-
-    /// Takes in those who are waited for.
-    fn owners(&mut self) {
-        for owner in self.waits.owners() {
-            match owner {
-                Owner::Task(tid) => self.owner(tid),
-                Owner::Process(tgid) => {
-                    // One that is not known to wait is enough to keep the process alive.
-                    let threads = self.proc.threads(tgid);
-                    let left_out = self.waits.parked.get(&tgid).copied().unwrap_or(0) as usize;
-                    let mut free = threads.iter().filter(|tid| self.waits.of(**tid).is_empty());
-                    if let Some(free) = free.nth(left_out) {
-                        self.owner(*free);
-                    }
-                }
-                Owner::Gone(_) => {}
-            }
-        }
-    }
-
-    fn owner(&mut self, tid: u32) {
-        if self.tasks.contains_key(&tid) {
-            return;
-        }
-        let task = match self.table.get(tid) {
-            Some(sleeper) => Some(self.task(sleeper, Vec::new())),
-            None => self.awake(tid),
-        };
-        if let Some(task) = task {
-            self.tasks.insert(tid, task);
         }
     }
 
@@ -136,11 +105,66 @@ impl Draft<'_> {
             waits,
         }
     }
+}
+
+/// Processes that a closed world would need to be closed.
+pub(crate) fn worlds(snapshot: &WaitSnapshot, dead: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
+    let closed = dead.filter(|task| task.waits.iter().any(|wait| wait.source == Source::ClosedWorld));
+    closed.map(|task| task.tgid).collect()
+}
+
+struct Draft<'a> {
+    shot: &'a Shot<'a>,
+    tasks: BTreeMap<u32, Task>,
+}
+
+impl Draft<'_> {
+    /// Takes in those who wait.
+    fn waiters(&mut self) {
+        for (tid, waits) in self.shot.waits.by_thread.iter().take(TASKS_MAX) {
+            if let Some(sleeper) = self.shot.table.get(*tid) {
+                self.tasks.insert(*tid, self.shot.task(sleeper, waits.clone()));
+            }
+        }
+    }
+
+    /// Takes in those who are waited for.
+    fn owners(&mut self) {
+        for owner in self.shot.waits.owners() {
+            match owner {
+                Owner::Task(tid) => self.owner(tid),
+                Owner::Process(tgid) => {
+                    // One that is not known to wait is enough to keep the process alive.
+                    let threads = self.shot.extractor.proc.threads(tgid);
+                    let left_out = self.shot.waits.parked.get(&tgid).copied().unwrap_or(0) as usize;
+                    let mut free = threads.iter().filter(|tid| self.shot.waits.of(**tid).is_empty());
+                    if let Some(free) = free.nth(left_out) {
+                        self.owner(*free);
+                    }
+                }
+                Owner::Gone(_) => {}
+            }
+        }
+    }
+
+    fn owner(&mut self, tid: u32) {
+        if self.tasks.contains_key(&tid) {
+            return;
+        }
+        let task = match self.shot.table.get(tid) {
+            Some(sleeper) => Some(self.shot.task(sleeper, Vec::new())),
+            None => self.awake(tid),
+        };
+        if let Some(task) = task {
+            self.tasks.insert(tid, task);
+        }
+    }
 
     /// A thread that is not known to sleep.
     fn awake(&self, tid: u32) -> Option<Task> {
-        let status = self.proc.status(tid, tid)?;
-        let record = self.proc.record(status.tgid, tid, 0, 0)?;
+        let status = self.shot.extractor.proc.status(tid, tid)?;
+        let record = self.shot.extractor.proc.record(status.tgid, tid, 0, 0)?;
         // It has not slept through a scan yet.
         let condition = Some(condition(&record)).filter(|condition| *condition != Condition::Stuck);
         Some(Task {

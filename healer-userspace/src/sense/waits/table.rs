@@ -17,6 +17,9 @@ const UNINTERRUPTIBLE: u32 = 2;
 const STOPPED: u32 = 4;
 const TRACED: u32 = 8;
 const FROZEN: u32 = 0x8000;
+/// `TASK_WAKEKILL`: SIGKILL reaches it all the same; `TASK_NOLOAD`: waits for work by design.
+const WAKEKILL: u32 = 0x100;
+const NOLOAD: u32 = 0x400;
 /// `JOBCTL_TRAP_FREEZE` (include/linux/sched/jobctl.h): a frozen v2 cgroup; its sleepers look like any other.
 const TRAP_FREEZE: u64 = 1 << 23;
 
@@ -41,6 +44,8 @@ pub(crate) struct Table {
     processes: BTreeMap<u32, Process>,
     /// Whom every scan has to look at: most sleepers wait for nobody in particular, and are settled.
     open: BTreeSet<u32>,
+    /// Who takes no signal.
+    deaf: BTreeSet<u32>,
     changes: u64,
     /// Sleepers that found no room.
     pub(crate) left_out: u64,
@@ -77,6 +82,9 @@ impl Table {
         {
             self.open.insert(record.pid);
         }
+        if is_deaf(&record) {
+            self.deaf.insert(record.pid);
+        }
         self.sleepers.insert(record.pid, Sleeper { record, call, sight: None });
     }
 
@@ -87,6 +95,7 @@ impl Table {
         };
         self.changes += 1;
         self.open.remove(&tid);
+        self.deaf.remove(&tid);
         if let Some(process) = self.processes.get_mut(&sleeper.record.tgid) {
             process.threads.remove(&tid);
             process.version = self.changes;
@@ -103,6 +112,11 @@ impl Table {
     /// Those who may wait for somebody in particular.
     pub(crate) fn open(&self) -> impl Iterator<Item = &Sleeper> {
         self.open.iter().filter_map(|tid| self.sleepers.get(tid))
+    }
+
+    /// Those whom no signal reaches.
+    pub(crate) fn deaf(&self) -> impl Iterator<Item = &Sleeper> {
+        self.deaf.iter().filter_map(|tid| self.sleepers.get(tid))
     }
 
     /// It may wait for somebody in particular.
@@ -147,7 +161,7 @@ impl Table {
 }
 
 fn is_same(one: &TaskRecord, other: &TaskRecord) -> bool {
-    (one.start_boot_ns, one.switches) == (other.start_boot_ns, other.switches)
+    (one.start_boot_ns, one.switches, one.flags) == (other.start_boot_ns, other.switches, other.flags)
 }
 
 /// Whether the thread sleeps in its own right, or somebody holds it.
@@ -169,6 +183,12 @@ pub(crate) fn condition(record: &TaskRecord) -> Condition {
     } else {
         Condition::Stuck
     }
+}
+
+/// No signal reaches it, not even SIGKILL. A frozen v2 cgroup lets SIGKILL through.
+pub(crate) fn is_deaf(record: &TaskRecord) -> bool {
+    let uninterruptible = record.state & UNINTERRUPTIBLE != 0 && record.state & (WAKEKILL | NOLOAD) == 0;
+    uninterruptible || record.state & FROZEN != 0
 }
 
 /// The name that the thread has given itself.

@@ -12,9 +12,11 @@ const KCMP_VM: i32 = 1;
 /// Who could wake a parked thread of `tgid` from outside; empty if nobody.
 pub(crate) fn wakers(proc: &Proc, tgid: u32) -> Vec<String> {
     let mut wakers = Vec::new();
+    let mut catches = true;
     match proc.status(tgid, tgid) {
         Some(status) => {
             wakers.extend(caught(status.caught));
+            catches = !wakers.is_empty();
             if status.tracer != 0 {
                 wakers.push(format!("traced by process {}", status.tracer));
             }
@@ -24,7 +26,9 @@ pub(crate) fn wakers(proc: &Proc, tgid: u32) -> Vec<String> {
     match proc.timers(tgid) {
         Some(timers) if timers.trim().is_empty() => {}
         Some(_) => wakers.push("has timers".to_owned()),
-        None => wakers.push("its timers cannot be read".to_owned()),
+        // A timer wakes by a signal that is caught, or by a thread of its own.
+        None if catches => wakers.push("its timers cannot be read".to_owned()),
+        None => {}
     }
     let has_ring = |fd: &u32| proc.fd_target(tgid, *fd).is_some_and(|target| target.contains("io_uring"));
     if proc.fds(tgid).iter().any(has_ring) {
@@ -40,6 +44,7 @@ fn caught(mask: u64) -> Option<String> {
     let signals = (1..=64).filter(|signal| mask >> (signal - 1) & 1 == 1);
     let numbers: Vec<String> =
         signals.filter(|signal| !OWN_AFFAIRS.contains(signal)).map(|signal| signal.to_string()).collect();
+    // `BY_INTERRUPT` is one of these.
     (!numbers.is_empty()).then(|| format!("catches signal {}", numbers.join(", ")))
 }
 

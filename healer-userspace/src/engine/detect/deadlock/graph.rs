@@ -14,7 +14,7 @@ use crate::signal::waits::{Condition, Owner, Source, Task, Wait, WaitSnapshot, W
 pub enum Grade {
     /// Only those of which nothing but the owners is needed to be sure.
     Proof,
-    /// Those by stack evidence too, and closed worlds that a signal handler or a timer could open.
+    /// Those by stack evidence too, and closed worlds that an interrupt could open.
     Any,
 }
 
@@ -113,7 +113,9 @@ impl<'a> Graph<'a> {
             // Some programs unlock what another thread locked: not proved, as long as one of them runs.
             Source::Layout => !wait.owners.iter().any(|owner| matches!(owner, Owner::Gone(_))),
             Source::Stack => false,
-            Source::ClosedWorld => self.process(task.tgid).is_some_and(|one| one.wakers.is_empty()),
+            Source::ClosedWorld => {
+                return self.process(task.tgid).is_some_and(|one| is_closed(one, grade));
+            }
         };
         is_sure || grade == Grade::Any
     }
@@ -122,13 +124,22 @@ impl<'a> Graph<'a> {
     fn whole_processes(&self, dead: &BTreeSet<u32>, grade: Grade) -> BTreeSet<u32> {
         let is_whole = |(tgid, one): &(&u32, &&WaitingProcess)| {
             let members = self.members.get(tgid).map_or(&[][..], Vec::as_slice);
-            let parked_count = one.parked == 0 || one.wakers.is_empty() || grade == Grade::Any;
+            let parked_count = one.parked == 0 || is_closed(one, grade);
             parked_count
                 && !members.is_empty()
                 && members.len() as u32 + one.parked == one.threads
                 && members.iter().all(|tid| dead.contains(tid))
         };
         self.processes.iter().filter(is_whole).map(|(tgid, _)| *tgid).collect()
+    }
+}
+
+/// Who waits for a signal, or for a timer, does so by design: that is rest and no deadlock. An interrupt is a
+/// person's, and nobody's work.
+fn is_closed(one: &WaitingProcess, grade: Grade) -> bool {
+    match grade {
+        Grade::Proof => one.wakers.is_empty(),
+        Grade::Any => !one.may_be_woken(),
     }
 }
 

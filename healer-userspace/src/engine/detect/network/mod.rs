@@ -103,6 +103,7 @@ impl Detector for Network {
             | Fact::Levels(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
+            | Fact::TaskHung(_)
             | Fact::Lost { .. } => {}
         }
     }

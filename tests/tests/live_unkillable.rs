@@ -1,0 +1,232 @@
+//! Needs root and gcc: what no signal can end is said once, and not struck again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+use healer_common::event::Event;
+use healer_tests::{
+    eye::Eye,
+    hangs::{RECORD, Watch, build, family},
+    home::{Home, count},
+    policies::policy,
+    scratch::{Scratch, unique_name},
+    supervised::{Supervised, lives, name},
+    victim::Victim,
+};
+use healer_userspace::{
+    clock,
+    engine::{
+        class::{Certainty, Class},
+        diagnosis::Diagnosis,
+    },
+};
+use rustix::process::{Pid, Signal, kill_process};
+
+#[expect(clippy::print_stdout, reason = "what was said, for whoever reads the test's output")]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Ends with its family; the one that nothing ends, ends with the other that holds its lock.
+struct Stuck {
+    holder: Victim,
+    waiter: u32,
+    _dir: Scratch,
+}
+
+impl Stuck {
+    fn start() -> Self {
+        let dir = Scratch::new();
+        let program = build(&dir, "locks.c");
+        let holder = Victim::start(&program, &["inode_lock", dir.path().to_str().expect("a plain path")]);
+        let deadline = clock::boot() + Duration::from_secs(10);
+        loop {
+            let others = family(holder.tgid()).into_iter().filter(|pid| *pid != holder.tgid());
+            let waiter = others.into_iter().find(|pid| state(*pid) == Some('D'));
+            if let Some(waiter) = waiter {
+                return Self { holder, waiter, _dir: dir };
+            }
+            assert!(clock::boot() < deadline, "nobody sleeps uninterruptibly");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 1..].trim_start().chars().next()
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), Signal::KILL).expect("it is there");
+}
+
+/// Scans until `pid` is said to be unkillable, twenty seconds at most.
+fn unkillable(watch: &mut Watch, pid: u32) -> Option<Diagnosis> {
+    let deadline = clock::boot() + Duration::from_secs(20);
+    while clock::boot() < deadline && !watch.said.contains_key(&(pid, Class::Unkillable)) {
+        watch.scan();
+    }
+    watch.said.get(&(pid, Class::Unkillable)).cloned()
+}
+
+fn record(watch: &Watch, name: &str, pids: &[u32]) {
+    if let Ok(dir) = std::env::var(RECORD) {
+        let path = Path::new(&dir).join(format!("{name}.jsonl"));
+        fs::write(path, watch.trace(pids)).expect("the directory for traces can be written");
+    }
+}
+
+#[test]
+fn whoever_was_told_to_die_and_cannot_is_named_with_the_holder_of_its_lock() {
+    let (stuck, left_alone) = (Stuck::start(), Stuck::start());
+    let mut watch = Watch::open();
+    watch.scan();
+    kill(stuck.waiter);
+    let found = unkillable(&mut watch, stuck.waiter).expect("it sleeps uninterruptibly and was told to die");
+    say(&found.sentence);
+    assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Proved, Some("uninterruptible")));
+    let holder = format!("a kernel lock that thread {} holds", stuck.holder.tgid());
+    assert!(found.sentence.contains(&holder), "{} without {holder}", found.sentence);
+    assert!(!watch.said.contains_key(&(left_alone.waiter, Class::Unkillable)), "it only sleeps");
+    let waiter = stuck.waiter;
+    drop(stuck);
+    (0..4).for_each(|_| watch.scan());
+    assert!(!lives(waiter), "with its holder gone it dies");
+    record(&watch, "told_to_die", &[waiter]);
+    record(&watch, "healthy_slow_disk", &[left_alone.waiter]);
+}
+
+/// Of the v1 freezer, which does not let SIGKILL through; thawed and removed on drop.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn new() -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup/freezer");
+        let path = root.join(unique_name());
+        (root.join("cgroup.procs").exists() && fs::create_dir(&path).is_ok()).then_some(Self(path))
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).expect("the freezer takes it");
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        fs::write(self.0.join("freezer.state"), "THAWED").ok();
+        for _attempt in 0..100 {
+            if fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn a_frozen_process_that_was_told_to_die_is_told_from_one_that_only_sleeps() {
+    let (killed, frozen) =
+        (Victim::start("/bin/sleep", &["100000"]), Victim::start("/bin/sleep", &["100000"]));
+    // Thawed before the victims are reaped: they do not end frozen.
+    let Some(freezer) = Freezer::new() else {
+        say("no freezer of cgroup v1 here: SIGKILL goes through the one of v2");
+        return;
+    };
+    for one in [&killed, &frozen] {
+        freezer.write("cgroup.procs", &one.tgid().to_string());
+    }
+    freezer.write("freezer.state", "FROZEN");
+    kill(killed.tgid());
+    let mut watch = Watch::open();
+    let found = unkillable(&mut watch, killed.tgid()).expect("it is frozen and was told to die");
+    say(&found.sentence);
+    assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Proved, Some("frozen")));
+    assert!(!watch.said.contains_key(&(frozen.tgid(), Class::Unkillable)));
+    record(&watch, "frozen", &[killed.tgid()]);
+}
+
+/// Settings of khungtaskd, put back on drop.
+struct Watchdog(Vec<(&'static str, String)>);
+
+impl Watchdog {
+    fn every_second() -> Option<Self> {
+        let keys = ["hung_task_check_interval_secs", "hung_task_timeout_secs"];
+        let old = keys.map(|key| Some((key, fs::read_to_string(path(key)).ok()?)));
+        let old: Vec<_> = old.into_iter().flatten().collect();
+        let set = keys.iter().all(|key| fs::write(path(key), "1").is_ok());
+        let kept = Self(old);
+        (set && kept.0.len() == keys.len()).then_some(kept)
+    }
+}
+
+fn path(key: &str) -> String {
+    format!("/proc/sys/kernel/{key}")
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|(key, value)| drop(fs::write(path(key), value)));
+    }
+}
+
+#[test]
+fn the_kernels_own_watch_is_heard() {
+    let stuck = Stuck::start();
+    let mut eye = Eye::open();
+    let Some(_watchdog) = Watchdog::every_second() else {
+        say("this kernel has no watch for hung tasks, or its settings cannot be written");
+        return;
+    };
+    let hung = eye.wait_for("a hung task", |_, event| match event {
+        Event::TaskHung(hung) if hung.task.tgid == stuck.waiter => Some(*hung),
+        _ => None,
+    });
+    assert_eq!((hung.pid, hung.blocker_owner), (stuck.waiter, stuck.holder.tgid()));
+}
+
+#[test]
+fn what_did_not_die_of_sigkill_is_not_struck_again() {
+    let name = name();
+    let home = Home::new("");
+    let rules = "
+  expect: {probe: {exec: {command: [/bin/false]}, period: 1s, timeout: 1s, failures: 1, startGrace: 1s}}
+  rules:
+    - name: silent
+      when: [{class: probe_failed}]
+      escalate: [{do: stop, grace: 1s, timeout: 15s}, {do: kill, timeout: 15s}]
+    - {name: deaf, when: [{class: unkillable}], escalate: [{do: notify}]}
+";
+    home.write_policy(&policy("enforce", &format!("supervise: {name}"), rules));
+    let program = build(home.scratch(), "locks.c");
+    let holders = healer_tests::supervised::Programs(program.clone());
+    let mut agent = home.agent();
+    let dir = home.path().to_str().expect("a plain path").to_owned();
+    let service =
+        Supervised::start(&home, &name, &[program.to_str().expect("a plain path"), "inode_waiter", &dir]);
+    let workload = service.workload();
+    let said = agent.record(&workload, "diagnosis", "unkillable");
+    say(&said.to_string());
+    let refused = agent.record(&workload, "gate", "no signal can end it");
+    say(&refused.to_string());
+    assert_eq!(count(&home.of(&workload), "intent", ""), 1, "one blow, and no other");
+    drop(holders);
+    drop(service);
+}
+
+#[test]
+fn the_command_says_who_is_behind_whom() {
+    let stuck = Stuck::start();
+    let output = Command::new(healer_tests::binary::healer())
+        .args(["locks", &stuck.waiter.to_string()])
+        .output()
+        .expect("healer can be started");
+    let text = String::from_utf8_lossy(&output.stdout);
+    say(&text);
+    assert!(output.status.success(), "a queue is no deadlock: {text}");
+}
