@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+mod between;
 pub mod cgroup;
 mod child;
 mod churn;
@@ -14,10 +15,13 @@ mod files;
 mod hog;
 mod killed;
 mod leak;
+mod locks;
 mod memory;
 mod service;
 mod thread;
 pub mod victim;
+mod waits;
+mod work;
 
 pub use child::{When, run as run_child};
 pub use service::Service;
@@ -72,6 +76,13 @@ pub const FAULTS: &[Fault] = &[
     hog::THROTTLED,
     hog::STARVED,
     crash_loop::CRASH_LOOP,
+    locks::AB_BA,
+    locks::THREE,
+    locks::RELOCK,
+    locks::RWLOCK,
+    locks::RUST,
+    between::PIPES,
+    between::FLOCK,
     hog::DEAF_HOG,
     thread::LEADER_EXITS,
     exits::EXITS_0,
@@ -80,6 +91,25 @@ pub const FAULTS: &[Fault] = &[
     churn::SAW,
     churn::CACHE,
     files::STREAM,
+    locks::SLOW_HOLDER,
+    locks::CONTENDED,
+    locks::POOL,
+    between::PING_PONG,
+    waits::ACCEPT,
+    waits::SIGNAL,
+    waits::TIMED,
+    waits::STOPPED,
+    waits::VFORK,
+    waits::PIPELINE,
+    work::BATCH,
+    work::FORKS,
+    work::FAILING_TESTS,
+    work::WAITS_FOR,
+    work::CLEANS,
+    work::ANSWERS,
+    work::CATCHES,
+    work::THREADS,
+    work::TERMINATED,
 ];
 
 impl Fault {
