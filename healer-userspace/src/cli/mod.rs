@@ -10,6 +10,7 @@ mod fault_child;
 mod incidents;
 mod locks;
 mod output;
+mod own_agent;
 mod page;
 mod pause;
 mod policy;

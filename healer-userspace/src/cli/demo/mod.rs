@@ -1,6 +1,5 @@
 //! `healer demo`: real failures, healed before one's eyes.
 
-mod agent;
 mod judge;
 
 use core::time::Duration;
@@ -8,10 +7,10 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 
-use self::agent::Agent;
 use super::{
     incidents,
     output::{Mood, Paint, emit},
+    own_agent::{Agent, until},
 };
 use crate::{
     clock,
@@ -25,7 +24,6 @@ use crate::{
 /// Everything together stays below a minute.
 const STARTED: Duration = Duration::from_secs(10);
 const HEALED: Duration = Duration::from_secs(15);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(clap::Args)]
 pub struct Args {}
@@ -63,7 +61,8 @@ pub(super) fn run(_args: &Args) -> anyhow::Result<ExitCode> {
 async fn show() -> anyhow::Result<ExitCode> {
     let began = clock::boot();
     let paint = Paint::of_stdout();
-    let agent = Agent::start(&CASES.iter().map(|case| case.name).collect::<Vec<_>>()).await?;
+    let names: Vec<_> = CASES.iter().map(|case| case.name).collect();
+    let agent = Agent::start("demo", &policy_for(&names), None).await?;
     emit(&format!("{}\n", agent.ready()?))?;
     let services = CASES.iter().map(|case| start(case.name, case.fault, When::Asked, agent.state_dir()));
     let services = services.collect::<anyhow::Result<Vec<_>>>()?;
@@ -140,16 +139,23 @@ fn verdict(wrong: &[String], took: f64, paint: Paint) -> String {
     format!("\n{}\n{lines}", paint.paint(Mood::Bad, "not as it should be:"))
 }
 
-/// False if it did not come true in time.
-async fn until(limit: Duration, mut check: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
-    let began = clock::boot();
-    loop {
-        if check()? {
-            return Ok(true);
-        }
-        if limit < clock::boot().since(began) {
-            return Ok(false);
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+fn policy_for(services: &[&str]) -> String {
+    let names = services.join(", ");
+    format!(
+        "\
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {{name: demo}}
+spec:
+  mode: enforce
+  match: {{supervise: [{names}]}}
+  rules:
+    - name: restart
+      when: [{{class: down}}, {{class: crash}}]
+      escalate:
+        - {{do: restart, timeout: 10s}}
+        - {{do: notify}}
+  verify: {{within: 10s, stableFor: 2s}}
+"
+    )
 }

@@ -1,4 +1,4 @@
-//! An agent of the demo's own: this binary, a temporary state directory, a policy for the demo's services alone.
+//! An agent of a command's own: this binary, a temporary state directory, policies for the command's victims alone.
 
 use core::time::Duration;
 use std::{
@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::{STARTED, until};
 use crate::{
+    clock,
     control::{
         Request,
         client::{AskError, ask},
@@ -24,6 +24,9 @@ use crate::{
     text::printable,
 };
 
+const STARTED: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 pub(super) struct Agent {
     child: Child,
     // Dropped after the agent has ended.
@@ -31,13 +34,20 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    pub(super) async fn start(services: &[&str]) -> anyhow::Result<Self> {
-        let directory = Directory::create()?;
-        let policy = directory.path().join("demo.yaml");
-        std::fs::write(&policy, policy_for(services)).context("write the demo's policy")?;
+    /// `what` names its directory; `policies` and `config` are the text of files.
+    pub(super) async fn start(what: &str, policies: &str, config: Option<&str>) -> anyhow::Result<Self> {
+        let directory = Directory::create(what)?;
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).with_context(|| format!("write {}", path.display())).map(|()| path)
+        };
+        let policy = file("policies.yaml", policies)?;
         let log = File::create(directory.path().join("agent.log")).context("create the agent's log")?;
         let mut command = Command::new(ourselves());
         command.arg("--state-dir").arg(directory.path()).arg("run").arg("--policy").arg(&policy);
+        if let Some(config) = config {
+            command.arg("--config").arg(file("agent.yaml", config)?);
+        }
         command.args(["--listen", "127.0.0.1:0"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
         // SAFETY: prctl(2) is a plain system call: an agent without its demo has nothing to do.
@@ -151,8 +161,8 @@ impl Drop for Agent {
 struct Directory(PathBuf);
 
 impl Directory {
-    fn create() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("healer-demo-{}", std::process::id()));
+    fn create(what: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("healer-{what}-{}", std::process::id()));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("create {}", path.display()))?;
         Ok(Self(path))
@@ -169,23 +179,19 @@ impl Drop for Directory {
     }
 }
 
-fn policy_for(services: &[&str]) -> String {
-    let names = services.join(", ");
-    format!(
-        "\
-apiVersion: healer.dev/v1alpha1
-kind: HealPolicy
-metadata: {{name: demo}}
-spec:
-  mode: enforce
-  match: {{supervise: [{names}]}}
-  rules:
-    - name: restart
-      when: [{{class: down}}, {{class: crash}}]
-      escalate:
-        - {{do: restart, timeout: 10s}}
-        - {{do: notify}}
-  verify: {{within: 10s, stableFor: 2s}}
-"
-    )
+/// False if it did not come true in time.
+pub(super) async fn until(
+    limit: Duration,
+    mut check: impl FnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let began = clock::boot();
+    loop {
+        if check()? {
+            return Ok(true);
+        }
+        if limit < clock::boot().since(began) {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

@@ -1,4 +1,6 @@
-//! `healer chaos list|CLASS|NAME`
+//! `healer chaos list|CLASS|NAME` and `healer chaos --campaign`
+
+mod campaign;
 
 use core::time::Duration;
 use std::{
@@ -20,25 +22,27 @@ use crate::{
 #[derive(clap::Args)]
 pub struct Args {
     /// `list`, a failure class, or the name of a fault
-    what: String,
+    #[arg(required_unless_present = "campaign")]
+    what: Option<String>,
     /// Leave what still lives until ^C
     #[arg(long)]
     keep: bool,
+    #[command(flatten)]
+    campaign: campaign::Campaign,
 }
 
 /// # Errors
 /// The cgroup or the process cannot be made.
 pub(super) fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
-    if args.what == "list" {
+    let what = args.what.as_deref().unwrap_or_default();
+    if what == "list" {
         emit(&list())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let faults = chosen(&args.what);
-    if faults.is_empty() {
-        let words = format!(
-            "no fault and no class with a fault is called {:?}; see `healer chaos list`\n",
-            args.what
-        );
+    let faults = chosen(what);
+    if faults.is_empty() && !args.campaign.campaign {
+        let words =
+            format!("no fault and no class with a fault is called {what:?}; see `healer chaos list`\n");
         emit(&words)?;
         return Ok(ExitCode::from(BAD_INPUT));
     }
@@ -48,7 +52,8 @@ pub(super) fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         // Guards clean up on the way out of this future, so ^C must end it, not the process.
         tokio::select! {
-            made = make_all(&faults, args.keep, state_dir) => made,
+            made = campaign::run(&args.campaign), if args.campaign.campaign => made,
+            made = make_all(&faults, args.keep, state_dir), if !args.campaign.campaign => made,
             _ = tokio::signal::ctrl_c() => Ok(ExitCode::from(130)),
         }
     })

@@ -1,0 +1,76 @@
+//! What the agent of a campaign may do: everything, to the campaign's victims.
+
+use crate::engine::{class::Class, detect};
+
+/// The limits of a node are for a node; here there is one failure a second, on purpose.
+pub(super) const CONFIG: &str = "\
+apiVersion: healer.dev/v1alpha1
+kind: AgentConfig
+budget: {node: {max: 10000, per: 1h}}
+";
+
+/// Ended, if it is still there: the harshest test of who is innocent.
+const STOPPED: [Class; 8] = [
+    Class::Deadlock,
+    Class::Hang,
+    Class::MemoryPressure,
+    Class::MemoryLeak,
+    Class::FdExhaustion,
+    Class::PidExhaustion,
+    Class::DiskFull,
+    Class::PortExhaustion,
+];
+const RESTARTED: [Class; 2] = [Class::Down, Class::Crash];
+
+pub(super) fn policies() -> String {
+    let built = |class: &Class| detect::is_built(*class);
+    let conditions = |classes: &[Class]| -> String {
+        let each: Vec<_> =
+            classes.iter().filter(|class| built(class)).map(|class| condition(*class)).collect();
+        each.join(", ")
+    };
+    let told: Vec<_> = Class::ALL
+        .iter()
+        .copied()
+        .filter(|class| !STOPPED.contains(class) && !RESTARTED.contains(class))
+        .collect();
+    let stuck: Vec<_> = STOPPED.iter().copied().filter(|class| *class != Class::MemoryLeak).collect();
+    format!(
+        "\
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {{name: services}}
+spec:
+  mode: enforce
+  match: {{supervise: chaos-*}}
+  rules:
+    - {{name: dead, when: [{restarted}], escalate: [{{do: restart, timeout: 10s}}, {{do: notify}}]}}
+    - {{name: stuck, when: [{stuck}], escalate: [{{do: restart, timeout: 10s}}, {{do: notify}}]}}
+    - {{name: told, when: [{told}], escalate: [{{do: notify}}]}}
+  safety: {{budget: {{max: 1000, per: 1h}}, backoff: {{initial: 1s, max: 2s}}}}
+  verify: {{within: 10s, stableFor: 1s}}
+---
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {{name: programs}}
+spec:
+  mode: enforce
+  match: {{cgroup: /healer-fault-*}}
+  rules:
+    - {{name: sick, when: [{stopped}], escalate: [{{do: stop, grace: 1s, timeout: 5s}}, {{do: notify}}]}}
+    - {{name: told, when: [{restarted}, {told}], escalate: [{{do: notify}}]}}
+  safety: {{budget: {{max: 1000, per: 1h}}, backoff: {{initial: 1s, max: 2s}}}}
+  verify: {{within: 10s, stableFor: 1s}}
+",
+        restarted = conditions(&RESTARTED),
+        stuck = conditions(&stuck),
+        stopped = conditions(&STOPPED),
+        told = conditions(&told),
+    )
+}
+
+fn condition(class: Class) -> String {
+    // Acts on a forecast are opted in.
+    let forecast = if class == Class::MemoryLeak { ", timeToLimit: {under: 20s}" } else { "" };
+    format!("{{class: {class}{forecast}}}")
+}
