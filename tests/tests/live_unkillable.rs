@@ -120,6 +120,10 @@ impl Freezer {
 impl Drop for Freezer {
     fn drop(&mut self) {
         fs::write(self.0.join("freezer.state"), "THAWED").ok();
+        let root = self.0.parent().unwrap_or(&self.0);
+        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+            fs::write(root.join("cgroup.procs"), pid).ok();
+        }
         for _attempt in 0..100 {
             if fs::remove_dir(&self.0).is_ok() {
                 return;

@@ -62,7 +62,8 @@ fn every_event_has_one_sensor_in_the_same_order() {
     assert_eq!(events, sensors);
 }
 
-/// Program names follow the event: `name`, `name_raw`, `name_tp`, one of each kind, the best first.
+/// Program names follow the event: `name`, `name_raw`, `name_tp`, one of each kind, the best first; a hook that
+/// only a typed program uses has the first alone.
 #[test]
 fn every_sensor_has_its_programs_of_the_right_type_in_order() {
     let object = object();
@@ -71,7 +72,8 @@ fn every_sensor_has_its_programs_of_the_right_type_in_order() {
         assert!(levels.is_sorted_by(|one, other| one < other), "{}: {levels:?}", probe.program);
         let programs: Vec<_> = sensor.rungs.iter().filter_map(|rung| rung.program()).collect();
         let expected = ["", "_raw", "_tp"].map(|suffix| format!("{}{suffix}", probe.program));
-        assert_eq!(programs, expected);
+        assert!(programs.len() == 1 || programs.len() == expected.len(), "{programs:?}");
+        assert_eq!(programs, expected[..programs.len()]);
         for rung in sensor.rungs {
             let Some(program) = rung.program() else { continue };
             assert!(is_of(&object, program, rung), "{program}");
