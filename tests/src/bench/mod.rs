@@ -12,6 +12,7 @@ pub mod flood;
 pub mod footprint;
 pub mod latency;
 pub mod load;
+pub mod memory;
 pub mod meter;
 pub mod pairs;
 pub mod parts;
@@ -82,12 +83,13 @@ fn measure(args: &Args) -> Results {
     if cost::is_wanted(args) {
         cost_table(args, &mut results);
     }
-    let sections: [(&str, Section); 5] = [
+    let sections: [(&str, Section); 6] = [
         ("footprint", footprint::measure),
         ("plateau", plateau::measure),
         ("latency", latency::measure),
         ("ring", flood::measure),
         ("engine", engine::measure),
+        ("memory", memory::measure),
     ];
     for (name, section) in sections.into_iter().filter(|(name, _)| args.wants(name)) {
         match section(args) {
