@@ -107,6 +107,7 @@ impl Agent {
             let (resident, budget) = (overhead.resident >> 20, overhead.budget.memory >> 20);
             tracing::warn!("healer holds {resident} MiB of memory, its budget is {budget} MiB");
         }
+        self.space_out_looks(overhead.stage);
         self.reporter.metrics.overhead(&overhead);
     }
 

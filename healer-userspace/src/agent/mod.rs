@@ -9,6 +9,7 @@ mod fail_point;
 mod flush;
 mod give_back;
 mod housekeeping;
+mod levels;
 pub(crate) mod listening;
 mod memory;
 mod owners;
@@ -92,6 +93,7 @@ struct Agent {
     fail_point: FailPoint,
     work_watch: work::WorkWatch,
     memory_watch: memory::MemoryWatch,
+    level_watch: levels::LevelWatch,
     probes: probes::Probes,
     captures: captures::Captures,
 }
@@ -110,6 +112,7 @@ impl Agent {
                 Wake::Waits(at, snapshot) => self.waits(at, snapshot),
                 Wake::Work(at, snapshot) => self.work(at, snapshot),
                 Wake::Memory(at, snapshot) => self.memory(at, snapshot),
+                Wake::Levels(at, snapshot) => self.levels(at, snapshot),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => {
                     self.look_at_peers(clock::boot(), true);
@@ -143,8 +146,9 @@ impl Agent {
         if let Some(error) = malformed {
             self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
         }
-        for raw in raws {
+        for mut raw in raws {
             self.introduce_late(&raw);
+            self.look_into(&mut raw);
             let signal = self.identity.enrich(raw);
             self.note_trouble(clock::boot(), &signal);
             self.observe(&signal);

@@ -13,6 +13,7 @@ use super::{
     fail_point::FailPoint,
     housekeeping::Files,
     memory,
+    levels,
     probes::Probes,
     taps::Taps,
     waits,
@@ -127,6 +128,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
     let (memory_watch, memory) =
         memory::start(sense.take_reclaim()).context("start the thread that looks at memory")?;
+    let (level_watch, levels) = levels::start().context("start the thread that looks at what may run out")?;
     let inbox = Inbox {
         store: store_events,
         results,
@@ -136,6 +138,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         waits,
         work: looks,
         memory,
+        levels,
         orders,
     };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
@@ -160,6 +163,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         fail_point,
         work_watch,
         memory_watch,
+        level_watch,
         probes: Probes::default(),
         captures: Captures::new(&options.state_dir),
         options,

@@ -14,12 +14,12 @@ use crate::{
     engine::{command::ActionResult, time::BootTime},
     runtimes::Learnt,
     sense::Sense,
-    signal::{Signal, memory::MemorySnapshot, waits::WaitSnapshot, work::WorkSnapshot},
+    signal::{Signal, levels::LevelSnapshot, memory::MemorySnapshot, waits::WaitSnapshot, work::WorkSnapshot},
     store::worker::StoreEvent,
     supervise::server::Told,
 };
 
-use super::{memory::MemoryLooks, waits::Snapshots, work::Looks};
+use super::{levels::LevelLooks, memory::MemoryLooks, waits::Snapshots, work::Looks};
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
@@ -37,6 +37,8 @@ pub(super) enum Wake {
     Work(BootTime, WorkSnapshot),
     /// A look at memory is over.
     Memory(BootTime, MemorySnapshot),
+    /// A look at what may run out is over.
+    Levels(BootTime, LevelSnapshot),
     Order(Order),
     Deadline,
     Reload,
@@ -57,6 +59,7 @@ pub(super) struct Inbox {
     pub(super) waits: Snapshots,
     pub(super) work: Looks,
     pub(super) memory: MemoryLooks,
+    pub(super) levels: LevelLooks,
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
@@ -111,6 +114,7 @@ impl Wakes {
             Some((at, snapshot)) = inbox.waits.recv() => Wake::Waits(at, snapshot),
             Some((at, snapshot)) = inbox.work.recv() => Wake::Work(at, snapshot),
             Some((at, snapshot)) = inbox.memory.recv() => Wake::Memory(at, snapshot),
+            Some((at, snapshot)) = inbox.levels.recv() => Wake::Levels(at, snapshot),
             _ = unix.hup.recv() => Wake::Reload,
             () = until(deadline) => Wake::Deadline,
         }

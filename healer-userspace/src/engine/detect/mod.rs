@@ -2,6 +2,7 @@
 
 mod crash;
 mod crash_loop;
+mod exhaustion;
 pub mod deadlock;
 mod down;
 mod hang;
@@ -40,6 +41,12 @@ pub const DETECTORS: &[DetectorEntry] = &[
     memory_pressure::ENTRY,
     memory_leak::ENTRY,
     unkillable::ENTRY,
+    exhaustion::fd_exhaustion::ENTRY,
+    exhaustion::pid_exhaustion::ENTRY,
+    exhaustion::disk_full::ENTRY,
+    exhaustion::port_exhaustion::ENTRY,
+    exhaustion::io_error::ENTRY,
+    exhaustion::zombie_children::ENTRY,
 ];
 
 pub struct DetectorEntry {

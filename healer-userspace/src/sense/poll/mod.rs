@@ -2,6 +2,7 @@
 
 pub mod cpu;
 pub mod memory;
+pub mod levels;
 pub mod sockets;
 pub mod peers;
 pub mod routes;

@@ -175,7 +175,7 @@ fn answer_within(socket: &OwnedFd, limit: Duration) -> io::Result<()> {
 }
 
 /// What `make` gives in the network namespace behind `namespace`; by a thread of its own, which ends there.
-fn in_namespace<T: Send + 'static>(
+pub(super) fn in_namespace<T: Send + 'static>(
     namespace: &Path,
     make: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {

@@ -1,0 +1,155 @@
+use super::{fd_exhaustion, pid_exhaustion, port_exhaustion, *};
+use crate::{
+    engine::{detect::DetectorEntry, memory::Memory, policy::PolicySet, world::World},
+    identity::process::WorkloadKey,
+};
+
+struct Run {
+    detector: Box<dyn Detector + Send>,
+    world: World,
+    memory: Memory,
+    policies: PolicySet,
+    now: BootTime,
+}
+
+impl Run {
+    fn of(entry: &DetectorEntry) -> Self {
+        Self {
+            detector: (entry.build)(),
+            world: World::default(),
+            memory: Memory::default(),
+            policies: PolicySet::default(),
+            now: BootTime(0),
+        }
+    }
+
+    fn tell(&mut self, process: Option<Process>, fact: Fact) -> Vec<Finding> {
+        self.now = self.now + Duration::from_secs(1);
+        let context = Context {
+            now: self.now,
+            world: &self.world,
+            memory: &self.memory,
+            policies: &self.policies,
+            certificate: None,
+        };
+        let mut found = Vec::new();
+        self.detector.observe(&context, &Signal { at: self.now, process, fact }, &mut found);
+        found
+    }
+
+    fn look(&mut self, level: Option<Level>) -> Vec<Finding> {
+        let snapshot = LevelSnapshot { levels: level.into_iter().collect(), zombies: None };
+        self.tell(None, Fact::Levels(snapshot))
+    }
+}
+
+fn process(pid: u32) -> Process {
+    let workload = WorkloadKey::supervise("web");
+    Process { pid, start: BootTime(5), comm: "web".to_owned(), workload, ..Process::default() }
+}
+
+fn descriptors(used: u64) -> Level {
+    let level = Level::new(Resource::Descriptors { pid: 7 }, used, 100);
+    Level { process: Some(process(7)), ..level }
+}
+
+fn error(errno: i32, count: u64, level: Option<Level>) -> Fact {
+    let call = "openat".to_owned();
+    Fact::SyscallError(Box::new(SyscallError { call, errno, count, level, ..SyscallError::default() }))
+}
+
+fn said(found: &[Finding]) -> Vec<(Certainty, &str)> {
+    found
+        .iter()
+        .filter_map(|finding| {
+            let Finding::Raised { diagnosis, .. } = finding else { return None };
+            Some((diagnosis.certainty, diagnosis.sentence.as_str()))
+        })
+        .collect()
+}
+
+#[test]
+fn a_failure_at_the_limit_is_proof_and_is_said_once() {
+    let mut run = Run::of(&fd_exhaustion::ENTRY);
+    let found = run.tell(Some(process(7)), error(libc::EMFILE, 1, Some(descriptors(100))));
+    let says = "web[7] of web: 100 of 100 file descriptors (RLIMIT_NOFILE), and openat fails with EMFILE, no file descriptors: once";
+    assert_eq!(said(&found), [(Certainty::Proved, says)]);
+    assert_eq!(run.tell(Some(process(7)), error(libc::EMFILE, 90, Some(descriptors(100)))), []);
+    assert_eq!(run.look(Some(descriptors(100))), []);
+    for _ in 0..6 {
+        assert_eq!(run.look(Some(descriptors(100))), [], "still full");
+    }
+    let found = run.look(Some(descriptors(40)));
+    assert!(matches!(&found[..], [Finding::Cleared { says, .. }] if says.contains("again")), "{found:?}");
+}
+
+#[test]
+fn a_failure_with_much_left_says_nothing() {
+    let mut run = Run::of(&fd_exhaustion::ENTRY);
+    assert_eq!(run.tell(Some(process(7)), error(libc::EMFILE, 1, Some(descriptors(60)))), []);
+    assert_eq!(
+        run.tell(Some(process(7)), error(libc::EMFILE, 99, None)),
+        [],
+        "inotify has such a limit, too"
+    );
+}
+
+#[test]
+fn a_leak_is_suspected_then_proved_and_a_pool_is_neither() {
+    let mut run = Run::of(&fd_exhaustion::ENTRY);
+    let mut found = Vec::new();
+    for used in 86..97 {
+        found.extend(run.look(Some(descriptors(used))));
+    }
+    let all = said(&found);
+    assert!(matches!(all[..], [(Certainty::Suspected, says)] if says.contains("1 more a second")), "{all:?}");
+    let found = run.tell(Some(process(7)), error(libc::EMFILE, 1, Some(descriptors(100))));
+    assert_eq!(said(&found)[0].0, Certainty::Proved);
+    let mut pool = Run::of(&fd_exhaustion::ENTRY);
+    for _ in 0..60 {
+        assert_eq!(pool.look(Some(descriptors(80))), []);
+    }
+}
+
+#[test]
+fn a_hundred_processes_that_fail_of_one_limit_are_one_finding() {
+    let mut run = Run::of(&pid_exhaustion::ENTRY);
+    let full = Level::new(Resource::Pids { cgroup: "/bomb".to_owned() }, 60, 60);
+    let mut found = Vec::new();
+    for pid in 100..200 {
+        found.extend(run.tell(Some(process(pid)), error(libc::EAGAIN, 1, Some(full.clone()))));
+    }
+    assert_eq!(found.len(), 1);
+    let found = run.tell(Some(process(300)), error(libc::EAGAIN, 3, None));
+    assert_eq!(found, [], "three without a limit that is seen");
+}
+
+#[test]
+fn ports_are_proved_by_the_look_that_follows() {
+    let mut run = Run::of(&port_exhaustion::ENTRY);
+    let peer: core::net::SocketAddr = "10.0.0.1:80".parse().unwrap();
+    let of = Resource::Ports { netns: 4, peer: peer.ip(), port: 80 };
+    let failed = |count| {
+        let error = SyscallError {
+            call: "connect".to_owned(),
+            errno: libc::EADDRNOTAVAIL,
+            count,
+            address: Some(peer),
+            level: Some(Level::new(of.clone(), 0, 0)),
+            ..SyscallError::default()
+        };
+        Fact::SyscallError(Box::new(error))
+    };
+    assert_eq!(run.tell(Some(process(7)), failed(1)), []);
+    let level = Level { process: Some(process(7)), ..Level::new(of, 50, 50) };
+    let found = run.look(Some(level));
+    assert_eq!(said(&found).len(), 1, "{found:?}");
+    assert!(said(&found)[0].1.contains("50 of 50 local ports to 10.0.0.1:80"), "{found:?}");
+}
+
+#[test]
+fn amounts_read_well() {
+    assert_eq!(words::bytes(512), "512 B");
+    assert_eq!(words::bytes(4 << 20), "4.0 MiB");
+    assert_eq!(words::bytes((3 << 30) + (1 << 29)), "3.5 GiB");
+}

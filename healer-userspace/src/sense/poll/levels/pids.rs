@@ -1,0 +1,225 @@
+//! Tasks against the limits on them: `pids.max` of cgroups (v1 and v2), and the machine's.
+
+use core::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::WORTH_SAYING_PERCENT;
+use crate::{
+    engine::time::BootTime,
+    identity::procfs::ProcDir,
+    sense::poll::cpu::Kept,
+    signal::levels::{Level, Resource, User, percent},
+};
+
+/// Which cgroups have a limit is found out so often: some 6 µs a cgroup.
+const WALK_EVERY: Duration = Duration::from_secs(15);
+const DEPTH_MAX: usize = 12;
+/// Who fills it is asked once it is so full.
+const USERS_PERCENT: u64 = 80;
+const USERS_MAX: usize = 3;
+/// Members that are looked at to name the users.
+const MEMBERS_MAX: usize = 512;
+
+pub(super) struct Pids {
+    proc: PathBuf,
+    cgroup: PathBuf,
+    walked: Option<BootTime>,
+    /// Those with a limit.
+    limited: BTreeMap<PathBuf, (Kept, u64)>,
+    loadavg: Option<Kept>,
+    node_limit: u64,
+}
+
+impl Pids {
+    pub(super) fn new(proc: &Path, cgroup: &Path) -> Self {
+        Self {
+            proc: proc.to_owned(),
+            cgroup: cgroup.to_owned(),
+            walked: None,
+            limited: BTreeMap::new(),
+            loadavg: Kept::open(&proc.join("loadavg")),
+            node_limit: node_limit(proc),
+        }
+    }
+
+    pub(super) fn look(&mut self, now: BootTime, levels: &mut Vec<Level>) {
+        if self.walked.is_none_or(|at| WALK_EVERY <= now.since(at)) {
+            self.walked = Some(now);
+            self.walk();
+        }
+        let (proc, root) = (&self.proc, &self.cgroup);
+        for (dir, (current, limit)) in &mut self.limited {
+            let Some(used) = current.read().as_deref().and_then(number) else {
+                continue;
+            };
+            if percent(used, *limit) < WORTH_SAYING_PERCENT {
+                continue;
+            }
+            // It may have been raised.
+            let Some(limit_now) = read_number(&dir.join("pids.max")) else { continue };
+            *limit = limit_now;
+            levels.push(of_cgroup(proc, root, dir, used, limit_now));
+        }
+        levels.extend(self.node());
+    }
+
+    fn walk(&mut self) {
+        let mut limited = BTreeMap::new();
+        for mount in pids_mounts(&self.cgroup) {
+            collect(&mount, DEPTH_MAX, &mut self.limited, &mut limited);
+        }
+        self.limited = limited;
+    }
+
+    /// `/proc/loadavg`: `0.1 0.2 0.3 running/all last`.
+    fn node(&self) -> Option<Level> {
+        let text = self.loadavg.as_ref()?.read()?;
+        let used = text.split(['/', ' ']).nth(4)?.parse().ok()?;
+        Some(Level::new(Resource::NodePids, used, self.node_limit))
+    }
+}
+
+/// The lower of `kernel.pid_max` and `kernel.threads-max`.
+pub(super) fn node_limit(proc: &Path) -> u64 {
+    let read = |name: &str| read_number(&proc.join("sys/kernel").join(name)).unwrap_or(u64::MAX);
+    read("pid_max").min(read("threads-max"))
+}
+
+/// v1, hybrid, v2.
+fn pids_mounts(cgroup: &Path) -> Vec<PathBuf> {
+    let v1 = cgroup.join("pids");
+    if v1.is_dir() { vec![v1] } else { vec![cgroup.to_owned()] }
+}
+
+fn collect(
+    dir: &Path,
+    depth: usize,
+    known: &mut BTreeMap<PathBuf, (Kept, u64)>,
+    found: &mut BTreeMap<PathBuf, (Kept, u64)>,
+) {
+    // `max` where there is no limit.
+    if let Some(limit) = read_number(&dir.join("pids.max")) {
+        let kept = known.remove(dir).map(|(kept, _)| kept);
+        if let Some(kept) = kept.or_else(|| Kept::open(&dir.join("pids.current"))) {
+            found.insert(dir.to_owned(), (kept, limit));
+        }
+    }
+    if depth == 0 {
+        return;
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), depth - 1, known, found);
+        }
+    }
+}
+
+fn of_cgroup(proc: &Path, root: &Path, dir: &Path, used: u64, limit: u64) -> Level {
+    let mount = pids_mounts(root).into_iter().next().unwrap_or_default();
+    let inside = dir.strip_prefix(mount).unwrap_or(dir);
+    let mut level = Level::new(Resource::Pids { cgroup: format!("/{}", inside.display()) }, used, limit);
+    if USERS_PERCENT <= level.percent() {
+        level.users = users(proc, dir);
+        level.pid = level.users.first().map_or(0, |user| user.pid);
+    }
+    level
+}
+
+/// By name, most tasks first; the pid is that of the oldest of the name.
+fn users(proc: &Path, dir: &Path) -> Vec<User> {
+    let members = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+    let mut by_name: BTreeMap<String, (BootTime, User)> = BTreeMap::new();
+    for pid in members.lines().filter_map(|line| line.parse::<u32>().ok()).take(MEMBERS_MAX) {
+        let Some(stat) = ProcDir::open(proc, pid).and_then(|dir| dir.stat()) else { continue };
+        let entry = by_name.entry(stat.comm.clone()).or_insert_with(|| {
+            let user = User { pid, comm: stat.comm.clone(), used: 0 };
+            (stat.start, user)
+        });
+        entry.1.used += u64::from(stat.threads);
+        if stat.start < entry.0 {
+            (entry.0, entry.1.pid) = (stat.start, pid);
+        }
+    }
+    let mut users: Vec<User> = by_name.into_values().map(|(_, user)| user).collect();
+    users.sort_by_key(|user| core::cmp::Reverse(user.used));
+    users.truncate(USERS_MAX);
+    users
+}
+
+/// The limits that hold `pid`, as full as they are just now: whichever is used up refuses it a new task.
+pub(super) fn limits_of(proc: &Path, cgroup: &Path, pid: u32) -> Vec<Level> {
+    let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
+    let mount = pids_mounts(cgroup).into_iter().next().unwrap_or_default();
+    let inside = text.lines().find_map(|line| line.split_once(":pids:").map(|(_, path)| path));
+    let inside = inside.or_else(|| text.lines().find_map(|line| line.strip_prefix("0::")));
+    let inside = PathBuf::from(inside.unwrap_or_default().trim_start_matches('/'));
+    let mut levels = Vec::new();
+    for part in inside.ancestors() {
+        let dir = mount.join(part);
+        if let (Some(used), Some(limit)) =
+            (read_number(&dir.join("pids.current")), read_number(&dir.join("pids.max")))
+        {
+            levels.push(of_cgroup(proc, cgroup, &dir, used, limit));
+        }
+    }
+    levels.extend(of_user(proc, pid));
+    levels
+}
+
+/// `RLIMIT_NPROC` counts the tasks of the real user (getrlimit(2)); root and CAP_SYS_RESOURCE are above it.
+fn of_user(proc: &Path, pid: u32) -> Option<Level> {
+    let limit = super::descriptors::soft_limit(proc, pid, "Max processes")?;
+    let uid = uid_of(proc, pid).filter(|uid| *uid != 0)?;
+    let of_them = crate::identity::procfs::pids(proc).filter(|one| uid_of(proc, *one) == Some(uid));
+    let threads =
+        of_them.filter_map(|one| ProcDir::open(proc, one)?.stat()).map(|stat| u64::from(stat.threads));
+    let level = Level::new(Resource::UserProcesses { uid }, threads.sum(), limit);
+    Some(Level { pid, ..level })
+}
+
+fn uid_of(proc: &Path, pid: u32) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(proc.join(pid.to_string())).ok().map(|dir| dir.uid())
+}
+
+fn read_number(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok().as_deref().and_then(number)
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_limited_cgroups_are_watched_and_a_raised_limit_counts() {
+        let root = std::env::temp_dir().join(format!("healer-pids-{}", std::process::id()));
+        let group = root.join("pids/a/b");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(root.join("pids/a/pids.max"), "max\n").unwrap();
+        fs::write(group.join("pids.max"), "10\n").unwrap();
+        fs::write(group.join("pids.current"), "9\n").unwrap();
+        let mut pids = Pids::new(Path::new("/proc"), &root);
+        let look = |pids: &mut Pids| {
+            let mut levels = Vec::new();
+            pids.look(BootTime(0), &mut levels);
+            levels.retain(|level| matches!(level.of, Resource::Pids { .. }));
+            levels
+        };
+        let levels = look(&mut pids);
+        assert_eq!(levels.len(), 1);
+        assert_eq!((levels[0].used, levels[0].limit), (9, 10));
+        assert_eq!(levels[0].of, Resource::Pids { cgroup: "/a/b".to_owned() });
+        fs::write(group.join("pids.max"), "100\n").unwrap();
+        assert_eq!(look(&mut pids)[0].limit, 100);
+        assert_eq!(look(&mut pids), [], "nine of a hundred");
+        fs::remove_dir_all(root).unwrap();
+    }
+}
