@@ -10,6 +10,8 @@ pub mod cgroup;
 mod child;
 mod churn;
 mod crash_loop;
+mod descriptors;
+mod disks;
 mod exits;
 mod files;
 mod hog;
@@ -17,7 +19,9 @@ mod killed;
 mod leak;
 mod locks;
 mod memory;
+mod ports;
 mod service;
+mod tasks;
 mod thread;
 pub mod victim;
 mod waits;
@@ -83,6 +87,16 @@ pub const FAULTS: &[Fault] = &[
     locks::RUST,
     between::PIPES,
     between::FLOCK,
+    descriptors::FD_LEAK,
+    descriptors::FD_DRIP,
+    descriptors::ACCEPT_LOOP,
+    tasks::FORK_BOMB,
+    tasks::THREADS,
+    disks::DISK_FULL,
+    disks::INODES_FULL,
+    ports::PORTS,
+    disks::IO_ERROR,
+    tasks::ZOMBIES,
     hog::DEAF_HOG,
     thread::LEADER_EXITS,
     exits::EXITS_0,
@@ -110,6 +124,10 @@ pub const FAULTS: &[Fault] = &[
     work::CATCHES,
     work::THREADS,
     work::TERMINATED,
+    descriptors::FD_POOL,
+    tasks::BATCH,
+    disks::TEMP_FILES,
+    ports::CONNECTIONS,
 ];
 
 impl Fault {

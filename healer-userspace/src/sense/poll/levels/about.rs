@@ -14,7 +14,7 @@ use crate::signal::{
 };
 
 /// Calls whose first argument is the file that they are about.
-const BY_DESCRIPTOR: [&str; 22] = [
+const BY_DESCRIPTOR: [&str; 18] = [
     "write",
     "pwrite64",
     "writev",
@@ -33,10 +33,6 @@ const BY_DESCRIPTOR: [&str; 22] = [
     "getdents64",
     "close",
     "sendfile",
-    "mkdirat",
-    "mknodat",
-    "openat",
-    "openat2",
 ];
 /// A limit that is used so far refuses.
 const FULL_PERCENT: u64 = 95;
@@ -85,6 +81,9 @@ impl About {
 
     fn file(&self, pid: u32, error: &mut SyscallError) {
         let fd = error.arg0.filter(|_| BY_DESCRIPTOR.contains(&error.call.as_str()));
+        if fd.is_none() && error.errno == libc::ENOSPC {
+            error.level = disks::fullest(&self.proc, pid);
+        }
         let Some(fd) = fd.map(|fd| fd as u32 as i32).filter(|fd| 0 <= *fd) else {
             return;
         };
@@ -101,7 +100,11 @@ impl About {
             let levels = disks::levels_of(&link, &point).into_iter().flatten();
             error.level = levels.max_by_key(Level::percent);
         }
-        let filesystem = mount.map_or(String::new(), |mount| mount.filesystem);
+        let filesystem = match mount {
+            _ if kind.is_block_device() => "block device".to_owned(),
+            Some(mount) => mount.filesystem,
+            None => String::new(),
+        };
         error.file = Some(File { path, mount: point, filesystem, stored });
     }
 }

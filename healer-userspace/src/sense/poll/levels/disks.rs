@@ -20,6 +20,7 @@ const MOUNTS_HOLD: Duration = Duration::from_secs(5);
 const WRITERS_PERCENT: u64 = 85;
 const WRITERS_EVERY: Duration = Duration::from_secs(3);
 const WRITERS_MAX: usize = 3;
+const FULL_PERCENT: u64 = 99;
 /// Local file systems that do not hang when asked.
 const ASKED: [&str; 12] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "vfat", "zfs", "bcachefs", "ramfs"];
@@ -165,6 +166,17 @@ fn unescaped(text: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .into_iter()
         .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+/// The fullest disk that `pid` sees, if it is full: where a file that could not be made was to be.
+pub(super) fn fullest(proc: &Path, pid: u32) -> Option<Level> {
+    let text = fs::read_to_string(proc.join(format!("{pid}/mountinfo"))).ok()?;
+    let root = proc.join(format!("{pid}/root"));
+    let levels = worth_asking(&text).into_iter().flat_map(|mount| {
+        let inside = root.join(mount.point.trim_start_matches('/'));
+        levels_of(&inside, &mount.point).into_iter().flatten()
+    });
+    levels.filter(|level| FULL_PERCENT <= level.percent()).max_by_key(Level::percent)
 }
 
 /// Where `path` of `pid` is mounted: the longest mount point of its device.

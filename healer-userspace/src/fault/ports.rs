@@ -1,0 +1,77 @@
+//! Clients that find no local port, and one that has enough; in a network namespace of their own.
+
+use core::time::Duration;
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+    thread,
+};
+
+use super::{End, Fault};
+use crate::engine::class::Class;
+
+pub(super) const PORTS: Fault = Fault::failing(
+    "ports",
+    Class::PortExhaustion,
+    "holds a connection for each of the 64 local ports of its network namespace, and wants more",
+    End::Never,
+    all,
+)
+.lasting(6);
+pub(super) const CONNECTIONS: Fault = Fault::healthy(
+    "connections",
+    "healthy: holds 40 connections where there are 64 local ports",
+    End::Never,
+    some,
+)
+.lasting(6);
+
+fn all() -> u8 {
+    u8::from(connect(usize::MAX).is_err())
+}
+
+fn some() -> u8 {
+    u8::from(connect(40).is_err())
+}
+
+fn connect(wanted: usize) -> io::Result<()> {
+    namespace()?;
+    // Outside the range of the clients.
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 5000))?;
+    let server = thread::spawn(move || {
+        let mut held = Vec::new();
+        loop {
+            held.extend(listener.accept().ok().map(|(stream, _)| stream));
+        }
+    });
+    let mut held = Vec::new();
+    while !server.is_finished() {
+        if held.len() < wanted {
+            held.extend(TcpStream::connect((Ipv4Addr::LOCALHOST, 5000)).ok());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// With a loopback that is up, and few ports.
+fn namespace() -> io::Result<()> {
+    // SAFETY: takes a number; the child has one thread.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    up()?;
+    fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40063")
+}
+
+fn up() -> io::Result<()> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // `struct ifreq` (netdevice(7)): a name, then flags.
+    let mut request = [0_u8; 40];
+    request[..2].copy_from_slice(b"lo");
+    request[16..18].copy_from_slice(&(libc::IFF_UP as u16).to_ne_bytes());
+    // SAFETY: the kernel reads a `struct ifreq`, which is 40 bytes long.
+    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, request.as_ptr()) };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
