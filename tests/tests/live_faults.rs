@@ -9,6 +9,7 @@ use std::{
     thread,
     time::Duration,
 };
+use std::{path::Path, process::Command, thread};
 
 use healer_tests::binary::healer;
 use healer_userspace::fault::{FAULTS, Fault};
@@ -28,9 +29,14 @@ fn every_fault_is_real_and_cleans_up() {
             is_real_and_cleans_up(fault);
         }
     };
+/// Each is its own process, so that guards are tested with it; all at once, for some take half a minute.
+#[test]
+fn every_fault_is_real_and_cleans_up() {
     thread::scope(|scope| {
-        for _worker in 0..AT_A_TIME {
-            scope.spawn(work);
+        // Guests may have no loop devices.
+        let has_loop = Path::new("/dev/loop-control").exists();
+        for fault in FAULTS.iter().filter(|fault| has_loop || fault.name != "io-error") {
+            scope.spawn(move || is_real_and_cleans_up(fault));
         }
     });
 }
@@ -39,8 +45,7 @@ fn is_real_and_cleans_up(fault: &Fault) {
     let output =
         Command::new(healer()).args(["--state-dir", "/nonexistent", "chaos", fault.name]).output().unwrap();
     let words = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {words}{errors}", fault.name);
+    assert!(output.status.success(), "{}: {words}", fault.name);
     let cgroup = words.split("in cgroup ").nth(1).unwrap().lines().next().unwrap();
     for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
         let left = Path::new(mount).join(cgroup.trim_start_matches('/'));

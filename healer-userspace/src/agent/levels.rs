@@ -14,6 +14,7 @@ use super::Agent;
 use crate::{
     clock,
     engine::time::BootTime,
+    report::view::{Sensor, SensorState},
     sense::{
         govern::{POLLS_NS, Stage},
         poll::levels::{About, LevelPoller, armed_by},
@@ -51,6 +52,17 @@ pub(super) fn start() -> io::Result<(LevelWatch, LevelLooks)> {
         .name("healer-levels".to_owned())
         .spawn(move || look_on(poller, &asked, &sender))?;
     Ok((LevelWatch { asks, interval: INTERVAL, about: About::new(proc, cgroup) }, looks))
+}
+
+/// As an administrator sees it: it reads files, and whatever one cannot be read is not told.
+pub(super) fn sensor() -> Sensor {
+    Sensor {
+        name: "levels".to_owned(),
+        state: SensorState::Attached,
+        via: Some("poll".to_owned()),
+        signals: vec!["levels".to_owned()],
+        ..Sensor::default()
+    }
 }
 
 fn look_on(

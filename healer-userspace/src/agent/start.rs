@@ -213,6 +213,7 @@ impl Agent {
         let mut sensors: Vec<Sensor> = self.sense.sensors().iter().map(shown).collect();
         sensors.push(self.work_watch.sensor());
         sensors.push(self.memory_watch.sensor());
+        sensors.push(levels::sensor());
         let shown = self.reporter.shared.read(|view| view.sensors.clone());
         let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));
         say_what_is_missing(sensors.iter().filter(|sensor| !is_shown(sensor)));

@@ -39,7 +39,7 @@ pub(super) const IO_ERROR: Fault = Fault::failing(
 )
 .lasting(6);
 pub(super) const TEMP_FILES: Fault = Fault::healthy(
-    "temp-files",
+    "temp-half",
     "healthy: fills half of a tmpfs with temporary files and removes them, again and again",
     End::Never,
     temporary,

@@ -33,7 +33,7 @@ pub(super) const ZOMBIES: Fault = Fault::failing(
 )
 .lasting(28);
 pub(super) const BATCH: Fault = Fault::healthy(
-    "batch",
+    "forty-children",
     "healthy: forty children at a time, each of which ends and is waited for",
     End::Never,
     batch,

@@ -18,6 +18,9 @@ use crate::{binary, scratch::Scratch};
 /// Until it must have ended by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+const SAMPLED: &str =
+    "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nsensors: {syscallErrors: sampled}\n";
+
 /// A running agent; ended on drop.
 pub struct Agent {
     process: Child,
@@ -36,6 +39,20 @@ impl Agent {
     pub fn start() -> anyhow::Result<Self> {
         let own = Scratch::new();
         let mut agent = Self::start_in(own.path(), &[])?;
+        agent._own = Some(own);
+        Ok(agent)
+    }
+
+    /// As [`Agent::start`], watching a slice of each second of system calls: the governor would begin in full and
+    /// change its mind in the middle of a load.
+    ///
+    /// # Errors
+    /// With its last words, if it does not become ready.
+    pub fn start_sampled() -> anyhow::Result<Self> {
+        let own = Scratch::new();
+        let config = own.path().join("agent.yaml");
+        std::fs::write(&config, SAMPLED)?;
+        let mut agent = Self::start_in(own.path(), &["--config", &config.display().to_string()])?;
         agent._own = Some(own);
         Ok(agent)
     }

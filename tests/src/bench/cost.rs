@@ -147,7 +147,7 @@ fn attach_floor(table: &mut Table) -> Option<Floor> {
 }
 
 fn with_healer(bench: &mut Bench, table: &mut Table) -> anyhow::Result<BTreeMap<&'static str, f64>> {
-    let agent = Agent::start()?;
+    let agent = Agent::start_sampled()?;
     table.to_ready.push(agent.to_ready);
     thread::sleep(SETTLE);
     let (start, before) = (healer_userspace::clock::boot(), meter::usage(agent.pid())?);

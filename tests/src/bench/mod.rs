@@ -17,6 +17,7 @@ pub mod meter;
 pub mod pairs;
 pub mod parts;
 pub mod plateau;
+pub mod syscalls;
 pub mod table;
 
 use std::{
@@ -59,7 +60,8 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
 fn run_part(part: &Part) -> anyhow::Result<()> {
     match part {
         Part::Micro { load, millis } => {
-            print(&load::run_here(load, Duration::from_millis(*millis))?.to_string());
+            let [median, mean] = load::run_here(load, Duration::from_millis(*millis))?;
+            print(&format!("{median} {mean}"));
             Ok(())
         }
         Part::Service { file } => parts::service(file),
@@ -83,7 +85,8 @@ fn measure(args: &Args) -> Results {
     if cost::is_wanted(args) {
         cost_table(args, &mut results);
     }
-    let sections: [(&str, Section); 6] = [
+    let sections: [(&str, Section); 7] = [
+        ("syscalls", syscalls::measure),
         ("footprint", footprint::measure),
         ("plateau", plateau::measure),
         ("latency", latency::measure),

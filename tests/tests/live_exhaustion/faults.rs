@@ -14,7 +14,7 @@ use crate::{NOTIFY, agent};
 
 const CLASSES: [&str; 6] =
     ["fd_exhaustion", "pid_exhaustion", "disk_full", "port_exhaustion", "io_error", "zombie_children"];
-const HEALTHY: [&str; 4] = ["fd-pool", "batch", "temp-files", "connections"];
+const HEALTHY: [&str; 4] = ["fd-pool", "forty-children", "temp-half", "connections"];
 
 fn start(fault: &'static Fault, home: &Home) -> Option<FaultVictim> {
     let is_wanted = fault.class.is_some_and(|class| CLASSES.contains(&class.name()));

@@ -29,6 +29,9 @@ use zombies::ZombieWatch;
 const WORTH_SAYING_PERCENT: u64 = 50;
 /// From here on errors are expected: the sensor that sees them is armed.
 const ARMS_PERCENT: u64 = 85;
+/// Disks are kept fuller than anything else.
+const DISK_WORTH_SAYING_PERCENT: u64 = 80;
+const DISK_ARMS_PERCENT: u64 = 95;
 /// Descriptors are taken and given back all the time, and a full table is no surprise.
 const ARMS_LEFT: u64 = 64;
 
@@ -68,7 +71,7 @@ impl LevelPoller {
         self.pids.look(now, &mut levels);
         self.disks.look(now, &mut levels);
         self.ports.look(now, &mut levels);
-        levels.retain(|level| WORTH_SAYING_PERCENT <= level.percent());
+        levels.retain(is_worth_saying);
         LevelSnapshot { levels, zombies: self.zombies.look(now) }
     }
 }
@@ -78,10 +81,20 @@ impl LevelPoller {
 pub fn armed_by(snapshot: &LevelSnapshot) -> Option<String> {
     let is_near = |level: &&Level| {
         let left = level.limit.saturating_sub(level.used);
-        ARMS_PERCENT <= level.percent() || (is_counted_in_ones(&level.of) && left <= ARMS_LEFT)
+        let arms = if is_disk(&level.of) { DISK_ARMS_PERCENT } else { ARMS_PERCENT };
+        arms <= level.percent() || (is_counted_in_ones(&level.of) && left <= ARMS_LEFT)
     };
     let nearest = snapshot.levels.iter().filter(is_near).max_by_key(|level| level.percent())?;
     Some(format!("{} used to {} %", named(&nearest.of), nearest.percent()))
+}
+
+fn is_worth_saying(level: &Level) -> bool {
+    let least = if is_disk(&level.of) { DISK_WORTH_SAYING_PERCENT } else { WORTH_SAYING_PERCENT };
+    least <= level.percent()
+}
+
+fn is_disk(of: &Resource) -> bool {
+    matches!(of, Resource::Space { .. } | Resource::Inodes { .. })
 }
 
 fn is_counted_in_ones(of: &Resource) -> bool {
@@ -109,9 +122,9 @@ mod tests {
     fn the_nearest_limit_arms_and_a_far_one_does_not() {
         let space = |used| Level::new(Resource::Space { mount: "/data".to_owned() }, used, 100);
         let snapshot = |levels| LevelSnapshot { levels, zombies: None };
-        assert_eq!(armed_by(&snapshot(vec![space(80)])), None);
+        assert_eq!(armed_by(&snapshot(vec![space(94)])), None);
         let descriptors = Level::new(Resource::Descriptors { pid: 7 }, 15, 20);
-        let words = armed_by(&snapshot(vec![descriptors, space(91)]));
-        assert_eq!(words.unwrap(), "/data is used to 91 %");
+        let words = armed_by(&snapshot(vec![descriptors, space(96)]));
+        assert_eq!(words.unwrap(), "/data is used to 96 %");
     }
 }

@@ -21,8 +21,9 @@ const WORTH_SAYING: u64 = 5;
 const GROWN: u64 = 5;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 const WHILE_KNOWN: Duration = Duration::from_secs(4);
-/// A look may use a fortieth of a percent of a CPU.
-const SPARE: u32 = 4000;
+/// While they become more, a look may use a tenth of a percent of a CPU, but comes at least so often.
+const SPARE: u32 = 1000;
+const SPARED_FOR: Duration = Duration::from_secs(5);
 
 pub(super) struct ZombieWatch {
     proc: PathBuf,
@@ -55,7 +56,7 @@ impl ZombieWatch {
     fn is_due(&self, now: BootTime, processes: u64) -> bool {
         let Some(looked) = self.looked else { return true };
         let since = now.since(looked);
-        let is_spared = since < (self.took * SPARE).min(AT_LEAST_EVERY / 4);
+        let is_spared = since < (self.took * SPARE).min(SPARED_FOR);
         let wanted = self.processes + GROWN <= processes || (self.has_some && WHILE_KNOWN <= since);
         AT_LEAST_EVERY <= since || (wanted && !is_spared)
     }
