@@ -31,7 +31,7 @@ pub(super) const ZOMBIES: Fault = Fault::failing(
     End::Never,
     zombies,
 )
-.lasting(28);
+.lasting(34);
 pub(super) const BATCH: Fault = Fault::healthy(
     "forty-children",
     "healthy: forty children at a time, each of which ends and is waited for",

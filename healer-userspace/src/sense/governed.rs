@@ -91,10 +91,12 @@ impl Sense {
             changes.push(overhead.stage_in_words());
         }
         let mode = |of: &Overhead| of.syscalls.as_ref().map(|state| state.mode);
-        if let Some(state) = overhead.syscalls.as_ref().filter(|_| mode(&overhead) != mode(&before)) {
+        let is_other = mode(&overhead) != mode(&before);
+        // The first word is no change.
+        if let Some(state) = overhead.syscalls.as_ref().filter(|_| is_other && before.syscalls.is_some()) {
             changes.push(format!("syscall_error is {}: {}", state.mode.name(), state.why));
         }
-        if !changes.is_empty() {
+        if is_other || !changes.is_empty() {
             self.has_news = true;
             self.show(&overhead);
         }

@@ -95,8 +95,9 @@ fn sheds() -> anyhow::Result<Figure> {
         while clock::boot().since(began) < SHEDS_WITHIN {
             // A thousand calls in each millisecond.
             let turn = clock::boot();
-            // SAFETY: takes nothing.
-            (0..1000).for_each(|_| unsafe { drop(libc::syscall(libc::SYS_getppid)) });
+            for _ in 0..1000 {
+                core::hint::black_box(rustix::process::getppid());
+            }
             while clock::boot().since(turn) < Duration::from_millis(1) {
                 core::hint::spin_loop();
             }

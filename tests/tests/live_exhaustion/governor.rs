@@ -33,8 +33,9 @@ impl Storm {
             let over = Arc::clone(&over);
             thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    // SAFETY: takes nothing.
-                    (0..1000).for_each(|_| unsafe { drop(libc::syscall(libc::SYS_getppid)) });
+                    for _ in 0..1000 {
+                        core::hint::black_box(rustix::process::getppid());
+                    }
                 }
             })
         });

@@ -19,7 +19,8 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/engine/detect/",
         name: "DETECTORS",
-        helpers: &["evidence", "window"],
+        // A folder of several detectors: the replay test demands their traces.
+        helpers: &["evidence", "window", "exhaustion"],
         traces: Some("tests/traces/"),
     },
     Table {

@@ -93,7 +93,7 @@ pub struct Reading<'a> {
 }
 
 /// Of the time, the most that a slice takes.
-const SLICE_MAX: Ppm = 50_000;
+const SLICE_MAX: Ppm = 30_000;
 /// Less than that shows nothing.
 const SLICE_MIN: Ppm = 5_000;
 /// Looks in a row that must allow the full sensor before it comes back.

@@ -56,6 +56,8 @@ struct Disk;
 
 impl Kind for Disk {
     const CLASS: Class = Class::DiskFull;
+    /// Logs and caches are let grow far before they are cut.
+    const FORETOLD_PERCENT: u64 = 95;
 
     fn is_of(resource: &Resource) -> bool {
         matches!(resource, Resource::Space { .. } | Resource::Inodes { .. })

@@ -5,8 +5,6 @@ use std::collections::VecDeque;
 
 use crate::{engine::time::BootTime, signal::levels::percent};
 
-/// Of the limit: below, nothing is foretold. Pools, caches and logs that are bounded stop before.
-const USED_PERCENT: u64 = 90;
 /// Farther ahead nothing is foretold.
 const HORIZON: Duration = Duration::from_secs(60);
 /// A window has so many looks, and lasts so long.
@@ -42,10 +40,11 @@ impl Forecast {
     }
 
     /// Until none is left, and how much of it a second; `None` if it is far or not known.
-    pub(super) fn time_left(&self) -> Option<(Duration, u64)> {
+    /// Below `least` percent of the limit nothing is foretold: what is bounded stops before.
+    pub(super) fn time_left(&self, least: u64) -> Option<(Duration, u64)> {
         let (first, last) = (self.looks.front()?, self.looks.back()?);
         let is_emptied = self.emptied.is_some_and(|at| last.0.since(at) < EMPTIED_FOR);
-        if is_emptied || self.looks.len() < LOOKS || percent(last.1, self.limit) < USED_PERCENT {
+        if is_emptied || self.looks.len() < LOOKS || percent(last.1, self.limit) < least {
             return None;
         }
         let recent = self.looks.iter().rev().take(LOOKS);
@@ -82,23 +81,23 @@ mod tests {
     #[test]
     fn a_leak_is_foretold_once_it_is_near_and_steady() {
         let near = after((0..20).map(|second| 850 + second * 5));
-        let (left, rate) = near.time_left().unwrap();
+        let (left, rate) = near.time_left(90).unwrap();
         assert_eq!(rate, 5);
         assert!(Duration::from_secs(9) < left && left < Duration::from_secs(13), "{left:?}");
-        assert_eq!(after((0..20).map(|second| 700 + second * 5)).time_left(), None, "far");
-        assert_eq!(after((0..4).map(|second| 980 + second * 5)).time_left(), None, "three seconds");
+        assert_eq!(after((0..20).map(|second| 700 + second * 5)).time_left(90), None, "far");
+        assert_eq!(after((0..4).map(|second| 980 + second * 5)).time_left(90), None, "three seconds");
     }
 
     #[test]
     fn what_is_full_and_stays_so_and_what_is_emptied_is_no_leak() {
-        assert_eq!(after((0..20).map(|_| 990)).time_left(), None, "a bounded pool");
+        assert_eq!(after((0..20).map(|_| 990)).time_left(90), None, "a bounded pool");
         assert_eq!(
-            after((0..20).map(|second| 990.min(900 + second * 10))).time_left(),
+            after((0..20).map(|second| 990.min(900 + second * 10))).time_left(90),
             None,
             "it has filled"
         );
         let log = (0..60).map(|second| 800 + second % 20 * 9);
-        assert_eq!(after(log.clone().take(39)).time_left(), None, "rotated once");
-        assert_eq!(after(log).time_left(), None);
+        assert_eq!(after(log.clone().take(39)).time_left(90), None, "rotated once");
+        assert_eq!(after(log).time_left(90), None);
     }
 }

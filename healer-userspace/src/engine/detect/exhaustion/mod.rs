@@ -44,6 +44,8 @@ const KEPT_MAX: usize = 1024;
 /// What one class makes of it.
 trait Kind: Send {
     const CLASS: Class;
+    /// Of the limit, what must be used before anything is foretold.
+    const FORETOLD_PERCENT: u64 = 90;
     /// Whether a level is one of this class.
     fn is_of(resource: &Resource) -> bool;
     /// What a failed call says of which resource; `None`: nothing.
@@ -129,14 +131,13 @@ impl<K: Kind> Exhaustion<K> {
             return;
         }
         let scarce = self.kept.entry(failed.resource.clone()).or_default();
-        scarce.missing = 0;
         scarce.failed = Some(Failing { at, error: error.clone() });
         if let Some(level) = &failed.level {
             scarce.level = Some(level.clone());
         }
         let certainty = if failed.is_seen {
             Certainty::Proved
-        } else if MANY <= error.count {
+        } else if MANY <= error.count && !scarce.has_room() {
             Certainty::Probable
         } else {
             return;
@@ -167,7 +168,7 @@ impl<K: Kind> Exhaustion<K> {
             let owner = level.process.clone();
             if let (true, true, Some(owner)) = (is_failing, is_full, &owner) {
                 scarce.raise::<K>(context, at, owner, Certainty::Proved, found);
-            } else if let (Some(_), Some(owner)) = (scarce.forecast.time_left(), &owner) {
+            } else if let (Some(_), Some(owner)) = (scarce.forecast.time_left(K::FORETOLD_PERCENT), &owner) {
                 scarce.raise::<K>(context, at, owner, Certainty::Suspected, found);
             }
         }
@@ -179,7 +180,7 @@ impl<K: Kind> Exhaustion<K> {
             let is_failing = scarce.failed.as_ref().is_some_and(|failing| at.since(failing.at) < QUIET);
             let is_full = scarce.missing == 0
                 && scarce.level.as_ref().is_some_and(|level| FULL_PERCENT <= level.percent());
-            let is_waning = scarce.missing == 0 && scarce.forecast.time_left().is_some();
+            let is_waning = scarce.missing == 0 && scarce.forecast.time_left(K::FORETOLD_PERCENT).is_some();
             if is_failing || is_full || is_waning {
                 return true;
             }
@@ -202,6 +203,12 @@ impl<K: Kind> Exhaustion<K> {
 }
 
 impl Scarce {
+    /// The last look saw that some was left.
+    fn has_room(&self) -> bool {
+        let level = self.level.as_ref().filter(|_| self.missing == 0);
+        level.is_some_and(|level| level.percent() < FULL_PERCENT)
+    }
+
     fn raise<K: Kind>(
         &mut self,
         context: &Context<'_>,
@@ -240,7 +247,7 @@ impl Scarce {
     ) -> Diagnosis {
         let failing = self.failed.as_ref().filter(|_| certainty != Certainty::Suspected);
         let level = self.level.as_ref();
-        let left = self.forecast.time_left();
+        let left = self.forecast.time_left(K::FORETOLD_PERCENT);
         let mut sentence = called(process);
         match (failing, level) {
             (Some(failing), Some(level)) => {

@@ -25,7 +25,9 @@ pub(in crate::engine::detect) const ENTRY: DetectorEntry = DetectorEntry {
 const MANY: u64 = 10;
 /// So long they only become more: whoever waits for a batch at its end lets them be for a while, but then they do
 /// not grow.
-const LASTS: Duration = Duration::from_secs(8);
+const LASTS: Duration = Duration::from_secs(20);
+/// The same of a parent that has been seen to wait.
+const LASTS_THOUGH_IT_WAITS: Duration = Duration::from_secs(180);
 const LOOKS: u32 = 3;
 
 #[derive(Default)]
@@ -41,6 +43,8 @@ struct Parent {
     last: u64,
     looks: u32,
     is_raised: bool,
+    /// Some of its children have been waited for.
+    waits: bool,
     called: String,
 }
 
@@ -76,7 +80,7 @@ impl ZombieChildren {
             if one.count < parent.last {
                 // Some were waited for: it begins anew.
                 let is_raised = parent.is_raised;
-                *parent = Parent { is_raised, ..Parent::new(at, one) };
+                *parent = Parent { is_raised, waits: true, ..Parent::new(at, one) };
             }
             parent.note(at, one.count);
             if !parent.is_raised && parent.is_sick(at) {
@@ -110,21 +114,26 @@ impl Parent {
             last: zombies.count,
             looks: 0,
             is_raised: false,
+            waits: false,
             called: called(&zombies.process),
         }
     }
 
     fn note(&mut self, at: BootTime, count: u64) {
-        if at.since(self.since) <= LASTS / 2 {
+        if at.since(self.since) <= self.lasts() / 2 {
             self.middle = count;
         }
         self.last = count;
         self.looks += 1;
     }
 
+    fn lasts(&self) -> Duration {
+        if self.waits { LASTS_THOUGH_IT_WAITS } else { LASTS }
+    }
+
     fn is_sick(&self, at: BootTime) -> bool {
         MANY <= self.last
-            && LASTS <= at.since(self.since)
+            && self.lasts() <= at.since(self.since)
             && LOOKS <= self.looks
             && self.first < self.last
             && self.middle < self.last
