@@ -14,7 +14,9 @@ use crate::{
     engine::{command::ActionResult, time::BootTime},
     runtimes::Learnt,
     sense::Sense,
-    signal::{Signal, levels::LevelSnapshot, memory::MemorySnapshot, waits::WaitSnapshot, work::WorkSnapshot},
+    signal::{
+        Signal, levels::LevelSnapshot, memory::MemorySnapshot, waits::WaitSnapshot, work::WorkSnapshot,
+    },
     store::worker::StoreEvent,
     supervise::server::Told,
 };

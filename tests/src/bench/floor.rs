@@ -27,9 +27,9 @@ impl Floor {
     pub fn attach() -> anyhow::Result<Self> {
         let mut ebpf = load(0)?;
         let mut without_twin = Vec::new();
-        for probe in PROBES.iter().chain(COMPANIONS) {
         // System calls are watched in slices, and have a section of their own.
-        for probe in PROBES.iter().filter(|probe| probe.tracepoint != "sys_exit") {
+        let always = PROBES.iter().filter(|probe| probe.tracepoint != "sys_exit");
+        for probe in always.chain(COMPANIONS) {
             let name = format!("floor_{}", probe.program);
             if ebpf.program(&name).is_some() {
                 attach(&mut ebpf, &name, probe.tracepoint)?;
