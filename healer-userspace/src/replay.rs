@@ -11,6 +11,7 @@ use crate::{
     engine::{
         Engine,
         command::{ActionOutcome, ActionResult, Command, JournalEntry, Recovered},
+        lease::{Surveyed, Undone},
         policy::{Mode, PolicySet},
         report::{Report, ReportFact},
         time::{BootTime, Human},
@@ -65,6 +66,7 @@ pub fn summary(signals: &[Signal], reports: &[Report]) -> String {
             | ReportFact::Verification(_)
             | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
+            | ReportFact::Undone(_)
             | ReportFact::Agent { .. } => {}
         }
     }
@@ -151,6 +153,14 @@ impl Run {
                 };
                 self.engine.action_finished(now, ActionResult { key: act.key, outcome });
             }
+            // A recording has no machine: nothing is there to be turned, and nothing to be turned back.
+            Command::Survey(act) => {
+                self.engine.surveyed(now, Surveyed { key: act.key, turns: Ok(Vec::new()) });
+            }
+            Command::Undo(undo) => {
+                let says = "nothing was turned".to_owned();
+                self.engine.undone(now, &Undone { key: undo.key, says, complete: true });
+            }
             Command::Ask(question) => {
                 self.asked.insert(question.about, question.id);
             }
@@ -204,6 +214,9 @@ pub fn line(report: &Report, start: BootTime) -> String {
                 times[0],
                 times[1]
             )
+        }
+        ReportFact::Undone(undone) => {
+            format!("undone {} because {}: {}", undone.action.name(), undone.why, undone.says)
         }
         ReportFact::Agent { event, says } => format!("agent {event}: {says}"),
     };

@@ -10,6 +10,7 @@ pub mod hangs;
 pub mod home;
 pub mod idle;
 pub mod ladder;
+pub mod lent;
 pub mod machine;
 pub mod network;
 pub mod policies;

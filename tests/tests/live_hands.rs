@@ -9,7 +9,7 @@ use healer_userspace::{
     engine::{
         class::Class,
         command::{Act, ActionKey, ActionOutcome, IncidentId, Look},
-        policy::{ActionName, Mode, Protect, Rung, Scope},
+        policy::{ActionName, Mode, Protect, Rung, Scope, Terms},
         time::BootTime,
     },
     fault::{Fault, victim::Victim},
@@ -30,11 +30,13 @@ fn act(action: ActionName, scope: Scope, target: ProcessId) -> Act {
             timeout: Some(Duration::from_secs(20)),
             signal: None,
             command: Vec::new(),
+            terms: Terms::default(),
         },
         workload: WorkloadKey("program/x".to_owned()),
         target: Process { pid: target.pid, start: target.start, ..Process::default() },
         ignores_signal: false,
         look: vec![Look::SameProcess(target), Look::NotProtected(target)],
+        turns: Vec::new(),
         incident_json: "{}".to_owned(),
     }
 }

@@ -9,19 +9,27 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::{
-    command::{Act, ActionOutcome, ActionResult},
+    command::{Act, ActionOutcome, ActionResult, Returned},
+    lease::{Surveyed, Undo},
     policy::{ActionName, Mode},
 };
 
 pub mod host;
+mod freeze;
 mod kill;
+pub mod lacks;
+pub mod lease;
 mod look;
 mod notify;
 mod owned;
+mod protect;
+mod raise_limit;
 mod reach;
 mod restart;
 mod run_hook;
 mod stop;
+mod thaw;
+mod throttle;
 
 use host::{Host, Later, dry_run::DryRun};
 
@@ -40,6 +48,8 @@ pub struct Action {
     pub does: &'static str,
     /// Capability, socket or file without which it fails.
     pub needs: &'static str,
+    /// Of a lease: what it would turn. `run` turns that and nothing else.
+    survey: Option<fn(&Act, &dyn Host) -> lease::Survey>,
     run: for<'a> fn(&'a Act, &'a dyn Host) -> Later<'a, ActionOutcome>,
 }
 
@@ -49,30 +59,70 @@ pub const ACTIONS: &[Action] = &[
         name: ActionName::Notify,
         does: "writes a log line; touches nothing",
         needs: "nothing",
+        survey: None,
         run: |act, host| Box::pin(notify::run(act, host)),
     },
     Action {
         name: ActionName::Restart,
         does: "has the workload started again by whoever owns it, or by the rung's command",
         needs: "a `healer supervise` of that name, `command`, systemd's bus or Docker's socket",
+        survey: None,
         run: |act, host| Box::pin(restart::run(act, host)),
     },
     Action {
         name: ActionName::Stop,
         does: "sends a signal, waits for the grace, sends SIGKILL, by pidfd",
         needs: "CAP_KILL, Linux 5.3",
+        survey: None,
         run: |act, host| Box::pin(stop::run(act, host)),
     },
     Action {
         name: ActionName::Kill,
         does: "sends SIGKILL to the process, its group or its cgroup",
         needs: "CAP_KILL, Linux 5.3; for a cgroup at one blow cgroup.kill (v2, Linux 5.14)",
+        survey: None,
         run: |act, host| Box::pin(kill::run(act, host)),
+    },
+    Action {
+        name: ActionName::Freeze,
+        does: "halts a process (SIGSTOP) or its cgroup (freezer); undone",
+        needs: "CAP_KILL, or for a cgroup its freezer",
+        survey: Some(freeze::survey),
+        run: |act, host| Box::pin(lease::run(act, host)),
+    },
+    Action {
+        name: ActionName::Thaw,
+        does: "lets run what somebody has halted",
+        needs: "CAP_KILL, or for a cgroup its freezer",
+        survey: None,
+        run: |act, host| Box::pin(thaw::run(act, host)),
+    },
+    Action {
+        name: ActionName::Throttle,
+        does: "gives its cgroup less CPU, or has its memory reclaimed sooner; undone",
+        needs: "a cgroup of its own with the controller cpu; for memoryHigh cgroup v2",
+        survey: Some(throttle::survey),
+        run: |act, host| Box::pin(lease::run(act, host)),
+    },
+    Action {
+        name: ActionName::RaiseLimit,
+        does: "gives more memory, processes or open files, up to a bound; undone",
+        needs: "a cgroup of its own with the controller; for openFiles CAP_SYS_RESOURCE",
+        survey: Some(raise_limit::survey),
+        run: |act, host| Box::pin(lease::run(act, host)),
+    },
+    Action {
+        name: ActionName::Protect,
+        does: "has the kernel kill others first when memory runs out; undone",
+        needs: "CAP_SYS_RESOURCE",
+        survey: Some(protect::survey),
+        run: |act, host| Box::pin(lease::run(act, host)),
     },
     Action {
         name: ActionName::RunHook,
         does: "runs the user's program, without a shell, incident on stdin",
         needs: "the program",
+        survey: None,
         run: |act, host| Box::pin(run_hook::run(act, host)),
     },
 ];
@@ -85,11 +135,11 @@ fn action(name: ActionName) -> Option<&'static Action> {
 #[derive(Clone)]
 pub struct Hands {
     host: Arc<dyn Host>,
-    results: mpsc::Sender<ActionResult>,
+    results: mpsc::Sender<Returned>,
 }
 
 impl Hands {
-    pub fn new(host: Arc<dyn Host>, results: mpsc::Sender<ActionResult>) -> Self {
+    pub fn new(host: Arc<dyn Host>, results: mpsc::Sender<Returned>) -> Self {
         Self { host, results }
     }
 
@@ -104,8 +154,23 @@ impl Hands {
             let outcome = perform(&act, &*host).await;
             let key = act.key;
             // Closed only when the agent is on its way out; the intent stays open in the journal.
-            results.send(ActionResult { key, outcome }).await.ok();
+            results.send(Returned::Acted(ActionResult { key, outcome })).await.ok();
         });
+    }
+
+    /// What a lease would turn.
+    pub fn survey(&self, act: &Act) {
+        let turns = survey(act, &*self.host);
+        self.give(Returned::Surveyed(Surveyed { key: act.key.clone(), turns }));
+    }
+
+    pub fn undo(&self, undo: &Undo) {
+        self.give(Returned::Undone(lease::undo(undo, &*self.host)));
+    }
+
+    fn give(&self, returned: Returned) {
+        let results = self.results.clone();
+        tokio::spawn(async move { results.send(returned).await.ok() });
     }
 }
 
@@ -128,6 +193,17 @@ pub async fn perform(act: &Act, host: &dyn Host) -> ActionOutcome {
     done.unwrap_or_else(|_elapsed| ActionOutcome::Unknown {
         reason: format!("not over after {} s", limit.as_secs()),
     })
+}
+
+/// Looks again, then at what the act would turn. Touches nothing.
+pub fn survey(act: &Act, host: &dyn Host) -> lease::Survey {
+    for look in &act.look {
+        look::again(look, act, host).map_err(|reason| ActionOutcome::Refused { reason })?;
+    }
+    match action(act.rung.action).and_then(|action| action.survey) {
+        Some(survey) => survey(act, host),
+        None => Ok(Vec::new()),
+    }
 }
 
 async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
@@ -162,5 +238,7 @@ fn polite_signal(act: &Act) -> i32 {
     act.rung.signal.unwrap_or(libc::SIGTERM)
 }
 
+#[cfg(test)]
+mod lease_tests;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::{
     engine::{
         class::Class,
         command::{ActionKey, IncidentId, Look},
-        policy::{Rung, Scope},
+        policy::{Rung, Scope, Terms},
         time::BootTime,
     },
     identity::process::{Container, Place, Process, ProcessId, WorkloadKey},
@@ -17,9 +17,9 @@ use crate::{
     supervise::server::RestartAnswer,
 };
 
-const TARGET: u32 = 7;
+pub(super) const TARGET: u32 = 7;
 
-fn act(action: ActionName) -> Act {
+pub(super) fn act(action: ActionName) -> Act {
     Act {
         key: ActionKey("k".to_owned()),
         incident: IncidentId(1),
@@ -32,26 +32,28 @@ fn act(action: ActionName) -> Act {
             timeout: Some(Duration::from_millis(50)),
             signal: None,
             command: Vec::new(),
+            terms: Terms::default(),
         },
         workload: WorkloadKey("program/web".to_owned()),
         target: Process { pid: TARGET, start: BootTime(100), comm: "web".to_owned(), ..Process::default() },
         ignores_signal: false,
         look: Vec::new(),
+        turns: Vec::new(),
         incident_json: "{}".to_owned(),
     }
 }
 
-fn plain() -> FakeProcess {
+pub(super) fn plain() -> FakeProcess {
     FakeProcess { start: 100, group: 3, ..FakeProcess::default() }
 }
 
-fn perform(act: &Act, host: &Fake) -> ActionOutcome {
+pub(super) fn perform(act: &Act, host: &Fake) -> ActionOutcome {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().build().unwrap();
     runtime.block_on(super::perform(act, host))
 }
 
-fn text(outcome: &ActionOutcome) -> &str {
+pub(super) fn text(outcome: &ActionOutcome) -> &str {
     match outcome {
         ActionOutcome::Done { says } | ActionOutcome::WouldDo { says } => says,
         ActionOutcome::Refused { reason } | ActionOutcome::Unknown { reason } => reason,
@@ -319,6 +321,7 @@ fn every_act_has_exactly_one_result() {
         let hands = Hands::new(Arc::new(Fake::default()), results);
         hands.start(act(ActionName::Notify), None);
         let result = received.recv().await.unwrap();
+        let Returned::Acted(result) = result else { panic!("{result:?}") };
         assert_eq!(result.key, ActionKey("k".to_owned()));
         assert_eq!(result.outcome.name(), "done");
         drop(hands);

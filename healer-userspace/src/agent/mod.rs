@@ -16,6 +16,7 @@ mod owners;
 mod probes;
 mod peers;
 mod start;
+mod stop;
 mod taps;
 mod waits;
 mod wakes;
@@ -38,7 +39,7 @@ use crate::{
     control::{Change, Order},
     engine::{
         Engine,
-        command::ActionResult,
+        command::{ActionResult, Returned},
         report::{Report, ReportFact},
         time::BootTime,
     },
@@ -105,7 +106,7 @@ impl Agent {
             match wakes.next(&mut self.sense, deadline).await {
                 Wake::Records => self.records(),
                 Wake::Store(event) => self.stored(event),
-                Wake::ActionDone(result) => self.acted(result),
+                Wake::Returned(returned) => self.returned(returned),
                 Wake::Told(told) => self.told(told),
                 Wake::Learnt(learnt) => self.learnt(learnt),
                 Wake::Answer(signal) => self.observe(&signal),
@@ -123,8 +124,7 @@ impl Agent {
                 Wake::Resume => self.pause(None),
                 Wake::Broken(error) => return Err(error.into()),
                 Wake::Shutdown(why) => {
-                    self.say("stop", &why);
-                    self.flush();
+                    self.stop(&why, wakes).await;
                     return Ok(ExitCode::SUCCESS);
                 }
             }
@@ -199,6 +199,14 @@ impl Agent {
         }
     }
 
+    fn returned(&mut self, returned: Returned) {
+        match returned {
+            Returned::Surveyed(surveyed) => self.engine.surveyed(clock::boot(), surveyed),
+            Returned::Acted(result) => self.acted(result),
+            Returned::Undone(undone) => self.engine.undone(clock::boot(), &undone),
+        }
+    }
+
     fn acted(&mut self, result: ActionResult) {
         self.fail_point.reached(At::AfterAct);
         self.engine.action_finished(clock::boot(), result);
@@ -235,6 +243,7 @@ impl Agent {
                 Ok("acting again".to_owned())
             }
             Change::Reload => self.reload(),
+            Change::Undo { of } => Ok(self.undo(of.as_deref())),
             Change::Record { lines } => {
                 self.record_to(lines);
                 Ok("recording".to_owned())

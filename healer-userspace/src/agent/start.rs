@@ -20,7 +20,7 @@ use super::{
     work,
 };
 use crate::{
-    action::{Hands, host::linux::Linux},
+    action::{Hands, host::linux::Linux, lacks},
     clock,
     config::{self, Loaded, Problems},
     control,
@@ -63,7 +63,9 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let loaded = config::load(&options.sources, &detect::is_built).map_err(StartError::Policy)?;
     let options = with_configured(options, &loaded);
     log::init(options.log, read_clock())?;
-    for warning in &loaded.warnings {
+    let rights = lacks::rights();
+    let cannot = loaded.cannot(&|rung| lacks::lacks(rung, rights));
+    for warning in loaded.warnings.iter().chain(&cannot) {
         tracing::warn!("{warning}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()

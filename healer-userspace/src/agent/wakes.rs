@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     clock,
     control::Order,
-    engine::{command::ActionResult, time::BootTime},
+    engine::{command::Returned, time::BootTime},
     runtimes::Learnt,
     sense::Sense,
     signal::{
@@ -28,7 +28,7 @@ pub(super) enum Wake {
     /// The rings may hold records, or a second has passed.
     Records,
     Store(StoreEvent),
-    ActionDone(ActionResult),
+    Returned(Returned),
     Told(Told),
     /// systemd or a container runtime said something.
     Learnt(Learnt),
@@ -54,7 +54,7 @@ pub(super) enum Wake {
 /// The ends at which others put what the loop must know.
 pub(super) struct Inbox {
     pub(super) store: mpsc::UnboundedReceiver<StoreEvent>,
-    pub(super) results: mpsc::Receiver<ActionResult>,
+    pub(super) results: mpsc::Receiver<Returned>,
     pub(super) told: mpsc::Receiver<Told>,
     pub(super) learnt: mpsc::Receiver<Learnt>,
     pub(super) answers: mpsc::UnboundedReceiver<Signal>,
@@ -109,7 +109,7 @@ impl Wakes {
             _ = unix.usr2.recv() => Wake::Resume,
             ready = sense.readable() => ready.map_or_else(Wake::Broken, |()| Wake::Records),
             Some(event) = inbox.store.recv() => Wake::Store(event),
-            Some(result) = inbox.results.recv() => Wake::ActionDone(result),
+            Some(returned) = inbox.results.recv() => Wake::Returned(returned),
             Some(told) = inbox.told.recv() => Wake::Told(told),
             Some(learnt) = inbox.learnt.recv() => Wake::Learnt(learnt),
             Some(answer) = inbox.answers.recv() => Wake::Answer(answer),

@@ -22,6 +22,7 @@ mod sensors;
 mod status;
 mod story;
 mod supervise;
+mod undo;
 mod why;
 
 use std::{
@@ -86,6 +87,8 @@ pub enum Command {
     Pause(pause::Args),
     /// Act again
     Resume,
+    /// Give back what acts have borrowed (freeze, throttle, raise_limit, protect), also without an agent
+    Undo(undo::Args),
     Record(record::Args),
     Replay(replay::Args),
     /// What works on this machine, what does not, and the command that fixes it
@@ -116,6 +119,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::FaultChild(args) => Ok(fault_child::run(&args)),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),
+        Command::Undo(args) => undo::run(args, state_dir),
         Command::Record(args) => record::run(&args, state_dir),
         Command::Replay(args) => replay::run(args),
         Command::Doctor(args) => doctor::run(&args, state_dir, crate::sense::OBJECT.map(<[u8]>::len)),

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 
 use super::BAD_INPUT;
 use crate::{
+    action::lacks,
     config::{self, Kind, Loaded, Problems, schema},
     engine::{class::Class, policy::Policy},
 };
@@ -66,7 +67,7 @@ fn check(paths: &[PathBuf], supported: &dyn Fn(Class) -> bool) -> anyhow::Result
     } else {
         config::load::check(paths, supported)
     };
-    match checked {
+    match checked.and_then(can_be_done) {
         Ok(loaded) => {
             say(&summary(&loaded))?;
             Ok(ExitCode::SUCCESS)
@@ -75,6 +76,15 @@ fn check(paths: &[PathBuf], supported: &dyn Fn(Class) -> bool) -> anyhow::Result
             complain(&problems)?;
             Ok(ExitCode::from(BAD_INPUT))
         }
+    }
+}
+
+/// A rung that this machine cannot do is refused here, where somebody reads it; a running agent says it and goes on.
+fn can_be_done(loaded: Loaded) -> Result<Loaded, Problems> {
+    let rights = lacks::rights();
+    match loaded.cannot(&|rung| lacks::lacks(rung, rights)) {
+        problems if problems.is_empty() => Ok(loaded),
+        problems => Err(Problems(problems)),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::engine::{
     class::Class,
-    policy::{Match, Mode, Policy, PolicySet},
+    policy::{Match, Mode, Policy, PolicySet, Rung},
 };
 
 /// Used when no policy is named: shadow, touches nothing.
@@ -47,6 +47,19 @@ pub struct Loaded {
     pub look: files::Look,
     /// Nothing that stops a load.
     pub warnings: Vec<Problem>,
+    /// Rungs that not every machine can do, in a frame for the problem.
+    pub demanding: Vec<(Problem, Rung)>,
+}
+
+impl Loaded {
+    /// What `lacks` says of the rungs, where they stand.
+    pub fn cannot(&self, lacks: &dyn Fn(&Rung) -> Option<String>) -> Vec<Problem> {
+        let problem = |(frame, rung): &(Problem, Rung)| {
+            let message = format!("{}: not on this machine: {}", rung.action.name(), lacks(rung)?);
+            Some(Problem { message, ..frame.clone() })
+        };
+        self.demanding.iter().filter_map(problem).collect()
+    }
 }
 
 /// Reads everything that `sources` names. `supported` says which classes have a detector.
@@ -92,6 +105,7 @@ struct Loading<'a> {
     files: Vec<PathBuf>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    demanding: Vec<(Problem, Rung)>,
     digest: Sha256,
 }
 
@@ -110,6 +124,7 @@ impl<'a> Loading<'a> {
             files: Vec::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
+            demanding: Vec::new(),
             digest: Sha256::new(),
         }
     }
@@ -135,7 +150,12 @@ impl<'a> Loading<'a> {
 
     fn text(&mut self, file: &Path, text: &str, kinds: &[Kind]) {
         self.digest.update(text);
-        let mut findings = Findings { faults: Vec::new(), warnings: Vec::new(), supported: self.supported };
+        let mut findings = Findings {
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            demanding: Vec::new(),
+            supported: self.supported,
+        };
         match source::documents(text) {
             Ok(nodes) if nodes.is_empty() => {
                 findings.faults.push(Fault::new(Place::default(), "holds no document"));
@@ -152,6 +172,8 @@ impl<'a> Loading<'a> {
         self.problems.extend(problems);
         let warnings = findings.warnings.into_iter().map(|fault| fault.in_file(file, text));
         self.warnings.extend(warnings);
+        let frame = |place| Fault::new(place, "").in_file(file, text);
+        self.demanding.extend(findings.demanding.into_iter().map(|(place, rung)| (frame(place), rung)));
     }
 
     fn document(
@@ -202,6 +224,7 @@ impl<'a> Loading<'a> {
             files: self.files,
             look: files::Look::default(),
             warnings: self.warnings,
+            demanding: self.demanding,
         })
     }
 

@@ -6,30 +6,16 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
     ("Expect", &["dependsOn"]),
     ("Rule", &["capture"]),
-    ("Rung", &["respectPDB", "condition", "memoryHigh", "undoAfter"]),
+    ("Rung", &["respectPDB", "condition"]),
     ("Safety", &["canary", "pause"]),
-    ("Verify", &["signalBelow"]),
     ("AgentConfig", &["storm"]),
     ("Sensors", &["sockets", "tasks"]),
     ("Runtimes", &["cri"]),
 ];
 
 /// Words of closed lists, by the list's type.
-const WORDS: &[(&str, &[&str])] = &[(
-    "ActionName",
-    &[
-        "capture",
-        "freeze",
-        "thaw",
-        "throttle",
-        "raise_limit",
-        "reset_connections",
-        "evict",
-        "cordon",
-        "taint",
-        "condition",
-    ],
-)];
+const WORDS: &[(&str, &[&str])] =
+    &[("ActionName", &["capture", "reset_connections", "evict", "cordon", "taint", "condition"])];
 
 pub(super) fn keys(shape: &str) -> &'static [&'static str] {
     of(KEYS, shape)

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     key::{Items, Key, Many},
     kind::KindName,
-    value::{ExactPath, ObjectName, Pattern, Period, PortName, SignalName, UnlessWord},
+    value::{ExactPath, ObjectName, Pattern, Percent, Period, PortName, Quantity, SignalName, UnlessWord},
 };
 use crate::engine::{
     class::{Certainty, Class},
@@ -224,7 +224,7 @@ shape! {
     #[schemars(extend("required" = ["do"]))]
     Rung {
         r#do: ActionName,
-        /// stop and kill. Default: process.
+        /// stop, kill, freeze, thaw and protect. Default: process.
         scope: Scope,
         /// Between the polite and the final signal. Default: 10s.
         grace: Period,
@@ -234,6 +234,24 @@ shape! {
         signal: SignalName,
         /// Program and arguments of run_hook or restart; no shell.
         command: Items<String>,
+        /// freeze, throttle, raise_limit and protect: given back after this long at the latest. Default: 5m.
+        undo_after: Period,
+        /// throttle: memory.high, in percent of the memory limit. cgroup v2 only.
+        memory_high: Percent,
+        /// throttle: in percent of one CPU.
+        cpu: Percent,
+        /// throttle: against others that want the CPU, as cpu.weight; 100 is what everybody has.
+        cpu_weight: u32,
+        /// raise_limit: so much of the present limit is added. Default: 50%.
+        by: Percent,
+        /// raise_limit: the cgroup's memory, never beyond this.
+        memory_max: Quantity,
+        /// raise_limit: the cgroup's processes and threads, never beyond this.
+        pids_max: u32,
+        /// raise_limit: open files of the process, never beyond this.
+        open_files: u32,
+        /// protect: -999 to 1000. Default: -500.
+        oom_score_adj: i32,
     }
 }
 
@@ -286,6 +304,8 @@ shape! {
         alive: bool,
         /// The ports of expect.listen are back. Default: true.
         listen: bool,
+        /// A finding that has a number, such as the use of a limit, is over once that is below this.
+        signal_below: Percent,
         /// It stays well for this long. Default: 10s.
         stable_for: Period,
     }

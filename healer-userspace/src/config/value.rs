@@ -72,6 +72,16 @@ written_as_text!(PortName, "a port such as 8080/tcp", port, {"type": "string", "
 pub(super) struct SignalName(pub(super) i32);
 written_as_text!(SignalName, "a signal name such as TERM", signal, {"type": "string", "pattern": "^(SIG)?[A-Z0-9]+$"});
 
+/// `95%`, whole.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Percent(pub(super) u32);
+written_as_text!(Percent, "a share such as 20%", percent, {"type": "string", "pattern": "^[0-9]+%$"});
+
+/// `512Mi`, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Quantity(pub(super) u64);
+written_as_text!(Quantity, "an amount such as 512Mi", quantity, {"type": "string", "pattern": "^[0-9]+(Ki|Mi|Gi|Ti)$"});
+
 /// Lower-case letters, digits, `-` and `.`, as Kubernetes has object names.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct ObjectName(pub(super) String);
@@ -225,6 +235,23 @@ fn port(text: &str) -> Result<Port, String> {
     parsed.ok_or_else(|| format!("{text:?} is no port: write it as 8080/tcp or 53/udp"))
 }
 
+fn percent(text: &str) -> Result<u32, String> {
+    let number = text.strip_suffix('%').filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    let parsed = number.and_then(|number| number.parse().ok());
+    parsed.ok_or_else(|| format!("{text:?} is no share: write it as 20%"))
+}
+
+fn quantity(text: &str) -> Result<u64, String> {
+    let shifts = [("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40)];
+    let parsed = shifts.iter().find_map(|(unit, shift)| {
+        let number =
+            text.strip_suffix(unit).filter(|number| number.bytes().all(|byte| byte.is_ascii_digit()))?;
+        number.parse::<u64>().ok()?.checked_mul(1 << shift)
+    });
+    let bytes = parsed.filter(|bytes| (1..=1 << 50).contains(bytes));
+    bytes.ok_or_else(|| format!("{text:?} is no amount: write it as 512Mi or 2Gi"))
+}
+
 /// Signals that ask a process to end. KILL is what `stop` ends with by itself.
 const SIGNALS: &[(&str, i32)] = &[
     ("HUP", libc::SIGHUP),
@@ -311,6 +338,18 @@ mod tests {
         assert!(signal("KILL").unwrap_err().contains("do: kill"));
         assert!(signal("STOP").is_err());
         assert!(signal("term").is_err());
+    }
+
+    #[test]
+    fn shares_and_amounts() {
+        assert_eq!(percent("95%"), Ok(95));
+        for wrong in ["", "%", "95", "9.5%", "-1%", "+1%", "99999999999%"] {
+            assert!(percent(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(quantity("512Mi"), Ok(512 << 20));
+        for wrong in ["", "Mi", "0Mi", "512", "512M", "1.5Gi", "-1Gi", "99999999999Ti"] {
+            assert!(quantity(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -43,6 +43,11 @@ pub enum Request {
     Resume,
     /// Read the policy files again.
     Reload,
+    /// Give back what is lent now: all, or of one incident.
+    Undo {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        of: Option<String>,
+    },
     /// After the answer, every signal as a line of its own, until the client goes.
     Record,
 }
@@ -71,6 +76,9 @@ pub enum Change {
     },
     Resume,
     Reload,
+    Undo {
+        of: Option<String>,
+    },
     /// Signals as JSONL, first those that say who lives now.
     Record {
         lines: mpsc::Sender<Bytes>,

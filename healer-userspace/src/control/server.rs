@@ -143,6 +143,7 @@ impl Peers {
             Request::Pause { reason } => self.order(Change::Pause { by: by(reason) }).await,
             Request::Resume => self.order(Change::Resume).await,
             Request::Reload => self.order(Change::Reload).await,
+            Request::Undo { of } => self.order(Change::Undo { of }).await,
             Request::Record => Err("a recording ends the questions".to_owned()),
         };
         match told {

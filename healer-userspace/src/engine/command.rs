@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     class::Class,
+    lease::{Lease, Surveyed, Turn, Undo, Undone},
     policy::{ActionName, Mode, Port, Rung},
     time::BootTime,
 };
@@ -33,7 +34,10 @@ impl core::fmt::Display for IncidentId {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// Look what the act would turn, and how it stands; touch nothing.
+    Survey(Box<Act>),
     Act(Box<Act>),
+    Undo(Undo),
     Ask(Question),
     /// Tell the supervisor that no order will come: it may exit with its child's code.
     Release {
@@ -56,18 +60,23 @@ pub struct Act {
     #[serde(default)]
     pub ignores_signal: bool,
     pub look: Vec<Look>,
+    /// What it turns, and how that stood before: what is needed to undo it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub turns: Vec<Turn>,
     /// The incident as JSON, for hooks.
     pub incident_json: String,
 }
 
 impl Act {
     /// After such an outcome the engine watches whether it helped, also over a restart of healer's. A restart of
-    /// which nobody knows whether it happened is told by its successor.
+    /// which nobody knows whether it happened is told by its successor; a lease is undone whether it happened or not.
     pub fn is_verified_after(&self, outcome: &ActionOutcome) -> bool {
         self.mode == Mode::Enforce
             && match outcome {
                 ActionOutcome::Done { .. } => true,
-                ActionOutcome::Unknown { .. } => self.rung.action == ActionName::Restart,
+                ActionOutcome::Unknown { .. } => {
+                    self.rung.action == ActionName::Restart || self.rung.action.is_lease()
+                }
                 ActionOutcome::WouldDo { .. }
                 | ActionOutcome::Refused { .. }
                 | ActionOutcome::Failed { .. } => false,
@@ -150,6 +159,14 @@ impl ActionOutcome {
     }
 }
 
+/// What the hands bring back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Returned {
+    Surveyed(Surveyed),
+    Acted(ActionResult),
+    Undone(Undone),
+}
+
 /// Written to the durable store. Only `Intent` is answered (`Engine::committed`), after it is synced.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "entry")]
@@ -167,6 +184,10 @@ pub enum JournalEntry {
     },
     Closed {
         incident: IncidentId,
+    },
+    /// The lease of that act is over.
+    Undone {
+        key: ActionKey,
     },
 }
 
@@ -187,6 +208,8 @@ pub struct Recovered {
     pub open: Vec<Intent>,
     /// Acts of this boot that are over, and were being verified.
     pub verifying: Vec<Intent>,
+    /// What is still lent.
+    pub leases: Vec<Lease>,
     /// Acts with a confirmed effect, oldest first.
     pub acts: Vec<PastAct>,
 }

@@ -61,6 +61,10 @@ pub struct Detail {
     pub evidence_count: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_to_limit_ms: Option<u64>,
+    /// How bad it is now, in percent of what there is: use of a limit, share of time stalled. Raised anew as it changes;
+    /// `verify.signalBelow` compares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<f64>,
     /// `deadlock` and the like: all that proves it, as the detector's own object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<serde_json::Value>,

@@ -7,7 +7,7 @@ use super::{
     command::{ActionKey, IncidentId},
     detect::Subject,
     diagnosis::Diagnosis,
-    policy::{Mode, Policy, Rule, Rung},
+    policy::{ActionName, Mode, Policy, Rule, Rung},
     report::Outcome,
     time::BootTime,
     verify::Verification,
@@ -59,6 +59,11 @@ pub enum Stage {
         held_by: Option<(&'static str, String)>,
         since: BootTime,
     },
+    /// The hands look what a lease would turn.
+    Surveying {
+        key: ActionKey,
+        until: BootTime,
+    },
     /// The intent is on its way to disk.
     Committing,
     Acting {
@@ -87,11 +92,25 @@ impl Plan {
     /// Between intent and verification nobody else may act on the workload.
     pub fn is_in_flight(&self) -> bool {
         match self.stage {
-            Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. } | Stage::Verifying(_) => {
-                true
-            }
+            Stage::Surveying { .. }
+            | Stage::Committing
+            | Stage::Acting { .. }
+            | Stage::Reconciling { .. }
+            | Stage::Verifying(_) => true,
             Stage::Gating { .. } | Stage::Over(..) => false,
         }
+    }
+
+    /// Whoever undoes wakes it.
+    pub fn wait_for_undo(&mut self) {
+        if let Stage::Gating { at, .. } = &mut self.stage {
+            *at = None;
+        }
+    }
+
+    /// Of an act whose result is unknown, what is seen afterwards tells more.
+    pub fn is_watched_if_unknown(&self) -> bool {
+        self.rung().is_some_and(|rung| rung.action == ActionName::Restart || rung.action.is_lease())
     }
 
     /// An act may still come: the supervisor has to wait for it.
@@ -108,7 +127,9 @@ impl Incident {
     pub fn deadline(&self) -> Option<BootTime> {
         let stage = self.plan.as_ref().and_then(|plan| match &plan.stage {
             Stage::Gating { at, .. } => *at,
-            Stage::Acting { until, .. } | Stage::Reconciling { until, .. } => Some(*until),
+            Stage::Surveying { until, .. }
+            | Stage::Acting { until, .. }
+            | Stage::Reconciling { until, .. } => Some(*until),
             Stage::Verifying(verification) => Some(verification.wake_at),
             Stage::Committing | Stage::Over(..) => None,
         });

@@ -11,6 +11,7 @@ pub mod diagnosis;
 mod ended;
 mod incident;
 mod incidents;
+pub mod lease;
 mod memory;
 mod outbox;
 pub mod policy;
@@ -28,11 +29,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use adopted::Adopted;
 use certificate::{Certificate, certify};
-use command::{Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, JournalEntry, Recovered};
+use command::{
+    Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry, Recovered,
+};
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
 use ended::Ended;
 use incident::Incident;
 use incidents::Incidents;
+use lease::Leases;
 use memory::Memory;
 use outbox::Outbox;
 use policy::PolicySet;
@@ -62,8 +66,11 @@ pub struct Engine {
     next_question: u64,
     /// Workloads whose supervisor may have to be told that no order will come.
     unsettled: BTreeSet<WorkloadKey>,
+    /// Acts of which the hands look what they would turn.
+    surveying: BTreeMap<ActionKey, Act>,
+    leases: Leases,
     /// Acts whose intent is being synced.
-    pending: BTreeMap<ActionKey, Act>,
+    pending: BTreeMap<ActionKey, Intent>,
     /// Acts of an earlier life, until their supervisor comes back.
     reopened: BTreeMap<ActionKey, Act>,
     out: Outbox,
@@ -86,10 +93,13 @@ impl Engine {
             next_incident: recovered.next_incident.max(1),
             next_question: 1,
             unsettled: BTreeSet::new(),
+            surveying: BTreeMap::new(),
+            leases: Leases::default(),
             pending: BTreeMap::new(),
             reopened: BTreeMap::new(),
             out: Outbox::default(),
         };
+        engine.inherit(now, recovered.leases);
         for intent in recovered.verifying {
             engine.watch_again(now, intent);
         }
@@ -122,6 +132,7 @@ impl Engine {
     /// Time passed: whatever was due by `now` happens.
     pub fn advance(&mut self, now: BootTime) {
         self.detect(now, None, None);
+        self.leases_due(now);
         let due: Vec<_> = self
             .incidents
             .values()
@@ -137,7 +148,8 @@ impl Engine {
     /// When `advance` must be called next.
     pub fn next_deadline(&self) -> Option<BootTime> {
         let detectors = self.detectors.iter().filter_map(|detector| detector.deadline());
-        detectors.chain(self.incidents.values().filter_map(Incident::deadline)).min()
+        let incidents = self.incidents.values().filter_map(Incident::deadline);
+        detectors.chain(incidents).chain(self.leases.deadline()).min()
     }
 
     /// The store has synced the intent: now, and not before, the act may start.

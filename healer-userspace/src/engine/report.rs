@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     class::Class,
-    command::{ActionResult, IncidentId, Intent},
+    command::{ActionKey, ActionResult, IncidentId, Intent},
     diagnosis::Diagnosis,
-    policy::Mode,
+    policy::{ActionName, Mode},
     time::BootTime,
 };
 use crate::identity::process::{Process, WorkloadKey};
@@ -49,6 +49,8 @@ pub enum ReportFact {
         reason: String,
     },
     Closed(Closed),
+    /// A lease is over, or cannot be undone now.
+    Undone(Undoing),
     /// Start, stop, reload, pause, a sensor that went down.
     Agent {
         event: String,
@@ -90,6 +92,18 @@ pub struct Verification {
     pub says: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub successor: Option<Process>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Undoing {
+    /// Of the act that took the lease.
+    pub key: ActionKey,
+    pub action: ActionName,
+    pub why: String,
+    /// False: it is tried again.
+    pub complete: bool,
+    /// What was turned back, and what was left as somebody else has set it.
+    pub says: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

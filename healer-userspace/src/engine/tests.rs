@@ -6,7 +6,7 @@ use super::{
     class::{Certainty, Class},
     policy::{
         ActionName, Backoff, Breaker, Budget, Condition, Expect, Match, Mode, Policy, PolicySet, Rule, Rung,
-        Safety, Scope, Verify,
+        Safety, Scope, Terms, Verify,
     },
     report::Report,
     time::BootTime,
@@ -50,7 +50,15 @@ fn killed(at: u64, process: &Process) -> Signal {
 }
 
 fn rung(action: ActionName) -> Rung {
-    Rung { action, scope: Scope::Process, grace: None, timeout: None, signal: None, command: Vec::new() }
+    Rung {
+        action,
+        scope: Scope::Process,
+        grace: None,
+        timeout: None,
+        signal: None,
+        command: Vec::new(),
+        terms: Terms::default(),
+    }
 }
 
 fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {

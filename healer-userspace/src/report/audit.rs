@@ -177,6 +177,7 @@ impl Audit {
             | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
             | ReportFact::Closed(_)
+            | ReportFact::Undone(_)
             | ReportFact::Agent { .. } => None,
         };
         let json = serde_json::to_string(&view::Line::new(seq, report, doing, stamp))?;

@@ -202,6 +202,7 @@ impl Reporter {
             | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
             | ReportFact::Closed(_)
+            | ReportFact::Undone(_)
             | ReportFact::Agent { .. } => None,
         }
     }
@@ -224,6 +225,7 @@ impl Reporter {
             ReportFact::Agent { event, .. } if event == "memory_watch" => {
                 self.metrics.memory_watch(report.workload.as_ref().map_or("", |key| &key.0));
             }
+            ReportFact::Undone(undone) => self.metrics.undone(undone),
             ReportFact::Plan(_)
             | ReportFact::Intent(_)
             | ReportFact::Verification(_)

@@ -12,7 +12,7 @@ use crate::{
         class::Certainty,
         command::{Act, ActionOutcome, ActionResult},
         diagnosis::{Detail, Diagnosis, Evidence},
-        policy::{ActionName, Mode, Rung, Scope},
+        policy::{ActionName, Mode, Rung, Scope, Terms},
         report::{Closed, GateReport, Outcome, Plan, Verdict, Verification},
     },
     identity::process::{Process, WorkloadKey},
@@ -97,6 +97,7 @@ fn intent(mode: Mode) -> Intent {
         timeout: None,
         signal: None,
         command: Vec::new(),
+        terms: Terms::default(),
     };
     let act = Act {
         key: ActionKey("k1".into()),
@@ -108,6 +109,7 @@ fn intent(mode: Mode) -> Intent {
         target: process(10),
         look: Vec::new(),
         ignores_signal: false,
+        turns: Vec::new(),
         incident_json: String::new(),
     };
     let at = BootTime(10_002_000_000);

@@ -88,6 +88,7 @@ impl Webhook {
             | ReportFact::Result(_)
             | ReportFact::Verification(_)
             | ReportFact::Score { .. }
+            | ReportFact::Undone(_)
             | ReportFact::Agent { .. } => true,
         }
     }

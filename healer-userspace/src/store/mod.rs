@@ -275,6 +275,6 @@ fn incident_of(entry: &JournalEntry) -> Option<IncidentId> {
     match entry {
         JournalEntry::Intent(intent) => Some(intent.act.incident),
         JournalEntry::Closed { incident } => Some(*incident),
-        JournalEntry::Result(_) | JournalEntry::Verified { .. } => None,
+        JournalEntry::Result(_) | JournalEntry::Verified { .. } | JournalEntry::Undone { .. } => None,
     }
 }

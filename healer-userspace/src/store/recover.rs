@@ -44,6 +44,8 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
         }
     };
     let (open, foreign) = split_by_boot(remembered.intents, now);
+    let (leases, gone): (Vec<_>, Vec<_>) =
+        remembered.leases.into_iter().partition(|row| row.boot_id == now.boot_id);
     let next_incident = match remembered.meta.next_incident {
         0 if last_incident > 0 => last_incident + 1 + RESERVED, // the journal is lost: leave a gap
         promised => promised.max(last_incident + 1),
@@ -54,6 +56,7 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
         open: open.into_iter().map(|row| row.intent).collect(),
         verifying: verifying.into_iter().map(|row| row.intent).collect(),
         acts: past_acts(&remembered.acts, now),
+        leases: leases.into_iter().map(|row| row.lease).collect(),
     };
     let mut store = Store {
         boot_id: now.boot_id.clone(),
@@ -69,7 +72,10 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
     for intent in recovered.open.iter().chain(foreign_open) {
         store.audit.expect_result(intent);
     }
-    if let Err(error) = settle(&mut store, &notes, &foreign, &never_begun, &remembered.unreadable, now) {
+    // Control groups and processes of another boot are gone, and what was turned on them with them.
+    let mut unreadable = remembered.unreadable;
+    unreadable.extend(gone.into_iter().map(|row| row.lease.key.0));
+    if let Err(error) = settle(&mut store, &notes, &foreign, &never_begun, &unreadable, now) {
         troubles.push(error.to_string());
     }
     store.behind = (!troubles.is_empty()).then(|| troubles.join("; "));

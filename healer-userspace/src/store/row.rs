@@ -9,6 +9,7 @@ use crate::{
     engine::{
         class::Class,
         command::{ActionKey, Intent, PastAct},
+        lease::Lease,
         policy::Mode,
         report::Outcome,
         time::BootTime,
@@ -76,6 +77,13 @@ impl IntentRow {
     pub fn key(&self) -> &ActionKey {
         &self.intent.act.key
     }
+}
+
+/// What an act has borrowed and nobody has given back yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseRow {
+    pub boot_id: String,
+    pub lease: Lease,
 }
 
 /// An act whose effect is confirmed, or that may have had one: what budgets, backoff and breakers need of it.

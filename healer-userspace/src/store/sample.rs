@@ -7,7 +7,7 @@ use crate::{
     engine::{
         class::Class,
         command::{Act, ActionKey, ActionOutcome, ActionResult, IncidentId, Intent, JournalEntry},
-        policy::{ActionName, Mode, Rung, Scope},
+        policy::{ActionName, Mode, Rung, Scope, Terms},
         report::{Report, ReportFact},
         time::BootTime,
     },
@@ -44,6 +44,7 @@ pub(crate) fn intent(name: &str, incident: u64) -> Intent {
             timeout: None,
             signal: None,
             command: Vec::new(),
+            terms: Terms::default(),
         },
         workload: workload.clone(),
         target: Process {
@@ -56,6 +57,7 @@ pub(crate) fn intent(name: &str, incident: u64) -> Intent {
         },
         ignores_signal: false,
         look: Vec::new(),
+        turns: Vec::new(),
         incident_json: "{}".into(),
     };
     Intent { act, policy: "payments".into(), rule: "down".into(), rung_index: 0, at: moment(5).boot }

@@ -5,11 +5,16 @@ use redb::{
     Table, TableDefinition,
 };
 
-use super::row::{ActRow, IntentRow, Meta, Stamp, is_success};
-use crate::engine::command::{ActionKey, ActionOutcome, JournalEntry};
+use super::row::{ActRow, IntentRow, LeaseRow, Meta, Stamp, is_success};
+use crate::engine::{
+    command::{ActionKey, ActionOutcome, JournalEntry},
+    lease::Lease,
+};
 
 const INTENTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("intents");
 const ACTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("acts");
+/// What is lent, by the key of the act that took it.
+const LEASES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("leases");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const META_KEY: &str = "meta";
 
@@ -23,6 +28,7 @@ pub struct Remembered {
     pub meta: Meta,
     pub intents: Vec<IntentRow>,
     pub acts: Vec<ActRow>,
+    pub leases: Vec<LeaseRow>,
     /// Rows that this version cannot read.
     pub unreadable: Vec<String>,
 }
@@ -54,6 +60,8 @@ pub(super) fn read_all(db: &Database) -> Tried<Remembered> {
         all.intents = rows(&intents, &mut all.unreadable)?;
         let acts = transaction.open_table(ACTS)?;
         all.acts = rows(&acts, &mut all.unreadable)?;
+        let leases = transaction.open_table(LEASES)?;
+        all.leases = rows(&leases, &mut all.unreadable)?;
     }
     transaction.commit()?;
     Ok(all)
@@ -86,11 +94,14 @@ pub(super) fn write_all(
     {
         let mut intents = transaction.open_table(INTENTS)?;
         let mut acts = transaction.open_table(ACTS)?;
+        let mut leases = transaction.open_table(LEASES)?;
         for entry in change.entries {
             apply(&mut intents, &mut acts, entry, stamp)?;
+            lend(&mut leases, entry, stamp)?;
         }
         for key in change.dropped {
             intents.remove(key.0.as_str())?;
+            leases.remove(key.0.as_str())?;
         }
         if prune {
             prune_acts(&mut acts, stamp)?;
@@ -144,6 +155,25 @@ fn apply(intents: &mut Rows<'_>, acts: &mut Rows<'_>, entry: &JournalEntry, stam
         }
         // Nothing is kept by incident; its number is never used again because the counter only grows.
         JournalEntry::Closed { .. } => {}
+        // Of its own table.
+        JournalEntry::Undone { .. } => {}
+    }
+    Ok(())
+}
+
+/// The undo is on disk with the intent: before the act.
+fn lend(leases: &mut Rows<'_>, entry: &JournalEntry, stamp: &Stamp) -> Tried<()> {
+    match entry {
+        JournalEntry::Intent(intent) => {
+            if let Some(lease) = Lease::of(intent) {
+                let row = LeaseRow { boot_id: stamp.boot_id.clone(), lease };
+                leases.insert(intent.act.key.0.as_str(), bytes(&row).as_slice())?;
+            }
+        }
+        JournalEntry::Undone { key } => {
+            leases.remove(key.0.as_str())?;
+        }
+        JournalEntry::Result(_) | JournalEntry::Verified { .. } | JournalEntry::Closed { .. } => {}
     }
     Ok(())
 }

@@ -344,7 +344,10 @@ impl Worker {
 fn intent_of(work: &Work) -> Option<&ActionKey> {
     match journal_of(work)? {
         JournalEntry::Intent(intent) => Some(&intent.act.key),
-        JournalEntry::Result(_) | JournalEntry::Verified { .. } | JournalEntry::Closed { .. } => None,
+        JournalEntry::Result(_)
+        | JournalEntry::Verified { .. }
+        | JournalEntry::Closed { .. }
+        | JournalEntry::Undone { .. } => None,
     }
 }
 

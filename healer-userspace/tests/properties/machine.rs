@@ -9,11 +9,14 @@ use healer_userspace::{
         Engine,
         command::{Act, ActionKey, ActionOutcome, ActionResult, Command, JournalEntry, Question, Recovered},
         detect,
+        lease::{Knob, Surveyed, Turn, Undo, Undone},
         policy::{ActionName, Mode, PolicySet},
         time::BootTime,
     },
     identity::process::{Place, Process, ProcessId, WorkloadKey},
-    signal::{Answer, Exit, Fact, OomKill, OomScope, Party, Registration, Ring, Signal, SignalSent},
+    signal::{
+        Answer, Exit, Fact, OomKill, OomScope, Party, Registration, Ring, Signal, SignalSent, work::Probed,
+    },
 };
 
 use crate::promises::Promises;
@@ -37,6 +40,8 @@ pub(crate) struct Machine {
     /// Acts that the hands are at, with the time at which they end.
     busy: Vec<(BootTime, Act)>,
     questions: Vec<Question>,
+    /// What is lent cannot be turned back now.
+    knobs_stuck: bool,
     promised: Promises,
 }
 
@@ -65,6 +70,7 @@ impl Machine {
             waiting: Vec::new(),
             busy: Vec::new(),
             questions: Vec::new(),
+            knobs_stuck: false,
             promised: Promises::default(),
         }
     }
@@ -83,6 +89,11 @@ impl Machine {
             }
             Step::Signal(who, signal, ignored) => self.signalled(who, signal, ignored),
             Step::StopAsked(who) => self.tell_of(who, Fact::StopAsked { signal: libc::SIGTERM }),
+            Step::Probed(who, ok) => {
+                let probed =
+                    Probed { ok, what: "tcp :80".into(), says: "refused".into(), ..Probed::default() };
+                self.tell_of(who, Fact::Probed(probed));
+            }
             Step::SupervisorGone(who) => self.tell_of(who, Fact::Deregistered),
             Step::SupervisorBack(who, waits) => self.supervisor_back(who, waits),
             Step::Lost(count) => {
@@ -102,6 +113,19 @@ impl Machine {
                 self.drain();
             }
             Step::AgentDies => self.restart_agent(),
+            Step::AgentStops => {
+                self.engine.give_back_everything(self.now);
+                self.drain();
+                if !self.knobs_stuck {
+                    self.promised.nothing_is_turned();
+                }
+                self.restart_agent();
+            }
+            Step::UndoAsked => {
+                self.engine.give_back_asked(self.now, None);
+                self.drain();
+            }
+            Step::KnobsStuck(stuck) => self.knobs_stuck = stuck,
         }
     }
 
@@ -110,12 +134,14 @@ impl Machine {
         self.hands = Hands::Succeed;
         self.set_disk(Disk::Writes);
         self.pause(false);
+        self.knobs_stuck = false;
         for _ in 0..8 {
             self.pass(Duration::from_secs(900));
         }
         for key in &self.promised.on_disk {
             assert!(self.promised.results.contains_key(key), "intent {key} never got a result");
         }
+        self.promised.nothing_is_lent();
         assert!(self.promised.in_flight.is_empty(), "still under way: {:?}", self.promised.in_flight);
     }
 
@@ -131,6 +157,7 @@ impl Machine {
             next_incident: promised.last_incident + 1,
             open: open.filter_map(|key| promised.intents.get(key)).cloned().collect(),
             acts: promised.effects.clone(),
+            leases: promised.leases.values().cloned().collect(),
             ..Recovered::default()
         };
         for intent in &recovered.open {
@@ -183,7 +210,7 @@ impl Machine {
     }
 
     fn commit(&mut self, key: &ActionKey) {
-        self.promised.on_disk.insert(key.clone());
+        self.promised.committed(key);
         self.engine.committed(self.now, key);
     }
 
@@ -221,12 +248,15 @@ impl Machine {
                 }
             }
             JournalEntry::Result(result) => self.promised.result(self.now, result, &self.policies),
+            JournalEntry::Undone { key } => self.promised.given_back(&key),
             JournalEntry::Verified { .. } | JournalEntry::Closed { .. } => {}
         }
     }
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::Survey(act) => self.survey(&act),
+            Command::Undo(undo) => self.undo(&undo),
             Command::Act(act) => {
                 self.promised.act(&act);
                 match self.hands {
@@ -254,6 +284,26 @@ impl Machine {
         }
     }
 
+    fn survey(&mut self, act: &Act) {
+        let turns = match self.hands {
+            Hands::Refuse => Err(ActionOutcome::Refused { reason: "another process".into() }),
+            Hands::Fail => Err(ActionOutcome::Failed { error: "no such file".into(), errno: Some(2) }),
+            Hands::Succeed | Hands::SucceedWithSuccessor | Hands::DoNotKnow | Hands::TakeTheirTime => {
+                Ok(vec![turn_of(act)])
+            }
+        };
+        self.engine.surveyed(self.now, Surveyed { key: act.key.clone(), turns });
+    }
+
+    fn undo(&mut self, undo: &Undo) {
+        let complete = !self.knobs_stuck;
+        self.promised.stuck |= self.knobs_stuck;
+        if complete {
+            self.promised.turned.remove(&undo.key);
+        }
+        self.engine.undone(self.now, &Undone { key: undo.key.clone(), says: "as told".into(), complete });
+    }
+
     fn finished(&mut self, act: &Act) {
         let says = "as told".to_owned();
         let outcome = match (act.mode, self.hands) {
@@ -265,6 +315,9 @@ impl Machine {
                 ActionOutcome::Done { says }
             }
         };
+        if matches!(outcome, ActionOutcome::Done { .. } | ActionOutcome::Unknown { .. }) {
+            self.promised.turned_by(act);
+        }
         let is_restart = act.rung.action == ActionName::Restart;
         let is_done = matches!(outcome, ActionOutcome::Done { .. });
         self.engine.action_finished(self.now, ActionResult { key: act.key.clone(), outcome });
@@ -378,6 +431,10 @@ impl Machine {
         }
         self.tell(process.clone(), Fact::Exited(exit));
     }
+}
+
+fn turn_of(act: &Act) -> Turn {
+    Turn { knob: Knob::Running(act.target.id()), was: "running".into(), set: "stopped".into() }
 }
 
 fn ended_by(signal: i32) -> Exit {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use healer_userspace::{
     engine::{
         command::{Act, ActionKey, ActionOutcome, ActionResult, IncidentId, Intent, PastAct},
+        lease::Lease,
         policy::{ActionName, Mode, PolicySet},
         report::{Report, ReportFact},
         time::BootTime,
@@ -23,9 +24,15 @@ pub(crate) struct Promises {
     pub(crate) started: BTreeMap<ActionKey, u32>,
     pub(crate) in_flight: BTreeMap<WorkloadKey, ActionKey>,
     pub(crate) effects: Vec<PastAct>,
+    /// As the journal has them.
+    pub(crate) leases: BTreeMap<ActionKey, Lease>,
+    /// Acts whose effect is on the machine now.
+    pub(crate) turned: BTreeSet<ActionKey>,
     pub(crate) closed: BTreeSet<IncidentId>,
     pub(crate) last_incident: u64,
     pub(crate) life: u32,
+    /// The hands could not turn something back.
+    pub(crate) stuck: bool,
 }
 
 impl Promises {
@@ -45,7 +52,34 @@ impl Promises {
         assert!(!is_guarded, "{} aims at a protected process", act.key);
     }
 
+    pub(crate) fn committed(&mut self, key: &ActionKey) {
+        self.on_disk.insert(key.clone());
+        self.leases.extend(Lease::of(&self.intents[key]).map(|lease| (key.clone(), lease)));
+    }
+
+    pub(crate) fn turned_by(&mut self, act: &Act) {
+        if act.mode == Mode::Enforce && act.rung.action.is_lease() {
+            assert!(self.leases.contains_key(&act.key), "{} has no undo on disk", act.key);
+            self.turned.insert(act.key.clone());
+        }
+    }
+
+    pub(crate) fn given_back(&mut self, key: &ActionKey) {
+        assert!(!self.turned.contains(key), "{key} is said to be undone and is not");
+        assert!(self.leases.remove(key).is_some(), "{key} was not lent, or is undone twice");
+    }
+
+    pub(crate) fn nothing_is_turned(&self) {
+        assert!(self.turned.is_empty(), "still turned: {:?}", self.turned);
+    }
+
+    pub(crate) fn nothing_is_lent(&self) {
+        self.nothing_is_turned();
+        assert!(self.leases.is_empty(), "never undone: {:?}", self.leases);
+    }
+
     pub(crate) fn act(&mut self, act: &Act) {
+        self.next_rung_is_clean(act);
         assert!(self.on_disk.contains(&act.key), "{} before its intent was on disk", act.key);
         assert!(!self.results.contains_key(&act.key), "{} after its result", act.key);
         let is_repeatable = act.rung.action == ActionName::Restart && act.target.place.supervise.is_some();
@@ -56,6 +90,13 @@ impl Promises {
             let other = self.in_flight.insert(act.workload.clone(), act.key.clone());
             assert!(other.is_none_or(|other| other == act.key), "two acts on {}", act.workload);
         }
+    }
+
+    /// A rung meets the patient as it was: frozen by us it could not even be killed.
+    fn next_rung_is_clean(&self, act: &Act) {
+        let lent = self.turned.iter().filter_map(|key| self.leases.get(key));
+        let of_it = lent.filter(|lease| lease.incident == act.incident && lease.key != act.key).count();
+        assert!(of_it == 0 || self.stuck, "{} while something is lent to {}", act.key, act.incident);
     }
 
     pub(crate) fn result(&mut self, now: BootTime, result: ActionResult, policies: &PolicySet) {
@@ -117,6 +158,7 @@ impl Promises {
             | ReportFact::Verification(_)
             | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
+            | ReportFact::Undone(_)
             | ReportFact::Agent { .. } => {}
         }
     }

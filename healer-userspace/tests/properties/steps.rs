@@ -14,6 +14,7 @@ pub(crate) enum Step {
     EndOfAnother(usize, End),
     Signal(usize, i32, bool),
     StopAsked(usize),
+    Probed(usize, bool),
     SupervisorGone(usize),
     SupervisorBack(usize, bool),
     Lost(u8),
@@ -25,6 +26,10 @@ pub(crate) enum Step {
     Hands(Hands),
     Reload(u8),
     AgentDies,
+    /// SIGTERM: what is lent goes back first.
+    AgentStops,
+    UndoAsked,
+    KnobsStuck(bool),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (who.clone(), end()).prop_map(|(who, how)| Step::EndOfAnother(who, how)),
         2 => (who.clone(), signal, any::<bool>()).prop_map(|(who, signal, ignored)| Step::Signal(who, signal, ignored)),
         1 => who.clone().prop_map(Step::StopAsked),
+        8 => (who.clone(), prop::bool::weighted(0.2)).prop_map(|(who, ok)| Step::Probed(who, ok)),
         1 => who.clone().prop_map(Step::SupervisorGone),
         2 => (who, any::<bool>()).prop_map(|(who, waits)| Step::SupervisorBack(who, waits)),
         1 => any::<u8>().prop_map(Step::Lost),
@@ -81,6 +87,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => hands().prop_map(Step::Hands),
         1 => any::<u8>().prop_map(Step::Reload),
         1 => Just(Step::AgentDies),
+        1 => Just(Step::AgentStops),
+        1 => Just(Step::UndoAsked),
+        1 => any::<bool>().prop_map(Step::KnobsStuck),
     ]
 }
 

@@ -32,7 +32,20 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/action/",
         name: "ACTIONS",
-        helpers: &["host", "look", "owned", "reach", "tests", "systemd", "docker", "cri", "kube"],
+        helpers: &[
+            "host",
+            "lacks",
+            "lease",
+            "lease_tests",
+            "look",
+            "owned",
+            "reach",
+            "tests",
+            "systemd",
+            "docker",
+            "cri",
+            "kube",
+        ],
         traces: None,
     },
     Table {

@@ -5,14 +5,18 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld};
+use super::{Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
 use crate::{
     action::reach::name,
-    engine::command::ActionOutcome,
+    engine::{
+        command::ActionOutcome,
+        lease::{Knob, Turn},
+    },
     identity::process::ProcessId,
     runtimes::{Done, Order, Owner},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
+    text::printable,
 };
 
 /// One act's dry run.
@@ -29,6 +33,21 @@ impl<'host> DryRun<'host> {
     fn would(&self, what: String) {
         let mut would = self.would.lock().unwrap_or_else(PoisonError::into_inner);
         would.push(what);
+    }
+}
+
+impl Knobs for DryRun<'_> {
+    fn read(&self, knob: &Knob) -> io::Result<Option<String>> {
+        self.real.read(knob)
+    }
+
+    fn set(&self, knob: &Knob, value: &str) -> io::Result<()> {
+        self.would(format!("set {knob} to {}", printable(value)));
+        Ok(())
+    }
+
+    fn is_settled(&self, _knob: &Knob) -> bool {
+        true
     }
 }
 
@@ -76,6 +95,22 @@ impl Host for DryRun<'_> {
             return Ok(Vec::new());
         }
         self.real.members(domain)
+    }
+
+    fn control(&self, held: &Held, control: Control) -> Result<Knob, String> {
+        self.real.control(held, control)
+    }
+
+    fn spare(&self, knob: &Knob) -> Option<String> {
+        self.real.spare(knob)
+    }
+
+    fn memory_limit(&self, held: &Held) -> u64 {
+        self.real.memory_limit(held)
+    }
+
+    fn has_taken(&self, _turn: &Turn) -> bool {
+        true
     }
 
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {

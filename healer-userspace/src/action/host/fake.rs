@@ -6,9 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::{Domain, Held, Hook, HookEnd, Host, Later, NotHeld};
+use super::{Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
 use crate::{
-    engine::{command::ActionOutcome, time::BootTime},
+    engine::{command::ActionOutcome, lease::Knob, time::BootTime},
     identity::process::ProcessId,
     runtimes::{Done, Order},
     supervise::{Name, protocol::Restart, server::RestartAnswer},
@@ -33,6 +33,9 @@ pub(crate) struct Fake {
     /// What an owner answers; done if absent.
     pub(crate) owned: Option<Done>,
     pub(crate) has_cgroup_kill: bool,
+    /// How every knob stands, by its words; those that are not there are gone.
+    pub(crate) knobs: Mutex<BTreeMap<String, String>>,
+    pub(crate) is_v1: bool,
 }
 
 impl Fake {
@@ -54,6 +57,22 @@ impl Fake {
 
     fn get(&self, held: &Held) -> Option<FakeProcess> {
         self.all().get(&held.id.pid).cloned()
+    }
+}
+
+impl Knobs for Fake {
+    fn read(&self, knob: &Knob) -> io::Result<Option<String>> {
+        Ok(self.knobs.lock().unwrap().get(&knob.to_string()).cloned())
+    }
+
+    fn set(&self, knob: &Knob, value: &str) -> io::Result<()> {
+        self.note(format!("{knob} = {value}"));
+        self.knobs.lock().unwrap().insert(knob.to_string(), value.to_owned());
+        Ok(())
+    }
+
+    fn is_settled(&self, _knob: &Knob) -> bool {
+        true
     }
 }
 
@@ -114,6 +133,31 @@ impl Host for Fake {
             pidfd: None,
         });
         Ok(held.collect())
+    }
+
+    fn control(&self, held: &Held, control: Control) -> Result<Knob, String> {
+        let group = self.get(held).map_or(0, |process| process.group);
+        let (v1, v2) = match control {
+            Control::Freezer => ("freezer.state", "cgroup.freeze"),
+            Control::MemoryHigh => ("", "memory.high"),
+            Control::MemoryMax => ("memory.limit_in_bytes", "memory.max"),
+            Control::CpuQuota => ("cpu.cfs_quota_us", "cpu.max"),
+            Control::CpuWeight => ("cpu.shares", "cpu.weight"),
+            Control::Pids => ("pids.max", "pids.max"),
+        };
+        let file = if self.is_v1 { v1 } else { v2 };
+        if file.is_empty() {
+            return Err("cgroup v1 has no memory.high".to_owned());
+        }
+        Ok(Knob::Cgroup { dir: format!("/{group}"), dev: 1, inode: 1, file: file.to_owned() })
+    }
+
+    fn spare(&self, _knob: &Knob) -> Option<String> {
+        self.all().values().any(|one| one.untouchable).then(|| "somebody in it is protected".to_owned())
+    }
+
+    fn memory_limit(&self, _held: &Held) -> u64 {
+        100 << 20
     }
 
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {

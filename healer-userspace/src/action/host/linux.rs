@@ -9,12 +9,14 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Domain, Held, Hook, HookEnd, Host, Later, NotHeld, hook, launch,
+    Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld, control, hook,
+    knobs::Machine,
+    launch,
     protected::Protected,
     scope::{self, stat_of},
 };
 use crate::{
-    engine::{command::ActionOutcome, policy::Protect},
+    engine::{command::ActionOutcome, lease::Knob, policy::Protect},
     identity::process::ProcessId,
     runtimes::{Done, Order, Owners},
     supervise::{
@@ -53,6 +55,20 @@ impl Linux {
     /// After a reload of the administrator's list.
     pub fn protect(&self, list: Protect) {
         self.protected.replace(list);
+    }
+}
+
+impl Knobs for Linux {
+    fn read(&self, knob: &Knob) -> io::Result<Option<String>> {
+        Machine.read(knob)
+    }
+
+    fn set(&self, knob: &Knob, value: &str) -> io::Result<()> {
+        Machine.set(knob, value)
+    }
+
+    fn is_settled(&self, knob: &Knob) -> bool {
+        Machine.is_settled(knob)
     }
 }
 
@@ -137,6 +153,28 @@ impl Host for Linux {
         // A pid that was recycled between listing and holding belongs to somebody else.
         let still: std::collections::BTreeSet<_> = scope::pids(domain)?.into_iter().collect();
         Ok(held.into_iter().filter(|one| still.contains(&one.id.pid)).collect())
+    }
+
+    fn control(&self, held: &Held, control: Control) -> Result<Knob, String> {
+        control.of(held.id.pid)
+    }
+
+    fn spare(&self, knob: &Knob) -> Option<String> {
+        let Knob::Cgroup { dir, .. } = knob else {
+            return None;
+        };
+        let domain = Domain::Cgroup { path: dir.clone(), dir: dir.into() };
+        let supervisors = self.supervisors.pids();
+        let members = scope::pids(&domain).unwrap_or_default();
+        members.into_iter().find_map(|pid| {
+            let is_supervisor = supervisors.contains(&pid);
+            let own = is_supervisor.then(|| format!("pid {pid} is a supervisor of healer"));
+            own.or_else(|| self.protected.reason(pid)).map(|reason| format!("in {domain}, {reason}"))
+        })
+    }
+
+    fn memory_limit(&self, held: &Held) -> u64 {
+        control::memory_limit(held.id.pid).unwrap_or_else(control::machine_memory)
     }
 
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()> {

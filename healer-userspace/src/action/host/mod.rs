@@ -4,7 +4,10 @@ use core::{fmt, future::Future, pin::Pin, time::Duration};
 use std::{io, os::fd::OwnedFd, path::PathBuf};
 
 use crate::{
-    engine::command::ActionOutcome,
+    engine::{
+        command::ActionOutcome,
+        lease::{Knob, Turn},
+    },
     identity::process::ProcessId,
     runtimes::{Done, Order},
     signal::Exit,
@@ -12,14 +15,18 @@ use crate::{
     text::printable,
 };
 
+mod control;
 pub mod dry_run;
 #[cfg(test)]
 pub(super) mod fake;
 mod hook;
+pub mod knobs;
 mod launch;
 pub mod linux;
 mod protected;
 pub(crate) mod scope;
+
+pub use knobs::Knobs;
 
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -80,7 +87,18 @@ pub struct HookEnd {
     pub cut: bool,
 }
 
-pub trait Host: Send + Sync {
+/// What a control group can limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    Freezer,
+    MemoryHigh,
+    MemoryMax,
+    CpuQuota,
+    CpuWeight,
+    Pids,
+}
+
+pub trait Host: Knobs + Send + Sync {
     /// Opens the process, then compares its start: from here on nobody else can be hit.
     fn hold(&self, id: ProcessId) -> Result<Held, NotHeld>;
     /// Why it must not be touched, whatever a policy says.
@@ -103,6 +121,23 @@ pub trait Host: Send + Sync {
     fn cgroup(&self, held: &Held) -> io::Result<Domain>;
     /// Living members, without the supervisors of supervised commands.
     fn members(&self, domain: &Domain) -> io::Result<Vec<Held>>;
+
+    /// The file that controls the group of the process.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    fn control(&self, held: &Held, control: Control) -> Result<Knob, String>;
+    /// Why nobody in that group may be touched.
+    fn spare(&self, knob: &Knob) -> Option<String>;
+    /// Of its group, or of the machine; in bytes.
+    fn memory_limit(&self, held: &Held) -> u64;
+    /// The kernel shows what was set, and has carried it out.
+    fn has_taken(&self, turn: &Turn) -> bool {
+        match self.read(&turn.knob) {
+            Ok(Some(value)) => value == turn.set && self.is_settled(&turn.knob),
+            Ok(None) | Err(_) => true,
+        }
+    }
 
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()>;
     /// Returns when the whole process has ended; a leader that left its threads behind has not.

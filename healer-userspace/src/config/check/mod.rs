@@ -2,6 +2,7 @@
 
 mod probe;
 mod rules;
+mod terms;
 mod who;
 
 use core::time::Duration;
@@ -12,11 +13,11 @@ use super::{
     problem::{Fault, Place},
     read,
     source::Node,
-    value::Period,
+    value::{Percent, Period},
 };
 use crate::engine::{
     class::Class,
-    policy::{Backoff, Breaker, Budget, Expect, Match, Mode, Policy, Safety, Verify},
+    policy::{Backoff, Breaker, Budget, Expect, Match, Mode, Policy, Rung, Safety, Verify},
 };
 
 pub(super) const API_VERSION: &str = "healer.dev/v1alpha1";
@@ -25,6 +26,8 @@ pub(super) const API_VERSION: &str = "healer.dev/v1alpha1";
 pub(super) struct Findings<'a> {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<Fault>,
+    /// Rungs that not every machine can do, and where they stand.
+    pub(super) demanding: Vec<(Place, Rung)>,
     /// Is there a detector for this class?
     pub(super) supported: &'a dyn Fn(Class) -> bool,
 }
@@ -158,8 +161,18 @@ fn verify(shape: &Key<shape::Verify>, faults: &mut Vec<Fault>) -> Verify {
         within: period(&shape.within, "within", default.within, faults),
         alive: shape.alive.value().copied().unwrap_or(default.alive),
         listen: shape.listen.value().copied().unwrap_or(default.listen),
+        signal_below: shape.signal_below.given().map(|given| below(given, faults)),
         stable_for: shape.stable_for.value().map_or(default.stable_for, |period| period.0),
     }
+}
+
+fn below(given: &At<Percent>, faults: &mut Vec<Fault>) -> u32 {
+    let Percent(percent) = given.value;
+    if !(1..=100).contains(&percent) {
+        let message = format!("signalBelow: {percent}% is not between 1% and 100%");
+        faults.push(Fault::new(given.place, message));
+    }
+    percent
 }
 
 /// A length of time that cannot be zero.

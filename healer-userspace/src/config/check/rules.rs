@@ -9,11 +9,11 @@ use super::{
         policy as shape,
         problem::{Fault, Place},
     },
-    Findings, count, period, required,
+    Findings, count, period, required, terms,
 };
 use crate::engine::{
     class::{Certainty, Class},
-    policy::{ActionName, Condition, Exits, Rule, Rung, Scope},
+    policy::{ActionName, Condition, Exits, Rule, Rung, Scope, Terms},
 };
 
 /// A forecast this far ahead may be wrong: only what can be undone may follow it.
@@ -34,9 +34,9 @@ pub(super) fn read(rules: &Key<Items<shape::Rule>>, findings: &mut Findings<'_>)
 
 fn rule(at: &At<shape::Rule>, findings: &mut Findings<'_>) -> Rule {
     let shape = &at.value;
+    let escalate = ladder(&shape.escalate, at.place, findings);
     let faults = &mut findings.faults;
     let name = required(&shape.name, "name", "a rule", at.place, faults);
-    let escalate = ladder(&shape.escalate, at.place, faults);
     let when = required(&shape.when, "when", "a rule", at.place, faults);
     if let Some(when) = when.filter(|when| when.value.0.is_empty()) {
         faults.push(Fault::new(when.place, "when: an empty list never matches"));
@@ -171,14 +171,18 @@ fn is_forecast(class: Class) -> bool {
 }
 
 /// The rungs as written, and a notification at the end if there is none.
-fn ladder(key: &Key<Items<shape::Rung>>, rule: Place, faults: &mut Vec<Fault>) -> Vec<Rung> {
+fn ladder(key: &Key<Items<shape::Rung>>, rule: Place, findings: &mut Findings<'_>) -> Vec<Rung> {
+    let Findings { faults, demanding, .. } = findings;
     let Some(given) = required(key, "escalate", "a rule", rule, faults) else {
         return Vec::new();
     };
     if given.value.0.is_empty() {
         faults.push(Fault::new(given.place, "escalate: an empty ladder does nothing: use `do: notify`"));
     }
-    let mut rungs: Vec<Rung> = given.value.0.iter().filter_map(|at| rung(at, faults)).collect();
+    let placed = given.value.0.iter().filter_map(|at| Some((at.place, rung(at, faults)?)));
+    let placed: Vec<(Place, Rung)> = placed.collect();
+    demanding.extend(placed.iter().filter(|(_, rung)| rung.action.is_lease()).cloned());
+    let mut rungs: Vec<Rung> = placed.into_iter().map(|(_, rung)| rung).collect();
     if rungs.last().is_some_and(|last| last.action != ActionName::Notify) {
         rungs.push(notification());
     }
@@ -193,13 +197,18 @@ fn notification() -> Rung {
         timeout: None,
         signal: None,
         command: Vec::new(),
+        terms: Terms::default(),
     }
 }
+
+/// Throttle and raise_limit are of the cgroup by nature.
+const SCOPED: &[ActionName] =
+    &[ActionName::Stop, ActionName::Kill, ActionName::Freeze, ActionName::Thaw, ActionName::Protect];
 
 fn rung(at: &At<shape::Rung>, faults: &mut Vec<Fault>) -> Option<Rung> {
     let shape = &at.value;
     let action = required(&shape.r#do, "do", "a rung", at.place, faults)?.value;
-    only_for(&shape.scope, "scope", &[ActionName::Stop, ActionName::Kill], action, faults);
+    only_for(&shape.scope, "scope", SCOPED, action, faults);
     only_for(&shape.signal, "signal", &[ActionName::Stop], action, faults);
     only_for(&shape.grace, "grace", &[ActionName::Stop, ActionName::Restart], action, faults);
     only_for(&shape.command, "command", &[ActionName::Restart, ActionName::RunHook], action, faults);
@@ -210,6 +219,7 @@ fn rung(at: &At<shape::Rung>, faults: &mut Vec<Fault>) -> Option<Rung> {
         timeout: shape.timeout.given().map(|_| period(&shape.timeout, "timeout", Duration::ZERO, faults)),
         signal: shape.signal.value().map(|signal| signal.0),
         command: command(&shape.command, action, at.place, faults),
+        terms: terms::read(at, action, faults),
     };
     grace_ends_in_time(&rung, at.place, faults);
     Some(rung)

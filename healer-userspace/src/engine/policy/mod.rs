@@ -201,6 +201,36 @@ pub struct Rung {
     /// argv of `restart` or `run_hook`; no shell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Terms::is_default")]
+    pub terms: Terms,
+}
+
+/// What a reversible rung turns, how far, and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Terms {
+    /// At the latest.
+    pub undo_after: Option<Duration>,
+    /// `throttle`: percent of the memory limit.
+    pub memory_high: Option<u32>,
+    /// `throttle`: percent of one CPU.
+    pub cpu: Option<u32>,
+    /// `throttle`: as `cpu.weight` of cgroup v2, 1 to 10,000.
+    pub cpu_weight: Option<u32>,
+    /// `raise_limit`: percent of the present limit that is added.
+    pub by: Option<u32>,
+    /// `raise_limit`: never beyond, in bytes.
+    pub memory_max: Option<u64>,
+    pub pids_max: Option<u64>,
+    pub open_files: Option<u64>,
+    /// `protect`
+    pub oom_score_adj: Option<i32>,
+}
+
+impl Terms {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 macro_rules! actions {
@@ -234,11 +264,29 @@ actions! {
     Stop = "stop", destructive: true;
     /// SIGKILL to the scope.
     Kill = "kill", destructive: true;
+    /// Halts the scope, for a while.
+    Freeze = "freeze", destructive: false;
+    /// Lets run again what somebody has halted.
+    Thaw = "thaw", destructive: false;
+    /// Less CPU, or memory that is reclaimed sooner, for a while.
+    Throttle = "throttle", destructive: false;
+    /// More of what it runs out of, up to a bound, for a while.
+    RaiseLimit = "raise_limit", destructive: false;
+    /// Others are killed first when memory runs out, for a while.
+    Protect = "protect", destructive: false;
     /// A program of the user's: argv, no shell, incident as JSON on stdin; at most once.
     RunHook = "run_hook", destructive: true;
 }
 
 impl ActionName {
+    /// Borrowed, and given back whatever follows.
+    pub fn is_lease(self) -> bool {
+        match self {
+            Self::Freeze | Self::Throttle | Self::RaiseLimit | Self::Protect => true,
+            Self::Notify | Self::Restart | Self::Stop | Self::Kill | Self::Thaw | Self::RunHook => false,
+        }
+    }
+
     pub fn by_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|action| action.name() == name)
     }
@@ -292,6 +340,8 @@ pub struct Verify {
     pub within: Duration,
     pub alive: bool,
     pub listen: bool,
+    /// A finding whose level, in percent, is below this counts as over.
+    pub signal_below: Option<u32>,
     pub stable_for: Duration,
 }
 
@@ -320,6 +370,7 @@ impl Default for Verify {
             within: Duration::from_secs(60),
             alive: true,
             listen: true,
+            signal_below: None,
             stable_for: Duration::from_secs(10),
         }
     }

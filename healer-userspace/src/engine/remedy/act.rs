@@ -4,9 +4,13 @@ use super::{gate::gate_report, *};
 
 impl Engine {
     pub(in crate::engine) fn start_act(&mut self, now: BootTime, key: &ActionKey) {
-        let Some(act) = self.pending.remove(key) else {
+        let Some(intent) = self.pending.remove(key) else {
             return;
         };
+        if let Some(lease) = Lease::of(&intent) {
+            self.leases.take(lease);
+        }
+        let act = intent.act;
         let Some(incident) = self.incidents.get_mut(&act.incident) else {
             return;
         };
@@ -40,7 +44,7 @@ impl Engine {
 
     /// The intent could not be written: back to the gates, where `journal_writable` now holds.
     pub(in crate::engine) fn intent_lost(&mut self, now: BootTime, key: &ActionKey) {
-        let Some(act) = self.pending.remove(key) else {
+        let Some(Intent { act, .. }) = self.pending.remove(key) else {
             return;
         };
         if let Some(incident) = self.incidents.get_mut(&act.incident)
@@ -59,6 +63,7 @@ impl Engine {
             Stage::Acting { .. }
             | Stage::Reconciling { .. }
             | Stage::Gating { .. }
+            | Stage::Surveying { .. }
             | Stage::Committing
             | Stage::Verifying(_)
             | Stage::Over(..) => None,
@@ -71,11 +76,7 @@ impl Engine {
             let next = self.took(now, &mut incident, &mut plan, result);
             incident.plan = Some(plan);
             self.incidents.insert(id, incident);
-            match next {
-                Next::Again => self.step(now, id),
-                Next::Wait => {}
-                Next::Close(outcome, says) => self.close(now, id, outcome, says),
-            }
+            self.go_on(now, id, next);
         }
     }
 
@@ -91,6 +92,11 @@ impl Engine {
         self.reopened.remove(&result.key);
         self.out.report(now, incident, ReportFact::Result(result.clone()));
         self.out.journal.push_back(JournalEntry::Result(result.clone()));
+        if matches!(result.outcome, ActionOutcome::Done { .. }) {
+            self.leases.took_effect(now, &result.key);
+        } else {
+            self.release(now, &result.key, Why::DidNotHelp);
+        }
         if Self::outcome_is_possible_effect(&result.outcome) {
             self.ledger.acted(PastAct {
                 workload: incident.workload.clone(),
@@ -108,11 +114,8 @@ impl Engine {
                 self.watch(now, incident, plan);
                 Next::Again
             }
-            // Whether it happened, the successor tells.
-            ActionOutcome::Unknown { .. }
-                if plan.rung().is_some_and(|rung| rung.action == ActionName::Restart)
-                    && plan.mode == Mode::Enforce =>
-            {
+            // Whether it happened, the successor tells. A lease is given back, and the patient may be well.
+            ActionOutcome::Unknown { .. } if plan.mode == Mode::Enforce && plan.is_watched_if_unknown() => {
                 self.watch(now, incident, plan);
                 Next::Again
             }
@@ -139,6 +142,10 @@ impl Engine {
     }
 
     pub(super) fn must_run(&self, incident: &Incident, plan: &Plan) -> bool {
+        if plan.rung().is_some_and(|rung| rung.action.is_lease()) {
+            // The patient itself is to get well.
+            return false;
+        }
         let restarts = plan.rung().is_some_and(|rung| rung.action == ActionName::Restart);
         restarts || choose::expects_running(&plan.policy, &incident.target)
     }

@@ -16,6 +16,7 @@ impl Engine {
         let Some(incident) = self.incidents.forget(id) else {
             return;
         };
+        self.give_back(now, id, Why::IncidentOver);
         self.subjects.remove(&incident.subject);
         self.unsettled.insert(incident.workload.clone());
         let (fault_at, detected_at) = (incident.fault_at, incident.detected_at);

@@ -6,6 +6,11 @@ use crate::engine::class::Certainty;
 impl Engine {
     /// The current rung: notifications pass at once, the rest goes through the gates.
     pub(super) fn climb(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
+        if self.leases.is_undoing(incident.id) {
+            // The next rung meets the patient as it was before this one.
+            plan.wait_for_undo();
+            return Next::Wait;
+        }
         if plan.mode == Mode::Observe {
             return over(plan, Outcome::Notified, "observe mode: nothing is done".to_owned());
         }
@@ -22,6 +27,7 @@ impl Engine {
         };
         let active: Vec<Class> = self.active_classes(incident);
         let busy = self.busy_with(incident);
+        let lent = self.lent_to(incident);
         let target = incident.target.clone();
         let proposal = Proposal {
             now,
@@ -44,6 +50,7 @@ impl Engine {
             under_way: self.under_way(plan.mode),
             deaf: self.is_deaf(incident),
             busy: busy.as_deref(),
+            lent: lent.as_deref(),
         };
         let (reports, blocked) = ask_gates(&proposal, &facts);
         let looks = safety::looks(&proposal, &active, incident.is_of_death());
@@ -70,29 +77,22 @@ impl Engine {
             }
             None => {
                 self.report_gates(now, incident, reports);
-                self.commit(now, incident, plan, rung, looks);
+                self.propose(now, incident, plan, rung, looks);
                 Next::Wait
             }
         }
     }
 
-    pub(super) fn commit(
-        &mut self,
-        now: BootTime,
-        incident: &mut Incident,
-        plan: &mut Plan,
-        rung: Rung,
-        look: Vec<Look>,
-    ) {
+    /// The act, to be intended at once, or once the hands have looked what it would turn.
+    fn propose(&mut self, now: BootTime, incident: &Incident, plan: &mut Plan, rung: Rung, look: Vec<Look>) {
         let target = incident.target.clone();
         let key = ActionKey(format!(
             "{}:{}@{}:{}:{}.{}",
             incident.id, target.pid, target.start.0, plan.class, plan.rung, plan.attempt
         ));
         plan.attempt += 1;
-        plan.key = Some(key.clone());
         let act = Act {
-            key: key.clone(),
+            key,
             incident: incident.id,
             class: plan.class,
             mode: plan.mode,
@@ -101,8 +101,21 @@ impl Engine {
             ignores_signal: self.memory.ignores(target.id(), libc::SIGTERM),
             target,
             look,
+            turns: Vec::new(),
             incident_json: incident_json(incident, plan),
         };
+        if act.rung.action.is_lease() {
+            let key = act.key.clone();
+            plan.stage = Stage::Surveying { key: key.clone(), until: now + SURVEY_LIMIT };
+            self.surveying.insert(key, act.clone());
+            self.out.commands.push_back(Command::Survey(Box::new(act)));
+        } else {
+            self.intend(now, incident, plan, act);
+        }
+    }
+
+    pub(super) fn intend(&mut self, now: BootTime, incident: &Incident, plan: &mut Plan, act: Act) {
+        plan.key = Some(act.key.clone());
         let intent = Intent {
             act,
             policy: plan.policy.name.clone(),
@@ -113,7 +126,7 @@ impl Engine {
         plan.stage = Stage::Committing;
         self.out.report(now, incident, ReportFact::Intent(intent.clone()));
         self.out.journal.push_back(JournalEntry::Intent(intent.clone()));
-        self.pending.insert(intent.act.key.clone(), intent.act);
+        self.pending.insert(intent.act.key.clone(), intent);
     }
 
     pub(super) fn report_gates(&mut self, now: BootTime, incident: &Incident, reports: Vec<GateReport>) {
@@ -156,10 +169,7 @@ impl Engine {
 
     /// The incident that asks is out of the book meanwhile.
     fn under_way(&self, mode: Mode) -> u32 {
-        let acts = |plan: &&Plan| {
-            plan.mode == mode
-                && matches!(plan.stage, Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. })
-        };
+        let acts = |plan: &&Plan| plan.mode == mode && is_under_way(&plan.stage);
         self.incidents.values().filter_map(|incident| incident.plan.as_ref()).filter(acts).count() as u32
     }
 
@@ -174,6 +184,15 @@ impl Engine {
                         .is_some_and(|plan| plan.is_in_flight() && plan.mode != Mode::Shadow)
             })
             .map(|other| format!("incident {}", other.id))
+            .or_else(|| {
+                let lease = self.leases.undoing_on(&incident.workload)?;
+                Some(format!("the undo of {} of incident {}", lease.action.name(), lease.incident))
+            })
+    }
+
+    fn lent_to(&self, incident: &Incident) -> Option<String> {
+        let lease = self.leases.lent_to(&incident.workload, incident.id)?;
+        Some(format!("{} ({})", lease.action.name(), lease.key))
     }
 
     /// Gates that hold without a time are asked again when what they wait for changes.
@@ -189,6 +208,15 @@ impl Engine {
         for id in held {
             self.step(now, id);
         }
+    }
+}
+
+fn is_under_way(stage: &Stage) -> bool {
+    match stage {
+        Stage::Surveying { .. } | Stage::Committing | Stage::Acting { .. } | Stage::Reconciling { .. } => {
+            true
+        }
+        Stage::Gating { .. } | Stage::Verifying(_) | Stage::Over(..) => false,
     }
 }
 

@@ -1,16 +1,19 @@
 //! Verification, and what follows from it: the next rung, or the end.
 
 use super::*;
+use crate::engine::{diagnosis::Diagnosis, policy::Verify};
 
 impl Engine {
     pub(super) fn verify(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
         if self.only_an_order_helps(incident, plan) {
             return self.on_to_the_order(now, incident, plan);
         }
+        let is_borrowing = self.leases.is_in_force(incident.id);
+        let is_dead = self.ended.knows(incident.target.id());
         let Stage::Verifying(verification) = &mut plan.stage else {
             return Next::Wait;
         };
-        let fault_over = incident.is_of_death() || incident.active.is_empty();
+        let fault_over = is_over(incident, &plan.policy.verify, is_borrowing && !is_dead);
         match verification.check(now, &incident.workload, &self.world, fault_over) {
             Check::Wait => Next::Wait,
             Check::Ask(about, ports) => {
@@ -80,6 +83,11 @@ impl Engine {
         verdict: Verdicts,
     ) -> Next {
         let Verdicts { outcome, says, successor, since } = verdict;
+        if outcome == Outcome::Healed && self.give_back(now, incident.id, Why::Well) {
+            // What is well only as long as it is held is not healed.
+            self.watch(now, incident, plan);
+            return Next::Again;
+        }
         let outcome = if plan.mode == Mode::Shadow { shadow_outcome(outcome) } else { outcome };
         let healed = matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
         let after_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
@@ -124,6 +132,7 @@ impl Engine {
         if plan.mode == Mode::Shadow {
             return Next::Close(outcome, says);
         }
+        self.give_back(now, incident.id, Why::DidNotHelp);
         plan.rung += 1;
         if plan.rung().is_some() {
             plan.failure = Some(says);
@@ -190,11 +199,7 @@ impl Engine {
             incident.plan = Some(plan);
         }
         self.incidents.insert(id, incident);
-        match next {
-            Next::Again => self.step(now, id),
-            Next::Wait => {}
-            Next::Close(outcome, says) => self.close(now, id, outcome, says),
-        }
+        self.go_on(now, id, next);
     }
 
     /// The ladder goes on with the successor that died: its death belongs to this incident.
@@ -254,6 +259,17 @@ pub(super) struct Verdicts {
     pub(super) says: String,
     pub(super) successor: Option<Process>,
     pub(super) since: BootTime,
+}
+
+/// Nothing of it is left, or its number is below what the policy calls well. While something is lent, a class without
+/// a number is judged by whether the patient lives: what it shows is halted with it.
+fn is_over(incident: &Incident, verify: &Verify, lives_on_loan: bool) -> bool {
+    let is_below = |found: &Diagnosis| match (found.detail.level, verify.signal_below) {
+        (Some(level), Some(limit)) => level < f64::from(limit),
+        (Some(_), None) => false,
+        (None, _) => lives_on_loan,
+    };
+    incident.is_of_death() || incident.active.values().all(is_below)
 }
 
 /// Nobody acted: what would have been healed recovered alone.

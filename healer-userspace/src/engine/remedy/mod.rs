@@ -4,6 +4,7 @@ mod act;
 mod close;
 mod gate;
 mod judge;
+mod lease;
 
 use core::time::Duration;
 
@@ -17,8 +18,9 @@ use super::{
     },
     detect::Subject,
     incident::{Incident, Plan, Stage},
+    lease::{Lease, Why},
     policy::{ActionName, Mode, Rung, choose},
-    report::{Closed, GateReport, Outcome, ReportFact, Verdict},
+    report::{Closed, GateReport, Outcome, Report, ReportFact, Verdict},
     safety::{self, Facts, GATES, Proposal},
     time::BootTime,
     verify::{Check, Verification},
@@ -33,6 +35,8 @@ use crate::{
 const ACT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The hands have a time limit of their own; this is for an answer that never comes.
 const ANSWER_SLACK: Duration = Duration::from_secs(5);
+/// To look at a few files.
+const SURVEY_LIMIT: Duration = Duration::from_secs(5);
 /// A hold longer than this is told to a person.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 
@@ -68,6 +72,14 @@ impl Engine {
         }
     }
 
+    fn go_on(&mut self, now: BootTime, id: IncidentId, next: Next) {
+        match next {
+            Next::Again => self.step(now, id),
+            Next::Wait => {}
+            Next::Close(outcome, says) => self.close(now, id, outcome, says),
+        }
+    }
+
     fn step_once(&mut self, now: BootTime, incident: &mut Incident) -> Next {
         let in_flight = incident.plan.as_ref().is_some_and(Plan::is_in_flight);
         if !in_flight && self.choose_plan(now, incident) {
@@ -84,6 +96,12 @@ impl Engine {
             Stage::Gating { .. } => self.climb(now, incident, &mut plan),
             Stage::Verifying(_) => self.verify(now, incident, &mut plan),
             Stage::Committing => Next::Wait,
+            Stage::Surveying { until, .. } if now < *until => Next::Wait,
+            Stage::Surveying { key, .. } => {
+                self.surveying.remove(key);
+                let error = "the hands did not say in time what they would turn".to_owned();
+                self.cannot(now, incident, &mut plan, ActionOutcome::Failed { error, errno: None })
+            }
             Stage::Acting { key, until } | Stage::Reconciling { key, until } => {
                 if now < *until {
                     Next::Wait

@@ -76,6 +76,8 @@ pub struct Facts<'a> {
     pub deaf: bool,
     /// Another act on this workload is under way.
     pub busy: Option<&'a str>,
+    /// What an act for another incident has turned on this workload, and not turned back yet.
+    pub lent: Option<&'a str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -84,6 +84,7 @@ fn fact<'a>(fact: &'a ReportFact, doing: Option<&'a ActName>, stamp: &'a Stamp) 
         ReportFact::Plan(_)
         | ReportFact::Score { .. }
         | ReportFact::Notify { .. }
+        | ReportFact::Undone(_)
         | ReportFact::Agent { .. } => Fact::AsIs(fact),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     engine::{
         command::{ActionOutcome, ActionResult, IncidentId, Intent},
         policy::{ActionName, Mode},
-        report::{Closed, GateReport, Outcome, Plan, Report, ReportFact, Verdict, Verification},
+        report::{Closed, GateReport, Outcome, Plan, Report, ReportFact, Undoing, Verdict, Verification},
         time::Human,
     },
     report::{
@@ -107,6 +107,7 @@ impl Lines {
             }
             ReportFact::Notify { sentence, reason, .. } => Some(notify_words(sentence, reason)),
             ReportFact::Closed(closed) => Some(closed_words(closed)),
+            ReportFact::Undone(undone) => Some(undone_words(undone)),
             ReportFact::Agent { event, says } => Some(agent_words(event, says)),
         };
         let passed =
@@ -232,6 +233,15 @@ fn agent_words(event: &str, says: &str) -> Words {
 }
 
 /// An outcome as one says it.
+fn undone_words(undone: &Undoing) -> Words {
+    let text = format!("{} because {}: {}", undone.action.name(), undone.why, undone.says);
+    if undone.complete {
+        (Level::Info, Mood::Plain, "undo", text)
+    } else {
+        (Level::Warn, Mood::Held, "undo", format!("{text}; it is tried again"))
+    }
+}
+
 fn outcome_phrase(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Healed => "healed",
@@ -257,6 +267,7 @@ pub(crate) fn record_name(fact: &ReportFact) -> &'static str {
         ReportFact::Score { .. } => "score",
         ReportFact::Notify { .. } => "notify",
         ReportFact::Closed(_) => "closed",
+        ReportFact::Undone(_) => "undone",
         ReportFact::Agent { .. } => "agent",
     }
 }
@@ -272,6 +283,7 @@ fn class_name(fact: &ReportFact) -> &'static str {
         | ReportFact::Verification(_)
         | ReportFact::Score { .. }
         | ReportFact::Closed(_)
+        | ReportFact::Undone(_)
         | ReportFact::Agent { .. } => "",
     }
 }

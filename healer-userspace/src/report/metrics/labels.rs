@@ -17,6 +17,7 @@ labels! {
     SensorLabels { sensor: String, via: String }
     DiagnosisLabels { class: &'static str, certainty: &'static str }
     ActionLabels { action: &'static str, outcome: &'static str, mode: &'static str }
+    UndoLabels { action: &'static str, complete: &'static str }
     GateLabels { gate: String, verdict: &'static str }
     BreakerLabels { workload: String, class: &'static str }
     ClassLabels { class: &'static str }

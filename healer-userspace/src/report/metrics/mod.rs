@@ -22,7 +22,7 @@ use crate::{
     engine::{
         class::Class,
         diagnosis::Diagnosis,
-        report::{Closed, GateReport, Verdict},
+        report::{Closed, GateReport, Undoing, Verdict},
     },
     sense::govern::{Mode, Overhead},
     signal::{Exit, Ring, network::PeerCounts},
@@ -43,6 +43,7 @@ pub struct Metrics {
     sensors: Mutex<Vec<Sensor>>,
     diagnoses: Family<DiagnosisLabels, Counter>,
     actions: Family<ActionLabels, Counter>,
+    undone: Family<UndoLabels, Counter>,
     gate_verdicts: Family<GateLabels, Counter>,
     breaker_state: Capped<BreakerLabels, Gauge>,
     time_to_detect: Histograms<ClassLabels>,
@@ -118,6 +119,7 @@ impl Metrics {
             sensors: Mutex::default(),
             diagnoses: to.family("diagnoses", "Diagnoses made"),
             actions: to.family("actions", "Acts that came to an end, real ones and dry runs"),
+            undone: to.family("undone", "Leases that came to an end, or could not be undone"),
             gate_verdicts: to.family("gate_verdicts", "Verdicts of the safety gates"),
             breaker_state: Capped::new(
                 to.gauges("breaker_state", "Breaker: 0 allowing, 1 tripped, 2 probing"),
@@ -333,6 +335,11 @@ impl Metrics {
             mode: act.map_or("unknown", |act| act.mode),
         };
         self.actions.get_or_create_owned(&labels).inc();
+    }
+
+    pub fn undone(&self, undone: &Undoing) {
+        let complete = if undone.complete { "yes" } else { "no" };
+        self.undone.get_or_create_owned(&UndoLabels { action: undone.action.name(), complete }).inc();
     }
 
     pub fn closed(&self, closed: &Closed) {

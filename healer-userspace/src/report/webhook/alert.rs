@@ -76,6 +76,7 @@ impl Alerts {
             | ReportFact::Result(_)
             | ReportFact::Verification(_)
             | ReportFact::Score { .. }
+            | ReportFact::Undone(_)
             | ReportFact::Agent { .. } => false,
         }
     }

@@ -26,6 +26,8 @@ pub(super) struct DetailView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     time_to_limit_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<&'a serde_json::Value>,
 }
 
@@ -37,6 +39,7 @@ pub(super) fn detail(it: &Detail) -> DetailView<'_> {
         kind: it.kind.as_deref(),
         evidence_count: it.evidence_count,
         time_to_limit_ms: it.time_to_limit_ms,
+        level: it.level,
         proof: it.proof.as_ref(),
     }
 }

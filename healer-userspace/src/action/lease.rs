@@ -1,0 +1,146 @@
+//! What is borrowed: turned as surveyed, confirmed, and turned back unless somebody else has turned it since.
+
+use core::time::Duration;
+
+use super::{
+    host::{Host, Knobs},
+    limit,
+};
+use crate::{
+    engine::{
+        command::{Act, ActionOutcome},
+        lease::{Knob, Turn, Undo, Undone},
+    },
+    text::printable,
+};
+
+pub(super) type Survey = Result<Vec<Turn>, ActionOutcome>;
+
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// Steps that a sentence names; the rest is counted.
+const NAMED: usize = 3;
+
+pub(super) fn failed(error: impl Into<String>) -> ActionOutcome {
+    ActionOutcome::Failed { error: error.into(), errno: None }
+}
+
+/// How it stands; an error if it is gone.
+pub(super) fn read(knob: &Knob, host: &dyn Host) -> Result<String, ActionOutcome> {
+    match host.read(knob) {
+        Ok(Some(value)) => Ok(value),
+        Ok(None) => Err(failed(format!("{knob}: it is gone"))),
+        Err(error) => Err(super::reach::failed(&format!("cannot read {knob}"), &error)),
+    }
+}
+
+pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
+    for turn in &act.turns {
+        if let Err(outcome) = set(turn, act, host).await {
+            return outcome;
+        }
+    }
+    host.outcome(names(act.turns.iter().map(Turn::to_string)))
+}
+
+async fn set(turn: &Turn, act: &Act, host: &dyn Host) -> Result<(), ActionOutcome> {
+    let now = host.read(&turn.knob).ok().flatten();
+    match now {
+        // Of many, one may have ended.
+        None if 1 < act.turns.len() => return Ok(()),
+        Some(now) if now != turn.was => {
+            let knob = &turn.knob;
+            let reason = format!("{knob} is {} by now: somebody else turns it", printable(&now));
+            return Err(ActionOutcome::Refused { reason });
+        }
+        Some(_) | None => {}
+    }
+    let tried = || format!("cannot set {}", turn.knob);
+    host.set(&turn.knob, &turn.set).map_err(|error| super::reach::failed(&tried(), &error))?;
+    let settled = async {
+        while !host.has_taken(turn) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    match tokio::time::timeout(limit(act), settled).await {
+        Ok(()) => Ok(()),
+        Err(_) => {
+            let now = host.read(&turn.knob).ok().flatten().unwrap_or_else(|| "gone".to_owned());
+            Err(failed(format!("{turn}: the kernel shows {} still", printable(&now))))
+        }
+    }
+}
+
+/// The last turn first. Also without an agent.
+pub fn undo(undo: &Undo, knobs: &(impl Knobs + ?Sized)) -> Undone {
+    let mut told = Told::default();
+    for turn in undo.turns.iter().rev() {
+        told.note(turn, turn_back(turn, knobs));
+    }
+    Undone { key: undo.key.clone(), complete: told.failed.is_empty(), says: told.words() }
+}
+
+enum Back {
+    Restored,
+    NothingToDo,
+    SomebodyElse(String),
+    Gone,
+    Failed(String),
+}
+
+fn turn_back(turn: &Turn, knobs: &(impl Knobs + ?Sized)) -> Back {
+    match knobs.read(&turn.knob) {
+        Ok(None) => Back::Gone,
+        Ok(Some(now)) if now == turn.set => match knobs.set(&turn.knob, &turn.was) {
+            Ok(()) => Back::Restored,
+            Err(error) => Back::Failed(error.to_string()),
+        },
+        Ok(Some(now)) if now == turn.was => Back::NothingToDo,
+        Ok(Some(now)) => Back::SomebodyElse(now),
+        Err(error) => Back::Failed(error.to_string()),
+    }
+}
+
+#[derive(Default)]
+struct Told {
+    restored: Vec<String>,
+    kept: Vec<String>,
+    gone: usize,
+    failed: Vec<String>,
+}
+
+impl Told {
+    fn note(&mut self, turn: &Turn, back: Back) {
+        let Turn { knob, was, .. } = turn;
+        match back {
+            Back::Restored => self.restored.push(format!("{knob} is {} again", printable(was))),
+            Back::NothingToDo => self.kept.push(format!("{knob} was {} already", printable(was))),
+            Back::SomebodyElse(now) => {
+                self.kept.push(format!("{knob} is left at {}: somebody else has set it", printable(&now)));
+            }
+            Back::Gone => self.gone += 1,
+            Back::Failed(error) => {
+                self.failed.push(format!("{knob} cannot be set to {} again: {error}", printable(was)));
+            }
+        }
+    }
+
+    fn words(self) -> String {
+        let mut parts = Vec::new();
+        for list in [self.failed, self.restored, self.kept] {
+            if !list.is_empty() {
+                parts.push(names(list.into_iter()));
+            }
+        }
+        if 0 < self.gone {
+            parts.push(format!("{} of what was turned is gone", self.gone));
+        }
+        parts.join("; ")
+    }
+}
+
+fn names(list: impl ExactSizeIterator<Item = String>) -> String {
+    let more = list.len().saturating_sub(NAMED);
+    let named: Vec<_> = list.take(NAMED).collect();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", named.join(", "))
+}

@@ -1,0 +1,174 @@
+//! Leases on a machine of words.
+
+use super::{
+    host::fake::{Fake, FakeProcess},
+    lease::undo,
+    tests::{TARGET, act, perform, plain, text},
+    *,
+};
+use crate::engine::{
+    lease::{Turn, Undone},
+    policy::{Scope, Terms},
+};
+
+fn with(knobs: &[(&str, &str)]) -> Fake {
+    let host = Fake::with([(TARGET, plain()), (TARGET + 1, plain())]);
+    let words = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    host.knobs.lock().unwrap().extend(knobs.iter().map(words));
+    host
+}
+
+fn lease(action: ActionName, terms: Terms) -> Act {
+    let mut act = act(action);
+    act.rung.terms = terms;
+    act
+}
+
+/// What is turned, in words; then the act is done as surveyed.
+fn borrowed(act: &Act, host: &Fake) -> (Act, Vec<String>) {
+    let turns = survey(act, host).unwrap();
+    assert_eq!(host.done(), [""; 0], "a survey touches nothing");
+    let words = turns.iter().map(Turn::to_string).collect();
+    let act = Act { turns, ..act.clone() };
+    let outcome = perform(&act, host);
+    assert_eq!(outcome.name(), "done", "{outcome:?}");
+    (act, words)
+}
+
+fn refusal(act: &Act, host: &Fake) -> String {
+    let outcome = survey(act, host).unwrap_err();
+    text(&outcome).to_owned()
+}
+
+fn given_back(act: &Act, host: &Fake) -> Undone {
+    undo(&Undo { key: act.key.clone(), turns: act.turns.clone() }, host)
+}
+
+#[test]
+fn a_cgroup_is_frozen_by_its_freezer_and_a_process_by_a_signal() {
+    let host = with(&[("cgroup.freeze of /3", "0")]);
+    let mut freeze = lease(ActionName::Freeze, Terms::default());
+    freeze.rung.scope = Scope::Cgroup;
+    let (act, words) = borrowed(&freeze, &host);
+    assert_eq!(words, ["cgroup.freeze of /3: 0 → 1"]);
+    assert!(given_back(&act, &host).complete);
+    assert_eq!(host.done(), ["cgroup.freeze of /3 = 1", "cgroup.freeze of /3 = 0"]);
+
+    let host = with(&[("pid 7", "running")]);
+    let (act, words) = borrowed(&lease(ActionName::Freeze, Terms::default()), &host);
+    assert_eq!(words, ["pid 7: running → stopped"]);
+    assert_eq!(given_back(&act, &host).says, "pid 7 is running again");
+
+    let host = with(&[("pid 7", "stopped")]);
+    assert!(refusal(&lease(ActionName::Freeze, Terms::default()), &host).contains("somebody else"));
+    assert_eq!(perform(&lease(ActionName::Thaw, Terms::default()), &host).name(), "done");
+    assert_eq!(host.done(), ["pid 7 = running"]);
+}
+
+#[test]
+fn cpu_is_throttled_on_both_versions() {
+    let terms = Terms { cpu: Some(20), ..Terms::default() };
+    let host = with(&[("cpu.max of /3", "max 100000")]);
+    let (act, words) = borrowed(&lease(ActionName::Throttle, terms.clone()), &host);
+    assert_eq!(words, ["cpu.max of /3: max 100000 → 20000 100000"]);
+    assert_eq!(given_back(&act, &host).says, "cpu.max of /3 is max 100000 again");
+
+    let knobs = [("cpu.cfs_quota_us of /3", "-1"), ("cpu.cfs_period_us of /3", "50000")];
+    let host = Fake { is_v1: true, ..with(&knobs) };
+    let (_, words) = borrowed(&lease(ActionName::Throttle, terms.clone()), &host);
+    assert_eq!(words, ["cpu.cfs_quota_us of /3: -1 → 10000"]);
+
+    let host = with(&[("cpu.max of /3", "10000 100000")]);
+    assert!(refusal(&lease(ActionName::Throttle, terms), &host).contains("no more than that already"));
+}
+
+#[test]
+fn memory_is_held_down_where_the_kernel_can() {
+    let terms = Terms { memory_high: Some(95), ..Terms::default() };
+    let host = with(&[("memory.high of /3", "max")]);
+    let (_, words) = borrowed(&lease(ActionName::Throttle, terms.clone()), &host);
+    assert_eq!(words, ["memory.high of /3: max → 99614720"]);
+    let host = Fake { is_v1: true, ..with(&[]) };
+    assert_eq!(refusal(&lease(ActionName::Throttle, terms), &host), "cgroup v1 has no memory.high");
+}
+
+#[test]
+fn a_limit_is_never_raised_beyond_the_bound() {
+    let raise = |max: u64| {
+        let terms = Terms { pids_max: Some(max), by: Some(50), ..Terms::default() };
+        lease(ActionName::RaiseLimit, terms)
+    };
+    let words = |max| borrowed(&raise(max), &with(&[("pids.max of /3", "100")])).1;
+    assert_eq!(words(500), ["pids.max of /3: 100 → 150"]);
+    assert_eq!(words(120), ["pids.max of /3: 100 → 120"]);
+    let host = with(&[("pids.max of /3", "100")]);
+    assert!(refusal(&raise(100), &host).contains("allows no more than 100"));
+    let host = with(&[("pids.max of /3", "max")]);
+    assert!(refusal(&raise(100), &host).contains("no limit to raise"));
+
+    let terms = Terms { open_files: Some(4096), by: Some(100), ..Terms::default() };
+    let host = with(&[("the limit of open files of pid 7", "1024:2000")]);
+    let (_, words) = borrowed(&lease(ActionName::RaiseLimit, terms), &host);
+    assert_eq!(words, ["the limit of open files of pid 7: 1024:2000 → 2024:2024"]);
+}
+
+#[test]
+fn who_is_protected_from_the_oom_killer_is_by_name_of_the_process() {
+    let host = with(&[("oom_score_adj of pid 7", "0")]);
+    let (act, words) = borrowed(&lease(ActionName::Protect, Terms::default()), &host);
+    assert_eq!(words, ["oom_score_adj of pid 7: 0 → -500"]);
+    assert_eq!(given_back(&act, &host).says, "oom_score_adj of pid 7 is 0 again");
+    let host = with(&[("oom_score_adj of pid 7", "-900")]);
+    assert!(refusal(&lease(ActionName::Protect, Terms::default()), &host).contains("already"));
+}
+
+#[test]
+fn what_somebody_else_has_set_since_is_kept() {
+    let host = with(&[("cpu.max of /3", "max 100000")]);
+    let terms = Terms { cpu: Some(20), ..Terms::default() };
+    let (act, _) = borrowed(&lease(ActionName::Throttle, terms), &host);
+    let set = |value: &str| host.knobs.lock().unwrap().insert("cpu.max of /3".into(), value.into());
+    set("30000 100000");
+    let undone = given_back(&act, &host);
+    assert_eq!(undone.says, "cpu.max of /3 is left at 30000 100000: somebody else has set it");
+    assert!(undone.complete);
+    set("max 100000");
+    assert_eq!(given_back(&act, &host).says, "cpu.max of /3 was max 100000 already");
+    host.knobs.lock().unwrap().clear();
+    assert_eq!(given_back(&act, &host).says, "1 of what was turned is gone");
+    assert_eq!(host.done().len(), 1, "only the act itself wrote");
+}
+
+/// Between the survey and the act, the intent was synced.
+#[test]
+fn what_changes_before_the_act_is_not_overwritten() {
+    let host = with(&[("cpu.max of /3", "max 100000")]);
+    let throttle = lease(ActionName::Throttle, Terms { cpu: Some(20), ..Terms::default() });
+    let turns = survey(&throttle, &host).unwrap();
+    host.knobs.lock().unwrap().insert("cpu.max of /3".into(), "50000 100000".into());
+    let outcome = perform(&Act { turns, ..throttle }, &host);
+    assert!(matches!(&outcome, ActionOutcome::Refused { reason } if reason.contains("somebody else")));
+    assert_eq!(host.done(), [""; 0]);
+}
+
+#[test]
+fn nobody_is_slowed_together_with_one_who_must_not_be_touched() {
+    let guarded = FakeProcess { untouchable: true, ..plain() };
+    let host = Fake::with([(TARGET, plain()), (TARGET + 1, guarded)]);
+    let outcome = survey(&lease(ActionName::Throttle, Terms { cpu: Some(20), ..Terms::default() }), &host);
+    assert!(matches!(outcome, Err(ActionOutcome::Refused { .. })), "{outcome:?}");
+    let mut freeze = lease(ActionName::Freeze, Terms::default());
+    freeze.rung.scope = Scope::Cgroup;
+    assert!(matches!(survey(&freeze, &host), Err(ActionOutcome::Refused { .. })));
+}
+
+#[test]
+fn a_dry_run_borrows_nothing_and_says_what_it_would() {
+    let host = with(&[("pid 7", "running")]);
+    let mut freeze = lease(ActionName::Freeze, Terms::default());
+    freeze.mode = Mode::Shadow;
+    let turns = survey(&freeze, &host).unwrap();
+    let outcome = perform(&Act { turns, ..freeze }, &host);
+    assert_eq!(text(&outcome), "would set pid 7 to stopped");
+    assert_eq!(host.done(), [""; 0]);
+}

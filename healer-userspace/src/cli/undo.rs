@@ -1,0 +1,81 @@
+//! `healer undo [ID]`: gives back what acts have borrowed, with the agent or without one.
+
+use std::{path::Path, process::ExitCode};
+
+use super::output::emit;
+use crate::{
+    action::{host::knobs::Machine, lease},
+    clock,
+    control::{Request, client::ask},
+    engine::{
+        command::JournalEntry,
+        lease::{Lease, Undo, Undone, Why},
+        report::{Report, ReportFact, Undoing},
+    },
+    store::{ClockFacts, Store, StoreError, Work, dir::StateDir, row::Moment},
+    text::printable,
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// An incident such as i42, or the key of an act; none = everything that is lent
+    id: Option<String>,
+}
+
+/// A running agent is asked to do it. Without one the journal says what is still in force.
+pub fn run(args: Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
+    // Not `create`: a mistyped path must not become a state directory.
+    StateDir::open(state_dir)?;
+    let facts = ClockFacts { boot_id: clock::boot_id()?, now_boot: clock::boot(), now_wall: clock::wall() };
+    match Store::open(state_dir, facts) {
+        Ok((store, recovered)) => without_agent(store, &recovered.leases, args.id.as_deref()),
+        Err(StoreError::Held { .. }) => {
+            let answer = ask(state_dir, &Request::Undo { of: args.id })?;
+            emit(&format!("{}\n", printable(answer["says"].as_str().unwrap_or("done"))))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn without_agent(mut store: Store, leases: &[Lease], of: Option<&str>) -> anyhow::Result<ExitCode> {
+    let meant = |lease: &&Lease| of.is_none_or(|of| lease.key.0 == of || lease.incident.to_string() == of);
+    let meant: Vec<_> = leases.iter().filter(meant).collect();
+    if meant.is_empty() {
+        emit("nothing is lent\n")?;
+    }
+    let mut all_well = true;
+    for lease in meant {
+        let undo = Undo { key: lease.key.clone(), turns: lease.turns.clone() };
+        let undone = lease::undo(&undo, &Machine);
+        let words = format!("{} {}: {}\n", lease.incident, lease.action.name(), undone.says);
+        all_well &= undone.complete;
+        store.write(&mut entries(lease, undone), &[], now())?;
+        emit(&words)?;
+    }
+    store.close(now())?;
+    Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn entries(lease: &Lease, undone: Undone) -> Vec<Work> {
+    let complete = undone.complete;
+    let fact = ReportFact::Undone(Undoing {
+        key: lease.key.clone(),
+        action: lease.action,
+        why: Why::Asked.words().to_owned(),
+        complete,
+        says: undone.says,
+    });
+    let report = Report {
+        at: clock::boot(),
+        incident: Some(lease.incident),
+        workload: Some(lease.workload.clone()),
+        fact,
+    };
+    let over = complete.then(|| Work::from(JournalEntry::Undone { key: lease.key.clone() }));
+    [Work::from(report)].into_iter().chain(over).collect()
+}
+
+fn now() -> Moment {
+    Moment { boot: clock::boot(), wall: clock::wall() }
+}

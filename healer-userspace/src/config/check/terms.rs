@@ -1,0 +1,115 @@
+//! What a reversible rung turns: only its own keys, and bounds that make sense.
+
+use super::{
+    super::{
+        key::{At, Key},
+        policy as shape,
+        problem::Fault,
+        value::{Percent, Quantity},
+    },
+    period,
+};
+use crate::engine::policy::{ActionName, Terms};
+
+const LONGEST: core::time::Duration = core::time::Duration::from_secs(24 * 3600);
+
+pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fault>) -> Terms {
+    let shape = &at.value;
+    keys(shape, action, faults);
+    let terms = Terms {
+        undo_after: shape.undo_after.given().map(|_| undo_after(shape, faults)),
+        memory_high: percent(&shape.memory_high, "memoryHigh", 1..=99, faults),
+        cpu: percent(&shape.cpu, "cpu", 1..=100_000, faults),
+        cpu_weight: number(&shape.cpu_weight, "cpuWeight", 1..=10_000, faults),
+        by: percent(&shape.by, "by", 1..=1000, faults),
+        memory_max: shape.memory_max.value().map(|Quantity(bytes)| *bytes),
+        pids_max: number(&shape.pids_max, "pidsMax", 1..=4_194_304, faults).map(u64::from),
+        open_files: number(&shape.open_files, "openFiles", 1..=1_073_741_816, faults).map(u64::from),
+        oom_score_adj: number(&shape.oom_score_adj, "oomScoreAdj", -999..=1000, faults),
+    };
+    let missing = match action {
+        ActionName::Throttle if terms.cpu.or(terms.cpu_weight).or(terms.memory_high).is_none() => Some(
+            "throttle needs one of cpu, cpuWeight and memoryHigh: how far it goes is the policy's to say",
+        ),
+        ActionName::RaiseLimit if terms.memory_max.or(terms.pids_max).or(terms.open_files).is_none() => {
+            Some("raise_limit needs one of memoryMax, pidsMax and openFiles: a bound that it never exceeds")
+        }
+        _ => None,
+    };
+    if let Some(missing) = missing.filter(|_| is_silent(shape)) {
+        faults.push(Fault::new(at.place, missing));
+    }
+    terms
+}
+
+/// What could not be read is told already.
+fn is_silent(shape: &shape::Rung) -> bool {
+    let shape::Rung { cpu, cpu_weight, memory_high, memory_max, pids_max, open_files, .. } = shape;
+    cpu.is_absent()
+        && cpu_weight.is_absent()
+        && memory_high.is_absent()
+        && memory_max.is_absent()
+        && pids_max.is_absent()
+        && open_files.is_absent()
+}
+
+fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
+    use ActionName::{Freeze, Protect, RaiseLimit, Throttle};
+    let mut only = |given: Option<_>, name: &str, takers: &[ActionName]| {
+        if let Some(place) = given.filter(|_| !takers.contains(&action)) {
+            let takers: Vec<_> = takers.iter().map(|taker| taker.name()).collect();
+            let message = format!("{name}: {} takes none, only {}", action.name(), takers.join(" and "));
+            faults.push(Fault::new(place, message));
+        }
+    };
+    only(place(&shape.undo_after), "undoAfter", &[Freeze, Throttle, RaiseLimit, Protect]);
+    only(place(&shape.memory_high), "memoryHigh", &[Throttle]);
+    only(place(&shape.cpu), "cpu", &[Throttle]);
+    only(place(&shape.cpu_weight), "cpuWeight", &[Throttle]);
+    only(place(&shape.by), "by", &[RaiseLimit]);
+    only(place(&shape.memory_max), "memoryMax", &[RaiseLimit]);
+    only(place(&shape.pids_max), "pidsMax", &[RaiseLimit]);
+    only(place(&shape.open_files), "openFiles", &[RaiseLimit]);
+    only(place(&shape.oom_score_adj), "oomScoreAdj", &[Protect]);
+}
+
+fn place<T>(key: &Key<T>) -> Option<super::super::problem::Place> {
+    key.given().map(|given| given.place)
+}
+
+fn undo_after(shape: &shape::Rung, faults: &mut Vec<Fault>) -> core::time::Duration {
+    let given = period(&shape.undo_after, "undoAfter", LONGEST, faults);
+    if let Some(at) = shape.undo_after.given().filter(|_| LONGEST < given) {
+        faults.push(Fault::new(at.place, "undoAfter: what is lent for more than a day is no lease"));
+    }
+    given
+}
+
+fn percent(
+    key: &Key<Percent>,
+    name: &str,
+    range: core::ops::RangeInclusive<u32>,
+    faults: &mut Vec<Fault>,
+) -> Option<u32> {
+    let given = key.given()?;
+    let Percent(percent) = given.value;
+    if !range.contains(&percent) {
+        let message = format!("{name}: {percent}% is not between {}% and {}%", range.start(), range.end());
+        faults.push(Fault::new(given.place, message));
+    }
+    Some(percent)
+}
+
+fn number<T: Copy + PartialOrd + core::fmt::Display>(
+    key: &Key<T>,
+    name: &str,
+    range: core::ops::RangeInclusive<T>,
+    faults: &mut Vec<Fault>,
+) -> Option<T> {
+    let given = key.given()?;
+    if !range.contains(&given.value) {
+        let message = format!("{name}: {} is not between {} and {}", given.value, range.start(), range.end());
+        faults.push(Fault::new(given.place, message));
+    }
+    Some(given.value)
+}

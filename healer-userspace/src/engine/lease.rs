@@ -1,0 +1,300 @@
+//! Leases: what an act has turned on the machine, how it stood before, and until when it is lent.
+//!
+//! A lease is in the journal before the act, with its undo. It ends when the patient is well, when it did not help,
+//! when its time is over, when healer stops, and at the next start after a crash.
+
+use core::{fmt, time::Duration};
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    command::{ActionKey, ActionOutcome, IncidentId, Intent},
+    policy::{ActionName, Mode},
+    time::BootTime,
+};
+use crate::{
+    identity::process::{ProcessId, WorkloadKey},
+    text::printable,
+};
+
+/// A rung without `undoAfter`.
+pub const UNDO_AFTER: Duration = Duration::from_secs(300);
+/// The hands write a few files; a freezer may take its time.
+const UNDO_LIMIT: Duration = Duration::from_secs(15);
+/// What could not be undone now may be possible later: memory that was lent is in use.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// One thing that can be turned, and turned back.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Knob {
+    /// A file of a control group. Device and inode of the directory: another group of that name is not touched.
+    Cgroup {
+        dir: String,
+        dev: u64,
+        inode: u64,
+        file: String,
+    },
+    /// `running`, or `stopped` by SIGSTOP.
+    Running(ProcessId),
+    /// `RLIMIT_NOFILE`, as `soft:hard`.
+    OpenFiles(ProcessId),
+    OomScoreAdj(ProcessId),
+}
+
+impl fmt::Display for Knob {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup { dir, file, .. } => write!(out, "{file} of {}", printable(dir)),
+            Self::Running(id) => write!(out, "pid {}", id.pid),
+            Self::OpenFiles(id) => write!(out, "the limit of open files of pid {}", id.pid),
+            Self::OomScoreAdj(id) => write!(out, "oom_score_adj of pid {}", id.pid),
+        }
+    }
+}
+
+/// From what to what; both as the kernel shows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    pub knob: Knob,
+    pub was: String,
+    pub set: String,
+}
+
+impl fmt::Display for Turn {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {} → {}", self.knob, printable(&self.was), printable(&self.set))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Of the act that took it.
+    pub key: ActionKey,
+    pub incident: IncidentId,
+    pub workload: WorkloadKey,
+    pub action: ActionName,
+    pub turns: Vec<Turn>,
+    pub lasts: Duration,
+}
+
+impl Lease {
+    /// What an intent will have to give back; None if it lends nothing.
+    pub fn of(intent: &Intent) -> Option<Self> {
+        let act = &intent.act;
+        let lends = act.mode == Mode::Enforce && act.rung.action.is_lease() && !act.turns.is_empty();
+        lends.then(|| Self {
+            key: act.key.clone(),
+            incident: act.incident,
+            workload: act.workload.clone(),
+            action: act.rung.action,
+            turns: act.turns.clone(),
+            lasts: act.rung.terms.undo_after.unwrap_or(UNDO_AFTER),
+        })
+    }
+}
+
+/// Why a lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// Whether it stays well without it is watched next.
+    Well,
+    DidNotHelp,
+    Expired,
+    IncidentOver,
+    Asked,
+    Stopping,
+    /// An earlier life of the agent took it.
+    Restarted,
+}
+
+impl Why {
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Well => "it is well",
+            Self::DidNotHelp => "it did not help",
+            Self::Expired => "its time is over",
+            Self::IncidentOver => "the incident is over",
+            Self::Asked => "somebody asked for it",
+            Self::Stopping => "healer stops",
+            Self::Restarted => "healer had ended while it was in force",
+        }
+    }
+}
+
+/// For the hands: turn back whatever still is as we set it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undo {
+    pub key: ActionKey,
+    pub turns: Vec<Turn>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undone {
+    pub key: ActionKey,
+    pub says: String,
+    /// Nothing of it is in force any more, or somebody else has taken it over.
+    pub complete: bool,
+}
+
+/// The answer to a survey: what the act would turn, or why it cannot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surveyed {
+    pub key: ActionKey,
+    pub turns: Result<Vec<Turn>, ActionOutcome>,
+}
+
+/// All that is lent now.
+#[derive(Debug, Default)]
+pub(super) struct Leases(BTreeMap<ActionKey, Held>);
+
+#[derive(Debug)]
+struct Held {
+    lease: Lease,
+    state: State,
+    /// A person knows already that it cannot be undone now.
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    /// The act is under way.
+    Taking,
+    InForce {
+        until: BootTime,
+    },
+    Undoing {
+        why: Why,
+        until: BootTime,
+    },
+    Stuck {
+        why: Why,
+        again_at: BootTime,
+    },
+}
+
+impl Leases {
+    pub(super) fn take(&mut self, lease: Lease) {
+        self.0.insert(lease.key.clone(), Held { lease, state: State::Taking, told: false });
+    }
+
+    pub(super) fn took_effect(&mut self, now: BootTime, key: &ActionKey) {
+        if let Some(held) = self.0.get_mut(key).filter(|held| held.state == State::Taking) {
+            held.state = State::InForce { until: now + held.lease.lasts };
+        }
+    }
+
+    /// What the hands have to do, unless they are at it already.
+    pub(super) fn release(&mut self, now: BootTime, key: &ActionKey, why: Why) -> Option<Undo> {
+        let held = self.0.get_mut(key)?;
+        if matches!(held.state, State::Undoing { .. }) {
+            return None;
+        }
+        held.state = State::Undoing { why, until: now + UNDO_LIMIT };
+        Some(Undo { key: key.clone(), turns: held.lease.turns.clone() })
+    }
+
+    /// Of an incident, those in force or being taken.
+    pub(super) fn of_incident(&self, id: IncidentId) -> Vec<ActionKey> {
+        let is_held = |held: &&Held| held.lease.incident == id && held.is_lent();
+        self.0.values().filter(is_held).map(|held| held.lease.key.clone()).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<&Lease> {
+        self.0.values().map(|held| &held.lease).collect()
+    }
+
+    pub(super) fn is_in_force(&self, id: IncidentId) -> bool {
+        let is = |held: &Held| held.lease.incident == id && matches!(held.state, State::InForce { .. });
+        self.0.values().any(is)
+    }
+
+    pub(super) fn is_undoing(&self, id: IncidentId) -> bool {
+        self.0.values().any(|held| held.lease.incident == id && held.is_undoing())
+    }
+
+    /// Who is being undone on this workload.
+    pub(super) fn undoing_on(&self, workload: &WorkloadKey) -> Option<&Lease> {
+        let on_it = |held: &&Held| held.lease.workload == *workload && held.is_undoing();
+        self.0.values().find(on_it).map(|held| &held.lease)
+    }
+
+    /// What another incident has lent to this workload.
+    pub(super) fn lent_to(&self, workload: &WorkloadKey, but: IncidentId) -> Option<&Lease> {
+        let lent =
+            |held: &&Held| held.lease.workload == *workload && held.lease.incident != but && !held.is_stuck();
+        self.0.values().find(lent).map(|held| &held.lease)
+    }
+
+    /// Whose time is over.
+    pub(super) fn due(&self, now: BootTime) -> Vec<(ActionKey, Due)> {
+        let due = self.0.values().filter_map(|held| Some((held.lease.key.clone(), held.due(now)?)));
+        due.collect()
+    }
+
+    pub(super) fn deadline(&self) -> Option<BootTime> {
+        self.0.values().filter_map(Held::deadline).min()
+    }
+
+    /// The hands have answered. Returns the lease, why it was undone, and whether this is news.
+    pub(super) fn undone(&mut self, now: BootTime, undone: &Undone) -> Option<(Lease, Why, bool)> {
+        let held = self.0.get_mut(&undone.key)?;
+        let State::Undoing { why, .. } = held.state else {
+            return None;
+        };
+        if undone.complete {
+            return self.0.remove(&undone.key).map(|held| (held.lease, why, true));
+        }
+        held.state = State::Stuck { why, again_at: now + TRY_AGAIN };
+        let is_news = !core::mem::replace(&mut held.told, true);
+        Some((held.lease.clone(), why, is_news))
+    }
+
+    /// Of those that the hands are at.
+    pub(super) fn left(&self) -> usize {
+        self.0.values().filter(|held| !held.is_stuck()).count()
+    }
+}
+
+pub(super) enum Due {
+    Release(Why),
+    /// The hands never answered.
+    NoAnswer,
+}
+
+impl Held {
+    fn is_lent(&self) -> bool {
+        matches!(self.state, State::Taking | State::InForce { .. })
+    }
+
+    fn is_undoing(&self) -> bool {
+        matches!(self.state, State::Undoing { .. })
+    }
+
+    fn is_stuck(&self) -> bool {
+        matches!(self.state, State::Stuck { .. })
+    }
+
+    fn deadline(&self) -> Option<BootTime> {
+        match self.state {
+            State::Taking => None,
+            State::InForce { until } | State::Undoing { until, .. } => Some(until),
+            State::Stuck { again_at, .. } => Some(again_at),
+        }
+    }
+
+    fn due(&self, now: BootTime) -> Option<Due> {
+        if self.deadline()? > now {
+            return None;
+        }
+        match self.state {
+            State::Taking => None,
+            State::InForce { .. } => Some(Due::Release(Why::Expired)),
+            State::Stuck { why, .. } => Some(Due::Release(why)),
+            State::Undoing { .. } => Some(Due::NoAnswer),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What an act borrows is looked up before its intent, and given back whatever follows.
+
+use super::{gate::gate_report, *};
+use crate::engine::{
+    lease::{Due, Lease, Surveyed, Undone, Why},
+    report::Undoing,
+};
+
+impl Engine {
+    /// The hands have looked what the act would turn. Now it can be intended, its undo with it.
+    pub fn surveyed(&mut self, now: BootTime, surveyed: Surveyed) {
+        let Some(act) = self.surveying.remove(&surveyed.key) else {
+            return;
+        };
+        let id = act.incident;
+        let Some(mut incident) = self.incidents.remove(&id) else {
+            return;
+        };
+        let mut next = Next::Wait;
+        if let Some(mut plan) = incident.plan.take() {
+            let waits = matches!(&plan.stage, Stage::Surveying { key, .. } if *key == surveyed.key);
+            match surveyed.turns {
+                Ok(turns) if waits => self.intend(now, &incident, &mut plan, Act { turns, ..act }),
+                Err(outcome) if waits => next = self.cannot(now, &mut incident, &mut plan, outcome),
+                Ok(_) | Err(_) => {}
+            }
+            incident.plan = Some(plan);
+        }
+        self.incidents.insert(id, incident);
+        self.go_on(now, id, next);
+        self.settle(now);
+    }
+
+    /// Nothing was touched, nothing was intended.
+    pub(super) fn cannot(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+        outcome: ActionOutcome,
+    ) -> Next {
+        let reason = outcome.says().to_owned();
+        let report = gate_report("second_look", Verdict::Refuse, &reason, plan.mode);
+        self.out.report(now, incident, ReportFact::Gate(report));
+        if matches!(outcome, ActionOutcome::Refused { .. }) {
+            return self.refused(now, incident, plan, "second_look", &reason);
+        }
+        self.next_rung(now, incident, plan, Outcome::Unchanged, reason)
+    }
+
+    /// Gives back what the incident has borrowed. True if there was something.
+    pub(super) fn give_back(&mut self, now: BootTime, id: IncidentId, why: Why) -> bool {
+        let keys = self.leases.of_incident(id);
+        for key in &keys {
+            self.release(now, key, why);
+        }
+        !keys.is_empty()
+    }
+
+    pub(in crate::engine) fn release(&mut self, now: BootTime, key: &ActionKey, why: Why) {
+        let undo = self.leases.release(now, key, why);
+        self.out.commands.extend(undo.map(Command::Undo));
+    }
+
+    /// What an earlier life has left in force.
+    pub(in crate::engine) fn inherit(&mut self, now: BootTime, leases: Vec<Lease>) {
+        for lease in leases {
+            let key = lease.key.clone();
+            self.leases.take(lease);
+            self.release(now, &key, Why::Restarted);
+        }
+    }
+
+    pub(in crate::engine) fn leases_due(&mut self, now: BootTime) {
+        for (key, due) in self.leases.due(now) {
+            match due {
+                Due::Release(why) => self.release(now, &key, why),
+                Due::NoAnswer => {
+                    let says = "no answer came in time".to_owned();
+                    self.take_undone(now, &Undone { key, says, complete: false });
+                }
+            }
+        }
+    }
+
+    /// The hands have turned it back, or could not.
+    pub fn undone(&mut self, now: BootTime, undone: &Undone) {
+        self.take_undone(now, undone);
+        self.settle(now);
+    }
+
+    fn take_undone(&mut self, now: BootTime, undone: &Undone) {
+        let Some((lease, why, is_news)) = self.leases.undone(now, undone) else {
+            return;
+        };
+        if undone.complete {
+            self.out.journal.push_back(JournalEntry::Undone { key: lease.key.clone() });
+        }
+        let incident = self.incidents.get_mut(&lease.incident).map(|incident| incident.id);
+        if is_news {
+            self.out.reports.push_back(Report {
+                at: now,
+                incident,
+                workload: Some(lease.workload.clone()),
+                fact: ReportFact::Undone(Undoing {
+                    key: lease.key,
+                    action: lease.action,
+                    why: why.words().to_owned(),
+                    complete: undone.complete,
+                    says: undone.says.clone(),
+                }),
+            });
+        }
+        for id in self.incidents.ids_of(&lease.workload) {
+            self.unless_in_flight(now, id);
+        }
+    }
+
+    /// Whoever waited for the undo goes on.
+    fn unless_in_flight(&mut self, now: BootTime, id: IncidentId) {
+        let waits = |incident: &mut Incident| {
+            let plan = incident.plan.as_mut()?;
+            if let Stage::Gating { at, .. } = &mut plan.stage {
+                *at = Some(now);
+                return Some(());
+            }
+            None
+        };
+        if self.incidents.get_mut(&id).and_then(waits).is_some() {
+            self.step(now, id);
+        }
+    }
+
+    /// Everything that is lent goes back: healer is about to end.
+    pub fn give_back_everything(&mut self, now: BootTime) {
+        self.give_back_of(now, None, Why::Stopping);
+    }
+
+    /// Returns how many leases are being undone now. `of`: an incident such as `i42`, or the key of an act.
+    pub fn give_back_asked(&mut self, now: BootTime, of: Option<&str>) -> usize {
+        self.give_back_of(now, of, Why::Asked)
+    }
+
+    fn give_back_of(&mut self, now: BootTime, of: Option<&str>, why: Why) -> usize {
+        let meant =
+            |lease: &&&Lease| of.is_none_or(|of| lease.key.0 == of || lease.incident.to_string() == of);
+        let keys: Vec<_> = self.leases.all().iter().filter(meant).map(|lease| lease.key.clone()).collect();
+        for key in &keys {
+            self.release(now, key, why);
+        }
+        keys.len()
+    }
+
+    /// How many undos the hands are still at.
+    pub fn undos_left(&self) -> usize {
+        self.leases.left()
+    }
+
+    /// What is lent now.
+    pub fn leases(&self) -> Vec<&Lease> {
+        self.leases.all()
+    }
+}
