@@ -9,40 +9,38 @@ use healer_userspace::{
         Engine,
         command::{Act, ActionKey, ActionOutcome, ActionResult, Command, JournalEntry, Question, Recovered},
         detect,
-        lease::{Knob, Surveyed, Turn, Undo, Undone},
         policy::{ActionName, Mode, PolicySet},
         time::BootTime,
     },
     identity::process::{Place, Process, ProcessId, WorkloadKey},
-    signal::{
-        Answer, Exit, Fact, OomKill, OomScope, Party, Registration, Ring, Signal, SignalSent, work::Probed,
-    },
+    signal::{Answer, Exit, Fact, Registration, Ring, Signal, SignalSent, work::Probed},
 };
 
+use crate::facts::{ended_by, oom, sent};
 use crate::promises::Promises;
 use crate::steps::{Disk, End, Hands, Step, WORKLOADS};
 
 const POLICIES: &str = include_str!("policies.yaml");
 
 pub(crate) struct Machine {
-    engine: Engine,
-    now: BootTime,
-    policies: PolicySet,
+    pub(crate) engine: Engine,
+    pub(crate) now: BootTime,
+    pub(crate) policies: PolicySet,
     cap: Option<Mode>,
     next_pid: u32,
-    living: [Option<Process>; WORKLOADS],
+    pub(crate) living: [Option<Process>; WORKLOADS],
     last_key: [Option<String>; WORKLOADS],
     disk: Disk,
-    hands: Hands,
-    is_paused: bool,
+    pub(crate) hands: Hands,
+    pub(crate) is_paused: bool,
     /// Intents that the disk has not written yet.
-    waiting: Vec<ActionKey>,
+    pub(crate) waiting: Vec<ActionKey>,
     /// Acts that the hands are at, with the time at which they end.
-    busy: Vec<(BootTime, Act)>,
-    questions: Vec<Question>,
+    pub(crate) busy: Vec<(BootTime, Act)>,
+    pub(crate) questions: Vec<Question>,
     /// What is lent cannot be turned back now.
-    knobs_stuck: bool,
-    promised: Promises,
+    pub(crate) knobs_stuck: bool,
+    pub(crate) promised: Promises,
 }
 
 fn policies() -> PolicySet {
@@ -113,14 +111,7 @@ impl Machine {
                 self.drain();
             }
             Step::AgentDies => self.restart_agent(),
-            Step::AgentStops => {
-                self.engine.give_back_everything(self.now);
-                self.drain();
-                if !self.knobs_stuck {
-                    self.promised.nothing_is_turned();
-                }
-                self.restart_agent();
-            }
+            Step::AgentStops => self.stop_agent(),
             Step::UndoAsked => {
                 self.engine.give_back_asked(self.now, None);
                 self.drain();
@@ -143,34 +134,6 @@ impl Machine {
         }
         self.promised.nothing_is_lent();
         assert!(self.promised.in_flight.is_empty(), "still under way: {:?}", self.promised.in_flight);
-    }
-
-    fn restart_agent(&mut self) {
-        self.waiting.clear();
-        self.busy.clear();
-        self.questions.clear();
-        let promised = &mut self.promised;
-        promised.life += 1;
-        promised.in_flight.clear();
-        let open = promised.on_disk.iter().filter(|key| !promised.results.contains_key(key));
-        let recovered = Recovered {
-            next_incident: promised.last_incident + 1,
-            open: open.filter_map(|key| promised.intents.get(key)).cloned().collect(),
-            acts: promised.effects.clone(),
-            leases: promised.leases.values().cloned().collect(),
-            ..Recovered::default()
-        };
-        for intent in &recovered.open {
-            if intent.act.mode == Mode::Enforce {
-                promised.in_flight.insert(intent.act.workload.clone(), intent.act.key.clone());
-            }
-        }
-        self.engine = Engine::new(self.now, self.policies.clone(), recovered);
-        self.is_paused = false;
-        self.drain();
-        for process in self.living.clone().into_iter().flatten() {
-            self.tell(process, Fact::Execed);
-        }
     }
 
     fn pass(&mut self, time: Duration) {
@@ -214,7 +177,7 @@ impl Machine {
         self.engine.committed(self.now, key);
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         loop {
             let mut worked = false;
             while let Some(entry) = self.engine.poll_journal() {
@@ -284,26 +247,6 @@ impl Machine {
         }
     }
 
-    fn survey(&mut self, act: &Act) {
-        let turns = match self.hands {
-            Hands::Refuse => Err(ActionOutcome::Refused { reason: "another process".into() }),
-            Hands::Fail => Err(ActionOutcome::Failed { error: "no such file".into(), errno: Some(2) }),
-            Hands::Succeed | Hands::SucceedWithSuccessor | Hands::DoNotKnow | Hands::TakeTheirTime => {
-                Ok(vec![turn_of(act)])
-            }
-        };
-        self.engine.surveyed(self.now, Surveyed { key: act.key.clone(), turns });
-    }
-
-    fn undo(&mut self, undo: &Undo) {
-        let complete = !self.knobs_stuck;
-        self.promised.stuck |= self.knobs_stuck;
-        if complete {
-            self.promised.turned.remove(&undo.key);
-        }
-        self.engine.undone(self.now, &Undone { key: undo.key.clone(), says: "as told".into(), complete });
-    }
-
     fn finished(&mut self, act: &Act) {
         let says = "as told".to_owned();
         let outcome = match (act.mode, self.hands) {
@@ -335,7 +278,7 @@ impl Machine {
         self.drain();
     }
 
-    fn tell(&mut self, process: Process, fact: Fact) {
+    pub(crate) fn tell(&mut self, process: Process, fact: Fact) {
         self.observe(&Signal { at: self.now, process: Some(process), fact });
     }
 
@@ -431,26 +374,4 @@ impl Machine {
         }
         self.tell(process.clone(), Fact::Exited(exit));
     }
-}
-
-fn turn_of(act: &Act) -> Turn {
-    Turn { knob: Knob::Running(act.target.id()), was: "running".into(), set: "stopped".into() }
-}
-
-fn ended_by(signal: i32) -> Exit {
-    Exit { signal: Some(signal), ..Exit::default() }
-}
-
-fn party() -> Party {
-    Party { id: ProcessId { pid: 42, start: BootTime(9) }, comm: "bash".into(), ..Party::default() }
-}
-
-fn sent(signal: i32, si_code: i32, group: bool) -> SignalSent {
-    let sender = (si_code <= 0).then(party);
-    SignalSent { signal, si_code, sender, group, ..SignalSent::default() }
-}
-
-fn oom() -> Fact {
-    let memcg = "/limited".to_owned();
-    Fact::OomKilled(OomKill { scope: OomScope::Memcg, trigger: party(), memcg, usage: 64, limit: 64 })
 }

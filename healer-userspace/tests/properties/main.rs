@@ -4,6 +4,9 @@
 //! Each property is tried for some seconds, what takes in untrusted bytes for a minute; with `HEALER_FULL` for longer.
 
 mod bytes;
+mod facts;
+mod lent;
+mod lives;
 mod machine;
 mod promises;
 mod steps;

@@ -27,14 +27,14 @@ pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fa
         open_files: number(&shape.open_files, "openFiles", 1..=1_073_741_816, faults).map(u64::from),
         oom_score_adj: number(&shape.oom_score_adj, "oomScoreAdj", -999..=1000, faults),
     };
-    let missing = match action {
-        ActionName::Throttle if terms.cpu.or(terms.cpu_weight).or(terms.memory_high).is_none() => Some(
-            "throttle needs one of cpu, cpuWeight and memoryHigh: how far it goes is the policy's to say",
-        ),
-        ActionName::RaiseLimit if terms.memory_max.or(terms.pids_max).or(terms.open_files).is_none() => {
-            Some("raise_limit needs one of memoryMax, pidsMax and openFiles: a bound that it never exceeds")
-        }
-        _ => None,
+    let extent = terms.cpu.or(terms.cpu_weight).or(terms.memory_high);
+    let bound = terms.memory_max.or(terms.pids_max).or(terms.open_files);
+    let missing = if action == ActionName::Throttle && extent.is_none() {
+        Some("throttle needs one of cpu, cpuWeight and memoryHigh: how far it goes is the policy's to say")
+    } else if action == ActionName::RaiseLimit && bound.is_none() {
+        Some("raise_limit needs one of memoryMax, pidsMax and openFiles: a bound that it never exceeds")
+    } else {
+        None
     };
     if let Some(missing) = missing.filter(|_| is_silent(shape)) {
         faults.push(Fault::new(at.place, missing));
