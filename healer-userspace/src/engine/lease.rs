@@ -161,8 +161,10 @@ struct Held {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
-    /// The act is under way.
-    Taking,
+    /// The act is under way: what it is about to turn cannot be turned back before.
+    Taking {
+        then: Option<Why>,
+    },
     InForce {
         until: BootTime,
     },
@@ -178,23 +180,38 @@ enum State {
 
 impl Leases {
     pub(super) fn take(&mut self, lease: Lease) {
-        self.0.insert(lease.key.clone(), Held { lease, state: State::Taking, told: false });
+        self.0.insert(lease.key.clone(), Held { lease, state: State::Taking { then: None }, told: false });
     }
 
-    pub(super) fn took_effect(&mut self, now: BootTime, key: &ActionKey) {
-        if let Some(held) = self.0.get_mut(key).filter(|held| held.state == State::Taking) {
-            held.state = State::InForce { until: now + held.lease.lasts };
-        }
+    /// The act is over. Returns why it is to be undone at once, if so.
+    pub(super) fn taken(&mut self, now: BootTime, key: &ActionKey, took_effect: bool) -> Option<Why> {
+        let held = self.0.get_mut(key)?;
+        let State::Taking { then } = held.state else {
+            return None;
+        };
+        held.state = State::InForce { until: now + held.lease.lasts };
+        then.or((!took_effect).then_some(Why::DidNotHelp))
     }
 
     /// What the hands have to do, unless they are at it already.
     pub(super) fn release(&mut self, now: BootTime, key: &ActionKey, why: Why) -> Option<Undo> {
         let held = self.0.get_mut(key)?;
-        if matches!(held.state, State::Undoing { .. }) {
-            return None;
+        match &mut held.state {
+            State::Taking { then } => {
+                then.get_or_insert(why);
+                return None;
+            }
+            State::Undoing { .. } => return None,
+            State::InForce { .. } | State::Stuck { .. } => {}
         }
         held.state = State::Undoing { why, until: now + UNDO_LIMIT };
         Some(Undo { key: key.clone(), turns: held.lease.turns.clone() })
+    }
+
+    /// What an earlier life had lent: nobody is at it any more.
+    pub(super) fn inherit(&mut self, now: BootTime, lease: Lease) {
+        let state = State::InForce { until: now };
+        self.0.insert(lease.key.clone(), Held { lease, state, told: false });
     }
 
     /// Of an incident, those in force or being taken.
@@ -267,7 +284,7 @@ pub(super) enum Due {
 
 impl Held {
     fn is_lent(&self) -> bool {
-        matches!(self.state, State::Taking | State::InForce { .. })
+        matches!(self.state, State::Taking { .. } | State::InForce { .. })
     }
 
     fn is_undoing(&self) -> bool {
@@ -280,7 +297,7 @@ impl Held {
 
     fn deadline(&self) -> Option<BootTime> {
         match self.state {
-            State::Taking => None,
+            State::Taking { .. } => None,
             State::InForce { until } | State::Undoing { until, .. } => Some(until),
             State::Stuck { again_at, .. } => Some(again_at),
         }
@@ -291,7 +308,7 @@ impl Held {
             return None;
         }
         match self.state {
-            State::Taking => None,
+            State::Taking { .. } => None,
             State::InForce { .. } => Some(Due::Release(Why::Expired)),
             State::Stuck { why, .. } => Some(Due::Release(why)),
             State::Undoing { .. } => Some(Due::NoAnswer),

@@ -92,10 +92,9 @@ impl Engine {
         self.reopened.remove(&result.key);
         self.out.report(now, incident, ReportFact::Result(result.clone()));
         self.out.journal.push_back(JournalEntry::Result(result.clone()));
-        if matches!(result.outcome, ActionOutcome::Done { .. }) {
-            self.leases.took_effect(now, &result.key);
-        } else {
-            self.release(now, &result.key, Why::DidNotHelp);
+        let took_effect = matches!(result.outcome, ActionOutcome::Done { .. });
+        if let Some(why) = self.leases.taken(now, &result.key, took_effect) {
+            self.release(now, &result.key, why);
         }
         if Self::outcome_is_possible_effect(&result.outcome) {
             self.ledger.acted(PastAct {

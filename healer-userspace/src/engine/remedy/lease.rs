@@ -66,7 +66,7 @@ impl Engine {
     pub(in crate::engine) fn inherit(&mut self, now: BootTime, leases: Vec<Lease>) {
         for lease in leases {
             let key = lease.key.clone();
-            self.leases.take(lease);
+            self.leases.inherit(now, lease);
             self.release(now, &key, Why::Restarted);
         }
     }
