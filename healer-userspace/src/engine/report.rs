@@ -26,6 +26,7 @@ pub struct Report {
 /// The `record` field of the audit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
+#[expect(clippy::large_enum_variant, reason = "few at a time, and on their way out")]
 pub enum ReportFact {
     Diagnosis(Diagnosis),
     /// Rule and ladder chosen, or why none was.
