@@ -2,7 +2,7 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::{report::view::Sensor, text::printable};
+use crate::{engine::report::Undoing, report::view::Sensor, text::printable};
 
 macro_rules! labels {
     ($($name:ident { $($label:ident: $type:ty),* })*) => {$(
@@ -33,6 +33,12 @@ labels! {
     ReclaimLabels { found: &'static str }
     StateLabels { state: &'static str }
     VersionLabels { version: &'static str }
+}
+
+impl From<&Undoing> for UndoLabels {
+    fn from(undone: &Undoing) -> Self {
+        Self { action: undone.action.name(), complete: if undone.complete { "yes" } else { "no" } }
+    }
 }
 
 impl From<&Sensor> for SensorLabels {

@@ -338,8 +338,7 @@ impl Metrics {
     }
 
     pub fn undone(&self, undone: &Undoing) {
-        let complete = if undone.complete { "yes" } else { "no" };
-        self.undone.get_or_create_owned(&UndoLabels { action: undone.action.name(), complete }).inc();
+        self.undone.get_or_create_owned(&undone.into()).inc();
     }
 
     pub fn closed(&self, closed: &Closed) {
