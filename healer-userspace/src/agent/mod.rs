@@ -55,6 +55,9 @@ use crate::{
     supervise::server::{Supervisors, Told},
 };
 
+/// Records for which room is kept.
+const FEW: usize = 64;
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -97,6 +100,8 @@ struct Agent {
     level_watch: levels::LevelWatch,
     probes: probes::Probes,
     captures: captures::Captures,
+    /// Empty between two passes; kept because a new one would cost the allocator more than a record costs.
+    raws: Vec<Raw>,
 }
 
 impl Agent {
@@ -134,7 +139,7 @@ impl Agent {
 
     /// All that the rings hold: bytes → meaning → who → engine.
     fn records(&mut self) {
-        let mut raws: Vec<Raw> = Vec::new();
+        let mut raws = core::mem::take(&mut self.raws);
         let mut malformed = None;
         self.sense.drain(|bytes| match Event::decode(bytes) {
             Ok((header, event)) => match signal::interpret(&header, &event) {
@@ -146,7 +151,7 @@ impl Agent {
         if let Some(error) = malformed {
             self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
         }
-        for mut raw in raws {
+        for mut raw in raws.drain(..) {
             self.introduce_late(&raw);
             self.look_into(&mut raw);
             let signal = self.identity.enrich(raw);
@@ -154,6 +159,8 @@ impl Agent {
             self.observe(&signal);
             self.flush_if_urgent();
         }
+        raws.shrink_to(FEW);
+        self.raws = raws;
         self.look_around();
     }
 
@@ -168,10 +175,10 @@ impl Agent {
     }
 
     fn observe(&mut self, signal: &Signal) {
+        self.engine.observe(clock::boot(), signal);
         self.reporter.signal(signal);
         self.probes.note(signal);
         self.keep(signal);
-        self.engine.observe(clock::boot(), signal);
         self.consult_owners(signal);
     }
 

@@ -68,6 +68,9 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     for warning in loaded.warnings.iter().chain(&cannot) {
         tracing::warn!("{warning}");
     }
+    if let Err(error) = sense::ask_for_short_turns() {
+        tracing::debug!("no short turns: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
@@ -167,6 +170,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         level_watch,
         probes: Probes::default(),
         captures: Captures::new(&options.state_dir),
+        raws: Vec::new(),
         options,
     };
     agent.begin(loaded, &notes);

@@ -20,6 +20,7 @@ mod rung;
 mod selfcheck;
 mod selfprobe;
 mod settings;
+mod short_turns;
 mod start;
 pub(crate) use start::give_memory_back;
 mod status;
@@ -38,6 +39,7 @@ pub use ring::Rings;
 pub use rung::{BESIDE, Level, Rung, SENSORS, Sensor};
 pub use selfprobe::SelfProbe;
 pub use settings::Settings;
+pub use short_turns::ask_for_short_turns;
 pub use status::{Checked, SensorState, SensorStatus};
 
 use crate::clock;

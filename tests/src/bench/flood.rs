@@ -5,7 +5,7 @@ use std::{sync::mpsc, thread, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use healer_common::event::{Event, Record, process_exit::ProcessExit};
-use healer_userspace::clock;
+use healer_userspace::{clock, sense};
 
 use super::{args::Args, figure::Figure, floor::Flood, load, meter, say};
 
@@ -19,24 +19,17 @@ const PACED: u64 = 1_000_000;
 pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
     say("ring: flood");
     let time = Duration::from_millis(if args.quick { 500 } else { 3000 });
-    let at_once = Reader::AtOnce.is_possible();
-    let paced = run(Some(PACED * 21 / 20), time, Reader::AtOnce)?;
-    let shared = run(Some(PACED * 21 / 20), time, Reader::Shared)?;
-    let free = run(None, time, Reader::AtOnce)?;
+    let paced = run(Some(PACED * 21 / 20), time)?;
+    let free = run(None, time)?;
     let size = size_of::<Record<ProcessExit>>();
     Ok(vec![
         Figure::new("ring: records sent, paced", paced.rate(), "records/s")
             .at_least(PACED as f64)
             .remark(format!("{size} bytes each; sent by one thread, read and decoded by another")),
         Figure::new("ring: lost of these", paced.lost as f64, "records").at_most(0.0).remark(format!(
-            "of {}; the reader {}, and used {:.0} % of a core",
+            "of {}; the reader has the agent's own priority, and used {:.0} % of a core",
             paced.sent,
-            if at_once { "ran as soon as it was woken (SCHED_RR)" } else { "was scheduled as everybody (no right to SCHED_RR)" },
             100.0 * paced.reader_share
-        )),
-        Figure::new("ring: lost, reader scheduled as everybody", shared.lost as f64, "records").remark(format!(
-            "of {}; the ring holds 2.4 ms of them: what is lost is how long the neighbours kept the reader waiting",
-            shared.sent
         )),
         Figure::new("ring: records read, flat out", free.read as f64 / free.time.as_secs_f64(), "records/s")
             .remark(format!(
@@ -46,33 +39,6 @@ pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
                 100.0 * free.reader_share
             )),
     ])
-}
-
-/// How the reader's thread is scheduled. A ring of a fixed size bridges a fixed time: without the first
-/// kind the figure would tell of the neighbours alone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reader {
-    AtOnce,
-    Shared,
-}
-
-impl Reader {
-    /// Schedules the calling thread so, where that is allowed.
-    fn take_on(self) -> bool {
-        let (policy, priority) = match self {
-            Self::AtOnce => (libc::SCHED_RR, 1),
-            Self::Shared => (libc::SCHED_OTHER, 0),
-        };
-        let parameters = libc::sched_param { sched_priority: priority };
-        // SAFETY: the parameters are valid for the call; 0 is the calling thread.
-        unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) == 0 }
-    }
-
-    fn is_possible(self) -> bool {
-        let possible = self.take_on();
-        Self::Shared.take_on();
-        possible
-    }
 }
 
 struct Run {
@@ -89,7 +55,7 @@ impl Run {
     }
 }
 
-fn run(per_second: Option<u64>, time: Duration, reader: Reader) -> anyhow::Result<Run> {
+fn run(per_second: Option<u64>, time: Duration) -> anyhow::Result<Run> {
     let (tell_id, its_id) = mpsc::channel();
     let (start, started) = mpsc::channel();
     let sender = thread::spawn(move || {
@@ -101,9 +67,8 @@ fn run(per_second: Option<u64>, time: Duration, reader: Reader) -> anyhow::Resul
     let thread = its_id.recv().context("start the sender")?;
     let mut flood = Flood::attach(thread.as_raw_nonzero().get().cast_unsigned())?;
     load::pin(Some(0));
-    reader.take_on();
+    sense::ask_for_short_turns().context("ask for the agent's turns")?;
     let outcome = read(&mut flood, || start.send(()).is_ok(), || sender.is_finished());
-    Reader::Shared.take_on();
     load::pin(None);
     let (read, reader_time) = outcome?;
     let time = sender.join().map_err(|_| anyhow!("the sender failed"))?.context("never started")?;
