@@ -21,6 +21,7 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Removed on drop, with all that runs in it.
 pub struct Net {
     name: String,
+    number: u32,
     is_v6: bool,
     scripts: Scratch,
     cgroups: Vec<PathBuf>,
@@ -35,7 +36,8 @@ impl Net {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let family = if is_v6 { 6 } else { 4 };
         let name = format!("hn{}x{number}-{what}-{family}", std::process::id());
-        let net = Self { name, is_v6, scripts: Scratch::new(), cgroups: Vec::new(), processes: Vec::new() };
+        let net =
+            Self { name, number, is_v6, scripts: Scratch::new(), cgroups: Vec::new(), processes: Vec::new() };
         for (file, text) in [
             ("server.py", include_str!("victims/net_server.py")),
             ("client.py", include_str!("victims/net_client.py")),
@@ -82,9 +84,15 @@ impl Net {
         format!("{}s", self.name)
     }
 
+    /// No two nets of one machine share an address: ends of connections are found by it.
     #[must_use]
     pub fn address(&self, host: u8) -> String {
-        if self.is_v6 { format!("fd77::{host}") } else { format!("10.77.0.{host}") }
+        let (mine, number) = (64 + std::process::id() % 128, self.number % 250);
+        if self.is_v6 {
+            format!("fd77:{mine:x}:{number:x}::{host}")
+        } else {
+            format!("10.{mine}.{number}.{host}")
+        }
     }
 
     /// As diagnoses write it.
@@ -107,6 +115,12 @@ impl Net {
     /// If the command fails.
     pub fn on_server(&self, command: &str) {
         run(&format!("ip netns exec {} {command}", self.server_ns()));
+    }
+
+    /// The network of the cable.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        if self.is_v6 { format!("{}/64", self.address(0)) } else { format!("{}/24", self.address(0)) }
     }
 
     #[must_use]

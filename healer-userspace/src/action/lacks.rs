@@ -33,7 +33,8 @@ pub fn lacks(rung: &Rung, rights: u64) -> Option<String> {
         | ActionName::Kill
         | ActionName::Freeze
         | ActionName::Thaw
-        | ActionName::RunHook => None,
+        | ActionName::RunHook
+        | ActionName::ResetConnections => None,
     }
 }
 

@@ -30,6 +30,7 @@ pub(super) fn again(look: &Look, act: &Act, host: &dyn Host) -> Result<(), Strin
         Look::StillDown(id) => still_down(*id, act, host),
         Look::NotProtected(id) => not_protected(*id, host),
         Look::ProofHolds(proof) => host.prove_again(proof),
+        Look::ConnectionsDead(proof) => connections_dead(act, proof, host),
         Look::SecondReason(id) => second_reason(*id, host),
     }
 }
@@ -43,6 +44,14 @@ fn still_down(id: ProcessId, act: &Act, host: &dyn Host) -> Result<(), String> {
     match child.filter(|child| *child != id) {
         Some(child) => Err(format!("a successor lives already: pid {}", child.pid)),
         None => Ok(()),
+    }
+}
+
+fn connections_dead(act: &Act, proof: &serde_json::Value, host: &dyn Host) -> Result<(), String> {
+    match host.dead_connections(act.target.id(), proof) {
+        Ok(0) => Err("none of its connections is dead any more".to_owned()),
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("cannot look at its connections again: {error}")),
     }
 }
 

@@ -25,6 +25,7 @@ mod owned;
 mod protect;
 mod raise_limit;
 mod reach;
+mod reset_connections;
 mod restart;
 mod run_hook;
 mod stop;
@@ -124,6 +125,13 @@ pub const ACTIONS: &[Action] = &[
         needs: "the program",
         survey: None,
         run: |act, host| Box::pin(run_hook::run(act, host)),
+    },
+    Action {
+        name: ActionName::ResetConnections,
+        does: "ends connections that are dead though their peer is well (SOCK_DESTROY, by cookie)",
+        needs: "CAP_NET_ADMIN, CAP_SYS_ADMIN for other network namespaces, CONFIG_INET_DIAG_DESTROY",
+        survey: None,
+        run: |act, host| Box::pin(reset_connections::run(act, host)),
     },
 ];
 

@@ -328,3 +328,25 @@ fn every_act_has_exactly_one_result() {
         assert!(received.recv().await.is_none());
     });
 }
+
+#[test]
+fn dead_connections_are_reset_and_those_that_move_again_are_not() {
+    let proof = serde_json::json!({"connections": [{"cookie": 1}]});
+    let mut reset = act(ActionName::ResetConnections);
+    reset.look = vec![Look::ConnectionsDead(proof)];
+    let mut host = Fake::with([(TARGET, plain())]);
+    host.dead_connections = 2;
+    assert_eq!(text(&perform(&reset, &host)), "2 dead connections of pid 7 (web) ended");
+    assert_eq!(host.done(), ["reset 2 connections of 7"]);
+    let moving = Fake::with([(TARGET, plain())]);
+    let ActionOutcome::Refused { reason } = perform(&reset, &moving) else { panic!("they move") };
+    assert_eq!(reason, "none of its connections is dead any more");
+    assert_eq!(moving.done(), [""; 0]);
+    reset.mode = Mode::Shadow;
+    let ActionOutcome::WouldDo { says } = perform(&reset, &host) else { panic!("it is a dry run") };
+    assert_eq!(says, "would end 2 dead connections of pid 7");
+    assert_eq!(host.done().len(), 1);
+    let protected = Fake::with([(TARGET, FakeProcess { untouchable: true, ..plain() })]);
+    reset.look.clear();
+    assert!(matches!(perform(&reset, &protected), ActionOutcome::Refused { .. }));
+}

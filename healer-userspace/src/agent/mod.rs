@@ -6,6 +6,7 @@
 mod ask;
 mod captures;
 mod fail_point;
+mod flows;
 mod flush;
 mod give_back;
 mod housekeeping;
@@ -119,6 +120,7 @@ impl Agent {
                 Wake::Work(at, snapshot) => self.work(at, snapshot),
                 Wake::Memory(at, snapshot) => self.memory(at, snapshot),
                 Wake::Levels(at, snapshot) => self.levels(at, snapshot),
+                Wake::Flows(at, look) => self.flows(at, look),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => {
                     self.look_at_peers(clock::boot(), true);

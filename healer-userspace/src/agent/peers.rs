@@ -47,8 +47,12 @@ impl Agent {
     /// A failure asks for the good news as well: what is down, and what is not.
     pub(super) fn note_trouble(&mut self, now: BootTime, signal: &Signal) {
         if matches!(signal.fact, Fact::ConnectionFailed(_) | Fact::Retransmitted(_)) {
-            self.peers.troubled_at = Some(now);
+            self.trouble(now);
         }
+    }
+
+    pub(super) fn trouble(&mut self, now: BootTime) {
+        self.peers.troubled_at = Some(now);
     }
 
     /// At most once a second, or at once when something is to be decided.

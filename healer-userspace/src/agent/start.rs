@@ -11,6 +11,7 @@ use super::{
     Agent, Options,
     captures::Captures,
     fail_point::FailPoint,
+    flows,
     housekeeping::Files,
     levels, memory,
     probes::Probes,
@@ -143,6 +144,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         work: looks,
         memory,
         levels,
+        flows: flows::start().context("start the thread that looks at connections")?,
         orders,
     };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;

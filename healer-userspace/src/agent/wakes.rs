@@ -13,7 +13,7 @@ use crate::{
     control::Order,
     engine::{command::Returned, time::BootTime},
     runtimes::Learnt,
-    sense::Sense,
+    sense::{Sense, poll::flows::Look},
     signal::{
         Signal, levels::LevelSnapshot, memory::MemorySnapshot, waits::WaitSnapshot, work::WorkSnapshot,
     },
@@ -21,7 +21,7 @@ use crate::{
     supervise::server::Told,
 };
 
-use super::{levels::LevelLooks, memory::MemoryLooks, waits::Snapshots, work::Looks};
+use super::{flows::FlowLooks, levels::LevelLooks, memory::MemoryLooks, waits::Snapshots, work::Looks};
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack of the loop")]
 pub(super) enum Wake {
@@ -41,6 +41,8 @@ pub(super) enum Wake {
     Memory(BootTime, MemorySnapshot),
     /// A look at what may run out is over.
     Levels(BootTime, LevelSnapshot),
+    /// A look at the connections is over.
+    Flows(BootTime, Look),
     Order(Order),
     Deadline,
     Reload,
@@ -62,6 +64,7 @@ pub(super) struct Inbox {
     pub(super) work: Looks,
     pub(super) memory: MemoryLooks,
     pub(super) levels: LevelLooks,
+    pub(super) flows: FlowLooks,
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
@@ -117,6 +120,7 @@ impl Wakes {
             Some((at, snapshot)) = inbox.work.recv() => Wake::Work(at, snapshot),
             Some((at, snapshot)) = inbox.memory.recv() => Wake::Memory(at, snapshot),
             Some((at, snapshot)) = inbox.levels.recv() => Wake::Levels(at, snapshot),
+            Some((at, look)) = inbox.flows.recv() => Wake::Flows(at, look),
             _ = unix.hup.recv() => Wake::Reload,
             () = until(deadline) => Wake::Deadline,
         }

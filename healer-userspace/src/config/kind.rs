@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::engine::class::Class;
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal of $class:ident,)*) => {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal of $($class:ident)|+,)*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "snake_case")]
         pub(super) enum KindName { $($(#[$doc])* $kind,)* }
@@ -18,8 +18,8 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            fn class(self) -> Class {
-                match self { $(Self::$kind => Class::$class,)* }
+            fn classes(self) -> &'static [Class] {
+                match self { $(Self::$kind => &[$(Class::$class),+],)* }
             }
         }
     };
@@ -36,18 +36,20 @@ kinds! {
     Unreachable = "unreachable" of DependencyFailure,
     NoAnswer = "no_answer" of DependencyFailure,
     Uninterruptible = "uninterruptible" of Unkillable,
-    /// By the freezer of cgroup v1.
-    Frozen = "frozen" of Unkillable,
+    /// Held by the freezer of cgroup v1; of a peer, that it takes connections and reads nothing.
+    Frozen = "frozen" of Unkillable | DependencyFailure,
+    /// It is well; connections from before stay dead.
+    Stale = "stale" of DependencyFailure,
 }
 
 impl KindName {
     /// Why this is no kind of `class`, if it is none.
     pub(super) fn unless_of(self, class: Class) -> Option<String> {
-        if self.class() == class {
+        if self.classes().contains(&class) {
             return None;
         }
         let of_it: Vec<_> =
-            Self::ALL.iter().filter(|kind| kind.class() == class).map(|kind| kind.name()).collect();
+            Self::ALL.iter().filter(|kind| kind.classes().contains(&class)).map(|kind| kind.name()).collect();
         let known = if of_it.is_empty() { "it has none".to_owned() } else { of_it.join(", ") };
         Some(format!("kind: {} is no kind of class {class}: {known}", self.name()))
     }

@@ -14,8 +14,7 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// Words of closed lists, by the list's type.
-const WORDS: &[(&str, &[&str])] =
-    &[("ActionName", &["capture", "reset_connections", "evict", "cordon", "taint", "condition"])];
+const WORDS: &[(&str, &[&str])] = &[("ActionName", &["capture", "evict", "cordon", "taint", "condition"])];
 
 pub(super) fn keys(shape: &str) -> &'static [&'static str] {
     of(KEYS, shape)

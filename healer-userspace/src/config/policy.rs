@@ -186,7 +186,7 @@ shape! {
         /// What a crash loop is. Default: 3 abnormal ends within 5m.
         exits: Exits,
         /// Of the class: hang is unresponsive or spinning; network_isolation is of a workload, netns or node;
-        /// dependency_failure refuses, unreachable or no_answer; unkillable uninterruptible or frozen.
+        /// dependency_failure refuses, unreachable, no_answer, frozen or stale; unkillable uninterruptible or frozen.
         kind: KindName,
         /// Independent pieces of evidence, at least.
         min_evidence: u32,

@@ -104,6 +104,7 @@ impl Engine {
                 plan: None,
                 look_again_at: None,
                 acted_at: None,
+                root_seen: None,
             },
         );
         id

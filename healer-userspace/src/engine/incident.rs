@@ -31,6 +31,8 @@ pub struct Incident {
     /// A rule may match later (`for:`), or another class of the same death may follow.
     pub look_again_at: Option<BootTime>,
     pub acted_at: Option<BootTime>,
+    /// When something that the workload uses was last seen to fail.
+    pub root_seen: Option<BootTime>,
 }
 
 /// The rule that answers, and how far its ladder has been climbed.

@@ -104,6 +104,7 @@ impl Memory {
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
             | Fact::TaskHung(_)
+            | Fact::Flows(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -2,6 +2,7 @@
 //! The same trace gives the same decisions.
 
 mod adopted; // successors with another parent
+mod cascade; // whose fault it is in the end
 pub mod certificate;
 pub mod class;
 pub mod command;
@@ -22,6 +23,7 @@ pub mod safety;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod topology;
 mod verify;
 pub mod world;
 

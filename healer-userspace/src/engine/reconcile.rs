@@ -112,6 +112,7 @@ impl Engine {
             }),
             look_again_at: None,
             acted_at: None,
+            root_seen: None,
         })
     }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     policy::{PolicySet, choose},
     time::BootTime,
+    topology::Topology,
 };
 use crate::{
     identity::process::{Process, ProcessId, WorkloadKey},
@@ -20,6 +21,7 @@ const PASSED_ON_FOR: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct World {
     workloads: BTreeMap<WorkloadKey, Workload>,
+    topology: Topology,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,6 +74,10 @@ impl World {
         self.workloads.iter()
     }
 
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     pub fn is_living(&self, key: &WorkloadKey, id: ProcessId) -> bool {
         self.get(key).is_some_and(|workload| workload.living.contains_key(&id))
     }
@@ -82,6 +88,7 @@ impl World {
 
     /// Takes one signal in; says whose ends the kernel must now report.
     pub fn update(&mut self, now: BootTime, signal: &Signal, policies: &PolicySet) -> Option<Tracking> {
+        self.topology.follow(signal);
         let process = signal.process.as_ref()?;
         match &signal.fact {
             Fact::Execed => self.appeared(now, process, policies),
@@ -124,6 +131,7 @@ impl World {
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
             | Fact::TaskHung(_)
+            | Fact::Flows(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => None,
         }

@@ -127,6 +127,7 @@ impl Identity {
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
             | Fact::TaskHung(_)
+            | Fact::Flows(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

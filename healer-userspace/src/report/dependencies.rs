@@ -6,16 +6,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::time::BootTime,
-    signal::{
-        Fact, Signal,
-        network::{Listens, PeerCounts},
-    },
+    engine::{time::BootTime, topology::Topology},
+    signal::{Fact, Signal, network::PeerCounts},
 };
 
 /// Edges kept; those that were quiet longest make room.
 const EDGES_MAX: usize = 4096;
-const LISTENERS_MAX: usize = 4096;
 /// An edge on which nothing happened for so long is gone.
 const EXPIRES: Duration = Duration::from_secs(15 * 60);
 
@@ -23,7 +19,7 @@ const EXPIRES: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Default)]
 pub struct Dependencies {
     edges: BTreeMap<(String, u32, SocketAddr), Dependency>,
-    listeners: BTreeMap<u64, (Listens, String)>,
+    topology: Topology,
 }
 
 /// One workload's use of one peer.
@@ -73,40 +69,13 @@ impl EdgeState {
 
 impl Dependencies {
     pub fn follow(&mut self, signal: &Signal) {
+        self.topology.follow(signal);
         let Some(process) = &signal.process else {
             return;
         };
-        match &signal.fact {
-            Fact::Peers(counts) => {
-                counts.iter().for_each(|counts| self.count(signal.at, &process.workload.0, counts));
-                self.expire(signal.at);
-            }
-            Fact::Listens(listens) if listens.on && self.listeners.len() < LISTENERS_MAX => {
-                self.listeners.insert(listens.cookie, (listens.clone(), process.workload.0.clone()));
-            }
-            Fact::Listens(listens) => {
-                self.listeners.remove(&listens.cookie);
-            }
-            Fact::Exited(_)
-            | Fact::Execed
-            | Fact::SignalSent(_)
-            | Fact::OomKilled(_)
-            | Fact::Registered(_)
-            | Fact::Deregistered
-            | Fact::StopAsked { .. }
-            | Fact::Answered { .. }
-            | Fact::Waits(_)
-            | Fact::Work(_)
-            | Fact::Probed(_)
-            | Fact::ConnectionFailed(_)
-            | Fact::Retransmitted(_)
-            | Fact::SyscallError(_)
-            | Fact::Levels(_)
-            | Fact::NoRoute(_)
-            | Fact::Memory(_)
-            | Fact::ReclaimStalled(_)
-            | Fact::TaskHung(_)
-            | Fact::Lost { .. } => {}
+        if let Fact::Peers(counts) = &signal.fact {
+            counts.iter().for_each(|counts| self.count(signal.at, &process.workload.0, counts));
+            self.expire(signal.at);
         }
     }
 
@@ -114,7 +83,7 @@ impl Dependencies {
     #[must_use]
     pub fn list(&self) -> Vec<Dependency> {
         let named = |((_, netns, peer), edge): (&(String, u32, SocketAddr), &Dependency)| {
-            let server = self.server(*netns, peer).map(str::to_owned);
+            let server = self.topology.server(*netns, peer).map(|server| server.workload.0.clone());
             Dependency { server, ..edge.clone() }
         };
         self.edges.iter().map(named).collect()
@@ -132,7 +101,13 @@ impl Dependencies {
         if self.edges.len() >= EDGES_MAX && !self.edges.contains_key(&key) {
             self.make_room();
         }
+        let server = self.topology.server(counts.netns, &counts.peer).map(|one| one.workload.0.clone());
         let edge = self.edges.entry(key).or_insert_with(|| Dependency::new(at, workload, counts));
+        if edge.server.is_some() && server.is_some() && edge.server != server {
+            // The address is another workload's by now: what the old one did says nothing of it.
+            *edge = Dependency::new(at, workload, counts);
+        }
+        edge.server = server.or_else(|| edge.server.take());
         let failed = [counts.refused, counts.unreachable, counts.timed_out, counts.reset, counts.abandoned];
         edge.ok += u64::from(counts.ok);
         edge.failed += failed.into_iter().map(u64::from).sum::<u64>();
@@ -161,34 +136,6 @@ impl Dependencies {
             self.edges.remove(&key);
         }
     }
-
-    /// Whoever listens there: in the client's own namespace, else the only one on the node with this very address.
-    fn server(&self, netns: u32, peer: &SocketAddr) -> Option<&str> {
-        let at = |listens: &Listens| listens.address == *peer;
-        let here = |listens: &Listens| {
-            let any = listens.address.ip().is_unspecified() && peer.ip().is_loopback();
-            listens.netns == netns && (at(listens) || any && listens.address.port() == peer.port())
-        };
-        let found = |is_it: &dyn Fn(&Listens) -> bool| -> Vec<&str> {
-            let mut names: Vec<&str> = self
-                .listeners
-                .values()
-                .filter(|(listens, _)| is_it(listens))
-                .map(|(_, name)| name.as_str())
-                .collect();
-            names.sort_unstable();
-            names.dedup();
-            names
-        };
-        let own = found(&here);
-        if let Some(name) = own.first() {
-            return Some(name);
-        }
-        match found(&|listens| at(listens) && !peer.ip().is_loopback()).as_slice() {
-            [only] => Some(only),
-            _ => None,
-        }
-    }
 }
 
 impl Dependency {
@@ -214,7 +161,10 @@ impl Dependency {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::process::{Process, WorkloadKey};
+    use crate::{
+        identity::process::{Process, WorkloadKey},
+        signal::network::{FlowSnapshot, Listens, Served},
+    };
 
     fn tell(to: &mut Dependencies, second: u64, workload: &str, fact: Fact) {
         let process = Process { workload: WorkloadKey(workload.to_owned()), ..Process::default() };
@@ -272,5 +222,17 @@ mod tests {
         tell(&mut map, 2, "db", listens("10.0.0.5:80", 2, 1, false));
         tell(&mut map, 2, "other", listens("10.0.0.5:80", 3, 3, true));
         assert_eq!(servers(&map)[0].as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn behind_nat_the_other_end_of_the_connection_says_who_serves() {
+        let mut map = Dependencies::default();
+        tell(&mut map, 1, "api", counts("10.96.0.1:80", 1, 0, 1));
+        let server = Process { workload: WorkloadKey("db".to_owned()), ..Process::default() };
+        let (peer, address) = ("10.96.0.1:80".parse().unwrap(), "10.0.0.7:8080".parse().unwrap());
+        let served = vec![Served { netns: 1, peer, address, server }];
+        let fact = Fact::Flows(FlowSnapshot { served, ..FlowSnapshot::default() });
+        map.follow(&Signal { at: BootTime(1), process: None, fact });
+        assert_eq!(map.list()[0].server.as_deref(), Some("db"));
     }
 }

@@ -295,7 +295,8 @@ impl Reporter {
                 | Fact::Listens(_)
                 | Fact::NoRoute(_)
                 | Fact::ReclaimStalled(_)
-                | Fact::TaskHung(_),
+                | Fact::TaskHung(_)
+                | Fact::Flows(_),
                 _,
             ) => {}
         }

@@ -43,6 +43,7 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::Memory(_)
         | Fact::ReclaimStalled(_)
         | Fact::TaskHung(_)
+        | Fact::Flows(_)
         | Fact::Peers(_)
         | Fact::Lost { .. } => {}
     }

@@ -126,6 +126,8 @@ pub enum Fact {
     /// A thread of the process has been in uninterruptible sleep for longer than `kernel.hung_task_timeout_secs`
     /// (`sched:sched_process_hang`).
     TaskHung(TaskHung),
+    /// A look at the connections that do not move; it belongs to the node.
+    Flows(network::FlowSnapshot),
     /// Records were lost in a ring; nothing may be concluded from absence.
     Lost { ring: Ring, count: u64 },
 }
@@ -155,6 +157,7 @@ impl Fact {
             Self::Memory(_) => "memory",
             Self::ReclaimStalled(_) => "reclaim_stalled",
             Self::TaskHung(_) => "task_hung",
+            Self::Flows(_) => "flows",
             Self::Lost { .. } => "lost",
         }
     }

@@ -4,7 +4,7 @@ use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::time::BootTime;
+use crate::{engine::time::BootTime, identity::process::Process};
 
 /// One TCP connection from its client's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +82,86 @@ pub struct NoRoute {
     pub v4: u64,
     #[serde(default)]
     pub v6: u64,
+}
+
+/// A look at the sockets of the node's network namespaces: only what does not move, and what is new.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowSnapshot {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalled: Vec<Stalled>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<Served>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkChange>,
+}
+
+/// A client's connection that does not move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    pub client: Process,
+    #[serde(flatten)]
+    pub flow: Flow,
+    pub why: Stall,
+    pub since: BootTime,
+    /// Time-outs in a row without an answer.
+    #[serde(default)]
+    pub retransmits: u32,
+    /// Bytes that the peer has acknowledged: another number means that it moves.
+    #[serde(default)]
+    pub acked: u64,
+    /// Who is at the other end, if that is on this node and known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Process>,
+    /// The server is stopped or frozen: it cannot run.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub halted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stall {
+    /// The peer would take more, but this machine does not let it out.
+    Held,
+    /// The peer takes nothing more.
+    WindowClosed,
+    /// The server has it, and does not read.
+    Unread,
+    /// Sent again and again, and no answer.
+    Unanswered,
+}
+
+/// Who answers what a client calls `peer`, as the other end of its connection shows: also behind NAT.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The client's namespace.
+    pub netns: u32,
+    pub peer: SocketAddr,
+    /// What the server itself calls it.
+    pub address: SocketAddr,
+    pub server: Process,
+}
+
+/// What the kernel told of the links and routes of a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkChange {
+    pub netns: u32,
+    #[serde(flatten)]
+    pub change: Change,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    Link {
+        name: String,
+        up: bool,
+        /// Somebody is at the other end.
+        carrier: bool,
+    },
+    Route {
+        to: String,
+        usable: bool,
+    },
 }
 
 /// Counts since the last time that they were told; times are absolute.

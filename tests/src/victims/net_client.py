@@ -1,9 +1,9 @@
-# client [--every S] [--timeout S] [--keep] [--idle] [--bytes N] ADDRESS,PORT...: one thread for each peer makes connection
-# after connection, and (--keep) another one keeps one open and talks over it. "A,P+B,P": B if A fails.
+# client [--every S] [--timeout S] [--keep] [--pool] [--idle] [--bytes N] ADDRESS,PORT...: one thread for each peer makes connection
+# after connection, and (--keep) another one keeps one open and talks over it (--pool: that alone). "A,P+B,P": B if A fails.
 import socket, sys, threading, time
 
 args = sys.argv[1:]
-every, timeout, keep, idle, size = 0.4, 8.0, False, False, 1
+every, timeout, keep, pool, idle, size = 0.4, 8.0, False, False, False, 1
 while args and args[0].startswith("--"):
     name = args.pop(0)
     if name == "--every":
@@ -14,6 +14,8 @@ while args and args[0].startswith("--"):
         size = int(args.pop(0))
     elif name == "--keep":
         keep = True
+    elif name == "--pool":
+        keep = pool = True
     elif name == "--idle":
         idle = True
 
@@ -59,7 +61,8 @@ def over_one(peer):
 
 
 for peer in args:
-    threading.Thread(target=again_and_again, args=(peer,), daemon=True).start()
+    if not pool:
+        threading.Thread(target=again_and_again, args=(peer,), daemon=True).start()
     if keep or idle:
         threading.Thread(target=over_one, args=(peer,), daemon=True).start()
 time.sleep(600)

@@ -1,14 +1,14 @@
-# echo [--delay S] [--refuse-read] PORT ADDRESS...: answers each byte with one; a thread for each connection.
+# echo [--delay S] [--full] PORT ADDRESS...: answers each byte with one; a thread for each connection.
 import signal, socket, sys, threading, time
 
 args = sys.argv[1:]
-delay, backlog, accepts = 0.0, 128, True
+delay, backlog, accepts = 0.0, 128, True  # --full: a short queue; SIGUSR1: nobody is accepted any more
 while args and args[0].startswith("--"):
     name = args.pop(0)
     if name == "--delay":
         delay = float(args.pop(0))
     elif name == "--full":
-        backlog, accepts = 1, False
+        backlog = 1
 port, addresses = int(args[0]), args[1:]
 
 
@@ -29,6 +29,8 @@ def serve(listener):
     while True:
         try:
             peer, _ = listener.accept()
+            while not accepts:
+                time.sleep(1)
         except OSError:
             return
         threading.Thread(target=talk, args=(peer,), daemon=True).start()
@@ -40,9 +42,15 @@ for address in addresses:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))
     listener.listen(backlog)
-    if accepts:
-        threading.Thread(target=serve, args=(listener,), daemon=True).start()
-    else:
-        globals().setdefault("kept", []).append(listener)
+    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+
+
+def stop_accepting(*_):
+    global accepts
+    accepts = False
+
+
+signal.signal(signal.SIGUSR1, stop_accepting)
 print("listens", flush=True)
-signal.pause()
+while True:
+    signal.pause()

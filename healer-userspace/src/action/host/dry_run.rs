@@ -68,6 +68,16 @@ impl Host for DryRun<'_> {
         self.real.prove_again(proof)
     }
 
+    fn dead_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize> {
+        self.real.dead_connections(id, proof)
+    }
+
+    fn reset_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize> {
+        let count = self.real.dead_connections(id, proof)?;
+        self.would(format!("end {count} dead connections of pid {}", id.pid));
+        Ok(count)
+    }
+
     fn supervised(&self, name: &str) -> Option<ProcessId> {
         self.real.supervised(name)
     }

@@ -36,6 +36,7 @@ pub(crate) struct Fake {
     /// How every knob stands, by its words; those that are not there are gone.
     pub(crate) knobs: Mutex<BTreeMap<String, String>>,
     pub(crate) is_v1: bool,
+    pub(crate) dead_connections: usize,
 }
 
 impl Fake {
@@ -97,6 +98,15 @@ impl Host for Fake {
 
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
         proof.as_str().map_or(Ok(()), |reason| Err(reason.to_owned()))
+    }
+
+    fn dead_connections(&self, _id: ProcessId, _proof: &serde_json::Value) -> io::Result<usize> {
+        Ok(self.dead_connections)
+    }
+
+    fn reset_connections(&self, id: ProcessId, _proof: &serde_json::Value) -> io::Result<usize> {
+        self.note(format!("reset {} connections of {}", self.dead_connections, id.pid));
+        Ok(self.dead_connections)
     }
 
     fn supervised(&self, name: &str) -> Option<ProcessId> {

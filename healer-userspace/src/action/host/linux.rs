@@ -9,7 +9,9 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld, control, hook,
+    Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld,
+    connections::Dead,
+    control, hook,
     knobs::Machine,
     launch,
     protected::Protected,
@@ -109,6 +111,14 @@ impl Host for Linux {
 
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {
         crate::sense::waits::prove_again(proof, std::path::Path::new("/proc"))
+    }
+
+    fn dead_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize> {
+        Dead::find(id.pid, proof).map(|dead| dead.count())
+    }
+
+    fn reset_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize> {
+        Dead::find(id.pid, proof)?.reset()
     }
 
     fn supervised(&self, name: &str) -> Option<ProcessId> {

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod control;
+mod connections;
 pub mod dry_run;
 #[cfg(test)]
 pub(super) mod fake;
@@ -108,6 +109,8 @@ pub trait Host: Knobs + Send + Sync {
     /// # Errors
     /// In words: what has changed.
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String>;
+    /// How many of the proof's connections are as dead as they were.
+    fn dead_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize>;
     /// Does the process or a descendant have a listening socket?
     fn listens(&self, id: ProcessId) -> bool;
     /// The living child registered under that name.
@@ -140,6 +143,8 @@ pub trait Host: Knobs + Send + Sync {
     }
 
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()>;
+    /// Ends those of the proof's connections that are still dead; says how many.
+    fn reset_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize>;
     /// Returns when the whole process has ended; a leader that left its threads behind has not.
     fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()>;
     /// False if there is no way to do it at once, or somebody in there must live.

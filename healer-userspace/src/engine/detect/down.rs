@@ -78,6 +78,7 @@ impl Detector for Down {
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
             | Fact::TaskHung(_)
+            | Fact::Flows(_)
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }

@@ -276,6 +276,8 @@ actions! {
     Protect = "protect", destructive: false;
     /// A program of the user's: argv, no shell, incident as JSON on stdin; at most once.
     RunHook = "run_hook", destructive: true;
+    /// Ends connections that stay dead although their peer is well.
+    ResetConnections = "reset_connections", destructive: false;
 }
 
 impl ActionName {
@@ -283,7 +285,13 @@ impl ActionName {
     pub fn is_lease(self) -> bool {
         match self {
             Self::Freeze | Self::Throttle | Self::RaiseLimit | Self::Protect => true,
-            Self::Notify | Self::Restart | Self::Stop | Self::Kill | Self::Thaw | Self::RunHook => false,
+            Self::Notify
+            | Self::Restart
+            | Self::Stop
+            | Self::Kill
+            | Self::Thaw
+            | Self::RunHook
+            | Self::ResetConnections => false,
         }
     }
 

@@ -146,6 +146,7 @@ impl Engine {
             return false;
         }
         let restarts = plan.rung().is_some_and(|rung| rung.action == ActionName::Restart);
-        restarts || choose::expects_running(&plan.policy, &incident.target)
+        let resets = plan.rung().is_some_and(|rung| rung.action == ActionName::ResetConnections);
+        restarts || (!resets && choose::expects_running(&plan.policy, &incident.target))
     }
 }

@@ -29,6 +29,10 @@ impl Engine {
         let busy = self.busy_with(incident);
         let lent = self.lent_to(incident);
         let target = incident.target.clone();
+        let root = self.root_of(incident);
+        if root.is_some() {
+            incident.root_seen = Some(now);
+        }
         let proposal = Proposal {
             now,
             diagnosis: &diagnosis,
@@ -46,6 +50,8 @@ impl Engine {
             paused: self.paused.as_deref(),
             journal_error: self.journal_error.as_deref(),
             lost: self.memory.lost_since(diagnosis.fault_at),
+            root: root.as_ref(),
+            recovers_until: incident.root_seen.map(|seen| seen + RECOVERS),
             active: &active,
             under_way: self.under_way(plan.mode),
             deaf: self.is_deaf(incident),

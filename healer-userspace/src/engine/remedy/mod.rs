@@ -37,6 +37,8 @@ const ACT_TIMEOUT: Duration = Duration::from_secs(30);
 const ANSWER_SLACK: Duration = Duration::from_secs(5);
 /// To look at a few files.
 const SURVEY_LIMIT: Duration = Duration::from_secs(5);
+/// What failed for a root that is well again has so long to recover by itself.
+const RECOVERS: Duration = Duration::from_secs(10);
 /// A hold longer than this is told to a person.
 const LONG_HOLD: Duration = Duration::from_secs(60);
 

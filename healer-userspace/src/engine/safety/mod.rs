@@ -3,6 +3,7 @@
 mod backoff;
 mod breaker;
 mod budget;
+mod cascade;
 mod evidence;
 mod journal_writable;
 pub mod ledger;
@@ -16,6 +17,7 @@ pub use breaker::PROBING;
 use ledger::Ledger;
 
 use super::{
+    cascade::Root,
     class::Class,
     command::Look,
     diagnosis::Diagnosis,
@@ -37,6 +39,7 @@ pub const GATES: &[GateEntry] = &[
     GateEntry { name: "journal_writable", judge: journal_writable::judge },
     GateEntry { name: "evidence", judge: evidence::judge },
     GateEntry { name: "unless", judge: unless::judge },
+    GateEntry { name: "cascade", judge: cascade::judge },
     GateEntry { name: "self_effect", judge: self_effect::judge },
     GateEntry { name: "budget", judge: budget::judge },
     GateEntry { name: "backoff", judge: backoff::judge },
@@ -68,6 +71,10 @@ pub struct Facts<'a> {
     pub journal_error: Option<&'a str>,
     /// Records lost since the fault.
     pub lost: u64,
+    /// Something that the workload uses fails: it is not its own fault.
+    pub root: Option<&'a Root>,
+    /// Until then it may recover by itself, because what it uses is well again.
+    pub recovers_until: Option<BootTime>,
     /// Classes now diagnosed for this workload.
     pub active: &'a [Class],
     /// Acts of this mode on other workloads that are intended and not over: not yet in the ledger.

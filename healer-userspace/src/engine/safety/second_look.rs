@@ -1,13 +1,25 @@
 //! Orders the look that the hands take just before the blow; their refusal is this gate's verdict.
 
 use super::{Facts, Proposal, Ruling};
-use crate::engine::{class::Class, command::Look, policy::ActionName};
+use crate::engine::{class::Class, command::Look, diagnosis::Diagnosis, policy::ActionName};
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let class = proposal.diagnosis.class;
     let strikes = proposal.rung.action.is_destructive() && proposal.rung.action != ActionName::RunHook;
     if facts.deaf && strikes {
         return Ruling::refuse("no signal can end it (unkillable): striking again would change nothing");
+    }
+    let resets = proposal.rung.action == ActionName::ResetConnections;
+    match (resets, is_of_dead_connections(proposal.diagnosis)) {
+        (true, true) => {
+            return Ruling::pass("the hands look again at each connection just before they end it");
+        }
+        (true, false) => {
+            return Ruling::refuse(
+                "only connections that stay dead although their peer is well can be reset: kind stale",
+            );
+        }
+        (false, _) => {}
     }
     if cannot_be_repeated(class) && proposal.rung.action != ActionName::RunHook {
         return Ruling::refuse(format!(
@@ -26,11 +38,19 @@ fn cannot_be_repeated(class: Class) -> bool {
     )
 }
 
+fn is_of_dead_connections(diagnosis: &Diagnosis) -> bool {
+    diagnosis.class == Class::DependencyFailure && diagnosis.detail.kind.as_deref() == Some("stale")
+}
+
 pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: bool) -> Vec<Look> {
     let id = proposal.target.id();
     if target_is_dead {
         vec![Look::StillDown(id)]
     } else {
+        if proposal.rung.action == ActionName::ResetConnections {
+            let dead = proposal.diagnosis.detail.proof.clone().map(Look::ConnectionsDead);
+            return [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(dead).collect();
+        }
         let is_deadlock = proposal.diagnosis.class == Class::Deadlock;
         let proof = proposal.diagnosis.detail.proof.clone().filter(|_| is_deadlock).map(Look::ProofHolds);
         let second = wants_second_reason(proposal, active).then_some(Look::SecondReason(id));

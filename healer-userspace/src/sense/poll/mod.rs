@@ -3,6 +3,7 @@
 pub mod cpu;
 pub mod memory;
 pub mod levels;
+pub mod flows;
 pub mod sockets;
 pub mod peers;
 pub mod routes;

@@ -1,6 +1,9 @@
 //! TCP sockets of one network namespace, by `NETLINK_SOCK_DIAG` (sock_diag(7)): queues and counters that only the
 //! kernel knows. One request is one pass over the kernel's table; nothing hangs on any packet's path.
 
+mod ends;
+mod request;
+
 use core::time::Duration;
 use std::{
     fs::File,
@@ -10,14 +13,20 @@ use std::{
     thread,
 };
 
+use request::{destroy_request, tcp_request};
+
 /// include/net/tcp_states.h
 pub const ESTABLISHED: u8 = 1;
 pub const SYN_SENT: u8 = 2;
 pub const CLOSE_WAIT: u8 = 8;
 pub const LISTEN: u8 = 10;
 
+/// `idiag_timer` (sock_diag(7)): data that was sent has no acknowledgement yet.
+pub const RETRANSMITS: u8 = 1;
+/// There is data to be sent and it may not go: the kernel asks again and again whether it may.
+pub const PROBES: u8 = 4;
+
 pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
-const NLM_F_REQUEST_DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// `struct inet_diag_msg` (include/uapi/linux/inet_diag.h).
@@ -39,8 +48,16 @@ pub struct Socket {
     /// IPv6, or IPv4 as `::ffff:a.b.c.d`.
     pub local: [u8; 16],
     pub remote: [u8; 16],
+    pub family: u8,
+    /// What the kernel waits for: [`RETRANSMITS`], [`PROBES`], or nothing worth a word.
+    pub timer: u8,
+    /// In network byte order, IPv4 in the first four bytes.
+    pub local_address: [u8; 16],
+    pub peer_address: [u8; 16],
     pub local_port: u16,
     pub peer_port: u16,
+    /// Bound to this interface; 0: to none.
+    pub interface: u32,
     /// 0: not accepted yet, or orphaned.
     pub inode: u32,
     /// Listener: connections to be accepted. Else: bytes to be read (a FIN counts as one).
@@ -63,7 +80,10 @@ pub struct Info {
     pub bytes_acked: u64,
     pub bytes_received: u64,
     /// 0 before Linux 4.6.
+    pub not_sent: u32,
     pub data_segments_out: u32,
+    /// What the peer would take now; `None` before Linux 5.4.
+    pub window: Option<u32>,
 }
 
 /// Stays in the namespace it was opened in, whatever its threads do.
@@ -112,16 +132,33 @@ impl SockDiag {
     pub(crate) fn dump_of(&mut self, states: &[u8]) -> io::Result<Vec<Socket>> {
         let states = states.iter().fold(0, |mask, state| mask | 1 << state);
         let mut sockets = Vec::new();
-        for family in [libc::AF_INET, libc::AF_INET6] {
-            self.dump_family(family as u8, states, &mut sockets)?;
-        }
+        self.each_of(states, |socket| sockets.push(socket))?;
         Ok(sockets)
     }
 
-    fn dump_family(&mut self, family: u8, states: u32, sockets: &mut Vec<Socket>) -> io::Result<()> {
-        self.ask(&tcp_request(family, states))?;
-        while !read_messages(self.answer()?, sockets)? {}
+    /// As [`SockDiag::dump`], one at a time; listeners first, of each family.
+    ///
+    /// # Errors
+    /// As of [`SockDiag::dump`].
+    pub fn each(&mut self, see: impl FnMut(Socket)) -> io::Result<()> {
+        self.each_of(1 << ESTABLISHED | 1 << CLOSE_WAIT | 1 << LISTEN, see)
+    }
+
+    fn each_of(&mut self, states: u32, mut see: impl FnMut(Socket)) -> io::Result<()> {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            self.ask(&tcp_request(family as u8, states))?;
+            while !read_messages(self.answer()?, &mut see)? {}
+        }
         Ok(())
+    }
+
+    /// Ends the connection as its owner would by a reset (`SOCK_DESTROY`): the owner reads ECONNABORTED.
+    ///
+    /// # Errors
+    /// It is gone, the kernel has no CONFIG_INET_DIAG_DESTROY (EOPNOTSUPP), or CAP_NET_ADMIN is missing.
+    pub fn destroy(&mut self, socket: &Socket) -> io::Result<()> {
+        self.ask(&destroy_request(socket))?;
+        read_messages(self.answer()?, &mut |_| {}).map(drop)
     }
 
     /// The next messages of the kernel's.
@@ -146,18 +183,6 @@ impl SockDiag {
         }
         Ok(())
     }
-}
-
-fn tcp_request(family: u8, states: u32) -> [u8; MESSAGE_SIZE] {
-    const TCP: u8 = libc::IPPROTO_TCP as u8;
-    const WITH_INFO: u8 = 1 << (INET_DIAG_INFO - 1);
-    let mut request = [0_u8; MESSAGE_SIZE];
-    request[..4].copy_from_slice(&(MESSAGE_SIZE as u32).to_ne_bytes());
-    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request[6..8].copy_from_slice(&NLM_F_REQUEST_DUMP.to_ne_bytes());
-    request[16..20].copy_from_slice(&[family, TCP, WITH_INFO, 0]);
-    request[20..24].copy_from_slice(&states.to_ne_bytes());
-    request
 }
 
 /// The last system call failed: only because of a signal?
@@ -198,7 +223,7 @@ pub fn enter(namespace: &File) -> io::Result<()> {
 }
 
 /// True after the last message.
-fn read_messages(mut bytes: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool> {
+fn read_messages(mut bytes: &[u8], see: &mut impl FnMut(Socket)) -> io::Result<bool> {
     while let Some(length) = u32_at(bytes, 0).map(|length| length as usize) {
         let kind = u16_at(bytes, 4);
         let Some(body) = bytes.get(HEADER_SIZE..length) else {
@@ -206,13 +231,13 @@ fn read_messages(mut bytes: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool
         };
         match kind {
             // Both begin with an errno: a dump may fail half way.
-            Some(end @ (NLMSG_DONE | NLMSG_ERROR)) => {
+            Some(NLMSG_DONE | NLMSG_ERROR) => {
                 return match u32_at(body, 0).map_or(0, |errno| errno as i32) {
-                    0 if end == NLMSG_DONE => Ok(true),
+                    0 => Ok(true),
                     errno => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
                 };
             }
-            Some(SOCK_DIAG_BY_FAMILY) => sockets.extend(socket(body)),
+            Some(SOCK_DIAG_BY_FAMILY) => socket(body).into_iter().for_each(&mut *see),
             Some(_) | None => {}
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -222,9 +247,14 @@ fn read_messages(mut bytes: &[u8], sockets: &mut Vec<Socket>) -> io::Result<bool
 
 fn socket(message: &[u8]) -> Option<Socket> {
     let mut socket = Socket {
+        family: *message.first()?,
         state: *message.get(1)?,
         local: address(*message.first()?, message.get(8..24)?)?,
         remote: address(*message.first()?, message.get(24..40)?)?,
+        timer: *message.get(2)?,
+        local_address: message.get(8..24)?.try_into().ok()?,
+        peer_address: message.get(24..40)?.try_into().ok()?,
+        interface: u32_at(message, 40)?,
         local_port: u16::from_be_bytes([*message.get(4)?, *message.get(5)?]),
         peer_port: u16::from_be_bytes([*message.get(6)?, *message.get(7)?]),
         cookie: u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32,
@@ -267,7 +297,9 @@ impl Info {
             last_data_received_ms: u32_at(value, 52)?,
             bytes_acked: u64_at(value, 120)?,
             bytes_received: u64_at(value, 128)?,
+            not_sent: u32_at(value, 144).unwrap_or(0),
             data_segments_out: u32_at(value, 156).unwrap_or(0),
+            window: u32_at(value, 228),
         })
     }
 }
@@ -328,7 +360,7 @@ mod tests {
             bytes[16..].copy_from_slice(&errno.to_ne_bytes());
             bytes
         };
-        let read = |bytes: &[u8]| read_messages(bytes, &mut Vec::new()).map_err(|error| error.raw_os_error());
+        let read = |bytes: &[u8]| read_messages(bytes, &mut |_| {}).map_err(|error| error.raw_os_error());
         assert_eq!(read(&message(NLMSG_DONE, 0)), Ok(true));
         assert_eq!(read(&message(NLMSG_DONE, -libc::ENOMEM)), Err(Some(libc::ENOMEM)));
         assert_eq!(read(&message(NLMSG_ERROR, -libc::EBUSY)), Err(Some(libc::EBUSY)));
@@ -340,7 +372,7 @@ mod tests {
         let mut sockets = Vec::new();
         for length in 0..200 {
             let bytes: Vec<u8> = (0..length).map(|byte| (byte * 7) as u8).collect();
-            read_messages(&bytes, &mut sockets).ok();
+            read_messages(&bytes, &mut |socket| sockets.push(socket)).ok();
         }
         assert!(socket(&[0; 40]).is_none());
     }

@@ -3,7 +3,10 @@
 use core::{net::SocketAddr, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::peer::{Down, Kind, Peer, State};
+use super::{
+    kind::Kind,
+    peer::{Down, Peer, State},
+};
 use crate::{engine::time::BootTime, identity::process::Process};
 
 /// Peers of one client that are remembered, the least recently used make room.
@@ -76,6 +79,11 @@ impl Client {
         self.peers.entry(address).or_default()
     }
 
+    /// Who is at the other end, by the connections themselves.
+    pub(super) fn server_of(&self, address: &SocketAddr) -> Option<&Process> {
+        self.peers.get(address)?.stuck.frozen()?.server.as_ref()
+    }
+
     pub(super) fn judge(&self, now: BootTime) -> Verdict {
         let mut verdict = Verdict::default();
         let mut down: BTreeMap<SocketAddr, Down> = BTreeMap::new();
@@ -146,7 +154,7 @@ impl Client {
         well: usize,
         voters: &BTreeSet<SocketAddr>,
     ) -> Surety {
-        if down.kind == Kind::Refuses || address.ip().is_loopback() || 0 < well {
+        if down.kind.was_reached() || address.ip().is_loopback() || 0 < well {
             return Surety::Sure;
         }
         if !voters.iter().any(|other| other.ip() != address.ip()) {
@@ -183,7 +191,7 @@ const SILENCE_AND: Duration = Duration::from_secs(4);
 /// Two addresses at least: two ports of one host that is gone are one dependency. Whoever refuses was reached.
 fn isolated(voters: &BTreeSet<SocketAddr>, down: &BTreeMap<SocketAddr, Down>) -> Option<Isolated> {
     let lost: BTreeMap<_, _> =
-        down.iter().filter(|(at, down)| voters.contains(at) && down.kind != Kind::Refuses).collect();
+        down.iter().filter(|(at, down)| voters.contains(at) && !down.kind.was_reached()).collect();
     let addresses: BTreeSet<_> = lost.keys().map(|address| address.ip()).collect();
     let is_local = !lost.is_empty() && lost.values().all(|down| down.is_local);
     let all = lost.len() == voters.len();

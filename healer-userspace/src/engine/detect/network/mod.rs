@@ -4,7 +4,12 @@
 //! peers are out of reach. Whoever says no was reached.
 
 mod client;
+mod kind;
+mod left_behind;
+mod links;
 mod peer;
+mod piece_words;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -18,10 +23,11 @@ use crate::{
     identity::process::{Process, WorkloadKey},
     signal::{
         Fact, Signal,
-        network::{Listens, NoRoute},
+        network::{FlowSnapshot, NoRoute},
     },
 };
 use client::{Client, Surety, Verdict, earliest};
+use links::Links;
 use peer::Down;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
@@ -32,7 +38,6 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 
 /// Clients remembered, the least recently heard of make room.
 const CLIENTS_MAX: usize = 1024;
-const LISTENERS_MAX: usize = 4096;
 /// A peer that answers again must go on for so long.
 const STAYS_WELL: Duration = Duration::from_secs(5);
 /// The same of a client that was cut off.
@@ -48,11 +53,11 @@ type Who = (WorkloadKey, u32);
 #[derive(Default)]
 struct Network {
     clients: BTreeMap<Who, Client>,
-    /// By cookie: who listens where.
-    listeners: BTreeMap<u64, (Listens, Process)>,
+    links: Links,
     isolated: BTreeMap<Who, BootTime>,
     down: BTreeMap<(Who, SocketAddr), Down>,
     degraded: BTreeSet<(Who, SocketAddr)>,
+    stale: BTreeSet<(Who, SocketAddr)>,
     due: Option<BootTime>,
 }
 
@@ -60,6 +65,9 @@ impl Detector for Network {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
         if let Fact::NoRoute(no_route) = &signal.fact {
             self.no_route(context, signal.at, no_route, found);
+        }
+        if let Fact::Flows(flows) = &signal.fact {
+            self.flows(context, signal.at, flows, found);
         }
         let Some(process) = &signal.process else {
             return;
@@ -86,7 +94,6 @@ impl Detector for Network {
                     self.look(context, &who, found);
                 }
             }
-            Fact::Listens(listens) => self.listens(listens, process),
             Fact::Exited(_) => self.ended(process, found),
             Fact::Execed
             | Fact::SignalSent(_)
@@ -98,12 +105,14 @@ impl Detector for Network {
             | Fact::Waits(_)
             | Fact::Work(_)
             | Fact::Probed(_)
+            | Fact::Listens(_)
             | Fact::NoRoute(_)
             | Fact::SyscallError(_)
             | Fact::Levels(_)
             | Fact::Memory(_)
             | Fact::ReclaimStalled(_)
             | Fact::TaskHung(_)
+            | Fact::Flows(_)
             | Fact::Lost { .. } => {}
         }
     }
@@ -160,12 +169,14 @@ impl Network {
                 let mut peers = client.peers.iter().filter(|(address, _)| of_it(address));
                 peers.any(|(_, peer)| peer.last_ok.is_some_and(|ok| at.since(ok) < JUST_NOW))
             };
-            if here.iter().filter_map(|who| self.clients.get(who)).any(reached) {
-                continue;
-            }
+            // If others are reached, it is meant for those whose own route is gone.
+            let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);
+            let (links, netns) = (&self.links, no_route.netns);
+            let is_cut =
+                |address: &SocketAddr| of_it(address) && (!is_partial || links.cuts_off(netns, address.ip()));
             for who in &here {
                 let Some(client) = self.clients.get_mut(who) else { continue };
-                let peers = client.peers.iter_mut().filter(|(address, _)| of_it(address));
+                let peers = client.peers.iter_mut().filter(|(address, _)| is_cut(address));
                 peers.for_each(|(_, peer)| peer.no_route(at));
             }
         }
@@ -174,11 +185,16 @@ impl Network {
         }
     }
 
-    fn listens(&mut self, listens: &Listens, process: &Process) {
-        if !listens.on {
-            self.listeners.remove(&listens.cookie);
-        } else if self.listeners.len() < LISTENERS_MAX {
-            self.listeners.insert(listens.cookie, (listens.clone(), process.clone()));
+    fn flows(&mut self, context: &Context<'_>, at: BootTime, flows: &FlowSnapshot, found: &mut Vec<Finding>) {
+        flows.links.iter().for_each(|told| self.links.note(at, told));
+        let mut touched = BTreeSet::new();
+        for stalled in &flows.stalled {
+            let who = (stalled.client.workload.clone(), stalled.flow.netns);
+            self.client(&who, &stalled.client).peer(stalled.flow.peer).stalled(at, stalled);
+            touched.insert(who);
+        }
+        for who in touched {
+            self.look(context, &who, found);
         }
     }
 
@@ -197,6 +213,7 @@ impl Network {
         }
         self.well_again(now, who, &verdict, found);
         self.paths(context, who, found);
+        self.left_behind(context, who, &verdict, found);
     }
 
     fn isolation(&mut self, context: &Context<'_>, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
@@ -207,7 +224,8 @@ impl Network {
                 self.take_back(who, found);
                 let scope = self.scope(who, isolated.since, now);
                 if let Some(client) = self.clients.get(who) {
-                    found.push(words::isolation(context, who, client, isolated, scope));
+                    let cause = self.links.cause(who.1, isolated.since, &isolated.peers);
+                    found.push(words::isolation(context, who, client, isolated, scope, cause));
                 }
             }
             return;
@@ -262,30 +280,24 @@ impl Network {
         }
         for (address, (down, surety)) in &verdict.down {
             let key = (who.clone(), *address);
-            if self.down.contains_key(&key) || matches!(surety, Surety::Waits(_)) {
+            let is_said = self.down.get(&key).is_some_and(|said| !said.is_doubtful || down.is_doubtful);
+            if is_said || matches!(surety, Surety::Waits(_)) {
                 continue;
             }
-            let suffering = self.suffering(address);
-            let server = self.server(who.1, address);
-            found.push(words::dependency(context, &key, client, verdict, (down, *surety), suffering, server));
+            let others = words::Others {
+                well: verdict.well,
+                suffering: self.suffering(&key),
+                server: client.server_of(address).or_else(|| context.world.topology().server(who.1, address)),
+                cause: self.links.cause(who.1, down.since, &[*address]),
+            };
+            found.push(words::dependency(context, &key, client, (down, *surety), &others));
             self.down.insert(key, *down);
         }
     }
 
     /// Workloads for which this peer is down already.
-    fn suffering(&self, address: &SocketAddr) -> usize {
-        self.down.keys().filter(|(_, other)| other == address).count()
-    }
-
-    /// Whoever listens there, in the client's own namespace.
-    fn server(&self, netns: u32, address: &SocketAddr) -> Option<&Process> {
-        let is_it = |listens: &Listens| {
-            listens.netns == netns
-                && listens.address.port() == address.port()
-                && (listens.address.ip() == address.ip()
-                    || (listens.address.ip().is_unspecified() && address.ip().is_loopback()))
-        };
-        self.listeners.values().find(|(listens, _)| is_it(listens)).map(|(_, process)| process)
+    fn suffering(&self, (who, address): &(Who, SocketAddr)) -> usize {
+        self.down.keys().filter(|(other, at)| at == address && other != who).count()
     }
 
     /// The node is cut off once everybody on it is who has peers elsewhere.
@@ -304,6 +316,11 @@ impl Network {
         let said: Vec<_> = self.down.keys().filter(|(whose, _)| whose == who).map(|(_, at)| *at).collect();
         for address in said {
             let peer = self.clients.get(who).and_then(|client| client.peers.get(&address));
+            let is_stuck = peer.and_then(|peer| peer.stuck.frozen().and(peer.stuck.due()));
+            if let Some(due) = is_stuck {
+                self.due = earliest(self.due, Some(due));
+                continue;
+            }
             let why = match peer {
                 None => "it is forgotten",
                 Some(peer) if UNTRIED < now.since(peer.last_seen) => "nobody has tried it for ten minutes",
@@ -354,6 +371,11 @@ impl Network {
                 found.push(words::connected(&who, "it has ended"));
             }
             let of_it = |key: &(Who, SocketAddr)| key.0 == who;
+            let stale: Vec<_> = self.stale.iter().filter(|key| of_it(key)).cloned().collect();
+            for key in stale {
+                self.stale.remove(&key);
+                found.push(words::answers(&key, "its client has ended"));
+            }
             let keys: Vec<_> = self.down.keys().filter(|key| of_it(key)).cloned().collect();
             for key in keys {
                 self.down.remove(&key);

@@ -3,9 +3,10 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::{kind::Kind, piece_words, stuck::Stuck};
 use crate::{
     engine::time::BootTime,
-    signal::network::{ConnectionFailed, FailureCause, PeerCounts, Retransmitted},
+    signal::network::{ConnectionFailed, FailureCause, PeerCounts, Retransmitted, Stall, Stalled},
 };
 
 /// Enough of it is a failure.
@@ -32,35 +33,8 @@ const ASKED_ENOUGH: usize = 3;
 const EVIDENCE_KEPT: usize = 32;
 const EVIDENCE_LASTS: Duration = Duration::from_secs(180);
 const CONNECTIONS_KEPT: usize = 32;
-
-/// What is wrong with a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// It is there and says no.
-    Refuses,
-    /// Somebody on the way says that it cannot be reached.
-    Unreachable,
-    NoAnswer,
-}
-
-impl Kind {
-    /// As in `detail.kind` and in policies.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Refuses => "refuses",
-            Self::Unreachable => "unreachable",
-            Self::NoAnswer => "no_answer",
-        }
-    }
-
-    /// The sensor that mostly tells of it.
-    pub(super) fn signal(self) -> &'static str {
-        match self {
-            Self::Refuses | Self::Unreachable => "socket_state",
-            Self::NoAnswer => "tcp_retransmit",
-        }
-    }
-}
+/// No socket has this cookie.
+const MOVED: u64 = 0;
 
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
@@ -81,6 +55,8 @@ pub(super) struct Down {
     pub(super) since: BootTime,
     /// This machine itself would not send.
     pub(super) is_local: bool,
+    /// It may be that slow by design.
+    pub(super) is_doubtful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +75,12 @@ pub(super) struct Peer {
     pub(super) well_since: Option<BootTime>,
     pub(super) totals: Totals,
     evidence: VecDeque<Piece>,
-    /// When an answer ended a suspicion of silence.
-    gaps: VecDeque<BootTime>,
+    /// When an answer ended a suspicion of silence, and of which connection.
+    gaps: VecDeque<(BootTime, u64)>,
     /// Established connections by cookie: the first byte that was not acknowledged.
     unacknowledged: BTreeMap<u64, u32>,
     asked: BTreeSet<u64>,
+    pub(super) stuck: Stuck,
     /// Usual time between two connections to it.
     gap: Option<Duration>,
 }
@@ -138,7 +115,7 @@ impl Peer {
         self.add(Piece {
             at,
             kind,
-            says: words(failed),
+            says: piece_words::failed(failed),
             weight,
             cookie: failed.flow.cookie,
             timeouts: 0,
@@ -152,13 +129,20 @@ impl Peer {
         if !sent.connecting {
             let before = self.unacknowledged.insert(sent.flow.cookie, sent.unacknowledged);
             if before.is_some_and(|before| before != sent.unacknowledged) {
+                // It moves: its silences are gaps, each of them.
+                let own = |gap: &&mut (BootTime, u64)| gap.1 == sent.flow.cookie;
+                self.gaps.iter_mut().filter(own).for_each(|(_, cookie)| *cookie = MOVED);
                 self.answered(at - Duration::from_nanos(1));
             }
             while CONNECTIONS_KEPT < self.unacknowledged.len() {
                 self.unacknowledged.pop_first();
             }
         }
-        let weight = match sent.local_error {
+        // Want of room for a moment is no refusal.
+        let is_want =
+            |errno: &i32| matches!(*errno, libc::ENOMEM | libc::ENOBUFS | libc::EBUSY | libc::EAGAIN);
+        let refusal = sent.local_error.filter(|errno| !is_want(errno));
+        let weight = match refusal {
             Some(_) => 3,
             None if sent.connecting || 2 <= sent.retransmits => 1,
             None => return,
@@ -166,12 +150,33 @@ impl Peer {
         self.add(Piece {
             at,
             kind: Kind::NoAnswer,
-            says: retransmit_words(sent),
+            says: piece_words::retransmitted(sent),
             weight,
             cookie: sent.flow.cookie,
             timeouts: sent.retransmits,
             is_reset: false,
-            is_local: sent.local_error.is_some(),
+            is_local: refusal.is_some(),
+        });
+    }
+
+    pub(super) fn stalled(&mut self, at: BootTime, stalled: &Stalled) {
+        self.last_seen = self.last_seen.max(at);
+        if stalled.why != Stall::Held {
+            self.stuck.note(at, stalled);
+            return;
+        }
+        self.add(Piece {
+            at,
+            kind: Kind::NoAnswer,
+            says: format!(
+                "data for {} is held up in this machine, though its window is open",
+                stalled.flow.peer
+            ),
+            weight: 3,
+            cookie: stalled.flow.cookie,
+            timeouts: 0,
+            is_reset: false,
+            is_local: true,
         });
     }
 
@@ -219,9 +224,12 @@ impl Peer {
     pub(super) fn answered(&mut self, at: BootTime) {
         self.last_seen = self.last_seen.max(at);
         self.last_ok = self.last_ok.max(Some(at));
-        let silence = self.evidence.iter().filter(|piece| piece.at <= at && piece.kind == Kind::NoAnswer);
-        if silence.count() != 0 {
-            self.gaps.push_back(at);
+        let mut pieces = self.evidence.iter().rev();
+        let silent = pieces.find(|piece| piece.at <= at && piece.kind == Kind::NoAnswer);
+        if let Some(cookie) = silent.map(|piece| piece.cookie) {
+            // One connection that is dead beside others makes no lossy path.
+            self.gaps.retain(|(_, other)| *other != cookie || *other == MOVED);
+            self.gaps.push_back((at, cookie));
         }
         self.evidence.retain(|piece| at < piece.at);
         if self.evidence.is_empty() {
@@ -247,11 +255,14 @@ impl Peer {
 
     /// What is old says nothing any more.
     pub(super) fn forget(&mut self, now: BootTime) {
-        while self.gaps.front().is_some_and(|at| LOSS_REMEMBERED < now.since(*at)) {
+        while self.gaps.front().is_some_and(|(at, _)| LOSS_REMEMBERED < now.since(*at)) {
             self.gaps.pop_front();
         }
         if self.evidence.back().is_some_and(|last| EVIDENCE_LASTS < now.since(last.at)) {
             self.evidence.clear();
+        }
+        if self.stuck.forget(now) && self.evidence.is_empty() {
+            self.well_since = Some(now);
         }
     }
 
@@ -277,6 +288,26 @@ impl Peer {
     }
 
     pub(super) fn state(&self, now: BootTime) -> State {
+        match self.reached(now) {
+            down @ State::Down(_) => down,
+            reached @ (State::Well | State::Suspect(_)) => self.served(now).unwrap_or(reached),
+        }
+    }
+
+    fn served(&self, now: BootTime) -> Option<State> {
+        let frozen = self.stuck.frozen()?;
+        Some(match frozen.is_old_enough(now) {
+            Err(at) => State::Suspect(Some(at)),
+            Ok(()) => State::Down(Down {
+                kind: Kind::Frozen,
+                since: frozen.since,
+                is_local: false,
+                is_doubtful: !frozen.halted,
+            }),
+        })
+    }
+
+    fn reached(&self, now: BootTime) -> State {
         let (Some(first), Some(last)) = (self.evidence.front(), self.evidence.back()) else {
             return State::Well;
         };
@@ -290,7 +321,7 @@ impl Peer {
         let has_lasted = match kind {
             _ if is_local => true,
             Kind::Refuses | Kind::Unreachable => REFUSAL_LASTS <= last.at.since(first.at),
-            Kind::NoAnswer => self.is_silent(enough_at, last.at),
+            Kind::NoAnswer | Kind::Frozen | Kind::Stale => self.is_silent(enough_at, last.at),
         };
         if !has_lasted {
             return State::Suspect(None);
@@ -300,7 +331,7 @@ impl Peer {
         if now < first_due.min(due) {
             return State::Suspect(Some(first_due.min(due)));
         }
-        State::Down(Down { kind, since: first.at, is_local })
+        State::Down(Down { kind, since: first.at, is_local, is_doubtful: false })
     }
 
     /// The piece that made the case; later ones must not put the verdict off.
@@ -312,7 +343,7 @@ impl Peer {
             Kind::Refuses | Kind::Unreachable => {
                 enough_at <= piece.at && REFUSAL_LASTS <= piece.at.since(first)
             }
-            Kind::NoAnswer => self.is_silent(enough_at, piece.at),
+            Kind::NoAnswer | Kind::Frozen | Kind::Stale => self.is_silent(enough_at, piece.at),
         };
         self.evidence.iter().find(makes_it).map(|piece| piece.at)
     }
@@ -359,28 +390,4 @@ impl Peer {
             _ => Kind::Refuses,
         }
     }
-}
-
-fn words(failed: &ConnectionFailed) -> String {
-    let what = match failed.cause {
-        FailureCause::Refused => "refused",
-        FailureCause::Unreachable => "unreachable",
-        FailureCause::TimedOut => "timed out",
-        FailureCause::Reset => "broken off",
-        FailureCause::GaveUp => "no answer, the client gave up",
-    };
-    let age =
-        failed.age_us.map(|us| format!(" after {}", crate::engine::time::Human(Duration::from_micros(us))));
-    format!("connection to {} {what}{}", failed.flow.peer, age.unwrap_or_default())
-}
-
-fn retransmit_words(sent: &Retransmitted) -> String {
-    let what = if sent.connecting { "the request for a connection" } else { "data" };
-    let refused = sent.local_error.map(|error| format!("; this machine would not send it (errno {error})"));
-    format!(
-        "{what} to {} sent again, {} time-outs in a row{}",
-        sent.flow.peer,
-        sent.retransmits,
-        refused.unwrap_or_default()
-    )
 }

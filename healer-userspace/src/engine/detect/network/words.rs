@@ -6,8 +6,10 @@ use serde_json::json;
 
 use super::{
     Who,
-    client::{Client, Isolated, Surety, Verdict},
-    peer::{Down, Kind, Peer, Piece},
+    client::{Client, Isolated, Surety},
+    kind::Kind,
+    links::Cause,
+    peer::{Down, Peer, Piece},
 };
 use crate::{
     engine::{
@@ -17,6 +19,7 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::process::Process,
+    signal::network::Stalled,
     text,
 };
 
@@ -48,21 +51,26 @@ pub(super) fn isolation(
     client: &Client,
     isolated: &Isolated,
     scope: Scope,
+    told: Option<Cause>,
 ) -> Finding {
-    let cause = match (isolated.has_no_route, isolated.is_local) {
-        (true, _) => "no_route",
-        (false, true) => "local",
-        (false, false) => "path",
+    let cause = match (&told, isolated.has_no_route, isolated.is_local) {
+        (Some(told), ..) => told.name,
+        (None, true, _) => "no_route",
+        (None, false, true) => "local",
+        (None, false, false) => "path",
     };
     let evidence = isolated.peers.iter().filter_map(|address| client.peers.get(address));
     let evidence = evidence.flat_map(|peer| peer.evidence().rev().take(2));
-    let where_to = match cause {
-        "no_route" => "; this machine has no route: a link that is down, or a route that is gone",
-        "local" => "; this machine itself would not send",
-        _ => "; nothing says no, so it is on the way or on the far side",
+    let why = match (told, cause) {
+        (Some(told), _) => told.says,
+        (None, "no_route") => {
+            "this machine has no route: a link that is down, or a route that is gone".to_owned()
+        }
+        (None, "local") => "this machine itself would not send".to_owned(),
+        (None, _) => "nothing says no, so it is on the way or on the far side".to_owned(),
     };
     let sentence = format!(
-        "{} is cut off ({}): {} of its {} peers out of reach for {}{where_to}",
+        "{} is cut off ({}): {} of its {} peers out of reach for {}; {why}",
         name(&client.process),
         scope.name(),
         isolated.down,
@@ -93,51 +101,124 @@ pub(super) fn connected(who: &Who, why: &str) -> Finding {
     }
 }
 
+/// What is known beside the client and its peer.
+pub(super) struct Others<'a> {
+    /// Peers of the client that answer.
+    pub(super) well: usize,
+    /// Other workloads for which this peer is down already.
+    pub(super) suffering: usize,
+    pub(super) server: Option<&'a Process>,
+    pub(super) cause: Option<Cause>,
+}
+
 pub(super) fn dependency(
     context: &Context<'_>,
     (who, address): &(Who, SocketAddr),
     client: &Client,
-    verdict: &Verdict,
     (down, surety): (&Down, Surety),
-    suffering: usize,
-    server: Option<&Process>,
+    others: &Others<'_>,
 ) -> Finding {
+    let Others { well, suffering, server, cause } = others;
     let peer = client.peers.get(address);
-    let count = peer.map_or(0, |peer| peer.evidence().count());
+    let evidence = peer.map(|peer| evidence(peer, down.kind)).unwrap_or_default();
+    let all = peer.map_or(0, |peer| peer.evidence().count());
+    let count = if down.kind == Kind::Frozen { evidence.len() } else { all };
     let before = peer.and_then(|peer| peer.last_ok).map_or_else(
         || "it never answered".to_owned(),
-        |ok| format!("last answer {} ago", Human(context.now.since(ok))),
+        |ok| format!("last connection made {} ago", Human(context.now.since(ok))),
     );
-    let others = match surety {
-        Surety::Sure if verdict.well == 0 => String::new(),
-        Surety::Sure => format!("; {} other peers answer", verdict.well),
+    let compared = match surety {
+        Surety::Sure if *well == 0 => String::new(),
+        Surety::Sure => format!("; {well} other peers answer"),
         Surety::OnlyPeer | Surety::Waits(_) => {
             "; no other peer is asked, so the client may be cut off instead".to_owned()
         }
     };
-    let shared = if suffering == 0 { String::new() } else { format!("; {suffering} more workloads suffer") };
+    let shared = if *suffering == 0 { String::new() } else { format!("; {suffering} more workloads suffer") };
     let blamed = server.map(|server| format!(", which is {}", name(server))).unwrap_or_default();
+    let why = cause.as_ref().map(|cause| format!("; {}", cause.says)).unwrap_or_default();
     let sentence = format!(
-        "{} depends on {address}{blamed}, which {}: {count} failures in {}, {before}{others}{shared}",
+        "{} depends on {address}{blamed}, which {}: {count} failures in {}, {before}{compared}{shared}{why}",
         name(&client.process),
         says(down.kind),
         Human(context.now.since(down.since)),
     );
+    let cause = match cause {
+        Some(cause) => cause.name,
+        None if down.is_local => "local",
+        None => "peer",
+    };
     let proof = json!({
-        "peer": address, "kind": down.kind.name(), "cause": if down.is_local { "local" } else { "peer" },
-        "netns": who.1, "workloads": suffering + 1, "other_peers_well": verdict.well,
-        "server": server.map(|server| server.workload.0.clone()),
+        "peer": address, "kind": down.kind.name(), "cause": cause, "netns": who.1, "workloads": suffering + 1,
+        "other_peers_well": well, "server": server.map(|server| server.workload.0.clone()),
     });
-    let evidence = peer.into_iter().flat_map(|peer| peer.evidence());
-    let certainty = if surety == Surety::Sure { Certainty::Probable } else { Certainty::Suspected };
+    let is_sure = surety == Surety::Sure && !down.is_doubtful;
     raised(
         Subject::Peer(who.0.clone(), *address),
         Diagnosis {
             class: Class::DependencyFailure,
-            certainty,
-            related: server.into_iter().cloned().collect(),
+            certainty: if is_sure { Certainty::Probable } else { Certainty::Suspected },
+            related: server.iter().copied().cloned().collect(),
             detail: detail(down.kind.name(), count, proof),
-            ..diagnosis(context, client, down.since, sentence, pieces(evidence))
+            ..diagnosis(context, client, down.since, sentence, evidence)
+        },
+    )
+}
+
+fn evidence(peer: &Peer, kind: Kind) -> Vec<Evidence> {
+    match peer.stuck.frozen().filter(|_| kind == Kind::Frozen) {
+        Some(frozen) => {
+            let signal = kind.signal().to_owned();
+            vec![Evidence { signal, at: frozen.since, says: frozen.says.clone() }]
+        }
+        None => pieces(peer.evidence()),
+    }
+}
+
+/// Connections that stay dead although their peer is well.
+pub(super) fn stale(
+    context: &Context<'_>,
+    (who, address): &(Who, SocketAddr),
+    client: &Client,
+    stale: &[&Stalled],
+    server: Option<&Process>,
+) -> Finding {
+    let since = stale.iter().map(|one| one.since).min().unwrap_or(context.now);
+    let age = Human(context.now.since(since));
+    let sentence = format!(
+        "{} keeps {} dead connections to {address}: no answer on them for {age}, though new ones are made",
+        name(&client.process),
+        stale.len(),
+    );
+    let line = |one: &&Stalled| Evidence {
+        signal: Kind::Stale.signal().to_owned(),
+        at: one.since,
+        says: format!(
+            "{} to {address}: sent again {} times in a row, no answer",
+            one.flow.local, one.retransmits
+        ),
+    };
+    let connections: Vec<_> = stale
+        .iter()
+        .map(|one| json!({"cookie": one.flow.cookie, "local": one.flow.local, "acked": one.acked}))
+        .collect();
+    let proof = json!({
+        "peer": address, "kind": Kind::Stale.name(), "cause": "connections", "netns": who.1,
+        "connections": connections, "server": server.map(|server| server.workload.0.clone()),
+    });
+    raised(
+        Subject::Peer(who.0.clone(), *address),
+        Diagnosis {
+            class: Class::DependencyFailure,
+            certainty: Certainty::Probable,
+            detail: detail(Kind::Stale.name(), stale.len(), proof),
+            ..diagnosis(
+                context,
+                client,
+                since,
+                sentence,
+                stale.iter().take(EVIDENCE_SHOWN).map(line).collect(),
+            )
         },
     )
 }
@@ -189,6 +270,8 @@ fn says(kind: Kind) -> &'static str {
         Kind::Refuses => "refuses",
         Kind::Unreachable => "cannot be reached",
         Kind::NoAnswer => "does not answer",
+        Kind::Frozen => "takes connections and reads nothing",
+        Kind::Stale => "leaves old connections dead",
     }
 }
 

@@ -1,0 +1,117 @@
+//! Whose fault it is in the end: from a workload that fails along what it uses to the deepest one that fails too.
+
+use super::{
+    Engine, class::Class, detect::Subject, diagnosis::Diagnosis, incident::Incident, time::BootTime,
+};
+use crate::{identity::process::WorkloadKey, text};
+
+/// Longer chains are no chains.
+const DEPTH_MAX: usize = 16;
+
+/// Why a workload fails that is itself in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    /// The deepest failing workload of this node; `None`: it lies elsewhere.
+    pub workload: Option<WorkloadKey>,
+    pub says: String,
+}
+
+impl Engine {
+    /// What `incident`'s workload fails for, beside itself. The incident that asks is out of the book meanwhile.
+    pub(super) fn root_of(&self, incident: &Incident) -> Option<Root> {
+        if self.is_node_cut_off() {
+            let says = "the whole node is cut off: no workload can be healed here".to_owned();
+            return Some(Root { workload: None, says });
+        }
+        let path = self.path_from(incident)?;
+        let end = path.last()?;
+        let chain = path.iter().map(|key| text::printable(&key.0)).collect::<Vec<_>>().join(" uses ");
+        let peer = self.dead_peer(end, incident);
+        if path.len() == 1 {
+            let says = format!("{chain} uses {}", peer?);
+            return Some(Root { workload: None, says });
+        }
+        let says = match peer {
+            Some(peer) => format!("{chain} uses {peer}"),
+            None => format!("{chain}, which fails itself"),
+        };
+        Some(Root { workload: Some(end.clone()), says })
+    }
+
+    /// The workload, and those below it that fail, down to the deepest. `None`: it is the root of a circle itself.
+    fn path_from(&self, incident: &Incident) -> Option<Vec<WorkloadKey>> {
+        let mut path = vec![incident.workload.clone()];
+        while let Some(last) = path.last().filter(|_| path.len() < DEPTH_MAX) {
+            let used = self.used_by(last);
+            let failing = used.iter().filter_map(|key| Some((self.failing_since(key)?, key)));
+            let (inside, below): (Vec<_>, Vec<_>) = failing.partition(|(_, key)| path.contains(key));
+            if let Some((_, next)) = below.iter().min() {
+                path.push((*next).clone());
+                continue;
+            }
+            let circle = inside.iter().filter_map(|(_, key)| path.iter().position(|one| one == *key)).min();
+            let Some(from) = circle.filter(|from| *from + 1 < path.len()) else { break };
+            let since = |key: &WorkloadKey| match *key == incident.workload {
+                true => Some(incident.fault_at),
+                false => self.failing_since(key),
+            };
+            let first = path[from..].iter().min_by_key(|key| since(key))?.clone();
+            if first == incident.workload {
+                return None;
+            }
+            path.truncate(from);
+            path.push(first);
+            break;
+        }
+        Some(path)
+    }
+
+    /// By its connections, and by what its policy says.
+    fn used_by(&self, workload: &WorkloadKey) -> Vec<WorkloadKey> {
+        let seen = self.world.topology().servers_of(workload);
+        let mut used: Vec<_> = seen.map(|(_, server)| server.workload.clone()).collect();
+        used.retain(|key| key != workload);
+        used.sort_unstable();
+        used.dedup();
+        used
+    }
+
+    /// Since when it is down, or something else is wrong with it than the way to it.
+    fn failing_since(&self, workload: &WorkloadKey) -> Option<BootTime> {
+        let is_dead = self
+            .world
+            .get(workload)
+            .filter(|known| known.living.is_empty() && !known.stop_asked && known.last_dead.is_some());
+        let wrong = self.incidents.of(workload).filter(|one| one.active.keys().any(|class| counts(*class)));
+        let since = wrong.map(|one| one.fault_at);
+        since.chain(is_dead.map(|known| known.touched)).min()
+    }
+
+    /// A peer of it that is down, in words.
+    fn dead_peer(&self, workload: &WorkloadKey, asking: &Incident) -> Option<String> {
+        let own = (asking.workload == *workload).then_some(asking);
+        self.incidents.of(workload).chain(own).find_map(|one| {
+            let Subject::Peer(_, address) = &one.subject else { return None };
+            let diagnosis = one.active.get(&Class::DependencyFailure)?;
+            is_about_the_peer(diagnosis).then(|| {
+                format!("{address}, which {}", diagnosis.detail.kind.as_deref().unwrap_or("is down"))
+            })
+        })
+    }
+
+    fn is_node_cut_off(&self) -> bool {
+        self.incidents.values().any(|one| {
+            let found = one.active.get(&Class::NetworkIsolation);
+            found.is_some_and(|found| found.detail.kind.as_deref() == Some("node"))
+        })
+    }
+}
+
+/// Dead connections to a peer that is well are the client's own affair.
+fn is_about_the_peer(diagnosis: &Diagnosis) -> bool {
+    diagnosis.detail.kind.as_deref() != Some("stale")
+}
+
+fn counts(class: Class) -> bool {
+    class != Class::DegradedPath
+}

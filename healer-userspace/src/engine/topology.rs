@@ -1,0 +1,148 @@
+//! Who uses whom on this node: listeners, the other ends of connections, and the peers that each workload asks.
+
+use core::{net::SocketAddr, time::Duration};
+use std::collections::BTreeMap;
+
+use super::time::BootTime;
+use crate::{
+    identity::process::{Process, WorkloadKey},
+    signal::{
+        Fact, Signal,
+        network::{Listens, Served},
+    },
+};
+
+const LISTENERS_MAX: usize = 4096;
+const PEERS_MAX: usize = 4096;
+const CLIENTS_MAX: usize = 1024;
+const USES_MAX: usize = 256;
+/// A peer that was not asked for so long is none any more; an address may be somebody else's by then.
+const EXPIRES: Duration = Duration::from_secs(15 * 60);
+
+/// An address as one network namespace knows it.
+type At = (u32, SocketAddr);
+
+#[derive(Debug, Default)]
+pub struct Topology {
+    /// By cookie.
+    listeners: BTreeMap<u64, (Listens, Process)>,
+    /// Who listened there last, while nobody does.
+    former: BTreeMap<At, (BootTime, Process)>,
+    /// By what the client calls it.
+    served: BTreeMap<At, (BootTime, Process)>,
+    uses: BTreeMap<WorkloadKey, BTreeMap<At, BootTime>>,
+}
+
+impl Topology {
+    pub fn follow(&mut self, signal: &Signal) {
+        if let Fact::Flows(flows) = &signal.fact {
+            flows.served.iter().for_each(|served| self.serves(signal.at, served));
+            for stalled in &flows.stalled {
+                self.used(signal.at, &stalled.client, (stalled.flow.netns, stalled.flow.peer));
+            }
+            return;
+        }
+        let Some(process) = &signal.process else { return };
+        if let Fact::Listens(listens) = &signal.fact {
+            self.listens(signal.at, listens, process);
+        } else if let Fact::Peers(counts) = &signal.fact {
+            counts.iter().for_each(|one| self.used(signal.at, process, (one.netns, one.peer)));
+        } else if let Fact::ConnectionFailed(failed) = &signal.fact {
+            self.used(signal.at, process, (failed.flow.netns, failed.flow.peer));
+        } else if let Fact::Retransmitted(sent) = &signal.fact {
+            self.used(signal.at, process, (sent.flow.netns, sent.flow.peer));
+        }
+    }
+
+    /// Whoever answers there, or did so last: in the client's own namespace, as its connections show, or the only one
+    /// on the node with this very address.
+    pub fn server(&self, netns: u32, peer: &SocketAddr) -> Option<&Process> {
+        let is_here = |listens: &Listens| {
+            let any = listens.address.ip().is_unspecified() && peer.ip().is_loopback();
+            listens.netns == netns
+                && listens.address.port() == peer.port()
+                && (any || listens.address.ip() == peer.ip())
+        };
+        let mut all = self.listeners.values();
+        let own = all.find(|(listens, _)| is_here(listens)).map(|(_, process)| process);
+        let joined = || self.served.get(&(netns, *peer)).map(|(_, process)| process);
+        own.or_else(joined).or_else(|| self.only_one(peer)).or_else(|| self.former(netns, peer))
+    }
+
+    fn former(&self, netns: u32, peer: &SocketAddr) -> Option<&Process> {
+        let is_it = |(place, at): &At| at == peer && (*place == netns || !peer.ip().is_loopback());
+        let latest = self.former.iter().filter(|(at, _)| is_it(at)).max_by_key(|(_, (gone, _))| *gone);
+        latest.map(|(_, (_, process))| process)
+    }
+
+    fn only_one(&self, peer: &SocketAddr) -> Option<&Process> {
+        if peer.ip().is_loopback() {
+            return None;
+        }
+        let at = self.listeners.values().filter(|(listens, _)| listens.address == *peer);
+        let mut found = at.map(|(_, process)| process);
+        let first = found.next()?;
+        found.all(|other| other.workload == first.workload).then_some(first)
+    }
+
+    /// Workloads of this node that `workload` uses, with the address.
+    pub fn servers_of<'a>(
+        &'a self,
+        workload: &WorkloadKey,
+    ) -> impl Iterator<Item = (SocketAddr, &'a Process)> {
+        let uses = self.uses.get(workload).into_iter().flatten();
+        uses.filter_map(|((netns, peer), _)| Some((*peer, self.server(*netns, peer)?)))
+    }
+
+    fn listens(&mut self, at: BootTime, listens: &Listens, process: &Process) {
+        let place = (listens.netns, listens.address);
+        if listens.on {
+            let is_less = |(_, known): &(Listens, Process)| process.pid == 0 && known.pid != 0;
+            if self.listeners.get(&listens.cookie).is_some_and(is_less) {
+                return;
+            }
+            self.former.remove(&place);
+            if self.listeners.len() < LISTENERS_MAX {
+                self.listeners.insert(listens.cookie, (listens.clone(), process.clone()));
+            }
+        } else if let Some((gone, process)) = self.listeners.remove(&listens.cookie) {
+            self.former.retain(|_, (since, _)| at.since(*since) < EXPIRES);
+            let has_room = self.former.len() < PEERS_MAX;
+            let ip = gone.address.ip();
+            for ip in if ip.is_unspecified() { loopbacks().to_vec() } else { vec![ip] } {
+                let address = SocketAddr::new(ip, gone.address.port());
+                if has_room {
+                    self.former.insert((gone.netns, address), (at, process.clone()));
+                }
+            }
+        }
+    }
+
+    fn serves(&mut self, at: BootTime, served: &Served) {
+        self.served.retain(|_, (seen, _)| at.since(*seen) < EXPIRES);
+        let key = (served.netns, served.peer);
+        if self.served.len() < PEERS_MAX || self.served.contains_key(&key) {
+            self.served.insert(key, (at, served.server.clone()));
+        }
+    }
+
+    fn used(&mut self, at: BootTime, client: &Process, peer: At) {
+        if !self.uses.contains_key(&client.workload) && CLIENTS_MAX <= self.uses.len() {
+            self.uses.retain(|_, peers| peers.values().any(|seen| at.since(*seen) < EXPIRES));
+            if CLIENTS_MAX <= self.uses.len() {
+                return;
+            }
+        }
+        let peers = self.uses.entry(client.workload.clone()).or_default();
+        if USES_MAX <= peers.len() && !peers.contains_key(&peer) {
+            let oldest = peers.iter().min_by_key(|(_, seen)| **seen).map(|(peer, _)| *peer);
+            oldest.map(|peer| peers.remove(&peer));
+        }
+        peers.insert(peer, at);
+    }
+}
+
+fn loopbacks() -> [core::net::IpAddr; 2] {
+    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
+}

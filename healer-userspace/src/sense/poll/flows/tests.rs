@@ -1,0 +1,58 @@
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
+use super::*;
+
+fn poller() -> FlowPoller {
+    FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"))
+}
+
+fn look_for(poller: &mut FlowPoller, limit: u32, mut done: impl FnMut(&Look) -> bool) -> bool {
+    for _ in 0..limit {
+        if done(&poller.look().0) {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    false
+}
+
+#[test]
+fn an_older_listener_and_who_answers_are_told_with_their_process() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(at).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"x").unwrap();
+    server.read_exact(&mut [0]).unwrap();
+    let mut poller = poller();
+    let me = Some(std::process::id());
+    let (mut is_heard, mut is_joined) = (false, false);
+    let found = look_for(&mut poller, 60, |look| {
+        is_heard |= look.listeners.iter().any(|one| one.address == at && one.on && one.whose.pid == me);
+        is_joined |= look.answers.iter().any(|one| one.peer == at && one.whose.pid == me);
+        is_heard && is_joined
+    });
+    assert!(found, "heard: {is_heard}, joined: {is_joined}");
+}
+
+#[test]
+fn what_is_not_read_is_told_of_the_client_and_over_when_it_is_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(at).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"hello").unwrap();
+    let mut poller = poller();
+    let is_it = |one: &Stuck| one.peer == at && one.why == Stall::Unread;
+    assert!(look_for(&mut poller, 100, |look| look.stuck.iter().any(is_it)), "nobody reads");
+    server.read_exact(&mut [0; 5]).unwrap();
+    for _ in 0..10 {
+        poller.look();
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(!look_for(&mut poller, 8, |look| look.stuck.iter().any(is_it)), "it was read");
+}
