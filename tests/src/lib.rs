@@ -4,6 +4,7 @@ pub mod agent;
 pub mod bench;
 pub mod binary;
 pub mod cgroup;
+pub mod containerd;
 pub mod dockerd;
 pub mod eye;
 pub mod hangs;

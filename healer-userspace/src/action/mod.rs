@@ -66,7 +66,7 @@ pub const ACTIONS: &[Action] = &[
     Action {
         name: ActionName::Restart,
         does: "has the workload started again by whoever owns it, or by the rung's command",
-        needs: "a `healer supervise` of that name, `command`, systemd's bus or Docker's socket",
+        needs: "a `healer supervise` of that name, `command`, systemd's bus, Docker's socket or the CRI's",
         survey: None,
         run: |act, host| Box::pin(restart::run(act, host)),
     },

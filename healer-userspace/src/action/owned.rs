@@ -2,7 +2,7 @@
 
 use super::{grace, host::Host, timeout};
 use crate::{
-    engine::command::Act,
+    engine::{class::Class, command::Act},
     runtimes::{Order, Owner},
 };
 
@@ -19,7 +19,8 @@ pub(super) fn order(act: &Act, host: &dyn Host) -> Option<Order> {
     Some(Order {
         owner,
         target: act.target.id(),
-        is_dead: host.hold(act.target.id()).is_err(),
+        // A child that the kernel killed leaves its container running, at its limit.
+        is_dead: (act.target.main || act.class != Class::OomKill) && host.hold(act.target.id()).is_err(),
         cgroup: act.target.cgroup.clone(),
         grace: grace(act),
         limit: timeout(act),

@@ -54,6 +54,7 @@ impl Agent {
             self.reload_and_say();
         }
         self.taps.flush();
+        self.let_the_late_go();
         self.probe();
         self.watch_work();
     }

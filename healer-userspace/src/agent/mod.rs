@@ -19,6 +19,7 @@ mod peers;
 mod start;
 mod stop;
 mod taps;
+mod unnamed;
 mod waits;
 mod wakes;
 mod work;
@@ -103,6 +104,7 @@ struct Agent {
     captures: captures::Captures,
     /// Empty between two passes; kept because a new one would cost the allocator more than a record costs.
     raws: Vec<Raw>,
+    unnamed: unnamed::Unnamed,
 }
 
 impl Agent {
@@ -158,6 +160,9 @@ impl Agent {
             self.look_into(&mut raw);
             let signal = self.identity.enrich(raw);
             self.note_trouble(clock::boot(), &signal);
+            if self.waits_for_its_name(&signal) {
+                continue;
+            }
             self.observe(&signal);
             self.flush_if_urgent();
         }

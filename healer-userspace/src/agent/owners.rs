@@ -1,18 +1,23 @@
-//! What systemd and Docker tell of their workloads: identity first, then the same door as any signal.
+//! What systemd and the container runtimes tell of their workloads: identity first, then the same door as any signal.
 
 use super::Agent;
 use crate::{
     clock,
     engine::world::Workload,
-    identity::process::{Container, Place, Process, WorkloadKey},
+    identity::process::{Container, Place, Pod, Process, WorkloadKey},
     runtimes::{Learnt, Owner},
-    signal::{Exit, Fact, Signal},
+    signal::{Exit, Fact, Party, Signal},
 };
 
 impl Agent {
     pub(super) fn learnt(&mut self, learnt: Learnt) {
         match learnt {
-            Learnt::Named(container) => self.named(container),
+            Learnt::Named(container, pod) => self.named(container, pod),
+            Learnt::Nameless { id } => {
+                let waited = self.unnamed.nameless(clock::boot(), &id);
+                self.let_go(waited);
+            }
+            Learnt::Ended { id, code } => self.unnamed.ended(&id, code),
             Learnt::Runs { owner, pid } => self.runs(&owner, pid),
             Learnt::StopAsked { owner } => self.stop_asked(&owner),
             Learnt::Failed { owner, pid, exit } => self.given_up(&owner, pid, exit),
@@ -20,27 +25,67 @@ impl Agent {
     }
 
     /// Asks the owners for what a signal leaves open.
-    pub(super) fn consult_owners(&self, signal: &Signal) {
+    pub(super) fn consult_owners(&mut self, signal: &Signal) {
         let Some(process) = &signal.process else { return };
-        if let Some(container) =
-            process.place.container.as_ref().filter(|container| container.name.is_empty())
+        if let Some(container) = &process.place.container
+            && (container.name.is_empty() || (process.main && matches!(signal.fact, Fact::Exited(_))))
         {
             self.owners.ask_container(container);
+        }
+        if is_stopped_by_its_runtime(process, &signal.fact) {
+            let fact = Fact::StopAsked { signal: libc::SIGTERM };
+            self.observe(&Signal { at: signal.at, process: Some(process.clone()), fact });
         }
         if let (Some(unit), Fact::Exited(_)) = (&process.place.unit, &signal.fact) {
             self.owners.look_at_unit(unit);
         }
     }
 
-    fn named(&mut self, container: Container) {
+    fn named(&mut self, container: Container, pod: Option<Pod>) {
         let id = container.id.clone();
-        self.identity.describe(container, None);
+        self.identity.describe(container, pod);
+        let waited = self.unnamed.named(&id);
+        self.let_go(waited);
         let of_it = |process: &&Process| {
             process.main && process.place.container.as_ref().is_some_and(|container| container.id == id)
         };
         let mains: Vec<_> = self.identity.processes().filter(of_it).cloned().collect();
         for main in mains {
             self.appears(main);
+        }
+    }
+
+    /// Of somebody in a container that has no name yet, and whose name is on its way: its life may be shorter than the
+    /// question, and what happened to it belongs to what a person calls it.
+    pub(super) fn waits_for_its_name(&mut self, signal: &Signal) -> bool {
+        let process = signal.process.as_ref();
+        let Some(container) = process.and_then(|process| process.place.container.as_ref()) else {
+            return false;
+        };
+        let now = clock::boot();
+        container.name.is_empty()
+            && !self.unnamed.is_nameless(now, &container.id)
+            && self.owners.ask_container(container)
+            && self.unnamed.keep(now, &container.id, signal)
+    }
+
+    /// Whoever has waited long enough.
+    pub(super) fn let_the_late_go(&mut self) {
+        let late = self.unnamed.late(clock::boot());
+        self.let_go(late);
+    }
+
+    fn let_go(&mut self, waited: Vec<Signal>) {
+        for mut signal in waited {
+            let known = signal.process.as_ref().and_then(|process| self.identity.of_id(process.id()));
+            let is_main = signal.process.as_ref().is_some_and(|process| process.main);
+            signal.process = known.or(signal.process);
+            if let Some(process) = signal.process.as_mut().filter(|_| is_main) {
+                process.main = true;
+                // Its whole life was over before anybody knew whose it was.
+                self.appears(process.clone());
+            }
+            self.observe(&signal);
         }
     }
 
@@ -76,9 +121,9 @@ impl Agent {
         let gone = match self.workload_of(owner) {
             Some((_, workload)) => workload.living.values().cloned().collect(),
             // It has never run: there is no death to tell of.
-            None if pid == 0 => Vec::new(),
+            None if pid == 0 && matches!(owner, Owner::Unit(_)) => Vec::new(),
             None => {
-                let stranger = stranger(owner, pid);
+                let stranger = self.stranger(owner, pid);
                 self.observe(&Signal { at, process: Some(stranger.clone()), fact: Fact::Execed });
                 vec![stranger]
             }
@@ -88,11 +133,37 @@ impl Agent {
         }
     }
 
+    fn stranger(&self, owner: &Owner, pid: u32) -> Process {
+        match owner {
+            Owner::Unit(unit) => stranger(unit, pid, Place { unit: Some(unit.clone()), ..Place::default() }),
+            Owner::Container { runtime, id } => {
+                let nameless = Container { runtime: runtime.clone(), id: id.clone(), ..Container::default() };
+                let (container, pod) = self.identity.container(id).unwrap_or((nameless, None));
+                let name = if container.name.is_empty() { id.clone() } else { container.name.clone() };
+                stranger(&name, pid, Place { container: Some(container), pod, ..Place::default() })
+            }
+        }
+    }
+
     fn workload_of(&self, owner: &Owner) -> Option<(&WorkloadKey, &Workload)> {
         let is_it =
             |workload: &Workload| somebody(workload).is_some_and(|process| is_of(owner, &process.place));
         self.engine.world().iter().find(|(_, workload)| is_it(workload))
     }
+}
+
+/// The CRI tells nobody that a stop was asked for. The kernel does: the runtime's own hand sent the signal. Whatever the
+/// reason, a rollout or a failed liveness probe, it is the kubelet's business.
+fn is_stopped_by_its_runtime(process: &Process, fact: &Fact) -> bool {
+    /// Low-level runtimes; containerd's shim signals through one of them. They live too short to be looked up, and run
+    /// from a sealed copy: root's word for its name has to do.
+    const HANDS: [&str; 5] = ["runc", "crun", "youki", "runsc", "containerd-shim"];
+    let Fact::SignalSent(sent) = fact else { return false };
+    let is_hand = |sender: &Party| sender.uid == 0 && HANDS.iter().any(|hand| sender.comm.starts_with(hand));
+    process.main
+        && process.place.pod.is_some()
+        && matches!(sent.signal, libc::SIGTERM | libc::SIGKILL | libc::SIGINT | libc::SIGQUIT)
+        && sent.sender.as_ref().is_some_and(is_hand)
 }
 
 fn somebody(workload: &Workload) -> Option<&Process> {
@@ -108,14 +179,7 @@ fn is_of(owner: &Owner, place: &Place) -> bool {
 
 /// Dead before it was ever seen: all that is known is what the owner says. It starts now, so that its pid here,
 /// if anybody has it, is somebody else.
-fn stranger(owner: &Owner, pid: u32) -> Process {
-    let (name, place) = match owner {
-        Owner::Unit(unit) => (unit, Place { unit: Some(unit.clone()), ..Place::default() }),
-        Owner::Container { runtime, id } => {
-            let container = Container { runtime: runtime.clone(), id: id.clone(), ..Container::default() };
-            (id, Place { container: Some(container), ..Place::default() })
-        }
-    };
+fn stranger(name: &str, pid: u32, place: Place) -> Process {
     Process {
         pid,
         start: clock::boot(),

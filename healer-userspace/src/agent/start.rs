@@ -173,6 +173,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         probes: Probes::default(),
         captures: Captures::new(&options.state_dir),
         raws: Vec::new(),
+        unnamed: super::unnamed::Unnamed::default(),
         options,
     };
     agent.begin(loaded, &notes);

@@ -73,6 +73,9 @@ shape! {
 shape! {
     /// Where the owners of workloads listen; read at start.
     Runtimes {
+        /// The container runtime of a Kubernetes node (CRI). Default: the first that is there of
+        /// /run/containerd/containerd.sock, /run/crio/crio.sock and /run/k3s/containerd/containerd.sock
+        cri: ExactPath,
         /// Docker's unix socket, or podman's. Default: /var/run/docker.sock
         docker: ExactPath,
         /// The D-Bus system bus. Default: /run/dbus/system_bus_socket
@@ -187,12 +190,16 @@ fn runtimes(shape: &Key<Runtimes>, faults: &mut Vec<Fault>) -> Sockets {
     let Some(shape) = shape.value() else {
         return sockets;
     };
-    let given =
-        [("docker", &shape.docker, &mut sockets.docker), ("systemd", &shape.systemd, &mut sockets.systemd)];
-    for (name, key, socket) in given {
+    let given = [("cri", &shape.cri), ("docker", &shape.docker), ("systemd", &shape.systemd)];
+    for (name, key) in given {
         let Some(given) = key.given() else { continue };
+        let path = PathBuf::from(&given.value.0);
         if BUILT.contains(&name) {
-            *socket = PathBuf::from(&given.value.0);
+            match name {
+                "cri" => sockets.cri = vec![path],
+                "docker" => sockets.docker = path,
+                _systemd => sockets.systemd = path,
+            }
         } else {
             let message = format!("runtimes.{name}: this healer is built without it");
             faults.push(Fault::new(given.place, message));

@@ -10,7 +10,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Safety", &["canary", "pause"]),
     ("AgentConfig", &["storm"]),
     ("Sensors", &["sockets", "tasks"]),
-    ("Runtimes", &["cri"]),
 ];
 
 /// Words of closed lists, by the list's type.

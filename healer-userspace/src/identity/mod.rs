@@ -228,6 +228,19 @@ impl Identity {
                 self.names.assign(entry);
             }
         }
+        // Of somebody short-lived the end may wait for the name.
+        for entry in self.table.dead_mut() {
+            if entry.is_in_container(&id) {
+                let main = entry.process.main;
+                self.names.assign(entry);
+                entry.process.main |= main;
+            }
+        }
+    }
+
+    /// What its runtime has told of a container.
+    pub fn container(&self, id: &str) -> Option<(Container, Option<Pod>)> {
+        self.names.container(id).cloned()
     }
 
     /// Tracked and main processes that are gone although no record of their end came (records

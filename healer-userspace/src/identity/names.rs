@@ -45,6 +45,10 @@ impl Names {
         self.containers.insert(container.id.clone(), (container, pod));
     }
 
+    pub(crate) fn container(&self, id: &str) -> Option<&(Container, Option<Pod>)> {
+        self.containers.peek(&id.to_owned())
+    }
+
     /// Works out place, main and workload from the cgroup path and all names known by now.
     pub(crate) fn assign(&self, entry: &mut Entry) {
         let id = entry.process.id();

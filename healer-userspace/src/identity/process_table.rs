@@ -118,6 +118,10 @@ impl ProcessTable {
         self.pinned.values_mut().chain(self.others.values_mut())
     }
 
+    pub(crate) fn dead_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.dead.values_mut()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.pinned.len() + self.others.len()
     }

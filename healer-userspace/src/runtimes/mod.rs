@@ -1,14 +1,17 @@
-//! Who else owns workloads: systemd over D-Bus, Docker over its socket. They tell what they call things and which
-//! process is the main one; and they restart what is theirs, so that their own bookkeeping stays true.
+//! Who else owns workloads: systemd over D-Bus, Docker and the container runtime of a Kubernetes node over their
+//! sockets. They tell what they call things and which process is the main one; and they restart what is theirs, so that
+//! their own bookkeeping stays true.
 //!
 //! Everything here runs as tasks that send what they learn through a channel. A socket that is absent costs a look
 //! at a path now and then, one that hangs costs a time-out.
 
+#[cfg(feature = "cri")]
+mod cri;
 #[cfg(feature = "docker")]
 mod docker;
 #[cfg(feature = "systemd")]
 mod main_pid;
-#[cfg(any(feature = "docker", feature = "systemd"))]
+#[cfg(any(feature = "cri", feature = "docker", feature = "systemd"))]
 mod settle;
 #[cfg(feature = "systemd")]
 mod systemd;
@@ -25,21 +28,29 @@ use tokio::sync::mpsc;
 
 use crate::{
     engine::command::ActionOutcome,
-    identity::process::{Container, ProcessId},
+    identity::process::{Container, Pod, ProcessId},
     signal::Exit,
 };
 
 /// The integrations in this binary, by their keys in `AgentConfig.runtimes`.
 pub const BUILT: &[&str] = &[
+    #[cfg(feature = "cri")]
+    "cri",
     #[cfg(feature = "docker")]
     "docker",
     #[cfg(feature = "systemd")]
     "systemd",
 ];
 
+/// Where containerd, cri-o and k3s have it.
+pub const CRI_SOCKETS: &[&str] =
+    &["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock"];
+
 /// Where the owners listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sockets {
+    /// The container runtime interface: the first that is there.
+    pub cri: Vec<PathBuf>,
     /// Docker's API, or podman's.
     pub docker: PathBuf,
     /// The D-Bus system bus.
@@ -48,7 +59,11 @@ pub struct Sockets {
 
 impl Default for Sockets {
     fn default() -> Self {
-        Self { docker: "/var/run/docker.sock".into(), systemd: "/run/dbus/system_bus_socket".into() }
+        Self {
+            cri: CRI_SOCKETS.iter().map(PathBuf::from).collect(),
+            docker: "/var/run/docker.sock".into(),
+            systemd: "/run/dbus/system_bus_socket".into(),
+        }
     }
 }
 
@@ -62,10 +77,14 @@ pub enum Owner {
 /// What an owner has told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Learnt {
-    /// What a container is called.
-    Named(Container),
+    /// What a container is called, and the pod that it is of.
+    Named(Container, Option<Pod>),
+    /// The container's runtime does not know it, or cannot be asked.
+    Nameless { id: String },
     /// The main process, by its pid here.
     Runs { owner: Owner, pid: u32 },
+    /// A container's PID 1 has ended with this code; told before its name, and only of those that were asked for.
+    Ended { id: String, code: i32 },
     /// Somebody asked the owner to stop it: its end is no failure.
     StopAsked { owner: Owner },
     /// The owner has given it up; `pid` is what it had, in the owner's own namespace.
@@ -96,18 +115,22 @@ pub struct Owners {
     systemd: systemd::Handle,
     #[cfg(feature = "docker")]
     docker: docker::Handle,
+    #[cfg(feature = "cri")]
+    cri: cri::Handle,
 }
 
 impl Owners {
     /// Starts the tasks on the current runtime.
     pub fn start(sockets: &Sockets, learnt: &mpsc::Sender<Learnt>) -> Self {
-        #[cfg(not(all(feature = "systemd", feature = "docker")))]
+        #[cfg(not(any(feature = "cri", feature = "docker", feature = "systemd")))]
         let _unused = (sockets, learnt);
         Self {
             #[cfg(feature = "systemd")]
             systemd: systemd::Handle::start(sockets.systemd.clone(), learnt.clone()),
             #[cfg(feature = "docker")]
             docker: docker::Handle::start(sockets.docker.clone(), learnt.clone()),
+            #[cfg(feature = "cri")]
+            cri: cri::Handle::start(sockets.cri.clone(), learnt.clone()),
         }
     }
 
@@ -127,12 +150,18 @@ impl Owners {
         let _not_built = unit;
     }
 
-    /// What is this container called? The answer comes as [`Learnt::Named`], or never.
-    pub fn ask_container(&self, container: &Container) {
+    /// What is this container called? True: the answer comes soon as [`Learnt::Named`] or [`Learnt::Nameless`], and is
+    /// worth waiting for. Docker tells of a container before it begins, if at all.
+    pub fn ask_container(&self, container: &Container) -> bool {
         #[cfg(feature = "docker")]
         self.docker.ask(container);
-        #[cfg(not(feature = "docker"))]
-        let _not_built = container;
+        #[cfg(feature = "cri")]
+        return self.cri.ask(container);
+        #[cfg(not(feature = "cri"))]
+        {
+            let _not_built = container;
+            false
+        }
     }
 
     /// Has the owner restart it, and reads back what came of it.
@@ -145,15 +174,15 @@ impl Owners {
             Owner::Unit(unit) => self.systemd.restart(unit, order).await,
             #[cfg(not(feature = "systemd"))]
             Owner::Unit(unit) => Err(failed(format!("built without systemd: cannot restart unit {unit}"))),
-            Owner::Container { runtime, id } if !speaks_docker(runtime) => {
-                Err(failed(format!("no {runtime} integration yet: cannot restart container {id}")))
-            }
             #[cfg(feature = "docker")]
-            Owner::Container { id, .. } => self.docker.restart(id, order).await,
-            #[cfg(not(feature = "docker"))]
-            Owner::Container { id, .. } => {
-                Err(failed(format!("built without docker: cannot restart container {id}")))
+            Owner::Container { runtime, id } if speaks_docker(runtime) => {
+                self.docker.restart(id, order).await
             }
+            #[cfg(feature = "cri")]
+            Owner::Container { runtime, id } if cri::Handle::speaks(runtime) => {
+                self.cri.restart(id, order).await
+            }
+            Owner::Container { runtime, id } => Err(no_way(runtime, "restart", id)),
         }
     }
 
@@ -164,20 +193,23 @@ impl Owners {
     pub async fn stop(&self, order: &Order) -> Done {
         match &order.owner {
             Owner::Unit(unit) => Err(failed(format!("{unit} is no container"))),
-            Owner::Container { runtime, id } if !speaks_docker(runtime) => {
-                Err(failed(format!("no {runtime} integration yet: cannot stop container {id}")))
-            }
             #[cfg(feature = "docker")]
-            Owner::Container { id, .. } => self.docker.stop(id, order).await,
-            #[cfg(not(feature = "docker"))]
-            Owner::Container { id, .. } => {
-                Err(failed(format!("built without docker: cannot stop container {id}")))
+            Owner::Container { runtime, id } if speaks_docker(runtime) => self.docker.stop(id, order).await,
+            #[cfg(feature = "cri")]
+            Owner::Container { runtime, id } if cri::Handle::speaks(runtime) => {
+                self.cri.stop(id, order).await
             }
+            Owner::Container { runtime, id } => Err(no_way(runtime, "stop", id)),
         }
     }
 }
 
+fn no_way(runtime: &str, verb: &str, id: &str) -> ActionOutcome {
+    failed(format!("this healer has no way to {runtime}: cannot {verb} container {id}"))
+}
+
 /// Podman answers to the same API; a bare id may be either's.
+#[cfg(feature = "docker")]
 fn speaks_docker(runtime: &str) -> bool {
     matches!(runtime, "docker" | "podman" | "unknown")
 }

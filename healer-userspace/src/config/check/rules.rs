@@ -238,8 +238,7 @@ fn scope(key: &Key<Scope>, faults: &mut Vec<Fault>) -> Scope {
         return Scope::default();
     };
     let word = match given.value {
-        Scope::Process | Scope::Group | Scope::Cgroup => return given.value,
-        Scope::Container => "container",
+        Scope::Process | Scope::Group | Scope::Cgroup | Scope::Container => return given.value,
         Scope::Pod => "pod",
     };
     faults.push(Fault::new(given.place, format!("scope: \"{word}\" is not supported yet")));

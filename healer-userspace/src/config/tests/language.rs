@@ -27,7 +27,7 @@ fn every_word_of_the_language_that_is_built() {
     assert_eq!(stuck.unless, [Unless::Class(Class::Starved), Unless::EvidenceLost]);
     let actions: Vec<_> = stuck.escalate.iter().map(|rung| rung.action).collect();
     assert_eq!(actions, [ActionName::Stop, ActionName::Kill, ActionName::Restart, ActionName::Notify]);
-    assert_eq!((stuck.escalate[0].signal, stuck.escalate[1].scope), (Some(libc::SIGINT), Scope::Group));
+    assert_eq!((stuck.escalate[0].signal, stuck.escalate[1].scope), (Some(libc::SIGINT), Scope::Container));
     let exits = crashing.when[0].exits.as_ref().unwrap();
     assert_eq!((exits.min, exits.within.as_secs(), &exits.codes_not_in[..]), (4, 120, &[0, 143][..]));
     assert_eq!(crashing.escalate[0].command, ["/bin/true", "x"]);
@@ -89,7 +89,7 @@ fn a_known_key_without_an_answer_is_not_supported_yet() {
         "4:38: key \"namespace\" in metadata",
         "14:5: key \"dependsOn\" in expect",
         "19:7: key \"capture\" in rules",
-        "21:39: scope: \"container\"",
+        "21:39: scope: \"pod\"",
         "22:16: do: \"evict\"",
         "22:23: key \"respectPDB\" in escalate",
         "23:31: key \"condition\" in escalate",
@@ -139,7 +139,7 @@ fn rule_names_are_unique() {
 
 #[test]
 fn keys_of_the_agent_that_nothing_answers_to_yet() {
-    let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nlisten: here\nstorm: {targets: 5}\noverhead: {cpuPercent: 200, memory: 9Xi}\nsensors: {tasks: {}, syscallErrors: most}\nsinks: {webhook: {url: \"https://x\"}}\nruntimes: {cri: /x}\nbudget: {node: {max: 0}}\nprotct: {}\n";
+    let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nlisten: here\nstorm: {targets: 5}\noverhead: {cpuPercent: 200, memory: 9Xi}\nsensors: {tasks: {}, syscallErrors: most}\nsinks: {webhook: {url: \"https://x\"}}\nruntimes: {crio: /x}\nbudget: {node: {max: 0}}\nprotct: {}\n";
     let expected = [
         "3:9: listen: \"here\" is no address with a port, such as 127.0.0.1:9469",
         "4:1: key \"storm\" in AgentConfig is not supported yet",
@@ -148,7 +148,7 @@ fn keys_of_the_agent_that_nothing_answers_to_yet() {
         "6:11: key \"tasks\" in sensors is not supported yet",
         "6:37: syscallErrors: unknown word \"most\"; one of governed, full, sampled, off",
         "7:24: sinks.webhook.url: https is not supported yet; give an http address, such as http://127.0.0.1:9093/api/v2/alerts",
-        "8:12: key \"cri\" in runtimes is not supported yet",
+        "8:12: unknown key \"crio\" in runtimes; did you mean \"cri\"?",
         "9:22: max: cannot be 0",
         "10:1: unknown key \"protct\" in AgentConfig; did you mean \"protect\"?",
     ];

@@ -11,7 +11,9 @@ const KTHREADD: u32 = 2;
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let target = proposal.target;
     let protect = &facts.policies.protect;
-    if target.pid <= KTHREADD || target.parent.as_ref().is_some_and(|parent| parent.pid == KTHREADD) {
+    // Pid 0 has no process: of a dead one only its owner told, and never under which pid it ran.
+    let is_early = (1..=KTHREADD).contains(&target.pid);
+    if is_early || target.parent.as_ref().is_some_and(|parent| parent.pid == KTHREADD) {
         return Ruling::refuse(format!("pid {} is init or a kernel thread", target.pid));
     }
     if let Some(unit) = target.place.unit.as_ref().filter(|unit| protect.units.contains(unit)) {

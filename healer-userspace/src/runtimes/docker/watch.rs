@@ -95,7 +95,7 @@ impl Watch {
                 return self.look(engine, &id).await;
             }
             Some("create" | "die" | "rename") => {
-                self.tell(Learnt::Named(by_event(&id, attributes))).await;
+                self.tell(Learnt::Named(by_event(&id, attributes), None)).await;
             }
             // `docker kill` is a stop as well: Docker's own restart policies take it for one.
             Some("kill") if attributes.get("signal").is_some_and(|signal| ends(signal)) => {
@@ -127,7 +127,7 @@ impl Watch {
         };
         let owner = Owner::Container { runtime: "docker".to_owned(), id: seen.container.id.clone() };
         self.unknown.remove(id);
-        self.tell(Learnt::Named(seen.container)).await;
+        self.tell(Learnt::Named(seen.container, None)).await;
         if let Some(pid) = seen.pid {
             self.tell(Learnt::Runs { owner, pid }).await;
         }

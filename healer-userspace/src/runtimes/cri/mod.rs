@@ -1,0 +1,56 @@
+//! The container runtime interface over its unix socket, as a Kubernetes node has it: what containers and pods are
+//! called, their main processes, their stop. Starting them again is the kubelet's.
+
+mod engine;
+mod order;
+mod pods;
+mod proto;
+mod watch;
+
+use std::path::PathBuf;
+
+use tokio::sync::mpsc;
+
+use super::{Done, Learnt, Order, settle};
+use crate::identity::process::Container;
+
+/// Questions that wait at most: one list answers all of them.
+const WAITING_MAX: usize = 256;
+
+#[derive(Clone)]
+pub(super) struct Handle {
+    sockets: Vec<PathBuf>,
+    questions: mpsc::Sender<String>,
+}
+
+impl Handle {
+    /// The first of `sockets` that is there is asked.
+    pub(super) fn start(sockets: Vec<PathBuf>, learnt: mpsc::Sender<Learnt>) -> Self {
+        let (questions, asked) = mpsc::channel(WAITING_MAX);
+        tokio::spawn(watch::run(sockets.clone(), asked, learnt));
+        Self { sockets, questions }
+    }
+
+    pub(super) fn speaks(runtime: &str) -> bool {
+        matches!(runtime, "containerd" | "cri-o" | "cri")
+    }
+
+    /// Is there somebody to ask?
+    pub(super) fn ask(&self, container: &Container) -> bool {
+        (Self::speaks(&container.runtime) || container.runtime == "unknown")
+            && self.socket().is_some()
+            && self.questions.try_send(container.id.clone()).is_ok()
+    }
+
+    pub(super) async fn restart(&self, id: &str, order: &Order) -> Done {
+        settle::within(order, "the container runtime", order::restart(self, id, order)).await
+    }
+
+    pub(super) async fn stop(&self, id: &str, order: &Order) -> Done {
+        settle::within(order, "the container runtime", order::stop(self, id, order)).await
+    }
+
+    fn socket(&self) -> Option<&PathBuf> {
+        self.sockets.iter().find(|socket| socket.exists())
+    }
+}

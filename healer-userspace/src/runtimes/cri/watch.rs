@@ -1,0 +1,209 @@
+//! Lists pods and containers: at start, when somebody unknown turns up, for a while after a death, and now and then.
+
+use core::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use tokio::{sync::mpsc, time::sleep};
+
+use super::{
+    super::{Learnt, Owner},
+    engine::{Engine, Life, Result},
+    pods::{self, Seen},
+};
+use crate::{
+    clock,
+    engine::time::BootTime,
+    signal::{Exit, SeenBy},
+};
+
+const POLL_EVERY: Duration = Duration::from_secs(10);
+/// After a question: what has come and gone in its pod is to be seen before it counts as missing.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LOOK_FOR: Duration = Duration::from_secs(5);
+const RETRY_EVERY: Duration = Duration::from_secs(10);
+/// An id that the runtime did not know is not asked for again so soon.
+const UNKNOWN_FOR: Duration = Duration::from_secs(30);
+const UNKNOWN_KEPT: usize = 1024;
+
+struct Watch {
+    learnt: mpsc::Sender<Learnt>,
+    known: BTreeMap<String, Seen>,
+    unknown: BTreeMap<String, BootTime>,
+    /// Asked for since the last list.
+    awaited: BTreeSet<String>,
+    /// Those whose PID 1 was told: the kernel tells of its end.
+    mains: BTreeSet<String>,
+    restless_until: BootTime,
+}
+
+/// Ends with the agent. Without a socket it looks for one now and then.
+pub(super) async fn run(
+    sockets: Vec<PathBuf>,
+    mut questions: mpsc::Receiver<String>,
+    learnt: mpsc::Sender<Learnt>,
+) {
+    let (known, unknown) = (BTreeMap::new(), BTreeMap::new());
+    let (awaited, mains) = (BTreeSet::new(), BTreeSet::new());
+    let mut watch = Watch { learnt, known, unknown, awaited, mains, restless_until: BootTime(0) };
+    let mut trouble = None;
+    while !questions.is_closed() {
+        if let Some(socket) = sockets.iter().find(|socket| socket.exists()) {
+            let Err(said) = watch.serve(socket, &mut questions, &mut trouble).await else { return };
+            if trouble.as_ref() != Some(&said) {
+                tracing::warn!("{said}; containers and pods go by their ids until it answers");
+                trouble = Some(said);
+            }
+            watch.nobody_answers(&mut questions).await;
+        }
+        sleep(RETRY_EVERY).await;
+    }
+}
+
+impl Watch {
+    /// Ok once the agent is on its way out.
+    async fn serve(
+        &mut self,
+        socket: &Path,
+        questions: &mut mpsc::Receiver<String>,
+        trouble: &mut Option<String>,
+    ) -> Result<()> {
+        let engine = Engine::connect(socket).await?;
+        self.known.clear();
+        self.mains.clear();
+        self.list(&engine).await?;
+        if trouble.take().is_some() {
+            tracing::info!("{} answers again", engine.name);
+        }
+        loop {
+            let pause = if clock::boot() < self.restless_until { LOOK_EVERY } else { POLL_EVERY };
+            tokio::select! {
+                question = questions.recv() => {
+                    let Some(id) = question else { return Ok(()) };
+                    let mut asked = BTreeSet::from([id]);
+                    while let Ok(id) = questions.try_recv() {
+                        asked.insert(id);
+                    }
+                    self.answer(&engine, asked).await?;
+                }
+                () = sleep(pause) => self.list(&engine).await?,
+            }
+        }
+    }
+
+    /// Whoever waits for a name need not wait longer.
+    async fn nobody_answers(&mut self, questions: &mut mpsc::Receiver<String>) {
+        while let Ok(id) = questions.try_recv() {
+            self.tell(Learnt::Nameless { id }).await;
+        }
+    }
+
+    async fn answer(&mut self, engine: &Engine, asked: BTreeSet<String>) -> Result<()> {
+        let now = clock::boot();
+        self.unknown.retain(|_, at| now.since(*at) < UNKNOWN_FOR);
+        let (stale, fresh): (Vec<_>, Vec<_>) =
+            asked.into_iter().partition(|id| self.unknown.contains_key(id));
+        if !fresh.is_empty() {
+            self.restless_until = now + LOOK_FOR;
+            self.awaited.extend(fresh.iter().cloned());
+            self.list(engine).await?;
+            self.awaited.clear();
+        }
+        for id in fresh.iter().chain(&stale) {
+            if self.known.contains_key(id) {
+                continue;
+            }
+            if self.unknown.len() < UNKNOWN_KEPT {
+                self.unknown.entry(id.clone()).or_insert(now);
+            }
+            self.tell(Learnt::Nameless { id: id.clone() }).await;
+        }
+        Ok(())
+    }
+
+    async fn list(&mut self, engine: &Engine) -> Result<()> {
+        let now = pods::all(&engine.name, engine.list().await?);
+        let before = core::mem::take(&mut self.known);
+        let is_first = before.is_empty();
+        for (id, seen) in &now {
+            let old = before.get(id);
+            let has_status = seen.container.name != pods::SANDBOX;
+            let ended_unseen = has_status
+                && seen.is_over
+                && !is_first
+                && !self.mains.contains(id)
+                && old.is_none_or(|old| !old.is_over);
+            let is_awaited = old.is_none() && self.awaited.contains(id);
+            // The name lets go of what has waited for it: whose end that was comes first.
+            if ended_unseen && is_awaited {
+                self.main_of(engine, id).await?;
+            }
+            if old.is_none_or(|old| (&old.container, &old.pod) != (&seen.container, &seen.pod)) {
+                self.tell(Learnt::Named(seen.container.clone(), seen.pod.clone())).await;
+            }
+            if ended_unseen && !is_awaited {
+                self.missed(engine, id).await?;
+            }
+            if has_status && seen.runs && !self.mains.contains(id) {
+                self.main_of(engine, id).await?;
+            }
+            if seen.pod_is_over && old.is_some_and(|old| !old.pod_is_over) {
+                self.stopped(seen).await;
+            }
+        }
+        // The kubelet clears away what has ended by itself: that is no stop, unless the pod goes with it.
+        let pods: BTreeSet<_> =
+            now.values().filter_map(|seen| seen.pod.as_ref()).map(|pod| &pod.uid).collect();
+        for (id, seen) in before.iter().filter(|(id, seen)| !now.contains_key(*id) && !seen.pod_is_over) {
+            let pod_is_gone = seen.pod.as_ref().is_none_or(|pod| !pods.contains(&pod.uid));
+            if seen.runs || pod_is_gone {
+                tracing::debug!("container {id} was removed");
+                self.stopped(seen).await;
+            }
+        }
+        self.mains.retain(|id| now.contains_key(id));
+        self.known = now;
+        Ok(())
+    }
+
+    async fn main_of(&mut self, engine: &Engine, id: &str) -> Result<()> {
+        let owner = owner(engine.name.clone(), id);
+        match engine.life(id).await? {
+            Some(Life::Runs(pid)) => {
+                self.mains.insert(id.to_owned());
+                self.tell(Learnt::Runs { owner, pid }).await;
+            }
+            Some(Life::Over(code)) => self.tell(Learnt::Ended { id: id.to_owned(), code }).await,
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Its end was not told by the kernel, or without a name: the group of the dead is gone at once.
+    async fn missed(&self, engine: &Engine, id: &str) -> Result<()> {
+        if let Some(Life::Over(code)) = engine.life(id).await? {
+            let by_signal = (129..=192).contains(&code).then_some(code - 128);
+            let code = if by_signal.is_some() { 0 } else { code };
+            let exit = Exit { code, signal: by_signal, seen_by: SeenBy::Poll, ..Exit::default() };
+            self.tell(Learnt::Failed { owner: owner(engine.name.clone(), id), pid: 0, exit }).await;
+        }
+        Ok(())
+    }
+
+    /// The pod was stopped, or the container was removed.
+    async fn stopped(&self, seen: &Seen) {
+        let Seen { container, .. } = seen;
+        self.tell(Learnt::StopAsked { owner: owner(container.runtime.clone(), &container.id) }).await;
+    }
+
+    async fn tell(&self, learnt: Learnt) {
+        // Closed only when the agent is on its way out.
+        self.learnt.send(learnt).await.ok();
+    }
+}
+
+fn owner(runtime: String, id: &str) -> Owner {
+    Owner::Container { runtime, id: id.to_owned() }
+}
