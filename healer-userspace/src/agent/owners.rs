@@ -17,7 +17,7 @@ impl Agent {
                 let waited = self.unnamed.nameless(clock::boot(), &id);
                 self.let_go(waited);
             }
-            Learnt::Ended { id, code } => self.unnamed.ended(&id, code),
+            Learnt::Ended { id, exit } => self.unnamed.ended(&id, exit),
             Learnt::Runs { owner, pid } => self.runs(&owner, pid),
             Learnt::StopAsked { owner } => self.stop_asked(&owner),
             Learnt::Failed { owner, pid, exit } => self.given_up(&owner, pid, exit),
@@ -31,6 +31,9 @@ impl Agent {
             && (container.name.is_empty() || (process.main && matches!(signal.fact, Fact::Exited(_))))
         {
             self.owners.ask_container(container);
+            if process.main && matches!(signal.fact, Fact::Exited(_)) {
+                self.unnamed.note_end(&container.id);
+            }
         }
         if is_stopped_by_its_runtime(process, &signal.fact) {
             let fact = Fact::StopAsked { signal: libc::SIGTERM };
@@ -43,9 +46,13 @@ impl Agent {
 
     fn named(&mut self, container: Container, pod: Option<Pod>) {
         let id = container.id.clone();
+        let owner = Owner::Container { runtime: container.runtime.clone(), id: id.clone() };
         self.identity.describe(container, pod);
         let waited = self.unnamed.named(&id);
         self.let_go(waited);
+        if let Some(exit) = self.unnamed.unseen_end(&id) {
+            self.given_up(&owner, 0, exit);
+        }
         let of_it = |process: &&Process| {
             process.main && process.place.container.as_ref().is_some_and(|container| container.id == id)
         };
@@ -117,6 +124,9 @@ impl Agent {
 
     /// The end was lost, or came before healer did: told now as what the owner says it was.
     fn given_up(&mut self, owner: &Owner, pid: u32, exit: Exit) {
+        if matches!(owner, Owner::Container { id, .. } if self.unnamed.is_over(id)) {
+            return;
+        }
         let at = clock::boot();
         let gone = match self.workload_of(owner) {
             Some((_, workload)) => workload.living.values().cloned().collect(),

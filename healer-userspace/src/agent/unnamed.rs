@@ -1,7 +1,7 @@
 //! Signals of containers whose name has been asked for: kept, in their order, until the answer is there.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::time::BootTime,
@@ -20,6 +20,9 @@ pub(super) struct Unnamed {
     waiting: BTreeMap<String, (BootTime, Vec<Signal>)>,
     kept: usize,
     nameless: BTreeMap<String, BootTime>,
+    unseen: BTreeMap<String, Exit>,
+    /// Containers whose PID 1 was told to have ended.
+    over: BTreeSet<String>,
 }
 
 impl Unnamed {
@@ -34,15 +37,33 @@ impl Unnamed {
         true
     }
 
-    /// The runtime's word on how PID 1 has ended: which of the ends was that?
-    pub(super) fn ended(&mut self, id: &str, code: i32) {
-        let Some((_, signals)) = self.waiting.get_mut(id) else { return };
-        let is_it =
-            |signal: &&mut Signal| matches!(&signal.fact, Fact::Exited(exit) if code_of(exit) == code);
+    /// The runtime's word on how PID 1 has ended: which of the ends was that? If none of them, it is told with the name.
+    pub(super) fn ended(&mut self, id: &str, told: Exit) {
+        let signals = self.waiting.get_mut(id).map(|(_, signals)| signals);
+        let is_it = |signal: &&mut Signal| matches!(&signal.fact, Fact::Exited(exit) if code_of(exit) == code_of(&told));
         // The last one: when PID 1 has ended the kernel lets nobody of its namespace live on.
-        if let Some(process) = signals.iter_mut().rev().find(is_it).and_then(|last| last.process.as_mut()) {
+        let last = signals.and_then(|signals| signals.iter_mut().rev().find(is_it));
+        if let Some(process) = last.and_then(|last| last.process.as_mut()) {
             process.main = true;
+        } else if self.unseen.len() < KEPT_MAX {
+            self.unseen.insert(id.to_owned(), told);
         }
+    }
+
+    pub(super) fn note_end(&mut self, id: &str) {
+        if KEPT_MAX <= self.over.len() {
+            self.over.clear();
+        }
+        self.over.insert(id.to_owned());
+    }
+
+    pub(super) fn is_over(&self, id: &str) -> bool {
+        self.over.contains(id)
+    }
+
+    /// How a container ended whose end the kernel told under no name, or not at all.
+    pub(super) fn unseen_end(&mut self, id: &str) -> Option<Exit> {
+        self.unseen.remove(id)
     }
 
     pub(super) fn named(&mut self, id: &str) -> Vec<Signal> {
@@ -119,9 +140,19 @@ mod tests {
             let signal = Signal { at: BootTime(1), process: Some(Process::default()), fact };
             assert!(unnamed.keep(second(1), "a", &signal));
         }
-        unnamed.ended("a", 3);
+        unnamed.ended("a", Exit { code: 3, ..Exit::default() });
+        assert_eq!(unnamed.unseen_end("a"), None);
         let mains = unnamed.named("a").into_iter().map(|signal| signal.process.unwrap().main);
         assert_eq!(mains.collect::<Vec<_>>(), [false, false, true, false]);
+    }
+
+    #[test]
+    fn an_end_that_nobody_saw_is_kept_for_the_name() {
+        let mut unnamed = Unnamed::default();
+        let exit = Exit { code: 4, ..Exit::default() };
+        unnamed.ended("a", exit);
+        assert_eq!(unnamed.unseen_end("a"), Some(exit));
+        assert_eq!(unnamed.unseen_end("a"), None);
     }
 
     #[test]

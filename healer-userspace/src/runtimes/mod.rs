@@ -83,8 +83,8 @@ pub enum Learnt {
     Nameless { id: String },
     /// The main process, by its pid here.
     Runs { owner: Owner, pid: u32 },
-    /// A container's PID 1 has ended with this code; told before its name, and only of those that were asked for.
-    Ended { id: String, code: i32 },
+    /// A container's PID 1 has ended so; told before its name, and only of those that were asked for.
+    Ended { id: String, exit: Exit },
     /// Somebody asked the owner to stop it: its end is no failure.
     StopAsked { owner: Owner },
     /// The owner has given it up; `pid` is what it had, in the owner's own namespace.

@@ -17,7 +17,10 @@ use tonic::{
 };
 
 use super::proto;
-use crate::text::printable;
+use crate::{
+    signal::{Exit, SeenBy},
+    text::printable,
+};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// A list of some thousand containers.
@@ -44,8 +47,7 @@ pub(super) struct Listed {
 pub(super) enum Life {
     /// Its pid in the runtime's own pid namespace.
     Runs(u32),
-    /// Its exit code, 128 + n if a signal ended it.
-    Over(i32),
+    Over(Exit),
 }
 
 impl Engine {
@@ -103,7 +105,7 @@ impl Engine {
                 let status = answer.status.unwrap_or_default();
                 Ok(match status.state {
                     proto::RUNNING => answer.info.get("info").and_then(|info| pid_in(info)).map(Life::Runs),
-                    proto::EXITED => Some(Life::Over(status.exit_code)),
+                    proto::EXITED => Some(Life::Over(exit_of(status.exit_code))),
                     _other => None,
                 })
             }
@@ -151,6 +153,13 @@ impl Engine {
         let answer = tokio::time::timeout(limit, exchange).await.map_err(|_elapsed| late())?;
         answer.map(tonic::Response::into_inner)
     }
+}
+
+/// 128 + n: signal n ended it.
+fn exit_of(code: i32) -> Exit {
+    let signal = (129..=192).contains(&code).then_some(code - 128);
+    let code = if signal.is_some() { 0 } else { code };
+    Exit { code, signal, seen_by: SeenBy::Poll, ..Exit::default() }
 }
 
 /// The runtimes' own JSON beside the status: containerd's and cri-o's both have `pid`.

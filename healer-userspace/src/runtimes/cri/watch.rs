@@ -13,11 +13,7 @@ use super::{
     engine::{Engine, Life, Result},
     pods::{self, Seen},
 };
-use crate::{
-    clock,
-    engine::time::BootTime,
-    signal::{Exit, SeenBy},
-};
+use crate::{clock, engine::time::BootTime};
 
 const POLL_EVERY: Duration = Duration::from_secs(10);
 /// After a question: what has come and gone in its pod is to be seen before it counts as missing.
@@ -34,7 +30,7 @@ struct Watch {
     unknown: BTreeMap<String, BootTime>,
     /// Asked for since the last list.
     awaited: BTreeSet<String>,
-    /// Those whose PID 1 was told: the kernel tells of its end.
+    /// Those whose PID 1 was told.
     mains: BTreeSet<String>,
     restless_until: BootTime,
 }
@@ -130,21 +126,17 @@ impl Watch {
         for (id, seen) in &now {
             let old = before.get(id);
             let has_status = seen.container.name != pods::SANDBOX;
-            let ended_unseen = has_status
-                && seen.is_over
-                && !is_first
-                && !self.mains.contains(id)
-                && old.is_none_or(|old| !old.is_over);
+            let has_ended = has_status && seen.is_over && !is_first && old.is_none_or(|old| !old.is_over);
             let is_awaited = old.is_none() && self.awaited.contains(id);
             // The name lets go of what has waited for it: whose end that was comes first.
-            if ended_unseen && is_awaited {
+            if has_ended && is_awaited {
                 self.main_of(engine, id).await?;
             }
             if old.is_none_or(|old| (&old.container, &old.pod) != (&seen.container, &seen.pod)) {
                 self.tell(Learnt::Named(seen.container.clone(), seen.pod.clone())).await;
             }
-            if ended_unseen && !is_awaited {
-                self.missed(engine, id).await?;
+            if has_ended && !is_awaited {
+                self.ended(engine, id).await?;
             }
             if has_status && seen.runs && !self.mains.contains(id) {
                 self.main_of(engine, id).await?;
@@ -175,18 +167,15 @@ impl Watch {
                 self.mains.insert(id.to_owned());
                 self.tell(Learnt::Runs { owner, pid }).await;
             }
-            Some(Life::Over(code)) => self.tell(Learnt::Ended { id: id.to_owned(), code }).await,
+            Some(Life::Over(exit)) => self.tell(Learnt::Ended { id: id.to_owned(), exit }).await,
             None => {}
         }
         Ok(())
     }
 
-    /// Its end was not told by the kernel, or without a name: the group of the dead is gone at once.
-    async fn missed(&self, engine: &Engine, id: &str) -> Result<()> {
-        if let Some(Life::Over(code)) = engine.life(id).await? {
-            let by_signal = (129..=192).contains(&code).then_some(code - 128);
-            let code = if by_signal.is_some() { 0 } else { code };
-            let exit = Exit { code, signal: by_signal, seen_by: SeenBy::Poll, ..Exit::default() };
+    /// For whom the kernel told of it under no name, or not at all: the group of the dead is gone at once.
+    async fn ended(&self, engine: &Engine, id: &str) -> Result<()> {
+        if let Some(Life::Over(exit)) = engine.life(id).await? {
             self.tell(Learnt::Failed { owner: owner(engine.name.clone(), id), pid: 0, exit }).await;
         }
         Ok(())
