@@ -161,6 +161,8 @@ const ROWS: &[Row] = &[
         name: "full",
         kind: "no_answer",
         server: "--full",
+        // Its queue is full once some have waited in vain.
+        client: "--keep --timeout 2",
         breaks: |one| run(&format!("kill -USR1 {}", one.server)),
         ..DEPENDENCY
     },
