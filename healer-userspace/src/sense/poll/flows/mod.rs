@@ -114,8 +114,9 @@ pub struct FlowPoller {
 
 /// One network namespace.
 struct Place {
-    /// Somebody who lives there.
+    /// Somebody who lives there, and everybody.
     pid: u32,
+    pids: Vec<u32>,
     /// Opened anew after every failure, because the rest of an answer may still be on its way.
     diag: Option<SockDiag>,
     links: Option<Links>,
@@ -159,20 +160,18 @@ impl FlowPoller {
 
     fn discover(&mut self) {
         let proc = Proc::new(&self.proc);
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for pid in proc.pids() {
             if let Some((netns, _)) = proc.net_namespace(pid) {
-                found.entry(netns as u32).or_insert(pid);
+                found.entry(netns as u32).or_default().push(pid);
             }
         }
-        self.places.retain(|netns, place| {
-            let lives = found.get(netns).copied();
-            place.pid = lives.unwrap_or(place.pid);
-            lives.is_some()
-        });
-        for (netns, pid) in found {
-            if self.places.len() < NAMESPACES_MAX {
-                self.places.entry(netns).or_insert_with(|| Place::new(pid));
+        self.places.retain(|netns, _| found.contains_key(netns));
+        for (netns, pids) in found {
+            let Some(pid) = pids.first().copied() else { continue };
+            if self.places.len() < NAMESPACES_MAX || self.places.contains_key(&netns) {
+                let place = self.places.entry(netns).or_insert_with(|| Place::new(pid));
+                (place.pid, place.pids) = (pid, pids);
             }
         }
     }
@@ -191,7 +190,7 @@ impl FlowPoller {
         }
         let proc = Proc::new(&self.proc);
         let (pass, wanted) = place.ledger.judge(now, netns, &mut self.shared);
-        place.owners.find(now, &proc, netns, &wanted);
+        place.owners.find(now, &proc, &place.pids, &wanted);
         let whose = |inode: u32, cgroup: u64| Whose { pid: place.owners.of(inode), cgroup };
         self.shared.own(netns, &pass.serving, &whose);
         look.listeners.extend(pass.listeners(netns, &whose));
@@ -209,6 +208,7 @@ impl Place {
     fn new(pid: u32) -> Self {
         Self {
             pid,
+            pids: Vec::new(),
             diag: None,
             links: None,
             ledger: Ledger::default(),

@@ -22,7 +22,7 @@ impl Owners {
         self.known.get(&inode).copied()
     }
 
-    pub(super) fn find(&mut self, now: BootTime, proc: &Proc, netns: u32, wanted: &BTreeSet<u32>) {
+    pub(super) fn find(&mut self, now: BootTime, proc: &Proc, pids: &[u32], wanted: &BTreeSet<u32>) {
         self.known.retain(|inode, _| wanted.contains(inode));
         self.strangers.retain(|inode| wanted.contains(inode));
         let is_new = |inode: &&u32| !self.known.contains_key(*inode) && !self.strangers.contains(*inode);
@@ -31,10 +31,7 @@ impl Owners {
             return;
         }
         self.looked = Some(now);
-        for pid in proc.pids() {
-            if proc.net_namespace(pid).is_none_or(|(inode, _)| inode as u32 != netns) {
-                continue;
-            }
+        for pid in pids.iter().copied() {
             for inode in sockets_of(proc, pid).filter(|inode| missing.contains(inode)) {
                 // What was inherited is the ancestor's, which mostly has the lower pid.
                 self.known.entry(inode).or_insert(pid);
