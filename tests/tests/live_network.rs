@@ -176,7 +176,7 @@ const ROWS: &[Row] = &[
     },
 ];
 /// Rows that run at once: the machine may be small.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 4;
 
 impl Scenario {
     fn begin(row: &'static Row, is_v6: bool) -> Self {
