@@ -11,8 +11,9 @@ const KTHREADD: u32 = 2;
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let target = proposal.target;
     let protect = &facts.policies.protect;
-    // Pid 0 has no process: of a dead one only its owner told, and never under which pid it ran.
-    let is_early = (1..=KTHREADD).contains(&target.pid);
+    // Of a dead container only its runtime told, and never under which pid it ran; any other pid 0 is nobody.
+    let is_told_by_owner = target.pid == 0 && target.place.container.is_some();
+    let is_early = target.pid <= KTHREADD && !is_told_by_owner;
     if is_early || target.parent.as_ref().is_some_and(|parent| parent.pid == KTHREADD) {
         return Ruling::refuse(format!("pid {} is init or a kernel thread", target.pid));
     }

@@ -2,11 +2,14 @@
 
 use crate::engine::{class::Class, detect};
 
-/// The limits of a node are for a node; here there is one failure a second, on purpose.
+/// The limits of a node are for a node; here there is one failure a second, on purpose. What fails once, and not again
+/// and again as it does in a service, is seen only while every call is watched.
 pub(super) const CONFIG: &str = "\
 apiVersion: healer.dev/v1alpha1
 kind: AgentConfig
 budget: {node: {max: 10000, per: 1h}}
+overhead: {cpuPercent: 50, memory: 256Mi}
+sensors: {syscallErrors: full}
 ";
 
 /// Ended, if it is still there: the harshest test of who is innocent.
