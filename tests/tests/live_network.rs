@@ -222,7 +222,7 @@ fn every_row_of_the_table_is_found_and_its_neighbours_are_not() {
         // Whoever is slow to be blamed wrongly has the time for it.
         thread::sleep(Duration::from_secs(2));
         all.iter().for_each(|one| judge(&home, one));
-        shows_the_map(&agent, &all);
+        shows_the_map(&mut agent, &all);
     }
     assert_eq!(of(&home, &undisturbed), [] as [Value; 0]);
     agent.signal(Signal::TERM);
@@ -234,34 +234,39 @@ fn chosen() -> Vec<&'static Row> {
     ROWS.iter().filter(|row| named.is_empty() || named.split(',').any(|name| name == row.name)).collect()
 }
 
-/// The command line and HTTP tell the same edges.
-fn shows_the_map(agent: &Agent<'_>, all: &[Scenario]) {
-    let asked = agent.home().healer(&["dependencies", "--json"]);
-    let answer: Value = serde_json::from_slice(&asked.stdout).expect("JSON");
-    let edges = answer["dependencies"].as_array().expect("a list");
+/// The command line and HTTP tell the same edges. A connection that gets no answer is counted when it is over.
+fn shows_the_map(agent: &mut Agent<'_>, all: &[Scenario]) {
     for one in all {
         let Some(host) = one.row.blamed else { continue };
-        let edge = |host: u8| {
-            let is_it = |edge: &&Value| {
+        let name = one.net.name();
+        let edge = |agent: &Agent<'_>, host: u8| {
+            let is_it = |edge: &Value| {
                 edge["workload"].to_string().contains(&one.patient)
                     && edge["peer"] == one.net.peer(host).as_str()
             };
-            edges.iter().find(is_it)
+            edges(agent).into_iter().find(is_it)
         };
-        let name = one.net.name();
-        let state = |host: u8| edge(host).and_then(|edge| edge["state"].as_str());
         // To one that is frozen, connections are made all the same, and without a route they make no edge.
         if !["frozen", ""].contains(&one.row.kind) {
-            assert_eq!(state(host), Some("failing"), "{name}");
+            agent.wait(&format!("a failing edge of {name}"), |agent| {
+                edge(agent, host).filter(|edge| edge["state"] == "failing")
+            });
         }
-        assert_eq!(state(2), Some("ok"), "{name}");
-        let server = edge(host).map(|edge| edge["server"].to_string()).unwrap_or_default();
+        let state = |host: u8| edge(agent, host).map(|edge| edge["state"].clone());
+        assert_eq!(state(2), Some("ok".into()), "{name}");
+        let server = edge(agent, host).map(|edge| edge["server"].to_string()).unwrap_or_default();
         assert!(server.contains(&format!("{name}-server")), "{name}: {server}");
     }
     let dot = agent.home().healer(&["dependencies", "--dot"]);
     assert!(dot.stdout.starts_with(b"digraph dependencies {"));
     let served = agent.get("/api/v1/dependencies");
     assert!(served.contains(&all[0].patient), "{}", served.len());
+}
+
+fn edges(agent: &Agent<'_>) -> Vec<Value> {
+    let asked = agent.home().healer(&["dependencies", "--json"]);
+    let answer: Value = serde_json::from_slice(&asked.stdout).expect("JSON");
+    answer["dependencies"].as_array().expect("a list").clone()
 }
 
 /// Diagnoses about the client in this cgroup.
