@@ -97,7 +97,8 @@ impl Agent {
     }
 
     fn runs(&mut self, owner: &Owner, pid: u32) {
-        let Some(process) = self.identity.of_pid(pid) else { return };
+        // The owner's word may be older than the kernel's: the dead are no successors of themselves.
+        let Some(process) = self.identity.of_living_pid(pid) else { return };
         if !is_of(owner, &process.place) {
             tracing::debug!("pid {pid} is not in {owner:?}, as its owner says");
             return;

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod exe;
+mod living;
 pub(crate) mod lru;
 mod names;
 mod shell_loop;
@@ -25,7 +26,7 @@ use self::{
     names::Names,
     process::{Container, Pod, Process, ProcessId, WorkloadKey},
     process_table::{Entry, ProcessTable},
-    procfs::{ProcDir, pids},
+    procfs::pids,
     reading::Reading,
     resolve::same_file,
     roots::Roots,
@@ -243,22 +244,6 @@ impl Identity {
         self.names.container(id).cloned()
     }
 
-    /// Tracked and main processes that are gone although no record of their end came (records
-    /// can be lost). From now on they count as dead.
-    pub fn vanished(&mut self) -> Vec<Process> {
-        let tracked: Vec<_> = self.tracked().collect();
-        let mut gone = Vec::new();
-        for id in tracked {
-            let now = self.start_of(id.pid).map(|start| ProcessId { pid: id.pid, start });
-            if now != Some(id) {
-                gone.extend(self.of_id(id));
-                self.table.bury(id);
-                self.names.forget_main(id);
-            }
-        }
-        gone
-    }
-
     /// Whose socket it is: the process that the kernel named, else whoever stands for the cgroup, else the cgroup
     /// itself.
     pub fn owner(&mut self, owner: Owner, now: BootTime) -> Process {
@@ -346,16 +331,6 @@ impl Identity {
         let process = known.unwrap_or_else(|| self.meet(&seen, None, now));
         party.exe = process.exe;
         party.workload = Some(process.workload.0);
-    }
-
-    /// `/proc` has it now.
-    pub fn is_running(&self, id: ProcessId) -> bool {
-        self.start_of(id.pid).is_some_and(|start| ProcessId { pid: id.pid, start } == id)
-    }
-
-    fn start_of(&self, pid: u32) -> Option<BootTime> {
-        let stat = ProcDir::open(&self.roots.proc, pid)?.stat()?;
-        Some(stat.start)
     }
 
     fn assign_one(&mut self, id: ProcessId) {

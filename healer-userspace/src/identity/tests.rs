@@ -87,6 +87,19 @@ fn a_known_process_costs_no_reading_and_gets_its_exact_start() {
 }
 
 #[test]
+fn who_was_seen_to_end_is_not_living_while_its_parent_has_not_reaped_it() {
+    let tree = Tree::new();
+    tree.process(&Fake::new(40, "web"));
+    let mut identity = met(&tree);
+    assert_eq!(identity.of_living_pid(40).unwrap().comm, "web");
+    whom(&mut identity, seen(40, "web"), Fact::Exited(Exit { signal: Some(9), ..Exit::default() }));
+    assert_eq!(identity.of_pid(40).unwrap().comm, "web");
+    assert_eq!(identity.of_living_pid(40), None);
+    tree.process(&Fake::new(40, "next").started(90));
+    assert_eq!(identity.of_living_pid(40).unwrap().comm, "next");
+}
+
+#[test]
 fn an_unknown_process_is_read_once_even_if_it_is_gone() {
     let tree = Tree::new();
     let mut identity = met(&tree);

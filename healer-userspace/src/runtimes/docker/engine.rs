@@ -13,6 +13,7 @@ use bollard::{
     },
 };
 use futures_util::Stream;
+use jiff::Timestamp;
 
 use super::super::settle::State;
 use crate::{identity::process::Container, text::printable};
@@ -67,10 +68,17 @@ impl Engine {
         Ok(listed.into_iter().filter_map(|one| one.id).collect())
     }
 
-    pub(super) fn events(&self) -> impl Stream<Item = core::result::Result<EventMessage, Error>> + use<> {
+    /// Those of the past since `since`, and then all that come. bollard asks for them when the stream is first polled.
+    pub(super) fn events(
+        &self,
+        since: Timestamp,
+    ) -> impl Stream<Item = core::result::Result<EventMessage, Error>> + use<> {
         let owned = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
         let filters = [("type".to_owned(), owned(&["container"])), ("event".to_owned(), owned(&EVENTS))];
-        let options = EventsOptionsBuilder::default().filters(&filters.into_iter().collect()).build();
+        let options = EventsOptionsBuilder::default()
+            .filters(&filters.into_iter().collect())
+            .since(&unix(since))
+            .build();
         self.0.events(Some(options))
     }
 
@@ -131,6 +139,11 @@ async fn soon<T>(tried: &str, asked: impl Future<Output = core::result::Result<T
         Ok(answer) => answer.map_err(|error| words(tried, &error)),
         Err(_elapsed) => Err(format!("{tried}: no answer within {} s", ANSWERS_WITHIN.as_secs())),
     }
+}
+
+/// Seconds since 1970 with nanoseconds, as the engine reads them.
+fn unix(at: Timestamp) -> String {
+    format!("{}.{:09}", at.as_second(), at.subsec_nanosecond())
 }
 
 fn seconds(grace: Duration) -> i32 {

@@ -8,6 +8,7 @@ use std::{
 
 use bollard::models::EventMessage;
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
@@ -27,6 +28,8 @@ struct Watch {
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
     unknown: BTreeMap<String, BootTime>,
+    /// All before it was listed or told.
+    heard: Timestamp,
 }
 
 /// Ends with the agent. Without a socket it looks for one now and then.
@@ -36,7 +39,7 @@ pub(super) async fn run(
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
 ) {
-    let mut watch = Watch { learnt, stopped, unknown: BTreeMap::new() };
+    let mut watch = Watch { learnt, stopped, unknown: BTreeMap::new(), heard: clock::wall() };
     let mut trouble = None;
     while !questions.is_closed() {
         if socket.exists() {
@@ -59,12 +62,14 @@ impl Watch {
         trouble: &mut Option<String>,
     ) -> Result<()> {
         let engine = Engine::connect(socket).await?;
-        // Before the list: who comes in between is told twice, not never.
-        let events = engine.events();
+        // From before the list, and from before a broken stream: who comes in between is told twice, not never.
+        let events = engine.events(self.heard.min(clock::wall()));
         tokio::pin!(events);
+        let listed_at = clock::wall();
         for id in engine.all().await? {
             self.look(&engine, &id).await?;
         }
+        self.heard = listed_at;
         if trouble.take().is_some() {
             tracing::info!("Docker answers again");
         }
@@ -79,7 +84,11 @@ impl Watch {
                     Some(id) => self.answer(&engine, &id).await?,
                     None => return Ok(()),
                 },
-                () = sleep(PING_EVERY) => engine.ping().await?,
+                () = sleep(PING_EVERY) => {
+                    let pinged_at = clock::wall();
+                    engine.ping().await?;
+                    self.heard = pinged_at;
+                }
             }
         }
     }
