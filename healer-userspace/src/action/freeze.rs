@@ -1,5 +1,5 @@
-//! Halts the scope. A cgroup by its freezer, which nobody inside can see or undo; one process, and a cgroup without
-//! a freezer of its own, by SIGSTOP.
+//! Halts the scope. A unit or container through its owner; a cgroup by its freezer, which nobody inside can see or
+//! undo; one process, and a cgroup without a freezer of its own, by SIGSTOP.
 
 use super::{
     host::{Control, Domain, Host},
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::engine::{
     command::{Act, ActionOutcome},
-    lease::{Knob, Turn},
+    lease::{Account, Knob, Turn},
 };
 
 /// To be stopped one by one.
@@ -25,7 +25,15 @@ pub(super) fn survey(act: &Act, host: &dyn Host) -> Survey {
 /// What stands between the scope and being halted, or running.
 pub(super) fn turns(act: &Act, host: &dyn Host, halt: bool) -> Survey {
     let reach = reach::everybody(act, host)?;
-    let knobs = match freezer(&reach, act, host)? {
+    let by_owner = reach.domain.as_ref().and_then(|_| host.owned(&act.target, Account::Running));
+    let freezer = match by_owner {
+        Some(knob) => {
+            reach::spare_owned(act, host)?;
+            Some(knob)
+        }
+        None => freezer(&reach, act, host)?,
+    };
+    let knobs = match freezer {
         Some(freezer) => vec![freezer],
         None if MANY < reach.held.len() => {
             let many = reach.held.len();
@@ -75,6 +83,13 @@ fn word(knob: &Knob, halt: bool) -> &'static str {
                 "FROZEN"
             } else {
                 "THAWED"
+            }
+        }
+        Knob::Unit { .. } | Knob::Container { .. } => {
+            if halt {
+                "halted"
+            } else {
+                "running"
             }
         }
         Knob::Running(_) | Knob::OpenFiles(_) | Knob::OomScoreAdj(_) => {

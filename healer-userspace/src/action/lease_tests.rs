@@ -82,6 +82,33 @@ fn cpu_is_throttled_on_both_versions() {
     assert!(refusal(&lease(ActionName::Throttle, terms), &host).contains("no more than that already"));
 }
 
+/// Behind its back it would be wrong about it.
+#[test]
+fn what_an_owner_keeps_account_of_is_turned_through_it() {
+    let knobs = [
+        ("CPU time per second (ns) of unit web.service", "infinity"),
+        ("state of unit web.service", "running"),
+        ("cpu.max of /3", "max 100000"),
+        ("cgroup.freeze of /3", "0"),
+    ];
+    let mut slow = lease(ActionName::Throttle, Terms { cpu: Some(20), ..Terms::default() });
+    slow.target.place.unit = Some("web.service".into());
+    let host = with(&knobs);
+    let (act, words) = borrowed(&slow, &host);
+    assert_eq!(words, ["CPU time per second (ns) of unit web.service: infinity → 200000000"]);
+    assert!(given_back(&act, &host).says.ends_with("is infinity again"));
+    let mut freeze = lease(ActionName::Freeze, Terms::default());
+    freeze.target = slow.target.clone();
+    freeze.rung.scope = Scope::Cgroup;
+    let (_, words) = borrowed(&freeze, &with(&knobs));
+    assert_eq!(words, ["state of unit web.service: running → halted"]);
+    freeze.rung.scope = Scope::Process;
+    let (_, words) = borrowed(&freeze, &with(&[("pid 7", "running")]));
+    assert_eq!(words, ["pid 7: running → stopped"], "one process is nobody's account");
+    let (_, words) = borrowed(&slow, &with(&knobs[2..]));
+    assert_eq!(words, ["cpu.max of /3: max 100000 → 20000 100000"], "the owner does not answer");
+}
+
 #[test]
 fn memory_is_held_down_where_the_kernel_can() {
     let terms = Terms { memory_high: Some(95), ..Terms::default() };

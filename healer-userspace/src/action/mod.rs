@@ -167,18 +167,21 @@ impl Hands {
     }
 
     /// What a lease would turn.
-    pub fn survey(&self, act: &Act) {
-        let turns = survey(act, &*self.host);
-        self.give(Returned::Surveyed(Surveyed { key: act.key.clone(), turns }));
+    pub fn survey(&self, act: Act) {
+        self.give(move |host| {
+            let turns = survey(&act, host);
+            Returned::Surveyed(Surveyed { key: act.key, turns })
+        });
     }
 
-    pub fn undo(&self, undo: &Undo) {
-        self.give(Returned::Undone(lease::undo(undo, &*self.host)));
+    pub fn undo(&self, undo: Undo) {
+        self.give(move |host| Returned::Undone(lease::undo(&undo, host)));
     }
 
-    fn give(&self, returned: Returned) {
-        let results = self.results.clone();
-        tokio::spawn(async move { results.send(returned).await.ok() });
+    /// An owner that is asked may take its time.
+    fn give(&self, look: impl FnOnce(&dyn Host) -> Returned + Send + 'static) {
+        let Self { host, results } = self.clone();
+        tokio::task::spawn_blocking(move || results.blocking_send(look(&*host)));
     }
 }
 

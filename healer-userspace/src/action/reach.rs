@@ -7,6 +7,7 @@ use super::host::{Domain, Held, Host};
 use crate::{
     engine::{
         command::{Act, ActionOutcome},
+        lease::Knob,
         policy::Scope,
     },
     text::printable,
@@ -68,6 +69,19 @@ fn domain(act: &Act, target: &Held, host: &dyn Host) -> Result<Option<Domain>, A
         Ok(domain) => Ok(Some(domain)),
         Err(error) => Err(failed("cannot find the scope", &error)),
     }
+}
+
+/// Refused if somebody must not be touched in the group that an owner is about to turn.
+pub(super) fn spare_owned(act: &Act, host: &dyn Host) -> Result<(), ActionOutcome> {
+    let target =
+        host.hold(act.target.id()).map_err(|gone| ActionOutcome::Refused { reason: gone.to_string() })?;
+    let group = host.cgroup(&target).map_err(|error| failed("cannot find the group", &error))?;
+    let Domain::Cgroup { dir, .. } = group else {
+        return Ok(());
+    };
+    let dir = dir.to_string_lossy().into_owned();
+    let objection = host.spare(&Knob::Cgroup { dir, dev: 0, inode: 0, file: String::new() });
+    objection.map_or(Ok(()), |reason| Err(ActionOutcome::Refused { reason }))
 }
 
 impl Reach {

@@ -35,8 +35,8 @@ impl Agent {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Survey(act) => self.hands.survey(&act),
-            Command::Undo(undo) => self.hands.undo(&undo),
+            Command::Survey(act) => self.hands.survey(*act),
+            Command::Undo(undo) => self.hands.undo(undo),
             Command::Act(act) => {
                 let before = self.captures.before_act(act.incident);
                 self.hands.start(*act, before);

@@ -33,6 +33,7 @@ impl Engine {
             // `for:` counts from the first time that the finding was raised as surely as now.
             kept.detected_at =
                 first.filter(|(_, before)| *before >= kept.certainty).map_or(kept.detected_at, |(at, _)| at);
+            incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
             incident.active.insert(kept.class, kept);
             if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
@@ -58,6 +59,26 @@ impl Engine {
         true
     }
 
+    /// Returns the incident if somebody waits for such a number.
+    pub(super) fn level_is(
+        &mut self,
+        subject: &Subject,
+        class: Class,
+        level: Option<f64>,
+    ) -> Option<IncidentId> {
+        let id = *self.subjects.get(subject)?;
+        let incident = self.incidents.get_mut(&id)?;
+        match level {
+            Some(level) => drop(incident.levels.insert(class, level)),
+            None => drop(incident.levels.remove(&class)),
+        }
+        if let Some(active) = incident.active.get_mut(&class) {
+            active.detail.level = level;
+        }
+        let is_verifying = |plan: &Plan| matches!(plan.stage, Stage::Verifying(_));
+        incident.plan.as_ref().is_some_and(is_verifying).then_some(id)
+    }
+
     /// A condition is over. Returns the incident if it has to be looked at.
     pub(super) fn cleared(
         &mut self,
@@ -74,6 +95,7 @@ impl Engine {
             return Some(id);
         }
         incident.active.remove(&class);
+        incident.levels.remove(&class);
         let others = incident.active.keys().any(|left| incident_lasts(&incident.subject, *left));
         if !in_flight && !others {
             self.close(now, id, Outcome::RecoveredAlone, says.to_owned());
@@ -100,6 +122,7 @@ impl Engine {
                 fault_at: diagnosis.fault_at,
                 detected_at: diagnosis.detected_at,
                 active: BTreeMap::new(),
+                levels: BTreeMap::new(),
                 target: diagnosis.target.clone(),
                 plan: None,
                 look_again_at: None,

@@ -7,7 +7,7 @@ use super::{
     command::{ActionKey, IncidentId},
     detect::Subject,
     diagnosis::Diagnosis,
-    policy::{ActionName, Mode, Policy, Rule, Rung},
+    policy::{ActionName, Mode, Policy, Rule, Rung, Verify},
     report::Outcome,
     time::BootTime,
     verify::Verification,
@@ -25,6 +25,8 @@ pub struct Incident {
     pub detected_at: BootTime,
     /// What holds now, by class.
     pub active: BTreeMap<Class, Diagnosis>,
+    /// How bad it is by class, as far as that is a number; also of what has cleared, if it is still seen.
+    pub levels: BTreeMap<Class, f64>,
     /// The patient; after a failed restart, the successor that died too.
     pub target: Process,
     pub plan: Option<Plan>,
@@ -122,6 +124,24 @@ impl Plan {
 }
 
 impl Incident {
+    /// What is not over yet, if anything. A number must be below what the policy calls well. While something is lent,
+    /// a class without a number is judged by whether the patient lives: what it shows is halted with it.
+    pub fn still_there(&self, verify: &Verify, lives_on_loan: bool) -> Option<String> {
+        if self.is_of_death() {
+            return None;
+        }
+        let above = self.levels.iter().find_map(|(class, level)| {
+            let limit = f64::from(verify.signal_below?);
+            (limit <= *level).then(|| format!("{class} is at {level:.0}%, and not below {limit:.0}%"))
+        });
+        let holds = |class: &&Class| match (self.levels.contains_key(*class), verify.signal_below) {
+            (true, below) => below.is_none(),
+            (false, _) => !lives_on_loan,
+        };
+        let holds = || self.active.keys().find(holds).map(|_| "the fault is still there".to_owned());
+        above.or_else(holds)
+    }
+
     pub fn is_of_death(&self) -> bool {
         matches!(self.subject, Subject::Death(_))
     }

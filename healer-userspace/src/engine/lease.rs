@@ -41,6 +41,43 @@ pub enum Knob {
     /// `RLIMIT_NOFILE`, as `soft:hard`.
     OpenFiles(ProcessId),
     OomScoreAdj(ProcessId),
+    /// What systemd keeps account of for a unit, by the socket of its bus.
+    Unit {
+        bus: String,
+        unit: String,
+        of: Account,
+    },
+    /// What Docker keeps account of for a container, by its socket.
+    Container {
+        socket: String,
+        id: String,
+        of: Account,
+    },
+}
+
+/// What an owner keeps account of: turned behind its back, it would be wrong about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Account {
+    /// `running` or `halted`.
+    Running,
+    /// In nanoseconds per second, or `infinity`.
+    CpuTime,
+    /// `CPUWeight` of a unit, shares of a container; or `unset`.
+    CpuWeight,
+    /// `MemoryHigh` in bytes, or `infinity`.
+    MemoryHigh,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Running => "state",
+            Self::CpuTime => "CPU time per second (ns)",
+            Self::CpuWeight => "CPU weight",
+            Self::MemoryHigh => "MemoryHigh",
+        })
+    }
 }
 
 impl fmt::Display for Knob {
@@ -50,6 +87,8 @@ impl fmt::Display for Knob {
             Self::Running(id) => write!(out, "pid {}", id.pid),
             Self::OpenFiles(id) => write!(out, "the limit of open files of pid {}", id.pid),
             Self::OomScoreAdj(id) => write!(out, "oom_score_adj of pid {}", id.pid),
+            Self::Unit { unit, of, .. } => write!(out, "{of} of unit {}", printable(unit)),
+            Self::Container { id, of, .. } => write!(out, "{of} of container {:.12}", printable(id)),
         }
     }
 }

@@ -259,6 +259,7 @@ impl Engine {
             touched.extend(match finding {
                 Finding::Raised { subject, diagnosis } => Some(self.raised(now, subject, *diagnosis)),
                 Finding::Cleared { subject, class, says } => self.cleared(now, &subject, class, &says),
+                Finding::Level { subject, class, level } => self.level_is(&subject, class, level),
                 Finding::Watch(parent) => self.track(Tracking::Watch(parent)),
                 // The kernel has one mark for both.
                 Finding::Unwatch(parent) if self.world.is_main(parent) => None,

@@ -96,6 +96,7 @@ impl Engine {
             fault_at: intent.at,
             detected_at: intent.at,
             active: BTreeMap::from([(act.class, diagnosis)]),
+            levels: BTreeMap::new(),
             target: act.target.clone(),
             plan: Some(Plan {
                 policy,

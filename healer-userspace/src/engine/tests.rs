@@ -14,7 +14,11 @@ use super::{
 use crate::{
     identity::process::{Place, Process, ProcessId, WorkloadKey},
     replay::{line, replay},
-    signal::{Exit, Fact, Registration, Signal, SignalSent},
+    signal::{
+        Exit, Fact, Registration, Signal, SignalSent,
+        levels::{Level, LevelSnapshot, Resource},
+        syscall_error::SyscallError,
+    },
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -225,6 +229,47 @@ fn observe_mode_only_reports() {
     );
     has(&lines, "closed notified: observe mode");
     count(&lines, "intent", 0);
+}
+
+/// Descriptors fail, the hook has its say, and then so many of a hundred are used.
+fn descriptors_end_at(used: u64, signal_below: Option<u32>) -> Vec<String> {
+    let web = supervised(10, SECOND);
+    let level = |used| {
+        let of = Resource::Descriptors { pid: 10 };
+        Level { process: Some(web.clone()), ..Level::new(of, used, 100) }
+    };
+    let error = SyscallError {
+        call: "openat".into(),
+        errno: libc::EMFILE,
+        count: 1,
+        level: Some(level(100)),
+        ..SyscallError::default()
+    };
+    let mut signals =
+        vec![registered(2 * SECOND, &web), signal(8 * SECOND, &web, Fact::SyscallError(Box::new(error)))];
+    signals.extend((9..90).map(|second| {
+        let used = if second < 12 { 100 } else { used };
+        let snapshot = LevelSnapshot { levels: vec![level(used)], zombies: None };
+        Signal { at: BootTime(second * SECOND), process: None, fact: Fact::Levels(snapshot) }
+    }));
+    let mut set = policies(Mode::Enforce, &[ActionName::RunHook]);
+    let policy = &mut set.policies[0];
+    policy.rules[0].when[0].class = Class::FdExhaustion;
+    policy.verify = Verify { signal_below, alive: false, ..policy.verify.clone() };
+    run(&signals, set)
+}
+
+#[test]
+fn a_number_must_be_below_what_the_policy_calls_well() {
+    let healed = descriptors_end_at(40, Some(50));
+    has(&healed, "verification healed: the fault has not come back");
+    let lines = descriptors_end_at(80, Some(50));
+    has(&lines, "verification unchanged: fd_exhaustion is at 80%, and not below 50% within");
+    count(&lines, "verification healed", 0);
+    has(&descriptors_end_at(80, None), "verification healed: the fault has not come back");
+    let lines = descriptors_end_at(100, None);
+    has(&lines, "verification unchanged: the fault is still there");
+    count(&lines, "verification healed", 0);
 }
 
 #[test]

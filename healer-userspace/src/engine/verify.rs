@@ -71,14 +71,20 @@ impl Verification {
         }
     }
 
-    /// `fault_over`: no diagnosis of this incident holds any more (of a death: always).
-    pub fn check(&mut self, now: BootTime, workload: &WorkloadKey, world: &World, fault_over: bool) -> Check {
+    /// `still`: what of this incident is not over yet (of a death: nothing).
+    pub fn check(
+        &mut self,
+        now: BootTime,
+        workload: &WorkloadKey,
+        world: &World,
+        still: Option<&str>,
+    ) -> Check {
         let successor = world.get(workload).and_then(|workload| workload.successor(self.target));
         if let Some(says) = self.relapse.take() {
             return failed(says);
         }
         if !self.must_run {
-            return self.check_absence(now, fault_over);
+            return self.check_absence(now, still);
         }
         let Some(successor) = successor else {
             self.wake_at = self.until;
@@ -100,9 +106,9 @@ impl Verification {
             self.wake_at = self.ask_at.min(self.until);
             return Check::Ask(id, self.ports.clone());
         }
-        if now < stable_at || !fault_over {
+        if now < stable_at || still.is_some() {
             self.wake_at = if now < stable_at { stable_at } else { self.until };
-            return self.unless_late(now, || "the fault is still there".to_owned());
+            return self.unless_late(now, || still.unwrap_or("the successor is too young").to_owned());
         }
         let ports =
             if self.ports.is_empty() { String::new() } else { format!(", listens on {}", list(&self.ports)) };
@@ -112,14 +118,14 @@ impl Verification {
         }
     }
 
-    fn check_absence(&mut self, now: BootTime, fault_over: bool) -> Check {
+    fn check_absence(&mut self, now: BootTime, still: Option<&str>) -> Check {
         let stable_at = self.since + self.stable_for;
-        if fault_over && now >= stable_at {
+        if still.is_none() && now >= stable_at {
             let says = format!("the fault has not come back in {}", Human(now.since(self.since)));
             return Check::Healed { says, successor: None };
         }
-        self.wake_at = if fault_over { stable_at } else { self.until };
-        self.unless_late(now, || "the fault is still there".to_owned())
+        self.wake_at = if still.is_none() { stable_at } else { self.until };
+        self.unless_late(now, || still.unwrap_or_default().to_owned())
     }
 
     fn needs_ports(&self, successor: ProcessId) -> bool {

@@ -9,6 +9,7 @@
 mod cri;
 #[cfg(feature = "docker")]
 mod docker;
+pub mod lent;
 #[cfg(feature = "systemd")]
 mod main_pid;
 #[cfg(any(feature = "cri", feature = "docker", feature = "systemd"))]
@@ -27,8 +28,11 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    engine::command::ActionOutcome,
-    identity::process::{Container, Pod, ProcessId},
+    engine::{
+        command::ActionOutcome,
+        lease::{Account, Knob},
+    },
+    identity::process::{Container, Pod, Process, ProcessId},
     signal::Exit,
 };
 
@@ -184,6 +188,21 @@ impl Owners {
             }
             Owner::Container { runtime, id } => Err(no_way(runtime, "restart", id)),
         }
+    }
+
+    /// What the owner keeps account of for the target's group, if it is the owner's own and the owner answers.
+    pub fn knob(&self, target: &Process, of: Account) -> Option<Knob> {
+        let place = &target.place;
+        let knob = match (&place.container, &place.unit) {
+            #[cfg(feature = "docker")]
+            (Some(container), _) if speaks_docker(&container.runtime) => {
+                self.docker.knob(target, container, of)
+            }
+            #[cfg(feature = "systemd")]
+            (None, Some(unit)) => self.systemd.knob(target, unit, of),
+            _ => None,
+        }?;
+        matches!(lent::read(&knob), Ok(Some(_))).then_some(knob)
     }
 
     /// Has the container stopped by its runtime.

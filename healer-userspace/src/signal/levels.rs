@@ -40,6 +40,15 @@ impl Level {
     pub fn percent(&self) -> u64 {
         percent(self.used, self.limit)
     }
+
+    pub fn share(&self) -> f64 {
+        share(self.used, self.limit)
+    }
+}
+
+/// In percent, unrounded.
+pub fn share(used: u64, limit: u64) -> f64 {
+    if limit == 0 { 0.0 } else { used as f64 * 100.0 / limit as f64 }
 }
 
 pub fn percent(used: u64, limit: u64) -> u64 {

@@ -10,9 +10,9 @@ use crate::{
     action::reach::name,
     engine::{
         command::ActionOutcome,
-        lease::{Knob, Turn},
+        lease::{Account, Knob, Turn},
     },
-    identity::process::ProcessId,
+    identity::process::{Process, ProcessId},
     runtimes::{Done, Order, Owner},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
@@ -109,6 +109,10 @@ impl Host for DryRun<'_> {
 
     fn control(&self, held: &Held, control: Control) -> Result<Knob, String> {
         self.real.control(held, control)
+    }
+
+    fn owned(&self, target: &Process, of: Account) -> Option<Knob> {
+        self.real.owned(target, of)
     }
 
     fn spare(&self, knob: &Knob) -> Option<String> {

@@ -8,8 +8,12 @@ use std::{
 
 use super::{Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
 use crate::{
-    engine::{command::ActionOutcome, lease::Knob, time::BootTime},
-    identity::process::ProcessId,
+    engine::{
+        command::ActionOutcome,
+        lease::{Account, Knob},
+        time::BootTime,
+    },
+    identity::process::{Process, ProcessId},
     runtimes::{Done, Order},
     supervise::{Name, protocol::Restart, server::RestartAnswer},
 };
@@ -160,6 +164,12 @@ impl Host for Fake {
             return Err("cgroup v1 has no memory.high".to_owned());
         }
         Ok(Knob::Cgroup { dir: format!("/{group}"), dev: 1, inode: 1, file: file.to_owned() })
+    }
+
+    fn owned(&self, target: &Process, of: Account) -> Option<Knob> {
+        let unit = target.place.unit.clone()?;
+        let knob = Knob::Unit { bus: "bus".to_owned(), unit, of };
+        self.knobs.lock().unwrap().contains_key(&knob.to_string()).then_some(knob)
     }
 
     fn spare(&self, _knob: &Knob) -> Option<String> {

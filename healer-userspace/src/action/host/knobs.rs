@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::scope::stat_of;
-use crate::{engine::lease::Knob, identity::process::ProcessId};
+use crate::{engine::lease::Knob, identity::process::ProcessId, runtimes::lent};
 
 const VALUE_MAX: u64 = 4096;
 
@@ -48,6 +48,7 @@ impl Knobs for Machine {
             }),
             Knob::OpenFiles(id) => of_process(*id, "limits", open_files),
             Knob::OomScoreAdj(id) => of_process(*id, "oom_score_adj", |text| Some(text.trim().to_owned())),
+            Knob::Unit { .. } | Knob::Container { .. } => lent::read(knob),
         }
     }
 
@@ -67,6 +68,7 @@ impl Knobs for Machine {
                 let dir = process(*id)?;
                 write(&dir, "oom_score_adj", value)
             }
+            Knob::Unit { .. } | Knob::Container { .. } => lent::set(knob, value),
         }
     }
 

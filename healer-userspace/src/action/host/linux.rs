@@ -18,8 +18,12 @@ use super::{
     scope::{self, stat_of},
 };
 use crate::{
-    engine::{command::ActionOutcome, lease::Knob, policy::Protect},
-    identity::process::ProcessId,
+    engine::{
+        command::ActionOutcome,
+        lease::{Account, Knob},
+        policy::Protect,
+    },
+    identity::process::{Process, ProcessId},
     runtimes::{Done, Order, Owners},
     supervise::{
         Name,
@@ -167,6 +171,10 @@ impl Host for Linux {
 
     fn control(&self, held: &Held, control: Control) -> Result<Knob, String> {
         control.of(held.id.pid)
+    }
+
+    fn owned(&self, target: &Process, of: Account) -> Option<Knob> {
+        self.owners.as_ref()?.knob(target, of)
     }
 
     fn spare(&self, knob: &Knob) -> Option<String> {

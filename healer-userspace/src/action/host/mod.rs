@@ -6,9 +6,9 @@ use std::{io, os::fd::OwnedFd, path::PathBuf};
 use crate::{
     engine::{
         command::ActionOutcome,
-        lease::{Knob, Turn},
+        lease::{Account, Knob, Turn},
     },
-    identity::process::ProcessId,
+    identity::process::{Process, ProcessId},
     runtimes::{Done, Order},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
@@ -130,6 +130,8 @@ pub trait Host: Knobs + Send + Sync {
     /// # Errors
     /// Why there is none, in words.
     fn control(&self, held: &Held, control: Control) -> Result<Knob, String>;
+    /// The same through the owner, if the target's group is one that an owner keeps account of.
+    fn owned(&self, target: &Process, of: Account) -> Option<Knob>;
     /// Why nobody in that group may be touched.
     fn spare(&self, knob: &Knob) -> Option<String>;
     /// Of its group, or of the machine; in bytes.

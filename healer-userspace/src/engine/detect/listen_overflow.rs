@@ -15,6 +15,7 @@ use crate::{
     identity::process::ProcessId,
     signal::{
         Fact, Signal,
+        levels::share,
         work::{Backlog, Work, WorkSnapshot},
     },
 };
@@ -79,6 +80,10 @@ impl ListenOverflow {
                 called: called(&work.process),
             });
             full.missing = 0;
+            if full.raised {
+                let (subject, level) = (subject(work.process.id()), Some(level(backlog)));
+                found.push(Finding::Level { subject, class: Class::ListenOverflow, level });
+            }
             if LASTS <= at.since(full.since) && !full.raised {
                 full.raised = true;
                 found.push(raised(context, at, full, work, backlog));
@@ -104,7 +109,7 @@ impl ListenOverflow {
             let is_over = is_over(key, full);
             if is_over && full.raised {
                 found.push(Finding::Cleared {
-                    subject: Subject::Process(key.0, Class::ListenOverflow),
+                    subject: subject(key.0),
                     class: Class::ListenOverflow,
                     says: format!("{} {what}", full.called),
                 });
@@ -112,6 +117,15 @@ impl ListenOverflow {
             !is_over
         });
     }
+}
+
+fn subject(id: ProcessId) -> Subject {
+    Subject::Process(id, Class::ListenOverflow)
+}
+
+/// Of what the queue holds.
+fn level(backlog: &Backlog) -> f64 {
+    share(u64::from(backlog.waiting), u64::from(backlog.limit) + 1)
 }
 
 fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog: &Backlog) -> Finding {
@@ -125,7 +139,7 @@ fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog
     );
     let evidence = Evidence { signal: "sockets".to_owned(), at, says: sentence.clone() };
     Finding::Raised {
-        subject: Subject::Process(work.process.id(), Class::ListenOverflow),
+        subject: subject(work.process.id()),
         diagnosis: Box::new(Diagnosis {
             class: Class::ListenOverflow,
             certainty: Certainty::Proved,
@@ -139,6 +153,7 @@ fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog
             from_absence: false,
             detail: Detail {
                 evidence_count: 1,
+                level: Some(level(backlog)),
                 proof: Some(serde_json::json!({"port": port, "waiting": waiting, "limit": limit})),
                 ..Detail::default()
             },

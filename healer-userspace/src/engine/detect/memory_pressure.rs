@@ -18,6 +18,7 @@ use crate::{
     identity::process::{Process, WorkloadKey},
     signal::{
         Fact, Signal,
+        levels::share,
         memory::{CgroupMemory, MemoryUser, NodeMemory, Reclaim},
     },
     text,
@@ -59,7 +60,7 @@ struct MemoryPressure {
 struct Pressed {
     looks: VecDeque<(BootTime, Duration, Option<Sign>)>,
     seen_bad: BootTime,
-    raised: Option<Process>,
+    raised: Option<(Process, Sign)>,
 }
 
 /// Why this look is bad.
@@ -85,7 +86,7 @@ impl Detector for MemoryPressure {
             }
             (Fact::Exited(_), Some(process)) => {
                 let is_it = |pressed: &Pressed| {
-                    pressed.raised.as_ref().is_some_and(|raised| raised.id() == process.id())
+                    pressed.raised.as_ref().is_some_and(|(raised, _)| raised.id() == process.id())
                 };
                 self.clear(is_it, "has ended", found);
             }
@@ -107,6 +108,9 @@ impl Detector for MemoryPressure {
 struct Look<'a> {
     over: Duration,
     sign: Option<Sign>,
+    /// In percent: of the limit, taken for good; of the time, waited for memory.
+    taken: f64,
+    waited: Option<f64>,
     users: &'a [MemoryUser],
     /// `of /a` or `of the node`.
     whose: String,
@@ -118,6 +122,8 @@ impl<'a> Look<'a> {
         Self {
             over: Duration::from_millis(memory.over_ms),
             sign: sign(memory),
+            taken: share(memory.anon, memory.limit),
+            waited: memory.pressed_ms.map(|pressed| share(pressed, memory.over_ms)),
             users: &memory.users,
             whose: text::printable(&memory.cgroup).into_owned(),
             numbers: format!(
@@ -142,6 +148,8 @@ impl<'a> Look<'a> {
         Self {
             over: Duration::from_millis(node.over_ms),
             sign: sign.filter(|_| is_short),
+            taken: share(node.total - node.available.min(node.total), node.total),
+            waited: node.pressed_ms.map(|pressed| share(pressed, node.over_ms)),
             users: &node.users,
             whose: "the node".to_owned(),
             numbers: format!(
@@ -152,6 +160,16 @@ impl<'a> Look<'a> {
                 reclaimed(node.reclaim),
                 waited(node.pressed_ms),
             ),
+        }
+    }
+}
+
+impl Look<'_> {
+    /// How bad it is of that kind.
+    fn level(&self, sign: Sign) -> f64 {
+        match (sign, self.waited) {
+            (Sign::Thrashes | Sign::Waits, Some(waited)) => waited,
+            (Sign::FindsNothing | Sign::Thrashes | Sign::Waits, _) => self.taken,
         }
     }
 }
@@ -208,8 +226,11 @@ impl MemoryPressure {
             && BAD <= bad
             && let Some(target) = target(name, sign, look.users)
         {
-            pressed.raised = Some(target.clone());
+            pressed.raised = Some((target.clone(), sign));
             found.push(raise(context, at, bad, target, sign, look));
+        } else if let Some((raised, sign)) = &pressed.raised {
+            let (subject, level) = (subject(raised), Some(look.level(*sign)));
+            found.push(Finding::Level { subject, class: Class::MemoryPressure, level });
         }
     }
 
@@ -221,7 +242,7 @@ impl MemoryPressure {
     fn clear(&mut self, is_over: impl Fn(&Pressed) -> bool, what: &str, found: &mut Vec<Finding>) {
         self.watched.retain(|_, pressed| {
             let is_over = is_over(pressed);
-            if let Some(raised) = pressed.raised.as_ref().filter(|_| is_over) {
+            if let Some((raised, _)) = pressed.raised.as_ref().filter(|_| is_over) {
                 found.push(Finding::Cleared {
                     subject: subject(raised),
                     class: Class::MemoryPressure,
@@ -287,7 +308,12 @@ fn raise(
             sentence,
             lost: 0,
             from_absence: false,
-            detail: Detail { evidence_count: 1, kind: Some(kind.to_owned()), ..Detail::default() },
+            detail: Detail {
+                evidence_count: 1,
+                kind: Some(kind.to_owned()),
+                level: Some(look.level(sign)),
+                ..Detail::default()
+            },
         }),
     }
 }

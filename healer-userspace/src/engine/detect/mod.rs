@@ -93,6 +93,12 @@ pub enum Finding {
         class: Class,
         says: String,
     },
+    /// How bad it is now, while it holds and as long after as that can be seen; `None`: there is nothing left to see.
+    Level {
+        subject: Subject,
+        class: Class,
+        level: Option<f64>,
+    },
     /// From now on every start of this process's children should be told, or no longer.
     Watch(ProcessId),
     Unwatch(ProcessId),

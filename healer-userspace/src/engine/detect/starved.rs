@@ -15,6 +15,7 @@ use crate::{
     identity::process::ProcessId,
     signal::{
         Fact, Signal,
+        levels::share,
         work::{Consumer, Work, WorkSnapshot},
     },
     text,
@@ -34,6 +35,15 @@ const THROTTLED_PERCENT: u64 = 50;
 const LASTS: Duration = Duration::from_secs(5);
 /// One better second is no recovery.
 const ROUNDS_TO_CLEAR: u32 = 3;
+
+/// How bad it is, in percent: of its periods held back, or of the time waited.
+fn share_of(class: Class, work: &Work, wall_ms: u64) -> f64 {
+    match (class, &work.throttled) {
+        (Class::CpuThrottled, Some(limit)) => share(limit.throttled, limit.periods),
+        (Class::CpuThrottled, None) => 0.0,
+        _ => share(work.delay_ms, wall_ms),
+    }
+}
 
 /// What this look says of one process.
 pub(super) fn lack(work: &Work, wall_ms: u64) -> Option<Class> {
@@ -93,6 +103,12 @@ impl Starved {
             if let Some(class) = lack(work, snapshot.wall_ms) {
                 self.lacks(context, at, class, work, snapshot, found);
             }
+            let key = (work.process.id(), work.pid);
+            if let Some(lacking) = self.watched.get(&key).filter(|lacking| lacking.raised) {
+                let class = lacking.class;
+                let level = Some(share_of(class, work, snapshot.wall_ms));
+                found.push(Finding::Level { subject: Subject::Process(key.0, class), class, level });
+            }
         }
         self.drop_where(|_, lacking| ROUNDS_TO_CLEAR <= lacking.better, "gets the CPU again", found);
     }
@@ -122,7 +138,8 @@ impl Starved {
         if !lacking.raised && LASTS <= at.since(lacking.since) {
             lacking.raised = true;
             lacking.class = class;
-            found.push(raise(context, at, lacking, work, &snapshot.busiest));
+            let level = share_of(class, work, snapshot.wall_ms);
+            found.push(raise(context, at, lacking, work, level, &snapshot.busiest));
         }
     }
 
@@ -192,6 +209,7 @@ fn raise(
     at: BootTime,
     lacking: &Lacking,
     work: &Work,
+    level: f64,
     busiest: &[Consumer],
 ) -> Finding {
     let sentence = lacking.sentence(at, work, busiest);
@@ -218,7 +236,7 @@ fn raise(
             evidence: vec![Evidence { signal: signal.to_owned(), at, says }],
             lost: 0,
             from_absence: false,
-            detail: Detail { evidence_count: 1, ..Detail::default() },
+            detail: Detail { evidence_count: 1, level: Some(level), ..Detail::default() },
         }),
     }
 }

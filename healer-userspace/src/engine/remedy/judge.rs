@@ -1,7 +1,6 @@
 //! Verification, and what follows from it: the next rung, or the end.
 
 use super::*;
-use crate::engine::{diagnosis::Diagnosis, policy::Verify};
 
 impl Engine {
     pub(super) fn verify(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
@@ -13,8 +12,8 @@ impl Engine {
         let Stage::Verifying(verification) = &mut plan.stage else {
             return Next::Wait;
         };
-        let fault_over = is_over(incident, &plan.policy.verify, is_borrowing && !is_dead);
-        match verification.check(now, &incident.workload, &self.world, fault_over) {
+        let still = incident.still_there(&plan.policy.verify, is_borrowing && !is_dead);
+        match verification.check(now, &incident.workload, &self.world, still.as_deref()) {
             Check::Wait => Next::Wait,
             Check::Ask(about, ports) => {
                 let id = self.next_question;
@@ -259,17 +258,6 @@ pub(super) struct Verdicts {
     pub(super) says: String,
     pub(super) successor: Option<Process>,
     pub(super) since: BootTime,
-}
-
-/// Nothing of it is left, or its number is below what the policy calls well. While something is lent, a class without
-/// a number is judged by whether the patient lives: what it shows is halted with it.
-fn is_over(incident: &Incident, verify: &Verify, lives_on_loan: bool) -> bool {
-    let is_below = |found: &Diagnosis| match (found.detail.level, verify.signal_below) {
-        (Some(level), Some(limit)) => level < f64::from(limit),
-        (Some(_), None) => false,
-        (None, _) => lives_on_loan,
-    };
-    incident.is_of_death() || incident.active.values().all(is_below)
 }
 
 /// Nobody acted: what would have been healed recovered alone.

@@ -2,6 +2,7 @@
 //! Podman answers to the same API.
 
 mod engine;
+pub(super) mod lent;
 mod order;
 mod watch;
 
@@ -10,7 +11,10 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use super::{Done, Learnt, Order, Stopped, settle};
-use crate::identity::process::Container;
+use crate::{
+    engine::lease::{Account, Knob},
+    identity::process::{Container, Process},
+};
 
 /// Questions that wait at most: a storm of new containers is told by events anyway.
 const WAITING_MAX: usize = 256;
@@ -36,6 +40,14 @@ impl Handle {
             // Full: it is asked for again with its next signal.
             self.questions.try_send(container.id.clone()).ok();
         }
+    }
+
+    /// Only of the container's own group.
+    pub(super) fn knob(&self, target: &Process, container: &Container, of: Account) -> Option<Knob> {
+        let is_its_own = target.cgroup.trim_end_matches(".scope").ends_with(&container.id);
+        let is_kept = of != Account::MemoryHigh;
+        let socket = self.socket.to_str()?.to_owned();
+        (is_its_own && is_kept).then(|| Knob::Container { socket, id: container.id.clone(), of })
     }
 
     pub(super) async fn restart(&self, id: &str, order: &Order) -> Done {

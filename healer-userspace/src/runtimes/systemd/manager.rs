@@ -131,9 +131,47 @@ impl Manager {
         reply.body().deserialize().map_err(|error| words("read the restart's job", &error))
     }
 
+    pub(super) async fn is_loaded(&self, name: &str) -> Result<bool> {
+        let state: String = self.of(name, UNIT, "LoadState").await?;
+        Ok(state != "not-found")
+    }
+
+    pub(super) async fn can_freeze(&self, name: &str) -> Result<bool> {
+        self.of(name, UNIT, "CanFreeze").await
+    }
+
+    /// `running`, `freezing`, `frozen`, `thawing`
+    pub(super) async fn freezer_state(&self, name: &str) -> Result<String> {
+        self.of(name, UNIT, "FreezerState").await
+    }
+
+    pub(super) async fn freeze(&self, name: &str, halt: bool) -> Result<()> {
+        self.call(if halt { "FreezeUnit" } else { "ThawUnit" }, &name).await.map(drop)
+    }
+
+    pub(super) async fn amount(&self, name: &str, property: &str) -> Result<u64> {
+        self.of(name, SERVICE, property).await
+    }
+
+    /// Until the next boot: nothing is written below /etc.
+    pub(super) async fn set_amount(&self, name: &str, property: &str, amount: u64) -> Result<()> {
+        let is_for_now = true;
+        let properties = vec![(property, zbus::Variant::U64(amount))];
+        self.call("SetUnitProperties", &(name, is_for_now, properties)).await.map(drop)
+    }
+
     async fn path(&self, name: &str) -> Result<OwnedObjectPath> {
         let reply = self.call("LoadUnit", &name).await?;
         reply.body().deserialize().map_err(|error| words("read a unit's path", &error))
+    }
+
+    async fn of<T>(&self, name: &str, interface: &str, property: &str) -> Result<T>
+    where
+        T: TryFrom<OwnedVariant>,
+        T::Error: core::fmt::Display,
+    {
+        let path = self.path(name).await?;
+        self.get(&path, interface, property).await
     }
 
     async fn get<T>(&self, path: &ObjectPath<'_>, interface: &str, property: &str) -> Result<T>

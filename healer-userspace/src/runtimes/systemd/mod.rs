@@ -1,5 +1,6 @@
 //! systemd: which process is a unit's main one, what becomes of the unit, and its restart.
 
+pub(super) mod lent;
 mod manager;
 mod restart;
 mod watch;
@@ -9,6 +10,10 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 
 use super::{Done, Learnt, Order, Stopped, settle};
+use crate::{
+    engine::lease::{Account, Knob},
+    identity::process::Process,
+};
 
 /// Orders that wait for the watch at most; more say nothing new.
 const WAITING_MAX: usize = 256;
@@ -43,6 +48,14 @@ impl Handle {
 
     pub(super) fn look_at(&self, unit: &str) {
         self.tell(Told::LookAt(unit.to_owned()));
+    }
+
+    /// Only of the unit's own group.
+    pub(super) fn knob(&self, target: &Process, unit: &str, of: Account) -> Option<Knob> {
+        let is_its_own = manager::is_service(unit) && target.cgroup.ends_with(&format!("/{unit}"));
+        let bus = self.socket.to_str()?.to_owned();
+        let knob = is_its_own.then(|| Knob::Unit { bus, unit: unit.to_owned(), of })?;
+        lent::keeps(&knob, &target.cgroup).then_some(knob)
     }
 
     pub(super) async fn restart(&self, unit: &str, order: &Order) -> Done {

@@ -87,6 +87,8 @@ struct Scarce {
     missing: u32,
     failed: Option<Failing>,
     raised: Option<Raised>,
+    /// Of what was raised last, also once it is over: how full it is goes on being told.
+    subject: Option<Subject>,
 }
 
 struct Failing {
@@ -173,6 +175,9 @@ impl<K: Kind> Exhaustion<K> {
             }
         }
         self.clear(at, found);
+        for scarce in self.kept.values().filter(|scarce| scarce.missing == 0) {
+            scarce.tell::<K>(scarce.level.as_ref().map(Level::share), found);
+        }
     }
 
     fn clear(&mut self, at: BootTime, found: &mut Vec<Finding>) {
@@ -185,7 +190,11 @@ impl<K: Kind> Exhaustion<K> {
                 return true;
             }
             scarce.lower::<K>("", found);
-            scarce.missing < LOOKS_TO_CLEAR
+            let is_seen = scarce.missing < LOOKS_TO_CLEAR;
+            if !is_seen {
+                scarce.tell::<K>(None, found);
+            }
+            is_seen
         });
     }
 
@@ -196,6 +205,7 @@ impl<K: Kind> Exhaustion<K> {
                 || matches!(&scarce.raised, Some(Raised { subject: Subject::Process(of, _), .. }) if *of == id);
             if is_its {
                 scarce.lower::<K>(": it has ended", found);
+                scarce.tell::<K>(None, found);
             }
             !is_its
         });
@@ -228,6 +238,7 @@ impl Scarce {
         };
         let diagnosis = self.diagnosis::<K>(context, at, process, certainty);
         self.raised = Some(Raised { subject: subject.clone(), certainty, called: called(process) });
+        self.subject = Some(subject.clone());
         found.push(Finding::Raised { subject, diagnosis: Box::new(diagnosis) });
     }
 
@@ -236,6 +247,11 @@ impl Scarce {
             let says = format!("{} {}{why}", raised.called, K::over());
             found.push(Finding::Cleared { subject: raised.subject, class: K::CLASS, says });
         }
+    }
+
+    fn tell<K: Kind>(&self, level: Option<f64>, found: &mut Vec<Finding>) {
+        let subject = self.subject.clone();
+        found.extend(subject.map(|subject| Finding::Level { subject, class: K::CLASS, level }));
     }
 
     fn diagnosis<K: Kind>(
@@ -293,6 +309,7 @@ impl Scarce {
                     (None, Some((left, _))) => u64::try_from(left.as_millis()).ok(),
                     (None, None) => None,
                 },
+                level: level.map(Level::share),
                 proof: level.and_then(|level| {
                     let bare = Level { process: None, ..level.clone() };
                     serde_json::to_value(bare).ok()

@@ -68,6 +68,15 @@ fn said(found: &[Finding]) -> Vec<(Certainty, &str)> {
         .collect()
 }
 
+/// The number told, if one was.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only numbers are asked for")]
+fn level(found: &[Finding]) -> Option<Option<f64>> {
+    found.iter().find_map(|finding| match finding {
+        Finding::Level { level, .. } => Some(*level),
+        _ => None,
+    })
+}
+
 #[test]
 fn a_failure_at_the_limit_is_proof_and_is_said_once() {
     let mut run = Run::of(&fd_exhaustion::ENTRY);
@@ -75,12 +84,21 @@ fn a_failure_at_the_limit_is_proof_and_is_said_once() {
     let says = "web[7] of web: 100 of 100 file descriptors (RLIMIT_NOFILE), and openat fails with EMFILE, no file descriptors: once";
     assert_eq!(said(&found), [(Certainty::Proved, says)]);
     assert_eq!(run.tell(Some(process(7)), error(libc::EMFILE, 90, Some(descriptors(100)))), []);
-    assert_eq!(run.look(Some(descriptors(100))), []);
-    for _ in 0..6 {
-        assert_eq!(run.look(Some(descriptors(100))), [], "still full");
+    for _ in 0..7 {
+        let found = run.look(Some(descriptors(100)));
+        assert_eq!(said(&found), [], "still full");
+        assert_eq!(level(&found), Some(Some(100.0)));
     }
     let found = run.look(Some(descriptors(40)));
-    assert!(matches!(&found[..], [Finding::Cleared { says, .. }] if says.contains("again")), "{found:?}");
+    assert!(matches!(&found[0], Finding::Cleared { says, .. } if says.contains("again")), "{found:?}");
+    assert_eq!(level(&found), Some(Some(40.0)));
+    assert_eq!(
+        level(&run.look(Some(descriptors(61)))),
+        Some(Some(61.0)),
+        "it is over, and goes on being told"
+    );
+    let gone: Vec<_> = (0..4).filter_map(|_| level(&run.look(None))).collect();
+    assert_eq!(gone, [None], "what is hardly used is not told");
 }
 
 #[test]

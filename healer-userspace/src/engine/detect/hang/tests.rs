@@ -39,15 +39,18 @@ impl Run {
     fn diagnoses(&self) -> Vec<&Diagnosis> {
         let diagnosis = |finding: &'_ Finding| match finding {
             Finding::Raised { .. } => true,
-            Finding::Cleared { .. } | Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => {
-                false
-            }
+            Finding::Cleared { .. }
+            | Finding::Level { .. }
+            | Finding::Watch(_)
+            | Finding::Unwatch(_)
+            | Finding::Remark { .. } => false,
         };
         let raised = self.found.iter().filter(|finding| diagnosis(finding));
         raised
             .filter_map(|finding| match finding {
                 Finding::Raised { diagnosis, .. } => Some(&**diagnosis),
                 Finding::Cleared { .. }
+                | Finding::Level { .. }
                 | Finding::Watch(_)
                 | Finding::Unwatch(_)
                 | Finding::Remark { .. } => None,

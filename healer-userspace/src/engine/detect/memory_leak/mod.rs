@@ -22,6 +22,7 @@ use crate::{
     identity::process::{Process, ProcessId},
     signal::{
         Fact, Signal,
+        levels::share,
         memory::{CgroupMemory, MemoryUser},
     },
 };
@@ -37,6 +38,8 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 const NEAR_PERCENT: u64 = 85;
 /// From here on reclaim that gives nothing is enough.
 const DOOMED_PERCENT: u64 = 95;
+/// Of the time, waited for memory: then there is no room yet.
+const PRESSED_PERCENT: f64 = 10.0;
 /// The kernel asks for 32 pages a call.
 const POOR_PAGES: u64 = 32;
 /// Without a policy that wants to know it earlier.
@@ -73,12 +76,16 @@ struct Growing {
     biggest: Option<ProcessId>,
     steady: u32,
     raised: Option<Raised>,
+    /// Of whom was raised last, also once it is over: how full the cgroup is goes on being told.
+    subject: Option<Subject>,
     watched: Option<BootTime>,
 }
 
 struct Raised {
     culprit: Process,
     held: BootTime,
+    /// The culprit is gone. Whether that helped, the next look says.
+    ended: Option<BootTime>,
 }
 
 impl Detector for MemoryLeak {
@@ -93,7 +100,7 @@ impl Detector for MemoryLeak {
             (Fact::OomKilled(kill), Some(victim)) => {
                 self.killed(context, signal.at, victim, &kill.memcg, found);
             }
-            (Fact::Exited(_), Some(process)) => self.ended(process.id(), found),
+            (Fact::Exited(_), Some(process)) => self.ended(signal.at, process.id()),
             _ => {}
         }
     }
@@ -120,6 +127,7 @@ impl MemoryLeak {
         }
         let growing = self.cgroups.entry(memory.cgroup.clone()).or_default();
         growing.follow(at, memory);
+        growing.settle(at, memory, found);
         let rise = growing.floor.rise(at, memory.limit);
         match culprit(at, memory, rise.as_ref()) {
             Some((user, why)) if why.is_soon(context.policies, memory, user) => {
@@ -133,6 +141,7 @@ impl MemoryLeak {
                 growing.watch(at, memory, found);
             }
         }
+        growing.tell(Some(share(memory.anon, memory.limit)), found);
     }
 
     /// Somebody was killed for want of memory: perhaps for the growth of another.
@@ -152,26 +161,38 @@ impl MemoryLeak {
         if let Some(growing) = self.cgroups.get_mut(cgroup) {
             growing.floor = Floor::default();
             growing.clear_if(|raised| raised.culprit.id() != leaker.process.id(), "is not it", found);
-            growing.raised = Some(Raised { culprit: leaker.process.clone(), held: at + NEIGHBOUR_HOLDS });
+            growing.hold(&leaker.process, at + NEIGHBOUR_HOLDS);
             found.push(words::neighbour(context, at, victim, cgroup, &leaker));
         }
     }
 
-    fn ended(&mut self, id: ProcessId, found: &mut Vec<Finding>) {
-        for growing in self.cgroups.values_mut() {
-            growing.clear_if(|raised| raised.culprit.id() == id, "has ended", found);
+    fn ended(&mut self, at: BootTime, id: ProcessId) {
+        let raised = self.cgroups.values_mut().filter_map(|growing| growing.raised.as_mut());
+        for raised in raised.filter(|raised| raised.culprit.id() == id) {
+            raised.ended.get_or_insert(at);
         }
     }
 
     fn forget(&mut self, now: BootTime, found: &mut Vec<Finding>) {
         for growing in self.cgroups.values_mut() {
             if growing.over_at().is_some_and(|at| at <= now) {
+                growing.clear_if(
+                    |raised| raised.ended.is_some(),
+                    "has ended, and there is room again",
+                    found,
+                );
                 growing.clear_if(|_| true, "no longer grows towards its limit", found);
             }
         }
         // What the poller no longer tells of has room again.
-        self.cgroups
-            .retain(|_, growing| growing.raised.is_some() || now.since(growing.seen) < 10 * OVER_AFTER);
+        self.cgroups.retain(|_, growing| {
+            let unseen = now.since(growing.seen);
+            if OVER_AFTER <= unseen && growing.raised.is_none() {
+                growing.tell(None, found);
+                growing.subject = None;
+            }
+            growing.raised.is_some() || unseen < 10 * OVER_AFTER
+        });
     }
 }
 
@@ -199,8 +220,27 @@ impl Growing {
     ) {
         self.clear_if(|raised| raised.culprit.id() != user.process.id(), "is not it", found);
         let held = self.raised.as_ref().map_or(at, |raised| raised.held).max(at);
-        self.raised = Some(Raised { culprit: user.process.clone(), held });
+        self.hold(&user.process, held);
         found.push(words::forecast(context, at, memory, user, why));
+    }
+
+    fn hold(&mut self, culprit: &Process, held: BootTime) {
+        self.subject = Some(words::subject(culprit));
+        self.raised = Some(Raised { culprit: culprit.clone(), held, ended: None });
+    }
+
+    /// Without its culprit, does the cgroup have room? A look that began before its end cannot tell.
+    fn settle(&mut self, at: BootTime, memory: &CgroupMemory, found: &mut Vec<Finding>) {
+        let waited = memory.pressed_ms.map_or(0.0, |pressed| share(pressed, memory.over_ms));
+        let has_room = memory.anon < memory.limit * NEAR_PERCENT / 100 && waited < PRESSED_PERCENT;
+        let began = at - Duration::from_millis(memory.over_ms);
+        let is_over = |raised: &Raised| has_room && raised.ended.is_some_and(|ended| ended <= began);
+        self.clear_if(is_over, &words::room(memory), found);
+    }
+
+    fn tell(&self, level: Option<f64>, found: &mut Vec<Finding>) {
+        let subject = self.subject.clone();
+        found.extend(subject.map(|subject| Finding::Level { subject, class: Class::MemoryLeak, level }));
     }
 
     /// Growth that lasts, told now and then: no diagnosis.
@@ -217,7 +257,10 @@ impl Growing {
     }
 
     fn over_at(&self) -> Option<BootTime> {
-        self.raised.as_ref().map(|raised| raised.held + OVER_AFTER)
+        self.raised.as_ref().map(|raised| match raised.ended {
+            Some(ended) => self.seen.max(ended) + OVER_AFTER,
+            None => raised.held + OVER_AFTER,
+        })
     }
 
     fn clear_if(&mut self, is_over: impl Fn(&Raised) -> bool, says: &str, found: &mut Vec<Finding>) {

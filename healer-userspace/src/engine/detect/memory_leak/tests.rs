@@ -79,6 +79,15 @@ impl Run {
         });
         diagnoses.collect()
     }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only ends are asked for")]
+    fn cleared(&self) -> Vec<&str> {
+        let ends = self.found.iter().filter_map(|finding| match finding {
+            Finding::Cleared { says, .. } => Some(says.as_str()),
+            _ => None,
+        });
+        ends.collect()
+    }
 }
 
 #[test]
@@ -97,7 +106,47 @@ fn who_grew_is_the_target_and_who_is_bigger_stands_beside_it() {
     assert!((10_000..20_000).contains(&left), "{left}");
     assert!(raised.last().unwrap().detail.time_to_limit_ms < Some(left), "it is counted down");
     run.looks(6, |_| look(238.0, vec![user(7, "leaky", 40, 40, 0)]));
-    assert!(matches!(run.found.last(), Some(Finding::Cleared { .. })), "{:?}", run.found.last());
+    assert_eq!(run.cleared().len(), 1);
+    assert!(run.cleared()[0].contains("no longer grows"));
+}
+
+/// A leak until nearly full, and the end of who leaks.
+fn stopped() -> Run {
+    let mut run = Run::default();
+    run.looks(30, |t| {
+        let leaked = (2.0 * t) as u64;
+        look(180.0 + 2.0 * t, vec![user(7, "leaky", 10, 10 + leaked.min(30), leaked.min(30))])
+    });
+    assert!(run.raised()[0].detail.level.is_some_and(|level| (85.0..95.0).contains(&level)));
+    let at = run.at();
+    run.tell(at, Some(process(7, "leaky")), Fact::Exited(crate::signal::Exit::default()));
+    assert!(run.cleared().is_empty(), "whether that helped is not known yet");
+    run
+}
+
+#[test]
+fn the_end_of_who_leaks_helps_once_there_is_room() {
+    let mut run = stopped();
+    run.looks(2, |_| look(100.0, Vec::new()));
+    assert_eq!(run.cleared().len(), 1);
+    assert!(
+        run.cleared()[0].contains("has ended, and 100.0 MiB of 256.0 MiB are taken"),
+        "{:?}",
+        run.cleared()
+    );
+    assert!(matches!(run.found.last(), Some(Finding::Level { level: Some(level), .. }) if *level < 40.0));
+}
+
+#[test]
+fn the_end_of_one_in_a_cgroup_that_stays_full_or_pressed_has_not_helped() {
+    let mut full = stopped();
+    full.looks(8, |_| look(240.0, Vec::new()));
+    assert!(full.cleared().is_empty(), "{:?}", full.cleared());
+    let mut pressed = stopped();
+    pressed.looks(8, |_| CgroupMemory { pressed_ms: Some(200), ..look(100.0, Vec::new()) });
+    assert!(pressed.cleared().is_empty(), "{:?}", pressed.cleared());
+    pressed.looks(4, |_| CgroupMemory { pressed_ms: Some(0), ..look(100.0, Vec::new()) });
+    assert_eq!(pressed.cleared().len(), 1);
 }
 
 #[test]

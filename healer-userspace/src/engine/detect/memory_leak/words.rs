@@ -11,7 +11,7 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::process::Process,
-    signal::memory::CgroupMemory,
+    signal::{levels::share, memory::CgroupMemory},
     text,
 };
 
@@ -54,7 +54,8 @@ pub(super) fn forecast(
         "next_victim": next.map(|next| next.process.pid),
     });
     let related = next.map(|next| next.process.clone()).into_iter().collect();
-    raised(context, at, since, user, "forecast", left, sentence, related, proof)
+    let level = Some(share(memory.anon, memory.limit));
+    raised(context, at, since, user, "forecast", left, level, sentence, related, proof)
 }
 
 pub(super) fn neighbour(
@@ -75,7 +76,7 @@ pub(super) fn neighbour(
     let proof = serde_json::json!({
         "cgroup": cgroup, "grown_bytes": leaker.grown, "reserved_bytes": leaker.reserved, "killed": victim.pid,
     });
-    raised(context, at, at, leaker, "neighbour", Duration::ZERO, sentence, vec![victim.clone()], proof)
+    raised(context, at, at, leaker, "neighbour", Duration::ZERO, None, sentence, vec![victim.clone()], proof)
 }
 
 pub(super) fn watched(memory: &CgroupMemory, user: &MemoryUser, rise: &Rise) -> Finding {
@@ -91,9 +92,20 @@ pub(super) fn watched(memory: &CgroupMemory, user: &MemoryUser, rise: &Rise) -> 
     Finding::Remark { event: "memory_watch", workload: user.process.workload.clone(), says }
 }
 
+pub(super) fn subject(culprit: &Process) -> Subject {
+    Subject::Process(culprit.id(), Class::MemoryLeak)
+}
+
+/// After the culprit's end.
+pub(super) fn room(memory: &CgroupMemory) -> String {
+    let waited = memory.pressed_ms.map_or(String::new(), |ms| format!(", {ms} ms waited for memory"));
+    let (anon, limit) = (mebibytes(memory.anon), mebibytes(memory.limit));
+    format!("has ended, and {anon} of {limit} are taken for good now{waited}")
+}
+
 pub(super) fn cleared(culprit: &Process, says: &str) -> Finding {
     Finding::Cleared {
-        subject: Subject::Process(culprit.id(), Class::MemoryLeak),
+        subject: subject(culprit),
         class: Class::MemoryLeak,
         says: format!("{} {says}", called(culprit)),
     }
@@ -113,12 +125,13 @@ fn raised(
     user: &MemoryUser,
     kind: &str,
     left: Duration,
+    level: Option<f64>,
     sentence: String,
     related: Vec<Process>,
     proof: serde_json::Value,
 ) -> Finding {
     Finding::Raised {
-        subject: Subject::Process(user.process.id(), Class::MemoryLeak),
+        subject: subject(&user.process),
         diagnosis: Box::new(Diagnosis {
             class: Class::MemoryLeak,
             certainty: Certainty::Probable,
@@ -134,6 +147,7 @@ fn raised(
                 evidence_count: 1,
                 kind: Some(kind.to_owned()),
                 time_to_limit_ms: u64::try_from(left.as_millis()).ok(),
+                level,
                 proof: Some(proof),
                 ..Detail::default()
             },

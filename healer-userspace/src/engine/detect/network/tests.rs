@@ -73,7 +73,9 @@ impl Story {
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }
                 Finding::Cleared { class, .. } => format!("{class} over"),
-                Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => continue,
+                Finding::Level { .. } | Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => {
+                    continue;
+                }
             };
             self.said.push((ms, text));
         }
