@@ -12,7 +12,7 @@ use healer_userspace::{
 };
 
 /// Generous: other work runs on the machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks.
 const STEP: Duration = Duration::from_millis(5);
 

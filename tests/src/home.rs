@@ -107,6 +107,20 @@ impl Home {
         self.agent_of(self.run_command())
     }
 
+    /// As `agent`, with this configuration: the keys after `kind`.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn agent_with_config(&self, config: &str) -> Agent<'_> {
+        let path = self.path().join("agent.yaml");
+        let text = format!("apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\n{config}\n");
+        fs::write(&path, text).expect("the scratch directory can be written");
+        let mut command = self.run_command();
+        command.arg("--config").arg(path);
+        self.agent_of(command)
+    }
+
     /// As `agent`, with a fail point.
     #[must_use]
     pub fn agent_with_fail_point(&self, point: &str) -> Agent<'_> {

@@ -3,7 +3,7 @@
 //!
 //! guest: all
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use healer_tests::{
     hangs::Watch,
@@ -20,9 +20,14 @@ fn two_locks_taken_crosswise_are_proved_by_either_way_and_a_long_wait_is_not() {
     let program = built(&dir, "abba");
     let dead = Victim::start(&program, &[]);
     let well = Victim::start(&program, &["well"]);
-    for (way, mut watch) in [("iter/task", Watch::open()), ("proc", Watch::by_proc())] {
+    let look = |way: &str, open: fn() -> Watch| {
+        let mut watch = open();
         let missing = watch.wait_for(&[("abba", vec![dead.tgid()])], Certainty::Proved, PATIENCE);
         assert!(missing.is_empty(), "by {way}: {:?}", watch.found);
         assert!(!watch.found.contains_key(&well.tgid()), "by {way}: {:?}", watch.found);
-    }
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| look("iter/task", Watch::open));
+        scope.spawn(|| look("proc", Watch::by_proc));
+    });
 }

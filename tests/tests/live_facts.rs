@@ -1,7 +1,7 @@
 //! What each rung gives on the running kernel, and what its programs cost the verifier. Needs root.
 //!
-//! A file named by `HEALER_FACTS` gets it: `sensor NAME RUNG MISSING,…` and `program NAME INSTRUCTIONS`,
-//! in words between tabs. healer-userspace/KERNELS.md is made of the guests' files.
+//! A file named by `HEALER_FACTS` gets it: `sensor NAME RUNG MISSING,…`, `program NAME INSTRUCTIONS` and
+//! `otherwise NAME SENTENCE`, in words between tabs. healer-userspace/KERNELS.md is made of the guests' files.
 //!
 //! guest: all
 
@@ -42,6 +42,9 @@ fn every_program_is_taken_by_this_kernel_at_a_known_cost() {
         let cost = *costs.get(program).unwrap_or_else(|| panic!("{program} was not loaded: {costs:?}"));
         assert!(0 < cost && cost < INSTRUCTIONS_MAX, "{program}: {cost}");
         writeln!(facts, "program\t{program}\t{cost}").unwrap();
+    }
+    for sensor in SENSORS {
+        writeln!(facts, "otherwise\t{}\t{}", sensor.kind.name(), sensor.otherwise).unwrap();
     }
     if let Some(file) = std::env::var_os("HEALER_FACTS") {
         fs::write(file, facts).unwrap();

@@ -1,6 +1,4 @@
 //! Every fault of the table happens as the table says, and leaves nothing behind.
-//!
-//! guest: all
 
 use std::{
     path::Path,
@@ -24,7 +22,7 @@ fn every_fault_is_real_and_cleans_up() {
     let faults: Vec<&Fault> = FAULTS
         .iter()
         .filter(|fault| is_full || fault.lasts <= SHORT)
-        // Guests may have no loop devices.
+        // Some machines have no loop devices.
         .filter(|fault| fault.name != "io-error" || Path::new("/dev/loop-control").exists())
         .collect();
     let next = AtomicUsize::new(0);

@@ -1,6 +1,6 @@
 //! Needs root. Alone in its binary: the storm would fill the rings of other tests too.
 //!
-//! guest: all
+//! one guest: all
 
 use healer_tests::{
     eye::{Eye, as_exit},

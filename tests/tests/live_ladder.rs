@@ -12,7 +12,7 @@ use healer_tests::{
     scratch::Scratch,
     victim::{Victim, built},
 };
-use healer_userspace::sense::{Level, SENSORS, Sense, SensorState, Settings};
+use healer_userspace::sense::{Level, SENSORS, SensorState, Settings};
 
 const SIGKILL: u8 = 9;
 const SIGSEGV: u8 = 11;
@@ -23,165 +23,179 @@ fn has_signals(level: Level) -> bool {
     level != Level::User
 }
 
-#[test]
-fn each_rung_is_taken_when_those_above_are_not_there_and_says_what_it_lacks() {
-    for level in Level::ALL {
-        let sense = Sense::start(&kernel_with(level));
-        for (status, sensor) in sense.sensors().iter().zip(SENSORS) {
-            let Some(rung) = sensor.rungs.iter().find(|rung| rung.level() == level) else {
-                assert_eq!(status.state, SensorState::Down, "{}", status.name);
-                let reason = status.reason.as_deref().unwrap_or_default();
-                assert!(reason.ends_with(sensor.otherwise), "{reason}");
-                continue;
-            };
-            assert_eq!(status.via, Some(rung.via()), "{}: {:?}", status.name, status.reason);
-            for field in rung.lacks() {
-                assert!(status.missing.iter().any(|missing| missing == field), "{status:?}");
-            }
-            let expected = if level == Level::TpBtf { SensorState::Attached } else { SensorState::Degraded };
-            assert_eq!(status.state, expected);
-            assert_eq!(status.reason.is_some(), level != Level::TpBtf, "why the best was not taken");
-        }
+/// What happens before the eye of each rung, one after the other.
+const SCENES: &[fn(&mut Eye, Level)] = &[
+    the_rung_is_taken_and_says_what_it_lacks,
+    a_fault_is_the_same_death,
+    a_kill_is_the_same_and_names_its_sender,
+    ends_of_a_tracked_process_are_told_and_of_others_only_failures,
+    a_leader_that_leaves_its_threads_is_alive,
+    a_watched_executable_is_seen_starting,
+    an_oom_kill_is_the_same_class,
+];
+
+fn play_on(level: Level) -> Eye {
+    let mut eye = eye_on(level);
+    for scene in SCENES {
+        scene(&mut eye, level);
+        eye.seen.clear();
     }
+    eye
 }
 
 #[test]
-fn a_fault_is_the_same_death_on_every_rung() {
+fn by_typed_arguments_all_is_told() {
+    play_on(Level::TpBtf);
+}
+
+#[test]
+fn by_bare_arguments_all_is_told() {
+    play_on(Level::RawTp);
+}
+
+#[test]
+fn by_classic_tracepoints_the_same_is_told_but_for_what_they_list() {
+    let mut eye = play_on(Level::Tracepoint);
+    a_handled_fault_is_not_told(&mut eye);
+}
+
+#[test]
+fn without_a_program_of_ours_the_same_is_told_but_for_what_is_listed() {
+    play_on(Level::User);
+}
+
+fn the_rung_is_taken_and_says_what_it_lacks(eye: &mut Eye, level: Level) {
+    for (status, sensor) in eye.sense.sensors().iter().zip(SENSORS) {
+        let Some(rung) = sensor.rungs.iter().find(|rung| rung.level() == level) else {
+            assert_eq!(status.state, SensorState::Down, "{}", status.name);
+            let reason = status.reason.as_deref().unwrap_or_default();
+            assert!(reason.ends_with(sensor.otherwise), "{reason}");
+            continue;
+        };
+        assert_eq!(status.via, Some(rung.via()), "{}: {:?}", status.name, status.reason);
+        for field in rung.lacks() {
+            assert!(status.missing.iter().any(|missing| missing == field), "{status:?}");
+        }
+        // A kernel may lack a field whatever the rung.
+        let is_best = level == Level::TpBtf && status.missing.is_empty();
+        let expected = if is_best { SensorState::Attached } else { SensorState::Degraded };
+        assert_eq!(status.state, expected, "{status:?}");
+        assert_eq!(status.reason.is_some(), level != Level::TpBtf, "why the best was not taken");
+    }
+}
+
+fn a_fault_is_the_same_death(eye: &mut Eye, level: Level) {
     let dir = Scratch::new();
-    let program = built(&dir, "segv");
-    for level in Level::ALL {
-        let mut eye = eye_on(level);
-        let mut victim = Victim::start(&program, &["first"]);
-        let tgid = victim.tgid();
-        let status = eye.watch_end(&mut victim);
-        let (header, exit) = eye.exit_of(tgid);
-        assert_eq!(exit.wait_status, status, "{level:?}");
-        assert_eq!(exit.signal(), Some(SIGSEGV));
-        assert_eq!(exit.flags & (ProcessExit::PARTIAL | ProcessExit::NO_STATUS | ProcessExit::INFERRED), 0);
-        assert_eq!(exit.task.comm(), b"segv");
-        assert_eq!(exit.parent.tgid, std::process::id());
-        let uptime = header.at_ns - exit.task.start_boot_ns;
-        assert!(50_000_000 - TICK_NS < uptime && uptime < 10_000_000_000, "{level:?}: {uptime}");
-        assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
-        if has_signals(level) {
-            let sent = eye.signal_to(tgid, SIGSEGV.into());
-            assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
-            let address = if level == Level::Tracepoint { 0 } else { 0x1230 };
-            assert_eq!(sent.fault_address, address, "{level:?}: listed as missing");
-        }
+    let mut victim = Victim::start(built(&dir, "segv"), &["first"]);
+    let tgid = victim.tgid();
+    let status = eye.watch_end(&mut victim);
+    let (header, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.wait_status, status, "{level:?}");
+    assert_eq!(exit.signal(), Some(SIGSEGV));
+    assert_eq!(exit.flags & (ProcessExit::PARTIAL | ProcessExit::NO_STATUS | ProcessExit::INFERRED), 0);
+    assert_eq!(exit.task.comm(), b"segv");
+    assert_eq!(exit.parent.tgid, std::process::id());
+    let uptime = header.at_ns - exit.task.start_boot_ns;
+    assert!(50_000_000 - TICK_NS < uptime && uptime < 10_000_000_000, "{level:?}: {uptime}");
+    assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
+    if has_signals(level) {
+        let sent = eye.signal_to(tgid, SIGSEGV.into());
+        assert_ne!(sent.flags & SignalSent::BY_KERNEL, 0);
+        let address = if level == Level::Tracepoint { 0 } else { 0x1230 };
+        assert_eq!(sent.fault_address, address, "{level:?}: listed as missing");
     }
 }
 
-#[test]
-fn a_kill_is_the_same_on_every_rung_and_names_its_sender_where_signals_are_seen() {
-    for level in Level::ALL {
-        let mut eye = eye_on(level);
-        let mut victim = Victim::start("/bin/sleep", &["60"]);
-        let tgid = victim.tgid();
-        eye.pause(Duration::from_millis(50));
-        let mut killer = Victim::start("/bin/sh", &["-c", &format!("kill -9 {tgid}; sleep 0.2")]);
-        eye.watch_end(&mut victim);
-        let (_, exit) = eye.exit_of(tgid);
-        assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
-        if has_signals(level) {
-            let sent = eye.signal_to(tgid, SIGKILL.into());
-            assert_eq!(sent.sender.tgid, killer.tgid(), "{level:?}");
-            assert_eq!(sent.sender.comm(), b"sh");
-            assert_eq!((sent.si_code, sent.result), (0, SignalSent::DELIVERED));
-            assert_eq!(sent.target.start_boot_ns / TICK_NS, exit.task.start_boot_ns / TICK_NS);
-        }
-        eye.watch_end(&mut killer);
+/// The sender is named where signals are seen.
+fn a_kill_is_the_same_and_names_its_sender(eye: &mut Eye, level: Level) {
+    let mut victim = Victim::start("/bin/sleep", &["60"]);
+    let tgid = victim.tgid();
+    eye.pause(Duration::from_millis(50));
+    let mut killer = Victim::start("/bin/sh", &["-c", &format!("kill -9 {tgid}; sleep 0.2")]);
+    eye.watch_end(&mut victim);
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
+    if has_signals(level) {
+        let sent = eye.signal_to(tgid, SIGKILL.into());
+        assert_eq!(sent.sender.tgid, killer.tgid(), "{level:?}");
+        assert_eq!(sent.sender.comm(), b"sh");
+        assert_eq!((sent.si_code, sent.result), (0, SignalSent::DELIVERED));
+        assert_eq!(sent.target.start_boot_ns / TICK_NS, exit.task.start_boot_ns / TICK_NS);
     }
+    eye.watch_end(&mut killer);
 }
 
-#[test]
-fn ends_of_a_tracked_process_are_told_on_every_rung_and_of_others_only_failures() {
-    for level in Level::ALL {
-        for code in [0, 1] {
-            let mut eye = eye_on(level);
-            let script = format!("sleep 0.3; exit {code}");
-            let mut tracked = Victim::start("/bin/sh", &["-c", &script]);
-            let mut other = Victim::start("/bin/sh", &["-c", &script]);
-            let (tgid, other_tgid) = (tracked.tgid(), other.tgid());
-            eye.sense.track(tgid).unwrap();
-            eye.watch_end(&mut tracked);
-            eye.watch_end(&mut other);
-            let (_, exit) = eye.exit_of(tgid);
-            assert_eq!((exit.exit_code(), exit.signal()), (Some(code), None), "{level:?}");
-            assert_ne!(exit.flags & ProcessExit::TRACKED, 0, "{level:?}");
-            assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
-            if code == 0 {
-                assert_eq!(eye.exits_of(other_tgid), 0, "{level:?}");
-            } else {
-                eye.exit_of(other_tgid);
-            }
-        }
-    }
-}
-
-#[test]
-fn a_leader_that_leaves_its_threads_is_alive_on_every_rung() {
-    let dir = Scratch::new();
-    let program = built(&dir, "leader");
-    for level in Level::ALL {
-        let mut eye = eye_on(level);
-        let mut victim = Victim::start(&program, &[]);
-        let tgid = victim.tgid();
+fn ends_of_a_tracked_process_are_told_and_of_others_only_failures(eye: &mut Eye, level: Level) {
+    for code in [0, 1] {
+        let script = format!("sleep 0.3; exit {code}");
+        let mut tracked = Victim::start("/bin/sh", &["-c", &script]);
+        let mut other = Victim::start("/bin/sh", &["-c", &script]);
+        let (tgid, other_tgid) = (tracked.tgid(), other.tgid());
         eye.sense.track(tgid).unwrap();
-        assert_eq!(eye.exits_of(tgid), 0, "{level:?}: threads go on");
-        eye.watch_end(&mut victim);
+        eye.watch_end(&mut tracked);
+        eye.watch_end(&mut other);
         let (_, exit) = eye.exit_of(tgid);
-        assert_eq!(exit.exit_code(), Some(5), "{level:?}");
+        assert_eq!((exit.exit_code(), exit.signal()), (Some(code), None), "{level:?}");
+        assert_ne!(exit.flags & ProcessExit::TRACKED, 0, "{level:?}");
         assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
+        if code == 0 {
+            assert_eq!(eye.exits_of(other_tgid), 0, "{level:?}");
+        } else {
+            eye.exit_of(other_tgid);
+        }
     }
 }
 
-#[test]
-fn a_watched_executable_is_seen_starting_on_every_rung() {
+fn a_leader_that_leaves_its_threads_is_alive(eye: &mut Eye, level: Level) {
+    let dir = Scratch::new();
+    let mut victim = Victim::start(built(&dir, "leader"), &[]);
+    let tgid = victim.tgid();
+    eye.sense.track(tgid).unwrap();
+    assert_eq!(eye.exits_of(tgid), 0, "{level:?}: threads go on");
+    eye.watch_end(&mut victim);
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.exit_code(), Some(5), "{level:?}");
+    assert_eq!(eye.exits_of(tgid), 1, "{level:?}");
+}
+
+fn a_watched_executable_is_seen_starting(eye: &mut Eye, level: Level) {
     use std::os::unix::fs::MetadataExt as _;
     let dir = Scratch::new();
     let program = built(&dir, "brief");
     let file = std::fs::metadata(&program).unwrap();
-    for level in Level::ALL {
-        let mut eye = eye_on(level);
-        eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
-        let mut victim = Victim::start(&program, &["argument"]);
-        let tgid = victim.tgid();
-        let exec = eye.exec_of(tgid, "brief");
-        assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()), "{level:?}");
-        assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()), "{level:?}");
-        assert_eq!(exec.parent.tgid, std::process::id());
-        eye.watch_end(&mut victim);
-    }
+    eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
+    let mut victim = Victim::start(&program, &["argument"]);
+    let tgid = victim.tgid();
+    let exec = eye.exec_of(tgid, "brief");
+    assert_eq!((exec.exe.dev, exec.exe.ino), (file.dev(), file.ino()), "{level:?}");
+    assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()), "{level:?}");
+    assert_eq!(exec.parent.tgid, std::process::id());
+    eye.watch_end(&mut victim);
 }
 
-#[test]
-fn an_oom_kill_is_the_same_class_on_every_rung() {
+fn an_oom_kill_is_the_same_class(eye: &mut Eye, level: Level) {
     const LIMIT: u64 = 48 << 20;
     let dir = Scratch::new();
-    let program = built(&dir, "grows");
-    for level in Level::ALL {
-        let mut eye = eye_on(level);
-        let group = MemoryCgroup::new();
-        group.set_limit(LIMIT);
-        let mut hog = Victim::spawn(Command::new("/bin/sh").args(["-c", &group.run(&program)]));
-        let tgid = hog.tgid();
-        let killed = eye.wait_for(&format!("the OOM kill by {level:?}"), |_, event| {
-            as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
-        });
-        assert_eq!(killed.victim.comm(), b"grows", "{level:?}");
-        assert_eq!(killed.scope, OomKill::SCOPE_MEMCG, "{level:?}");
-        assert_ne!(killed.victim.start_boot_ns, 0, "{level:?}");
-        let knows_limit = level != Level::Tracepoint;
-        assert_eq!(killed.limit_bytes, if knows_limit { LIMIT } else { 0 }, "{level:?}: listed as missing");
-        if knows_limit {
-            assert_eq!(killed.oom_memcg, group.id(), "{level:?}");
-        }
-        eye.watch_end(&mut hog);
-        let (_, exit) = eye.exit_of(tgid);
-        assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
-        assert_eq!(exit.task.start_boot_ns / TICK_NS, killed.victim.start_boot_ns / TICK_NS);
+    let group = MemoryCgroup::new();
+    group.set_limit(LIMIT);
+    let run = group.run(&built(&dir, "grows"));
+    let mut hog = Victim::spawn(Command::new("/bin/sh").args(["-c", &run]));
+    let tgid = hog.tgid();
+    let killed = eye.wait_for(&format!("the OOM kill by {level:?}"), |_, event| {
+        as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
+    });
+    assert_eq!(killed.victim.comm(), b"grows", "{level:?}");
+    assert_eq!(killed.scope, OomKill::SCOPE_MEMCG, "{level:?}");
+    assert_ne!(killed.victim.start_boot_ns, 0, "{level:?}");
+    let knows_limit = level != Level::Tracepoint;
+    assert_eq!(killed.limit_bytes, if knows_limit { LIMIT } else { 0 }, "{level:?}: listed as missing");
+    if knows_limit {
+        assert_eq!(killed.oom_memcg, group.id(), "{level:?}");
     }
+    eye.watch_end(&mut hog);
+    let (_, exit) = eye.exit_of(tgid);
+    assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
+    assert_eq!(exit.task.start_boot_ns / TICK_NS, killed.victim.start_boot_ns / TICK_NS);
 }
 
 #[test]
@@ -197,12 +211,10 @@ fn without_the_connector_the_zombie_or_the_signal_tells_the_status() {
     victim.wait();
 }
 
-#[test]
-fn a_handled_fault_is_not_told_by_the_classic_tracepoint() {
+/// The classic tracepoint does not say that it is handled.
+fn a_handled_fault_is_not_told(eye: &mut Eye) {
     let dir = Scratch::new();
-    let program = built(&dir, "handles");
-    let mut eye = eye_on(Level::Tracepoint);
-    let mut victim = Victim::start(&program, &[]);
+    let mut victim = Victim::start(built(&dir, "handles"), &[]);
     let tgid = victim.tgid();
     eye.watch_end(&mut victim);
     let faults = eye.seen.iter().filter_map(|(_, event)| as_signal(event));

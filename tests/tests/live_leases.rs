@@ -1,6 +1,6 @@
 //! What is lent is given back, whatever becomes of healer; the neighbour is never touched.
 //!
-//! guest: all
+//! one guest: all
 
 use std::fs;
 

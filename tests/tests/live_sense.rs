@@ -1,6 +1,7 @@
 //! Needs root: real programs on the running kernel, real deaths.
 //!
-//! guest: all
+//! guest: an_exec_among_threads_is_no_death a_target_that_ignores_the_signal_is_known
+//! guest: a_fault_that_its_target_handles_is_not_sent
 
 use std::{path::Path, process::Command, time::Duration};
 

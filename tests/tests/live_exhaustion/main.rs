@@ -1,23 +1,17 @@
 //! Needs root: what runs out is seen by what fails of it, and by looks; who is well is left alone.
 //!
-//! guest: all
+//! guest: sensor::every_rung_tells_the_first_at_once_and_then_a_running_count
+//! one guest: governor::a_storm_of_calls_is_sampled_and_afterwards_the_sensor_comes_back_by_itself
 
 mod faults;
 mod governor;
 mod sensor;
 
-use std::fs;
-
 use healer_tests::home::{Agent, Home};
 
 /// An agent with the embedded policies' words for everybody, and this configuration.
 fn agent<'a>(home: &'a Home, config: &str) -> Agent<'a> {
-    let path = home.path().join("agent.yaml");
-    let text = format!("apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\n{config}\n");
-    fs::write(&path, text).expect("the scratch directory can be written");
-    let mut command = home.run_command();
-    command.arg("--config").arg(path);
-    home.agent_of(command)
+    home.agent_with_config(config)
 }
 
 const NOTIFY: &str = "

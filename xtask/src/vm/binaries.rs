@@ -38,15 +38,16 @@ pub(crate) fn build(arch: Arch, dir: &Path, chosen: &[Chosen]) -> Result<Binarie
     if !is_here {
         arch.of_static(&mut tests);
     }
-    for Chosen { file, .. } in chosen {
+    let files: BTreeSet<_> = chosen.iter().map(|chosen| chosen.file.as_str()).collect();
+    for file in &files {
         tests.args(["--test", file]);
     }
     let built = executables(&step(tests).read()?);
-    let find = |file: &String| {
+    let find = |file: &str| {
         let path = built.iter().find(|path| stem(path) == file);
-        Ok((file.clone(), path.with_context(|| format!("cargo built no {file}"))?.clone()))
+        Ok((file.to_owned(), path.with_context(|| format!("cargo built no {file}"))?.clone()))
     };
-    let tests: Vec<_> = chosen.iter().map(|chosen| find(&chosen.file)).collect::<Result<_>>()?;
+    let tests: Vec<_> = files.into_iter().map(find).collect::<Result<_>>()?;
     let mut libraries = BTreeSet::new();
     for program in tests.iter().map(|(_, path)| path).chain([&healer]).filter(|_| is_here) {
         libraries.extend(self::libraries(program)?);

@@ -17,6 +17,8 @@ pub(crate) struct Guest {
     /// The package that always depends on the newest build of its kernel.
     package: &'static str,
     pub(crate) root: Root,
+    /// Whether it runs also what one kernel is enough for.
+    pub(crate) takes_more: bool,
     pub(crate) arch: Arch,
 }
 
@@ -38,12 +40,12 @@ const HERE: Arch = Arch::X86_64;
 /// Debian's kernels that differ in what healer reads of them. The slowest first: two run at a time.
 /// Those of another processor run when it is asked for.
 pub(crate) const GUESTS: &[Guest] = &[
-    Guest { name: "6.1-rt", package: RT_6_1, root: Root::Busybox, arch: HERE },
-    Guest { name: "6.1-cloud", package: CLOUD_6_1, root: Root::Busybox, arch: HERE },
-    Guest { name: "6.12-cloud", package: CLOUD_6_12, root: Root::Busybox, arch: HERE },
-    Guest { name: "6.1-systemd", package: CLOUD_6_1, root: Root::Systemd, arch: HERE },
-    Guest { name: "6.12-systemd", package: CLOUD_6_12, root: Root::Systemd, arch: HERE },
-    Guest { name: "6.1-arm64", package: ARM_6_1, root: Root::Busybox, arch: Arch::Aarch64 },
+    Guest::small("6.1-rt", RT_6_1, HERE),
+    Guest { takes_more: true, ..Guest::small("6.12-cloud", CLOUD_6_12, HERE) },
+    Guest::small("6.1-cloud", CLOUD_6_1, HERE),
+    Guest { root: Root::Systemd, ..Guest::small("6.1-systemd", CLOUD_6_1, HERE) },
+    Guest { root: Root::Systemd, ..Guest::small("6.12-systemd", CLOUD_6_12, HERE) },
+    Guest { takes_more: true, ..Guest::small("6.1-arm64", ARM_6_1, Arch::Aarch64) },
 ];
 
 /// A kernel on this machine.
@@ -55,6 +57,10 @@ pub(crate) struct Unpacked {
 }
 
 impl Guest {
+    const fn small(name: &'static str, package: &'static str, arch: Arch) -> Self {
+        Self { name, package, root: Root::Busybox, takes_more: false, arch }
+    }
+
     /// The kernel, downloaded by `apt` and unpacked if it is not there yet.
     pub(crate) fn fetch(&self, apt: &Apt) -> Result<Unpacked> {
         find(&apt.unpacked(&apt.newest(self.package)?)?)

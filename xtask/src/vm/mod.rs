@@ -34,8 +34,8 @@ const GUEST_LIMIT: u32 = 600;
 /// A getty would wait 90 s for its terminal: nobody announces devices here.
 const SYSTEMD_ARGUMENTS: &str =
     "systemd.wants=healer-guest.service systemd.mask=serial-getty@ttyS0.service systemd.mask=getty.target";
-/// More guests at a time make each slow enough to fail for it.
-const AT_A_TIME: usize = 2;
+/// Most of their time they wait; more of them would make each slow enough to fail for it.
+const AT_A_TIME: usize = 3;
 
 /// What is asked of the guests.
 pub(crate) struct Wanted<'a> {
@@ -52,7 +52,7 @@ pub(crate) fn run(wanted: &Wanted<'_>, files: &[String]) -> Result<()> {
     let guests = named(wanted)?;
     let dir = workspace::target_dir().join("vm");
     let mut chosen = subset::choose(&workspace::root().join("tests/tests"), files)?;
-    chosen.retain(|chosen| guests.iter().any(|guest| guest.root == chosen.root));
+    chosen.retain(|chosen| guests.iter().any(|guest| chosen.runs_in(guest)));
     let binaries = binaries::build(wanted.arch, &dir.join(wanted.arch.name()), &chosen)?;
     let apt = Apt::new(wanted.arch, &dir.join(wanted.arch.name()))?;
     let workshop = Workshop { dir: &dir, chosen: &chosen, binaries: &binaries, apt: &apt };
@@ -77,7 +77,7 @@ impl Workshop<'_> {
         let logs = self.dir.join(guest.name);
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
         let initrd = logs.join("initramfs");
-        let plan = subset::plan(guest.root, self.chosen);
+        let plan = subset::plan(guest, self.chosen);
         let contents = Contents {
             binaries: self.binaries,
             plan: &plan,
@@ -111,12 +111,15 @@ pub(crate) fn debian_archive() -> Result<()> {
 /// What the guests told of their sensors.
 fn facts(guests: &[&Guest], outcomes: &[Result<Transcript>]) -> Vec<Facts> {
     let told = guests.iter().zip(outcomes.iter().flatten());
-    told.filter(|(guest, _)| guest.root == Root::Busybox)
+    let mut facts: Vec<_> = told
+        .filter(|(guest, _)| guest.root == Root::Busybox)
         .map(|(guest, transcript)| {
             let facts = transcript.data.iter().filter(|(name, _)| name == "fact");
             Facts { kernel: guest.name.to_owned(), lines: facts.map(|(_, text)| text.clone()).collect() }
         })
-        .collect()
+        .collect();
+    facts.sort_by(|left, right| left.kernel.cmp(&right.kernel));
+    facts
 }
 
 fn named(wanted: &Wanted<'_>) -> Result<Vec<&'static Guest>> {

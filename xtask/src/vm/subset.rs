@@ -2,6 +2,7 @@
 //!
 //! `//! guest: all`, or `//! guest: NAME NAME …` for some of a file's tests. A guest has busybox,
 //! healer and the test itself: no compiler, no Python, no network but its own loopback.
+//! `//! one guest: …` is for what no kernel makes differ but pure cgroup v2 may: one of the small guests runs it.
 //! `//! systemd guest: …` is for guests whose first process is a systemd; they have no busybox.
 
 use std::fs;
@@ -9,19 +10,41 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::kernels::Root;
+use super::kernels::{Guest, Root};
 
-const MARKS: [(Root, &str); 2] = [(Root::Busybox, "//! guest:"), (Root::Systemd, "//! systemd guest:")];
+/// Which guests a mark speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    EachKernel,
+    OneKernel,
+    Systemd,
+}
+
+const MARKS: [(For, &str); 3] = [
+    (For::EachKernel, "//! guest:"),
+    (For::OneKernel, "//! one guest:"),
+    (For::Systemd, "//! systemd guest:"),
+];
 
 /// A test file, and what of it runs in guests.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chosen {
     /// The guests that run it.
-    pub(crate) root: Root,
+    pub(crate) by: For,
     /// The stem of the file's name.
     pub(crate) file: String,
     /// Tests by name; empty for all.
     pub(crate) tests: Vec<String>,
+}
+
+impl Chosen {
+    pub(crate) fn runs_in(&self, guest: &Guest) -> bool {
+        match self.by {
+            For::EachKernel => guest.root == Root::Busybox,
+            For::OneKernel => guest.root == Root::Busybox && guest.takes_more,
+            For::Systemd => guest.root == Root::Systemd,
+        }
+    }
 }
 
 /// What `files` (stems in `dir`) say of themselves.
@@ -31,8 +54,8 @@ pub(crate) fn choose(dir: &Path, files: &[String]) -> Result<Vec<Chosen>> {
         let alone = dir.join(format!("{file}.rs"));
         let path = if alone.exists() { alone } else { dir.join(file).join("main.rs") };
         let source = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        for (root, mark) in MARKS {
-            chosen.extend(tests_of(&source, mark).map(|tests| Chosen { root, file: file.clone(), tests }));
+        for (by, mark) in MARKS {
+            chosen.extend(tests_of(&source, mark).map(|tests| Chosen { by, file: file.clone(), tests }));
         }
     }
     Ok(chosen)
@@ -46,14 +69,15 @@ fn tests_of(source: &str, mark: &str) -> Option<Vec<String>> {
     Some(words.filter(|word| *word != "all").map(str::to_owned).collect())
 }
 
-/// The plan that such a guest reads: a line per file.
-pub(crate) fn plan(root: Root, chosen: &[Chosen]) -> String {
-    let ours = chosen.iter().filter(|chosen| chosen.root == root);
+/// The plan that the guest reads: a line per file.
+pub(crate) fn plan(guest: &Guest, chosen: &[Chosen]) -> String {
+    let ours = chosen.iter().filter(|chosen| chosen.runs_in(guest));
     ours.map(|chosen| format!("{} {}\n", chosen.file, chosen.tests.join(" "))).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kernels::GUESTS;
     use super::*;
 
     #[test]
@@ -68,16 +92,19 @@ mod tests {
 
     #[test]
     fn the_plan_has_a_line_per_file() {
-        let chosen = |root, file: &str, tests: &[&str]| Chosen {
-            root,
+        let chosen = |by, file: &str, tests: &[&str]| Chosen {
+            by,
             file: file.to_owned(),
             tests: tests.iter().map(|&test| test.to_owned()).collect(),
         };
         let all = [
-            chosen(Root::Busybox, "live_a", &[]),
-            chosen(Root::Systemd, "guest_b", &[]),
-            chosen(Root::Busybox, "live_c", &["x", "y"]),
+            chosen(For::EachKernel, "live_a", &[]),
+            chosen(For::Systemd, "guest_b", &[]),
+            chosen(For::OneKernel, "live_c", &["x", "y"]),
         ];
-        assert_eq!(plan(Root::Busybox, &all), "live_a \nlive_c x y\n");
+        let plan_of = |name| plan(GUESTS.iter().find(|guest| guest.name == name).unwrap(), &all);
+        assert_eq!(plan_of("6.1-rt"), "live_a \n");
+        assert_eq!(plan_of("6.12-cloud"), "live_a \nlive_c x y\n");
+        assert_eq!(plan_of("6.1-systemd"), "guest_b \n");
     }
 }

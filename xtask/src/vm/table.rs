@@ -33,7 +33,7 @@ pub(crate) fn check(facts: &[Facts], bless: bool) -> Result<()> {
     let document = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let (before, rest) = document.split_once(BEGIN).context("KERNELS.md has lost its first mark")?;
     let (tables, after) = rest.split_once(END).context("KERNELS.md has lost its last mark")?;
-    let sensors = sensors(facts);
+    let sensors = format!("{}\n{}", sensors(facts), otherwise(facts));
     if bless {
         let new = format!("{before}{BEGIN}\n{sensors}\n{}\n{END}{after}", programs(facts));
         return fs::write(&path, new).with_context(|| path.display().to_string());
@@ -75,6 +75,16 @@ fn sensors(facts: &[Facts]) -> String {
             words(&common),
             besides.join("; ")
         );
+    }
+    table
+}
+
+/// What becomes of a signal when no way to it is left: the same on every kernel.
+fn otherwise(facts: &[Facts]) -> String {
+    let mut table = "| sensor | with no rung at all |\n|---|---|\n".to_owned();
+    let lines = facts.first().into_iter().flat_map(|facts| &facts.lines);
+    for (sensor, says) in lines.filter_map(|line| line.strip_prefix("otherwise\t")?.split_once('\t')) {
+        let _infallible = writeln!(table, "| {sensor} | {says} |");
     }
     table
 }
@@ -132,12 +142,21 @@ mod tests {
     #[test]
     fn what_all_lack_is_said_once() {
         let facts = [
-            facts("6.1", &["sensor\toom\ttracepoint\ta.x,b.y", "sensor\texit\ttp_btf\t", "program\toom\t12"]),
+            facts(
+                "6.1",
+                &[
+                    "sensor\toom\ttracepoint\ta.x,b.y",
+                    "sensor\texit\ttp_btf\t",
+                    "program\toom\t12",
+                    "otherwise\texit\tlooked for",
+                ],
+            ),
             facts("6.12", &["sensor\texit\ttp_btf", "sensor\toom\ttracepoint\ta.x"]),
         ];
         let table = sensors(&facts);
         let rows: Vec<_> = table.lines().skip(2).collect();
         assert_eq!(rows, ["| exit | tp_btf | nothing |  |", "| oom | tracepoint | `a.x` | 6.1: `b.y` |"]);
         assert!(programs(&facts).ends_with("| oom | 12 | not taken |\n"));
+        assert!(otherwise(&facts).ends_with("| exit | looked for |\n"));
     }
 }
