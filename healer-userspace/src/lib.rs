@@ -14,6 +14,7 @@ pub mod report; // 9 what happened: log, metrics, audit, HTTP
 pub mod config; // policy and agent files to checked types
 pub mod control; // the socket by which the command line asks a running agent
 pub mod fault; // makes real failures, bounded
+pub mod kubernetes; // its API server: what is handed over to it, and what it is told
 pub mod replay; // a recorded trace through the whole engine
 pub mod runtimes; // whoever owns a workload: systemd, container runtimes
 pub mod store; // the journal, and the worker that syncs it

@@ -1,6 +1,7 @@
 //! What the tests of several crates share: victims, cgroups of their own, and the eye of the agent.
 
 pub mod agent;
+pub mod apiserver;
 pub mod bench;
 pub mod binary;
 pub mod cgroup;

@@ -92,7 +92,11 @@ fn word(knob: &Knob, halt: bool) -> &'static str {
                 "running"
             }
         }
-        Knob::Running(_) | Knob::OpenFiles(_) | Knob::OomScoreAdj(_) => {
+        Knob::Running(_)
+        | Knob::OpenFiles(_)
+        | Knob::OomScoreAdj(_)
+        | Knob::Cordon { .. }
+        | Knob::Condition { .. } => {
             if halt {
                 "stopped"
             } else {

@@ -1,16 +1,27 @@
 //! What this machine cannot do, before somebody relies on it.
 
 use super::host::Control;
-use crate::engine::policy::{ActionName, Rung};
+use crate::{
+    engine::policy::{ActionName, Rung},
+    kubernetes::{Cluster, Settings},
+};
 
 /// Number in linux/capability.h.
 const SYS_RESOURCE: u32 = 24;
 
-/// Why the rung cannot work here, in words. `rights`: the effective capabilities.
-pub fn lacks(rung: &Rung, rights: u64) -> Option<String> {
+/// What this process has.
+#[derive(Clone, Copy, Debug)]
+pub struct Here {
+    /// Effective capabilities.
+    pub rights: u64,
+    pub in_cluster: bool,
+}
+
+/// Why the rung cannot work here, in words.
+pub fn lacks(rung: &Rung, here: Here) -> Option<String> {
     let terms = &rung.terms;
     let wants = |wanted: bool, control: Control| wanted.then(|| control.is_lacking()).flatten();
-    let may = rights & (1 << SYS_RESOURCE) != 0;
+    let may = here.rights & (1 << SYS_RESOURCE) != 0;
     match rung.action {
         ActionName::Throttle => wants(terms.memory_high.is_some(), Control::MemoryHigh)
             .or_else(|| wants(terms.cpu.is_some(), Control::CpuQuota))
@@ -27,6 +38,9 @@ pub fn lacks(rung: &Rung, rights: u64) -> Option<String> {
             (lowers && !may)
                 .then(|| "healer has no CAP_SYS_RESOURCE: oom_score_adj cannot be lowered".to_owned())
         }
+        ActionName::Evict | ActionName::Cordon | ActionName::Condition => (!here.in_cluster).then(|| {
+            "healer has neither a service account nor a kubeconfig: there is no Kubernetes to ask".to_owned()
+        }),
         ActionName::Notify
         | ActionName::Restart
         | ActionName::Stop
@@ -38,8 +52,13 @@ pub fn lacks(rung: &Rung, rights: u64) -> Option<String> {
     }
 }
 
-/// Of this process.
-pub fn rights() -> u64 {
+impl Here {
+    pub fn of(settings: &Settings) -> Self {
+        Self { rights: rights(), in_cluster: Cluster::is_reachable(settings) }
+    }
+}
+
+fn rights() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
@@ -64,10 +83,14 @@ mod tests {
         let files = of(ActionName::RaiseLimit, Terms { open_files: Some(9), ..Terms::default() });
         let shield = of(ActionName::Protect, Terms::default());
         let expose = of(ActionName::Protect, Terms { oom_score_adj: Some(500), ..Terms::default() });
+        let none = Here { rights: 0, in_cluster: false };
         for rung in [&files, &shield] {
-            assert!(lacks(rung, 0).unwrap().contains("CAP_SYS_RESOURCE"));
-            assert_eq!(lacks(rung, 1 << SYS_RESOURCE), None);
+            assert!(lacks(rung, none).unwrap().contains("CAP_SYS_RESOURCE"));
+            assert_eq!(lacks(rung, Here { rights: 1 << SYS_RESOURCE, ..none }), None);
         }
-        assert_eq!(lacks(&expose, 0), None);
+        assert_eq!(lacks(&expose, none), None);
+        let evict = of(ActionName::Evict, Terms::default());
+        assert!(lacks(&evict, none).unwrap().contains("kubeconfig"));
+        assert_eq!(lacks(&evict, Here { in_cluster: true, ..none }), None);
     }
 }

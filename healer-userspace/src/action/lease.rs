@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{
-    host::{Host, Knobs},
+    host::{Afar, Host, Knobs},
     limit,
 };
 use crate::{
@@ -70,13 +70,54 @@ async fn set(turn: &Turn, act: &Act, host: &dyn Host) -> Result<(), ActionOutcom
     }
 }
 
+/// Of what the API server has.
+pub(super) async fn run_afar(act: &Act, host: &dyn Host) -> ActionOutcome {
+    for turn in &act.turns {
+        if let Err(outcome) = set_afar(turn, host).await {
+            return outcome;
+        }
+    }
+    host.outcome(names(act.turns.iter().map(Turn::to_string)))
+}
+
+async fn set_afar(turn: &Turn, host: &dyn Host) -> Result<(), ActionOutcome> {
+    let Turn { knob, was, set } = turn;
+    match host.read_afar(knob).await {
+        Ok(Some(now)) if now == *was => {}
+        Ok(Some(now)) => return Err(failed(format!("{knob} is {} already", printable(&now)))),
+        Ok(None) => return Err(failed(format!("{knob}: it is gone"))),
+        Err(error) => return Err(failed(format!("cannot read {knob}: {error}"))),
+    }
+    host.set_afar(knob, set).await.map_err(|error| failed(format!("cannot set {knob}: {error}")))
+}
+
+/// Like [`undo`], of what the API server has too.
+pub async fn undo_afar(undo: &Undo, knobs: &(impl Knobs + Afar + ?Sized)) -> Undone {
+    let mut told = Told::default();
+    for turn in undo.turns.iter().rev() {
+        let back = if turn.knob.is_afar() { back_afar(turn, knobs).await } else { turn_back(turn, knobs) };
+        told.note(turn, back);
+    }
+    told.done(undo)
+}
+
+async fn back_afar(turn: &Turn, knobs: &(impl Afar + ?Sized)) -> Back {
+    match knobs.read_afar(&turn.knob).await {
+        Ok(Some(now)) if now == turn.set => match knobs.set_afar(&turn.knob, &turn.was).await {
+            Ok(()) => Back::Restored,
+            Err(error) => Back::Failed(error.to_string()),
+        },
+        read => looked(turn, read),
+    }
+}
+
 /// The last turn first. Also without an agent.
 pub fn undo(undo: &Undo, knobs: &(impl Knobs + ?Sized)) -> Undone {
     let mut told = Told::default();
     for turn in undo.turns.iter().rev() {
         told.note(turn, turn_back(turn, knobs));
     }
-    Undone { key: undo.key.clone(), complete: told.failed.is_empty(), says: told.words() }
+    told.done(undo)
 }
 
 enum Back {
@@ -89,11 +130,18 @@ enum Back {
 
 fn turn_back(turn: &Turn, knobs: &(impl Knobs + ?Sized)) -> Back {
     match knobs.read(&turn.knob) {
-        Ok(None) => Back::Gone,
         Ok(Some(now)) if now == turn.set => match knobs.set(&turn.knob, &turn.was) {
             Ok(()) => Back::Restored,
             Err(error) => Back::Failed(error.to_string()),
         },
+        read => looked(turn, read),
+    }
+}
+
+/// It is not as we set it.
+fn looked(turn: &Turn, read: std::io::Result<Option<String>>) -> Back {
+    match read {
+        Ok(None) => Back::Gone,
         Ok(Some(now)) if now == turn.was => Back::NothingToDo,
         Ok(Some(now)) => Back::SomebodyElse(now),
         Err(error) => Back::Failed(error.to_string()),
@@ -122,6 +170,10 @@ impl Told {
                 self.failed.push(format!("{knob} cannot be set to {} again: {error}", printable(was)));
             }
         }
+    }
+
+    fn done(self, undo: &Undo) -> Undone {
+        Undone { key: undo.key.clone(), complete: self.failed.is_empty(), says: self.words() }
     }
 
     fn words(self) -> String {

@@ -199,3 +199,28 @@ fn a_dry_run_borrows_nothing_and_says_what_it_would() {
     assert_eq!(text(&outcome), "would set pid 7 to stopped");
     assert_eq!(host.done(), [""; 0]);
 }
+
+#[test]
+fn what_the_cluster_has_is_set_and_taken_back_only_if_it_is_ours() {
+    let back = |act: &Act, host: &Fake| {
+        let undo = Undo { key: act.key.clone(), turns: act.turns.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(super::lease::undo_afar(&undo, host))
+    };
+    let host = with(&[("node n1", "open")]);
+    let cordon = lease(ActionName::Cordon, Terms::default());
+    let (act, words) = borrowed(&cordon, &host);
+    assert_eq!(words, ["node n1: open → cordoned by healer (k)"]);
+    assert_eq!(back(&act, &host).says, "node n1 is open again");
+
+    host.set_knob("node n1", "cordoned");
+    assert!(text(&perform(&act, &host)).contains("is cordoned already"));
+    let left = back(&act, &host);
+    assert!(left.complete && left.says.contains("somebody else"), "{}", left.says);
+
+    let terms = Terms { condition: Some("WorkloadStuck".into()), ..Terms::default() };
+    let host = with(&[("WorkloadStuck of node n1", "False")]);
+    let (act, words) = borrowed(&lease(ActionName::Condition, terms), &host);
+    assert!(words[0].starts_with("WorkloadStuck of node n1: False → True: "), "{words:?}");
+    assert_eq!(back(&act, &host).says, "WorkloadStuck of node n1 is False again");
+}

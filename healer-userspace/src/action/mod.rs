@@ -15,6 +15,9 @@ use crate::engine::{
 };
 
 pub mod host;
+mod condition;
+mod cordon;
+mod evict;
 mod freeze;
 mod kill;
 pub mod lacks;
@@ -133,6 +136,27 @@ pub const ACTIONS: &[Action] = &[
         survey: None,
         run: |act, host| Box::pin(reset_connections::run(act, host)),
     },
+    Action {
+        name: ActionName::Evict,
+        does: "has Kubernetes move the pod, by the Eviction API; waits for its PodDisruptionBudget",
+        needs: "a service account or kubeconfig with the rights of deploy/kubernetes/act",
+        survey: None,
+        run: |act, host| Box::pin(evict::run(act, host)),
+    },
+    Action {
+        name: ActionName::Cordon,
+        does: "keeps new pods off this node; undone",
+        needs: "a service account or kubeconfig with the rights of deploy/kubernetes/act",
+        survey: Some(cordon::survey),
+        run: |act, host| Box::pin(lease::run_afar(act, host)),
+    },
+    Action {
+        name: ActionName::Condition,
+        does: "sets a condition of this node, for whoever repairs nodes; undone",
+        needs: "a service account or kubeconfig with the rights of deploy/kubernetes/act",
+        survey: Some(condition::survey),
+        run: |act, host| Box::pin(lease::run_afar(act, host)),
+    },
 ];
 
 fn action(name: ActionName) -> Option<&'static Action> {
@@ -175,7 +199,15 @@ impl Hands {
     }
 
     pub fn undo(&self, undo: Undo) {
-        self.give(move |host| Returned::Undone(lease::undo(&undo, host)));
+        if undo.turns.iter().any(|turn| turn.knob.is_afar()) {
+            let Self { host, results } = self.clone();
+            tokio::spawn(async move {
+                let undone = lease::undo_afar(&undo, &*host).await;
+                results.send(Returned::Undone(undone)).await.ok()
+            });
+        } else {
+            self.give(move |host| Returned::Undone(lease::undo(&undo, host)));
+        }
     }
 
     /// An owner that is asked may take its time.

@@ -12,7 +12,7 @@ use crate::{
         policy::{Rung, Scope, Terms},
         time::BootTime,
     },
-    identity::process::{Container, Place, Process, ProcessId, WorkloadKey},
+    identity::process::{Container, Place, Pod, Process, ProcessId, WorkloadKey},
     signal::{Exit, SeenBy},
     supervise::server::RestartAnswer,
 };
@@ -349,4 +349,25 @@ fn dead_connections_are_reset_and_those_that_move_again_are_not() {
     let protected = Fake::with([(TARGET, FakeProcess { untouchable: true, ..plain() })]);
     reset.look.clear();
     assert!(matches!(perform(&reset, &protected), ActionOutcome::Refused { .. }));
+}
+
+#[test]
+fn a_pod_is_evicted_and_one_with_a_protected_process_is_not() {
+    let mut evict = act(ActionName::Evict);
+    assert!(text(&perform(&evict, &Fake::with([(TARGET, plain())]))).contains("is in no pod"));
+    let pod = Pod { namespace: "prod".into(), name: "web-0".into(), uid: "u".into(), ..Pod::default() };
+    evict.target.place.pod = Some(pod);
+    let protected = Fake::with([(TARGET, FakeProcess { untouchable: true, ..plain() })]);
+    assert!(matches!(perform(&evict, &protected), ActionOutcome::Refused { .. }));
+    assert_eq!(protected.done(), [""; 0]);
+    // Its main process is gone already: there is nobody to wait for.
+    let host = Fake::default();
+    assert_eq!(text(&perform(&evict, &host)), "evicted");
+    assert_eq!(host.done(), ["evict prod/web-0"]);
+    evict.mode = Mode::Shadow;
+    assert_eq!(text(&perform(&evict, &host)), "would have Kubernetes evict pod prod/web-0");
+    evict.mode = Mode::Enforce;
+    let budget = Err(ActionOutcome::Failed { error: "may not go".into(), errno: None });
+    let host = Fake { owned: Some(budget), ..Fake::default() };
+    assert_eq!(perform(&evict, &host).name(), "failed");
 }

@@ -114,6 +114,8 @@ pub(super) fn beside(knob: &Knob, other: &str) -> Knob {
         | Knob::OpenFiles(_)
         | Knob::OomScoreAdj(_)
         | Knob::Unit { .. }
-        | Knob::Container { .. }) => another,
+        | Knob::Container { .. }
+        | Knob::Cordon { .. }
+        | Knob::Condition { .. }) => another,
     }
 }

@@ -31,6 +31,7 @@ use crate::{
         process::{Process, ProcessId},
         roots::Roots,
     },
+    kubernetes::Cluster,
     report::{
         Reporter, http, log,
         view::{self, Sensor},
@@ -64,8 +65,8 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let loaded = config::load(&options.sources, &detect::is_built).map_err(StartError::Policy)?;
     let options = with_configured(options, &loaded);
     log::init(options.log, read_clock())?;
-    let rights = lacks::rights();
-    let cannot = loaded.cannot(&|rung| lacks::lacks(rung, rights));
+    let here = lacks::Here::of(&loaded.agent.kubernetes);
+    let cannot = loaded.cannot(&|rung| lacks::lacks(rung, here));
     for warning in loaded.warnings.iter().chain(&cannot) {
         tracing::warn!("{warning}");
     }
@@ -122,7 +123,11 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let (learnt_sender, learnt) = mpsc::channel(256);
     let owners = Owners::start(&loaded.agent.runtimes, &learnt_sender);
     let host = Linux::new(supervisors.clone(), loaded.policies.protect.clone());
-    let host = Arc::new(host.with_owners(owners.clone()));
+    let cluster = Cluster::new(&loaded.agent.kubernetes);
+    if loaded.agent.kubernetes.events {
+        reporter.set_events(cluster.tell_events());
+    }
+    let host = Arc::new(host.with_owners(owners.clone()).with_cluster(cluster));
     let (results_sender, results) = mpsc::channel(64);
     let (answers, answers_in) = mpsc::unbounded_channel();
     let (listen, orders) = serve(&options, &reporter).await?;

@@ -81,8 +81,8 @@ fn check(paths: &[PathBuf], supported: &dyn Fn(Class) -> bool) -> anyhow::Result
 
 /// A rung that this machine cannot do is refused here, where somebody reads it; a running agent says it and goes on.
 fn can_be_done(loaded: Loaded) -> Result<Loaded, Problems> {
-    let rights = lacks::rights();
-    match loaded.cannot(&|rung| lacks::lacks(rung, rights)) {
+    let here = lacks::Here::of(&loaded.agent.kubernetes);
+    match loaded.cannot(&|rung| lacks::lacks(rung, here)) {
         problems if problems.is_empty() => Ok(loaded),
         problems => Err(Problems(problems)),
     }

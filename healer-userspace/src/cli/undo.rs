@@ -1,17 +1,23 @@
 //! `healer undo [ID]`: gives back what acts have borrowed, with the agent or without one.
 
-use std::{path::Path, process::ExitCode};
+use std::{io, path::Path, process::ExitCode};
+
+use anyhow::Context as _;
 
 use super::output::emit;
 use crate::{
-    action::{host::knobs::Machine, lease},
+    action::{
+        host::{Afar, Knobs, Later, knobs::Machine},
+        lease,
+    },
     clock,
     control::{Request, client::ask},
     engine::{
         command::JournalEntry,
-        lease::{Lease, Undo, Undone, Why},
+        lease::{Knob, Lease, Undo, Undone, Why},
         report::{Report, ReportFact, Undoing},
     },
+    kubernetes::{Cluster, Settings},
     store::{ClockFacts, Store, StoreError, Work, dir::StateDir, row::Moment},
     text::printable,
 };
@@ -44,10 +50,13 @@ fn without_agent(mut store: Store, leases: &[Lease], of: Option<&str>) -> anyhow
     if meant.is_empty() {
         emit("nothing is lent\n")?;
     }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("make the event loop")?;
+    let alone = Alone(Cluster::new(&Settings::default()));
     let mut all_well = true;
     for lease in meant {
         let undo = Undo { key: lease.key.clone(), turns: lease.turns.clone() };
-        let undone = lease::undo(&undo, &Machine);
+        let undone = runtime.block_on(lease::undo_afar(&undo, &alone));
         let words = format!("{} {}: {}\n", lease.incident, lease.action.name(), undone.says);
         all_well &= undone.complete;
         store.write(&mut entries(lease, undone), &[], now())?;
@@ -55,6 +64,33 @@ fn without_agent(mut store: Store, leases: &[Lease], of: Option<&str>) -> anyhow
     }
     store.close(now())?;
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// This machine, and the API server as a pod reaches it.
+struct Alone(Cluster);
+
+impl Knobs for Alone {
+    fn read(&self, knob: &Knob) -> io::Result<Option<String>> {
+        Machine.read(knob)
+    }
+
+    fn set(&self, knob: &Knob, value: &str) -> io::Result<()> {
+        Machine.set(knob, value)
+    }
+
+    fn is_settled(&self, knob: &Knob) -> bool {
+        Machine.is_settled(knob)
+    }
+}
+
+impl Afar for Alone {
+    fn read_afar<'a>(&'a self, knob: &'a Knob) -> Later<'a, io::Result<Option<String>>> {
+        self.0.read_afar(knob)
+    }
+
+    fn set_afar<'a>(&'a self, knob: &'a Knob, value: &'a str) -> Later<'a, io::Result<()>> {
+        self.0.set_afar(knob, value)
+    }
 }
 
 fn entries(lease: &Lease, undone: Undone) -> Vec<Work> {

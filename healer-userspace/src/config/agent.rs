@@ -14,10 +14,11 @@ use super::{
     read,
     sinks::{self, Sinks},
     source::Node,
-    value::{Bytes, ExactPath, Pattern, Percentage},
+    value::{Bytes, ExactPath, ObjectName, Pattern, Percentage},
 };
 use crate::{
     engine::policy::{self as engine, Mode, Protect},
+    kubernetes::Settings,
     report::webhook::Target,
     runtimes::{BUILT, Sockets},
     sense::govern::{self, Wish},
@@ -42,6 +43,7 @@ shape! {
         sensors: Sensors,
         protect: Protected,
         runtimes: Runtimes,
+        kubernetes: Kubernetes,
         sinks: Sinks,
     }
 }
@@ -84,6 +86,18 @@ shape! {
 }
 
 shape! {
+    /// The API server; read at start.
+    Kubernetes {
+        /// Default: the service account of the pod that healer runs in; without one, healer asks no API server
+        kubeconfig: ExactPath,
+        /// What the cluster calls this machine. Default: $NODE_NAME, else the host name
+        node: ObjectName,
+        /// Notifications and acts are told as Events on the pod or the node. Default: true
+        events: bool,
+    }
+}
+
+shape! {
     Protected {
         /// systemd units that are never touched; replaces the default list.
         units: Many<Pattern>,
@@ -104,6 +118,7 @@ pub struct Agent {
     pub syscall_errors: Wish,
     pub protect: Protect,
     pub runtimes: Sockets,
+    pub kubernetes: Settings,
     /// Where notifications are posted.
     pub webhook: Option<Target>,
 }
@@ -120,6 +135,7 @@ impl Default for Agent {
             syscall_errors: Wish::default(),
             protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
             runtimes: Sockets::default(),
+            kubernetes: Settings::default(),
             webhook: None,
         }
     }
@@ -152,6 +168,7 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
             .unwrap_or_default(),
         protect: protect(&shape.protect, default.protect),
         runtimes: runtimes(&shape.runtimes, faults),
+        kubernetes: kubernetes(&shape.kubernetes, faults),
         webhook: sinks::webhook(&shape.sinks, faults),
     })
 }
@@ -183,6 +200,22 @@ fn protect(shape: &Key<Protected>, default: Protect) -> Protect {
     let units = shape.units.value().map(|units| units.0.iter().map(|at| at.value.0.clone()).collect());
     let exes = shape.exes.value().map(|exes| exes.0.iter().map(|at| at.value.0.clone()).collect());
     Protect { units: units.unwrap_or(default.units), exes: exes.unwrap_or(default.exes) }
+}
+
+fn kubernetes(shape: &Key<Kubernetes>, faults: &mut Vec<Fault>) -> Settings {
+    let default = Settings::default();
+    let Some(given) = shape.given() else {
+        return default;
+    };
+    if !cfg!(feature = "kube") {
+        faults.push(Fault::new(given.place, "kubernetes: this healer is built without kube"));
+    }
+    let shape = &given.value;
+    Settings {
+        kubeconfig: shape.kubeconfig.value().map(|path| PathBuf::from(&path.0)),
+        node: shape.node.value().map(|name| name.0.clone()),
+        events: shape.events.value().copied().unwrap_or(default.events),
+    }
 }
 
 fn runtimes(shape: &Key<Runtimes>, faults: &mut Vec<Fault>) -> Sockets {

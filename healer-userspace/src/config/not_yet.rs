@@ -6,14 +6,13 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
     ("Expect", &["dependsOn"]),
     ("Rule", &["capture"]),
-    ("Rung", &["respectPDB", "condition"]),
     ("Safety", &["canary", "pause"]),
     ("AgentConfig", &["storm"]),
     ("Sensors", &["sockets", "tasks"]),
 ];
 
 /// Words of closed lists, by the list's type.
-const WORDS: &[(&str, &[&str])] = &[("ActionName", &["capture", "evict", "cordon", "taint", "condition"])];
+const WORDS: &[(&str, &[&str])] = &[("ActionName", &["capture", "taint"])];
 
 pub(super) fn keys(shape: &str) -> &'static [&'static str] {
     of(KEYS, shape)

@@ -226,15 +226,16 @@ shape! {
         r#do: ActionName,
         /// stop, kill, freeze, thaw and protect. Default: process.
         scope: Scope,
-        /// Between the polite and the final signal. Default: 10s.
+        /// Between the polite and the final signal. Default: 10s; evict the pod's own.
         grace: Period,
-        /// The act itself must be over by then. Default: 30s.
+        /// The act itself must be over by then. Default: 30s; evict 10m.
         timeout: Period,
         /// First signal of stop. Default: TERM.
         signal: SignalName,
         /// Program and arguments of run_hook or restart; no shell.
         command: Items<String>,
-        /// freeze, throttle, raise_limit and protect: given back after this long at the latest. Default: 5m.
+        /// freeze, throttle, raise_limit, protect, cordon and condition: given back after this long at the latest.
+        /// Default: 5m; cordon and condition 30m.
         undo_after: Period,
         /// throttle: memory.high, in percent of the memory limit. cgroup v2 only.
         memory_high: Percent,
@@ -252,6 +253,11 @@ shape! {
         open_files: u32,
         /// protect: -999 to 1000. Default: -500.
         oom_score_adj: i32,
+        /// evict: false deletes a pod that its PodDisruptionBudget has kept until the timeout. Default: true.
+        #[serde(rename = "respectPDB")]
+        respect_pdb: bool,
+        /// condition, or notify, which then sets it too: its type, such as WorkloadStuck.
+        condition: String,
     }
 }
 

@@ -72,6 +72,7 @@ impl Act {
     /// which nobody knows whether it happened is told by its successor; a lease is undone whether it happened or not.
     pub fn is_verified_after(&self, outcome: &ActionOutcome) -> bool {
         self.mode == Mode::Enforce
+            && !self.rung.action.is_standing()
             && match outcome {
                 ActionOutcome::Done { .. } => true,
                 ActionOutcome::Unknown { .. } => {

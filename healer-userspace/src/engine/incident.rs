@@ -114,7 +114,9 @@ impl Plan {
 
     /// Of an act whose result is unknown, what is seen afterwards tells more.
     pub fn is_watched_if_unknown(&self) -> bool {
-        self.rung().is_some_and(|rung| rung.action == ActionName::Restart || rung.action.is_lease())
+        self.rung().is_some_and(|rung| {
+            rung.action == ActionName::Restart || rung.action.is_lease() && !rung.action.is_standing()
+        })
     }
 
     /// An act may still come: the supervisor has to wait for it.

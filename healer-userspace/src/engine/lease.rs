@@ -20,6 +20,8 @@ use crate::{
 
 /// A rung without `undoAfter`.
 pub const UNDO_AFTER: Duration = Duration::from_secs(300);
+/// A cordon or a condition without `undoAfter`: whoever repairs nodes needs his time.
+pub const STANDS_FOR: Duration = Duration::from_secs(1800);
 /// The hands write a few files; a freezer may take its time.
 const UNDO_LIMIT: Duration = Duration::from_secs(15);
 /// What could not be undone now may be possible later: memory that was lent is in use.
@@ -53,6 +55,30 @@ pub enum Knob {
         id: String,
         of: Account,
     },
+    /// Of the cluster's node: `open`, `cordoned`, or `cordoned by healer (KEY)`.
+    Cordon {
+        node: String,
+    },
+    /// Of the cluster's node: `False`, or `True: MESSAGE`.
+    Condition {
+        node: String,
+        name: String,
+    },
+}
+
+impl Knob {
+    /// Kubernetes' API server has it: it outlives a boot, and asking takes time.
+    pub fn is_afar(&self) -> bool {
+        match self {
+            Self::Cordon { .. } | Self::Condition { .. } => true,
+            Self::Cgroup { .. }
+            | Self::Running(_)
+            | Self::OpenFiles(_)
+            | Self::OomScoreAdj(_)
+            | Self::Unit { .. }
+            | Self::Container { .. } => false,
+        }
+    }
 }
 
 /// What an owner keeps account of: turned behind its back, it would be wrong about it.
@@ -89,6 +115,8 @@ impl fmt::Display for Knob {
             Self::OomScoreAdj(id) => write!(out, "oom_score_adj of pid {}", id.pid),
             Self::Unit { unit, of, .. } => write!(out, "{of} of unit {}", printable(unit)),
             Self::Container { id, of, .. } => write!(out, "{of} of container {:.12}", printable(id)),
+            Self::Cordon { node } => write!(out, "node {}", printable(node)),
+            Self::Condition { node, name } => write!(out, "{name} of node {}", printable(node)),
         }
     }
 }
@@ -123,14 +151,20 @@ impl Lease {
     pub fn of(intent: &Intent) -> Option<Self> {
         let act = &intent.act;
         let lends = act.mode == Mode::Enforce && act.rung.action.is_lease() && !act.turns.is_empty();
+        let term = if act.rung.action.is_standing() { STANDS_FOR } else { UNDO_AFTER };
         lends.then(|| Self {
             key: act.key.clone(),
             incident: act.incident,
             workload: act.workload.clone(),
             action: act.rung.action,
             turns: act.turns.clone(),
-            lasts: act.rung.terms.undo_after.unwrap_or(UNDO_AFTER),
+            lasts: act.rung.terms.undo_after.unwrap_or(term),
         })
+    }
+
+    /// What it turned is not of this boot alone.
+    pub fn outlives_a_boot(&self) -> bool {
+        self.turns.iter().any(|turn| turn.knob.is_afar())
     }
 }
 
@@ -253,9 +287,11 @@ impl Leases {
         self.0.insert(lease.key.clone(), Held { lease, state, told: false });
     }
 
-    /// Of an incident, those in force or being taken.
-    pub(super) fn of_incident(&self, id: IncidentId) -> Vec<ActionKey> {
-        let is_held = |held: &&Held| held.lease.incident == id && held.is_lent();
+    /// Of an incident, those in force or being taken that are part of the cure, or those that stand beside it.
+    pub(super) fn of_incident(&self, id: IncidentId, standing: bool) -> Vec<ActionKey> {
+        let is_held = |held: &&Held| {
+            held.lease.incident == id && held.is_lent() && held.lease.action.is_standing() == standing
+        };
         self.0.values().filter(is_held).map(|held| held.lease.key.clone()).collect()
     }
 
@@ -264,25 +300,32 @@ impl Leases {
     }
 
     pub(super) fn is_in_force(&self, id: IncidentId) -> bool {
-        let is = |held: &Held| held.lease.incident == id && matches!(held.state, State::InForce { .. });
+        let is = |held: &Held| {
+            held.lease.incident == id
+                && matches!(held.state, State::InForce { .. })
+                && !held.lease.action.is_standing()
+        };
         self.0.values().any(is)
     }
 
     pub(super) fn is_undoing(&self, id: IncidentId) -> bool {
-        self.0.values().any(|held| held.lease.incident == id && held.is_undoing())
+        let is = |held: &Held| held.lease.incident == id && held.is_undoing();
+        self.0.values().any(|held| is(held) && !held.lease.action.is_standing())
     }
 
     /// Who is being undone on this workload.
     pub(super) fn undoing_on(&self, workload: &WorkloadKey) -> Option<&Lease> {
         let on_it = |held: &&Held| held.lease.workload == *workload && held.is_undoing();
-        self.0.values().find(on_it).map(|held| &held.lease)
+        let is_cure = |held: &&Held| !held.lease.action.is_standing();
+        self.0.values().filter(is_cure).find(on_it).map(|held| &held.lease)
     }
 
     /// What another incident has lent to this workload.
     pub(super) fn lent_to(&self, workload: &WorkloadKey, but: IncidentId) -> Option<&Lease> {
         let lent =
             |held: &&Held| held.lease.workload == *workload && held.lease.incident != but && !held.is_stuck();
-        self.0.values().find(lent).map(|held| &held.lease)
+        let is_cure = |held: &&Held| !held.lease.action.is_standing();
+        self.0.values().filter(is_cure).find(lent).map(|held| &held.lease)
     }
 
     /// Whose time is over.

@@ -36,6 +36,7 @@ use crate::{
         safety::PROBING,
         time::BootTime,
     },
+    kubernetes::Events,
     signal::{Fact, Ring, Signal},
     store::{row::Stamp, worker::StoreStatus},
 };
@@ -70,6 +71,7 @@ pub struct Reporter {
     open: BTreeMap<IncidentId, Class>,
     audit_broken: bool,
     webhook: Option<Webhook>,
+    events: Option<Events>,
 }
 
 impl Reporter {
@@ -86,10 +88,15 @@ impl Reporter {
             open: BTreeMap::new(),
             audit_broken: false,
             webhook: None,
+            events: None,
         }
     }
 
     /// Notifications go there too from now on.
+    pub fn set_events(&mut self, events: Option<Events>) {
+        self.events = events;
+    }
+
     pub fn set_webhook(&mut self, webhook: Webhook) {
         self.webhook = Some(webhook);
     }
@@ -113,6 +120,9 @@ impl Reporter {
         let stamp = Stamp { boot_id: self.boot_id.clone(), moment: (self.clock)() };
         if self.webhook.as_mut().is_some_and(|webhook| !webhook.tell(stamp.moment, report)) {
             self.metrics.webhook(WebhookOutcome::Lost);
+        }
+        if let Some(events) = &mut self.events {
+            events.tell(report, act.as_ref());
         }
         let record = record::record(report, act.as_ref(), &stamp);
         self.shared.update(|view| {

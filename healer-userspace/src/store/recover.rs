@@ -44,8 +44,10 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
         }
     };
     let (open, foreign) = split_by_boot(remembered.intents, now);
-    let (leases, gone): (Vec<_>, Vec<_>) =
-        remembered.leases.into_iter().partition(|row| row.boot_id == now.boot_id);
+    let (leases, gone): (Vec<_>, Vec<_>) = remembered
+        .leases
+        .into_iter()
+        .partition(|row| row.boot_id == now.boot_id || row.lease.outlives_a_boot());
     let next_incident = match remembered.meta.next_incident {
         0 if last_incident > 0 => last_incident + 1 + RESERVED, // the journal is lost: leave a gap
         promised => promised.max(last_incident + 1),

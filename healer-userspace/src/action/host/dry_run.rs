@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
+use super::{Afar, Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
 use crate::{
     action::reach::name,
     engine::{
@@ -13,6 +13,7 @@ use crate::{
         lease::{Account, Knob, Turn},
     },
     identity::process::{Process, ProcessId},
+    kubernetes::Eviction,
     runtimes::{Done, Order, Owner},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
@@ -48,6 +49,17 @@ impl Knobs for DryRun<'_> {
 
     fn is_settled(&self, _knob: &Knob) -> bool {
         true
+    }
+}
+
+impl Afar for DryRun<'_> {
+    fn read_afar<'a>(&'a self, knob: &'a Knob) -> Later<'a, io::Result<Option<String>>> {
+        self.real.read_afar(knob)
+    }
+
+    fn set_afar<'a>(&'a self, knob: &'a Knob, value: &'a str) -> Later<'a, io::Result<()>> {
+        self.would(format!("set {knob} to {}", printable(value)));
+        Box::pin(async { Ok(()) })
     }
 }
 
@@ -161,6 +173,15 @@ impl Host for DryRun<'_> {
             Owner::Container { runtime, id } => format!("have {runtime} stop {id}"),
         });
         Box::pin(async { Ok(String::new()) })
+    }
+
+    fn evict<'a>(&'a self, eviction: &'a Eviction) -> Later<'a, Done> {
+        self.would(format!("have Kubernetes evict pod {}", eviction.name()));
+        Box::pin(async { Ok(String::new()) })
+    }
+
+    fn node(&self) -> Result<String, String> {
+        self.real.node()
     }
 
     fn launch(&self, argv: &[String], _cgroup: &str) -> io::Result<u32> {

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use super::{Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
+use super::{Afar, Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
 use crate::{
     engine::{
         command::ActionOutcome,
@@ -14,6 +14,7 @@ use crate::{
         time::BootTime,
     },
     identity::process::{Process, ProcessId},
+    kubernetes::Eviction,
     runtimes::{Done, Order},
     supervise::{Name, protocol::Restart, server::RestartAnswer},
 };
@@ -52,6 +53,10 @@ impl Fake {
         self.done.lock().unwrap().clone()
     }
 
+    pub(crate) fn set_knob(&self, name: &str, value: &str) {
+        self.knobs.lock().unwrap().insert(name.to_owned(), value.to_owned());
+    }
+
     fn note(&self, what: String) {
         self.done.lock().unwrap().push(what);
     }
@@ -78,6 +83,16 @@ impl Knobs for Fake {
 
     fn is_settled(&self, _knob: &Knob) -> bool {
         true
+    }
+}
+
+impl Afar for Fake {
+    fn read_afar<'a>(&'a self, knob: &'a Knob) -> Later<'a, io::Result<Option<String>>> {
+        Box::pin(async { self.read(knob) })
+    }
+
+    fn set_afar<'a>(&'a self, knob: &'a Knob, value: &'a str) -> Later<'a, io::Result<()>> {
+        Box::pin(async { self.set(knob, value) })
     }
 }
 
@@ -224,6 +239,15 @@ impl Host for Fake {
     fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
         self.note(format!("stop {:?}", order.owner));
         Box::pin(async { self.owned.clone().unwrap_or_else(|| Ok("stopped".to_owned())) })
+    }
+
+    fn evict<'a>(&'a self, eviction: &'a Eviction) -> Later<'a, Done> {
+        self.note(format!("evict {}", eviction.name()));
+        Box::pin(async { self.owned.clone().unwrap_or_else(|| Ok("evicted".to_owned())) })
+    }
+
+    fn node(&self) -> Result<String, String> {
+        Ok("n1".to_owned())
     }
 
     fn launch(&self, argv: &[String], _cgroup: &str) -> io::Result<u32> {

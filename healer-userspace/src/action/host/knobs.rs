@@ -12,10 +12,17 @@ use rustix::{
     process::{Pid, PidfdFlags, Resource, Rlimit, Signal},
 };
 
-use super::scope::stat_of;
+use super::{Later, scope::stat_of};
 use crate::{engine::lease::Knob, identity::process::ProcessId, runtimes::lent};
 
 const VALUE_MAX: u64 = 4096;
+
+/// What Kubernetes' API server has, read and set as the other knobs are.
+pub trait Afar: Send + Sync {
+    fn read_afar<'a>(&'a self, knob: &'a Knob) -> Later<'a, io::Result<Option<String>>>;
+    /// Returns once the server shows it.
+    fn set_afar<'a>(&'a self, knob: &'a Knob, value: &'a str) -> Later<'a, io::Result<()>>;
+}
 
 /// Turning and looking; what `healer undo` needs without an agent.
 pub trait Knobs {
@@ -49,6 +56,7 @@ impl Knobs for Machine {
             Knob::OpenFiles(id) => of_process(*id, "limits", open_files),
             Knob::OomScoreAdj(id) => of_process(*id, "oom_score_adj", |text| Some(text.trim().to_owned())),
             Knob::Unit { .. } | Knob::Container { .. } => lent::read(knob),
+            Knob::Cordon { .. } | Knob::Condition { .. } => Err(is_afar()),
         }
     }
 
@@ -69,6 +77,7 @@ impl Knobs for Machine {
                 write(&dir, "oom_score_adj", value)
             }
             Knob::Unit { .. } | Knob::Container { .. } => lent::set(knob, value),
+            Knob::Cordon { .. } | Knob::Condition { .. } => Err(is_afar()),
         }
     }
 
@@ -90,6 +99,10 @@ impl Knobs for Machine {
             _ => true,
         }
     }
+}
+
+fn is_afar() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "only Kubernetes' API server has it")
 }
 
 /// A group that is still being frozen is a frozen one (freezer-subsystem.rst).

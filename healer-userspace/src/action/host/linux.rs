@@ -9,7 +9,7 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld,
+    Afar, Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld,
     connections::Dead,
     control, hook,
     knobs::Machine,
@@ -24,6 +24,7 @@ use crate::{
         policy::Protect,
     },
     identity::process::{Process, ProcessId},
+    kubernetes::{Cluster, Eviction},
     runtimes::{Done, Order, Owners},
     supervise::{
         Name,
@@ -37,19 +38,27 @@ use crate::{
 pub struct Linux {
     supervisors: Supervisors,
     owners: Option<Owners>,
+    cluster: Cluster,
     protected: Protected,
 }
 
 impl Linux {
     pub fn new(supervisors: Supervisors, protect: Protect) -> Self {
         let protected = Protected::new(protect);
-        Self { supervisors, owners: None, protected }
+        Self { supervisors, owners: None, cluster: Cluster::default(), protected }
     }
 
     /// With the way to systemd and the container runtimes.
     #[must_use]
     pub fn with_owners(mut self, owners: Owners) -> Self {
         self.owners = Some(owners);
+        self
+    }
+
+    /// With the way to Kubernetes' API server.
+    #[must_use]
+    pub fn with_cluster(mut self, cluster: Cluster) -> Self {
+        self.cluster = cluster;
         self
     }
 
@@ -75,6 +84,16 @@ impl Knobs for Linux {
 
     fn is_settled(&self, knob: &Knob) -> bool {
         Machine.is_settled(knob)
+    }
+}
+
+impl Afar for Linux {
+    fn read_afar<'a>(&'a self, knob: &'a Knob) -> Later<'a, io::Result<Option<String>>> {
+        self.cluster.read_afar(knob)
+    }
+
+    fn set_afar<'a>(&'a self, knob: &'a Knob, value: &'a str) -> Later<'a, io::Result<()>> {
+        self.cluster.set_afar(knob, value)
     }
 }
 
@@ -239,6 +258,14 @@ impl Host for Linux {
 
     fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
         Box::pin(async { self.owners()?.stop(order).await })
+    }
+
+    fn evict<'a>(&'a self, eviction: &'a Eviction) -> Later<'a, Done> {
+        Box::pin(self.cluster.evict(eviction))
+    }
+
+    fn node(&self) -> Result<String, String> {
+        self.cluster.node()
     }
 
     fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32> {

@@ -9,6 +9,7 @@ use crate::{
         lease::{Account, Knob, Turn},
     },
     identity::process::{Process, ProcessId},
+    kubernetes::Eviction,
     runtimes::{Done, Order},
     signal::Exit,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
@@ -27,7 +28,7 @@ pub mod linux;
 mod protected;
 pub(crate) mod scope;
 
-pub use knobs::Knobs;
+pub use knobs::{Afar, Knobs};
 
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -99,7 +100,7 @@ pub enum Control {
     Pids,
 }
 
-pub trait Host: Knobs + Send + Sync {
+pub trait Host: Knobs + Afar + Send + Sync {
     /// Opens the process, then compares its start: from here on nobody else can be hit.
     fn hold(&self, id: ProcessId) -> Result<Held, NotHeld>;
     /// Why it must not be touched, whatever a policy says.
@@ -162,6 +163,16 @@ pub trait Host: Knobs + Send + Sync {
     /// # Errors
     /// As of `restart_owned`.
     fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done>;
+    /// Has Kubernetes move a pod; returns once it is on its way out.
+    ///
+    /// # Errors
+    /// As of `restart_owned`.
+    fn evict<'a>(&'a self, eviction: &'a Eviction) -> Later<'a, Done>;
+    /// What Kubernetes calls this machine.
+    ///
+    /// # Errors
+    /// Why there is no Kubernetes here, in words.
+    fn node(&self) -> Result<String, String>;
     /// Starts a program in a session of its own, in `cgroup` if that exists. Returns its pid once exec succeeded.
     fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32>;
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>>;

@@ -181,7 +181,8 @@ fn ladder(key: &Key<Items<shape::Rung>>, rule: Place, findings: &mut Findings<'_
     }
     let placed = given.value.0.iter().filter_map(|at| Some((at.place, rung(at, faults)?)));
     let placed: Vec<(Place, Rung)> = placed.collect();
-    demanding.extend(placed.iter().filter(|(_, rung)| rung.action.is_lease()).cloned());
+    let is_demanding = |rung: &Rung| rung.action.is_lease() || rung.action.is_of_the_cluster();
+    demanding.extend(placed.iter().filter(|(_, rung)| is_demanding(rung)).cloned());
     let mut rungs: Vec<Rung> = placed.into_iter().map(|(_, rung)| rung).collect();
     if rungs.last().is_some_and(|last| last.action != ActionName::Notify) {
         rungs.push(notification());
@@ -207,22 +208,44 @@ const SCOPED: &[ActionName] =
 
 fn rung(at: &At<shape::Rung>, faults: &mut Vec<Fault>) -> Option<Rung> {
     let shape = &at.value;
-    let action = required(&shape.r#do, "do", "a rung", at.place, faults)?.value;
+    let mut action = required(&shape.r#do, "do", "a rung", at.place, faults)?.value;
+    if action == ActionName::Notify && !shape.condition.is_absent() {
+        // The notification itself follows: it ends every ladder.
+        action = ActionName::Condition;
+    }
     only_for(&shape.scope, "scope", SCOPED, action, faults);
     only_for(&shape.signal, "signal", &[ActionName::Stop], action, faults);
-    only_for(&shape.grace, "grace", &[ActionName::Stop, ActionName::Restart], action, faults);
+    only_for(
+        &shape.grace,
+        "grace",
+        &[ActionName::Stop, ActionName::Restart, ActionName::Evict],
+        action,
+        faults,
+    );
     only_for(&shape.command, "command", &[ActionName::Restart, ActionName::RunHook], action, faults);
     let rung = Rung {
         action,
         scope: scope(&shape.scope, faults),
         grace: shape.grace.value().map(|grace| grace.0),
-        timeout: shape.timeout.given().map(|_| period(&shape.timeout, "timeout", Duration::ZERO, faults)),
+        timeout: timeout(&shape.timeout, action, faults),
         signal: shape.signal.value().map(|signal| signal.0),
         command: command(&shape.command, action, at.place, faults),
         terms: terms::read(at, action, faults),
     };
     grace_ends_in_time(&rung, at.place, faults);
     Some(rung)
+}
+
+/// A PodDisruptionBudget may let a pod go only when others have come back.
+const EVICTS_WITHIN: Duration = Duration::from_secs(600);
+
+fn timeout(
+    key: &Key<super::super::value::Period>,
+    action: ActionName,
+    faults: &mut Vec<Fault>,
+) -> Option<Duration> {
+    let default = (action == ActionName::Evict).then_some(EVICTS_WITHIN);
+    key.given().map(|_| period(key, "timeout", Duration::ZERO, faults)).or(default)
 }
 
 fn only_for<T>(key: &Key<T>, name: &str, takers: &[ActionName], action: ActionName, faults: &mut Vec<Fault>) {

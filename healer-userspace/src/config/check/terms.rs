@@ -26,6 +26,8 @@ pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fa
         pids_max: number(&shape.pids_max, "pidsMax", 1..=4_194_304, faults).map(u64::from),
         open_files: number(&shape.open_files, "openFiles", 1..=1_073_741_816, faults).map(u64::from),
         oom_score_adj: number(&shape.oom_score_adj, "oomScoreAdj", -999..=1000, faults),
+        condition: shape.condition.given().map(|given| condition(given, faults)),
+        past_budget: shape.respect_pdb.value() == Some(&false),
     };
     let extent = terms.cpu.or(terms.cpu_weight).or(terms.memory_high);
     let bound = terms.memory_max.or(terms.pids_max).or(terms.open_files);
@@ -33,6 +35,8 @@ pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fa
         Some("throttle needs one of cpu, cpuWeight and memoryHigh: how far it goes is the policy's to say")
     } else if action == ActionName::RaiseLimit && bound.is_none() {
         Some("raise_limit needs one of memoryMax, pidsMax and openFiles: a bound that it never exceeds")
+    } else if action == ActionName::Condition && shape.condition.is_absent() {
+        Some("condition needs the type of the condition, such as condition: WorkloadStuck")
     } else {
         None
     };
@@ -54,7 +58,7 @@ fn is_silent(shape: &shape::Rung) -> bool {
 }
 
 fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
-    use ActionName::{Freeze, Protect, RaiseLimit, Throttle};
+    use ActionName::{Condition, Cordon, Evict, Freeze, Protect, RaiseLimit, Throttle};
     let mut only = |given: Option<_>, name: &str, takers: &[ActionName]| {
         if let Some(place) = given.filter(|_| !takers.contains(&action)) {
             let takers: Vec<_> = takers.iter().map(|taker| taker.name()).collect();
@@ -62,7 +66,7 @@ fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
             faults.push(Fault::new(place, message));
         }
     };
-    only(place(&shape.undo_after), "undoAfter", &[Freeze, Throttle, RaiseLimit, Protect]);
+    only(place(&shape.undo_after), "undoAfter", &[Freeze, Throttle, RaiseLimit, Protect, Cordon, Condition]);
     only(place(&shape.memory_high), "memoryHigh", &[Throttle]);
     only(place(&shape.cpu), "cpu", &[Throttle]);
     only(place(&shape.cpu_weight), "cpuWeight", &[Throttle]);
@@ -71,6 +75,26 @@ fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
     only(place(&shape.pids_max), "pidsMax", &[RaiseLimit]);
     only(place(&shape.open_files), "openFiles", &[RaiseLimit]);
     only(place(&shape.oom_score_adj), "oomScoreAdj", &[Protect]);
+    only(place(&shape.respect_pdb), "respectPDB", &[Evict]);
+    only(place(&shape.condition), "condition", &[Condition]);
+}
+
+/// Conditions by which the kubelet, and others that Kubernetes itself knows, tell of a node.
+const TAKEN: &[&str] =
+    &["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable", "OutOfDisk"];
+
+fn condition(given: &At<String>, faults: &mut Vec<Fault>) -> String {
+    let name = &given.value;
+    let is_plain = name.starts_with(|first: char| first.is_ascii_uppercase())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && name.len() <= 63;
+    if !is_plain {
+        let message = format!("condition: {name:?} is no type of a condition, such as WorkloadStuck");
+        faults.push(Fault::new(given.place, message));
+    } else if TAKEN.contains(&name.as_str()) {
+        faults.push(Fault::new(given.place, format!("condition: {name} is the kubelet's own")));
+    }
+    name.clone()
 }
 
 fn place<T>(key: &Key<T>) -> Option<super::super::problem::Place> {

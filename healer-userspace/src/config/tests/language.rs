@@ -90,9 +90,6 @@ fn a_known_key_without_an_answer_is_not_supported_yet() {
         "14:5: key \"dependsOn\" in expect",
         "19:7: key \"capture\" in rules",
         "21:39: scope: \"pod\"",
-        "22:16: do: \"evict\"",
-        "22:23: key \"respectPDB\" in escalate",
-        "23:31: key \"condition\" in escalate",
         "30:5: key \"canary\" in safety",
         "31:5: key \"pause\" in safety",
     ];

@@ -1,6 +1,7 @@
 //! The checked policy language: what a file means after `config` has read it.
 //! Words and meaning: `policies/README.md`.
 
+mod action_name;
 pub mod answer;
 pub mod choose;
 pub mod glob;
@@ -9,6 +10,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::action_name::ActionName;
 use super::class::{Certainty, Class};
 
 /// How far a policy may go.
@@ -225,78 +227,15 @@ pub struct Terms {
     pub open_files: Option<u64>,
     /// `protect`
     pub oom_score_adj: Option<i32>,
+    /// `condition`: its type.
+    pub condition: Option<String>,
+    /// `evict`: the pod is deleted if its PodDisruptionBudget keeps it.
+    pub past_budget: bool,
 }
 
 impl Terms {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-macro_rules! actions {
-    ($($(#[$doc:meta])* $action:ident = $name:literal, destructive: $destructive:literal;)*) => {
-        /// The closed list of remedies; each has its file in `action/`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-        #[serde(rename_all = "snake_case")]
-        pub enum ActionName { $($(#[$doc])* $action,)* }
-
-        impl ActionName {
-            pub const ALL: &[Self] = &[$(Self::$action,)*];
-
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$action => $name,)* }
-            }
-
-            /// Ends or replaces a process: needs second reasons, budgets, a second look.
-            pub fn is_destructive(self) -> bool {
-                match self { $(Self::$action => $destructive,)* }
-            }
-        }
-    };
-}
-
-actions! {
-    /// Log (and later sinks). Touches nothing and always succeeds.
-    Notify = "notify", destructive: false;
-    /// Through whoever owns the workload: supervisor, systemd, container runtime, or a given command.
-    Restart = "restart", destructive: true;
-    /// Signal, grace, SIGKILL; by pidfd.
-    Stop = "stop", destructive: true;
-    /// SIGKILL to the scope.
-    Kill = "kill", destructive: true;
-    /// Halts the scope, for a while.
-    Freeze = "freeze", destructive: false;
-    /// Lets run again what somebody has halted.
-    Thaw = "thaw", destructive: false;
-    /// Less CPU, or memory that is reclaimed sooner, for a while.
-    Throttle = "throttle", destructive: false;
-    /// More of what it runs out of, up to a bound, for a while.
-    RaiseLimit = "raise_limit", destructive: false;
-    /// Others are killed first when memory runs out, for a while.
-    Protect = "protect", destructive: false;
-    /// A program of the user's: argv, no shell, incident as JSON on stdin; at most once.
-    RunHook = "run_hook", destructive: true;
-    /// Ends connections that stay dead although their peer is well.
-    ResetConnections = "reset_connections", destructive: false;
-}
-
-impl ActionName {
-    /// Borrowed, and given back whatever follows.
-    pub fn is_lease(self) -> bool {
-        match self {
-            Self::Freeze | Self::Throttle | Self::RaiseLimit | Self::Protect => true,
-            Self::Notify
-            | Self::Restart
-            | Self::Stop
-            | Self::Kill
-            | Self::Thaw
-            | Self::RunHook
-            | Self::ResetConnections => false,
-        }
-    }
-
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|action| action.name() == name)
     }
 }
 

@@ -107,7 +107,14 @@ impl Engine {
         } else {
             self.ledger.spare(incident.target.id());
         }
+        let stands = plan.mode == Mode::Enforce && plan.rung().is_some_and(|rung| rung.action.is_standing());
         match result.outcome {
+            ActionOutcome::Done { .. } if stands => {
+                incident.acted_at.get_or_insert(now);
+                plan.rung += 1;
+                plan.stage = Stage::Gating { at: Some(now), held_by: None, since: now };
+                Next::Again
+            }
             ActionOutcome::Done { .. } | ActionOutcome::WouldDo { .. } => {
                 incident.acted_at.get_or_insert(now);
                 self.watch(now, incident, plan);
@@ -147,6 +154,8 @@ impl Engine {
         }
         let restarts = plan.rung().is_some_and(|rung| rung.action == ActionName::Restart);
         let resets = plan.rung().is_some_and(|rung| rung.action == ActionName::ResetConnections);
-        restarts || (!resets && choose::expects_running(&plan.policy, &incident.target))
+        // It is to live elsewhere.
+        let evicts = plan.rung().is_some_and(|rung| rung.action == ActionName::Evict);
+        restarts || (!resets && !evicts && choose::expects_running(&plan.policy, &incident.target))
     }
 }

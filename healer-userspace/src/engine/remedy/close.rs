@@ -17,6 +17,10 @@ impl Engine {
             return;
         };
         self.give_back(now, id, Why::IncidentOver);
+        let is_well = matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
+        if is_well || !incident.is_of_death() && incident.active.is_empty() {
+            self.stand_down(now, id);
+        }
         self.subjects.remove(&incident.subject);
         self.unsettled.insert(incident.workload.clone());
         let (fault_at, detected_at) = (incident.fault_at, incident.detected_at);

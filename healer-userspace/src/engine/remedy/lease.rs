@@ -48,13 +48,20 @@ impl Engine {
         self.next_rung(now, incident, plan, Outcome::Unchanged, reason)
     }
 
-    /// Gives back what the incident has borrowed. True if there was something.
+    /// Gives back what the incident has borrowed for the cure. True if there was something.
     pub(super) fn give_back(&mut self, now: BootTime, id: IncidentId, why: Why) -> bool {
-        let keys = self.leases.of_incident(id);
+        let keys = self.leases.of_incident(id, false);
         for key in &keys {
             self.release(now, key, why);
         }
         !keys.is_empty()
+    }
+
+    /// Gives back what stands beside the cure: the patient is well.
+    pub(super) fn stand_down(&mut self, now: BootTime, id: IncidentId) {
+        for key in self.leases.of_incident(id, true) {
+            self.release(now, &key, Why::Well);
+        }
     }
 
     pub(in crate::engine) fn release(&mut self, now: BootTime, key: &ActionKey, why: Why) {

@@ -9,6 +9,9 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     if facts.deaf && strikes {
         return Ruling::refuse("no signal can end it (unkillable): striking again would change nothing");
     }
+    if proposal.rung.action.is_standing() {
+        return Ruling::pass("it touches no process");
+    }
     let resets = proposal.rung.action == ActionName::ResetConnections;
     match (resets, is_of_dead_connections(proposal.diagnosis)) {
         (true, true) => {
@@ -44,7 +47,9 @@ fn is_of_dead_connections(diagnosis: &Diagnosis) -> bool {
 
 pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: bool) -> Vec<Look> {
     let id = proposal.target.id();
-    if target_is_dead {
+    if proposal.rung.action.is_standing() || moves_what_loops(proposal) {
+        Vec::new()
+    } else if target_is_dead {
         vec![Look::StillDown(id)]
     } else {
         if proposal.rung.action == ActionName::ResetConnections {
@@ -56,6 +61,11 @@ pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: b
         let second = wants_second_reason(proposal, active).then_some(Look::SecondReason(id));
         [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(second).chain(proof).collect()
     }
+}
+
+/// The pod is meant, whichever life of its container goes on in it; its uid is looked at again.
+fn moves_what_loops(proposal: &Proposal<'_>) -> bool {
+    proposal.rung.action == ActionName::Evict && proposal.diagnosis.class == Class::CrashLoop
 }
 
 /// Work that waits or a probe that fails is a second reason; else the hands ask whether it listens.

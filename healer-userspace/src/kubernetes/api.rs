@@ -1,0 +1,156 @@
+//! One request, with an end; its answer as plain JSON.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{
+    Request, header,
+    http::{self, request::Builder},
+};
+use kube::{Client, client::Body};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use super::{Settings, connect::Credentials, rights::Right};
+use crate::{clock, text::printable};
+
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// Who sets fields, as the server keeps it.
+pub(super) const MANAGER: &str = "healer";
+/// Some thousand policies.
+const ANSWER_MAX: usize = 16 << 20;
+/// Of an error's words, for a person.
+const SHOWN: usize = 300;
+
+#[derive(Clone)]
+pub(super) struct Api(Arc<Inner>);
+
+struct Inner {
+    credentials: Credentials,
+    client: Mutex<Option<Client>>,
+    node: String,
+}
+
+/// What is sent, beside its right and its path.
+#[derive(Clone, Copy)]
+pub(super) enum Send<'a> {
+    Nothing,
+    Json(&'a Value),
+    /// RFC 7386.
+    Merge(&'a Value),
+    /// Server-side apply; fields of other managers are taken over.
+    Apply(&'a Value),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) code: u16,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Value,
+}
+
+impl Answer {
+    pub(super) fn is_ok(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// The server's own words, as in a `Status`.
+    pub(super) fn words(&self) -> String {
+        let message = self.body["message"].as_str().unwrap_or("no reason given");
+        let short: String = message.chars().take(SHOWN).collect();
+        format!("{} {}", self.code, printable(&short))
+    }
+}
+
+impl Api {
+    pub(super) fn new(credentials: Credentials, settings: &Settings) -> Self {
+        let by_environment = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+        // The kubelet's own default.
+        let by_kernel = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+        let node = settings.node.clone().or_else(by_environment).unwrap_or_else(by_kernel);
+        Self(Arc::new(Inner { credentials, client: Mutex::new(None), node }))
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// An answer of any status; an error only if there was none.
+    pub(super) async fn ask(&self, right: &Right, path: &str, send: Send<'_>) -> Result<Answer, String> {
+        let tried = format!("{} {} of Kubernetes", right.verb, right.resource);
+        match tokio::time::timeout(ANSWERS_WITHIN, self.exchange(right, path, send)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(format!("{tried}: {error}")),
+            Err(_elapsed) => {
+                // Its connection is dead: the next question goes over another one.
+                *self.0.client.lock().await = None;
+                Err(format!("{tried}: no answer within {} s", ANSWERS_WITHIN.as_secs()))
+            }
+        }
+    }
+
+    async fn exchange(&self, right: &Right, path: &str, send: Send<'_>) -> Result<Answer, String> {
+        let request = request(right, path, send).map_err(|error| error.to_string())?;
+        let answer = self.client().await?.send(request).await.map_err(|error| chain(&error))?;
+        let code = answer.status().as_u16();
+        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
+            let seconds = value.to_str().ok()?.parse().ok()?;
+            Some(Duration::from_secs(seconds))
+        });
+        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+        let body = body.map_err(|error| chain(&*error))?.to_bytes();
+        Ok(Answer { code, retry_after, body: serde_json::from_slice(&body).unwrap_or_default() })
+    }
+
+    async fn client(&self) -> Result<Client, String> {
+        let mut client = self.0.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let made = self.0.credentials.client().await?;
+        *client = Some(made.clone());
+        Ok(made)
+    }
+}
+
+fn request(right: &Right, path: &str, send: Send<'_>) -> http::Result<Request<Body>> {
+    let method = match right.verb {
+        "create" => "POST",
+        "patch" => "PATCH",
+        "delete" => "DELETE",
+        _reads => "GET",
+    };
+    let to = |path: &str| Request::builder().method(method).uri(path);
+    let with = |builder: Builder, kind: &str, value: &Value| {
+        builder.header(header::CONTENT_TYPE, kind).body(Body::from(value.to_string().into_bytes()))
+    };
+    match send {
+        Send::Nothing => to(path).body(Body::empty()),
+        Send::Json(value) => with(to(path), "application/json", value),
+        Send::Merge(value) => {
+            with(to(&format!("{path}?fieldManager={MANAGER}")), "application/merge-patch+json", value)
+        }
+        // JSON is YAML.
+        Send::Apply(value) => with(to(path), "application/apply-patch+yaml", value),
+    }
+}
+
+/// Now, as `metav1.Time` has it.
+pub(super) fn now() -> String {
+    format!("{:.0}", clock::wall())
+}
+
+/// An error and what it came of, for a person.
+pub(super) fn chain(error: &dyn core::error::Error) -> String {
+    let mut says = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_says = cause.to_string();
+        if !says.contains(&cause_says) {
+            says = format!("{says}: {cause_says}");
+        }
+        next = cause.source();
+    }
+    printable(&says).into_owned()
+}

@@ -1,0 +1,216 @@
+//! Eviction: the pod is looked at, the API server asked, its PodDisruptionBudget waited for.
+
+use core::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    Eviction,
+    api::{Answer, Api, Send},
+    failed, refused,
+    rights::{DELETE_POD, EVICT, READ_POD},
+};
+use crate::{
+    clock,
+    engine::{command::ActionOutcome, time::BootTime},
+    runtimes::Done,
+    text::printable,
+};
+
+/// After an answer that says nothing about when to come back: doubled up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The mark of a static pod's image in the API (kubernetes.io/config.mirror).
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+enum Pod {
+    /// Nothing of it is left to evict.
+    Gone,
+    Going,
+    Stays,
+}
+
+enum Reply {
+    Taken,
+    /// Not now, for this reason.
+    Later(String, Option<Duration>),
+}
+
+pub(super) async fn evict(api: &Api, eviction: &Eviction) -> Done {
+    let until = clock::boot() + eviction.limit;
+    match look(api, eviction).await? {
+        Pod::Gone => return Err(refused(format!("pod {} is gone already", eviction.name()))),
+        Pod::Going => return Ok(format!("pod {} was on its way out already", eviction.name())),
+        Pod::Stays => {}
+    }
+    match insist(api, eviction, until).await {
+        Ok(()) => on_its_way(api, eviction, until, "evicted").await,
+        Err(why) if eviction.past_budget => {
+            delete(api, eviction).await?;
+            on_its_way(api, eviction, until + FIRST_PAUSE, &format!("deleted, for {why}")).await
+        }
+        Err(why) => Err(failed(why)),
+    }
+}
+
+/// Asks until the server takes it or the time is over; then the error is its last reason.
+async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), String> {
+    let mut pause = FIRST_PAUSE;
+    let mut asked = 0_u32;
+    loop {
+        asked += 1;
+        let (why, wait) = match ask(api, eviction).await? {
+            Reply::Taken => return Ok(()),
+            Reply::Later(why, wait) => (why, wait.unwrap_or(pause)),
+        };
+        if until <= clock::boot() + wait {
+            let limit = eviction.limit.as_secs();
+            return Err(format!(
+                "pod {} may not go: asked {asked} times in {limit} s, last answer {why}",
+                eviction.name()
+            ));
+        }
+        tracing::info!("pod {} may not go yet ({why}): asked again in {} s", eviction.name(), wait.as_secs());
+        tokio::time::sleep(wait).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, String> {
+    let body = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"namespace": eviction.pod.namespace, "name": eviction.pod.name},
+        "deleteOptions": options(eviction),
+    });
+    let path = EVICT.path(&eviction.pod.namespace, &eviction.pod.name);
+    let answer = match api.ask(&EVICT, &path, Send::Json(&body)).await {
+        Ok(answer) => answer,
+        Err(error) => return Ok(Reply::Later(error, None)),
+    };
+    match answer.code {
+        200..300 | 404 => Ok(Reply::Taken),
+        // A budget's word (429), a race of writers (409), a server in trouble.
+        409 | 429 | 500.. => Ok(Reply::Later(answer.words(), answer.retry_after)),
+        _refused => Err(not_let(&answer, "create pods/eviction")),
+    }
+}
+
+async fn delete(api: &Api, eviction: &Eviction) -> Result<(), ActionOutcome> {
+    let path = DELETE_POD.path(&eviction.pod.namespace, &eviction.pod.name);
+    let answer = api.ask(&DELETE_POD, &path, Send::Json(&options(eviction))).await.map_err(failed)?;
+    match answer.code {
+        200..300 | 404 => Ok(()),
+        _refused => Err(failed(not_let(&answer, "delete pods"))),
+    }
+}
+
+/// This very pod, and no namesake.
+fn options(eviction: &Eviction) -> Value {
+    let mut options = json!({"preconditions": {"uid": eviction.pod.uid}});
+    if let Some(grace) = eviction.grace {
+        options["gracePeriodSeconds"] = json!(grace.as_secs());
+    }
+    options
+}
+
+fn not_let(answer: &Answer, right: &str) -> String {
+    match answer.code {
+        401 | 403 => format!(
+            "Kubernetes does not let healer {right} ({}): give its service account the rights of deploy/kubernetes",
+            answer.words()
+        ),
+        _other => format!("Kubernetes refused to {right}: {}", answer.words()),
+    }
+}
+
+/// The server's word is read back: a finalizer or another writer may keep the pod.
+async fn on_its_way(api: &Api, eviction: &Eviction, until: BootTime, what: &str) -> Done {
+    loop {
+        match look(api, eviction).await {
+            Ok(Pod::Gone | Pod::Going) => return Ok(format!("pod {} {what}", eviction.name())),
+            Ok(Pod::Stays) if until <= clock::boot() => {
+                let reason = format!("pod {} is to go, and shows no sign of it", eviction.name());
+                return Err(ActionOutcome::Unknown { reason });
+            }
+            Err(outcome) if until <= clock::boot() => {
+                return Err(ActionOutcome::Unknown { reason: outcome.says().to_owned() });
+            }
+            Ok(Pod::Stays) | Err(_) => tokio::time::sleep(FIRST_PAUSE).await,
+        }
+    }
+}
+
+async fn look(api: &Api, eviction: &Eviction) -> Result<Pod, ActionOutcome> {
+    let path = READ_POD.path(&eviction.pod.namespace, &eviction.pod.name);
+    let answer = api.ask(&READ_POD, &path, Send::Nothing).await.map_err(failed)?;
+    match answer.code {
+        200 => judge(&answer.body, eviction, api.node()),
+        404 => Ok(Pod::Gone),
+        _refused => Err(failed(not_let(&answer, "get pods"))),
+    }
+}
+
+fn judge(pod: &Value, eviction: &Eviction, node: &str) -> Result<Pod, ActionOutcome> {
+    let name = eviction.name();
+    let meta = &pod["metadata"];
+    // A static pod has another uid in the API than on its node.
+    let owners = meta["ownerReferences"].as_array().cloned().unwrap_or_default();
+    let owned_by = |kind: &str| owners.iter().any(|owner| owner["kind"] == kind);
+    if owned_by("Node") || meta["annotations"].get(MIRROR).is_some() {
+        return Err(failed(format!("pod {name} is a static one: it can live nowhere else")));
+    }
+    if meta["uid"] != *eviction.pod.uid {
+        return Ok(Pod::Gone);
+    }
+    if pod["spec"]["nodeName"] != *node {
+        let there = printable(pod["spec"]["nodeName"].as_str().unwrap_or("no node")).into_owned();
+        return Err(refused(format!("pod {name} is on {there}, and this is {}", printable(node))));
+    }
+    if meta["deletionTimestamp"].is_string() {
+        return Ok(Pod::Going);
+    }
+    if owned_by("DaemonSet") {
+        return Err(failed(format!("pod {name} is of a DaemonSet: it would come back to this node")));
+    }
+    Ok(Pod::Stays)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::process::Pod as Named;
+
+    fn of(pod: &Value) -> Result<Pod, ActionOutcome> {
+        let named =
+            Named { namespace: "prod".into(), name: "web-0".into(), uid: "u".into(), ..Named::default() };
+        let eviction = Eviction { pod: named, grace: None, limit: Duration::ZERO, past_budget: false };
+        judge(pod, &eviction, "n1")
+    }
+
+    fn pod(owner: &str) -> Value {
+        json!({"metadata": {"uid": "u", "ownerReferences": [{"kind": owner}]}, "spec": {"nodeName": "n1"}})
+    }
+
+    #[test]
+    fn only_who_can_live_elsewhere_is_moved() {
+        assert!(matches!(of(&pod("ReplicaSet")), Ok(Pod::Stays)));
+        for (owner, words) in [("DaemonSet", "come back"), ("Node", "static")] {
+            let Err(ActionOutcome::Failed { error, .. }) = of(&pod(owner)) else { panic!("{owner}") };
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_namesake_a_stranger_and_one_that_goes_are_left_alone() {
+        let mut another = pod("ReplicaSet");
+        another["metadata"]["uid"] = json!("v");
+        assert!(matches!(of(&another), Ok(Pod::Gone)));
+        let mut elsewhere = pod("ReplicaSet");
+        elsewhere["spec"]["nodeName"] = json!("n2");
+        assert!(matches!(of(&elsewhere), Err(ActionOutcome::Refused { .. })));
+        let mut going = pod("ReplicaSet");
+        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        assert!(matches!(of(&going), Ok(Pod::Going)));
+    }
+}

@@ -1,0 +1,72 @@
+//! Kubernetes' API server: what is handed over to it (eviction, cordon, node conditions) and what it is told (Events).
+//!
+//! healer asks as little as it can: names of pods and containers it has from the container runtime. Without credentials
+//! nothing here runs; the client is made when it is first needed; a server that hangs costs a time-out with words.
+
+#[cfg(feature = "kube")]
+mod api;
+#[cfg(feature = "kube")]
+mod cluster;
+#[cfg(feature = "kube")]
+mod connect;
+#[cfg(feature = "kube")]
+mod events;
+#[cfg(feature = "kube")]
+mod evict;
+#[cfg(feature = "kube")]
+mod node;
+#[cfg(not(feature = "kube"))]
+mod off;
+pub mod rights;
+
+use core::time::Duration;
+use std::path::PathBuf;
+
+#[cfg(not(feature = "kube"))]
+pub use self::off::{Cluster, Events};
+#[cfg(feature = "kube")]
+pub use self::{cluster::Cluster, events::Events};
+use crate::{engine::command::ActionOutcome, identity::process::Pod, text::printable};
+
+/// `AgentConfig.kubernetes`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// None: the service account of the pod that healer runs in, if it has one.
+    pub kubeconfig: Option<PathBuf>,
+    /// None: NODE_NAME of the environment, else what the machine calls itself.
+    pub node: Option<String>,
+    /// Notifications and acts are told as Events.
+    pub events: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { kubeconfig: None, node: None, events: true }
+    }
+}
+
+/// A pod that is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eviction {
+    pub pod: Pod,
+    /// None: the pod's own.
+    pub grace: Option<Duration>,
+    /// So long its PodDisruptionBudget is asked again.
+    pub limit: Duration,
+    /// Then it is deleted.
+    pub past_budget: bool,
+}
+
+impl Eviction {
+    pub fn name(&self) -> String {
+        format!("{}/{}", printable(&self.pod.namespace), printable(&self.pod.name))
+    }
+}
+
+fn failed(error: impl Into<String>) -> ActionOutcome {
+    ActionOutcome::Failed { error: error.into(), errno: None }
+}
+
+fn refused(reason: impl Into<String>) -> ActionOutcome {
+    ActionOutcome::Refused { reason: reason.into() }
+}

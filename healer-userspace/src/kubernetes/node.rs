@@ -1,0 +1,194 @@
+//! Cordon and conditions of this node, as knobs: read, set, and shown by the server as they were set.
+
+use core::time::Duration;
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::{
+    api::{Answer, Api, MANAGER, Send, now},
+    rights::{MARK_NODE, NODE_STATUS, READ_NODE, Right},
+};
+use crate::engine::lease::Knob;
+
+/// Whose cordon it is.
+const MARK: &str = "healer.dev/cordoned";
+const OPEN: &str = "open";
+const OURS: &str = "cordoned by healer (";
+const IS_TRUE: &str = "True: ";
+const IS_FALSE: &str = "False";
+/// The node's other writers are many: the kubelet alone writes its status every 10 s.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) async fn read(api: &Api, knob: &Knob) -> io::Result<Option<String>> {
+    Ok(node(api, knob).await?.map(|node| value(&node, knob)))
+}
+
+pub(super) async fn set(api: &Api, knob: &Knob, value: &str) -> io::Result<()> {
+    match knob {
+        Knob::Cordon { node } => cordon(api, knob, node, value).await,
+        Knob::Condition { node, name } => condition(api, knob, node, name, value).await,
+        Knob::Cgroup { .. }
+        | Knob::Running(_)
+        | Knob::OpenFiles(_)
+        | Knob::OomScoreAdj(_)
+        | Knob::Unit { .. }
+        | Knob::Container { .. } => Err(io::Error::other("Kubernetes does not have it")),
+    }
+}
+
+/// None: the cluster has no such node any more.
+async fn node(api: &Api, knob: &Knob) -> io::Result<Option<Value>> {
+    let (Knob::Cordon { node } | Knob::Condition { node, .. }) = knob else {
+        return Ok(None);
+    };
+    let path = READ_NODE.path("", node);
+    let answer = api.ask(&READ_NODE, &path, Send::Nothing).await.map_err(io::Error::other)?;
+    match answer.code {
+        200 => Ok(Some(answer.body)),
+        404 => Ok(None),
+        _refused => Err(not_let(&READ_NODE, &answer)),
+    }
+}
+
+fn value(node: &Value, knob: &Knob) -> String {
+    match knob {
+        Knob::Condition { name, .. } => {
+            let all = node["status"]["conditions"].as_array();
+            let one = all.into_iter().flatten().find(|one| one["type"] == **name);
+            match one.filter(|one| one["status"] == "True") {
+                Some(one) => format!("{IS_TRUE}{}", one["message"].as_str().unwrap_or_default()),
+                None => IS_FALSE.to_owned(),
+            }
+        }
+        Knob::Cordon { .. }
+        | Knob::Cgroup { .. }
+        | Knob::Running(_)
+        | Knob::OpenFiles(_)
+        | Knob::OomScoreAdj(_)
+        | Knob::Unit { .. }
+        | Knob::Container { .. } => cordoned(node),
+    }
+}
+
+fn cordoned(node: &Value) -> String {
+    if node["spec"]["unschedulable"] != true {
+        return OPEN.to_owned();
+    }
+    match node["metadata"]["annotations"][MARK].as_str() {
+        Some(key) if is_managed_by_us(node) => format!("{OURS}{key})"),
+        Some(_) | None => "cordoned".to_owned(),
+    }
+}
+
+/// Who opened our cordon and closed it again has taken it over, though our mark is still there.
+fn is_managed_by_us(node: &Value) -> bool {
+    let Some(managers) = node["metadata"]["managedFields"].as_array() else {
+        return true;
+    };
+    managers
+        .iter()
+        .any(|one| one["manager"] == MANAGER && one["fieldsV1"]["f:spec"].get("f:unschedulable").is_some())
+}
+
+/// Bound to what was read: a cordon of somebody else that comes between is not overwritten.
+async fn cordon(api: &Api, knob: &Knob, name: &str, wanted: &str) -> io::Result<()> {
+    let key = wanted.strip_prefix(OURS).and_then(|rest| rest.strip_suffix(')'));
+    let mut last = String::new();
+    for _ in 0..TRIES {
+        let Some(before) = node(api, knob).await? else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let now = value(&before, knob);
+        if key.is_some() && now != OPEN {
+            return Err(io::Error::other(format!("it is {now} by now")));
+        }
+        let patch = json!({
+            "metadata": {
+                "resourceVersion": before["metadata"]["resourceVersion"],
+                "annotations": {MARK: key},
+            },
+            "spec": {"unschedulable": key.map(|_| true)},
+        });
+        let path = MARK_NODE.path("", name);
+        let answer = api.ask(&MARK_NODE, &path, Send::Merge(&patch)).await.map_err(io::Error::other)?;
+        if answer.is_ok() {
+            return shows(&answer.body, knob, wanted);
+        }
+        if answer.code != 409 {
+            return Err(not_let(&MARK_NODE, &answer));
+        }
+        last = answer.words();
+        tokio::time::sleep(PAUSE).await;
+    }
+    Err(io::Error::other(format!("others wrote the node each time in between: {last}")))
+}
+
+/// Each condition has a manager of its own: an apply takes back what its manager applied before and leaves out now.
+async fn condition(api: &Api, knob: &Knob, node: &str, name: &str, wanted: &str) -> io::Result<()> {
+    let message = wanted.strip_prefix(IS_TRUE);
+    let applied = json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node},
+        "status": {"conditions": [{
+            "type": name,
+            "status": if message.is_some() { "True" } else { "False" },
+            "reason": if message.is_some() { "DiagnosedByHealer" } else { "NoDiagnosis" },
+            "message": message.unwrap_or("healer has nothing to say of this node"),
+            "lastHeartbeatTime": now(),
+            "lastTransitionTime": now(),
+        }]},
+    });
+    let path = format!("{}?fieldManager={MANAGER}-{name}&force=true", NODE_STATUS.path("", node));
+    let answer = api.ask(&NODE_STATUS, &path, Send::Apply(&applied)).await.map_err(io::Error::other)?;
+    if answer.is_ok() { shows(&answer.body, knob, wanted) } else { Err(not_let(&NODE_STATUS, &answer)) }
+}
+
+fn shows(node: &Value, knob: &Knob, wanted: &str) -> io::Result<()> {
+    match value(node, knob) {
+        now if now == wanted => Ok(()),
+        now => Err(io::Error::other(format!("the API server shows {now} still"))),
+    }
+}
+
+fn not_let(right: &Right, answer: &Answer) -> io::Error {
+    let Right { verb, resource, .. } = right;
+    io::Error::other(match answer.code {
+        401 | 403 => format!(
+            "Kubernetes does not let healer {verb} {resource} ({}): give its service account the rights of \
+             deploy/kubernetes",
+            answer.words()
+        ),
+        _other => format!("Kubernetes refused to {verb} {resource}: {}", answer.words()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_cordon_it_is_the_mark_and_its_manager_tell() {
+        let mut node = json!({"metadata": {"annotations": {MARK: "k"}}, "spec": {"unschedulable": true}});
+        assert_eq!(cordoned(&node), "cordoned by healer (k)");
+        let fields =
+            |manager: &str| json!([{"manager": manager, "fieldsV1": {"f:spec": {"f:unschedulable": {}}}}]);
+        node["metadata"]["managedFields"] = fields(MANAGER);
+        assert_eq!(cordoned(&node), "cordoned by healer (k)");
+        node["metadata"]["managedFields"] = fields("kubectl-cordon");
+        assert_eq!(cordoned(&node), "cordoned");
+        assert_eq!(cordoned(&json!({"metadata": {"annotations": {MARK: "k"}}, "spec": {}})), OPEN);
+        assert_eq!(cordoned(&json!({"spec": {"unschedulable": true}})), "cordoned");
+    }
+
+    #[test]
+    fn a_condition_that_was_never_set_is_false() {
+        let knob = Knob::Condition { node: "n1".into(), name: "WorkloadStuck".into() };
+        let node = |status: &str| json!({"status": {"conditions": [{"type": "WorkloadStuck", "status": status, "message": "m"}]}});
+        assert_eq!(value(&node("True"), &knob), "True: m");
+        assert_eq!(value(&node("Unknown"), &knob), IS_FALSE);
+        assert_eq!(value(&json!({}), &knob), IS_FALSE);
+    }
+}

@@ -1,0 +1,72 @@
+//! THE RIGHTS TABLE: everything that healer ever asks of the API server. Every request names its line, and a test
+//! compares the table with the roles in `deploy/kubernetes/`.
+
+/// One verb on one resource, as RBAC has them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Right {
+    pub verb: &'static str,
+    /// Empty: the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    /// With its subresource, as in a role: `pods/eviction`.
+    pub resource: &'static str,
+    pub profile: Profile,
+}
+
+/// Who has a right: each has those of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Profile {
+    /// `deploy/kubernetes/base`
+    Sense,
+    /// `deploy/kubernetes/act`
+    Act,
+    /// `deploy/kubernetes/past-pdb`: for `respectPDB: false`.
+    PastBudgets,
+}
+
+const fn core(verb: &'static str, resource: &'static str) -> Right {
+    Right { verb, group: "", version: "v1", resource, profile: Profile::Act }
+}
+
+pub const READ_POD: Right = core("get", "pods");
+pub const EVICT: Right = core("create", "pods/eviction");
+pub const DELETE_POD: Right = Right { profile: Profile::PastBudgets, ..core("delete", "pods") };
+pub const READ_NODE: Right = core("get", "nodes");
+pub const MARK_NODE: Right = core("patch", "nodes");
+pub const NODE_STATUS: Right = core("patch", "nodes/status");
+pub const TELL: Right = Right {
+    verb: "create",
+    group: "events.k8s.io",
+    version: "v1",
+    resource: "events",
+    profile: Profile::Sense,
+};
+
+pub const RIGHTS: &[&Right] = &[&READ_POD, &EVICT, &DELETE_POD, &READ_NODE, &MARK_NODE, &NODE_STATUS, &TELL];
+
+impl Right {
+    /// Of the object `name` (empty: of all), in `namespace` (empty: of the cluster).
+    pub fn path(&self, namespace: &str, name: &str) -> String {
+        let root = match self.group {
+            "" => format!("/api/{}", self.version),
+            group => format!("/apis/{group}/{}", self.version),
+        };
+        let (resource, below) = self.resource.split_once('/').unwrap_or((self.resource, ""));
+        let inside = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
+        let parts = [name, below].into_iter().filter(|part| !part.is_empty());
+        parts.fold(format!("{root}{inside}/{resource}"), |path, part| format!("{path}/{part}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_the_api() {
+        assert_eq!(EVICT.path("prod", "web-0"), "/api/v1/namespaces/prod/pods/web-0/eviction");
+        assert_eq!(READ_NODE.path("", "n1"), "/api/v1/nodes/n1");
+        assert_eq!(NODE_STATUS.path("", "n1"), "/api/v1/nodes/n1/status");
+        assert_eq!(TELL.path("default", ""), "/apis/events.k8s.io/v1/namespaces/default/events");
+    }
+}

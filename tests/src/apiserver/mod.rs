@@ -1,0 +1,148 @@
+//! An API server of the tests' own: the few resources that healer asks for, under exactly the roles of
+//! `deploy/kubernetes`. What is not granted there is a 403, as it would be in a cluster.
+
+mod apply;
+mod roles;
+mod serve;
+mod store;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    thread,
+};
+
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::oneshot};
+
+use self::store::Store;
+pub use self::{roles::Granted, store::Asked};
+
+/// The bearer token that it takes.
+const TOKEN: &str = "a-token-of-the-tests";
+
+/// How it answers an eviction, in turn; after the last: it takes it.
+#[derive(Clone, Copy, Debug)]
+pub enum Refusal {
+    /// 429, with so many seconds in `Retry-After`.
+    TooMany(Option<u32>),
+    /// 500.
+    Trouble,
+}
+
+/// Ends on drop.
+pub struct ApiServer {
+    address: SocketAddr,
+    store: Arc<Mutex<Store>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// Has one node; grants what the profiles' roles do.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    #[must_use]
+    pub fn start(node: &str, profiles: &[&str]) -> Self {
+        let store = Arc::new(Mutex::new(Store::new(Granted::to(profiles))));
+        let own = Arc::clone(&store);
+        let (stop, stopped) = oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("an event loop").block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                tell.send(listener.local_addr().expect("its port")).expect("the test waits");
+                let serve = axum::serve(listener, serve::router(own, TOKEN));
+                tokio::select! {
+                    _ = serve.into_future() => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        let address = told.recv().expect("it listens");
+        let server = Self { address, store, stop: Some(stop), thread: Some(thread) };
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "spec": {}, "status": {
+            "conditions": [{"type": "Ready", "status": "True", "message": "kubelet is posting ready status"}],
+        }});
+        server.put("/api/v1/nodes", node);
+        server
+    }
+
+    /// A kubeconfig for it.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn kubeconfig(&self, dir: &Path) -> PathBuf {
+        let path = dir.join("kubeconfig");
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.address)}}],
+            "users": [{"name": "test", "user": {"token": TOKEN}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        std::fs::write(&path, text.to_string()).expect("the scratch directory can be written");
+        path
+    }
+
+    /// A pod, whatever the owner's kind is.
+    pub fn pod(&self, name: &str, uid: &str, node: &str, owner: &str) {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": node}, "metadata": {
+            "namespace": "prod", "name": name, "uid": uid, "ownerReferences": [{"kind": owner, "name": "o", "uid": "o"}],
+        }});
+        self.put("/api/v1/namespaces/prod/pods", pod);
+    }
+
+    /// As somebody else would write it.
+    pub fn put(&self, collection: &str, object: Value) {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        self.store().put(&format!("{collection}/{name}"), object, "somebody");
+    }
+
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<Value> {
+        self.store().get(path)
+    }
+
+    /// All objects below a collection.
+    #[must_use]
+    pub fn all(&self, collection: &str) -> Vec<Value> {
+        self.store().below(collection)
+    }
+
+    /// Every question so far, with its answer's status.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Asked> {
+        self.store().asked.clone()
+    }
+
+    pub fn refuse_evictions(&self, refusals: &[Refusal]) {
+        self.store().refusals = refusals.iter().copied().collect();
+    }
+
+    /// The next patches of a node meet another writer.
+    pub fn disturb(&self, times: u32) {
+        self.store().disturbances = times;
+    }
+
+    /// Takes connections and questions, and answers none.
+    pub fn hang(&self, hangs: bool) {
+        self.store().hangs = hangs;
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().expect("no panic while it was held")
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}

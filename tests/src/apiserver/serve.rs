@@ -1,0 +1,206 @@
+//! HTTP to verbs: get, create, patch, delete, and the subresources eviction and status.
+
+use std::sync::{Arc, Mutex};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
+    response::{IntoResponse as _, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Refusal,
+    apply::{apply, merge},
+    store::{Asked, Store},
+};
+
+type Shared = Arc<Mutex<Store>>;
+
+pub(super) fn router(store: Shared, token: &'static str) -> Router {
+    let serve = move |State(store): State<Shared>,
+                      method: Method,
+                      uri: Uri,
+                      headers: HeaderMap,
+                      body: Bytes| async move {
+        let hangs = store.lock().expect("no panic").hangs;
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        let knows = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {token}"));
+        let mut store = store.lock().expect("no panic");
+        answer(&mut store, knows, &method, &uri, &headers, &body)
+    };
+    Router::new().fallback(serve).with_state(store)
+}
+
+struct Question<'a> {
+    verb: &'static str,
+    group: &'a str,
+    /// Of the object, without its subresource.
+    path: String,
+    resource: String,
+    below: &'a str,
+    query: &'a str,
+    kind: &'a str,
+    body: Value,
+}
+
+fn answer(
+    store: &mut Store,
+    knows: bool,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Response {
+    let Some(question) = question(method, uri, headers, body) else {
+        return status(StatusCode::NOT_FOUND, "the server could not find the requested resource");
+    };
+    let granted = store.granted.has(question.verb, question.group, &question.resource);
+    let answer = if !knows {
+        status(StatusCode::UNAUTHORIZED, "Unauthorized")
+    } else if granted {
+        serve(store, &question)
+    } else {
+        let words = format!("cannot {} resource {:?}", question.verb, question.resource);
+        status(StatusCode::FORBIDDEN, &words)
+    };
+    store.asked.push(Asked {
+        verb: question.verb.to_owned(),
+        resource: question.resource.clone(),
+        path: question.path.clone(),
+        code: answer.status().as_u16(),
+    });
+    answer
+}
+
+/// `/api/v1/namespaces/NS/pods/NAME/SUB`, `/apis/GROUP/VERSION/nodes/NAME`.
+fn question<'a>(method: &Method, uri: &'a Uri, headers: &'a HeaderMap, body: &Bytes) -> Option<Question<'a>> {
+    let path = uri.path();
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let (group, rest) = match parts.as_slice() {
+        ["api", "v1", rest @ ..] => ("", rest),
+        ["apis", group, _version, rest @ ..] => (*group, rest),
+        _other => return None,
+    };
+    let inside = if let ["namespaces", _, rest @ ..] = rest { rest } else { rest };
+    let (resource, below) = match inside {
+        [resource] | [resource, _] => ((*resource).to_owned(), ""),
+        [resource, _, below] => (format!("{resource}/{below}"), *below),
+        _other => return None,
+    };
+    let verb = match method.as_str() {
+        "POST" => "create",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _get if inside.len() == 1 => "list",
+        _get => "get",
+    };
+    let path = path.strip_suffix(below).unwrap_or(path).trim_end_matches('/').to_owned();
+    let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let body = serde_json::from_slice(body).unwrap_or_default();
+    Some(Question { verb, group, path, resource, below, query: uri.query().unwrap_or_default(), kind, body })
+}
+
+fn serve(store: &mut Store, question: &Question<'_>) -> Response {
+    let Some(object) = store.get(&question.path).or_else(|| (question.verb == "create").then(Value::default))
+    else {
+        return status(StatusCode::NOT_FOUND, "not found");
+    };
+    match (question.verb, question.below) {
+        ("get", "") => axum::Json(object).into_response(),
+        ("create", "eviction") if object.is_null() => status(StatusCode::NOT_FOUND, "not found"),
+        ("create", "eviction") => evict(store, question, object),
+        ("create", "") => create(store, question),
+        ("patch", "" | "status") => patch(store, question, object),
+        ("delete", "") => delete(store, &question.path, &question.body["preconditions"]["uid"], object),
+        _other => status(StatusCode::METHOD_NOT_ALLOWED, "the server does not allow this method"),
+    }
+}
+
+fn create(store: &mut Store, question: &Question<'_>) -> Response {
+    let name = question.body["metadata"]["name"].as_str().unwrap_or_default();
+    let path = format!("{}/{name}", question.path);
+    // events.k8s.io/v1 validates what clients get wrong most often.
+    let time = question.body["eventTime"].as_str().unwrap_or_default();
+    let is_micro = time.len() == "2026-01-01T00:00:00.000000Z".len() && time.ends_with('Z');
+    if question.resource == "events" && !(is_micro && question.body["reportingInstance"].is_string()) {
+        return status(StatusCode::UNPROCESSABLE_ENTITY, &format!("eventTime {time:?}"));
+    }
+    if store.get(&path).is_some() {
+        return status(StatusCode::CONFLICT, "already exists");
+    }
+    let made = store.put(&path, question.body.clone(), "creator");
+    (StatusCode::CREATED, axum::Json(made)).into_response()
+}
+
+fn evict(store: &mut Store, question: &Question<'_>, pod: Value) -> Response {
+    const BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+    match store.refusals.pop_front() {
+        Some(Refusal::TooMany(after)) => {
+            let mut answer = status(StatusCode::TOO_MANY_REQUESTS, BUDGET);
+            if let Some(seconds) = after {
+                answer.headers_mut().insert("retry-after", seconds.into());
+            }
+            answer
+        }
+        Some(Refusal::Trouble) => status(StatusCode::INTERNAL_SERVER_ERROR, "etcdserver: request timed out"),
+        None => {
+            let uid = &question.body["deleteOptions"]["preconditions"]["uid"];
+            delete(store, &question.path, uid, pod)
+        }
+    }
+}
+
+/// As the kubelet ends it, it is gone: see [`super::ApiServer::get`].
+fn delete(store: &mut Store, path: &str, uid: &Value, mut pod: Value) -> Response {
+    if *uid != pod["metadata"]["uid"] {
+        return status(StatusCode::CONFLICT, "the UID in the precondition does not match the UID in record");
+    }
+    pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    store.put(path, pod, "evictor");
+    (StatusCode::CREATED, axum::Json(json!({"kind": "Status", "status": "Success", "code": 201})))
+        .into_response()
+}
+
+fn patch(store: &mut Store, question: &Question<'_>, mut object: Value) -> Response {
+    let manager = question.query.split('&').find_map(|pair| pair.strip_prefix("fieldManager="));
+    let Some(manager) = manager.map(str::to_owned) else {
+        return status(StatusCode::BAD_REQUEST, "fieldManager is required");
+    };
+    if question.kind == "application/apply-patch+yaml" {
+        let key = (question.path.clone(), manager.clone());
+        let mut applied = question.body.clone();
+        // A subresource takes its own part and nothing else.
+        if question.below == "status" {
+            applied = json!({"status": question.body["status"]});
+        }
+        let before = store.applied.insert(key, applied.clone());
+        apply(&mut object, before.as_ref(), &applied);
+    } else {
+        if 0 < store.disturbances {
+            store.disturbances -= 1;
+            let disturbed = object.clone();
+            object = store.put(&question.path, disturbed, "somebody");
+        }
+        let asked = &question.body["metadata"]["resourceVersion"];
+        if !asked.is_null() && *asked != object["metadata"]["resourceVersion"] {
+            return status(
+                StatusCode::CONFLICT,
+                "the object has been modified; please apply your changes to the latest",
+            );
+        }
+        merge(&mut object, &question.body);
+    }
+    axum::Json(store.put(&question.path, object, &manager)).into_response()
+}
+
+fn status(code: StatusCode, message: &str) -> Response {
+    let body = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "code": code.as_u16(),
+    });
+    (code, axum::Json(body)).into_response()
+}

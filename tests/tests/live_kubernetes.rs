@@ -1,0 +1,229 @@
+//! An API server: conditions and cordons that are taken back, Events, and evictions that a PodDisruptionBudget holds up.
+
+use std::fs;
+
+use healer_tests::{
+    apiserver::{ApiServer, Refusal},
+    containerd::{Containerd, Pod},
+    home::{Agent, Home, count, signal_to, until},
+    policies::policy,
+    supervised::{Supervised, lives, name},
+};
+use healer_userspace::kubernetes::rights::{Profile, RIGHTS};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const NODE: &str = "/api/v1/nodes/n1";
+const HANDS: &[&str] = &["base", "act"];
+const STANDING: &str = "
+  rules:
+    - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: cordon}, {do: restart}]}
+  verify: {within: 20s, stableFor: 500ms}
+";
+
+fn agent_of<'home>(home: &'home Home, server: &ApiServer, config: &str) -> Agent<'home> {
+    let kubeconfig = server.kubeconfig(home.path());
+    let path = home.path().join("agent.yaml");
+    let text = format!(
+        "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nkubernetes: {{kubeconfig: {}, node: n1}}\n{config}\n",
+        kubeconfig.display()
+    );
+    fs::write(&path, text).unwrap();
+    let mut command = home.run_command();
+    command.arg("--config").arg(path);
+    home.agent_of(command)
+}
+
+fn condition(server: &ApiServer, name: &str) -> String {
+    let node = server.get(NODE).unwrap();
+    let all = node["status"]["conditions"].as_array().unwrap().clone();
+    let one = all.into_iter().find(|one| one["type"] == name).unwrap_or_default();
+    one["status"].as_str().unwrap_or("absent").to_owned()
+}
+
+fn is_cordoned(server: &ApiServer) -> bool {
+    server.get(NODE).unwrap()["spec"]["unschedulable"] == true
+}
+
+fn events(server: &ApiServer, namespace: &str, reason: &str) -> Vec<Value> {
+    let all = server.all(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
+    all.into_iter().filter(|event| event["reason"] == reason).collect()
+}
+
+#[test]
+fn the_shipped_roles_grant_what_is_asked_for_and_nothing_else() {
+    let profiles = [(Profile::Sense, "base"), (Profile::Act, "act"), (Profile::PastBudgets, "past-pdb")];
+    for (profile, folder) in profiles {
+        let rights = RIGHTS.iter().filter(|right| right.profile == profile);
+        let asked = rights.map(|right| (right.verb.into(), right.group.into(), right.resource.into()));
+        assert_eq!(healer_tests::apiserver::Granted::to(&[folder]).0, asked.collect(), "{folder}");
+    }
+}
+
+#[test]
+fn a_condition_and_a_cordon_stand_until_it_is_well() {
+    let name = name();
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), STANDING));
+    let server = ApiServer::start("n1", HANDS);
+    // Another writer comes between reading and writing.
+    server.disturb(2);
+    let mut agent = agent_of(&home, &server, "");
+    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+    signal_to(service.child(), Signal::KILL);
+    agent.record(&service.workload(), "result", "WorkloadDown of node n1: False → True");
+    agent.record(&service.workload(), "result", "node n1: open → cordoned by healer");
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    assert!(lives(service.child()));
+    until("the node is as it was", || (!is_cordoned(&server)).then_some(()));
+    until("the condition is over", || (condition(&server, "WorkloadDown") == "False").then_some(()));
+    assert_eq!(condition(&server, "Ready"), "True", "the kubelet's own is not touched");
+    let mark = &server.get(NODE).unwrap()["metadata"]["annotations"]["healer.dev/cordoned"];
+    assert!(mark.is_null(), "{mark}");
+    // In no pod: told of the node.
+    let told = until("an Event", || events(&server, "default", "CordonDone").pop());
+    assert_eq!((&told["regarding"]["kind"], &told["regarding"]["name"]), (&"Node".into(), &"n1".into()));
+    assert!(server.asked().iter().all(|asked| asked.code != 403), "{:?}", server.asked());
+}
+
+#[test]
+fn a_cordon_of_somebody_else_stays() {
+    let name = name();
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), STANDING));
+    let server = ApiServer::start("n1", HANDS);
+    let mut node = server.get(NODE).unwrap();
+    node["spec"]["unschedulable"] = true.into();
+    server.put("/api/v1/nodes", node);
+    let mut agent = agent_of(&home, &server, "");
+    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+    signal_to(service.child(), Signal::KILL);
+    agent.record(&service.workload(), "result", "node n1 is cordoned already");
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    agent.signal(Signal::TERM);
+    agent.end();
+    assert!(is_cordoned(&server));
+    assert_eq!(condition(&server, "WorkloadDown"), "False");
+}
+
+#[test]
+fn what_a_killed_healer_has_set_is_taken_back_by_the_next() {
+    let name = name();
+    // Nothing heals it: what stands goes on standing.
+    let rules = "
+  rules:
+    - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: cordon}]}
+";
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), rules));
+    let server = ApiServer::start("n1", HANDS);
+    let mut agent = agent_of(&home, &server, "");
+    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+    signal_to(service.child(), Signal::KILL);
+    agent.record(&service.workload(), "result", "cordoned by healer");
+    agent.record(&service.workload(), "closed", "");
+    assert!(is_cordoned(&server));
+    assert_eq!(condition(&server, "WorkloadDown"), "True");
+    agent.signal(Signal::KILL);
+    agent.end();
+    let mut next = agent_of(&home, &server, "");
+    next.wait("both are taken back", |agent| (2 <= count(&agent.home().audit(), "undone", "")).then_some(()));
+    assert!(!is_cordoned(&server));
+    assert_eq!(condition(&server, "WorkloadDown"), "False");
+}
+
+#[test]
+fn a_server_that_hangs_or_says_no_is_told_and_the_ladder_goes_on() {
+    for (profiles, hangs, words) in
+        [(HANDS, true, "no answer within 5 s"), (&["base"][..], false, "does not let healer")]
+    {
+        let name = name();
+        let home = Home::new(&policy("enforce", &format!("supervise: {name}"), STANDING));
+        let server = ApiServer::start("n1", profiles);
+        server.hang(hangs);
+        let mut agent = agent_of(&home, &server, "");
+        let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+        signal_to(service.child(), Signal::KILL);
+        agent.record(&service.workload(), "result", words);
+        agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+        assert!(lives(service.child()));
+        server.hang(false);
+    }
+}
+
+const EVICTING: &str = "
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {name: web}
+spec:
+  mode: enforce
+  match: {namespaces: [prod], podSelector: {app: web}, container: app}
+  expect: {probe: {exec: {command: [/bin/false]}, period: 1s, failures: 1, startGrace: 1ms}}
+  rules:
+    - {name: move, when: [{class: probe_failed}], escalate: [{do: evict, timeout: 8s}, {do: stop, scope: container, grace: 1s}]}
+  verify: {within: 20s, stableFor: 500ms}
+";
+
+fn pod<'a>(name: &'a str, uid: &'a str, app: &'static [(&'static str, &'static str)]) -> Pod<'a> {
+    Pod { namespace: "prod", name, uid, labels: app, memory: 0 }
+}
+
+#[test]
+fn a_pod_is_evicted_once_its_budget_lets_it_go() {
+    let containerd = Containerd::start();
+    let server = ApiServer::start("n1", HANDS);
+    let home = Home::new(EVICTING);
+    let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
+    server.refuse_evictions(&[Refusal::TooMany(Some(1)), Refusal::Trouble, Refusal::TooMany(None)]);
+    for (name, uid) in [("web-0", "5d-0"), ("twin-0", "5d-1")] {
+        server.pod(name, uid, "n1", "ReplicaSet");
+    }
+    let twin = containerd.pod(&pod("twin-0", "5d-1", &[("app", "twin")]));
+    let twin = containerd.container(&twin, "app", 0, &["sleep", "100000"]);
+    let mut agent = agent_of(&home, &server, &config);
+    let sick = containerd.pod(&pod("web-0", "5d-0", &[("app", "web")]));
+    let app = containerd.container(&sick, "app", 0, &["sleep", "100000"]);
+    let path = "/api/v1/namespaces/prod/pods/web-0";
+    until("it is on its way out", || {
+        server.get(path)?["metadata"]["deletionTimestamp"].is_string().then_some(())
+    });
+    // The kubelet's part.
+    containerd.stop(&app, 0);
+    let workload = "pod/prod/web-0/app";
+    agent.record(workload, "result", "pod prod/web-0 evicted");
+    agent.record(workload, "closed", "\"outcome\":\"healed\"");
+    let asked = server
+        .asked()
+        .iter()
+        .filter(|asked| asked.resource == "pods/eviction")
+        .map(|asked| asked.code)
+        .collect::<Vec<_>>();
+    assert_eq!(asked, [429, 500, 429, 201]);
+    let told = until("an Event", || events(&server, "prod", "EvictDone").pop());
+    assert_eq!(told["regarding"]["uid"], "5d-0");
+    assert_eq!(containerd.state(&twin).0, 1, "the healthy one is not touched");
+    assert!(
+        server.get("/api/v1/namespaces/prod/pods/twin-0").unwrap()["metadata"]["deletionTimestamp"].is_null()
+    );
+}
+
+#[test]
+fn a_budget_that_never_gives_way_and_a_daemon_set_are_left_to_the_next_rung() {
+    let containerd = Containerd::start();
+    let server = ApiServer::start("n1", HANDS);
+    let home = Home::new(EVICTING);
+    let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
+    server.refuse_evictions(&[Refusal::TooMany(Some(2)); 100]);
+    for (name, uid, owner, words) in [
+        ("web-1", "5d-2", "ReplicaSet", "may not go: asked"),
+        ("web-2", "5d-3", "DaemonSet", "come back to this node"),
+    ] {
+        server.pod(name, uid, "n1", owner);
+        let mut agent = agent_of(&home, &server, &config);
+        let sick = containerd.pod(&pod(name, uid, &[("app", "web")]));
+        containerd.container(&sick, "app", 0, &["sleep", "100000"]);
+        let workload = format!("pod/prod/{name}/app");
+        agent.record(&workload, "result", words);
+        agent.record(&workload, "result", "stopped container app");
+        let path = format!("/api/v1/namespaces/prod/pods/{name}");
+        assert!(server.get(&path).unwrap()["metadata"]["deletionTimestamp"].is_null(), "never deleted");
+    }
+    assert!(server.asked().iter().all(|asked| asked.verb != "delete"));
+}
