@@ -202,7 +202,7 @@ pub fn line(report: &Report, start: BootTime) -> String {
         ReportFact::Verification(verification) => {
             format!("verification {}: {}", verification.outcome.name(), verification.says)
         }
-        ReportFact::Score { outcome, says, .. } => format!("score {outcome}: {says}"),
+        ReportFact::Score(score) => format!("score {}: {}", score.outcome.name(), score.says),
         ReportFact::Notify { sentence, reason, .. } => format!("notify ({reason}): {sentence}"),
         ReportFact::Closed(closed) => {
             let times =

@@ -34,6 +34,7 @@ use crate::{
     kubernetes::Cluster,
     report::{
         Reporter, http, log,
+        scores::Scores,
         view::{self, Sensor},
         wall::{Now, ReadClock, rfc3339},
         webhook::Webhook,
@@ -112,6 +113,10 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let outgoing: Rc<RefCell<Vec<Work>>> = Rc::default();
     let mut reporter = reporter(&outgoing, boot_id);
     reporter.remember_acts(&recovered.open);
+    match Scores::of_audit(&options.state_dir) {
+        Ok(scores) => reporter.shared.update(|view| view.scores = scores),
+        Err(error) => tracing::warn!("scores of earlier runs are not known: {error}"),
+    }
     if let Some(target) = loaded.agent.webhook.clone() {
         let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
         reporter.set_webhook(Webhook::start(target, reporter.metrics.clone(), node));

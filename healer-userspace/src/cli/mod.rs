@@ -18,6 +18,7 @@ mod record;
 mod replay;
 mod rules;
 mod run;
+mod score;
 mod sensors;
 mod status;
 mod story;
@@ -82,6 +83,7 @@ pub enum Command {
     /// What the agent can see, and what it cannot and why
     Sensors(sensors::Args),
     Dependencies(dependencies::Args),
+    Score(score::Args),
     Locks(locks::Args),
     /// Stop acting until `resume`; sensing and diagnosing go on
     Pause(pause::Args),
@@ -113,6 +115,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Why(args) => why::run(&args, state_dir),
         Command::Sensors(args) => sensors::run(&args, state_dir),
         Command::Dependencies(args) => dependencies::run(&args, state_dir),
+        Command::Score(args) => score::run(&args, state_dir),
         Command::Locks(args) => locks::run(&args),
         Command::Chaos(args) => chaos::run(&args, state_dir),
         Command::Demo(args) => demo::run(&args),

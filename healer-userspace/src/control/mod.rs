@@ -35,6 +35,8 @@ pub enum Request {
     Workloads,
     /// Who connects to whom.
     Dependencies,
+    /// What rules in shadow would have done, and whether that would have been right.
+    Scores,
     /// Stop acting (never sensing) until `resume`.
     Pause {
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -131,6 +131,7 @@ impl Peers {
                 self.look(|view, _| json!({"workloads": view.workloads.values().collect::<Vec<_>>()}))
             }
             Request::Dependencies => self.look(|view, _| json!({"dependencies": view.dependencies.list()})),
+            Request::Scores => self.look(|view, _| json!({"scores": view.scores.list()})),
             Request::Incidents { id: None } => self.look(|view, _| {
                 let list: Vec<_> = view.book.newest().collect();
                 json!({"incidents": list})

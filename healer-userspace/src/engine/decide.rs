@@ -35,6 +35,7 @@ impl Engine {
                 first.filter(|(_, before)| *before >= kept.certainty).map_or(kept.detected_at, |(at, _)| at);
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
             incident.active.insert(kept.class, kept);
+            incident.well_since = None;
             if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }
@@ -96,9 +97,17 @@ impl Engine {
         }
         incident.active.remove(&class);
         incident.levels.remove(&class);
+        if incident.active.is_empty() {
+            incident.well_since = Some(now);
+        }
         let others = incident.active.keys().any(|left| incident_lasts(&incident.subject, *left));
         if !in_flight && !others {
-            self.close(now, id, Outcome::RecoveredAlone, says.to_owned());
+            let patient = incident.target.id();
+            let was_cut_down = !incident.is_of_death()
+                && self.ended.was_cut_down(patient)
+                && self.ledger.struck_by(patient).is_none();
+            let outcome = if was_cut_down { Outcome::Died } else { Outcome::RecoveredAlone };
+            self.close(now, id, outcome, says.to_owned());
             return None;
         }
         Some(id)
@@ -127,6 +136,7 @@ impl Engine {
                 plan: None,
                 look_again_at: None,
                 acted_at: None,
+                well_since: None,
                 root_seen: None,
             },
         );
@@ -184,6 +194,7 @@ impl Engine {
             class,
             mode,
             rung: 0,
+            sick_since: incident.active.get(&class).map_or(now, |found| found.detected_at),
             // Keys of acts stay unique in an incident.
             attempt: incident.plan.as_ref().map_or(0, |plan| plan.attempt),
             key: None,

@@ -1,6 +1,6 @@
 //! Ends that were already seen: kernels without `group_dead` may tell one twice, and the supervisor tells it too.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::identity::process::ProcessId;
 
@@ -8,16 +8,18 @@ const REMEMBERED: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    known: BTreeSet<ProcessId>,
+    /// Whether it was an abnormal end.
+    known: BTreeMap<ProcessId, bool>,
     order: VecDeque<ProcessId>,
 }
 
 impl Ended {
     /// False if this end was told before.
-    pub(super) fn is_news(&mut self, id: ProcessId) -> bool {
-        if !self.known.insert(id) {
+    pub(super) fn is_news(&mut self, id: ProcessId, abnormal: bool) -> bool {
+        if self.known.contains_key(&id) {
             return false;
         }
+        self.known.insert(id, abnormal);
         self.order.push_back(id);
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
@@ -27,9 +29,14 @@ impl Ended {
         true
     }
 
+    /// Did it end lately, and not of its own will?
+    pub(super) fn was_cut_down(&self, id: ProcessId) -> bool {
+        self.known.get(&id).copied().unwrap_or_default()
+    }
+
     /// Was its end told lately?
     pub(super) fn knows(&self, id: ProcessId) -> bool {
-        self.known.contains(&id)
+        self.known.contains_key(&id)
     }
 }
 
@@ -42,10 +49,11 @@ mod tests {
     fn an_end_is_news_once_and_memory_is_bounded() {
         let mut ended = Ended::default();
         let id = |pid| ProcessId { pid, start: BootTime(1) };
-        assert!(ended.is_news(id(1)));
-        assert!(!ended.is_news(id(1)));
+        assert!(ended.is_news(id(1), true));
+        assert!(!ended.is_news(id(1), false));
+        assert!(ended.was_cut_down(id(1)));
         for pid in 2..10_000 {
-            assert!(ended.is_news(id(pid)));
+            assert!(ended.is_news(id(pid), false));
         }
         assert_eq!(ended.known.len(), REMEMBERED);
     }

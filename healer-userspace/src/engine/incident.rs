@@ -33,6 +33,8 @@ pub struct Incident {
     /// A rule may match later (`for:`), or another class of the same death may follow.
     pub look_again_at: Option<BootTime>,
     pub acted_at: Option<BootTime>,
+    /// Since when nothing is diagnosed any more.
+    pub well_since: Option<BootTime>,
     /// When something that the workload uses was last seen to fail.
     pub root_seen: Option<BootTime>,
 }
@@ -46,6 +48,8 @@ pub struct Plan {
     pub class: Class,
     pub mode: Mode,
     pub rung: usize,
+    /// When the class was diagnosed.
+    pub sick_since: BootTime,
     /// Of the last act.
     pub key: Option<ActionKey>,
     /// Why the last rung did not heal.

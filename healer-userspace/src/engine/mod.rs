@@ -114,8 +114,8 @@ impl Engine {
     /// Takes one signal in. Afterwards call the `poll_` functions until they are empty.
     pub fn observe(&mut self, now: BootTime, signal: &Signal) {
         let signal = &*self.adopted.name(signal, &self.world, &self.policies);
-        if let (Fact::Exited(_), Some(process)) = (&signal.fact, &signal.process)
-            && !self.ended.is_news(process.id())
+        if let (Fact::Exited(exit), Some(process)) = (&signal.fact, &signal.process)
+            && !self.ended.is_news(process.id(), exit.is_abnormal())
             // Who dies at once may be dead before it was introduced; the supervisor tells it again.
             && !self.world.is_living(&process.workload, process.id())
         {

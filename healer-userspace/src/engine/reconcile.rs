@@ -107,12 +107,14 @@ impl Engine {
                 // Greater at each start: a key that an earlier life gave to an intent that never reached the disk
                 // is not given again.
                 attempt: u32::try_from(self.next_incident).unwrap_or(u32::MAX),
+                sick_since: intent.at,
                 key: Some(act.key.clone()),
                 failure: None,
                 stage: Stage::Reconciling { key: act.key.clone(), until },
             }),
             look_again_at: None,
             acted_at: None,
+            well_since: None,
             root_seen: None,
         })
     }

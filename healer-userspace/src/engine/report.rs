@@ -36,13 +36,7 @@ pub enum ReportFact {
     Result(ActionResult),
     Verification(Verification),
     /// Shadow: what became of the would-be patient.
-    Score {
-        policy: String,
-        rule: String,
-        outcome: String,
-        after_ms: u64,
-        says: String,
-    },
+    Score(Score),
     Notify {
         class: Class,
         sentence: String,
@@ -95,6 +89,21 @@ pub struct Verification {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    pub policy: String,
+    pub rule: String,
+    pub class: Class,
+    pub action: Option<ActionName>,
+    pub outcome: Outcome,
+    /// From the would-be act to the verdict.
+    pub after_ms: u64,
+    /// From the diagnosis to recovery or end, which is what a rule's `for` is measured against; None: it lasted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sick_ms: Option<u64>,
+    pub says: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Undoing {
     /// Of the act that took the lease.
     pub key: ActionKey,
@@ -116,7 +125,7 @@ pub enum Outcome {
     RecoveredAlone,
     /// Shadow: still sick when the window closed.
     StayedSick,
-    /// Shadow: the patient ended.
+    /// The patient ended, and not by our act.
     Died,
     Unknown,
     /// A gate refused, or the second look.

@@ -39,7 +39,16 @@ pub fn load(dir: &Path) -> Result<Vec<AuditLine>, StoreError> {
 ///
 /// # Errors
 /// As `load`.
-pub fn for_each(dir: &Path, mut visit: impl FnMut(AuditLine)) -> Result<(), StoreError> {
+pub fn for_each(dir: &Path, visit: impl FnMut(AuditLine)) -> Result<(), StoreError> {
+    for_each_of(dir, &[], visit)
+}
+
+/// As `for_each`, but only records of these kinds (all if none is named): the others are not even parsed.
+///
+/// # Errors
+/// As `load`.
+pub fn for_each_of(dir: &Path, records: &[&str], mut visit: impl FnMut(AuditLine)) -> Result<(), StoreError> {
+    let marks: Vec<String> = records.iter().map(|record| format!("\"record\":\"{record}\"")).collect();
     let state = StateDir::open(dir)?;
     let names = (1..).map(rotated);
     let present = names.take_while(|name| state.inode(name).is_some());
@@ -47,7 +56,7 @@ pub fn for_each(dir: &Path, mut visit: impl FnMut(AuditLine)) -> Result<(), Stor
     names.reverse();
     names.push(rotated(0));
     for name in names {
-        read_file(&state, &name, &mut visit)
+        read_file(&state, &name, &marks, &mut visit)
             .map_err(|error| StoreError::io("read", &dir.join(&name), error))?;
     }
     Ok(())
@@ -64,19 +73,32 @@ pub fn by_incident(lines: Vec<AuditLine>) -> BTreeMap<u64, Vec<AuditLine>> {
     groups
 }
 
-fn read_file(state: &StateDir, name: &str, visit: &mut impl FnMut(AuditLine)) -> io::Result<()> {
+fn read_file(
+    state: &StateDir,
+    name: &str,
+    marks: &[String],
+    visit: &mut impl FnMut(AuditLine),
+) -> io::Result<()> {
     let Some(file) = state.existing(name)? else {
         return Ok(());
     };
     let mut file = BufReader::new(file);
     let mut bytes = Vec::new();
     while file.read_until(b'\n', &mut bytes)? > 0 {
-        if let Some(line) = parse(&bytes) {
+        if is_marked(&bytes, marks)
+            && let Some(line) = parse(&bytes)
+        {
             visit(line);
         }
         bytes.clear();
     }
     Ok(())
+}
+
+/// Text of a process cannot imitate a mark: its quotes are escaped.
+fn is_marked(bytes: &[u8], marks: &[String]) -> bool {
+    let Ok(line) = str::from_utf8(bytes) else { return false };
+    marks.is_empty() || marks.iter().any(|mark| line.contains(mark.as_str()))
 }
 
 fn parse(bytes: &[u8]) -> Option<AuditLine> {

@@ -77,6 +77,7 @@ pub fn router(face: Face) -> Router {
         .route("/api/v1/policies", get(policies))
         .route("/api/v1/workloads", get(workloads))
         .route("/api/v1/dependencies", get(dependencies))
+        .route("/api/v1/scores", get(scores))
         .route("/api/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .with_state(face)
 }
@@ -133,6 +134,10 @@ async fn workloads(State(face): State<Face>) -> Json<Value> {
 
 async fn dependencies(State(face): State<Face>) -> Json<Value> {
     Json(json!({"dependencies": face.shared.read(|view| view.dependencies.list())}))
+}
+
+async fn scores(State(face): State<Face>) -> Json<Value> {
+    Json(json!({"scores": face.shared.read(|view| view.scores.list())}))
 }
 
 /// OpenMetrics only if it is asked for, and not less than plain text (RFC 9110, 12.5.1).

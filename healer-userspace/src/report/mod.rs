@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod readiness;
 pub mod record;
+pub mod scores;
 pub mod view;
 pub mod wall;
 pub mod webhook;
@@ -127,6 +128,7 @@ impl Reporter {
         let record = record::record(report, act.as_ref(), &stamp);
         self.shared.update(|view| {
             view.book.add(&record);
+            view.scores.add(&record);
             workloads::follow_report(&mut view.workloads, report);
         });
         self.keep(report)
@@ -236,10 +238,10 @@ impl Reporter {
                 self.metrics.memory_watch(report.workload.as_ref().map_or("", |key| &key.0));
             }
             ReportFact::Undone(undone) => self.metrics.undone(undone),
+            ReportFact::Score(score) => self.metrics.scored(score),
             ReportFact::Plan(_)
             | ReportFact::Intent(_)
             | ReportFact::Verification(_)
-            | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
             | ReportFact::Agent { .. } => {}
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{
     dependencies::Dependency,
     incidents::Incident,
+    scores::RuleScore,
     view::{Policies, Sensor, Workload},
 };
 
@@ -32,6 +33,12 @@ struct Workloads {
 #[expect(dead_code, reason = "only its shape is used")]
 struct Dependencies {
     dependencies: Vec<Dependency>,
+}
+
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its shape is used")]
+struct Scores {
+    scores: Vec<RuleScore>,
 }
 
 struct Route {
@@ -70,6 +77,11 @@ const ROUTES: &[Route] = &[
         path: "/api/v1/dependencies",
         summary: "Who connects to whom, and how that goes",
         answer: |schemas| schemas.subschema_for::<Dependencies>(),
+    },
+    Route {
+        path: "/api/v1/scores",
+        summary: "What rules in shadow would have done, and whether that would have been right",
+        answer: |schemas| schemas.subschema_for::<Scores>(),
     },
 ];
 

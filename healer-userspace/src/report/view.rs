@@ -12,6 +12,7 @@ use super::{
     book::Book,
     dependencies::Dependencies,
     readiness::Readiness,
+    scores::Scores,
     wall::{Now, rfc3339},
 };
 use crate::{
@@ -37,6 +38,7 @@ impl Shared {
 pub struct View {
     pub agent: Agent,
     pub book: Book,
+    pub scores: Scores,
     pub sensors: Vec<Sensor>,
     pub policies: Policies,
     /// By workload key.

@@ -141,7 +141,9 @@ impl Engine {
 
     /// Verification begins.
     pub(in crate::engine) fn watch(&self, now: BootTime, incident: &Incident, plan: &mut Plan) {
-        let must_run = self.must_run(incident, plan);
+        let is_left_alone = plan.mode == Mode::Shadow && !incident.is_of_death();
+        // Nobody replaces the living when nobody acts: it is to get well itself.
+        let must_run = !is_left_alone && self.must_run(incident, plan);
         let ports = plan.policy.expect.listen.clone();
         let target = incident.target.id();
         plan.stage = Stage::Verifying(Verification::new(now, target, must_run, &ports, &plan.policy.verify));

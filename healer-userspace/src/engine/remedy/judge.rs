@@ -1,6 +1,9 @@
 //! Verification, and what follows from it: the next rung, or the end.
 
-use super::*;
+use super::{
+    shadow::{millis, score, shadow_outcome},
+    *,
+};
 
 impl Engine {
     pub(super) fn verify(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
@@ -89,15 +92,10 @@ impl Engine {
         }
         let outcome = if plan.mode == Mode::Shadow { shadow_outcome(outcome) } else { outcome };
         let healed = matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
-        let after_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+        let after_ms = millis(now.since(since));
         let fact = if plan.mode == Mode::Shadow {
-            ReportFact::Score {
-                policy: plan.policy.name.clone(),
-                rule: plan.rule().name.clone(),
-                outcome: outcome.name().to_owned(),
-                after_ms,
-                says: says.clone(),
-            }
+            let came = successor.map(|successor| successor.start);
+            ReportFact::Score(score(now, incident, plan, outcome, came, after_ms, &says))
         } else {
             ReportFact::Verification(crate::engine::report::Verification {
                 outcome,
@@ -168,6 +166,11 @@ impl Engine {
         let Some(mut incident) = self.incidents.remove(&id) else {
             return;
         };
+        if let Some(next) = self.left_alone_and_ended(now, &mut incident, process, certificate) {
+            self.incidents.insert(id, incident);
+            self.go_on(now, id, next);
+            return;
+        }
         let mut next = Next::Wait;
         let stop_asked = self.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
         let verifies =
@@ -192,7 +195,12 @@ impl Engine {
                 if more && plan.mode == Mode::Enforce {
                     self.goes_on_with(&mut incident, process);
                 }
-                let verdict = Verdicts { outcome: Outcome::Unchanged, says, successor: None, since };
+                let outcome = match (plan.mode, stop_asked) {
+                    (Mode::Shadow, true) => Outcome::Unknown,
+                    (Mode::Shadow, false) => Outcome::Died,
+                    (Mode::Observe | Mode::Enforce, _) => Outcome::Unchanged,
+                };
+                let verdict = Verdicts { outcome, says, successor: None, since };
                 next = self.verified(now, &mut incident, &mut plan, verdict);
             }
             incident.plan = Some(plan);
@@ -258,14 +266,4 @@ pub(super) struct Verdicts {
     pub(super) says: String,
     pub(super) successor: Option<Process>,
     pub(super) since: BootTime,
-}
-
-/// Nobody acted: what would have been healed recovered alone.
-pub(super) fn shadow_outcome(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Healed | Outcome::RecoveredAlone => Outcome::RecoveredAlone,
-        Outcome::Unchanged | Outcome::Worse | Outcome::StayedSick => Outcome::StayedSick,
-        Outcome::Died => Outcome::Died,
-        Outcome::Unknown | Outcome::Refused | Outcome::Notified => Outcome::Unknown,
-    }
 }

@@ -5,6 +5,7 @@ mod close;
 mod gate;
 mod judge;
 mod lease;
+mod shadow;
 
 use core::time::Duration;
 

@@ -8,7 +8,9 @@ use crate::{
     engine::{
         command::{ActionOutcome, ActionResult, IncidentId, Intent},
         policy::{ActionName, Mode},
-        report::{Closed, GateReport, Outcome, Plan, Report, ReportFact, Undoing, Verdict, Verification},
+        report::{
+            Closed, GateReport, Outcome, Plan, Report, ReportFact, Score, Undoing, Verdict, Verification,
+        },
         time::Human,
     },
     report::{
@@ -100,9 +102,10 @@ impl Lines {
             ReportFact::Intent(intent) => Some(intent_words(intent, name)),
             ReportFact::Result(result) => Some(result_words(result, act, name)),
             ReportFact::Verification(verification) => Some(verification_words(verification)),
-            ReportFact::Score { policy, rule, outcome, after_ms, says } => {
-                let after = Human(Duration::from_millis(*after_ms));
-                let text = format!("{outcome} after {after} (rule {policy}/{rule}): {says}");
+            ReportFact::Score(score) => {
+                let Score { policy, rule, outcome, says, .. } = score;
+                let after = Human(Duration::from_millis(score.after_ms));
+                let text = format!("{} after {after} (rule {policy}/{rule}): {says}", outcome.name());
                 Some((Level::Info, Mood::Plain, "score", text))
             }
             ReportFact::Notify { sentence, reason, .. } => Some(notify_words(sentence, reason)),

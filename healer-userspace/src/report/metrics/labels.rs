@@ -2,7 +2,11 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::{engine::report::Undoing, report::view::Sensor, text::printable};
+use crate::{
+    engine::report::{Score, Undoing},
+    report::view::Sensor,
+    text::printable,
+};
 
 macro_rules! labels {
     ($($name:ident { $($label:ident: $type:ty),* })*) => {$(
@@ -17,6 +21,7 @@ labels! {
     SensorLabels { sensor: String, via: String }
     DiagnosisLabels { class: &'static str, certainty: &'static str }
     ActionLabels { action: &'static str, outcome: &'static str, mode: &'static str }
+    ScoreLabels { policy: String, rule: String, outcome: &'static str }
     UndoLabels { action: &'static str, complete: &'static str }
     GateLabels { gate: String, verdict: &'static str }
     BreakerLabels { workload: String, class: &'static str }
@@ -33,6 +38,13 @@ labels! {
     ReclaimLabels { found: &'static str }
     StateLabels { state: &'static str }
     VersionLabels { version: &'static str }
+}
+
+impl From<&Score> for ScoreLabels {
+    fn from(score: &Score) -> Self {
+        let [policy, rule] = [&score.policy, &score.rule].map(|name| printable(name).into_owned());
+        Self { policy, rule, outcome: score.outcome.name() }
+    }
 }
 
 impl From<&Undoing> for UndoLabels {

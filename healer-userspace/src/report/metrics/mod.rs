@@ -5,10 +5,11 @@ mod labels;
 mod memory;
 mod own_cost;
 mod register;
+mod sensors;
 pub mod text004;
 
 use core::time::Duration;
-use std::sync::{Mutex, PoisonError, atomic::AtomicU64};
+use std::sync::{Mutex, atomic::AtomicU64};
 
 use prometheus_client::{
     encoding::text::encode,
@@ -22,9 +23,9 @@ use crate::{
     engine::{
         class::Class,
         diagnosis::Diagnosis,
-        report::{Closed, GateReport, Undoing, Verdict},
+        report::{Closed, GateReport, Score, Undoing, Verdict},
     },
-    sense::govern::{Mode, Overhead},
+    sense::govern::Overhead,
     signal::{Exit, Ring, network::PeerCounts},
 };
 
@@ -43,6 +44,7 @@ pub struct Metrics {
     sensors: Mutex<Vec<Sensor>>,
     diagnoses: Family<DiagnosisLabels, Counter>,
     actions: Family<ActionLabels, Counter>,
+    scores: Family<ScoreLabels, Counter>,
     undone: Family<UndoLabels, Counter>,
     gate_verdicts: Family<GateLabels, Counter>,
     breaker_state: Capped<BreakerLabels, Gauge>,
@@ -119,6 +121,7 @@ impl Metrics {
             sensors: Mutex::default(),
             diagnoses: to.family("diagnoses", "Diagnoses made"),
             actions: to.family("actions", "Acts that came to an end, real ones and dry runs"),
+            scores: to.family("shadow_outcomes", "What became of patients that nobody touched, by rule"),
             undone: to.family("undone", "Leases that came to an end, or could not be undone"),
             gate_verdicts: to.family("gate_verdicts", "Verdicts of the safety gates"),
             breaker_state: Capped::new(
@@ -187,33 +190,6 @@ impl Metrics {
     /// Prometheus text format 0.0.4.
     pub fn text004(&self) -> String {
         text004::from_openmetrics(&self.openmetrics())
-    }
-
-    /// The whole list of sensors, whenever it changes. Values of dead sensors disappear.
-    pub fn set_sensors(&self, sensors: &[Sensor]) {
-        let mut known = self.sensors.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sensor_up.clear();
-        for sensor in sensors {
-            let up = self.sensor_up.get_or_create_owned(&SensorLabels::from(sensor));
-            up.set(i64::from(sensor.is_up()));
-        }
-        self.sensor_mode.clear();
-        for sensor in sensors {
-            let Some(mode) = &sensor.mode else { continue };
-            for name in Mode::ALL.map(Mode::name) {
-                let labels = ModeLabels { sensor: sensor.name.clone(), mode: name.to_owned() };
-                self.sensor_mode.get_or_create_owned(&labels).set(i64::from(name == mode));
-            }
-        }
-        for dead in known.iter().flat_map(|sensor| &sensor.signals) {
-            if !brings(sensors, dead) {
-                self.signals.remove(&SignalLabels { signal: dead.clone() });
-            }
-        }
-        for alive in sensors.iter().filter(|of| of.is_up()).flat_map(|of| &of.signals) {
-            self.signals.get_or_create_owned(&SignalLabels { signal: alive.clone() });
-        }
-        *known = sensors.to_vec();
     }
 
     /// What sensing costs now.
@@ -337,6 +313,10 @@ impl Metrics {
         self.actions.get_or_create_owned(&labels).inc();
     }
 
+    pub fn scored(&self, score: &Score) {
+        self.scores.get_or_create_owned(&score.into()).inc();
+    }
+
     pub fn undone(&self, undone: &Undoing) {
         self.undone.get_or_create_owned(&undone.into()).inc();
     }
@@ -383,10 +363,6 @@ impl Metrics {
         self.workload_oom_kills.forget(workload);
         self.memory_watches.forget(workload);
     }
-}
-
-fn brings(sensors: &[Sensor], signal: &String) -> bool {
-    sensors.iter().any(|sensor| sensor.is_up() && sensor.signals.contains(signal))
 }
 
 pub(super) fn ring_name(ring: Ring) -> &'static str {

@@ -60,8 +60,10 @@ impl Alerts {
             ReportFact::Closed(closed) => {
                 let mut is_news = false;
                 for (_, alert) in self.alerts.iter_mut().filter(|(key, _)| key.0 == incident) {
-                    let is_well = matches!(closed.outcome, Outcome::Healed | Outcome::RecoveredAlone);
-                    alert.ends_at = is_well.then(|| wall::rfc3339(now, report.at));
+                    // Of the dead, the death is an alert of its own.
+                    let is_over = [Outcome::Healed, Outcome::RecoveredAlone, Outcome::Died];
+                    let is_over = is_over.contains(&closed.outcome);
+                    alert.ends_at = is_over.then(|| wall::rfc3339(now, report.at));
                     alert.is_last = true;
                     alert.annotations.insert("outcome", closed.outcome.name().to_owned());
                     alert.annotations.insert("description", text::printable(&closed.says).into_owned());
