@@ -130,7 +130,11 @@ impl Agent {
         }
         let at = clock::boot();
         let gone = match self.workload_of(owner) {
-            Some((_, workload)) => workload.living.values().cloned().collect(),
+            // Its word may be about the one before: who runs has not ended.
+            Some((_, workload)) => {
+                let living = workload.living.values();
+                living.filter(|one| !self.identity.is_running(one.id())).cloned().collect()
+            }
             // It has never run: there is no death to tell of.
             None if pid == 0 && matches!(owner, Owner::Unit(_)) => Vec::new(),
             None => {
