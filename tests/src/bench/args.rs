@@ -23,7 +23,7 @@ pub struct Args {
     /// Services killed for the latency figures
     #[arg(long)]
     pub kills: Option<usize>,
-    /// A first look in half a minute: fewer pairs, shorter loads; figures to develop by, not to quote
+    /// A first look in a minute: one pair, shorter loads; figures to develop by, not to quote
     #[arg(long)]
     pub quick: bool,
     /// Where the figures go as JSON
@@ -57,7 +57,7 @@ impl Args {
     /// Pairs of the cost table.
     #[must_use]
     pub fn pairs(&self) -> usize {
-        self.pairs.unwrap_or(if self.quick { 2 } else { 5 }).max(1)
+        self.pairs.unwrap_or(if self.quick { 1 } else { 5 }).max(1)
     }
 
     /// Milliseconds of one micro load.

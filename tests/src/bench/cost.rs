@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     agent::Agent,
     args::Args,
-    figure::Figure,
     floor::Floor,
     load::{self, Kind, LOADS, Load, servers::Servers},
     meter,
@@ -104,33 +103,6 @@ pub fn measure(args: &Args) -> anyhow::Result<Table> {
     table.rows = bench.loads.iter().filter_map(|load| row(load, &runs)).collect();
     table.not_measured.extend(bench.trouble.into_values());
     Ok(table)
-}
-
-/// What a hook on every system call would cost the cheapest of them: the reason for doing without.
-///
-/// # Errors
-/// The bench's kernel object cannot be loaded.
-pub fn reference(args: &Args) -> anyhow::Result<Option<Figure>> {
-    const LOAD: &str = "getppid";
-    if !LOADS.iter().any(|load| load.name == LOAD && wants(args, load)) {
-        return Ok(None);
-    }
-    let run = || load::run_apart(LOAD, args.micro_millis());
-    let (mut bare, mut with) = (vec![run()?], Vec::new());
-    for _pair in 0..args.pairs() {
-        let hooked = Floor::attach_sys_exit()?;
-        with.push(run()?);
-        drop(hooked);
-        bare.push(run()?);
-    }
-    // Every inner bare run is the neighbour of two.
-    let around: Vec<f64> = bare.windows(2).flatten().copied().collect();
-    Ok(pairs::compared(&around, &with).map(|ratio| {
-        Figure::new("getppid with an empty program on sys_exit", ratio.median, "× without").remark(format!(
-            "[{:.3}..{:.3}]; what hooking every system call would cost at least",
-            ratio.lowest, ratio.highest
-        ))
-    }))
 }
 
 fn attach_floor(table: &mut Table) -> Option<Floor> {

@@ -51,9 +51,9 @@ fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
     let sleeps = after.sleeps.saturating_sub(before.sleeps) as f64 / time;
     let came = format!("over {time:.0} s, in which {signals:.0} signals came from others on this machine");
     Ok(vec![
-        Figure::new("idle CPU", share, "% of a core").at_most(0.1).remark(came),
+        Figure::new("idle CPU", share, "% of a core").at_most(0.05).remark(came),
         Figure::new("idle wake-ups", sleeps, "/s").at_most(5.0).remark("voluntary switches of all threads"),
-        Figure::new("RSS", memory.rss as f64 / MIB, "MiB").at_most(20.0).remark(format!(
+        Figure::new("RSS", memory.rss as f64 / MIB, "MiB").at_most(15.0).remark(format!(
             "PSS {:.1}, peak {:.1} MiB; {time:.0} s after ready",
             memory.pss as f64 / MIB,
             memory.peak as f64 / MIB

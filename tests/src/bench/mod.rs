@@ -47,6 +47,8 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     floor::refuse_statistics()?;
     let old = args.compare.as_deref().map(read).transpose()?;
     let results = measure(&args);
+    // Nobody may have switched them on meanwhile.
+    floor::refuse_statistics()?;
     print(&table::page(&results));
     if let Some(old) = &old {
         print(&table::changes(old, &results));
@@ -85,6 +87,12 @@ fn measure(args: &Args) -> Results {
     if cost::is_wanted(args) {
         cost_table(args, &mut results);
     }
+    if args.wants("syscalls") {
+        match syscalls::rows(args) {
+            Ok(rows) => results.cost.extend(rows),
+            Err(error) => results.not_measured.push(format!("system calls: {error:#}")),
+        }
+    }
     let sections: [(&str, Section); 7] = [
         ("syscalls", syscalls::measure),
         ("footprint", footprint::measure),
@@ -118,10 +126,6 @@ fn cost_table(args: &Args, results: &mut Results) {
     let shares = pairs::sorted(table.agent_share.into_iter());
     if let Some(share) = pairs::median(&shares) {
         results.figures.push(Figure::new("agent CPU under these loads", share * 100.0, "% of a core"));
-    }
-    match cost::reference(args) {
-        Ok(figure) => results.figures.extend(figure),
-        Err(error) => results.not_measured.push(format!("sys_exit: {error:#}")),
     }
     if !table.without_twin.is_empty() {
         let words = format!("empty twins of {}", table.without_twin.join(", "));

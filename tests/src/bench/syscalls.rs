@@ -1,6 +1,6 @@
 //! What watching every system call costs, beside an empty program on the same hook; and how fast the governor gives up.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{collections::BTreeMap, fs, process::Command, thread, time::Duration};
 
 use anyhow::Context as _;
 use healer_userspace::clock;
@@ -8,10 +8,11 @@ use healer_userspace::clock;
 use super::{
     agent::Agent,
     args::Args,
+    cost::Row,
     figure::Figure,
     floor::Floor,
-    load,
-    pairs::{self, Ratio},
+    load::{self, LOADS},
+    pairs, say,
 };
 use crate::{binary, scratch::Scratch};
 
@@ -19,53 +20,90 @@ use crate::{binary, scratch::Scratch};
 const AIMS: [(&str, f64, f64); 4] =
     [("getppid", 1.54, 1.05), ("openat", 1.11, 1.05), ("emfile", 1.45, 1.05), ("pipe", 1.09, 1.01)];
 const SETTLE: Duration = Duration::from_millis(1500);
-/// The mean counts, and it must hold many slices.
-const SAMPLED_MILLIS: u64 = 3000;
+/// Of the shorter loads: the mean counts, and it must hold many slices.
+const SAMPLED_FOR: u64 = 4;
 const SHEDS_WITHIN: Duration = Duration::from_secs(20);
+
+/// Means in ns of one load, one of each kind per pair: bare, floor, bare, full, bare, sampled, … bare. A median would
+/// not see the slices.
+#[derive(Default)]
+struct Means {
+    bare: Vec<f64>,
+    floor: Vec<f64>,
+    full: Vec<f64>,
+    sampled: Vec<f64>,
+}
+
+impl Means {
+    /// The bare runs on both sides of each of the `which`th kind.
+    fn around(&self, which: usize) -> Vec<f64> {
+        let starts = (which..self.bare.len().saturating_sub(1)).step_by(3);
+        starts.flat_map(|at| [self.bare[at], self.bare[at + 1]]).collect()
+    }
+
+    fn row(&self, name: &str, kind: &str, (which, with): (usize, &[f64]), aim: f64) -> Option<Row> {
+        let load = LOADS.iter().find(|load| load.name == name)?;
+        Some(Row {
+            load: format!("{name}, {kind}"),
+            what: load.what.to_owned(),
+            programs: "syscall_error".to_owned(),
+            bare_ns: pairs::median(&pairs::sorted(self.bare.iter().copied()))?,
+            healer: pairs::compared(&self.around(which), with)?,
+            floor: pairs::compared(&self.around(0), &self.floor),
+            control: pairs::control(&self.bare),
+            aim,
+        })
+    }
+}
 
 /// # Errors
 /// healer does not start, or a load fails.
-pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
-    let mut figures = Vec::new();
-    for (name, full, sampled) in AIMS {
-        let empty = compare(args, name, args.micro_millis(), Floor::attach_sys_exit)?;
-        let watched = compare(args, name, args.micro_millis(), || agent("full"))?;
-        let slices = compare(args, name, SAMPLED_MILLIS.min(4 * args.micro_millis()), || agent("sampled"))?;
-        let shown = |it: Ratio| format!("[{:.3}..{:.3}]", it.lowest, it.highest);
-        let remark =
-            format!("{}; an empty program there {:.3} {}", shown(watched), empty.median, shown(empty));
-        figures.push(
-            Figure::new(&format!("{name}, every call watched"), watched.median, "× without")
-                .at_most(full)
-                .remark(remark),
-        );
-        figures.push(
-            Figure::new(&format!("{name}, a slice of each second"), slices.median, "× without")
-                .at_most(sampled)
-                .remark(shown(slices)),
-        );
+pub fn rows(args: &Args) -> anyhow::Result<Vec<Row>> {
+    let mut all: BTreeMap<&'static str, Means> = BTreeMap::new();
+    let millis = args.micro_millis();
+    for pair in 1..=args.pairs() {
+        say(&format!("system calls: pair {pair} of {}", args.pairs()));
+        each(&mut all, millis, |means| &mut means.bare)?;
+        let hooked = Floor::attach_sys_exit()?;
+        each(&mut all, millis, |means| &mut means.floor)?;
+        drop(hooked);
+        each(&mut all, millis, |means| &mut means.bare)?;
+        let watched = agent("full")?;
+        each(&mut all, millis, |means| &mut means.full)?;
+        drop(watched);
+        each(&mut all, millis, |means| &mut means.bare)?;
+        let watched = agent("sampled")?;
+        each(&mut all, millis * SAMPLED_FOR, |means| &mut means.sampled)?;
+        drop(watched);
     }
-    figures.push(sheds()?);
-    Ok(figures)
+    each(&mut all, millis, |means| &mut means.bare)?;
+    let rows = AIMS.into_iter().flat_map(|(name, full, sampled)| {
+        let means = &all[name];
+        [
+            means.row(name, "every call watched", (1, &means.full), full),
+            means.row(name, "a slice of each second", (2, &means.sampled), sampled),
+        ]
+    });
+    Ok(rows.flatten().collect())
 }
 
-/// Runs in turn; of means, for a median would not see the slices.
-fn compare<T>(
-    args: &Args,
-    load: &str,
+/// Every load once.
+fn each(
+    all: &mut BTreeMap<&'static str, Means>,
     millis: u64,
-    with: impl Fn() -> anyhow::Result<T>,
-) -> anyhow::Result<Ratio> {
-    let run = || load::mean_apart(load, millis);
-    let (mut around, mut between) = (Vec::new(), Vec::new());
-    for _pair in 0..args.pairs() {
-        around.push(run()?);
-        let held = with()?;
-        between.push(run()?);
-        drop(held);
-        around.push(run()?);
+    which: impl Fn(&mut Means) -> &mut Vec<f64>,
+) -> anyhow::Result<()> {
+    for (name, ..) in AIMS {
+        let mean = load::mean_apart(name, millis)?;
+        which(all.entry(name).or_default()).push(mean);
     }
-    pairs::compared(&around, &between).context("nothing was measured")
+    Ok(())
+}
+
+/// # Errors
+/// healer does not start, or does not give up the sensor.
+pub fn measure(_args: &Args) -> anyhow::Result<Vec<Figure>> {
+    Ok(vec![sheds()?])
 }
 
 fn agent(mode: &str) -> anyhow::Result<(Agent, Scratch)> {
