@@ -64,7 +64,7 @@ impl Agent {
         let began = *self.files.began.get_or_insert(now);
         if !self.files.is_settled && now.since(began) >= SETTLED_AFTER {
             self.files.is_settled = true;
-            give_back::startup_text();
+            give_back::startup_pages();
             sense::give_memory_back();
         }
     }
