@@ -1,10 +1,11 @@
-//! The looks at connections that do not move: in a thread of their own, because a dump waits for the kernel.
+//! The looks at connections that do not move.
 
-use std::{io, path::Path, thread};
+use core::time::Duration;
+use std::path::Path;
 
 use tokio::sync::mpsc;
 
-use super::Agent;
+use super::{Agent, looks};
 use crate::{
     clock,
     engine::time::BootTime,
@@ -12,7 +13,10 @@ use crate::{
         cgroup::{CgroupId, Hierarchy},
         process::Process,
     },
-    sense::poll::flows::{FlowPoller, Listener, Look, Stuck, Whose},
+    sense::poll::{
+        beat,
+        flows::{FlowPoller, Listener, Look, Stuck, Whose},
+    },
     signal::{
         Fact, Owner, Signal,
         network::{Flow, FlowSnapshot, Listens, Served, Stalled},
@@ -20,25 +24,44 @@ use crate::{
 };
 
 const WAITING_MAX: usize = 4;
+/// A slow engine.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) type FlowLooks = mpsc::Receiver<(BootTime, Look)>;
 
-/// Looks until nobody listens any more.
-pub(super) fn start() -> io::Result<FlowLooks> {
+pub(super) fn start() -> (FlowLook, FlowLooks) {
     let (sender, looks) = mpsc::channel(WAITING_MAX);
-    let mut poller = FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
-    let look_on = move || {
-        while !sender.is_closed() {
-            let (look, pause) = poller.look();
-            // What is new is told once: it waits for its place.
-            if !look.is_empty() && sender.blocking_send((clock::boot(), look)).is_err() {
-                return;
-            }
-            thread::sleep(pause);
+    let poller = FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
+    (FlowLook { poller, sender, untold: None, due: clock::boot() }, looks)
+}
+
+pub(super) struct FlowLook {
+    poller: FlowPoller,
+    sender: mpsc::Sender<(BootTime, Look)>,
+    /// What is new is told once: it waits for its place.
+    untold: Option<(BootTime, Look)>,
+    due: BootTime,
+}
+
+impl looks::Look for FlowLook {
+    fn due(&self) -> BootTime {
+        self.due
+    }
+
+    fn look(&mut self, now: BootTime) -> bool {
+        self.due = beat(now, TOLD_AGAIN);
+        if self.untold.is_none() {
+            let (look, pause) = self.poller.look(now);
+            self.due = beat(now, pause);
+            self.untold = (!look.is_empty()).then(|| (clock::boot(), look));
         }
-    };
-    thread::Builder::new().name("healer-flows".to_owned()).spawn(look_on)?;
-    Ok(looks)
+        if let Some(look) = self.untold.take()
+            && let Err(mpsc::error::TrySendError::Full(look)) = self.sender.try_send(look)
+        {
+            self.untold = Some(look);
+        }
+        !self.sender.is_closed()
+    }
 }
 
 impl Agent {

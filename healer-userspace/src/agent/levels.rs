@@ -1,23 +1,21 @@
-//! The looks at what may run out: in a thread of their own, once a second.
+//! The looks at what may run out: once a second.
 
 use core::{sync::atomic::Ordering, time::Duration};
-use std::{
-    io,
-    path::Path,
-    sync::mpsc::{self as std_mpsc, RecvTimeoutError},
-    thread,
-};
+use std::{path::Path, sync::mpsc as std_mpsc};
 
 use tokio::sync::mpsc;
 
-use super::Agent;
+use super::{Agent, looks::Look};
 use crate::{
     clock,
     engine::time::BootTime,
     report::view::{Sensor, SensorState},
     sense::{
         govern::{POLLS_NS, Stage},
-        poll::levels::{About, LevelPoller, armed_by},
+        poll::{
+            beat,
+            levels::{About, LevelPoller, armed_by},
+        },
     },
     signal::{Fact, Raw, Signal, levels::LevelSnapshot},
 };
@@ -43,15 +41,19 @@ pub(super) struct LevelWatch {
     about: About,
 }
 
-pub(super) fn start() -> io::Result<(LevelWatch, LevelLooks)> {
+pub(super) fn start() -> (LevelWatch, LevelLook, LevelLooks) {
     let (proc, cgroup) = (Path::new("/proc"), Path::new("/sys/fs/cgroup"));
     let (asks, asked) = std_mpsc::channel();
     let (sender, looks) = mpsc::channel(WAITING_MAX);
-    let poller = LevelPoller::new(proc, cgroup);
-    thread::Builder::new()
-        .name("healer-levels".to_owned())
-        .spawn(move || look_on(poller, &asked, &sender))?;
-    Ok((LevelWatch { asks, interval: INTERVAL, about: About::new(proc, cgroup) }, looks))
+    let look = LevelLook {
+        poller: LevelPoller::new(proc, cgroup),
+        asked,
+        sender,
+        interval: INTERVAL,
+        due: clock::boot() + INTERVAL,
+        empty: EMPTY_TOLD,
+    };
+    (LevelWatch { asks, interval: INTERVAL, about: About::new(proc, cgroup) }, look, looks)
 }
 
 /// As an administrator sees it: it reads files, and whatever one cannot be read is not told.
@@ -65,42 +67,40 @@ pub(super) fn sensor() -> Sensor {
     }
 }
 
-fn look_on(
-    mut poller: LevelPoller,
-    asked: &std_mpsc::Receiver<Ask>,
-    sender: &mpsc::Sender<(BootTime, LevelSnapshot)>,
-) {
-    let (mut interval, mut empty) = (INTERVAL, EMPTY_TOLD);
-    let mut due = clock::boot() + INTERVAL;
-    loop {
-        match asked.recv_timeout(due.since(clock::boot())) {
-            Ok(Ask::Ports { pid, peer }) => {
-                poller.watch_ports(pid, peer);
-                continue;
-            }
-            Ok(Ask::Interval(wanted)) => {
-                interval = wanted;
-                continue;
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        due = clock::boot() + interval;
-        let before = own_cpu_ns();
-        let snapshot = poller.look();
-        POLLS_NS.fetch_add(own_cpu_ns().saturating_sub(before), Ordering::Relaxed);
-        let is_empty = snapshot.levels.is_empty() && snapshot.zombies.as_ref().is_none_or(Vec::is_empty);
-        empty = if is_empty { empty.saturating_add(1) } else { 0 };
-        if empty <= EMPTY_TOLD {
-            // Full: the next one says the same or more.
-            sender.try_send((clock::boot(), snapshot)).ok();
-        }
-    }
+pub(super) struct LevelLook {
+    poller: LevelPoller,
+    asked: std_mpsc::Receiver<Ask>,
+    sender: mpsc::Sender<(BootTime, LevelSnapshot)>,
+    interval: Duration,
+    due: BootTime,
+    empty: u32,
 }
 
-fn own_cpu_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+impl Look for LevelLook {
+    fn due(&self) -> BootTime {
+        self.due
+    }
+
+    fn look(&mut self, now: BootTime) -> bool {
+        for ask in self.asked.try_iter() {
+            match ask {
+                Ask::Ports { pid, peer } => self.poller.watch_ports(pid, peer),
+                Ask::Interval(wanted) => self.interval = wanted,
+            }
+        }
+        self.due = beat(now, self.interval);
+        let before = clock::thread_cpu();
+        let snapshot = self.poller.look(now);
+        let cost = clock::thread_cpu().saturating_sub(before);
+        POLLS_NS.fetch_add(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let is_empty = snapshot.levels.is_empty() && snapshot.zombies.as_ref().is_none_or(Vec::is_empty);
+        self.empty = if is_empty { self.empty.saturating_add(1) } else { 0 };
+        if self.empty <= EMPTY_TOLD {
+            // Full: the next one says the same or more.
+            self.sender.try_send((clock::boot(), snapshot)).ok();
+        }
+        !self.sender.is_closed()
+    }
 }
 
 impl Agent {

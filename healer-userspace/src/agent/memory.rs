@@ -1,21 +1,17 @@
-//! The looks at memory: in a thread of their own, once a second, more often near a limit.
+//! The looks at memory: once a second, more often near a limit.
 
-use core::time::Duration;
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
 use tokio::sync::mpsc;
 
-use super::Agent;
+use super::{Agent, looks::Look};
 use crate::{
-    clock,
     engine::time::BootTime,
     report::view::{Sensor, SensorState},
-    sense::poll::memory::{MemoryPoller, NEAR, ReclaimMap, Trigger},
+    sense::poll::memory::{MemoryPoller, ReclaimMap, Trigger},
     signal::{Fact, Signal, memory::MemorySnapshot},
 };
 
@@ -61,48 +57,53 @@ impl MemoryWatch {
     }
 }
 
-pub(super) fn start(reclaim: Option<ReclaimMap>) -> io::Result<(MemoryWatch, MemoryLooks)> {
+pub(super) fn start(reclaim: Option<ReclaimMap>, alarm: &Trigger) -> (MemoryWatch, MemoryLook, MemoryLooks) {
     let (sender, looks) = mpsc::channel(WAITING_MAX);
     let mut watch = MemoryWatch::default();
-    let (state, proc) = (Arc::clone(&watch.state), Path::new("/proc"));
-    let trigger = Trigger::open(proc);
-    let poller = MemoryPoller::new(proc, Path::new("/sys/fs/cgroup"), reclaim);
-    tell(&state, &poller, &trigger);
+    let poller = MemoryPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"), reclaim);
+    let alarm_trouble = alarm.trouble().map(str::to_owned);
+    let state = Arc::clone(&watch.state);
+    let look = MemoryLook { poller, state, alarm_trouble, sender, empty: EMPTY_TOLD };
+    look.tell();
     watch.refresh();
-    thread::Builder::new()
-        .name("healer-memory".to_owned())
-        .spawn(move || look_on(poller, &trigger, &state, &sender))?;
-    Ok((watch, looks))
+    (watch, look, looks)
 }
 
-fn look_on(
-    mut poller: MemoryPoller,
-    trigger: &Trigger,
-    state: &Mutex<State>,
-    sender: &mpsc::Sender<(BootTime, MemorySnapshot)>,
-) {
-    let mut empty = EMPTY_TOLD;
-    while !sender.is_closed() {
-        let now = clock::boot();
-        let snapshot = poller.look(now);
-        empty = if snapshot.is_empty() { empty.saturating_add(1) } else { 0 };
-        if empty <= EMPTY_TOLD {
+pub(super) struct MemoryLook {
+    poller: MemoryPoller,
+    state: Arc<Mutex<State>>,
+    alarm_trouble: Option<String>,
+    sender: mpsc::Sender<(BootTime, MemorySnapshot)>,
+    empty: u32,
+}
+
+impl Look for MemoryLook {
+    fn due(&self) -> BootTime {
+        self.poller.due()
+    }
+
+    fn look(&mut self, now: BootTime) -> bool {
+        let snapshot = self.poller.look(now);
+        self.empty = if snapshot.is_empty() { self.empty.saturating_add(1) } else { 0 };
+        if self.empty <= EMPTY_TOLD {
             // Full: the next one says the same or more.
-            sender.try_send((now, snapshot)).ok();
+            self.sender.try_send((now, snapshot)).ok();
         }
-        tell(state, &poller, trigger);
-        if trigger.wait(poller.due().since(clock::boot()).max(Duration::from_millis(10))) {
-            // An alarm rings once in a window, but nobody is to be woken by a flood of them.
-            thread::sleep(NEAR / 2);
-            poller.hurry();
-        }
+        self.tell();
+        !self.sender.is_closed()
+    }
+
+    fn hurry(&mut self) {
+        self.poller.hurry();
     }
 }
 
-fn tell(state: &Mutex<State>, poller: &MemoryPoller, trigger: &Trigger) {
-    let trouble = poller.trouble().into_iter().chain(trigger.trouble().map(str::to_owned)).collect();
-    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    *state = State { cgroups: poller.counts().0, trouble };
+impl MemoryLook {
+    fn tell(&self) {
+        let cgroups = self.poller.counts().0;
+        let trouble = self.poller.trouble().into_iter().chain(self.alarm_trouble.clone()).collect();
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { cgroups, trouble };
+    }
 }
 
 impl Agent {

@@ -12,6 +12,7 @@ mod give_back;
 mod housekeeping;
 mod levels;
 pub(crate) mod listening;
+mod looks;
 mod memory;
 mod owners;
 mod probes;

@@ -1,7 +1,8 @@
 //! Puts the line together, says `ready`, and takes it apart again.
 
 use std::{
-    cell::RefCell, collections::BTreeMap, fs::File, net::SocketAddr, process::ExitCode, rc::Rc, sync::Arc,
+    cell::RefCell, collections::BTreeMap, fs::File, net::SocketAddr, path::Path, process::ExitCode, rc::Rc,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
@@ -11,9 +12,11 @@ use super::{
     Agent, Options,
     captures::Captures,
     fail_point::FailPoint,
-    flows,
+    flows, give_back,
     housekeeping::Files,
-    levels, memory,
+    levels,
+    looks::{self, Look},
+    memory,
     probes::Probes,
     taps::Taps,
     waits,
@@ -40,7 +43,7 @@ use crate::{
         webhook::Webhook,
     },
     runtimes::Owners,
-    sense::{self, Lost, Sense},
+    sense::{self, Lost, Sense, poll::memory::Trigger},
     signal::{Fact, Signal},
     store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
     supervise::{child::start_of, server::Supervisors},
@@ -63,6 +66,7 @@ pub enum StartError {
 /// # Errors
 /// Bad policies, a state directory that cannot be used, a port in use, a broken event loop.
 pub fn run(options: Options) -> Result<ExitCode, StartError> {
+    give_back::few_heaps();
     let loaded = config::load(&options.sources, &detect::is_built).map_err(StartError::Policy)?;
     let options = with_configured(options, &loaded);
     log::init(options.log, read_clock())?;
@@ -141,9 +145,12 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let mut sense = Sense::start(&sense::Settings { best: options.sense_rung, ..sense::Settings::default() });
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
-    let (memory_watch, memory) =
-        memory::start(sense.take_reclaim()).context("start the thread that looks at memory")?;
-    let (level_watch, levels) = levels::start().context("start the thread that looks at what may run out")?;
+    let alarm = Trigger::open(Path::new("/proc"));
+    let (memory_watch, memory_look, memory) = memory::start(sense.take_reclaim(), &alarm);
+    let (level_watch, level_look, levels) = levels::start();
+    let (flow_look, flows) = flows::start();
+    let all: Vec<Box<dyn Look>> = vec![Box::new(memory_look), Box::new(level_look), Box::new(flow_look)];
+    looks::start(all, alarm).context("start the thread that looks at memory, limits and connections")?;
     let inbox = Inbox {
         store: store_events,
         results,
@@ -154,7 +161,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         work: looks,
         memory,
         levels,
-        flows: flows::start().context("start the thread that looks at connections")?,
+        flows,
         orders,
     };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;

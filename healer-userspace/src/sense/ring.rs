@@ -5,23 +5,25 @@
 //! records may commit without a wake-up right after the last drain. Otherwise it sweeps once a
 //! second, so that records which never wake anybody are not left lying.
 
-use std::{io, os::fd::AsFd as _, pin::Pin, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    time::Duration,
+};
 
 use aya::maps::{MapData, RingBuf};
 use healer_common::tuning::BULK_BYTES;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::Sleep,
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-
-use crate::clock;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Longest time that a record which wakes nobody lies unread.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 /// Between passes while BULK has records.
 const DRAIN: Duration = Duration::from_millis(50);
 /// Between passes while BULK fills fast.
-const UNDER_LOAD: Duration = Duration::from_millis(2);
+const UNDER_LOAD: Duration = Duration::from_millis(1);
 /// More in one pass than this is load.
 const LOAD_BYTES: usize = BULK_BYTES as usize / 16;
 /// Urgent records are looked for again after this many others.
@@ -47,9 +49,9 @@ pub struct Rings {
 
 /// Made by the first wait: it needs the event loop.
 struct Bells {
-    urgent: AsyncFd<std::os::fd::OwnedFd>,
-    bulk: AsyncFd<std::os::fd::OwnedFd>,
-    timer: Pin<Box<Sleep>>,
+    urgent: AsyncFd<OwnedFd>,
+    bulk: AsyncFd<OwnedFd>,
+    timer: AsyncFd<OwnedFd>,
 }
 
 impl Rings {
@@ -80,7 +82,10 @@ impl Rings {
                 ready?.clear_ready();
                 Bell::Bulk
             }
-            () = bells.timer.as_mut() => Bell::Timer,
+            ready = bells.timer.readable() => {
+                ready?.clear_ready();
+                Bell::Timer
+            }
         };
         Ok(())
     }
@@ -112,21 +117,36 @@ impl Rings {
             SWEEP
         };
         if let Some(bells) = &mut self.bells {
-            bells.timer.as_mut().reset(clock::after(self.wait));
+            bells.ring_in(self.wait);
         }
     }
 }
 
 impl Bells {
     fn new(urgent: &RingBuf<MapData>, bulk: &RingBuf<MapData>, wait: Duration) -> io::Result<Self> {
-        let watch = |ring: &RingBuf<MapData>| {
-            let fd = ring.as_fd().try_clone_to_owned()?;
-            // SAFETY: the descriptor is owned by what is registered, so it stays open and the same.
-            let bell = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
-            bell.map_err(io::Error::from)
-        };
-        Ok(Self { urgent: watch(urgent)?, bulk: watch(bulk)?, timer: Box::pin(tokio::time::sleep(wait)) })
+        let own = |ring: &RingBuf<MapData>| ring.as_fd().try_clone_to_owned();
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let bells = Self { urgent: watch(own(urgent)?)?, bulk: watch(own(bulk)?)?, timer: watch(timer)? };
+        bells.ring_in(wait);
+        Ok(bells)
     }
+
+    /// The event loop's own timers wake it up to three times for one second: it sorts them on the way.
+    fn ring_in(&self, wait: Duration) {
+        let nothing = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // Zero would switch it off (timerfd_settime(2)).
+        let wait = Timespec::try_from(wait.max(Duration::from_nanos(1))).unwrap_or(nothing);
+        let once = Itimerspec { it_interval: nothing, it_value: wait };
+        // Refused only for a time that is none.
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).ok();
+    }
+}
+
+fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by what is registered, so it stays open and the same.
+    let bell = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+    bell.map_err(io::Error::from)
 }
 
 fn take(ring: &mut RingBuf<MapData>, limit: usize, on_record: &mut impl FnMut(&[u8])) -> (usize, usize) {

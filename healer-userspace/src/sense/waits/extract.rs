@@ -17,6 +17,7 @@ use super::{
     world,
 };
 use crate::{
+    clock,
     engine::time::BootTime,
     signal::waits::{Condition, Owner, Source, Wait, WaitKind},
 };
@@ -96,7 +97,7 @@ impl Extractor {
         self.owners(table, &mut waits);
         self.blockers(table, &mut waits);
         self.stacks(table, &mut waits);
-        self.files(table, now, &mut waits);
+        self.files(table, now, anew, &mut waits);
         self.worlds(table, &mut waits);
         waits
     }
@@ -191,54 +192,95 @@ impl Extractor {
         self.stacks = stacks;
     }
 
-    fn files(&mut self, table: &Table, now: BootTime, waits: &mut Waits) {
+    fn files(&mut self, table: &Table, now: BootTime, anew: bool, waits: &mut Waits) {
         if !self.sees_everybody {
             return;
         }
-        let stuck = table.open().filter(|one| condition(&one.record) == Condition::Stuck);
-        let mut files = BTreeMap::new();
-        let settled: BTreeSet<u32> =
-            self.files.iter().filter(|(_, memory)| memory.is_settled()).map(|(tid, _)| *tid).collect();
-        let may_walk = self.walk.is_due(now);
-        let mut due = Vec::new();
-        let mut peers = Peers::default();
-        for sleeper in stuck.filter(|sleeper| files::is_candidate(&sleeper.record)) {
-            let record = &sleeper.record;
-            let memory = self.files.remove(&record.pid).filter(|memory| memory.is_of(record));
-            let is_good = |memory: &FileMemory| {
-                memory.is_fresh(record, now)
-                    || memory.is_answered(now, |tgid| self.may_run(table, tgid, &settled))
-            };
-            let is_enough = memory.as_ref().is_some_and(is_good) || !may_walk;
-            if is_enough {
-                // What is too old waits for the next walk; who was never looked at, too.
-                files.extend(memory.map(|memory| (record.pid, memory)));
-            } else if let Some(wait) = FileWait::of(&self.proc, sleeper, &mut peers) {
-                due.push((sleeper, wait));
-            } else {
-                files.insert(record.pid, FileMemory::new(record, now, true, None));
+        let is_kept = |one: &Sleeper| {
+            condition(&one.record) == Condition::Stuck
+                && files::is_candidate(&one.record)
+                && table.is_open(one)
+        };
+        self.files.retain(|tid, memory| {
+            table.get(*tid).is_some_and(|one| is_kept(one) && memory.is_of(&one.record))
+        });
+        if self.walk.is_due(now) {
+            let due: Vec<&Sleeper> =
+                table.open().filter(|one| is_kept(one) && !self.is_known(table, one, now)).collect();
+            if !due.is_empty() {
+                let began = clock::boot();
+                self.look_for_holders(table, now, &due, anew);
+                self.walk.took(now, clock::boot().since(began));
             }
         }
-        let inodes: BTreeSet<(u64, u64)> = due.iter().flat_map(|(_, wait)| wait.files()).collect();
-        if !inodes.is_empty() {
-            let holders = self.walk.time(now, || Holders::find(&self.proc, &inodes));
-            for (sleeper, wait) in due {
-                let record = &sleeper.record;
-                let wait = holders.wait(&self.proc, record.tgid, &wait);
-                files.insert(record.pid, FileMemory::new(record, now, false, wait));
-            }
-        }
-        for (tid, memory) in &files {
+        for (tid, memory) in &self.files {
             memory.wait.iter().for_each(|wait| waits.add(*tid, wait.clone()));
         }
-        self.files = files;
     }
 
-    /// Whether some thread of a process is awake, or sleeps where somebody outside may wake it.
-    fn may_run(&self, table: &Table, tgid: u32, settled: &BTreeSet<u32>) -> bool {
-        let is_open = |one: &Sleeper| table.is_open(one) && !settled.contains(&one.record.pid);
-        let asleep = table.all_asleep(tgid).is_some() && table.sleepers_of(tgid).all(is_open);
-        !asleep && self.proc.has_thread(tgid, tgid)
+    /// What is remembered of its wait is still good enough.
+    fn is_known(&self, table: &Table, sleeper: &Sleeper, now: BootTime) -> bool {
+        self.files.get(&sleeper.record.pid).is_some_and(|memory| {
+            memory.is_fresh(&sleeper.record, now)
+                || memory.is_answered(now, |tgid| self.may_run(table, tgid, now, &mut BTreeSet::new()))
+        })
+    }
+
+    fn look_for_holders(&mut self, table: &Table, now: BootTime, due: &[&Sleeper], anew: bool) {
+        let mut peers = Peers::default();
+        let mut left = Vec::new();
+        for sleeper in due {
+            match FileWait::of(&self.proc, sleeper, &mut peers) {
+                Some(wait) => left.push((*sleeper, wait)),
+                None => self.remember(sleeper, now, true, None),
+            }
+        }
+        if !anew {
+            left.retain(|(sleeper, wait)| !self.is_held_nearby(table, now, sleeper, wait));
+        }
+        let inodes: BTreeSet<(u64, u64)> = left.iter().flat_map(|(_, wait)| wait.files()).collect();
+        if !inodes.is_empty() {
+            let holders = Holders::find(&self.proc, self.proc.pids(), &inodes);
+            for (sleeper, wait) in left {
+                let wait = holders.wait(&self.proc, sleeper.record.tgid, &wait);
+                self.remember(sleeper, now, false, wait);
+            }
+        }
+    }
+
+    /// Most pipes lead to a parent or a child: one of them that may run is answer enough, and saves the look at
+    /// everybody.
+    fn is_held_nearby(&mut self, table: &Table, now: BootTime, sleeper: &Sleeper, wait: &FileWait) -> bool {
+        let tgid = sleeper.record.tgid;
+        let holders = Holders::find(&self.proc, self.proc.relatives(tgid), &wait.files().collect());
+        let Some(wait) = holders.wait(&self.proc, tgid, wait) else { return false };
+        let may_run = |owner: &Owner| matches!(owner, Owner::Process(one) if self.may_run(table, *one, now, &mut BTreeSet::new()));
+        let is_answer = wait.owners.iter().any(may_run);
+        if is_answer {
+            self.remember(sleeper, now, false, Some(wait));
+        }
+        is_answer
+    }
+
+    fn remember(&mut self, sleeper: &Sleeper, now: BootTime, is_settled: bool, wait: Option<Wait>) {
+        let record = &sleeper.record;
+        self.files.insert(record.pid, FileMemory::new(record, now, is_settled, wait));
+    }
+
+    /// Whether some thread of a process is awake, or sleeps where somebody may wake it who may run in turn.
+    fn may_run(&self, table: &Table, tgid: u32, now: BootTime, asked: &mut BTreeSet<u32>) -> bool {
+        if !asked.insert(tgid) || !self.proc.has_thread(tgid, tgid) {
+            return false;
+        }
+        table.all_asleep(tgid).is_none()
+            || table.sleepers_of(tgid).any(|one| {
+                let known = self.files.get(&one.record.pid).filter(|memory| memory.is_of(&one.record));
+                !table.is_open(one)
+                    || known.is_some_and(|memory| {
+                        memory.is_served_unseen()
+                            || memory.is_answered(now, |owner| self.may_run(table, owner, now, asked))
+                    })
+            })
     }
 
     fn worlds(&mut self, table: &Table, waits: &mut Waits) {

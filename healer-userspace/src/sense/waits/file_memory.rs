@@ -5,13 +5,16 @@ use core::time::Duration;
 use healer_common::task_scan::TaskRecord;
 
 use crate::{
-    clock,
     engine::time::BootTime,
     signal::waits::{Owner, Wait},
 };
 
 /// So long a holder that may run is taken for one without a look at its descriptors.
 const ANSWERED: Duration = Duration::from_secs(60);
+
+/// Whom nobody was seen to keep waiting when it had waited so long is not looked at for long.
+const UNSEEN_AFTER: Duration = Duration::from_secs(5);
+const UNSEEN: Duration = Duration::from_secs(300);
 
 /// What the descriptors have shown of one waiter.
 pub(super) struct FileMemory {
@@ -39,23 +42,27 @@ impl FileMemory {
         (self.start_boot_ns, self.switches) == (record.start_boot_ns, record.switches)
     }
 
-    /// It waits for no file, or for one that somebody outside may serve.
-    pub(super) fn is_settled(&self) -> bool {
-        self.is_settled
+    /// Nobody who is seen holds the other end: it is on its way in a message, in the kernel, or with a process whose
+    /// descriptors may not be read.
+    pub(super) fn is_served_unseen(&self) -> bool {
+        self.is_settled || self.wait.is_none()
     }
 
     /// Descriptors cost much to look through: the longer the wait, the more rarely.
     pub(super) fn is_fresh(&self, record: &TaskRecord, now: BootTime) -> bool {
         let waited = now.since(BootTime(record.since_boot_ns));
-        let keep = (waited / 4).min(Duration::from_secs(10));
-        self.is_settled || now.since(self.looked_at) < keep
+        // Whoever changed hands while it was looked for is found by a second look.
+        let is_unseen =
+            self.wait.is_none() && UNSEEN_AFTER <= self.looked_at.since(BootTime(record.since_boot_ns));
+        let most = if is_unseen { UNSEEN } else { (waited / 4).min(Duration::from_secs(10)) };
+        self.is_settled || now.since(self.looked_at) < most
     }
 
     /// One holder that may run is enough for a wait that may end, whoever else holds it by now.
-    pub(super) fn is_answered(&self, now: BootTime, may_run: impl Fn(u32) -> bool) -> bool {
-        let owners = self.wait.iter().flat_map(|wait| &wait.owners);
+    pub(super) fn is_answered(&self, now: BootTime, mut may_run: impl FnMut(u32) -> bool) -> bool {
+        let mut owners = self.wait.iter().flat_map(|wait| &wait.owners);
         now.since(self.looked_at) < ANSWERED
-            && owners.into_iter().any(|owner| matches!(owner, Owner::Process(tgid) if may_run(*tgid)))
+            && owners.any(|owner| matches!(owner, Owner::Process(tgid) if may_run(*tgid)))
     }
 }
 
@@ -75,11 +82,8 @@ impl Walk {
         now.since(self.at) >= (self.cost * WALK_SHARE).min(WALK_PAUSE_MAX)
     }
 
-    pub(super) fn time<T>(&mut self, now: BootTime, walk: impl FnOnce() -> T) -> T {
-        let began = clock::boot();
-        let found = walk();
-        *self = Self { at: now, cost: clock::boot().since(began) };
-        found
+    pub(super) fn took(&mut self, now: BootTime, cost: Duration) {
+        *self = Self { at: now, cost };
     }
 }
 
@@ -88,11 +92,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whom_nobody_is_seen_to_keep_waiting_is_looked_at_twice_and_then_left() {
+        use healer_common::event::wire::Wire as _;
+        let second = |at: u64| BootTime(at * 1_000_000_000);
+        let record = TaskRecord { since_boot_ns: second(100).0, ..TaskRecord::ZERO };
+        let young = FileMemory::new(&record, second(102), false, None);
+        assert!(young.is_served_unseen() && !young.is_fresh(&record, second(104)));
+        let old = FileMemory::new(&record, second(106), false, None);
+        assert!(old.is_fresh(&record, second(400)) && !old.is_fresh(&record, second(407)));
+    }
+
+    #[test]
     fn a_dear_walk_is_not_soon_repeated() {
         let now = BootTime(1_000_000_000_000);
         let mut walk = Walk::default();
         assert!(walk.is_due(now));
-        walk.time(now, || std::thread::sleep(Duration::from_millis(3)));
+        walk.took(now, Duration::from_millis(3));
         assert!(!walk.is_due(now + Duration::from_secs(2)));
         assert!(walk.is_due(now + WALK_PAUSE_MAX));
     }

@@ -166,10 +166,10 @@ pub(crate) struct Holders {
 }
 
 impl Holders {
-    /// Looks through the descriptors of all processes: some microseconds each.
-    pub(crate) fn find(proc: &Proc, wanted: &BTreeSet<File>) -> Self {
+    /// Looks through the descriptors of these processes: some microseconds each.
+    pub(crate) fn find(proc: &Proc, among: Vec<u32>, wanted: &BTreeSet<File>) -> Self {
         let mut open: BTreeMap<File, Vec<(u32, u32)>> = BTreeMap::new();
-        for tgid in proc.pids() {
+        for tgid in among {
             for fd in proc.fds(tgid) {
                 if let Some(file) = proc.fd_inode(tgid, fd).filter(|file| wanted.contains(file)) {
                     open.entry(file).or_default().push((tgid, fd));

@@ -13,6 +13,8 @@ use crate::sense::calls::by_x86_64;
 
 /// Descriptors of one process looked at, at most.
 const FDS_MAX: usize = 4096;
+/// Relatives of one process looked at, at most.
+const RELATIVES_MAX: usize = 24;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Proc {
@@ -124,6 +126,19 @@ impl Proc {
         text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
+    /// Its children, their children, its parent and its brothers: some of them, where they are many.
+    pub(crate) fn relatives(&self, tgid: u32) -> Vec<u32> {
+        let parent = self.text(&format!("{tgid}/stat")).and_then(|text| parent_of(&text));
+        let mut relatives = self.children(tgid, tgid);
+        let elders: Vec<u32> = relatives.iter().copied().chain(parent).collect();
+        relatives.extend(parent);
+        for elder in elders {
+            relatives.extend(self.children(elder, elder).into_iter().filter(|one| *one != tgid));
+        }
+        relatives.truncate(RELATIVES_MAX);
+        relatives
+    }
+
     /// Identity of the pid namespace of a process.
     pub(crate) fn pid_namespace(&self, tgid: u32) -> Option<u64> {
         Some(fs::metadata(self.root.join(format!("{tgid}/ns/pid"))).ok()?.ino())
@@ -185,6 +200,11 @@ impl Proc {
         fs::File::open(self.root.join(path)).ok()?.take(1 << 20).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
+
+/// Of `PID (NAME) STATE PPID …`.
+fn parent_of(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn numbers(dir: &Path) -> Vec<u32> {

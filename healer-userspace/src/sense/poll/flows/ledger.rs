@@ -211,6 +211,11 @@ impl Ledger {
         (pass, wanted)
     }
 
+    /// Nothing was in the way of anything at the last look.
+    pub(super) fn is_calm(&self) -> bool {
+        self.slow.is_empty()
+    }
+
     pub(super) fn all_closed(&mut self, netns: u32) -> Vec<Listener> {
         self.slow.clear();
         self.pass = Pass::default();

@@ -7,11 +7,11 @@ mod ledger;
 mod links;
 mod owners;
 mod shared;
+mod traffic;
 
 use core::time::Duration;
 use std::{
     collections::BTreeMap,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -20,7 +20,7 @@ use crate::{
     clock,
     engine::time::BootTime,
     sense::{
-        poll::{sockets::SockDiag, work::life},
+        poll::{JITTER, sockets::SockDiag, work::life},
         waits::Proc,
     },
     signal::{
@@ -32,15 +32,21 @@ use ledger::Ledger;
 use links::Links;
 use owners::Owners;
 use shared::Shared;
+use traffic::Traffic;
 
 const NAMESPACES_MAX: usize = 128;
 const EVERY: Duration = Duration::from_secs(1);
+/// Nothing moves and nothing hangs: there is nothing new to see, but never for longer than the second.
+const STILL: Duration = Duration::from_secs(2);
+const STILL_MAX: Duration = Duration::from_secs(8);
 /// A dump that takes long is made less often: it may use half a percent of a CPU, all namespaces together.
 const SPARE: u32 = 200;
 /// However long it takes: older news are none.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// New namespaces are looked for.
 const DISCOVER: Duration = Duration::from_secs(5);
+/// Whoever moved into another namespace is found so late.
+const DISCOVER_ALL: Duration = Duration::from_secs(30);
 
 /// Whose socket: by its descriptor, and by the cgroup that it was made in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,7 +114,10 @@ pub struct FlowPoller {
     proc: PathBuf,
     cgroup: PathBuf,
     places: BTreeMap<u32, Place>,
+    /// The namespace of each process.
+    homes: BTreeMap<u32, u32>,
     discovered: Option<BootTime>,
+    discovered_all: Option<BootTime>,
     shared: Shared,
 }
 
@@ -122,6 +131,11 @@ struct Place {
     links: Option<Links>,
     ledger: Ledger,
     owners: Owners,
+    /// At the last dump.
+    traffic: Option<Traffic>,
+    dumped: Option<BootTime>,
+    /// Dumps since anything moved.
+    unmoved: u32,
     next: BootTime,
 }
 
@@ -133,37 +147,52 @@ impl FlowPoller {
             proc: proc.to_owned(),
             cgroup: cgroup.to_owned(),
             places: BTreeMap::new(),
+            homes: BTreeMap::new(),
             discovered: None,
+            discovered_all: None,
             shared: Shared::default(),
         }
     }
 
     /// One look, and how long the next may wait.
-    pub fn look(&mut self) -> (Look, Duration) {
-        let now = clock::boot();
+    pub fn look(&mut self, now: BootTime) -> (Look, Duration) {
         let before = clock::thread_cpu();
         if self.discovered.is_none_or(|at| DISCOVER <= now.since(at)) {
             self.discovered = Some(now);
-            self.discover();
+            self.discover(now);
         }
         let mut look = Look::default();
         self.shared.forget(now);
-        let due: Vec<u32> =
-            self.places.iter().filter(|(_, place)| place.next <= now).map(|(netns, _)| *netns).collect();
+        let due: Vec<u32> = self
+            .places
+            .iter()
+            .filter(|(_, place)| place.next <= now + JITTER)
+            .map(|(netns, _)| *netns)
+            .collect();
         for netns in due {
             self.visit(now, netns, &mut look);
         }
         look.answers = self.shared.news(now);
         let cost = clock::thread_cpu().saturating_sub(before);
-        (look, (cost * SPARE).clamp(EVERY, PAUSE_MAX))
+        // Whole seconds: others have the same beat.
+        let pause = Duration::from_secs((cost * SPARE).as_secs_f64().ceil() as u64);
+        (look, pause.clamp(EVERY, PAUSE_MAX))
     }
 
-    fn discover(&mut self) {
+    fn discover(&mut self, now: BootTime) {
         let proc = Proc::new(&self.proc);
+        let mut homes = std::mem::take(&mut self.homes);
+        if self.discovered_all.is_none_or(|at| DISCOVER_ALL <= now.since(at)) {
+            self.discovered_all = Some(now);
+            homes.clear();
+        }
         let mut found: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for pid in proc.pids() {
-            if let Some((netns, _)) = proc.net_namespace(pid) {
-                found.entry(netns as u32).or_default().push(pid);
+            let home = homes.get(&pid).copied();
+            let home = home.or_else(|| proc.net_namespace(pid).map(|(netns, _)| netns as u32));
+            if let Some(netns) = home {
+                self.homes.insert(pid, netns);
+                found.entry(netns).or_default().push(pid);
             }
         }
         self.places.retain(|netns, _| found.contains_key(netns));
@@ -179,11 +208,21 @@ impl FlowPoller {
     fn visit(&mut self, now: BootTime, netns: u32, look: &mut Look) {
         let Some(place) = self.places.get_mut(&netns) else { return };
         look.links.extend(place.link_news(&self.proc, netns));
-        if !place.has_sockets(&self.proc) {
+        let traffic = Traffic::of(&self.proc, place.pid);
+        if !traffic.has_sockets() {
             place.next = now + EVERY;
             look.listeners.extend(place.ledger.all_closed(netns));
             return;
         }
+        let has_moved = place.traffic.as_ref() != Some(&traffic);
+        // Both ends of a connection are joined by the second dump.
+        let is_still = !has_moved && 1 <= place.unmoved && place.ledger.is_calm();
+        if is_still && place.dumped.is_some_and(|at| now.since(at) < STILL_MAX) {
+            place.next = now + STILL;
+            return;
+        }
+        place.unmoved = if has_moved { 0 } else { place.unmoved.saturating_add(1) };
+        (place.traffic, place.dumped) = (Some(traffic), Some(now));
         let before = clock::thread_cpu();
         if place.dump(now, &self.proc, netns, &mut self.shared).is_err() {
             place.diag = None;
@@ -213,17 +252,11 @@ impl Place {
             links: None,
             ledger: Ledger::default(),
             owners: Owners::default(),
+            traffic: None,
+            dumped: None,
+            unmoved: 0,
             next: BootTime(0),
         }
-    }
-
-    /// Twenty microseconds instead of a pass over the kernel's whole table.
-    fn has_sockets(&self, proc: &Path) -> bool {
-        let in_use = |name: &str| {
-            let text = fs::read_to_string(proc.join(format!("{}/net/{name}", self.pid))).unwrap_or_default();
-            text.lines().filter(|line| line.starts_with("TCP")).any(|line| !line.contains("inuse 0"))
-        };
-        in_use("sockstat") || in_use("sockstat6")
     }
 
     fn dump(&mut self, now: BootTime, proc: &Path, netns: u32, shared: &mut Shared) -> std::io::Result<()> {

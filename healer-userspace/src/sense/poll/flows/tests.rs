@@ -12,7 +12,7 @@ fn poller() -> FlowPoller {
 
 fn look_for(poller: &mut FlowPoller, limit: u32, mut done: impl FnMut(&Look) -> bool) -> bool {
     for _ in 0..limit {
-        if done(&poller.look().0) {
+        if done(&poller.look(clock::boot()).0) {
             return true;
         }
         thread::sleep(Duration::from_millis(200));
@@ -51,7 +51,7 @@ fn what_is_not_read_is_told_of_the_client_and_over_when_it_is_read() {
     assert!(look_for(&mut poller, 100, |look| look.stuck.iter().any(is_it)), "nobody reads");
     server.read_exact(&mut [0; 5]).unwrap();
     for _ in 0..10 {
-        poller.look();
+        poller.look(clock::boot());
         thread::sleep(Duration::from_millis(200));
     }
     assert!(!look_for(&mut poller, 8, |look| look.stuck.iter().any(is_it)), "it was read");

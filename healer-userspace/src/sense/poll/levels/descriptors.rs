@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use super::WORTH_SAYING_PERCENT;
@@ -67,7 +68,8 @@ impl Descriptors {
     }
 
     fn level(&mut self, now: BootTime, pid: u32) -> Option<Level> {
-        let used = open_files(&self.proc, pid)?;
+        // Kernel threads have none.
+        let used = open_files(&self.proc, pid).filter(|used| *used != 0)?;
         let kept = self.limits.get(&pid).filter(|(read, limit)| {
             now.since(*read) < LIMIT_HOLDS && percent(used, *limit) < WORTH_SAYING_PERCENT
         });
@@ -94,11 +96,14 @@ impl Descriptors {
 
 /// Since 6.2 the size of `/proc/PID/fd` is the number of open files; before, they are counted.
 pub(super) fn open_files(proc: &Path, pid: u32) -> Option<u64> {
+    static IS_TOLD: OnceLock<bool> = OnceLock::new();
     let dir = proc.join(format!("{pid}/fd"));
-    match fs::metadata(&dir).ok()?.size() {
-        0 => Some(fs::read_dir(&dir).ok()?.count() as u64),
-        open => Some(open),
+    let size = fs::metadata(&dir).ok()?.size();
+    let is_told = || fs::metadata("/proc/self/fd").is_ok_and(|own| own.size() != 0);
+    if size != 0 || *IS_TOLD.get_or_init(is_told) {
+        return Some(size);
     }
+    Some(fs::read_dir(&dir).ok()?.count() as u64)
 }
 
 /// A line of `/proc/PID/limits`; `None` if there is no limit.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     clock,
+    engine::time::BootTime,
     signal::levels::{Level, LevelSnapshot, Resource},
 };
 
@@ -64,8 +65,7 @@ impl LevelPoller {
     }
 
     /// One look.
-    pub fn look(&mut self) -> LevelSnapshot {
-        let now = clock::boot();
+    pub fn look(&mut self, now: BootTime) -> LevelSnapshot {
         let mut levels = Vec::new();
         self.descriptors.look(now, &mut levels);
         self.pids.look(now, &mut levels);

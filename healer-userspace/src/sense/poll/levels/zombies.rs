@@ -21,8 +21,8 @@ const WORTH_SAYING: u64 = 5;
 const GROWN: u64 = 5;
 const AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 const WHILE_KNOWN: Duration = Duration::from_secs(4);
-/// While they become more, a look may use a tenth of a percent of a CPU, but comes at least so often.
-const SPARE: u32 = 1000;
+/// While they become more, a look may use a fortieth of a percent of a CPU, but comes at least so often.
+const SPARE: u32 = 4000;
 const SPARED_FOR: Duration = Duration::from_secs(5);
 
 pub(super) struct ZombieWatch {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::{CALM, NEAR, ReclaimMap, millis, tree::Tree, users::Users};
+use super::{CALM, JITTER, NEAR, ReclaimMap, beat, millis, tree::Tree, users::Users};
 use crate::{
     engine::time::BootTime,
     sense::poll::cpu::{Kept, pressure_total_us},
@@ -79,15 +79,15 @@ impl Group {
     pub(super) fn look(&mut self, now: BootTime, around: &Around<'_>) -> Option<Option<CgroupMemory>> {
         let usage = self.usage.number()?;
         if usage < self.limit * MATTERS_PERCENT / 100 {
-            self.due = now + CALM;
+            self.due = beat(now, CALM);
             self.calm_down();
             return Some(None);
         }
         let is_full = self.limit * FULL_PERCENT / 100 <= usage;
         let pause = if is_full || self.is_near { IN_DETAIL } else { IN_DETAIL_CALM };
-        let is_due = self.is_near || self.before.looked.is_none_or(|at| pause <= now.since(at));
+        let is_due = self.is_near || self.before.looked.is_none_or(|at| pause <= now.since(at) + JITTER);
         if !is_due {
-            self.due = now + CALM;
+            self.due = beat(now, CALM);
             return Some(None);
         }
         Some(self.in_detail(now, usage, is_full, around))
@@ -106,7 +106,7 @@ impl Group {
         let over = self.before.looked.replace(now).map_or(Duration::ZERO, |at| now.since(at));
         let taken = stat.anon + stat.shmem;
         self.is_near = self.limit * NEAR_PERCENT / 100 <= taken;
-        self.due = now + if self.is_near { NEAR } else { CALM };
+        self.due = if self.is_near { now + NEAR } else { beat(now, CALM) };
         let faults = stat.major_faults.saturating_sub(self.before.stat.major_faults);
         let matters = self.limit * MATTERS_PERCENT / 100 <= taken || (is_full && FAULTS_MATTER <= faults);
         if matters {

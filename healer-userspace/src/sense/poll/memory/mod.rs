@@ -19,6 +19,7 @@ use std::{
 pub use reclaim::ReclaimMap;
 pub use trigger::Trigger;
 
+use super::{JITTER, beat};
 use crate::{engine::time::BootTime, signal::memory::MemorySnapshot};
 use group::{Around, Group};
 use node::Node;
@@ -74,7 +75,7 @@ impl MemoryPoller {
         gone.iter().for_each(|path| drop(self.groups.remove(path)));
         let mut node = None;
         if self.node_due <= now {
-            self.node_due = now + CALM;
+            self.node_due = beat(now, CALM);
             node = self.node.look(now, self.reclaim.as_ref());
         }
         MemorySnapshot { cgroups, node }
