@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::{binary::healer, scratch::Scratch};
 
 /// Generous: other work runs on the machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(10);
 
 /// What outlives an agent: the state directory and the policy. Removed on drop.

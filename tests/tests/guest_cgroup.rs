@@ -1,6 +1,6 @@
 //! What only pure cgroup v2 has. Guests are such machines.
 //!
-//! guest: a_group_that_dies_as_one_has_a_certificate_for_each
+//! guest: a_group_that_dies_as_one_has_a_certificate_for_each doctor_finds_all_that_it_wants_of_v2
 //! one guest: what_runs_out_in_a_group_is_called_by_its_name_and_its_twin_is_not
 //! one guest: a_leak_is_slowed_by_memory_high_until_healer_stops
 
@@ -46,6 +46,23 @@ fn a_group_that_dies_as_one_has_a_certificate_for_each() {
     let events = fs::read_to_string(group.path().join("memory.events")).unwrap();
     // `oom_kill` may count the first victim twice.
     assert!(events.lines().any(|line| line == "oom_group_kill 1"), "{events}");
+}
+
+#[test]
+fn doctor_finds_all_that_it_wants_of_v2() {
+    let home = Home::new("");
+    let _group = V2Cgroup::new();
+    let says = String::from_utf8_lossy(&home.healer(&["doctor"]).stdout).into_owned();
+    let line = |name: &str| says.lines().find(|line| line.contains(name)).unwrap_or_default();
+    assert!(
+        line(" cgroups ").starts_with("ok") && line(" cgroups ").ends_with("v2 at /sys/fs/cgroup"),
+        "{says}"
+    );
+    let files = line(" cgroup files ");
+    assert!(files.starts_with("ok"), "{says}");
+    for file in ["cgroup.kill", "cgroup.freeze", "memory.events", "memory.high", "memory.oom.group"] {
+        assert!(files.contains(file), "{says}");
+    }
 }
 
 const LIMIT: u64 = 256 << 20;

@@ -18,7 +18,8 @@ fn every_rung_tells_the_truth_of_healers_own_children() {
         let mut eye = eye_on(level);
         eye.pause(Duration::from_millis(300));
         for status in eye.sense.sensors().iter().filter(|status| status.state != SensorState::Down) {
-            let can_be_checked = ["process_exit", "signal_sent"].contains(&status.name);
+            let can_be_checked =
+                ["process_exit", "signal_sent"].contains(&status.name) || status.via == Some("iter/task");
             let expected = if can_be_checked { Checked::Truthful } else { Checked::No };
             assert_eq!(status.checked, expected, "{level:?}: {status:?}");
         }
@@ -63,4 +64,19 @@ fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
     assert_eq!(down(&lie("TASK_START", 0)), all);
     // A row that no kernel has changes nothing.
     assert!(down(&lie("NO_SUCH_ROW", 0)).is_empty());
+}
+
+#[test]
+fn a_scan_of_the_tasks_that_lies_is_replaced_by_proc() {
+    let _alone = ONE_AT_A_TIME.lock();
+    // Registers that tell what a thread waits for; without its state nobody seems to wait.
+    for row in ["REGS_SYSCALL", "REGS_ARG1", "REGS_SP", "TASK_STATE"] {
+        let settings = Settings { wrong_offset: Some((row.to_owned(), 0)), ..Settings::default() };
+        let mut eye = Eye::with(&settings, &[]);
+        let status = eye.sense.sensors().last().unwrap();
+        assert_eq!((status.name, status.via), ("task_scan", Some("proc")), "{row}: {status:?}");
+        let reason = status.reason.as_deref().unwrap_or_default();
+        assert!(reason.starts_with("it lied in the self-check (iter/task): of a child"), "{row}: {reason}");
+        assert!(eye.sense.take_task_scan().is_none(), "{row}");
+    }
 }

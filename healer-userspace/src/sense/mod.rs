@@ -17,6 +17,7 @@ pub mod poll;
 mod rights;
 mod ring;
 mod rung;
+mod scancheck;
 mod selfcheck;
 mod selfprobe;
 mod settings;

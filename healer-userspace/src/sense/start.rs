@@ -22,7 +22,8 @@ use super::{
     ring::Rings,
     rung::SENSORS,
     selfprobe::SelfProbe,
-    status::Trouble,
+    status::{Checked, SensorStatus, Trouble},
+    trust,
     user::User,
 };
 
@@ -56,7 +57,16 @@ pub(super) fn start(settings: &Settings) -> Sense {
         (None, Ok((ebpf, ..))) => TaskScan::attach(ebpf, &layout, &ids),
         (None, Err(trouble)) => Err(trouble.clone()),
     };
-    sensors.push(tasks::status(&task_scan, &layout));
+    // In a pid namespace of its own healer's children have other numbers than the scan tells.
+    let can_be_checked = settings.own_tgid == std::process::id();
+    let mut checked = Checked::No;
+    let task_scan = task_scan.and_then(|mut scan| {
+        if can_be_checked {
+            checked = trust::of_scan(&mut scan)?;
+        }
+        Ok(scan)
+    });
+    sensors.push(SensorStatus { checked, ..tasks::status(&task_scan, &layout) });
     let task_scan = task_scan.ok();
     let is_counted =
         SENSORS.iter().zip(&rungs).any(|(one, rung)| one.kind == EventKind::ReclaimStall && rung.is_some());

@@ -4,8 +4,9 @@ use healer_common::event::EventKind;
 
 use super::{
     Sense, attach,
-    poll::tasks,
+    poll::tasks::{self, TaskScan},
     rung::{Level, Rung, SENSORS},
+    scancheck,
     selfcheck::{SelfCheck, Verdict},
     status::{Checked, Trouble},
 };
@@ -105,6 +106,17 @@ impl Sense {
         self.governed.forget(SENSORS[index].kind);
         if let (Some(rung), Some(kernel)) = (rung, &mut self.kernel) {
             attach::take_down(&mut kernel.ebpf, SENSORS[index].kind, rung);
+        }
+    }
+}
+
+/// The scan is asked at once: whoever takes it keeps it. Whether it told the truth; of a liar what it said.
+pub(super) fn of_scan(scan: &mut TaskScan) -> Result<Checked, Trouble> {
+    match scancheck::verdict(scan) {
+        None => Ok(Checked::No),
+        Some(Verdict::Truthful) => Ok(Checked::Truthful),
+        Some(Verdict::Wrong(says) | Verdict::WrongIdentity(says)) => {
+            Err(Trouble::new(format!("it lied in the self-check (iter/task): {says}"), REMEDY))
         }
     }
 }

@@ -97,6 +97,11 @@ impl TaskScan {
         Ok(Self { link, settings, scans: 0, generation: 0, bytes: Vec::new() })
     }
 
+    /// The next pass is as the first.
+    pub(crate) fn begin_anew(&mut self) {
+        self.scans = 0;
+    }
+
     /// Looks at every thread once. Costs 0.3 µs a thread.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ pub(in crate::sense) mod memory;
 mod namespace;
 mod owned;
 mod peers;
-mod procfs;
+pub(in crate::sense) mod procfs;
 mod prove;
 mod snapshot;
 mod stack;
