@@ -69,9 +69,9 @@ fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
 #[test]
 fn a_scan_of_the_tasks_that_lies_is_replaced_by_proc() {
     let _alone = ONE_AT_A_TIME.lock();
-    // Registers that tell what a thread waits for; without its state nobody seems to wait.
-    for row in ["REGS_SYSCALL", "REGS_ARG1", "REGS_SP", "TASK_STATE"] {
-        let settings = Settings { wrong_offset: Some((row.to_owned(), 0)), ..Settings::default() };
+    // Registers that tell what a thread waits for. Nobody seems to sleep by the unused half of the first word.
+    for (row, value) in [("REGS_SYSCALL", 0), ("REGS_ARG1", 0), ("REGS_SP", 0), ("TASK_STATE", 4)] {
+        let settings = Settings { wrong_offset: Some((row.to_owned(), value)), ..Settings::default() };
         let mut eye = Eye::with(&settings, &[]);
         let status = eye.sense.sensors().last().unwrap();
         assert_eq!((status.name, status.via), ("task_scan", Some("proc")), "{row}: {status:?}");
