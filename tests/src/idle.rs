@@ -53,19 +53,40 @@ fn redis(dir: &Scratch) -> Victim {
 }
 
 fn nginx(dir: &Scratch) -> Victim {
+    Victim::spawn(&mut nginx_command(dir, free_port()))
+}
+
+/// Two workers.
+///
+/// # Panics
+/// If the directory cannot be written.
+#[must_use]
+pub fn nginx_command(dir: &Scratch, port: u16) -> Command {
     let config = format!(
         "daemon off; worker_processes 2; pid nginx.pid; error_log error.log; events {{}} \
-         http {{ access_log off; server {{ listen 127.0.0.1:{}; }} }}",
-        free_port()
+         http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
     );
     let path = dir.path().join("nginx.conf");
     fs::write(&path, config).expect("the scratch directory can be written");
     let mut command = Command::new("nginx");
     command.arg("-p").arg(dir.path()).arg("-e").arg(dir.path().join("error.log")).arg("-c").arg(&path);
-    Victim::spawn(&mut command)
+    command
 }
 
 fn postgres(dir: &Scratch) -> Victim {
+    use std::os::unix::process::CommandExt as _;
+    let data = postgres_cluster(dir);
+    let mut command = Command::new(postgres_programs().join("postgres"));
+    command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses="]);
+    Victim::spawn(command.uid(NOBODY).gid(NOBODY))
+}
+
+/// Its data directory, of `nobody`, for the user `test`.
+///
+/// # Panics
+/// Without root or postgresql.
+#[must_use]
+pub fn postgres_cluster(dir: &Scratch) -> PathBuf {
     use std::os::unix::process::CommandExt as _;
     let data = dir.path().join("postgres");
     fs::create_dir(&data).expect("the scratch directory can be written");
@@ -75,12 +96,15 @@ fn postgres(dir: &Scratch) -> Victim {
     init.args(["--no-sync", "--auth=trust", "--username=test", "-D"]).arg(&data).uid(NOBODY).gid(NOBODY);
     let status = init.stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert!(status.is_ok_and(|status| status.success()), "initdb makes a cluster");
-    let mut command = Command::new(bin.join("postgres"));
-    command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses="]);
-    Victim::spawn(command.uid(NOBODY).gid(NOBODY))
+    data
 }
 
-fn postgres_programs() -> PathBuf {
+/// Where initdb, postgres and pgbench are.
+///
+/// # Panics
+/// Without postgresql.
+#[must_use]
+pub fn postgres_programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("this test needs postgresql");
     let mut paths: Vec<_> = versions.flatten().map(|version| version.path().join("bin")).collect();
     paths.sort();

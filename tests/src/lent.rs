@@ -21,7 +21,6 @@ impl Group {
     #[must_use]
     pub fn new() -> Self {
         let mount = Path::new("/sys/fs/cgroup");
-        let name = unique_name();
         let is_v2 = mount.join("cgroup.controllers").exists();
         if is_v2 {
             // Handed down already, or a controller is missing: the test that needs it says so.
@@ -29,7 +28,18 @@ impl Group {
                 fs::write(mount.join("cgroup.subtree_control"), controller).ok();
             }
         }
-        let hierarchies: &[&str] = if is_v2 { &[""] } else { &["cpu", "freezer", "memory", "pids"] };
+        Self::of(if is_v2 { &[""] } else { &["cpu", "freezer", "memory", "pids"] })
+    }
+
+    /// Only of these controllers; on v2 they are where the memory is.
+    ///
+    /// # Panics
+    /// As `new`.
+    #[must_use]
+    pub fn of(hierarchies: &[&str]) -> Self {
+        let mount = Path::new("/sys/fs/cgroup");
+        let name = unique_name();
+        let is_v2 = mount.join("cgroup.controllers").exists();
         let dirs: Vec<_> = hierarchies.iter().map(|hierarchy| mount.join(hierarchy).join(&name)).collect();
         for dir in &dirs {
             fs::create_dir(dir).expect("this test needs root, to make cgroups");
@@ -90,6 +100,15 @@ impl Group {
     pub fn is_frozen(&self) -> bool {
         let state = read(&self.file("freezer.state", "cgroup.freeze"));
         matches!(state.as_str(), "FROZEN" | "FREEZING" | "1")
+    }
+
+    /// Its weight against others: `cpu.weight`, or the shares of v1.
+    ///
+    /// # Panics
+    /// Without the controller.
+    #[must_use]
+    pub fn weight(&self) -> String {
+        read(&self.file("cpu.shares", "cpu.weight"))
     }
 
     /// # Panics

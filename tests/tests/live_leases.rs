@@ -71,6 +71,10 @@ fn with_both(test: impl FnOnce(&Home, healer_tests::home::Agent<'_>, &Patient, &
     agent.wait("both leases", |_| (slow.group.quota() == "20000" && halted.group.is_frozen()).then_some(()));
     let done = |home: &Home| count(&home.audit(), "result", "\"done\"");
     agent.wait("both results", |agent| (2 <= done(agent.home())).then_some(()));
+    agent.wait("both in `healer status`", |agent| {
+        let says = String::from_utf8_lossy(&agent.home().healer(&["status"]).stdout).into_owned();
+        (says.contains("LENT") && says.contains("\nthrottle ") && says.contains("\nfreeze ")).then_some(())
+    });
     test(&home, agent, &slow, &halted);
     assert_eq!((slow.group.quota().as_str(), halted.group.is_frozen()), ("-1", false));
     assert!(neighbour.is_untouched());
@@ -101,6 +105,9 @@ fn what_a_killed_healer_has_lent_is_given_back_by_hand() {
         agent.end();
         drop(agent);
         assert!(halted.group.is_frozen());
+        let doctor = home.healer(&["doctor"]);
+        let says = String::from_utf8_lossy(&doctor.stdout);
+        assert!(says.contains("no healer runs, and "), "{says}");
         let output = home.healer(&["undo"]);
         let says = String::from_utf8_lossy(&output.stdout);
         assert!(
@@ -150,6 +157,42 @@ fn a_lease_expires_and_ends_when_asked() {
     until("it runs again", || (stopped.state() != 'T').then_some(()));
     agent.wait("its record", |agent| (undone(agent.home(), "somebody asked") == 1).then_some(()));
     assert!(neighbour.is_untouched());
+}
+
+/// More of what it runs out of, and less of what others need: each as it was, afterwards.
+#[test]
+fn limits_and_weights_are_lent_and_given_back() {
+    let home = Home::new("");
+    let patients = ["pids", "memory", "light"].map(|name| Patient::new(&home, name));
+    let mut twin = Patient::new(&home, "twin");
+    for group in [&patients[0].group, &patients[1].group, &twin.group] {
+        group.set_pids_max(100);
+        group.set_memory(64 << 20);
+    }
+    let rungs = [
+        "{do: raise_limit, pidsMax: 140, by: 80%, undoAfter: 10m}",
+        "{do: raise_limit, memoryMax: 1Gi, by: 50%, undoAfter: 10m}",
+        "{do: throttle, cpuWeight: 50, undoAfter: 10m}",
+    ];
+    let policies = patients.iter().zip(["pids", "memory", "light"]).zip(rungs);
+    let text: String = policies.map(|((one, name), rung)| policy(name, &one.program, rung)).collect();
+    home.write_policy(&text);
+    let states = || {
+        let [pids, memory, light] = &patients;
+        (pids.group.pids_max(), memory.group.memory() >> 20, light.group.weight())
+    };
+    let before = states();
+    let mut agent = home.agent();
+    let weight = if twin.group.is_v2() { "50" } else { "512" };
+    agent.wait("all three", |_| (states() == ("140".into(), 95, weight.into())).then_some(()));
+    agent.wait("their results", |agent| {
+        (3 <= count(&agent.home().audit(), "result", "\"done\"")).then_some(())
+    });
+    assert_eq!((twin.group.pids_max().as_str(), twin.group.memory()), ("100", 64 << 20));
+    assert!(twin.is_untouched());
+    agent.signal(Signal::TERM);
+    agent.end();
+    assert_eq!((states(), undone(&home, "healer stops")), (before, 3));
 }
 
 /// A lease did not help: it is over before the next rung, which kills what could not be killed while it was frozen.

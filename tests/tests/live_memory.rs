@@ -5,6 +5,7 @@ use std::{thread, time::Duration};
 use healer_tests::{
     binary::healer,
     home::{Agent, Home, is},
+    lent::Group,
 };
 use healer_userspace::{
     clock,
@@ -26,7 +27,7 @@ const TOLD: &str = "
 /// The leaks of the short form are over by then.
 const LONGEST: Duration = Duration::from_secs(50);
 
-fn policies(stopped: &str) -> String {
+fn policies(stopped: &str, slowed: &str) -> String {
     let head = |name: &str| {
         format!("apiVersion: healer.dev/v1alpha1\nkind: HealPolicy\nmetadata: {{name: {name}}}\n")
     };
@@ -37,11 +38,16 @@ fn policies(stopped: &str) -> String {
       escalate: [{do: stop, grace: 1s}, {do: notify}]
   verify: {within: 10s, stableFor: 1s}
 ";
+    let slow = stop.replace("{do: stop", "{do: throttle, cpu: 20%, undoAfter: 1m}, {do: stop");
+    let slow = slow.replace("within: 10s", "within: 5s");
+    let of = |name: &str, cgroup: &str, rest: &str| {
+        format!("---\n{}spec:\n  mode: enforce\n  match: {{cgroup: \"{cgroup}\"}}{rest}", head(name))
+    };
     format!(
-        "{}spec:\n  mode: shadow\n  match: {{comm: \"*\"}}{TOLD}---\n{}spec:\n  mode: enforce\n  match: {{cgroup: \
-         \"{stopped}\"}}{stop}",
+        "{}spec:\n  mode: shadow\n  match: {{comm: \"*\"}}{TOLD}{}{}",
         head("rest"),
-        head("stopped")
+        of("stopped", stopped, stop),
+        of("slowed", slowed, &slow)
     )
 }
 
@@ -93,16 +99,20 @@ fn wait_for_ends(agent: &mut Agent<'_>, victims: &mut [&mut Victim]) {
 
 #[test]
 fn memory_that_runs_out_is_told_in_time_and_use_of_memory_is_not() {
-    let home = Home::new(&policies("/none"));
+    let home = Home::new(&policies("/none", "/nobody"));
     let mut agent = home.agent();
     let is_full = std::env::var_os("HEALER_FULL").is_some();
     let healthy = ["plateau", "saw", "cache", "stream"].map(|name| start(&home, name));
     let mut leaks = ["leak", "leak-saw", "leak-fast", "sudden"].map(|name| start(&home, name));
     let mut slow = is_full.then(|| start(&home, "leak-slow"));
     let (killed, spared) = (start(&home, "leak-neighbour"), start(&home, "leak-neighbour"));
-    home.write_policy(&policies(spared.cgroup.path()));
+    let slowed = start(&home, "leak");
+    // The leak's own group has no CPU controller where the hierarchies differ.
+    let cpu = Group::of(&["cpu"]);
+    cpu.take(slowed.pid());
+    home.write_policy(&policies(spared.cgroup.path(), slowed.cgroup.path()));
     let (thrash, throttled) = (start(&home, "thrash"), start(&home, "throttled"));
-    agent.says("reload", "2 policies");
+    agent.says("reload", "3 policies");
     let mut ending: Vec<&mut Victim> = leaks.iter_mut().chain(&mut slow).collect();
     wait_for_ends(&mut agent, &mut ending);
     let audit = home.audit();
@@ -135,6 +145,23 @@ fn memory_that_runs_out_is_told_in_time_and_use_of_memory_is_not() {
     };
     assert_eq!(acts("intent"), 1, "{}", agent.log());
     agent.wait("the neighbour to go on alone", |_| (spared.cgroup.members().len() == 1).then_some(()));
+
+    one(&audit, "memory_leak", &slowed);
+    assert!(said(&audit, "oom_kill", &slowed).is_empty(), "stopped before the kernel killed it");
+    let course: Vec<_> =
+        audit.iter().filter(|found| found["target"]["cgroup"] == slowed.cgroup.path()).collect();
+    let incident = &course[0]["incident"];
+    let of_it = |what: &str, part: &str| {
+        audit.iter().position(|found| found["incident"] == *incident && is(found, what, part))
+    };
+    let course = [
+        of_it("intent", "\"throttle\""),
+        of_it("undone", "it did not help"),
+        of_it("intent", "\"stop\""),
+        of_it("verification", "\"healed\""),
+    ];
+    assert!(course.is_sorted() && course[0].is_some(), "{course:?}:\n{}", agent.log());
+    assert_eq!(cpu.quota(), "-1");
 
     for victim in &healthy {
         for class in ["memory_leak", "memory_pressure", "oom_kill"] {

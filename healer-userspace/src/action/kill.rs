@@ -20,11 +20,12 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
 async fn kill(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
     let reach = reach::everybody(act, host)?;
     let how = blow(host, &reach)?;
+    let memory = reach.release(act, host).await;
     confirm(act, host, &reach).await?;
     if let Some(domain) = &reach.domain {
         mop_up(act, host, domain).await?;
     }
-    Ok(format!("{} ended by {how}", reach.what))
+    Ok(format!("{} ended by {how}{memory}", reach.what))
 }
 
 /// One write kills a whole cgroup, forks included; by pidfd it may take passes. Both, because cgroup.kill signals

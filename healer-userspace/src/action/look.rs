@@ -30,6 +30,7 @@ pub(super) fn again(look: &Look, act: &Act, host: &dyn Host) -> Result<(), Strin
         Look::StillDown(id) => still_down(*id, act, host),
         Look::NotProtected(id) => not_protected(*id, host),
         Look::ProofHolds(proof) => host.prove_again(proof),
+        Look::MemoryShort(proof) => host.memory_short_again(proof),
         Look::ConnectionsDead(proof) => connections_dead(act, proof, host),
         Look::SecondReason(id) => second_reason(*id, host),
     }

@@ -6,6 +6,7 @@ use std::io;
 use super::host::{Domain, Held, Host};
 use crate::{
     engine::{
+        class::Class,
         command::{Act, ActionOutcome},
         lease::Knob,
         policy::Scope,
@@ -98,6 +99,21 @@ impl Reach {
             }
         }
         Ok(())
+    }
+
+    /// Where memory is what runs out, it is not left to those who were killed. Words, if the kernel took it.
+    pub(super) async fn release(&self, act: &Act, host: &dyn Host) -> &'static str {
+        if !matches!(act.class, Class::MemoryLeak | Class::MemoryPressure) {
+            return "";
+        }
+        let mut says = "";
+        for one in &self.held {
+            // Whoever is gone by now has given it back.
+            if host.release_memory(one).await.is_ok() {
+                says = ", its memory taken at once";
+            }
+        }
+        says
     }
 
     /// True once all have ended, by the kernel's word.

@@ -23,6 +23,7 @@ fn reset(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
         | Look::StillDown(_)
         | Look::SecondReason(_)
         | Look::NotProtected(_)
+        | Look::MemoryShort(_)
         | Look::ProofHolds(_) => None,
     });
     let Some(proof) = proof else {

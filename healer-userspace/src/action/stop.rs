@@ -37,16 +37,16 @@ pub(super) async fn stop(act: &Act, host: &dyn Host) -> Result<String, ActionOut
     let signal = polite_signal(act);
     let polite = reach::name(signal);
     if is_deaf(act, host, &reach, signal) {
-        finish(act, host, &reach).await?;
-        return Ok(format!("{} ignores {polite}: SIGKILL at once", reach.what));
+        let memory = finish(act, host, &reach).await?;
+        return Ok(format!("{} ignores {polite}: SIGKILL at once{memory}", reach.what));
     }
     reach.signal(host, signal)?;
     if reach.ended(host, grace(act)).await {
         return Ok(format!("{} ended by {polite}", reach.what));
     }
-    finish(act, host, &reach).await?;
+    let memory = finish(act, host, &reach).await?;
     let grace = grace(act).as_secs_f64();
-    Ok(format!("{} did not end within {grace} s of {polite}: SIGKILL", reach.what))
+    Ok(format!("{} did not end within {grace} s of {polite}: SIGKILL{memory}", reach.what))
 }
 
 /// Waiting for those who do not listen would only cost time; one who does has its grace, whoever is beside it.
@@ -56,7 +56,9 @@ fn is_deaf(act: &Act, host: &dyn Host, reach: &Reach, signal: i32) -> bool {
     reach.held.iter().all(|one| kernel_said_so && one.id == target || host.ignores(one, signal))
 }
 
-async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), ActionOutcome> {
+async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<&'static str, ActionOutcome> {
     reach.signal(host, libc::SIGKILL)?;
-    if reach.ended(host, kill_wait(act)).await { Ok(()) } else { Err(reach.unkillable(host, kill_wait(act))) }
+    let memory = reach.release(act, host).await;
+    let ended = reach.ended(host, kill_wait(act)).await;
+    if ended { Ok(memory) } else { Err(reach.unkillable(host, kill_wait(act))) }
 }

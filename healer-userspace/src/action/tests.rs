@@ -70,6 +70,33 @@ fn every_action_has_its_line() {
 }
 
 #[test]
+fn memory_is_taken_from_the_killed_where_it_runs_out() {
+    let kill = Act { class: Class::MemoryLeak, ..act(ActionName::Kill) };
+    let host = Fake::with([(TARGET, plain())]);
+    assert_eq!(text(&perform(&kill, &host)), "pid 7 (web) ended by SIGKILL, its memory taken at once");
+    assert_eq!(host.done(), ["signal 9 to 7", "release the memory of 7"]);
+    let deaf = FakeProcess { ignores: vec![libc::SIGTERM], ..plain() };
+    let host = Fake::with([(TARGET, deaf)]);
+    let stop = Act { class: Class::MemoryLeak, ..act(ActionName::Stop) };
+    assert!(text(&perform(&stop, &host)).ends_with("SIGKILL at once, its memory taken at once"));
+    let host = Fake::with([(TARGET, plain())]);
+    assert_eq!(text(&perform(&act(ActionName::Kill), &host)), "pid 7 (web) ended by SIGKILL");
+}
+
+/// Room was made meanwhile: nobody is ended for what is over.
+#[test]
+fn a_leak_is_looked_at_again_before_the_blow() {
+    let leak = |now: &str| {
+        let look = vec![Look::MemoryShort(now.into())];
+        let act = Act { class: Class::MemoryLeak, look, ..act(ActionName::Kill) };
+        let host = Fake::with([(TARGET, plain())]);
+        (perform(&act, &host), host.done())
+    };
+    let (outcome, done) = leak("it has room");
+    assert_eq!((outcome.name(), text(&outcome), done.len()), ("refused", "it has room", 0));
+}
+
+#[test]
 fn shadow_touches_nothing_and_says_what_it_would_do() {
     let says = |action| {
         let host = Fake::with([(TARGET, plain())]);

@@ -6,6 +6,7 @@ use crate::{
     config::{self, Loaded, files::Look},
     engine::{detect, time::BootTime},
     identity::{exe::ExeId, process::Process},
+    report::view::Lent,
     sense,
     signal::{Exit, Fact, SeenBy, Signal},
 };
@@ -29,6 +30,11 @@ pub(super) struct Files {
 }
 
 impl Agent {
+    fn show_leases(&self) {
+        let leases: Vec<Lent> = self.engine.leases().into_iter().map(Lent::from).collect();
+        self.reporter.shared.update(|view| view.leases = leases);
+    }
+
     /// Cheap, and at most once a second.
     pub(super) fn look_around(&mut self) {
         let now = clock::boot();
@@ -42,6 +48,7 @@ impl Agent {
         self.look_at_routes(now);
         self.look_at_memory_watch();
         self.reporter.set_store_status(&self.store.status());
+        self.show_leases();
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);
         }

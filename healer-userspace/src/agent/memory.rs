@@ -11,7 +11,7 @@ use super::{Agent, looks::Look};
 use crate::{
     engine::time::BootTime,
     report::view::{Sensor, SensorState},
-    sense::poll::memory::{MemoryPoller, ReclaimMap, Trigger},
+    sense::poll::memory::{MemoryPoller, ReclaimMap, Trigger, armed_by},
     signal::{Fact, Signal, memory::MemorySnapshot},
 };
 
@@ -116,6 +116,8 @@ impl Agent {
                 user.process = known;
             }
         }
+        let armed = armed_by(&snapshot);
+        self.sense.govern(|control| control.armed_by_memory = armed);
         self.observe(&Signal { at, process: None, fact: Fact::Memory(snapshot) });
     }
 

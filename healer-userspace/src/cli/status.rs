@@ -10,7 +10,7 @@ use super::{
 use crate::{
     control::{Request, client::ask},
     engine::time::Human,
-    report::view::{Sensor, SensorState, Status, Workload},
+    report::view::{Lent, Sensor, SensorState, Status, Workload},
 };
 
 #[derive(clap::Args)]
@@ -35,6 +35,10 @@ fn render(status: &Status, paint: Paint) -> String {
     if !status.workloads.is_empty() {
         out.push('\n');
         out.push_str(&workloads(&status.workloads).render(paint));
+    }
+    if !status.leases.is_empty() {
+        out.push('\n');
+        out.push_str(&leases(&status.leases).render(paint));
     }
     if !status.open_incidents.is_empty() {
         out.push('\n');
@@ -134,6 +138,19 @@ fn workloads(workloads: &[Workload]) -> Table {
     table
 }
 
+fn leases(leases: &[Lent]) -> Table {
+    let mut table = Table::with_head(&["LENT", "INCIDENT", "WORKLOAD", "WHAT (`healer undo` gives it back)"]);
+    for lent in leases {
+        table.row([
+            Cell::new(Mood::Held, &lent.action),
+            Cell::from(&lent.incident),
+            Cell::from(&lent.workload),
+            Cell::from(lent.turns.join(", ")),
+        ]);
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +199,12 @@ mod tests {
                 ..Incident::default()
             }],
             incidents: 3,
+            leases: vec![Lent {
+                incident: "i2".into(),
+                workload: "unit/web.service".into(),
+                action: "throttle".into(),
+                turns: vec!["cpu.max of /web: max 100000 → 20000 100000".into()],
+            }],
             ..Status::default()
         };
         assert_eq!(
@@ -198,6 +221,9 @@ state      /var/lib/healer
 
 WORKLOAD       STATE    PID  ENDS  PROGRAM
 supervise/web  running  11   2     /usr/bin/web
+
+LENT      INCIDENT  WORKLOAD          WHAT (`healer undo` gives it back)
+throttle  i2        unit/web.service  cpu.max of /web: max 100000 → 20000 100000
 
 ID  FAULT (UTC)          WORKLOAD  CLASS  MODE  OUTCOME  WHAT HAPPENED
 i3  2026-01-01 03:04:05  api       down   -     open     api is down

@@ -99,6 +99,8 @@ pub enum Look {
     NotProtected(ProcessId),
     /// The diagnosis's own proof (`detail.proof`), repeated on the victims, shows the same.
     ProofHolds(serde_json::Value),
+    /// The memory of the diagnosis's own proof is as short as it was then.
+    MemoryShort(serde_json::Value),
     /// Connections of the diagnosis's own proof have moved no more than then.
     ConnectionsDead(serde_json::Value),
 }

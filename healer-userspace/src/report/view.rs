@@ -16,7 +16,7 @@ use super::{
     wall::{Now, rfc3339},
 };
 use crate::{
-    engine::{policy::PolicySet, time::BootTime},
+    engine::{lease::Lease, policy::PolicySet, time::BootTime},
     sense::{self, SensorStatus},
 };
 
@@ -48,6 +48,7 @@ pub struct View {
     /// Records lost since start, by ring.
     pub lost: BTreeMap<&'static str, u64>,
     pub audit_head: Option<String>,
+    pub leases: Vec<Lent>,
 }
 
 /// Facts about the agent itself, set once at start (`paused` whenever it changes).
@@ -232,6 +233,27 @@ pub struct Workload {
     pub ends: u64,
 }
 
+/// What one act has borrowed: `healer undo` gives it back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct Lent {
+    pub incident: String,
+    pub workload: String,
+    pub action: String,
+    /// What is turned, from what to what.
+    pub turns: Vec<String>,
+}
+
+impl From<&Lease> for Lent {
+    fn from(lease: &Lease) -> Self {
+        Self {
+            incident: lease.incident.to_string(),
+            workload: lease.workload.0.clone(),
+            action: lease.action.name().to_owned(),
+            turns: lease.turns.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
 /// What `healer status` asks for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Status {
@@ -255,6 +277,9 @@ pub struct Status {
     pub workloads: Vec<Workload>,
     pub open_incidents: Vec<super::incidents::Incident>,
     pub incidents: usize,
+    /// What acts have borrowed and not given back yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lent>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_head: Option<String>,
 }
@@ -278,6 +303,7 @@ impl View {
             workloads: self.workloads.values().cloned().collect(),
             open_incidents: self.book.newest().filter(|of| of.open).cloned().collect(),
             incidents: self.book.len(),
+            leases: self.leases.clone(),
             audit_head: self.audit_head.clone(),
         }
     }

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use redb::{Builder, Database, DatabaseError, StorageError, backends::FileBackend};
+use redb::{Builder, Database, DatabaseError, ReadOnlyDatabase, StorageError, backends::FileBackend};
 
 use super::{
     StoreError,
     dir::{Access, StateDir},
-    row::{Meta, Stamp},
+    row::{LeaseRow, Meta, Stamp},
     table::{self, Change, Remembered, Tried},
 };
 
@@ -211,17 +211,33 @@ fn aside_name(n: u32) -> String {
 /// # Errors
 /// In words: open elsewhere (the agent runs), or in need of a repair that only the agent does.
 pub fn peek(dir: &StateDir) -> Result<Option<Meta>, String> {
+    read_only(dir, table::read_meta).map(Option::flatten)
+}
+
+/// What is lent, as the journal has it.
+///
+/// # Errors
+/// As of [`peek`].
+pub fn peek_leases(dir: &StateDir) -> Result<Vec<LeaseRow>, String> {
+    read_only(dir, table::read_leases).map(Option::unwrap_or_default)
+}
+
+/// None: there is no journal.
+fn read_only<T>(
+    dir: &StateDir,
+    look: impl FnOnce(&ReadOnlyDatabase) -> Tried<T>,
+) -> Result<Option<T>, String> {
     let Some(file) = dir.existing(NAME).map_err(|error| error.to_string())? else {
         return Ok(None);
     };
-    let read = catch_unwind(AssertUnwindSafe(|| -> Tried<Option<Meta>> {
+    let read = catch_unwind(AssertUnwindSafe(|| -> Tried<T> {
         let db = Builder::new()
             .set_cache_size(CACHE_BYTES)
             .open_read_only_with_backend(FileBackend::new(file)?)?;
-        table::read_meta(&db)
+        look(&db)
     }));
     match read {
-        Ok(Ok(meta)) => Ok(meta),
+        Ok(Ok(found)) => Ok(Some(found)),
         Ok(Err(redb::Error::DatabaseAlreadyOpen)) => Err("the agent has it open".into()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_panic) => Err("it is corrupt".into()),

@@ -48,6 +48,12 @@ pub(super) fn read_meta(db: &ReadOnlyDatabase) -> Tried<Option<Meta>> {
     Ok(meta.flatten())
 }
 
+pub(super) fn read_leases(db: &ReadOnlyDatabase) -> Tried<Vec<LeaseRow>> {
+    let transaction = db.begin_read()?;
+    let table = transaction.open_table(LEASES)?;
+    rows(&table, &mut Vec::new())
+}
+
 pub(super) fn read_all(db: &Database) -> Tried<Remembered> {
     let mut all = Remembered::default();
     let transaction = db.begin_write()?; // makes the tables if the file is new

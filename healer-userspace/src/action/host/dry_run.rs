@@ -144,6 +144,14 @@ impl Host for DryRun<'_> {
         Ok(())
     }
 
+    fn release_memory<'a>(&'a self, _held: &'a Held) -> Later<'a, io::Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn memory_short_again(&self, proof: &serde_json::Value) -> Result<(), String> {
+        self.real.memory_short_again(proof)
+    }
+
     fn ended<'a>(&'a self, _held: &'a Held) -> Later<'a, ()> {
         Box::pin(async {})
     }

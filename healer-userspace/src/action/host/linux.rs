@@ -220,6 +220,19 @@ impl Host for Linux {
         Ok(rustix::process::pidfd_send_signal(pidfd, signal)?)
     }
 
+    fn release_memory<'a>(&'a self, held: &'a Held) -> Later<'a, io::Result<()>> {
+        Box::pin(async {
+            let pidfd = held.pidfd.as_ref().ok_or(io::ErrorKind::InvalidInput)?.try_clone()?;
+            // It takes milliseconds per hundred megabytes, in the caller.
+            let done = tokio::task::spawn_blocking(move || scope::release_memory(&pidfd)).await;
+            done.unwrap_or_else(|broken| Err(io::Error::other(broken)))
+        })
+    }
+
+    fn memory_short_again(&self, proof: &serde_json::Value) -> Result<(), String> {
+        crate::sense::poll::memory::short_again(std::path::Path::new("/sys/fs/cgroup"), proof)
+    }
+
     fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()> {
         Box::pin(async {
             let Some(pidfd) = &held.pidfd else {

@@ -148,6 +148,13 @@ pub trait Host: Knobs + Afar + Send + Sync {
     fn signal(&self, held: &Held, signal: i32) -> io::Result<()>;
     /// Ends those of the proof's connections that are still dead; says how many.
     fn reset_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize>;
+    /// Takes the memory of a process that was killed, without waiting for it to end by itself.
+    fn release_memory<'a>(&'a self, held: &'a Held) -> Later<'a, io::Result<()>>;
+    /// What the kernel says of that memory now: is it as short as the proof says?
+    ///
+    /// # Errors
+    /// In words: what has changed.
+    fn memory_short_again(&self, proof: &serde_json::Value) -> Result<(), String>;
     /// Returns when the whole process has ended; a leader that left its threads behind has not.
     fn ended<'a>(&'a self, held: &'a Held) -> Later<'a, ()>;
     /// False if there is no way to do it at once, or somebody in there must live.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -107,6 +108,17 @@ pub(crate) fn kill_at_once(domain: &Domain) -> io::Result<bool> {
         // On v1 the file cannot be created either: EPERM or EACCES without a file of that name.
         Err(_) if !dir.join("cgroup.kill").exists() => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// process_mrelease(2): of a process that is about to end, also of one that cannot because it is frozen.
+pub(super) fn release_memory(pidfd: &OwnedFd) -> io::Result<()> {
+    /// The same on every architecture (include/uapi/asm-generic/unistd.h).
+    const PROCESS_MRELEASE: libc::c_long = 448;
+    // SAFETY: two integers; the descriptor is open for as long as the call takes.
+    match unsafe { libc::syscall(PROCESS_MRELEASE, pidfd.as_raw_fd(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }
 

@@ -3,6 +3,7 @@
 mod capabilities;
 mod cgroup;
 mod kernel;
+mod leases;
 mod owners;
 mod place;
 
@@ -110,6 +111,7 @@ fn examine(root: Root<'_>, state_dir: &Path, object: Option<usize>) -> Vec<Check
     checks.extend(cgroup::checks(root));
     checks.extend(owners::checks(root));
     checks.extend(place::checks(root, state_dir));
+    checks.extend(leases::checks(state_dir));
     checks
 }
 

@@ -57,7 +57,9 @@ pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: b
             return [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(dead).collect();
         }
         let is_deadlock = proposal.diagnosis.class == Class::Deadlock;
-        let proof = proposal.diagnosis.detail.proof.clone().filter(|_| is_deadlock).map(Look::ProofHolds);
+        let proof = proposal.diagnosis.detail.proof.clone().filter(|_| is_deadlock);
+        let short = proposal.diagnosis.detail.proof.clone().filter(|_| is_forecast(proposal));
+        let proof = proof.map(Look::ProofHolds).or(short.map(Look::MemoryShort));
         let second = wants_second_reason(proposal, active).then_some(Look::SecondReason(id));
         [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(second).chain(proof).collect()
     }
@@ -66,6 +68,15 @@ pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: b
 /// The pod is meant, whichever life of its container goes on in it; its uid is looked at again.
 fn moves_what_loops(proposal: &Proposal<'_>) -> bool {
     proposal.rung.action == ActionName::Evict && proposal.diagnosis.class == Class::CrashLoop
+}
+
+/// What a lease lends it gives back; whoever is ended stays so.
+fn is_forecast(proposal: &Proposal<'_>) -> bool {
+    let is_leak = proposal.diagnosis.class == Class::MemoryLeak;
+    is_leak
+        && proposal.diagnosis.detail.kind.as_deref() == Some("forecast")
+        && proposal.rung.action.is_destructive()
+        && proposal.rung.action != ActionName::RunHook
 }
 
 /// Work that waits or a probe that fails is a second reason; else the hands ask whether it listens.

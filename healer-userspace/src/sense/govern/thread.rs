@@ -33,6 +33,8 @@ pub(crate) struct Control {
     pub(crate) wish: Wish,
     pub(crate) budget: Budget,
     pub(crate) armed: Option<String>,
+    /// The same by memory, which is looked at elsewhere.
+    pub(crate) armed_by_memory: Option<String>,
 }
 
 /// What it needs.
@@ -189,7 +191,7 @@ impl Watch {
             self.stage_since = now;
         }
         self.governor.set(self.control.wish, budget);
-        let armed = self.control.armed.clone();
+        let armed = self.control.armed.clone().or_else(|| self.control.armed_by_memory.clone());
         let is_shed = Stage::Syscalls <= self.shedding.stage();
         self.governor.look(now, &Reading { calls, armed: armed.as_deref(), others: used.sum(), is_shed });
         Overhead {

@@ -18,6 +18,8 @@ const NEAR_PERCENT: u64 = 70;
 const FULL_PERCENT: u64 = 95;
 /// Since the look before: then it is asked whose they are.
 const FAULTS_MATTER: u64 = 20;
+/// After the last look near the limit.
+const FAREWELL: u8 = 4;
 const IN_DETAIL: Duration = Duration::from_secs(1);
 const IN_DETAIL_CALM: Duration = Duration::from_secs(2);
 /// Whom the counters of a cgroup are summed over.
@@ -40,6 +42,8 @@ pub(super) struct Group {
     before: Before,
     users: Users,
     is_near: bool,
+    /// So many looks more are told although there is room: whoever waits for that hears it.
+    farewell: u8,
     /// Ids of itself and of the cgroups below, found when they begin to matter.
     family: Vec<u64>,
 }
@@ -67,6 +71,7 @@ impl Group {
             before: Before::default(),
             users: Users::default(),
             is_near: false,
+            farewell: 0,
             family: Vec::new(),
         })
     }
@@ -78,19 +83,23 @@ impl Group {
     /// `None` once it is gone; else what there is to say.
     pub(super) fn look(&mut self, now: BootTime, around: &Around<'_>) -> Option<Option<CgroupMemory>> {
         let usage = self.usage.number()?;
-        if usage < self.limit * MATTERS_PERCENT / 100 {
+        if usage < self.limit * MATTERS_PERCENT / 100 && self.farewell == 0 {
             self.due = beat(now, CALM);
             self.calm_down();
             return Some(None);
         }
         let is_full = self.limit * FULL_PERCENT / 100 <= usage;
         let pause = if is_full || self.is_near { IN_DETAIL } else { IN_DETAIL_CALM };
-        let is_due = self.is_near || self.before.looked.is_none_or(|at| pause <= now.since(at) + JITTER);
+        let is_due = self.is_watched() || self.before.looked.is_none_or(|at| pause <= now.since(at) + JITTER);
         if !is_due {
             self.due = beat(now, CALM);
             return Some(None);
         }
         Some(self.in_detail(now, usage, is_full, around))
+    }
+
+    fn is_watched(&self) -> bool {
+        self.is_near || 0 < self.farewell
     }
 
     fn in_detail(
@@ -106,7 +115,7 @@ impl Group {
         let over = self.before.looked.replace(now).map_or(Duration::ZERO, |at| now.since(at));
         let taken = stat.anon + stat.shmem;
         self.is_near = self.limit * NEAR_PERCENT / 100 <= taken;
-        self.due = if self.is_near { now + NEAR } else { beat(now, CALM) };
+        self.due = if self.is_watched() { now + NEAR } else { beat(now, CALM) };
         let faults = stat.major_faults.saturating_sub(self.before.stat.major_faults);
         let matters = self.limit * MATTERS_PERCENT / 100 <= taken || (is_full && FAULTS_MATTER <= faults);
         if matters {
@@ -127,8 +136,10 @@ impl Group {
             reclaim: counted.map(|now| now.since(self.before.reclaim.replace(now).unwrap_or(now))),
             users: if matters { self.users.told() } else { Vec::new() },
         };
+        let is_last_word = 0 < self.farewell;
+        self.farewell = if self.is_near { FAREWELL } else { self.farewell.saturating_sub(1) };
         // The first look has nothing to compare with.
-        (over != Duration::ZERO && (matters || is_full)).then_some(told)
+        (over != Duration::ZERO && (matters || is_full || is_last_word)).then_some(told)
     }
 
     fn wake_up(&mut self, dir: &Path, proc: &Path, tree: &Tree) {

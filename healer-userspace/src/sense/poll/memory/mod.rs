@@ -3,6 +3,7 @@
 //! A cgroup with room costs one read of an open file a second: 1 µs. Its `memory.stat`, its pressure and its
 //! processes are looked at only near the limit, and then up to four times a second.
 
+mod again;
 mod group;
 mod node;
 mod reclaim;
@@ -16,11 +17,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use again::short_again;
 pub use reclaim::ReclaimMap;
 pub use trigger::Trigger;
 
 use super::{JITTER, beat};
-use crate::{engine::time::BootTime, signal::memory::MemorySnapshot};
+use crate::{
+    engine::time::BootTime,
+    signal::{
+        levels::percent,
+        memory::{CgroupMemory, MemorySnapshot},
+    },
+    text::printable,
+};
 use group::{Around, Group};
 use node::Node;
 use tree::{Change, Tree};
@@ -31,6 +40,18 @@ pub const NEAR: Duration = Duration::from_millis(250);
 
 /// Cgroups with a limit that are looked at: each costs up to three descriptors.
 const GROUPS_MAX: usize = 1024;
+
+/// From here on calls fail for want of memory: the sensor that sees them is armed.
+const ARMS_PERCENT: u64 = 85;
+
+/// Why the errors of system calls should be watched in full; page cache is no reason.
+#[must_use]
+pub fn armed_by(snapshot: &MemorySnapshot) -> Option<String> {
+    let taken = |cgroup: &CgroupMemory| percent(cgroup.anon, cgroup.limit);
+    let nearest = snapshot.cgroups.iter().max_by_key(|cgroup| taken(cgroup))?;
+    let taken = taken(nearest);
+    (ARMS_PERCENT <= taken).then(|| format!("memory of {} used to {taken} %", printable(&nearest.cgroup)))
+}
 
 /// Remembers the looks before.
 pub struct MemoryPoller {

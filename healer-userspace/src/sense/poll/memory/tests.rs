@@ -21,6 +21,17 @@ fn seconds(count: u64) -> BootTime {
 }
 
 #[test]
+fn memory_that_is_taken_for_good_arms_the_sensor_of_errors() {
+    let of = |anon| {
+        let cgroup =
+            CgroupMemory { cgroup: "/web".into(), anon, usage: 100, limit: 100, ..CgroupMemory::default() };
+        armed_by(&MemorySnapshot { cgroups: vec![cgroup], node: None })
+    };
+    assert_eq!(of(86).as_deref(), Some("memory of /web used to 86 %"));
+    assert_eq!(of(40), None, "the rest is page cache");
+}
+
+#[test]
 fn only_cgroups_near_their_limit_are_told() {
     let tree = fixture::Tree::new();
     cgroup(&tree, "roomy", 10 * MIB, 100 * MIB, 10 * MIB);
@@ -37,6 +48,9 @@ fn only_cgroups_near_their_limit_are_told() {
     assert_eq!((tight.usage, tight.anon, tight.limit), (82 * MIB, 77 * MIB, 100 * MIB));
     assert_eq!((tight.pressed_ms, tight.major_faults, tight.hits), (Some(0), 0, 0));
     assert_eq!(poller.due(), seconds(2) + NEAR);
+    cgroup(&tree, "pod/tight", 10 * MIB, 100 * MIB, 5 * MIB);
+    let told: Vec<_> = (3..9).map(|second| poller.look(seconds(second)).cgroups.len()).collect();
+    assert_eq!(told, [1, 1, 1, 1, 0, 0], "that there is room again is told, too");
 }
 
 #[test]

@@ -164,7 +164,7 @@ impl Tree {
         }
     }
 
-    fn limit_file(&self) -> &'static str {
+    pub(super) fn limit_file(&self) -> &'static str {
         if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" }
     }
 
