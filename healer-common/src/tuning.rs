@@ -233,11 +233,3 @@ pub const ERRORS_MAX: u32 = 2048;
 pub const TRACKED_MAX: u32 = 16 * 1024;
 /// Watched executables.
 pub const WATCHED_MAX: u32 = 1024;
-
-/// Key of the map WATCHED_EXES: an executable as `stat(2)` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct ExeKey {
-    pub dev: u64,
-    pub ino: u64,
-}

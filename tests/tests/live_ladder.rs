@@ -163,7 +163,7 @@ fn a_watched_executable_is_seen_starting(eye: &mut Eye, level: Level) {
     let dir = Scratch::new();
     let program = built(&dir, "brief");
     let file = std::fs::metadata(&program).unwrap();
-    eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
+    eye.sense.watch_exe(file.ino()).unwrap();
     let mut victim = Victim::start(&program, &["argument"]);
     let tgid = victim.tgid();
     let exec = eye.exec_of(tgid, "brief");

@@ -171,7 +171,7 @@ fn a_watched_executable_is_seen_starting_and_others_are_not() {
     let dir = Scratch::new();
     let program = built(&dir, "watched");
     let file = std::fs::metadata(&program).unwrap();
-    eye.sense.watch_exe(file.dev(), file.ino()).unwrap();
+    eye.sense.watch_exe(file.ino()).unwrap();
     let mut other = Victim::start("/bin/true", &[]);
     let mut victim = Victim::start(&program, &["argument"]);
     let (tgid, other_tgid) = (victim.tgid(), other.tgid());
@@ -183,7 +183,7 @@ fn a_watched_executable_is_seen_starting_and_others_are_not() {
     assert_eq!(exec.args.argv().last(), Some(b"argument".as_slice()));
     let mut execs = eye.seen.iter().filter_map(|(_, event)| as_exec(event));
     assert!(!execs.any(|exec| exec.task.tgid == other_tgid));
-    eye.sense.unwatch_exe(file.dev(), file.ino()).unwrap();
+    eye.sense.unwatch_exe(file.ino()).unwrap();
 }
 
 #[test]

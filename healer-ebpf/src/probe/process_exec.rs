@@ -12,7 +12,7 @@ use healer_common::{
         process_exec::ProcessExec,
         wire::Wire as _,
     },
-    tuning::{EXECS_MAX, ExeKey, WATCHED_MAX},
+    tuning::{EXECS_MAX, WATCHED_MAX},
 };
 
 use crate::{
@@ -38,9 +38,10 @@ pub(crate) static EXECS: LruHashMap<u32, Exec> = LruHashMap::with_max_entries(EX
 #[map]
 static SCRATCH: PerCpuArray<Exec> = PerCpuArray::with_max_entries(1, 0);
 
-/// Executables whose every start user space wants to see.
+/// Executables whose every start user space wants to see, by inode number alone: on btrfs and overlayfs stat(2)
+/// shows another device than the superblock has. User space knows the path.
 #[map]
-static WATCHED_EXES: HashMap<ExeKey, u32> = HashMap::with_max_entries(WATCHED_MAX, 1);
+static WATCHED_EXES: HashMap<u64, u32> = HashMap::with_max_entries(WATCHED_MAX, 1);
 
 /// `sched_process_exec(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)`.
 #[btf_tracepoint(function = "sched_process_exec")]
@@ -140,8 +141,7 @@ fn reasons<A: Access>(task: Object<A>, tgid: u32, exe: ExeRef) -> u32 {
     {
         flags |= ProcessExec::PARENT_TRACKED;
     }
-    let key = ExeKey { dev: exe.dev, ino: exe.ino };
-    if WATCHED_EXES.get_ptr(key).is_some() {
+    if WATCHED_EXES.get_ptr(exe.ino).is_some() {
         flags |= ProcessExec::WATCHED;
     }
     flags

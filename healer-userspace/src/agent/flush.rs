@@ -2,6 +2,7 @@
 
 use super::Agent;
 use crate::{
+    clock,
     engine::{command::Command, world::Tracking},
     store::Work,
     supervise::Name,
@@ -56,6 +57,7 @@ impl Agent {
             Tracking::Track(id) => {
                 self.identity.track(id);
                 self.track_kernel(id.pid);
+                self.doubts.tracked(clock::boot(), id);
             }
             Tracking::Watch(id) => self.track_kernel(id.pid),
             Tracking::Untrack(id) => {

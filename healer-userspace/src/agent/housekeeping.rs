@@ -1,14 +1,16 @@
 //! Once a second: losses, the self-probe, the pause file, changed policy files, probes, whom to look at.
 
+use std::collections::BTreeSet;
+
 use super::{Agent, give_back};
 use crate::{
     clock,
     config::{self, Loaded, files::Look},
-    engine::{detect, time::BootTime},
-    identity::{exe::ExeId, process::Process},
+    engine::{detect, policy::PolicySet, time::BootTime},
+    identity::exe::ExeId,
     report::view::Lent,
     sense,
-    signal::{Exit, Fact, SeenBy, Signal},
+    signal::Signal,
 };
 
 /// Touching this file in the state directory pauses; removing it resumes.
@@ -61,7 +63,9 @@ impl Agent {
             self.reload_and_say();
         }
         self.taps.flush();
+        self.look_at_exes();
         self.let_the_late_go();
+        self.look_again(now);
         self.probe();
         self.watch_work();
     }
@@ -86,20 +90,9 @@ impl Agent {
         for signal in missed {
             self.observe(&signal);
         }
-        // What the lost records would have said of new processes is still in /proc.
-        self.identity.scan(now);
+        // What the lost records would have said is still in /proc. Ends first: who began meanwhile may be a successor.
         self.bury_the_gone(now);
-    }
-
-    /// The records of their ends are lost: a dead main process must not pass for a living one.
-    fn bury_the_gone(&mut self, now: BootTime) {
-        self.identity.vanished();
-        let living = self.engine.world().iter().flat_map(|(_, workload)| workload.living.values());
-        let gone: Vec<Process> = living.filter(|one| !self.identity.is_running(one.id())).cloned().collect();
-        for process in gone {
-            let exit = Exit { seen_by: SeenBy::Poll, ..Exit::default() };
-            self.observe(&Signal { at: now, process: Some(process), fact: Fact::Exited(exit) });
-        }
+        self.meet_everybody();
     }
 
     /// What sensing costs, and what is given up for it.
@@ -166,7 +159,7 @@ impl Agent {
         self.files.policies = loaded.look.clone();
         self.reporter.set_policies(&loaded.policies);
         self.host.protect(loaded.policies.protect.clone());
-        self.watch_exes(&loaded);
+        self.watch_exes(&loaded.policies);
         self.sense.govern(|control| {
             control.wish = loaded.agent.syscall_errors;
             control.budget = loaded.agent.overhead;
@@ -177,16 +170,33 @@ impl Agent {
     }
 
     /// Execs of the executables that policies name are sent by the kernel.
-    pub(super) fn watch_exes(&mut self, loaded: &Loaded) {
-        for old in self.watched.drain(..) {
-            self.sense.unwatch_exe(old.dev, old.ino).ok();
+    fn watch_exes(&mut self, policies: &PolicySet) {
+        self.watch_inodes(inodes(policies));
+    }
+
+    /// An upgrade has put another file there.
+    fn look_at_exes(&mut self) {
+        self.watch_inodes(inodes(self.engine.policies()));
+    }
+
+    fn watch_inodes(&mut self, wanted: BTreeSet<u64>) {
+        for old in self.watched.difference(&wanted) {
+            self.sense.unwatch_exe(*old).ok();
         }
-        let exes = loaded.policies.policies.iter().flat_map(|policy| &policy.matches.exes);
-        for id in exes.filter_map(|path| ExeId::at(path)) {
-            if let Err(trouble) = self.sense.watch_exe(id.dev, id.ino) {
+        for new in wanted.difference(&self.watched) {
+            if let Err(trouble) = self.sense.watch_exe(*new) {
                 tracing::warn!("new processes of a policy's exe are not seen: {trouble}");
             }
-            self.watched.push(id);
         }
+        self.watched = wanted;
     }
 }
+
+/// Of the files that are there now.
+fn inodes(policies: &PolicySet) -> BTreeSet<u64> {
+    let exes = policies.policies.iter().flat_map(|policy| &policy.matches.exes);
+    exes.filter_map(|path| ExeId::at(path)).map(|id| id.ino).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ mod housekeeping;
 mod levels;
 pub(crate) mod listening;
 mod looks;
+mod meet;
 mod memory;
 mod owners;
 mod probes;
@@ -25,7 +26,9 @@ mod waits;
 mod wakes;
 mod work;
 
-use std::{cell::RefCell, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell, collections::BTreeSet, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration,
+};
 
 use healer_common::event::Event;
 use tokio::sync::mpsc;
@@ -94,9 +97,11 @@ struct Agent {
     answers: mpsc::UnboundedSender<Signal>,
     lost: Lost,
     files: housekeeping::Files,
-    watched: Vec<crate::identity::exe::ExeId>,
+    /// Inodes of the executables that policies name.
+    watched: BTreeSet<u64>,
     taps: taps::Taps,
     peers: peers::Peers,
+    doubts: meet::Doubts,
     fail_point: FailPoint,
     work_watch: work::WorkWatch,
     memory_watch: memory::MemoryWatch,
@@ -188,6 +193,7 @@ impl Agent {
         self.probes.note(signal);
         self.keep(signal);
         self.consult_owners(signal);
+        self.doubt(signal);
     }
 
     fn stored(&mut self, event: StoreEvent) {

@@ -1,7 +1,13 @@
 //! Puts the line together, says `ready`, and takes it apart again.
 
 use std::{
-    cell::RefCell, collections::BTreeMap, fs::File, net::SocketAddr, path::Path, process::ExitCode, rc::Rc,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    net::SocketAddr,
+    path::Path,
+    process::ExitCode,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -29,11 +35,7 @@ use crate::{
     config::{self, Loaded, Problems},
     control,
     engine::{Engine, detect, policy::choose, report::Report},
-    identity::{
-        Identity,
-        process::{Process, ProcessId},
-        roots::Roots,
-    },
+    identity::{Identity, roots::Roots},
     kubernetes::Cluster,
     report::{
         Reporter, http, log,
@@ -44,9 +46,8 @@ use crate::{
     },
     runtimes::Owners,
     sense::{self, Lost, Sense, poll::memory::Trigger},
-    signal::{Fact, Signal},
     store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
-    supervise::{child::start_of, server::Supervisors},
+    supervise::server::Supervisors,
 };
 
 /// Why the agent did not start; the caller chooses the exit code.
@@ -180,8 +181,9 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         answers,
         lost: Lost::default(),
         files: Files::default(),
-        watched: Vec::new(),
+        watched: BTreeSet::new(),
         peers: super::peers::Peers::default(),
+        doubts: super::meet::Doubts::default(),
         taps: Taps::into_file(recording),
         fail_point,
         work_watch,
@@ -244,28 +246,6 @@ impl Agent {
         say_what_is_missing(sensors.iter().filter(|sensor| !is_shown(sensor)));
         self.reporter.set_sensors(sensors.clone());
         sensors
-    }
-
-    /// Whoever runs already: the tracked are told to the engine as if they had just begun.
-    /// Whoever runs and is tracked by the policies in force is known to the engine from now on.
-    pub(super) fn meet_everybody(&mut self) {
-        let now = clock::boot();
-        self.identity.scan(now);
-        let (policies, world) = (self.engine.policies(), self.engine.world());
-        // Of those that nobody tracked, the ends with status 0 were not told.
-        let is_alive = |process: &Process| {
-            let pid = process.pid;
-            start_of(pid).is_some_and(|start| ProcessId { pid, start } == process.id())
-        };
-        let is_news = |process: &&Process| {
-            choose::tracked(policies, process)
-                && !world.is_living(&process.workload, process.id())
-                && is_alive(process)
-        };
-        let tracked: Vec<_> = self.identity.processes().filter(is_news).cloned().collect();
-        for process in tracked {
-            self.observe(&Signal { at: now, process: Some(process), fact: Fact::Execed });
-        }
     }
 }
 

@@ -3,7 +3,9 @@
 use core::time::Duration;
 
 use super::{
+    Engine,
     class::{Certainty, Class},
+    command::{Command, Recovered},
     policy::{
         ActionName, Backoff, Breaker, Budget, Condition, Expect, Match, Mode, Policy, PolicySet, Rule, Rung,
         Safety, Scope, Terms, Verify,
@@ -289,4 +291,70 @@ fn a_failed_first_rung_leads_to_the_next() {
     count(&lines, "intent restart", 2);
     has(&lines, "verification healed: web[12]");
     count(&lines, "closed", 1);
+}
+
+/// Whether the waiting supervisor was sent away within 20 s, and whether an act was wanted within 40 s.
+fn while_a_rule_waits(mode: Mode) -> (bool, bool) {
+    let mut set = policies(mode, &[ActionName::Restart]);
+    set.policies[0].rules[0].when[0].hold = Some(Duration::from_secs(30));
+    let old = supervised(10, SECOND);
+    let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
+    engine.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &old));
+    engine.observe(BootTime(8 * SECOND), &killed(8 * SECOND, &old));
+    let mut is_released = false;
+    for second in 8..28 {
+        engine.advance(BootTime(second * SECOND));
+        while let Some(command) = engine.poll_command() {
+            is_released |= matches!(command, Command::Release { .. });
+        }
+    }
+    for second in 28..48 {
+        engine.advance(BootTime(second * SECOND));
+    }
+    let acts = core::iter::from_fn(|| engine.poll_command());
+    let wants = acts.filter(|command| !matches!(command, Command::Release { .. })).count() > 0;
+    (is_released, wants || engine.has_journal())
+}
+
+#[test]
+fn a_supervisor_waits_for_a_rule_that_waits() {
+    let (is_released, acts) = while_a_rule_waits(Mode::Enforce);
+    assert!(!is_released && acts);
+    assert!(while_a_rule_waits(Mode::Observe).0, "nothing will follow");
+}
+
+fn served(pid: u32, start: u64, workload: &str) -> Process {
+    Process {
+        pid,
+        start: BootTime(start),
+        comm: "nginx".into(),
+        exe: Some("/usr/sbin/nginx".into()),
+        workload: WorkloadKey(workload.into()),
+        ..Process::default()
+    }
+}
+
+fn after_an_errand(exit: Exit, server_lives: bool) -> Vec<String> {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    let server = served(10, SECOND, "unit/nginx.service");
+    let errand = served(20, 5 * SECOND, "unit/logrotate.service");
+    let mut signals = Vec::new();
+    if server_lives {
+        signals.push(signal(2 * SECOND, &server, Fact::Execed));
+    }
+    signals.push(signal(5 * SECOND, &errand, Fact::Execed));
+    signals.push(signal(6 * SECOND, &errand, Fact::Exited(exit)));
+    let tick =
+        Signal { at: BootTime(30 * SECOND), process: None, fact: Fact::Levels(LevelSnapshot::default()) };
+    signals.push(tick);
+    run(&signals, set)
+}
+
+#[test]
+fn an_errand_of_a_program_that_serves_elsewhere_is_not_down() {
+    count(&after_an_errand(Exit::default(), true), "diagnosis down", 0);
+    count(&after_an_errand(Exit::default(), false), "diagnosis down", 1);
+    let cut_down = Exit { signal: Some(libc::SIGSEGV), ..Exit::default() };
+    count(&after_an_errand(cut_down, true), "diagnosis down", 1);
 }

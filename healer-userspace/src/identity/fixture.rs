@@ -76,9 +76,10 @@ impl Tree {
     pub(crate) fn process(&self, fake: &Fake) {
         self.remove(fake.pid);
         let dir = format!("proc/{}", fake.pid);
-        let Fake { pid, comm, state, parent, ticks, .. } = fake;
-        let stat =
-            format!("{pid} ({comm}) {state} {parent} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {ticks} 0 0\n");
+        let Fake { pid, comm, state, parent, threads, ticks, stack, .. } = fake;
+        let stat = format!(
+            "{pid} ({comm}) {state} {parent} 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 {ticks} 0 0 0 0 0 {stack} 0\n"
+        );
         self.file(&format!("{dir}/stat"), &stat);
         let ns_pids = fake.ns_pids.replace(' ', "\t");
         let uid = fake.uid;
@@ -110,7 +111,9 @@ pub(crate) struct Fake {
     comm: String,
     state: char,
     parent: u32,
+    threads: u32,
     ticks: u64,
+    stack: u64,
     uid: u32,
     ns_pids: String,
     cgroup: String,
@@ -126,7 +129,9 @@ impl Fake {
             comm: comm.to_owned(),
             state: 'S',
             parent: 1,
+            threads: 1,
             ticks: pid.into(),
+            stack: 0,
             uid: 0,
             ns_pids: String::new(),
             cgroup: "0::/\n".to_owned(),
@@ -142,6 +147,17 @@ impl Fake {
 
     pub(crate) fn started(mut self, ticks: u64) -> Self {
         self.ticks = ticks;
+        self
+    }
+
+    /// Its leader has ended; so many threads are left, the leader counted.
+    pub(crate) fn zombie(mut self, threads: u32) -> Self {
+        (self.state, self.threads) = ('Z', threads);
+        self
+    }
+
+    pub(crate) fn stack(mut self, stack: u64) -> Self {
+        self.stack = stack;
         self
     }
 

@@ -3,7 +3,7 @@
 use super::{
     Identity,
     process::{Process, ProcessId},
-    procfs::ProcDir,
+    procfs::{ProcDir, Stat},
 };
 use crate::engine::time::BootTime;
 
@@ -21,8 +21,7 @@ impl Identity {
         let tracked: Vec<_> = self.tracked().collect();
         let mut gone = Vec::new();
         for id in tracked {
-            let now = self.start_of(id.pid).map(|start| ProcessId { pid: id.pid, start });
-            if now != Some(id) {
+            if !self.is_running(id) {
                 gone.extend(self.of_id(id));
                 self.table.bury(id);
                 self.names.forget_main(id);
@@ -31,13 +30,35 @@ impl Identity {
         gone
     }
 
-    /// `/proc` has it now.
+    /// `/proc` has it now, and not only because nobody has reaped it.
     pub fn is_running(&self, id: ProcessId) -> bool {
-        self.start_of(id.pid).is_some_and(|start| ProcessId { pid: id.pid, start } == id)
+        self.running(id).is_some()
+    }
+
+    /// One of a server's workers: its parent lives, and it was forked from it without an exec.
+    pub fn is_worker(&self, process: &Process) -> bool {
+        let Some(above) = process.parent.as_ref().filter(|above| above.exe.is_some()) else {
+            return false;
+        };
+        if above.exe != process.exe {
+            return false;
+        }
+        let parent = self.running(ProcessId { pid: above.pid, start: above.start });
+        let worker = self.running(process.id());
+        let (Some(parent), Some(worker)) = (parent, worker) else { return false };
+        parent.stack == worker.stack || parent.stack == 0 || worker.stack == 0
+    }
+
+    fn running(&self, id: ProcessId) -> Option<Stat> {
+        let stat = self.stat_of(id.pid)?;
+        (!stat.is_over() && ProcessId { pid: id.pid, start: stat.start } == id).then_some(stat)
     }
 
     pub(super) fn start_of(&self, pid: u32) -> Option<BootTime> {
-        let stat = ProcDir::open(&self.roots.proc, pid)?.stat()?;
-        Some(stat.start)
+        self.stat_of(pid).map(|stat| stat.start)
+    }
+
+    fn stat_of(&self, pid: u32) -> Option<Stat> {
+        ProcDir::open(&self.roots.proc, pid)?.stat()
     }
 }

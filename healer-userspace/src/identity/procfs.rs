@@ -108,6 +108,8 @@ pub struct Stat {
     /// A dead leader counts.
     pub threads: u32,
     pub start: BootTime,
+    /// Where the main thread's stack begins: an exec draws it anew, a fork keeps it. 0: not ours to see.
+    pub stack: u64,
 }
 
 /// `PF_KTHREAD` (include/linux/sched.h).
@@ -127,6 +129,7 @@ impl Stat {
         let flags: u64 = fields.nth(3)?.parse().ok()?;
         let threads = fields.nth(10)?.parse().ok()?;
         let ticks: u64 = fields.nth(1)?.parse().ok()?;
+        let stack = fields.nth(5).and_then(|field| field.parse().ok()).unwrap_or(0);
         Some(Self {
             comm: lossy(comm),
             state,
@@ -135,6 +138,7 @@ impl Stat {
             kernel_thread: flags & KERNEL_THREAD != 0,
             threads,
             start: BootTime(ticks.saturating_mul(TICK_NS)),
+            stack,
         })
     }
 

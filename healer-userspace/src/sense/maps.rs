@@ -9,7 +9,7 @@ use aya::{
 use healer_common::{
     event::wire::Wire,
     network::{PEERS_MAX, PeerCounters, PeerKey},
-    tuning::{Counter, ExeKey},
+    tuning::Counter,
 };
 use serde::Serialize;
 
@@ -44,17 +44,9 @@ pub enum MapTrouble {
     Refused { name: &'static str, source: MapError },
 }
 
-/// [`ExeKey`], as a key that aya takes.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Key(ExeKey);
-
-// SAFETY: two u64, without padding.
-unsafe impl aya::Pod for Key {}
-
 pub(crate) struct Maps {
     tracked: BpfHashMap<MapData, u32, u32>,
-    watched: BpfHashMap<MapData, Key, u32>,
+    watched: BpfHashMap<MapData, u64, u32>,
     counters: PerCpuArray<MapData, u64>,
     peers: BpfHashMap<MapData, Words<4>, Words<11>>,
 }
@@ -140,14 +132,12 @@ impl Maps {
         refused("TRACKED", unless_absent(self.tracked.remove(&tgid)))
     }
 
-    pub(crate) fn watch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
-        let key = Key(ExeKey { dev, ino });
-        refused("WATCHED_EXES", self.watched.insert(key, 1, 0))
+    pub(crate) fn watch_exe(&mut self, ino: u64) -> Result<(), MapTrouble> {
+        refused("WATCHED_EXES", self.watched.insert(ino, 1, 0))
     }
 
-    pub(crate) fn unwatch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
-        let key = Key(ExeKey { dev, ino });
-        refused("WATCHED_EXES", unless_absent(self.watched.remove(&key)))
+    pub(crate) fn unwatch_exe(&mut self, ino: u64) -> Result<(), MapTrouble> {
+        refused("WATCHED_EXES", unless_absent(self.watched.remove(&ino)))
     }
 }
 

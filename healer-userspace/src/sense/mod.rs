@@ -254,20 +254,20 @@ impl Sense {
         self.tell(|user| user.untrack(tgid), |maps| maps.untrack(tgid))
     }
 
-    /// From now on every exec of this file is sent; `dev` and `ino` as `stat(2)` gives them.
+    /// From now on every exec of this file is sent, and of files of other file systems that have its number.
     ///
     /// # Errors
     /// [`MapTrouble`]: nothing is loaded, or the map is full.
-    pub fn watch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
-        self.tell(|user| user.watch_exe(dev, ino), |maps| maps.watch_exe(dev, ino))
+    pub fn watch_exe(&mut self, ino: u64) -> Result<(), MapTrouble> {
+        self.tell(|user| user.watch_exe(ino), |maps| maps.watch_exe(ino))
     }
 
     /// Takes [`Sense::watch_exe`] back; one that is not watched is no error.
     ///
     /// # Errors
     /// [`MapTrouble`]: nothing is loaded.
-    pub fn unwatch_exe(&mut self, dev: u64, ino: u64) -> Result<(), MapTrouble> {
-        self.tell(|user| user.unwatch_exe(dev, ino), |maps| maps.unwatch_exe(dev, ino))
+    pub fn unwatch_exe(&mut self, ino: u64) -> Result<(), MapTrouble> {
+        self.tell(|user| user.unwatch_exe(ino), |maps| maps.unwatch_exe(ino))
     }
 
     /// The loaded kernel programs.

@@ -50,5 +50,5 @@ fn without_programs_nothing_is_lost_and_nothing_can_be_tracked() {
     assert_eq!(sense.lost(), Lost::default());
     assert_eq!(sense.drain(|_| {}), 0);
     assert!(matches!(sense.track(1), Err(MapTrouble::NothingLoaded)));
-    assert!(matches!(sense.watch_exe(1, 2), Err(MapTrouble::NothingLoaded)));
+    assert!(matches!(sense.watch_exe(2), Err(MapTrouble::NothingLoaded)));
 }

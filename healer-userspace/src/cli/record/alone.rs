@@ -55,7 +55,7 @@ impl Recorder {
         }
         let exes = policies.policies.iter().flat_map(|policy| &policy.matches.exes);
         for id in exes.filter_map(|path| ExeId::at(path)) {
-            sense.watch_exe(id.dev, id.ino).context("watch a policy's executable")?;
+            sense.watch_exe(id.ino).context("watch a policy's executable")?;
         }
         Ok(Self { sense, identity: Identity::new(Roots::default()), policies, lost: Lost::default() })
     }

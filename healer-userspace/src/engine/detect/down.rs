@@ -115,7 +115,7 @@ impl Down {
         if !was_main || !workload.living.is_empty() || workload.stop_asked {
             return;
         }
-        if !should_run(context.policies, process) {
+        if !should_run(context.policies, process) || is_errand(context, process, &certificate) {
             return;
         }
         let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
@@ -137,6 +137,13 @@ impl Down {
             });
         }
     }
+}
+
+/// `nginx -s reopen` beside the server: it did what it was for, and what should run, runs.
+fn is_errand(context: &Context<'_>, process: &Process, certificate: &Certificate) -> bool {
+    let is_it = |other: &Process| other.exe == process.exe && other.start <= process.start;
+    let mut living = context.world.iter().flat_map(|(_, workload)| workload.living.values());
+    !process.main && process.exe.is_some() && !certificate.exit.is_abnormal() && living.any(is_it)
 }
 
 fn should_run(policies: &PolicySet, process: &Process) -> bool {

@@ -1,6 +1,10 @@
 //! The end of an incident, in words; and the supervisor that waits for one.
 
 use super::*;
+use crate::engine::policy::{
+    answer::{Answer, answer},
+    choose::Owner,
+};
 
 impl Engine {
     pub(super) fn notify(&mut self, now: BootTime, incident: &Incident, plan: &Plan, reason: String) {
@@ -37,18 +41,30 @@ impl Engine {
     }
 
     /// Tells a waiting supervisor that no order will come, once that is so.
-    pub(in crate::engine) fn settle(&mut self, _now: BootTime) {
+    pub(in crate::engine) fn settle(&mut self, now: BootTime) {
         for key in core::mem::take(&mut self.unsettled) {
             let waits = self
                 .world
                 .get(&key)
                 .is_some_and(|workload| workload.supervisor.is_some() && workload.living.is_empty());
-            let plans = self.incidents.of(&key).filter_map(|incident| incident.plan.as_ref());
-            let may_act = plans.filter(|plan| plan.may_still_act()).count() > 0;
+            let may_act = self.incidents.of(&key).any(|incident| self.may_still_act(now, incident));
             if waits && !may_act {
                 let reason = "no act will follow by policy".to_owned();
                 self.out.commands.push_back(Command::Release { workload: key, reason });
             }
         }
+    }
+
+    /// By its plan, or by a rule that answers later: after its `for:`.
+    fn may_still_act(&self, now: BootTime, incident: &Incident) -> bool {
+        if incident.plan.as_ref().is_some_and(Plan::may_still_act) {
+            return true;
+        }
+        let Owner::One(policy) = choose::owner(&self.policies, &incident.target) else {
+            return false;
+        };
+        let Answer { now: matched, later } = answer(policy, &incident.active, now);
+        choose::effective_mode(policy, self.policies.mode_cap) == Mode::Enforce
+            && (later.is_some() || (matched.is_some() && incident.plan.is_none()))
     }
 }

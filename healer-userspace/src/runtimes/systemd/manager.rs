@@ -37,6 +37,8 @@ pub(super) struct Service {
     pub(super) sub: String,
     /// Here, not in systemd's own pid namespace.
     pub(super) main: Option<u32>,
+    /// The same by systemd's own pid; 0: none.
+    pub(super) own_pid: u32,
     /// Path below systemd's own root; empty if nothing of it runs.
     pub(super) group: String,
 }
@@ -107,7 +109,7 @@ impl Manager {
         let group: String = self.get(&path, SERVICE, "ControlGroup").await?;
         let pid: u32 = self.get(&path, SERVICE, "MainPID").await?;
         let main = main_pid::here(Path::new("/proc"), pid, &group);
-        Ok(Service { active, sub, main, group })
+        Ok(Service { active, sub, main, own_pid: pid, group })
     }
 
     /// The last main process, by systemd's own pid, and how it ended.
@@ -123,6 +125,11 @@ impl Manager {
             _ => Exit { code: status, ..exit },
         };
         Ok((pid, exit))
+    }
+
+    /// `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, …
+    pub(super) async fn result(&self, name: &str) -> Result<String> {
+        self.of(name, SERVICE, "Result").await
     }
 
     /// Queues a restart; gives the job.

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     clock,
     engine::{policy::glob, time::BootTime},
+    signal::Exit,
     text::printable,
 };
 
@@ -29,6 +30,10 @@ const RETRY_EVERY: Duration = Duration::from_secs(10);
 
 /// Polls: each unit's main process is asked for again after so many.
 const THOROUGH_EVERY: u32 = 12;
+
+/// 128 + SIGTERM and SIGINT: a program that was asked to end, and says so.
+const BY_TERM: i32 = 128 + libc::SIGTERM;
+const BY_INT: i32 = 128 + libc::SIGINT;
 
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
@@ -175,18 +180,25 @@ impl Watch {
             self.tell(Learnt::Runs { owner, pid }).await;
         } else if now.active == "failed" {
             let (pid, exit) = manager.last_exit(unit).await?;
+            // Nobody knows how it came to that: an end as a stop brings it about is none to answer.
+            if before.is_none() && was_stopped(&exit, &manager.result(unit).await?) {
+                tracing::info!("{} was stopped before healer looked", printable(unit));
+                return Ok(());
+            }
             self.tell(Learnt::Failed { owner, pid, exit }).await;
         }
         Ok(())
     }
 
-    /// A job that has left its unit dead was a stop: a death of its own makes no job.
+    /// A job that has left its unit dead was a stop: a death of its own makes no job. Only a start whose program ends
+    /// at once looks the same.
     async fn job(&mut self, manager: &Manager, message: &zbus::Message) -> Result<()> {
         let Some(job) = JobRemoved::of(message).filter(|job| self.names(&job.unit)) else {
             return Ok(());
         };
         let now = manager.service(&job.unit).await?;
-        if job.result == "done" && matches!(now.active.as_str(), "inactive" | "failed") {
+        let is_over = matches!(now.active.as_str(), "inactive" | "failed");
+        if job.result == "done" && is_over && !self.has_failed_to_start(manager, &job.unit, &now).await? {
             self.stopped.note(&job.unit);
             self.told.insert(job.unit.clone(), now);
             self.tell(Learnt::StopAsked { owner: Owner::Unit(job.unit) }).await;
@@ -195,8 +207,77 @@ impl Watch {
         self.look(manager, &job.unit).await
     }
 
+    /// An end that no stop brings about, of a program that was never seen running.
+    async fn has_failed_to_start(&self, manager: &Manager, unit: &str, now: &Service) -> Result<bool> {
+        if now.active != "failed" {
+            return Ok(false);
+        }
+        let (pid, exit) = manager.last_exit(unit).await?;
+        Ok(is_failed_start(self.told.get(unit), pid, &exit))
+    }
+
     async fn tell(&self, learnt: Learnt) {
         // Closed only when the agent is on its way out.
         self.learnt.send(learnt).await.ok();
+    }
+}
+
+/// As a stop ends a program: by the signal, by the shells' word for it, or by SIGKILL once it has not listened.
+fn was_stopped(exit: &Exit, result: &str) -> bool {
+    match exit.signal {
+        Some(libc::SIGTERM | libc::SIGINT) => true,
+        // Of the OOM killer, or of anybody else, it is no stop.
+        Some(libc::SIGKILL) => result == "timeout",
+        Some(_) => false,
+        None => matches!(exit.code, BY_TERM | BY_INT),
+    }
+}
+
+/// `pid` as systemd has it. A program that was seen running was stopped, however it took that.
+fn is_failed_start(before: Option<&Service>, pid: u32, exit: &Exit) -> bool {
+    let was_running = before.is_some_and(|before| before.own_pid != 0 && before.own_pid == pid);
+    // Systemd alone knows why it sent SIGKILL; the job says that it wanted to.
+    !was_running && exit.is_abnormal() && !was_stopped(exit, "timeout")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(code: i32) -> Exit {
+        Exit { code, ..Exit::default() }
+    }
+
+    fn signal(signal: i32) -> Exit {
+        Exit { signal: Some(signal), ..Exit::default() }
+    }
+
+    #[test]
+    fn what_a_stop_leaves_behind_is_told_from_a_death() {
+        for exit in [code(143), code(130), signal(libc::SIGTERM), signal(libc::SIGINT)] {
+            assert!(was_stopped(&exit, "exit-code"), "{exit:?}");
+        }
+        for exit in [code(1), code(203), signal(libc::SIGSEGV)] {
+            assert!(!was_stopped(&exit, "exit-code"), "{exit:?}");
+        }
+        assert!(was_stopped(&signal(libc::SIGKILL), "timeout"));
+        assert!(!was_stopped(&signal(libc::SIGKILL), "oom-kill"));
+        assert!(!was_stopped(&signal(libc::SIGKILL), "signal"));
+    }
+
+    #[test]
+    fn a_start_that_dies_at_once_is_no_stop() {
+        let seen = |own_pid| Service {
+            active: "active".to_owned(),
+            sub: "running".to_owned(),
+            main: Some(70),
+            own_pid,
+            group: String::new(),
+        };
+        assert!(is_failed_start(None, 7, &code(203)));
+        assert!(is_failed_start(Some(&seen(6)), 7, &code(1)), "a restart; the one before was another");
+        assert!(!is_failed_start(Some(&seen(7)), 7, &code(1)), "it ran, and takes a stop like that");
+        assert!(!is_failed_start(None, 7, &code(143)) && !is_failed_start(None, 7, &code(0)));
+        assert!(!is_failed_start(None, 7, &signal(libc::SIGKILL)));
     }
 }

@@ -96,7 +96,7 @@ impl User {
         if self.tracked.contains(&person.parent) {
             flags |= ProcessExec::PARENT_TRACKED;
         }
-        if self.watched.contains(&(person.exe.dev, person.exe.ino)) {
+        if self.watched.contains(&person.exe.ino) {
             flags |= ProcessExec::WATCHED;
         }
         if flags == 0 {

@@ -69,7 +69,7 @@ pub(crate) struct User {
     owners: Owners,
     sockets: Option<SocketPoll>,
     tracked: BTreeSet<u32>,
-    watched: BTreeSet<(u64, u64)>,
+    watched: BTreeSet<u64>,
     /// Tracked ones whose end was told: the kernel's map has them still.
     ended: Vec<u32>,
     quiet: u64,
@@ -202,12 +202,12 @@ impl User {
         self.tracked.remove(&tgid);
     }
 
-    pub(crate) fn watch_exe(&mut self, dev: u64, ino: u64) {
-        self.watched.insert((dev, ino));
+    pub(crate) fn watch_exe(&mut self, ino: u64) {
+        self.watched.insert(ino);
     }
 
-    pub(crate) fn unwatch_exe(&mut self, dev: u64, ino: u64) {
-        self.watched.remove(&(dev, ino));
+    pub(crate) fn unwatch_exe(&mut self, ino: u64) {
+        self.watched.remove(&ino);
     }
 
     /// Ends with status 0 of processes that are not tracked.
