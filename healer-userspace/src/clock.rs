@@ -44,6 +44,12 @@ pub(crate) fn boot_of_monotonic(moment_ns: u64) -> BootTime {
     BootTime(boot().0.saturating_sub(age))
 }
 
+/// For how long the machine was suspended since it booted.
+pub(crate) fn suspended() -> Duration {
+    let awake = clock_gettime(ClockId::Monotonic);
+    Duration::from_nanos(boot().0.saturating_sub(nanos(awake.tv_sec, awake.tv_nsec)))
+}
+
 /// Names this boot: boot times of another one mean nothing (`random(4)`).
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use super::{Agent, looks::Look};
 use crate::{
     clock,
     engine::time::BootTime,
+    identity::process::Process,
     report::view::{Sensor, SensorState},
     sense::{
         govern::{POLLS_NS, Stage},
@@ -109,27 +110,33 @@ impl Agent {
         let armed = armed_by(&snapshot);
         self.sense.govern(|control| control.armed = armed);
         for level in snapshot.levels.iter_mut().filter(|level| level.pid != 0) {
-            level.process = self.identity.of_pid(level.pid);
+            level.process = self.seen_by(at, level.pid);
         }
         for parent in snapshot.zombies.iter_mut().flatten() {
-            parent.process = self.identity.of_pid(parent.pid).unwrap_or_default();
+            parent.process = self.seen_by(at, parent.pid).unwrap_or_default();
         }
         self.observe(&Signal { at, process: None, fact: Fact::Levels(snapshot) });
     }
 
     /// What a failed call was about is looked up before anybody else hears of it.
     pub(super) fn look_into(&mut self, raw: &mut Raw) {
+        let at = raw.at;
         let pid = raw.seen.as_ref().map_or(0, |seen| seen.task.id.pid);
         if let Fact::SyscallError(error) = &mut raw.fact {
             self.level_watch.about.complete(pid, error);
             if let Some(level) = error.level.as_mut().filter(|level| level.pid != 0) {
-                level.process = self.identity.of_pid(level.pid);
+                level.process = self.seen_by(at, level.pid);
             }
             if let (libc::EADDRNOTAVAIL, Some(peer)) = (error.errno, error.address) {
                 // Closed only if the thread is gone: then nobody looks.
                 self.level_watch.asks.send(Ask::Ports { pid, peer }).ok();
             }
         }
+    }
+
+    /// Who had this pid at that moment: whoever has begun since is somebody else.
+    fn seen_by(&mut self, at: BootTime, pid: u32) -> Option<Process> {
+        self.identity.of_pid(pid).filter(|process| process.start <= at)
     }
 
     pub(super) fn space_out_looks(&mut self, stage: Stage) {

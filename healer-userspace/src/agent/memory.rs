@@ -112,7 +112,7 @@ impl Agent {
         let node = snapshot.node.iter_mut().flat_map(|node| &mut node.users);
         for user in snapshot.cgroups.iter_mut().flat_map(|cgroup| &mut cgroup.users).chain(node) {
             let id = user.process.id();
-            if let Some(known) = self.identity.of_id(id).or_else(|| self.identity.of_pid(id.pid)) {
+            if let Some(known) = self.identity.of_id(id) {
                 user.process = known;
             }
         }

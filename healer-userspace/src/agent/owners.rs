@@ -3,7 +3,7 @@
 use super::Agent;
 use crate::{
     clock,
-    engine::world::Workload,
+    engine::{policy::choose, world::Workload},
     identity::process::{Container, Place, Pod, Process, WorkloadKey},
     runtimes::{Learnt, Owner},
     signal::{Exit, Fact, Party, Signal},
@@ -35,13 +35,32 @@ impl Agent {
                 self.unnamed.note_end(&container.id);
             }
         }
-        if is_stopped_by_its_runtime(process, &signal.fact) {
+        if is_stopped_by_its_runtime(process, &signal.fact)
+            || self.is_stopped_by_systemd(process, &signal.fact)
+        {
             let fact = Fact::StopAsked { signal: libc::SIGTERM };
             self.observe(&Signal { at: signal.at, process: Some(process.clone()), fact });
         }
         if let (Some(unit), Fact::Exited(_)) = (&process.place.unit, &signal.fact) {
             self.owners.look_at_unit(unit);
         }
+    }
+
+    /// Of the units that a policy names systemd itself tells. Of another, whose program a policy names, the kernel
+    /// does: the manager's own hand sent the signal.
+    fn is_stopped_by_systemd(&self, process: &Process, fact: &Fact) -> bool {
+        let Fact::SignalSent(sent) = fact else { return false };
+        let is_by_manager = sent.sender.as_ref().is_some_and(|sender| sender.id.pid == 1);
+        let is_named = || match choose::owner(self.engine.policies(), process) {
+            choose::Owner::One(policy) => !policy.matches.units.is_empty(),
+            choose::Owner::None | choose::Owner::Clash(..) => true,
+        };
+        process.place.unit.is_some()
+            && process.place.container.is_none()
+            && is_by_manager
+            && matches!(sent.signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
+            && self.engine.world().is_living(&process.workload, process.id())
+            && !is_named()
     }
 
     fn named(&mut self, container: Container, pod: Option<Pod>) {

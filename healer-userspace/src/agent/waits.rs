@@ -54,9 +54,7 @@ impl Agent {
     pub(super) fn waits(&mut self, at: BootTime, mut snapshot: WaitSnapshot) {
         for one in &mut snapshot.processes {
             let id = one.process.id();
-            // Read from /proc, the start is that of a clock tick.
-            let known = self.identity.of_id(id).or_else(|| self.identity.of_pid(id.pid));
-            if let Some(process) = known {
+            if let Some(process) = self.identity.of_id(id) {
                 one.process = process;
             }
         }

@@ -10,7 +10,7 @@ use super::{
         PolicySet,
         choose::{self, Owner},
     },
-    world::World,
+    world::{Workload, World},
 };
 use crate::{
     identity::process::{Process, ProcessId, WorkloadKey},
@@ -39,7 +39,11 @@ impl Adopted {
         {
             self.0.insert(process.id(), workload);
         }
-        let known = self.0.get(&process.id()).cloned();
+        let mut known = self.0.get(&process.id()).cloned();
+        if known.is_none() && matches!(signal.fact, Fact::Exited(_)) {
+            // Its supervisor is gone, or somebody has moved it to another cgroup, since it appeared.
+            known = world.home_of(process.id()).filter(|home| **home != process.workload).cloned();
+        }
         if matches!(signal.fact, Fact::Exited(_)) {
             self.0.remove(&process.id());
         }
@@ -53,7 +57,8 @@ impl Adopted {
 
 /// The workload without a living process whose last one ran the same executable under the same policy.
 fn followed(process: &Process, world: &World, policies: &PolicySet) -> Option<WorkloadKey> {
-    if process.main || world.get(&process.workload).is_some_and(|workload| !workload.living.is_empty()) {
+    let is_its_own = |workload: &Workload| !workload.living.is_empty() || workload.last_dead.is_some();
+    if process.main || world.get(&process.workload).is_some_and(is_its_own) {
         return None;
     }
     let Owner::One(policy) = choose::owner(policies, process) else {
@@ -64,6 +69,8 @@ fn followed(process: &Process, world: &World, policies: &PolicySet) -> Option<Wo
     }
     let is_followed = |dead: &Process| {
         !dead.main
+            // Who has a unit or a container of its own is followed there.
+            && WorkloadKey::named(&dead.place).is_none()
             && dead.exe == process.exe
             && dead.start < process.start
             && choose::owner(policies, dead) == Owner::One(policy)

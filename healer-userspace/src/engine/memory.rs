@@ -7,7 +7,7 @@ use super::time::BootTime;
 use crate::{
     identity::process::ProcessId,
     signal::{
-        Aim, Fact, OomKill, Signal, SignalSent,
+        Aim, Exit, Fact, OomKill, Signal, SignalSent,
         memory::{MemorySnapshot, MemoryUser},
     },
 };
@@ -152,6 +152,12 @@ impl Memory {
         const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
         let signals = self.about.get(&id)?.signals.iter();
         signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored)
+    }
+
+    /// It was told to stop, caught that, and ended as shells and init systems expect of it: 128 and the signal.
+    pub fn obeyed(&self, id: ProcessId, exit: Exit) -> bool {
+        let asked = self.asked_to_stop(id);
+        exit.signal.is_none() && asked.is_some_and(|(_, sent)| exit.code == 128 + sent.signal)
     }
 
     /// The kernel said that the process ignores this signal.

@@ -116,6 +116,7 @@ impl Engine {
             acted_at: None,
             well_since: None,
             root_seen: None,
+            is_hearsay: !is_dead,
         })
     }
 

@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+mod homes;
+
 const SECOND: u64 = 1_000_000_000;
 
 fn supervised(pid: u32, start: u64) -> Process {

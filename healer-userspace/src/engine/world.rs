@@ -21,6 +21,8 @@ const PASSED_ON_FOR: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct World {
     workloads: BTreeMap<WorkloadKey, Workload>,
+    /// Where each of the living is: it may be called something else by now.
+    homes: BTreeMap<ProcessId, WorkloadKey>,
     topology: Topology,
 }
 
@@ -82,8 +84,13 @@ impl World {
         self.get(key).is_some_and(|workload| workload.living.contains_key(&id))
     }
 
+    /// The workload in which it lives, whatever it is called by now.
+    pub(super) fn home_of(&self, id: ProcessId) -> Option<&WorkloadKey> {
+        self.homes.get(&id)
+    }
+
     pub fn is_main(&self, id: ProcessId) -> bool {
-        self.workloads.values().any(|workload| workload.living.contains_key(&id))
+        self.homes.contains_key(&id)
     }
 
     /// Takes one signal in; says whose ends the kernel must now report.
@@ -101,6 +108,7 @@ impl World {
                     workload.last_abnormal = Some(process.id());
                 }
                 workload.living.remove(&process.id())?;
+                self.homes.remove(&process.id());
                 workload.stop_asked |= workload.died_of_what_was_passed_on(signal.at, exit);
                 workload.last_dead = Some(process.clone());
                 Some(Tracking::Untrack(process.id()))
@@ -160,17 +168,23 @@ impl World {
     }
 
     fn appeared(&mut self, now: BootTime, process: &Process, policies: &PolicySet) -> Option<Tracking> {
+        // A container that was known by its id has a name now: the same process, another workload. Or it has become
+        // another program, which nobody cares for.
+        self.leaves(process.id());
         if !choose::tracked(policies, process) {
             return None;
         }
-        // A container that was known by its id has a name now: the same process, another workload.
-        for workload in self.workloads.values_mut() {
-            workload.living.remove(&process.id());
-        }
+        self.homes.insert(process.id(), process.workload.clone());
         let workload = self.entry(now, &process.workload);
         workload.stop_asked = false;
         workload.living.insert(process.id(), process.clone());
         Some(Tracking::Track(process.id()))
+    }
+
+    fn leaves(&mut self, id: ProcessId) {
+        if let Some(workload) = self.homes.remove(&id).and_then(|home| self.workloads.get_mut(&home)) {
+            workload.living.remove(&id);
+        }
     }
 
     fn registered(
@@ -179,10 +193,17 @@ impl World {
         child: &Process,
         registration: &Registration,
     ) -> Option<Tracking> {
+        // The child of a supervisor that was killed may live on: it has lost the name.
+        let before = self.get(&child.workload).map(|workload| workload.living.keys().copied().collect());
+        let before: Vec<_> = before.unwrap_or_default();
+        before.into_iter().for_each(|id| self.leaves(id));
+        if registration.waiting.is_none() {
+            self.leaves(child.id());
+            self.homes.insert(child.id(), child.workload.clone());
+        }
         let workload = self.entry(now, &child.workload);
         workload.supervisor = Some(registration.clone());
         if registration.waiting.is_some() {
-            workload.living.remove(&child.id());
             workload.last_dead = Some(child.clone());
             return None;
         }

@@ -105,6 +105,8 @@ pub struct Stat {
     /// Process group id.
     pub group: u32,
     pub kernel_thread: bool,
+    /// Of all its threads.
+    pub major_faults: u64,
     /// A dead leader counts.
     pub threads: u32,
     pub start: BootTime,
@@ -127,7 +129,8 @@ impl Stat {
         let parent = fields.next()?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
         let flags: u64 = fields.nth(3)?.parse().ok()?;
-        let threads = fields.nth(10)?.parse().ok()?;
+        let major_faults = fields.nth(2)?.parse().ok()?;
+        let threads = fields.nth(7)?.parse().ok()?;
         let ticks: u64 = fields.nth(1)?.parse().ok()?;
         let stack = fields.nth(5).and_then(|field| field.parse().ok()).unwrap_or(0);
         Some(Self {
@@ -136,6 +139,7 @@ impl Stat {
             parent,
             group,
             kernel_thread: flags & KERNEL_THREAD != 0,
+            major_faults,
             threads,
             start: BootTime(ticks.saturating_mul(TICK_NS)),
             stack,

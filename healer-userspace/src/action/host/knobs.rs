@@ -155,7 +155,8 @@ fn fits(dir: &OwnedFd, file: &str, value: &str) -> io::Result<()> {
 
 fn state(id: ProcessId) -> Option<u8> {
     let stat = stat_of(id.pid)?;
-    (stat.start == id.start).then_some(stat.state)
+    // By the clock tick: the kernel's records tell more of the start than /proc does.
+    (ProcessId { pid: id.pid, start: stat.start } == id).then_some(stat.state)
 }
 
 /// `/proc/PID`, held open, of this very process.

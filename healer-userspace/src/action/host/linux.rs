@@ -202,7 +202,10 @@ impl Host for Linux {
         };
         let domain = Domain::Cgroup { path: dir.clone(), dir: dir.into() };
         let supervisors = self.supervisors.pids();
-        let members = scope::pids(&domain).unwrap_or_default();
+        let members = match scope::pids(&domain) {
+            Ok(members) => members,
+            Err(error) => return Some(format!("cannot tell who is in {domain}: {error}")),
+        };
         members.into_iter().find_map(|pid| {
             let is_supervisor = supervisors.contains(&pid);
             let own = is_supervisor.then(|| format!("pid {pid} is a supervisor of healer"));

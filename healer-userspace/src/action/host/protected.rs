@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io,
     os::unix::fs::MetadataExt as _,
     sync::{Mutex, PoisonError},
 };
@@ -62,16 +63,31 @@ impl Protected {
     fn by_executable(&self, pid: u32) -> Option<String> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { list, files } = &mut *inner;
-        files.extend(list.exes.iter().filter_map(|path| file_id(path)));
-        let exe = file_id(&format!("/proc/{pid}/exe"))?;
-        files.contains(&exe).then(|| format!("pid {pid} runs a protected executable"))
+        if list.exes.is_empty() {
+            return None;
+        }
+        // In a container the paths are those of the host.
+        let of_host = list.exes.iter().map(|path| format!("/proc/1/root{path}"));
+        files.extend(list.exes.iter().cloned().chain(of_host).filter_map(|path| file_id(&path).ok()));
+        let link = format!("/proc/{pid}/exe");
+        let exe = match file_id(&link) {
+            Ok(exe) => exe,
+            // It has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                return Some(format!("cannot tell whether pid {pid} runs a protected executable: {error}"));
+            }
+        };
+        let path = std::fs::read_link(&link).unwrap_or_default();
+        let is_named = list.exes.iter().any(|one| path.as_os_str() == one.as_str());
+        (is_named || files.contains(&exe)).then(|| format!("pid {pid} runs a protected executable"))
     }
 }
 
 /// Follows symbolic links, /proc/PID/exe too, even where the path leads nowhere from here.
-fn file_id(path: &str) -> Option<(u64, u64)> {
-    let file = std::fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino()))
+fn file_id(path: &str) -> io::Result<(u64, u64)> {
+    let file = std::fs::metadata(path)?;
+    Ok((file.dev(), file.ino()))
 }
 
 #[cfg(test)]

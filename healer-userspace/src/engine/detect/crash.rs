@@ -9,7 +9,7 @@ use crate::{
         policy::choose,
     },
     identity::process::Process,
-    signal::{Fact, SeenBy, Signal},
+    signal::{Exit, Fact, SeenBy, Signal},
 };
 
 pub(super) const ENTRY: DetectorEntry =
@@ -40,7 +40,7 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
         Cause::Exited if certificate.exit.signal.is_none() => {
             certificate.exit.code != 0
                 && choose::tracked(context.policies, process)
-                && !stop_was_asked(context, process)
+                && !stop_was_asked(context, process, certificate.exit)
         }
         Cause::Exited
         | Cause::Killed { .. }
@@ -54,8 +54,9 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
 }
 
 /// A service that ends with 143 after the TERM that was asked for did not crash.
-fn stop_was_asked(context: &Context<'_>, process: &Process) -> bool {
-    context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked)
+fn stop_was_asked(context: &Context<'_>, process: &Process, exit: Exit) -> bool {
+    let by_owner = context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
+    by_owner || context.memory.obeyed(process.id(), exit)
 }
 
 fn diagnosis(

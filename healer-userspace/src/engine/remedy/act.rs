@@ -33,7 +33,15 @@ impl Engine {
 
     /// What was heard while the intent was synced: an act now would start it twice, or against somebody's will.
     fn overtaken(&self, act: &Act) -> Option<String> {
-        act.look.iter().find(|look| matches!(look, Look::StillDown(_)))?;
+        if let Some(by) = self.paused.as_ref().filter(|_| act.mode == Mode::Enforce) {
+            return Some(format!("paused meanwhile: {by}"));
+        }
+        let is_of_the_dead = act.look.iter().any(|look| matches!(look, Look::StillDown(_)));
+        let is_gone = |incident: &Incident| !incident.active.contains_key(&act.class);
+        if !is_of_the_dead {
+            let is_over = self.incidents.values().any(|one| one.id == act.incident && is_gone(one));
+            return is_over.then(|| format!("{} is over", act.class));
+        }
         let workload = self.world.get(&act.workload)?;
         if workload.stop_asked {
             return Some("it was asked to stop".to_owned());

@@ -93,6 +93,7 @@ impl CrashLoop {
         found: &mut Vec<Finding>,
     ) {
         let asked = context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
+        let asked = asked || context.memory.obeyed(process.id(), certificate.exit);
         if !certificate.exit.is_abnormal() || certificate.own.is_some() || asked {
             return;
         }

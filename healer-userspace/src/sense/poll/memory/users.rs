@@ -15,7 +15,6 @@ use crate::{
         procfs::ProcDir,
     },
     signal::memory::{MemoryUser, RECENT_MS},
-    text,
 };
 
 const INTERVAL: Duration = Duration::from_millis(950);
@@ -67,9 +66,13 @@ impl Users {
             let Some(size) = size(proc, pid) else {
                 continue;
             };
-            if let Some(user) = known.remove(&pid).or_else(|| User::meet(proc, pid, now, began, size)) {
-                self.known.insert(pid, user.at(proc, now, size));
-            }
+            let Some(faults) = Faults::of(proc, pid) else {
+                continue;
+            };
+            // A pid that was given away again is of somebody else.
+            let known = known.remove(&pid).filter(|user| user.id.start == faults.start);
+            let user = known.unwrap_or_else(|| User::meet(pid, &faults, now, began, size));
+            self.known.insert(pid, user.at(&faults, now, size));
         }
     }
 
@@ -91,19 +94,16 @@ impl Users {
 }
 
 impl User {
-    /// `None`: it is a kernel thread or gone.
-    fn meet(proc: &Path, pid: u32, now: BootTime, began: BootTime, size: Size) -> Option<Self> {
-        let stat = ProcDir::open(proc, pid)?.stat()?;
-        let first = if began < stat.start { Size::default() } else { size };
-        let id = ProcessId { pid, start: stat.start };
+    fn meet(pid: u32, faults: &Faults, now: BootTime, began: BootTime, size: Size) -> Self {
+        let first = if began < faults.start { Size::default() } else { size };
+        let id = ProcessId { pid, start: faults.start };
         let lately = VecDeque::from([(now, first.anon)]);
-        Some(Self { id, met: now, first, lately, now: size, faults: major_faults(proc, pid), faulted: 0 })
+        Self { id, met: now, first, lately, now: size, faults: faults.major, faulted: 0 }
     }
 
-    fn at(mut self, proc: &Path, now: BootTime, size: Size) -> Self {
+    fn at(mut self, faults: &Faults, now: BootTime, size: Size) -> Self {
         self.now = size;
-        let faults = major_faults(proc, self.id.pid);
-        self.faulted = faults.saturating_sub(core::mem::replace(&mut self.faults, faults));
+        self.faulted = faults.major.saturating_sub(core::mem::replace(&mut self.faults, faults.major));
         let is_old = |at: BootTime| Duration::from_millis(RECENT_MS) < now.since(at);
         while self.lately.get(1).is_some_and(|(at, _)| is_old(*at)) {
             self.lately.pop_front();
@@ -139,12 +139,18 @@ fn size(proc: &Path, pid: u32) -> Option<Size> {
     Some(Size { anon: resident.saturating_sub(shared) * page, reserved: all * page })
 }
 
-/// Of all its threads (`majflt`, proc_pid_stat(5)).
-fn major_faults(proc: &Path, pid: u32) -> u64 {
-    let text = fs::read(proc.join(format!("{pid}/stat"))).unwrap_or_default();
-    let text = text::lossy(&text);
-    let tail = text.rsplit_once(')').map(|(_, tail)| tail).unwrap_or_default();
-    tail.split_ascii_whitespace().nth(9).and_then(|faults| faults.parse().ok()).unwrap_or(0)
+/// Of all its threads (`majflt`, proc_pid_stat(5)); and whose they are.
+struct Faults {
+    start: BootTime,
+    major: u64,
+}
+
+impl Faults {
+    /// `None`: it is gone.
+    fn of(proc: &Path, pid: u32) -> Option<Self> {
+        let stat = ProcDir::open(proc, pid)?.stat()?;
+        Some(Self { start: stat.start, major: stat.major_faults })
+    }
 }
 
 fn oom_score(pid: u32) -> u32 {

@@ -42,6 +42,9 @@ pub struct Watched {
     pub asked: bool,
 }
 
+/// Boot time runs on while the machine sleeps, and then nobody does.
+const SUSPENDED: Duration = Duration::from_secs(2);
+
 /// Remembers the look before.
 pub struct WorkPoller {
     proc: PathBuf,
@@ -49,6 +52,7 @@ pub struct WorkPoller {
     pressure: Option<Kept>,
     pressed_us: Option<u64>,
     looked: Option<BootTime>,
+    suspended: Duration,
     namespaces: Namespaces,
     members: BTreeMap<u32, Member>,
     limits: BTreeMap<ProcessId, Limits>,
@@ -64,6 +68,7 @@ impl WorkPoller {
             pressure: Kept::open(&proc.join("pressure/cpu")),
             pressed_us: None,
             looked: None,
+            suspended: clock::suspended(),
             namespaces: Namespaces::new(proc),
             members: BTreeMap::new(),
             limits: BTreeMap::new(),
@@ -74,6 +79,10 @@ impl WorkPoller {
     /// One look. The first of a process says nothing: there is no look before.
     pub fn look(&mut self, watched: &[Watched]) -> WorkSnapshot {
         let now = clock::boot();
+        if self.suspended + SUSPENDED < clock::suspended() {
+            // Nobody answered while the machine slept: everybody is met anew.
+            *self = Self::new(&self.proc, &self.cgroup);
+        }
         let wall = self.looked.replace(now).map_or(Duration::ZERO, |before| now.since(before));
         let is_contended = self.is_contended(wall);
         let sockets = self.namespaces.look(now, watched);
