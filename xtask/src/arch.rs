@@ -58,12 +58,14 @@ impl Arch {
         }
     }
 
-    /// Makes `command`, a cargo build, one for this processor: rustc's own linker needs no compiler for it.
+    /// Makes `command`, a cargo build, one for this processor: rustc's own linker needs no compiler for it. What
+    /// little C there is (of ring) is freestanding: glibc's compiler does.
     pub(crate) fn of_static(self, command: &mut Command) {
         let target = self.static_target();
         command.args(["--target", target]);
-        let variable = format!("CARGO_TARGET_{}_LINKER", target.to_uppercase().replace('-', "_"));
-        command.env(variable, "rust-lld");
+        let underscored = target.replace('-', "_");
+        command.env(format!("CARGO_TARGET_{}_LINKER", underscored.to_uppercase()), "rust-lld");
+        command.env(format!("CC_{underscored}"), self.gcc());
     }
 
     /// Installs the standard library for it if rustup has not.

@@ -22,6 +22,9 @@ pub(crate) struct Args {
 pub(crate) fn main(args: &Args) -> Result<()> {
     build::kernel_programs(args.toolchain)?;
     let wanted = if args.arch.is_empty() { &Arch::ALL[..] } else { &args.arch };
+    if wanted.contains(&Arch::Aarch64) {
+        toolchain::ensure_packages(toolchain::Stage::Cross, args.toolchain)?;
+    }
     for &arch in wanted {
         let file = of(arch)?;
         let size = fs::metadata(&file)?.len();

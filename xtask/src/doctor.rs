@@ -64,6 +64,7 @@ fn test_packages() -> Vec<Finding> {
         Stage::Test => Some("live tests"),
         Stage::Bench => Some("bench"),
         Stage::Vm => Some("guests"),
+        Stage::Cross => Some("dist for arm64"),
         Stage::Arm => Some("arm64 guests"),
     };
     let of_tests = PACKAGES.iter().filter_map(|package| Some((package, what_for(package.stage)?)));

@@ -187,6 +187,7 @@ fn guests(args: &Args) -> Result<()> {
     ensure_packages(Packages::Test, args.toolchain)?;
     ensure_packages(Packages::Vm, args.toolchain)?;
     if args.arch == Arch::Aarch64 {
+        ensure_packages(Packages::Cross, args.toolchain)?;
         ensure_packages(Packages::Arm, args.toolchain)?;
     }
     let files = test_files(|name| name.starts_with("live_") || name.starts_with("guest_"))?;

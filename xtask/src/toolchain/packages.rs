@@ -15,6 +15,8 @@ pub(crate) enum Stage {
     Bench,
     /// Guests: the emulator, and what they are made of.
     Vm,
+    /// What is shipped for the other processor: little of it is C.
+    Cross,
     /// Guests with the other processor.
     Arm,
 }
@@ -76,8 +78,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Vm, "mmdebstrap", Sign::Program("mmdebstrap")),
     Package::new(Stage::Vm, "cpio", Sign::Program("cpio")),
     Package::new(Stage::Arm, "qemu-system-arm", Sign::Program("qemu-system-aarch64")),
-    Package::new(Stage::Arm, "gcc-aarch64-linux-gnu", Sign::Program("aarch64-linux-gnu-gcc")),
-    Package::new(Stage::Arm, "libc6-dev-arm64-cross", Sign::Path("/usr/aarch64-linux-gnu/lib/libc.a")),
+    Package::new(Stage::Cross, "gcc-aarch64-linux-gnu", Sign::Program("aarch64-linux-gnu-gcc")),
+    Package::new(Stage::Cross, "libc6-dev-arm64-cross", Sign::Path("/usr/aarch64-linux-gnu/lib/libc.a")),
 ];
 
 impl Package {
