@@ -11,7 +11,7 @@ use healer_tests::{
 };
 use healer_userspace::kubernetes::rights::{Profile, RIGHTS};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const NODE: &str = "/api/v1/nodes/n1";
 const HANDS: &[&str] = &["base", "act"];
@@ -146,6 +146,64 @@ fn a_server_that_hangs_or_says_no_is_told_and_the_ladder_goes_on() {
         assert!(lives(service.child()));
         server.hang(false);
     }
+}
+
+fn in_force(agent: &Agent<'_>, name: &str) -> bool {
+    agent.get("/api/v1/policies").contains(&format!("\"name\":\"{name}\""))
+}
+
+fn own_status(server: &ApiServer, policy: &str) -> Option<Value> {
+    let nodes = server.policy(policy)?["status"]["nodes"].as_array()?.clone();
+    nodes.into_iter().find(|node| node["node"] == "n1")
+}
+
+#[test]
+fn the_clusters_policies_are_followed_beside_the_files() {
+    let name = name();
+    let home = Home::new(&policy("shadow", "supervise: nobody", STANDING));
+    let server = ApiServer::start("n1", HANDS);
+    let restarting = |comment: u32| {
+        json!({
+            "mode": "enforce", "match": {"supervise": name},
+            "rules": [{"name": format!("r{comment}"), "when": [{"class": "down"}], "escalate": [{"do": "restart"}]}],
+            "safety": {"backoff": {"initial": "100ms", "factor": 1, "max": "100ms"}},
+            "verify": {"within": "20s", "stableFor": "500ms"},
+        })
+    };
+    server.heal("web", restarting(1));
+    let mut agent = agent_of(&home, &server, "");
+    agent.wait("it is in force", |agent| in_force(agent, "web").then_some(()));
+    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+    signal_to(service.child(), Signal::KILL);
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    let accepted = until("its status", || own_status(&server, "web"));
+    assert_eq!((&accepted["accepted"], &accepted["observedGeneration"]), (&true.into(), &1.into()));
+
+    // A bad one, one that takes a file's name, and one of another node's hand: none disturbs the others.
+    server.heal("bad", json!({"mode": "enforced"}));
+    server.heal("test", json!({"match": {"supervise": "somebody"}}));
+    let refused = |policy: &str, words: &str| {
+        until("its refusal", || {
+            own_status(&server, policy)?["message"].as_str()?.contains(words).then_some(())
+        });
+        assert_eq!(own_status(&server, policy).unwrap()["accepted"], false);
+    };
+    refused("bad", ":6:9: mode: unknown word");
+    refused("test", "exists already on this node");
+    assert!(in_force(&agent, "web") && !in_force(&agent, "bad"));
+
+    // What was watched is forgotten (410): everything is listed anew.
+    server.compact();
+    server.heal("web", restarting(2));
+    server.heal("bad", json!({"match": {"supervise": "nobody-else"}}));
+    until("the new generation", || (own_status(&server, "web")?["observedGeneration"] == 2).then_some(()));
+    agent.wait("the mended one is in force", |agent| in_force(agent, "bad").then_some(()));
+    let lists = server.asked().iter().filter(|asked| asked.verb == "list").count();
+    assert!(2 <= lists, "{:?}", server.asked());
+
+    server.delete_policy("web");
+    agent.wait("it is in force no more", |agent| (!in_force(agent, "web")).then_some(()));
+    assert!(server.asked().iter().all(|asked| asked.code < 400), "{:?}", server.asked());
 }
 
 const EVICTING: &str = "

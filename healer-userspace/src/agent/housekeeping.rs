@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use super::{Agent, give_back};
 use crate::{
     clock,
-    config::{self, Loaded, files::Look},
+    config::{self, FromCluster, Loaded, files::Look},
     engine::{detect, policy::PolicySet, time::BootTime},
     identity::exe::ExeId,
     report::view::Lent,
     sense,
     signal::Signal,
+    text::printable,
 };
 
 /// Touching this file in the state directory pauses; removing it resumes.
@@ -62,6 +63,7 @@ impl Agent {
         if self.files.policies != Look::at(&self.options.sources) {
             self.reload_and_say();
         }
+        self.reporter.look();
         self.taps.flush();
         self.look_at_exes();
         self.let_the_late_go();
@@ -132,7 +134,7 @@ impl Agent {
     /// Every problem of every file, in words.
     pub(super) fn reload(&mut self) -> Result<String, String> {
         let look = Look::at(&self.options.sources);
-        match config::load(&self.options.sources, &detect::is_built) {
+        match config::load_with(&self.options.sources, &self.from_cluster, &detect::is_built) {
             Ok(loaded) => {
                 let says = format!(
                     "{} policies, version {}",
@@ -155,7 +157,20 @@ impl Agent {
         }
     }
 
+    pub(super) fn take_policies(&mut self, policies: Vec<FromCluster>) {
+        if self.from_cluster != policies {
+            self.from_cluster = policies;
+            self.reload_and_say();
+        }
+    }
+
     pub(super) fn put_in_force(&mut self, loaded: Loaded) {
+        for verdict in &loaded.verdicts {
+            if let Some(why) = &verdict.refused {
+                tracing::warn!("HealPolicy {} of the cluster is left out: {why}", printable(&verdict.name));
+            }
+        }
+        self.reporter.policies_judged(loaded.verdicts.clone());
         self.files.policies = loaded.look.clone();
         self.reporter.set_policies(&loaded.policies);
         self.host.protect(loaded.policies.protect.clone());

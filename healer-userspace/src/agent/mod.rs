@@ -41,7 +41,7 @@ use self::{
 use crate::{
     action::{Hands, host::linux::Linux},
     clock,
-    config::Sources,
+    config::{FromCluster, Sources},
     control::{Change, Order},
     engine::{
         Engine,
@@ -111,6 +111,8 @@ struct Agent {
     /// Empty between two passes; kept because a new one would cost the allocator more than a record costs.
     raws: Vec<Raw>,
     unnamed: unnamed::Unnamed,
+    /// The cluster's policies, as it last told them.
+    from_cluster: Vec<FromCluster>,
 }
 
 impl Agent {
@@ -129,6 +131,7 @@ impl Agent {
                 Wake::Memory(at, snapshot) => self.memory(at, snapshot),
                 Wake::Levels(at, snapshot) => self.levels(at, snapshot),
                 Wake::Flows(at, look) => self.flows(at, look),
+                Wake::Policies(policies) => self.take_policies(policies),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => {
                     self.look_at_peers(clock::boot(), true);

@@ -137,6 +137,10 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     if loaded.agent.kubernetes.events {
         reporter.set_events(cluster.tell_events());
     }
+    let (policies_sender, policies) = mpsc::channel(4);
+    if loaded.agent.kubernetes.policies {
+        reporter.set_statuses(cluster.follow_policies(policies_sender));
+    }
     let host = Arc::new(host.with_owners(owners.clone()).with_cluster(cluster));
     let (results_sender, results) = mpsc::channel(64);
     let (answers, answers_in) = mpsc::unbounded_channel();
@@ -163,6 +167,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         memory,
         levels,
         flows,
+        policies,
         orders,
     };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
@@ -193,6 +198,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         captures: Captures::new(&options.state_dir),
         raws: Vec::new(),
         unnamed: super::unnamed::Unnamed::default(),
+        from_cluster: Vec::new(),
         options,
     };
     agent.begin(loaded, &notes);

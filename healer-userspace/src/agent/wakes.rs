@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::{
     clock,
+    config::FromCluster,
     control::Order,
     engine::{command::Returned, time::BootTime},
     runtimes::Learnt,
@@ -43,6 +44,8 @@ pub(super) enum Wake {
     Levels(BootTime, LevelSnapshot),
     /// A look at the connections is over.
     Flows(BootTime, Look),
+    /// The cluster's policies, all of them.
+    Policies(Vec<FromCluster>),
     Order(Order),
     Deadline,
     Reload,
@@ -65,6 +68,7 @@ pub(super) struct Inbox {
     pub(super) memory: MemoryLooks,
     pub(super) levels: LevelLooks,
     pub(super) flows: FlowLooks,
+    pub(super) policies: mpsc::Receiver<Vec<FromCluster>>,
     pub(super) orders: mpsc::Receiver<Order>,
 }
 
@@ -121,6 +125,7 @@ impl Wakes {
             Some((at, snapshot)) = inbox.memory.recv() => Wake::Memory(at, snapshot),
             Some((at, snapshot)) = inbox.levels.recv() => Wake::Levels(at, snapshot),
             Some((at, look)) = inbox.flows.recv() => Wake::Flows(at, look),
+            Some(policies) = inbox.policies.recv() => Wake::Policies(policies),
             _ = unix.hup.recv() => Wake::Reload,
             () = until(deadline) => Wake::Deadline,
         }

@@ -1,4 +1,4 @@
-//! `healer policy check|schema|show`: the language without an agent.
+//! `healer policy check|schema|crd|default`: the language without an agent.
 
 use std::{
     io::{Write, stderr, stdout},
@@ -37,6 +37,8 @@ enum Command {
         #[arg(long)]
         crd: bool,
     },
+    /// Print the CustomResourceDefinition of HealPolicy, for `kubectl apply -f -`
+    Crd,
     /// Print the embedded default policy
     Default,
 }
@@ -52,6 +54,10 @@ pub fn run(args: Args, supported: &dyn Fn(Class) -> bool) -> anyhow::Result<Exit
             let schema = if crd { schema::structural(kind) } else { schema::json(kind) };
             let text = serde_json::to_string_pretty(&schema).context("write the schema as JSON")?;
             say(&text)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Crd => {
+            say(config::yaml::text(&schema::crd()).trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Default => {

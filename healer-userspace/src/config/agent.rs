@@ -92,6 +92,8 @@ shape! {
         kubeconfig: ExactPath,
         /// What the cluster calls this machine. Default: $NODE_NAME, else the host name
         node: ObjectName,
+        /// HealPolicies of the cluster are in force beside the files. Default: true
+        policies: bool,
         /// Notifications and acts are told as Events on the pod or the node. Default: true
         events: bool,
     }
@@ -214,6 +216,7 @@ fn kubernetes(shape: &Key<Kubernetes>, faults: &mut Vec<Fault>) -> Settings {
     Settings {
         kubeconfig: shape.kubeconfig.value().map(|path| PathBuf::from(&path.0)),
         node: shape.node.value().map(|name| name.0.clone()),
+        policies: shape.policies.value().copied().unwrap_or(default.policies),
         events: shape.events.value().copied().unwrap_or(default.events),
     }
 }

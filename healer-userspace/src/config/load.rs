@@ -1,5 +1,7 @@
 //! Paths to policies in force: read, told apart by kind, checked one by one, then against each other.
 
+mod cluster;
+
 use core::fmt::Write as _;
 use std::{
     collections::BTreeMap,
@@ -21,6 +23,8 @@ use crate::engine::{
     class::Class,
     policy::{Match, Mode, Policy, PolicySet, Rung},
 };
+
+pub use self::cluster::{FromCluster, Verdict};
 
 /// Used when no policy is named: shadow, touches nothing.
 pub const DEFAULT_POLICY: &str = include_str!("../../policies/default.yaml");
@@ -49,6 +53,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Rungs that not every machine can do, in a frame for the problem.
     pub demanding: Vec<(Problem, Rung)>,
+    /// Of the policies that Kubernetes keeps.
+    pub verdicts: Vec<Verdict>,
 }
 
 impl Loaded {
@@ -67,6 +73,18 @@ impl Loaded {
 /// # Errors
 /// All problems of all files; nothing is half loaded.
 pub fn load(sources: &Sources, supported: &dyn Fn(Class) -> bool) -> Result<Loaded, Problems> {
+    load_with(sources, &[], supported)
+}
+
+/// The same, and what of the cluster's policies can be had beside that.
+///
+/// # Errors
+/// All problems of all files; those of the cluster's policies are in its verdicts.
+pub fn load_with(
+    sources: &Sources,
+    cluster: &[FromCluster],
+    supported: &dyn Fn(Class) -> bool,
+) -> Result<Loaded, Problems> {
     let look = files::Look::at(sources);
     let mut loading = Loading::new(supported);
     if sources.policies.is_empty() {
@@ -75,7 +93,8 @@ pub fn load(sources: &Sources, supported: &dyn Fn(Class) -> bool) -> Result<Load
     }
     loading.paths(&sources.policies, &[Kind::HealPolicy]);
     loading.paths(sources.config.as_slice(), &[Kind::AgentConfig]);
-    Ok(Loaded { look, ..loading.finish(sources.mode_cap)? })
+    let verdicts = loading.cluster(cluster);
+    Ok(Loaded { look, verdicts, ..loading.finish(sources.mode_cap)? })
 }
 
 /// Checks files of either kind, as `healer policy check` does. Nothing is added to them.
@@ -148,8 +167,12 @@ impl<'a> Loading<'a> {
         self.problems.push(fault.in_file(path, ""));
     }
 
-    fn text(&mut self, file: &Path, text: &str, kinds: &[Kind]) {
+    fn digest_of(&mut self, text: &str) {
         self.digest.update(text);
+    }
+
+    fn text(&mut self, file: &Path, text: &str, kinds: &[Kind]) {
+        self.digest_of(text);
         let mut findings = Findings {
             faults: Vec::new(),
             warnings: Vec::new(),
@@ -225,6 +248,7 @@ impl<'a> Loading<'a> {
             look: files::Look::default(),
             warnings: self.warnings,
             demanding: self.demanding,
+            verdicts: Vec::new(),
         })
     }
 

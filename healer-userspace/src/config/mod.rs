@@ -15,10 +15,11 @@ mod read; // serde over located nodes, collecting faults
 pub mod schema; // JSON Schema of both kinds, from the shapes
 mod sinks; // webhook
 mod source; // YAML text to located nodes
+pub mod yaml; // JSON as YAML, for what the API server keeps and is given
 mod value; // durations, ports, signals, names
 
 pub use agent::Agent;
-pub use load::{Loaded, Sources, load};
+pub use load::{FromCluster, Loaded, Sources, Verdict, load, load_with};
 pub use problem::{Place, Problem, Problems};
 pub use schema::Kind;
 pub use value::duration;

@@ -58,7 +58,11 @@ pub fn structural(kind: Kind) -> Value {
             map.remove("additionalProperties"); // excluded beside `properties`: the API server prunes
         }
         if map.get("type").is_some_and(Value::is_array) {
-            map.insert("type".to_owned(), json!("array")); // a CRD has one type for each key
+            // A CRD has one type for each key, or none at all: one or many is for the agent to check.
+            let words = map.remove("description");
+            map.clear();
+            map.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+            map.extend(words.map(|words| ("description".to_owned(), words)));
         }
         map.remove("$schema");
         map.remove("title");
@@ -67,6 +71,62 @@ pub fn structural(kind: Kind) -> Value {
         }
     });
     schema
+}
+
+/// The kind as Kubernetes is told of it: of the cluster, because a policy may name units and programs of a node.
+pub fn crd() -> Value {
+    let mut schema = structural(Kind::HealPolicy);
+    each(&mut schema, &mut |map| {
+        map.remove("format"); // Kubernetes does not know uint32 and warns
+    });
+    schema["properties"]["apiVersion"] = json!({"type": "string"});
+    schema["properties"]["kind"] = json!({"type": "string"});
+    schema["properties"]["metadata"] = json!({"type": "object"});
+    schema["properties"]["status"] = status();
+    schema["required"] = json!(["spec"]);
+    let column = |name: &str, path: &str| json!({"name": name, "type": "string", "jsonPath": path});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "healpolicies.healer.dev"},
+        "spec": {
+            "group": "healer.dev",
+            "scope": "Cluster",
+            "names": {"kind": "HealPolicy", "listKind": "HealPolicyList", "plural": "healpolicies", "singular": "healpolicy"},
+            "versions": [{
+                "name": "v1alpha1",
+                "served": true,
+                "storage": true,
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": [
+                    column("Mode", ".spec.mode"),
+                    column("Accepted", ".status.nodes[*].accepted"),
+                    json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}),
+                ],
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    })
+}
+
+/// Each node writes its own entry (server-side apply, by `node`).
+fn status() -> Value {
+    let number = json!({"type": "integer", "minimum": 0});
+    json!({"type": "object", "properties": {"nodes": {
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["node"],
+        "items": {"type": "object", "required": ["node", "accepted"], "properties": {
+            "node": {"type": "string"},
+            "accepted": {"type": "boolean", "description": "It is in force on the node."},
+            "message": {"type": "string", "description": "Why it is not: every problem with its line."},
+            "observedGeneration": {"type": "integer"},
+            "answered": number,
+            "acts": number,
+            "healed": number,
+            "time": {"type": "string", "format": "date-time"},
+        }},
+    }}})
 }
 
 /// schemars writes a documented enum as `oneOf` constants; a plain list says the same.
@@ -149,7 +209,18 @@ impl<T: JsonSchema> JsonSchema for Many<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::yaml, *};
+
+    /// `UPDATE_EXPECT=1` writes it anew.
+    #[test]
+    fn the_shipped_crd_is_made_of_the_types() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/base/crd.yaml");
+        let made = format!("# Made by `healer policy crd`.\n{}", yaml::text(&crd()));
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(path, &made).unwrap();
+        }
+        assert!(std::fs::read_to_string(path).unwrap() == made, "UPDATE_EXPECT=1 writes {path} anew");
+    }
 
     #[test]
     fn the_schemas_have_nothing_a_crd_refuses() {

@@ -3,12 +3,13 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use futures_util::Stream;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
     Request, header,
     http::{self, request::Builder},
 };
-use kube::{Client, client::Body};
+use kube::{Client, client::Body, core::WatchEvent};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -101,6 +102,18 @@ impl Api {
         let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
         let body = body.map_err(|error| chain(&*error))?.to_bytes();
         Ok(Answer { code, retry_after, body: serde_json::from_slice(&body).unwrap_or_default() })
+    }
+
+    /// Its answer may take as long as nothing changes: the caller has a limit.
+    pub(super) async fn watch(
+        &self,
+        right: &Right,
+        path: &str,
+    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Value>>> + use<>, kube::Error> {
+        debug_assert_eq!(right.verb, "watch");
+        let client = self.client().await.map_err(|error| kube::Error::Service(error.into()))?;
+        let request = Request::builder().uri(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request_events::<Value>(request).await
     }
 
     async fn client(&self) -> Result<Client, String> {

@@ -2,9 +2,14 @@
 
 use std::io;
 
-use super::{Events, Eviction, Settings, api::Api, connect::Credentials, evict, failed, node};
+use tokio::sync::mpsc;
+
+use super::{
+    Events, Eviction, Settings, Statuses, api::Api, connect::Credentials, evict, failed, node, policies,
+};
 use crate::{
     action::host::{Afar, Later},
+    config::FromCluster,
     engine::lease::Knob,
     runtimes::Done,
 };
@@ -45,6 +50,13 @@ impl Cluster {
     /// Starts the task that tells them. None: there is nobody to tell.
     pub fn tell_events(&self) -> Option<Events> {
         self.0.clone().map(Events::start)
+    }
+
+    /// Starts the tasks that follow them and write their status. None: there is nobody who keeps policies.
+    pub fn follow_policies(&self, learnt: mpsc::Sender<Vec<FromCluster>>) -> Option<Statuses> {
+        let api = self.0.clone()?;
+        tokio::spawn(policies::follow(api.clone(), learnt));
+        Some(Statuses::start(api))
     }
 
     fn api(&self) -> Result<&Api, String> {

@@ -1,4 +1,5 @@
-//! Kubernetes' API server: what is handed over to it (eviction, cordon, node conditions) and what it is told (Events).
+//! Kubernetes' API server: what is handed over to it (eviction, cordon, node conditions) what it is told (Events),
+//! and the policies that it keeps.
 //!
 //! healer asks as little as it can: names of pods and containers it has from the container runtime. Without credentials
 //! nothing here runs; the client is made when it is first needed; a server that hangs costs a time-out with words.
@@ -17,15 +18,19 @@ mod evict;
 mod node;
 #[cfg(not(feature = "kube"))]
 mod off;
+#[cfg(feature = "kube")]
+mod policies;
 pub mod rights;
+#[cfg(feature = "kube")]
+mod status;
 
 use core::time::Duration;
 use std::path::PathBuf;
 
 #[cfg(not(feature = "kube"))]
-pub use self::off::{Cluster, Events};
+pub use self::off::{Cluster, Events, Statuses};
 #[cfg(feature = "kube")]
-pub use self::{cluster::Cluster, events::Events};
+pub use self::{cluster::Cluster, events::Events, status::Statuses};
 use crate::{engine::command::ActionOutcome, identity::process::Pod, text::printable};
 
 /// `AgentConfig.kubernetes`.
@@ -35,13 +40,15 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     /// None: NODE_NAME of the environment, else what the machine calls itself.
     pub node: Option<String>,
+    /// HealPolicies of the cluster are in force beside the files.
+    pub policies: bool,
     /// Notifications and acts are told as Events.
     pub events: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { kubeconfig: None, node: None, events: true }
+        Self { kubeconfig: None, node: None, policies: true, events: true }
     }
 }
 

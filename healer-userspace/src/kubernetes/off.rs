@@ -2,9 +2,12 @@
 
 use std::io;
 
+use tokio::sync::mpsc;
+
 use super::{Eviction, Settings, failed};
 use crate::{
     action::host::{Afar, Later},
+    config::{FromCluster, Verdict},
     engine::{lease::Knob, report::Report},
     report::record::ActName,
     runtimes::Done,
@@ -18,6 +21,10 @@ pub struct Cluster;
 /// Nobody is told.
 #[derive(Debug)]
 pub enum Events {}
+
+/// Nobody keeps one.
+#[derive(Debug)]
+pub enum Statuses {}
 
 impl Cluster {
     pub fn new(_: &Settings) -> Self {
@@ -43,6 +50,10 @@ impl Cluster {
     pub fn tell_events(&self) -> Option<Events> {
         None
     }
+
+    pub fn follow_policies(&self, _: mpsc::Sender<Vec<FromCluster>>) -> Option<Statuses> {
+        None
+    }
 }
 
 impl Afar for Cluster {
@@ -57,6 +68,20 @@ impl Afar for Cluster {
 
 impl Events {
     pub fn tell(&mut self, _: &Report, _: Option<&ActName>) {
+        match *self {}
+    }
+}
+
+impl Statuses {
+    pub fn judged(&mut self, _: Vec<Verdict>) {
+        match *self {}
+    }
+
+    pub fn tell(&mut self, _: &Report) {
+        match *self {}
+    }
+
+    pub fn look(&mut self) {
         match *self {}
     }
 }

@@ -42,7 +42,26 @@ pub const TELL: Right = Right {
     profile: Profile::Sense,
 };
 
-pub const RIGHTS: &[&Right] = &[&READ_POD, &EVICT, &DELETE_POD, &READ_NODE, &MARK_NODE, &NODE_STATUS, &TELL];
+const fn own(verb: &'static str, resource: &'static str) -> Right {
+    Right { verb, group: "healer.dev", version: "v1alpha1", resource, profile: Profile::Sense }
+}
+
+pub const LIST_POLICIES: Right = own("list", "healpolicies");
+pub const WATCH_POLICIES: Right = own("watch", "healpolicies");
+pub const POLICY_STATUS: Right = own("patch", "healpolicies/status");
+
+pub const RIGHTS: &[&Right] = &[
+    &READ_POD,
+    &EVICT,
+    &DELETE_POD,
+    &READ_NODE,
+    &MARK_NODE,
+    &NODE_STATUS,
+    &TELL,
+    &LIST_POLICIES,
+    &WATCH_POLICIES,
+    &POLICY_STATUS,
+];
 
 impl Right {
     /// Of the object `name` (empty: of all), in `namespace` (empty: of the cluster).
@@ -68,5 +87,6 @@ mod tests {
         assert_eq!(READ_NODE.path("", "n1"), "/api/v1/nodes/n1");
         assert_eq!(NODE_STATUS.path("", "n1"), "/api/v1/nodes/n1/status");
         assert_eq!(TELL.path("default", ""), "/apis/events.k8s.io/v1/namespaces/default/events");
+        assert_eq!(LIST_POLICIES.path("", ""), "/apis/healer.dev/v1alpha1/healpolicies");
     }
 }

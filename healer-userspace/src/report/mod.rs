@@ -29,6 +29,7 @@ use self::{
     webhook::Webhook,
 };
 use crate::{
+    config,
     engine::{
         class::Class,
         command::{ActionKey, IncidentId, Intent},
@@ -37,7 +38,7 @@ use crate::{
         safety::PROBING,
         time::BootTime,
     },
-    kubernetes::Events,
+    kubernetes::{Events, Statuses},
     signal::{Fact, Ring, Signal},
     store::{row::Stamp, worker::StoreStatus},
 };
@@ -73,6 +74,7 @@ pub struct Reporter {
     audit_broken: bool,
     webhook: Option<Webhook>,
     events: Option<Events>,
+    statuses: Option<Statuses>,
 }
 
 impl Reporter {
@@ -90,12 +92,31 @@ impl Reporter {
             audit_broken: false,
             webhook: None,
             events: None,
+            statuses: None,
         }
     }
 
     /// Notifications go there too from now on.
     pub fn set_events(&mut self, events: Option<Events>) {
         self.events = events;
+    }
+
+    /// Of the cluster's policies.
+    pub fn set_statuses(&mut self, statuses: Option<Statuses>) {
+        self.statuses = statuses;
+    }
+
+    pub fn policies_judged(&mut self, verdicts: Vec<config::Verdict>) {
+        if let Some(statuses) = &mut self.statuses {
+            statuses.judged(verdicts);
+        }
+    }
+
+    /// Now and then: what is told in batches.
+    pub fn look(&mut self) {
+        if let Some(statuses) = &mut self.statuses {
+            statuses.look();
+        }
     }
 
     pub fn set_webhook(&mut self, webhook: Webhook) {
@@ -124,6 +145,9 @@ impl Reporter {
         }
         if let Some(events) = &mut self.events {
             events.tell(report, act.as_ref());
+        }
+        if let Some(statuses) = &mut self.statuses {
+            statuses.tell(report);
         }
         let record = record::record(report, act.as_ref(), &stamp);
         self.shared.update(|view| {

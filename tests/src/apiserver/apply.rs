@@ -42,7 +42,7 @@ fn list(into: &mut Value, before: Option<&Value>, items: &[Value]) {
     *into = Value::Array(kept);
 }
 
-/// `listMapKeys` of conditions.
+/// `listMapKeys` of conditions and of a policy's status.
 fn name(item: &Value) -> &Value {
-    &item["type"]
+    item.get("type").unwrap_or(&item["node"])
 }

@@ -5,6 +5,7 @@ mod apply;
 mod roles;
 mod serve;
 mod store;
+mod watch;
 
 use std::{
     net::SocketAddr,
@@ -21,6 +22,8 @@ pub use self::{roles::Granted, store::Asked};
 
 /// The bearer token that it takes.
 const TOKEN: &str = "a-token-of-the-tests";
+
+const POLICIES: &str = "/apis/healer.dev/v1alpha1/healpolicies";
 
 /// How it answers an eviction, in turn; after the last: it takes it.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +103,29 @@ impl ApiServer {
     pub fn put(&self, collection: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         self.store().put(&format!("{collection}/{name}"), object, "somebody");
+    }
+
+    /// A HealPolicy, new or changed.
+    pub fn heal(&self, name: &str, spec: Value) {
+        let mut policy = self.policy(name).unwrap_or_else(
+            || json!({"apiVersion": "healer.dev/v1alpha1", "kind": "HealPolicy", "metadata": {"name": name}}),
+        );
+        policy["spec"] = spec;
+        self.put(POLICIES, policy);
+    }
+
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Option<Value> {
+        self.get(&format!("{POLICIES}/{name}"))
+    }
+
+    pub fn delete_policy(&self, name: &str) {
+        self.store().remove(&format!("{POLICIES}/{name}"));
+    }
+
+    /// Forgets what was before: who watches from there is told so (410).
+    pub fn compact(&self) {
+        self.store().compact();
     }
 
     #[must_use]

@@ -15,6 +15,7 @@ use super::{
     Refusal,
     apply::{apply, merge},
     store::{Asked, Store},
+    watch::{list, watch},
 };
 
 type Shared = Arc<Mutex<Store>>;
@@ -30,8 +31,7 @@ pub(super) fn router(store: Shared, token: &'static str) -> Router {
             std::future::pending::<()>().await;
         }
         let knows = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {token}"));
-        let mut store = store.lock().expect("no panic");
-        answer(&mut store, knows, &method, &uri, &headers, &body)
+        answer(&store, knows, &method, &uri, &headers, &body)
     };
     Router::new().fallback(serve).with_state(store)
 }
@@ -49,7 +49,7 @@ struct Question<'a> {
 }
 
 fn answer(
-    store: &mut Store,
+    shared: &Shared,
     knows: bool,
     method: &Method,
     uri: &Uri,
@@ -59,11 +59,14 @@ fn answer(
     let Some(question) = question(method, uri, headers, body) else {
         return status(StatusCode::NOT_FOUND, "the server could not find the requested resource");
     };
+    let mut store = shared.lock().expect("no panic while it was held");
     let granted = store.granted.has(question.verb, question.group, &question.resource);
     let answer = if !knows {
         status(StatusCode::UNAUTHORIZED, "Unauthorized")
+    } else if granted && question.verb == "watch" {
+        watch(shared, &question.path, question.query)
     } else if granted {
-        serve(store, &question)
+        serve(&mut store, &question)
     } else {
         let words = format!("cannot {} resource {:?}", question.verb, question.resource);
         status(StatusCode::FORBIDDEN, &words)
@@ -96,6 +99,7 @@ fn question<'a>(method: &Method, uri: &'a Uri, headers: &'a HeaderMap, body: &By
         "POST" => "create",
         "PATCH" => "patch",
         "DELETE" => "delete",
+        _get if uri.query().is_some_and(|query| query.contains("watch=true")) => "watch",
         _get if inside.len() == 1 => "list",
         _get => "get",
     };
@@ -106,6 +110,9 @@ fn question<'a>(method: &Method, uri: &'a Uri, headers: &'a HeaderMap, body: &By
 }
 
 fn serve(store: &mut Store, question: &Question<'_>) -> Response {
+    if question.verb == "list" {
+        return list(store, &question.path);
+    }
     let Some(object) = store.get(&question.path).or_else(|| (question.verb == "create").then(Value::default))
     else {
         return status(StatusCode::NOT_FOUND, "not found");

@@ -26,6 +26,10 @@ pub(super) struct Store {
     /// What each manager has applied, by path.
     pub(super) applied: BTreeMap<(String, String), Value>,
     version: u64,
+    /// Version, path, and the event of a watch.
+    history: Vec<(u64, String, Value)>,
+    /// Older versions are forgotten.
+    compacted: u64,
 }
 
 impl Store {
@@ -39,6 +43,8 @@ impl Store {
             objects: BTreeMap::new(),
             applied: BTreeMap::new(),
             version: 1,
+            history: Vec::new(),
+            compacted: 0,
         }
     }
 
@@ -60,11 +66,43 @@ impl Store {
         self.version += 1;
         let before = self.objects.get(path).map(|before| before["spec"]["unschedulable"].clone());
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let old = self.objects.get(path);
+        let is_news = old.is_none_or(|old| old["spec"] != object["spec"]);
+        let generation = old.and_then(|old| old["metadata"]["generation"].as_u64()).unwrap_or_default();
+        object["metadata"]["generation"] = json!(generation + u64::from(is_news));
+        let kind = if old.is_none() { "ADDED" } else { "MODIFIED" };
         if before.unwrap_or_default() != object["spec"]["unschedulable"] {
             let fields = json!({"f:spec": {"f:unschedulable": {}}});
             object["metadata"]["managedFields"] = json!([{"manager": manager, "fieldsV1": fields}]);
         }
         self.objects.insert(path.to_owned(), object.clone());
+        self.history.push((self.version, path.to_owned(), json!({"type": kind, "object": object})));
         object
+    }
+
+    pub(super) fn remove(&mut self, path: &str) {
+        if let Some(object) = self.objects.remove(path) {
+            self.version += 1;
+            self.history.push((self.version, path.to_owned(), json!({"type": "DELETED", "object": object})));
+        }
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(super) fn compact(&mut self) {
+        self.version += 1;
+        self.compacted = self.version;
+    }
+
+    /// What a watch tells after `version`: None if that is forgotten.
+    pub(super) fn since(&self, version: u64, collection: &str) -> Option<Vec<Value>> {
+        if version < self.compacted {
+            return None;
+        }
+        let inside = format!("{collection}/");
+        let later = self.history.iter().filter(|(at, path, _)| version < *at && path.starts_with(&inside));
+        Some(later.map(|(_, _, event)| event.clone()).collect())
     }
 }

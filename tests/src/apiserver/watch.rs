@@ -1,0 +1,68 @@
+//! Lists and watches: one JSON event a line, a bookmark at the start, 410 for what is forgotten.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::store::Store;
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+pub(super) fn list(store: &Store, collection: &str) -> Response {
+    let items = store.below(collection);
+    let version = store.version().to_string();
+    axum::Json(json!({"kind": "List", "metadata": {"resourceVersion": version}, "items": items}))
+        .into_response()
+}
+
+pub(super) fn watch(store: &Arc<Mutex<Store>>, collection: &str, query: &str) -> Response {
+    let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
+    let start = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+    let collection = collection.to_owned();
+    let begun = Some((Arc::clone(store), start));
+    let events = stream::unfold(begun, move |state| {
+        let collection = collection.clone();
+        async move {
+            let (store, after) = state?;
+            loop {
+                let (events, now) = {
+                    let store = store.lock().expect("no panic while it was held");
+                    (store.since(after, &collection), store.version())
+                };
+                match events {
+                    None => return Some((line(&gone()), None)),
+                    Some(events) if events.is_empty() => tokio::time::sleep(LOOK_EVERY).await,
+                    Some(events) => {
+                        let lines: String = events.iter().map(text).collect();
+                        return Some((Ok(Bytes::from(lines)), Some((store, now))));
+                    }
+                }
+            }
+        }
+    });
+    Body::from_stream(events).into_response()
+}
+
+fn gone() -> Value {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
+        "message": "too old resource version",
+    });
+    json!({"type": "ERROR", "object": status})
+}
+
+fn text(event: &Value) -> String {
+    format!("{event}\n")
+}
+
+fn line(event: &Value) -> Result<Bytes, std::convert::Infallible> {
+    Ok(Bytes::from(text(event)))
+}
