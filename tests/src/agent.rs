@@ -20,7 +20,7 @@ const STEP: Duration = Duration::from_millis(20);
 pub struct Agent {
     process: Child,
     log: PathBuf,
-    _state: Scratch,
+    state: Scratch,
 }
 
 impl Agent {
@@ -50,7 +50,7 @@ impl Agent {
             .stdin(Stdio::null())
             .spawn()
             .expect("healer starts");
-        let agent = Self { process, log, _state: state };
+        let agent = Self { process, log, state };
         agent.wait_for(&[" ready: "]);
         agent
     }
@@ -78,6 +78,24 @@ impl Agent {
         log.lines().filter(has_all).map(str::to_owned).collect()
     }
 
+    /// What is kept of the incident that this line of the log is about; waits for it.
+    ///
+    /// # Panics
+    /// With the log, if nothing is kept.
+    #[must_use]
+    pub fn evidence(&self, line: &str) -> String {
+        let incident = line.split_ascii_whitespace().find(|word| is_incident(word)).unwrap_or_default();
+        let file = self.state.path().join(format!("state/capture-{incident}.txt"));
+        let deadline = clock::boot() + PATIENCE;
+        while clock::boot() < deadline {
+            if let Ok(text) = fs::read_to_string(&file) {
+                return text;
+            }
+            thread::sleep(STEP);
+        }
+        panic!("nothing is kept of {incident:?} ({line}):\n{}", self.log());
+    }
+
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
@@ -103,6 +121,10 @@ impl Drop for Agent {
         self.process.kill().ok();
         self.process.wait().ok();
     }
+}
+
+fn is_incident(word: &str) -> bool {
+    word.strip_prefix('i').is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
 /// The number after `word ` in a line of the log.

@@ -34,7 +34,7 @@ pub fn units(names: &str) -> String {
     let rest = "
   expect: {running: true}
   rules:
-    - {name: restart, when: [{class: crash}, {class: down}, {class: oom_kill}], escalate: [{do: restart}, {do: notify}]}
+    - {name: restart, when: [{class: crash}, {class: down}, {class: oom_kill}], capture: {logLines: 5}, escalate: [{do: restart}, {do: notify}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
     policy("enforce", &format!("unit: [{names}]"), rest)

@@ -17,7 +17,8 @@ fn units_are_healed_by_their_owner_who_goes_first() {
     let dir = Scratch::new();
     let program = built(&dir, "fragile");
     let restarts = format!("{START}\nRestart=always");
-    let services = [("web", START), ("own", &restarts), ("stopped", START)];
+    let speaks = format!("ExecStartPre=/bin/echo hello from web\n{START}");
+    let services = [("web", speaks.as_str()), ("own", &restarts), ("stopped", START)];
     let machine = Machine::boot(&services, &[&program]);
     for (unit, _) in services {
         until(|| machine.systemctl(&["is-active", unit]) == "active");
@@ -38,7 +39,13 @@ fn units_are_healed_by_their_owner_who_goes_first() {
 fn crashes_and_is_restarted(machine: &Machine, agent: &Agent) {
     let before = main_pid("web");
     signal(before, libc::SIGUSR1);
-    agent.wait_for(&[&format!("fragile[{before}] of web.service"), "crashed with SIGSEGV at address 0x8"]);
+    let crash = agent
+        .wait_for(&[&format!("fragile[{before}] of web.service"), "crashed with SIGSEGV at address 0x8"]);
+    let evidence = agent.evidence(&crash);
+    assert!(
+        evidence.contains("the journal of web.service\n") && evidence.contains("| hello from web\n"),
+        "{evidence}"
+    );
     let done = agent.wait_for(&["systemd restarted web.service: active (running)"]);
     let after = number_after(&done, "main pid ");
     assert_eq!(main_pid("web"), after);

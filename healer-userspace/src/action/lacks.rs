@@ -42,6 +42,7 @@ pub fn lacks(rung: &Rung, here: Here) -> Option<String> {
             "healer has neither a service account nor a kubeconfig: there is no Kubernetes to ask".to_owned()
         }),
         ActionName::Notify
+        | ActionName::Capture
         | ActionName::Restart
         | ActionName::Stop
         | ActionName::Kill

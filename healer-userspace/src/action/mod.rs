@@ -14,6 +14,8 @@ use crate::engine::{
     policy::{ActionName, Mode},
 };
 
+mod capture;
+pub mod evidence;
 pub mod host;
 mod condition;
 mod cordon;
@@ -65,6 +67,13 @@ pub const ACTIONS: &[Action] = &[
         needs: "nothing",
         survey: None,
         run: |act, host| Box::pin(notify::run(act, host)),
+    },
+    Action {
+        name: ActionName::Capture,
+        does: "keeps stacks, lock graph, descriptors, sockets, cgroup figures and last log lines; touches nothing",
+        needs: "CAP_SYS_PTRACE for the stacks of others",
+        survey: None,
+        run: |act, host| Box::pin(capture::run(act, host)),
     },
     Action {
         name: ActionName::Restart,

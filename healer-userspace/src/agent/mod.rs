@@ -295,7 +295,7 @@ impl Agent {
     fn report(&mut self, report: &Report) {
         // The audit's seam only queues for the store: a disk that is full is told by the store.
         self.reporter.write(report).ok();
-        self.captures.note(report);
+        self.captures.note(report, self.engine.policies());
     }
 }
 

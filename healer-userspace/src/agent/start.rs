@@ -30,7 +30,7 @@ use super::{
     work,
 };
 use crate::{
-    action::{Hands, host::linux::Linux, lacks},
+    action::{Hands, evidence::Evidence, host::linux::Linux, lacks},
     clock,
     config::{self, Loaded, Problems},
     control,
@@ -45,7 +45,7 @@ use crate::{
         webhook::Webhook,
     },
     runtimes::Owners,
-    sense::{self, Lost, Sense, poll::memory::Trigger},
+    sense::{self, Lost, Sense, capture::Sources, poll::memory::Trigger},
     store::{ClockFacts, Store, StoreError, Work, row::Moment, worker::StoreHandle},
     supervise::server::Supervisors,
 };
@@ -133,6 +133,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     let (learnt_sender, learnt) = mpsc::channel(256);
     let owners = Owners::start(&loaded.agent.runtimes, &learnt_sender);
     let host = Linux::new(supervisors.clone(), loaded.policies.protect.clone());
+    let evidence = Evidence::new(&options.state_dir, Sources::of(&loaded.agent.runtimes.systemd));
     let cluster = Cluster::new(&loaded.agent.kubernetes);
     if loaded.agent.kubernetes.events {
         reporter.set_events(cluster.tell_events());
@@ -141,7 +142,8 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
     if loaded.agent.kubernetes.policies {
         reporter.set_statuses(cluster.follow_policies(policies_sender));
     }
-    let host = Arc::new(host.with_owners(owners.clone()).with_cluster(cluster));
+    let host =
+        Arc::new(host.with_owners(owners.clone()).with_cluster(cluster).with_evidence(evidence.clone()));
     let (results_sender, results) = mpsc::channel(64);
     let (answers, answers_in) = mpsc::unbounded_channel();
     let (listen, orders) = serve(&options, &reporter).await?;
@@ -195,7 +197,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         memory_watch,
         level_watch,
         probes: Probes::default(),
-        captures: Captures::new(&options.state_dir),
+        captures: Captures::new(evidence),
         raws: Vec::new(),
         unnamed: super::unnamed::Unnamed::default(),
         from_cluster: Vec::new(),

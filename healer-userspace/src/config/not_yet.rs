@@ -5,14 +5,13 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
     ("Expect", &["dependsOn"]),
-    ("Rule", &["capture"]),
     ("Safety", &["canary", "pause"]),
     ("AgentConfig", &["storm"]),
     ("Sensors", &["sockets", "tasks"]),
 ];
 
 /// Words of closed lists, by the list's type.
-const WORDS: &[(&str, &[&str])] = &[("ActionName", &["capture", "taint"])];
+const WORDS: &[(&str, &[&str])] = &[("ActionName", &["taint"])];
 
 pub(super) fn keys(shape: &str) -> &'static [&'static str] {
     of(KEYS, shape)

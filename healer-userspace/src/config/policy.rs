@@ -170,8 +170,23 @@ shape! {
         when: Items<When>,
         /// Not while one of these classes holds for the target, or (evidence_lost) records were dropped.
         unless: Many<UnlessWord>,
+        /// What is kept of the patient before anything is done to it. Default: of deadlock and hang all but log lines.
+        capture: Capture,
         /// The ladder: a rung that does not heal goes to the next; the last is always a notification.
         escalate: Items<Rung>,
+    }
+}
+
+shape! {
+    Capture {
+        /// Of its threads, and who waits for whom. Default: true.
+        stacks: bool,
+        /// Descriptors and TCP connections. Default: true.
+        sockets: bool,
+        /// Of its log, the last so many, 1000 at most. Default: 20.
+        log_lines: u32,
+        /// No longer than this, 2s at most. Default: 800ms.
+        max_time: Period,
     }
 }
 

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(spec["mode"]["enum"], json!(["enforce", "observe", "shadow"]));
         let rung = &spec["rules"]["items"]["properties"]["escalate"]["items"];
         assert_eq!(rung["required"], json!(["do"]));
-        assert_eq!(rung["properties"]["do"]["enum"][1], "restart");
+        assert_eq!(rung["properties"]["do"]["enum"][2], "restart");
         assert_eq!(spec["match"]["properties"]["exe"]["type"], json!(["string", "array"]));
         assert_eq!(spec["match"]["additionalProperties"], false);
     }

@@ -73,6 +73,7 @@ impl Act {
     pub fn is_verified_after(&self, outcome: &ActionOutcome) -> bool {
         self.mode == Mode::Enforce
             && !self.rung.action.is_standing()
+            && self.rung.action != ActionName::Capture
             && match outcome {
                 ActionOutcome::Done { .. } => true,
                 ActionOutcome::Unknown { .. } => {

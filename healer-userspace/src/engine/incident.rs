@@ -150,6 +150,11 @@ impl Incident {
         above.or_else(holds)
     }
 
+    /// A rung before the present one was done, or failed.
+    pub fn has_acted(&self, plan: &Plan) -> bool {
+        self.acted_at.is_some() || plan.failure.is_some()
+    }
+
     pub fn is_of_death(&self) -> bool {
         matches!(self.subject, Subject::Death(_))
     }

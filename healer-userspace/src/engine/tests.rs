@@ -89,6 +89,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
             name: "down".into(),
             when: vec![condition(Class::Down)],
             unless: Vec::new(),
+            capture: None,
             escalate: ladder.iter().copied().map(rung).collect(),
         }],
         safety: Safety {
@@ -359,4 +360,18 @@ fn an_errand_of_a_program_that_serves_elsewhere_is_not_down() {
     count(&after_an_errand(Exit::default(), false), "diagnosis down", 1);
     let cut_down = Exit { signal: Some(libc::SIGSEGV), ..Exit::default() };
     count(&after_an_errand(cut_down, true), "diagnosis down", 1);
+}
+
+#[test]
+fn evidence_is_no_act_the_ladder_goes_on_behind_it() {
+    let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let signals = [registered(2 * SECOND, &old), killed(8 * SECOND, &old), registered(9 * SECOND, &new)];
+    let lines = run(&signals, policies(Mode::Enforce, &[ActionName::Capture, ActionName::Restart]));
+    count(&lines, "intent capture", 1);
+    count(&lines, "intent restart", 1);
+    has(&lines, "closed healed");
+    let lines = run(&signals, policies(Mode::Enforce, &[ActionName::Capture, ActionName::Notify]));
+    count(&lines, "intent capture", 1);
+    count(&lines, "the ladder is at its end", 0);
+    count(&lines, "verification", 0);
 }

@@ -41,7 +41,12 @@ impl Names {
         self.mains.remove(&id);
     }
 
-    pub(crate) fn describe(&mut self, container: Container, pod: Option<Pod>) {
+    pub(crate) fn describe(&mut self, mut container: Container, pod: Option<Pod>) {
+        if container.log_file.is_none() {
+            // An event tells less than a look.
+            let known = self.container(&container.id);
+            container.log_file = known.and_then(|(known, _)| known.log_file.clone());
+        }
         self.containers.insert(container.id.clone(), (container, pod));
     }
 

@@ -139,6 +139,9 @@ pub struct Container {
     pub image: String,
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Where its runtime keeps what it says; no part of who it is.
+    #[serde(skip)]
+    pub log_file: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

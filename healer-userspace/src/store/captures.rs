@@ -13,24 +13,34 @@ use crate::{engine::command::IncidentId, sense::capture::Capture};
 /// Incidents whose evidence is kept.
 const KEPT: usize = 50;
 const READ_MAX: u64 = 1 << 20;
-const NEW: &str = "capture.new";
+/// Of one incident: what does not fit is cut off.
+const TEXT_MAX: usize = 256 * 1024;
 
 fn name(incident: &str, kind: &str) -> String {
     format!("capture-{incident}.{kind}")
 }
 
-/// Each file is whole or not there.
+/// Adds to what is kept of the incident already; each file is whole or not there.
 ///
 /// # Errors
 /// The directory cannot be written.
 pub fn keep(dir: &StateDir, incident: IncidentId, capture: &Capture) -> io::Result<()> {
     let incident = incident.to_string();
-    let files = [("txt", Some(&capture.text)), ("svg", capture.svg.as_ref())];
+    let before = text(dir, &incident)?.map(|before| before + "\nand later:\n").unwrap_or_default();
+    let text = cut(before + &capture.text);
+    let files = [("txt", Some(&text)), ("svg", capture.svg.as_ref())];
     for (kind, content) in files.into_iter().filter_map(|(kind, content)| Some((kind, content?))) {
-        dir.file(NEW, Access::Replace)?.write_all(content.as_bytes())?;
-        dir.rename(NEW, &name(&incident, kind))?;
+        let new = name(&incident, &format!("{kind}.new"));
+        dir.file(&new, Access::Replace)?.write_all(content.as_bytes())?;
+        dir.rename(&new, &name(&incident, kind))?;
     }
     forget_old(dir)
+}
+
+fn cut(mut text: String) -> String {
+    let end = text.floor_char_boundary(TEXT_MAX);
+    text.truncate(end);
+    text
 }
 
 fn forget_old(dir: &StateDir) -> io::Result<()> {
@@ -77,6 +87,22 @@ pub fn read(dir: &StateDir, incident: &str, kind: &str) -> io::Result<Option<Str
 mod tests {
     use super::*;
     use crate::store::scratch::Scratch;
+
+    #[test]
+    fn a_later_look_is_added_and_the_whole_is_bounded() {
+        let scratch = Scratch::new("captures-later");
+        let dir = StateDir::create(&scratch.path().join("state")).unwrap();
+        let look = |text: &str, svg: Option<&str>| {
+            let capture = Capture { text: text.to_owned(), svg: svg.map(str::to_owned) };
+            keep(&dir, IncidentId(7), &capture).unwrap();
+        };
+        look("first\n", Some("<svg/>"));
+        look("second\n", None);
+        assert_eq!(text(&dir, "i7").unwrap().as_deref(), Some("first\n\nand later:\nsecond\n"));
+        assert_eq!(read(&dir, "i7", "svg").unwrap().as_deref(), Some("<svg/>"));
+        look(&"ö".repeat(TEXT_MAX), None);
+        assert!(text(&dir, "i7").unwrap().unwrap().len() <= TEXT_MAX);
+    }
 
     #[test]
     fn the_newest_are_kept() {

@@ -9,7 +9,7 @@ use std::{
 use super::{Afar, Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld};
 use crate::{
     engine::{
-        command::ActionOutcome,
+        command::{Act, ActionOutcome},
         lease::{Account, Knob},
         time::BootTime,
     },
@@ -267,6 +267,11 @@ impl Host for Fake {
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
         self.note(format!("run {:?}", hook.argv));
         Box::pin(async { self.hook.clone().ok_or_else(|| io::ErrorKind::NotFound.into()) })
+    }
+
+    fn capture<'a>(&'a self, act: &'a Act) -> Later<'a, io::Result<String>> {
+        self.note(format!("capture {}", act.target.pid));
+        Box::pin(async { Ok("kept".to_owned()) })
     }
 
     fn outcome(&self, says: String) -> ActionOutcome {

@@ -18,8 +18,9 @@ use super::{
     scope::{self, stat_of},
 };
 use crate::{
+    action::evidence::Evidence,
     engine::{
-        command::ActionOutcome,
+        command::{Act, ActionOutcome},
         lease::{Account, Knob},
         policy::Protect,
     },
@@ -39,13 +40,21 @@ pub struct Linux {
     supervisors: Supervisors,
     owners: Option<Owners>,
     cluster: Cluster,
+    evidence: Option<Evidence>,
     protected: Protected,
 }
 
 impl Linux {
     pub fn new(supervisors: Supervisors, protect: Protect) -> Self {
         let protected = Protected::new(protect);
-        Self { supervisors, owners: None, cluster: Cluster::default(), protected }
+        Self { supervisors, owners: None, evidence: None, cluster: Cluster::default(), protected }
+    }
+
+    /// With a place for evidence.
+    #[must_use]
+    pub fn with_evidence(mut self, evidence: Evidence) -> Self {
+        self.evidence = Some(evidence);
+        self
     }
 
     /// With the way to systemd and the container runtimes.
@@ -290,6 +299,15 @@ impl Host for Linux {
 
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>> {
         Box::pin(hook::run(hook))
+    }
+
+    fn capture<'a>(&'a self, act: &'a Act) -> Later<'a, io::Result<String>> {
+        let (evidence, act) = (self.evidence.clone(), act.clone());
+        Box::pin(async move {
+            let take =
+                move || evidence.ok_or_else(|| io::Error::other("there is no state directory"))?.again(&act);
+            tokio::task::spawn_blocking(take).await.map_err(io::Error::other)?
+        })
     }
 
     fn outcome(&self, says: String) -> ActionOutcome {

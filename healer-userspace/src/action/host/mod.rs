@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd, path::PathBuf};
 
 use crate::{
     engine::{
-        command::ActionOutcome,
+        command::{Act, ActionOutcome},
         lease::{Account, Knob, Turn},
     },
     identity::process::{Process, ProcessId},
@@ -183,6 +183,8 @@ pub trait Host: Knobs + Afar + Send + Sync {
     /// Starts a program in a session of its own, in `cgroup` if that exists. Returns its pid once exec succeeded.
     fn launch(&self, argv: &[String], cgroup: &str) -> io::Result<u32>;
     fn run_hook(&self, hook: Hook) -> Later<'_, io::Result<HookEnd>>;
+    /// Keeps what the target looks like now, with its incident; says how much.
+    fn capture<'a>(&'a self, act: &'a Act) -> Later<'a, io::Result<String>>;
 
     /// What success is called here: done, or would have been done.
     fn outcome(&self, says: String) -> ActionOutcome;

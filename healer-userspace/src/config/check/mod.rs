@@ -1,5 +1,6 @@
 //! A policy's shape becomes an `engine::policy::Policy`, or faults that say where and why not.
 
+mod capture;
 mod probe;
 mod rules;
 mod terms;

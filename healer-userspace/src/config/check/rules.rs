@@ -9,7 +9,7 @@ use super::{
         policy as shape,
         problem::{Fault, Place},
     },
-    Findings, count, period, required, terms,
+    Findings, capture, count, period, required, terms,
 };
 use crate::engine::{
     class::{Certainty, Class},
@@ -34,7 +34,11 @@ pub(super) fn read(rules: &Key<Items<shape::Rule>>, findings: &mut Findings<'_>)
 
 fn rule(at: &At<shape::Rule>, findings: &mut Findings<'_>) -> Rule {
     let shape = &at.value;
-    let escalate = ladder(&shape.escalate, at.place, findings);
+    let capture = shape.capture.given().map(|given| capture::read(&given.value, &mut findings.faults));
+    let mut escalate = ladder(&shape.escalate, at.place, findings);
+    for rung in escalate.iter_mut().filter(|rung| rung.action == ActionName::Capture) {
+        rung.terms.wanted = capture;
+    }
     let faults = &mut findings.faults;
     let name = required(&shape.name, "name", "a rule", at.place, faults);
     let when = required(&shape.when, "when", "a rule", at.place, faults);
@@ -44,7 +48,8 @@ fn rule(at: &At<shape::Rule>, findings: &mut Findings<'_>) -> Rule {
     let items = when.iter().flat_map(|when| &when.value.0);
     let when = items.filter_map(|item| condition(item, &escalate, findings)).collect();
     let unless = shape.unless.value().iter().flat_map(|words| &words.0).map(|word| word.value.0).collect();
-    Rule { name: name.map(|name| name.value.0.clone()).unwrap_or_default(), when, unless, escalate }
+    let name = name.map(|name| name.value.0.clone()).unwrap_or_default();
+    Rule { name, when, unless, capture, escalate }
 }
 
 fn condition(at: &At<shape::When>, ladder: &[Rung], findings: &mut Findings<'_>) -> Option<Condition> {

@@ -28,6 +28,7 @@ pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fa
         oom_score_adj: number(&shape.oom_score_adj, "oomScoreAdj", -999..=1000, faults),
         condition: shape.condition.given().map(|given| condition(given, faults)),
         past_budget: shape.respect_pdb.value() == Some(&false),
+        wanted: None,
     };
     let extent = terms.cpu.or(terms.cpu_weight).or(terms.memory_high);
     let bound = terms.memory_max.or(terms.pids_max).or(terms.open_files);

@@ -88,7 +88,6 @@ fn a_known_key_without_an_answer_is_not_supported_yet() {
     let expected = [
         "4:38: key \"namespace\" in metadata",
         "14:5: key \"dependsOn\" in expect",
-        "19:7: key \"capture\" in rules",
         "21:39: scope: \"pod\"",
         "30:5: key \"canary\" in safety",
         "31:5: key \"pause\" in safety",

@@ -27,6 +27,8 @@ macro_rules! actions {
 actions! {
     /// Log (and later sinks). Touches nothing and always succeeds.
     Notify = "notify", destructive: false;
+    /// Keeps what it looks like now. Touches nothing.
+    Capture = "capture", destructive: false;
     /// Through whoever owns the workload: supervisor, systemd, container runtime, or a given command.
     Restart = "restart", destructive: true;
     /// Signal, grace, SIGKILL; by pidfd.
@@ -62,6 +64,7 @@ impl ActionName {
             Self::Freeze | Self::Throttle | Self::RaiseLimit | Self::Protect => true,
             Self::Cordon | Self::Condition => true,
             Self::Notify
+            | Self::Capture
             | Self::Restart
             | Self::Stop
             | Self::Kill

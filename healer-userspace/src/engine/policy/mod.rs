@@ -153,7 +153,26 @@ pub struct Rule {
     /// OR.
     pub when: Vec<Condition>,
     pub unless: Vec<Unless>,
+    /// What is kept of the patient when one of the rule's classes is first told.
+    pub capture: Option<Wanted>,
     pub escalate: Vec<Rung>,
+}
+
+/// What is to be kept of a patient, and for how long it may be looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub stacks: bool,
+    /// Descriptors and connections.
+    pub sockets: bool,
+    /// Of its log, the last so many.
+    pub log_lines: u32,
+    pub max_time: Duration,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { stacks: true, sockets: true, log_lines: 20, max_time: Duration::from_millis(800) }
+    }
 }
 
 /// Keys AND.
@@ -231,6 +250,8 @@ pub struct Terms {
     pub condition: Option<String>,
     /// `evict`: the pod is deleted if its PodDisruptionBudget keeps it.
     pub past_budget: bool,
+    /// `capture`: as its rule says.
+    pub wanted: Option<Wanted>,
 }
 
 impl Terms {

@@ -104,6 +104,12 @@ impl Engine {
         if let Some(why) = self.leases.taken(now, &result.key, took_effect) {
             self.release(now, &result.key, why);
         }
+        if plan.rung().is_some_and(|rung| rung.action == ActionName::Capture) {
+            // Kept or not, it heals nobody and costs no budget: the ladder goes on.
+            plan.rung += 1;
+            plan.stage = Stage::Gating { at: Some(now), held_by: None, since: now };
+            return Next::Again;
+        }
         if Self::outcome_is_possible_effect(&result.outcome) {
             self.ledger.acted(PastAct {
                 workload: incident.workload.clone(),

@@ -22,6 +22,11 @@ impl Engine {
             plan.rung += 1;
             return Next::Again;
         }
+        if rung.action == ActionName::Capture {
+            // Touches nothing: no gate has to be asked.
+            self.propose(now, incident, plan, rung, Vec::new());
+            return Next::Wait;
+        }
         let Some(diagnosis) = incident.active.get(&plan.class).cloned() else {
             return over(plan, Outcome::RecoveredAlone, "the finding is gone".to_owned());
         };
@@ -45,7 +50,7 @@ impl Engine {
             policy: &plan.policy,
             rule: plan.rule(),
             rung: &rung,
-            escalating: 0 < plan.attempt,
+            escalating: incident.has_acted(plan),
             mode: plan.mode,
         };
         let facts = Facts {

@@ -146,8 +146,7 @@ impl Engine {
         incident: &mut Incident,
         plan: &mut Plan,
     ) -> Next {
-        let acted = 0 < plan.attempt;
-        if acted {
+        if incident.has_acted(plan) {
             let why = plan.failure.take().map_or(String::new(), |why| format!(": {why}"));
             self.notify(now, incident, plan, format!("the ladder is at its end{why}"));
             return Next::Close(Outcome::Unchanged, format!("no rung of the ladder healed it{why}"));

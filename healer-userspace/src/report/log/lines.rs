@@ -159,7 +159,10 @@ impl Lines {
 
 /// A plan that only notifies is said by the diagnosis itself.
 fn plan_words(plan: &Plan) -> Words {
-    let acts = plan.ladder.iter().any(|rung| rung != ActionName::Notify.name());
+    let acts = plan
+        .ladder
+        .iter()
+        .any(|rung| ![ActionName::Notify.name(), ActionName::Capture.name()].contains(&rung.as_str()));
     let level = if acts { Level::Info } else { Level::Debug };
     (level, Mood::Plain, "plan", plan.says.clone())
 }

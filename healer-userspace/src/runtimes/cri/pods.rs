@@ -61,6 +61,7 @@ fn of_container(runtime: &str, container: proto::Container, pod: Option<&Seen>) 
             name: container.metadata.unwrap_or_default().name,
             image: container.image.unwrap_or_default().image,
             labels: container.labels,
+            log_file: None,
         },
         pod: pod.and_then(|pod| pod.pod.clone()),
         runs: container.state == proto::RUNNING,

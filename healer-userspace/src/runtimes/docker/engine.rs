@@ -161,6 +161,7 @@ fn seen(answer: ContainerInspectResponse) -> Seen {
             name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
             image: config.image.unwrap_or_default(),
             labels: config.labels.unwrap_or_default().into_iter().collect(),
+            log_file: answer.log_path.filter(|path| path.starts_with('/')),
         },
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
         is_restarting: state.restarting.unwrap_or_default(),
@@ -189,7 +190,7 @@ pub(super) fn by_event(id: &str, attributes: impl IntoIterator<Item = (String, S
     let name = labels.remove("name").unwrap_or_default();
     let image = labels.remove("image").unwrap_or_default();
     labels.retain(|key, _| !OWN.contains(&key.as_str()));
-    Container { runtime: "docker".to_owned(), id: id.to_owned(), name, image, labels }
+    Container { runtime: "docker".to_owned(), id: id.to_owned(), name, image, labels, log_file: None }
 }
 
 async fn soon<T>(tried: &str, asked: impl Future<Output = core::result::Result<T, Error>>) -> Result<T> {

@@ -1,25 +1,32 @@
-//! What a stuck process looks like, taken before anything is done to it: who waits for whom, the stacks of its
-//! threads, its descriptors and its connections. Read from outside, without stopping it; bounded in time and size.
+//! What a patient looks like, taken before anything is done to it: who waits for whom, the stacks of its threads, its
+//! descriptors and connections, the figures of its cgroup, the end of its log. Read from outside, without stopping it;
+//! bounded in time and size.
 
 mod graph;
+mod group;
+mod journal;
+mod logs;
 mod maps;
 mod stack;
 mod symbols;
+mod tail;
 
-use core::time::Duration;
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     clock,
-    engine::{detect::deadlock::proof::Proof, diagnosis::Diagnosis, time::Human},
+    engine::{detect::deadlock::proof::Proof, diagnosis::Diagnosis, policy::Wanted, time::Human},
     identity::process::Process,
     sense::{poll::sockets, waits::Proc},
     text::printable,
 };
 use symbols::Symbols;
 
-/// After that no further thread is looked at.
-const TIME_MAX: Duration = Duration::from_millis(800);
 const PROCESSES_MAX: usize = 4;
 const THREADS_MAX: usize = 32;
 const FDS_MAX: usize = 40;
@@ -35,8 +42,34 @@ pub struct Capture {
     pub svg: Option<String>,
 }
 
-/// Looks at the target of `diagnosis` and whoever its proof names. `proc` is `/proc`.
-pub fn capture(diagnosis: &Diagnosis, proc: &Path) -> Capture {
+/// Where it is looked.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    pub proc: PathBuf,
+    /// The directory of the cgroup mounts, or the mount itself.
+    pub cgroup: PathBuf,
+    /// Where the kubelet keeps the logs of pods.
+    pub pods: PathBuf,
+    /// Directories of journald.
+    pub journals: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// Of this machine; `bus`: of the systemd whose units are watched, which may have a root of its own.
+    pub fn of(bus: &Path) -> Self {
+        let root = bus.to_str().and_then(|bus| bus.strip_suffix("run/dbus/system_bus_socket"));
+        let root = Path::new(root.unwrap_or("/"));
+        Self {
+            proc: "/proc".into(),
+            cgroup: "/sys/fs/cgroup".into(),
+            pods: "/var/log/pods".into(),
+            journals: ["var/log/journal", "run/log/journal"].map(|path| root.join(path)).into(),
+        }
+    }
+}
+
+/// Looks at the target of `diagnosis` and whoever its proof names.
+pub fn capture(diagnosis: &Diagnosis, wanted: Wanted, sources: &Sources) -> Capture {
     let began = clock::boot();
     let proof = &diagnosis.detail.proof;
     let proofs: Vec<Proof> =
@@ -47,16 +80,13 @@ pub fn capture(diagnosis: &Diagnosis, proc: &Path) -> Capture {
     }
     let first: BTreeSet<u32> =
         proofs.iter().flat_map(|proof| &proof.threads).map(|link| link.task.tid).collect();
-    let is_late = || TIME_MAX < clock::boot().since(began);
+    let is_late = || wanted.max_time < clock::boot().since(began);
+    let look = Look { proc: Proc::new(&sources.proc), sources, wanted, first, is_late: &is_late };
     for process in involved(diagnosis, &proofs) {
-        one_process(&Proc::new(proc), &process, &first, &is_late, &mut text);
+        look.at(&process, &mut text);
     }
     let took = clock::boot().since(began);
-    let mut end = text.len().min(TEXT_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
+    text.truncate(text.floor_char_boundary(TEXT_MAX));
     text += &format!("\ntaken in {} without stopping anybody\n", Human(took));
     Capture { text, svg: proofs.first().map(graph::svg) }
 }
@@ -72,34 +102,61 @@ fn involved(diagnosis: &Diagnosis, proofs: &[Proof]) -> Vec<Process> {
     all
 }
 
-fn one_process(
-    proc: &Proc,
-    process: &Process,
-    first: &BTreeSet<u32>,
-    is_late: &dyn Fn() -> bool,
-    text: &mut String,
-) {
-    let pid = process.pid;
-    *text += &format!("\nprocess {}[{pid}]\n", printable(&process.comm));
-    let mut threads = proc.threads(pid);
-    threads.sort_by_key(|tid| (!first.contains(tid), *tid));
-    let maps = maps::Maps::of(proc, pid);
-    let mut symbols = Symbols::new(pid);
-    for (at, tid) in threads.iter().enumerate() {
-        if THREADS_MAX <= at || is_late() {
-            *text += &format!("  {} more threads are not shown\n", threads.len() - at);
-            break;
+struct Look<'a> {
+    proc: Proc,
+    sources: &'a Sources,
+    wanted: Wanted,
+    /// Threads that a proof names.
+    first: BTreeSet<u32>,
+    is_late: &'a dyn Fn() -> bool,
+}
+
+impl Look<'_> {
+    fn at(&self, process: &Process, text: &mut String) {
+        let pid = process.pid;
+        *text += &format!("\nprocess {}[{pid}]\n", printable(&process.comm));
+        let lives = self
+            .proc
+            .stat(pid, pid)
+            .is_some_and(|stat| self.proc.ticks(stat.start_boot_ns) == self.proc.ticks(process.start.0));
+        if !lives {
+            *text += "  it is gone\n";
         }
-        *text += &one_thread(proc, pid, *tid, &maps, &mut symbols);
+        if lives && self.wanted.stacks {
+            self.threads(pid, text);
+        }
+        if lives && self.wanted.sockets {
+            *text += &descriptors(&self.proc, pid);
+            *text += &connections(&self.proc, pid);
+        }
+        *text += &group::figures(&self.sources.cgroup, &self.proc, process, lives);
+        if 0 < self.wanted.log_lines && !(self.is_late)() {
+            *text += &logs::last(self.sources, &self.proc, process, lives, self.wanted.log_lines as usize);
+        }
     }
-    *text += &descriptors(proc, pid);
-    *text += &connections(proc, pid);
+
+    fn threads(&self, pid: u32, text: &mut String) {
+        let mut threads = self.proc.threads(pid);
+        threads.sort_by_key(|tid| (!self.first.contains(tid), *tid));
+        let maps = maps::Maps::of(&self.proc, pid);
+        let mut symbols = Symbols::new(pid);
+        for (at, tid) in threads.iter().enumerate() {
+            if THREADS_MAX <= at || (self.is_late)() {
+                *text += &format!("  {} more threads are not shown\n", threads.len() - at);
+                break;
+            }
+            *text += &one_thread(&self.proc, pid, *tid, &maps, &mut symbols);
+        }
+    }
 }
 
 fn one_thread(proc: &Proc, pid: u32, tid: u32, maps: &maps::Maps, symbols: &mut Symbols) -> String {
     let comm = proc.stat(pid, tid).map(|stat| stat.comm).unwrap_or_default();
     let state = proc.status(pid, tid).map_or('?', |status| status.state);
     let mut text = format!("  thread {}[{tid}] {state}", printable(&comm));
+    if matches!(state, 'Z' | 'X' | '?') {
+        return text + ", it has ended\n";
+    }
     let Some(call) = stack::Call::of(proc, pid, tid) else {
         return text + ", on the CPU\n";
     };

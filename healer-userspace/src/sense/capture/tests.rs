@@ -1,9 +1,15 @@
+use core::time::Duration;
+
 use super::*;
 use crate::engine::{
     class::{Certainty, Class},
     diagnosis::Detail,
     time::BootTime,
 };
+
+fn sources() -> Sources {
+    Sources::of(Path::new("/run/dbus/system_bus_socket"))
+}
 
 fn diagnosis(pid: u32, proof: Option<serde_json::Value>) -> Diagnosis {
     Diagnosis {
@@ -31,7 +37,10 @@ fn a_sleeper_shows_where_it_sleeps_and_what_it_has_open() {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    let text = capture(&diagnosis(sleeper.id(), None), Path::new("/proc")).text;
+    let mut sick = diagnosis(sleeper.id(), None);
+    let stat = Proc::new(Path::new("/proc")).stat(sleeper.id(), sleeper.id()).unwrap();
+    sick.target.start = BootTime(stat.start_boot_ns);
+    let text = capture(&sick, Wanted::default(), &sources()).text;
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
     assert!(text.contains("nanosleep"), "{text}");
@@ -40,7 +49,7 @@ fn a_sleeper_shows_where_it_sleeps_and_what_it_has_open() {
 
 #[test]
 fn whoever_is_gone_is_no_failure() {
-    let text = capture(&diagnosis(4_100_000, None), Path::new("/proc")).text;
+    let text = capture(&diagnosis(4_100_000, None), Wanted::default(), &sources()).text;
     assert!(text.starts_with("stuck (proved)\n"), "{text}");
 }
 
@@ -53,7 +62,7 @@ fn the_picture_is_of_the_cycle_and_names_are_no_markup() {
     let link =
         |tid, owner| serde_json::json!({"task": task(tid), "wait": wait(owner), "sources": ["layout"]});
     let proof = serde_json::json!([{"certainty": "proved", "shape": "cycle", "threads": [link(8, 9), link(9, 8)], "behind": 0, "processes": []}]);
-    let found = capture(&diagnosis(4_100_000, Some(proof)), Path::new("/proc"));
+    let found = capture(&diagnosis(4_100_000, Some(proof)), Wanted::default(), &sources());
     assert!(found.text.contains("waits 0µs for mutex 0x10: word"), "{}", found.text);
     let svg = found.svg.unwrap();
     assert_eq!((svg.matches("<circle").count(), svg.matches("<line").count()), (2, 2));

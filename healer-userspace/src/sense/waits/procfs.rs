@@ -54,6 +54,11 @@ impl Proc {
         start_boot_ns / (1_000_000_000 / self.ticks_per_second.max(1))
     }
 
+    /// Of a file below the root.
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
     pub(crate) fn pids(&self) -> Vec<u32> {
         numbers(&self.root)
     }

@@ -1,0 +1,63 @@
+//! The last lines of a file that somebody goes on writing.
+
+use std::{
+    fs::{File, Metadata},
+    io::{self, Read as _, Seek as _, SeekFrom},
+    path::Path,
+};
+
+use crate::text::printable;
+
+/// Further back nothing is read.
+const REACH: u64 = 64 * 1024;
+const LINE_MAX: usize = 400;
+
+/// Regular files only: to open anything else may hang, or take what is meant for others.
+pub(super) fn regular(path: &Path) -> Option<Metadata> {
+    path.metadata().ok().filter(Metadata::is_file)
+}
+
+/// Oldest first.
+pub(super) fn last(path: &Path, lines: usize) -> io::Result<Vec<String>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(REACH);
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(REACH).read_to_end(&mut bytes)?;
+    let text = String::from_utf8_lossy(&bytes);
+    // The first one may be the end of a longer one.
+    let mut all: Vec<&str> = text.lines().skip(usize::from(0 < from)).collect();
+    let shown = all.split_off(all.len().saturating_sub(lines));
+    Ok(shown.into_iter().map(str::to_owned).collect())
+}
+
+/// As a person may see it, whatever stands in it.
+pub(super) fn shown(line: &str) -> String {
+    let cut: String = line.chars().take(LINE_MAX).collect();
+    let more = if cut.len() < line.len() { "…" } else { "" };
+    format!("    | {}{more}\n", printable(cut.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::scratch::Scratch;
+
+    #[test]
+    fn the_end_of_a_long_file_is_whole_lines() {
+        let scratch = Scratch::new("tail");
+        let path = scratch.path().join("log");
+        let text: String = (0..20_000).map(|number| format!("line {number}\n")).collect();
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(last(&path, 2).unwrap(), ["line 19998", "line 19999"]);
+        let all = last(&path, 100_000).unwrap();
+        assert!(all.len() < 20_000 && all[0].starts_with("line 1"), "{}", all[0]);
+    }
+
+    #[test]
+    fn escapes_of_a_terminal_are_shown_and_long_lines_cut() {
+        assert_eq!(shown("a\x1b[31mb"), "    | a\\x1b[31mb\n");
+        assert!(shown(&"x".repeat(1000)).ends_with("x…\n"));
+    }
+}
