@@ -15,7 +15,6 @@ use crate::engine::{
 };
 
 mod capture;
-pub mod evidence;
 pub mod host;
 mod condition;
 mod cordon;

@@ -116,18 +116,6 @@ fn shadow_touches_nothing_and_says_what_it_would_do() {
     assert_eq!(says(ActionName::Notify), "hang of program/web reported");
 }
 
-/// A look touches nobody: shadow takes it as well.
-#[test]
-fn evidence_is_kept_in_every_mode() {
-    for (mode, outcome) in [(Mode::Enforce, "done"), (Mode::Shadow, "would_do")] {
-        let host = Fake::with([(TARGET, plain())]);
-        let mut act = act(ActionName::Capture);
-        act.mode = mode;
-        assert_eq!(perform(&act, &host).name(), outcome);
-        assert_eq!(host.done(), ["capture 7"]);
-    }
-}
-
 #[test]
 fn stop_waits_for_the_grace_only_if_somebody_listens() {
     let host = Fake::with([(TARGET, plain())]);

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use crate::{
-    action::evidence::Evidence,
+    action::host::evidence::Evidence,
     engine::{
         class::Class,
         command::IncidentId,

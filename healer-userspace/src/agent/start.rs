@@ -30,7 +30,11 @@ use super::{
     work,
 };
 use crate::{
-    action::{Hands, evidence::Evidence, host::linux::Linux, lacks},
+    action::{
+        Hands,
+        host::{evidence::Evidence, linux::Linux},
+        lacks,
+    },
     clock,
     config::{self, Loaded, Problems},
     control,

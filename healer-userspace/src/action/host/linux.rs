@@ -11,14 +11,15 @@ use tokio::io::{Interest, unix::AsyncFd};
 use super::{
     Afar, Control, Domain, Held, Hook, HookEnd, Host, Knobs, Later, NotHeld,
     connections::Dead,
-    control, hook,
+    control,
+    evidence::Evidence,
+    hook,
     knobs::Machine,
     launch,
     protected::Protected,
     scope::{self, stat_of},
 };
 use crate::{
-    action::evidence::Evidence,
     engine::{
         command::{Act, ActionOutcome},
         lease::{Account, Knob},

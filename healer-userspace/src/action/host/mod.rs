@@ -18,6 +18,7 @@ use crate::{
 
 mod control;
 mod connections;
+pub mod evidence;
 pub mod dry_run;
 #[cfg(test)]
 pub(super) mod fake;
