@@ -36,7 +36,6 @@ impl Engine {
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
             incident.active.insert(kept.class, kept);
             incident.well_since = None;
-            incident.is_hearsay = false;
             if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }
@@ -139,7 +138,6 @@ impl Engine {
                 acted_at: None,
                 well_since: None,
                 root_seen: None,
-                is_hearsay: false,
             },
         );
         id

@@ -37,8 +37,6 @@ pub struct Incident {
     pub well_since: Option<BootTime>,
     /// When something that the workload uses was last seen to fail.
     pub root_seen: Option<BootTime>,
-    /// Known from the journal alone: no detector of this life has seen its fault yet.
-    pub is_hearsay: bool,
 }
 
 /// The rule that answers, and how far its ladder has been climbed.

@@ -116,7 +116,6 @@ impl Engine {
             acted_at: None,
             well_since: None,
             root_seen: None,
-            is_hearsay: !is_dead,
         })
     }
 

@@ -40,7 +40,7 @@ impl Engine {
         let is_gone = |incident: &Incident| !incident.active.contains_key(&act.class);
         if !is_of_the_dead {
             let is_over = self.incidents.values().any(|one| one.id == act.incident && is_gone(one));
-            return is_over.then(|| format!("{} is over", act.class));
+            return is_over.then(|| format!("{} of pid {} is over", act.class, act.target.pid));
         }
         let workload = self.world.get(&act.workload)?;
         if workload.stop_asked {

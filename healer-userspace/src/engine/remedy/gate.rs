@@ -30,10 +30,6 @@ impl Engine {
         let Some(diagnosis) = incident.active.get(&plan.class).cloned() else {
             return over(plan, Outcome::RecoveredAlone, "the finding is gone".to_owned());
         };
-        if incident.is_hearsay {
-            let says = "healer was restarted meanwhile, and nobody has seen the fault since".to_owned();
-            return over(plan, Outcome::Unknown, says);
-        }
         let active: Vec<Class> = self.active_classes(incident);
         let busy = self.busy_with(incident);
         let lent = self.lent_to(incident);
