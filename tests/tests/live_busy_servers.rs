@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    os::unix::process::CommandExt as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use healer_tests::{
     scratch::Scratch,
     victim::Victim,
 };
+use rustix::process::{Pid, Signal, kill_process_group};
 
 const TELL: &str = "
   rules:
@@ -41,7 +43,9 @@ public class Heap {
 /// A server or its load, in a memory cgroup of its own.
 struct Boxed {
     /// Before the group: it must be empty to be removed.
-    _programs: Vec<Victim>,
+    _server: Victim,
+    /// Each with its process group: what a shell has started would outlive it, and try for ever to connect.
+    loads: Vec<Victim>,
     group: MemoryCgroup,
 }
 
@@ -53,19 +57,32 @@ impl Boxed {
         inside.args(["-c", &format!("echo $$ > {}; exec \"$@\"", group.procs().display()), "sh"]);
         inside.arg(command.get_program()).args(command.get_args());
         inside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { _programs: vec![Victim::spawn(&mut inside)], group }
+        Self { _server: Victim::spawn(&mut inside), loads: Vec::new(), group }
     }
 
     /// Outside of the cgroup, again and again; with pauses, so that nobody starves on a small machine.
     fn loaded_by(mut self, load: &str) -> Self {
         let load = format!("while :; do {load}; sleep 0.5; done >/dev/null 2>&1");
-        self._programs.push(Victim::start("sh", &["-c", &load]));
+        let mut command = Command::new("sh");
+        command.args(["-c", &load]).process_group(0);
+        self.loads.push(Victim::spawn(&mut command));
         self
     }
 
     fn pids(&self) -> BTreeSet<u64> {
         let members = fs::read_to_string(self.group.procs()).unwrap_or_default();
         members.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+}
+
+impl Drop for Boxed {
+    fn drop(&mut self) {
+        for load in &self.loads {
+            // Not reaped yet: the group is still its own.
+            if let Some(group) = Pid::from_raw(load.tgid().cast_signed()) {
+                kill_process_group(group, Signal::KILL).ok();
+            }
+        }
     }
 }
 
