@@ -6,21 +6,30 @@ use std::{sync::Mutex, time::Duration};
 
 use healer_common::event::Event;
 use healer_tests::{eye::Eye, ladder::eye_on, victim::Victim};
-use healer_userspace::sense::{Checked, Level, SENSORS, SensorState, Settings};
+use healer_userspace::sense::{Checked, Level, SENSORS, SensorState, SensorStatus, Settings};
 
 /// Each check makes children of this process, which another one would see.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn can_be_checked(status: &SensorStatus) -> bool {
+    ["process_exit", "signal_sent"].contains(&status.name) || status.via == Some("iter/task")
+}
+
+fn was_checked(eye: &Eye) -> bool {
+    let mut sensors = eye.sense.sensors().iter().filter(|status| status.state != SensorState::Down);
+    sensors.all(|status| status.checked != Checked::No || !can_be_checked(status))
+}
 
 #[test]
 fn every_rung_tells_the_truth_of_healers_own_children() {
     let _alone = ONE_AT_A_TIME.lock();
     for level in Level::ALL {
-        let mut eye = eye_on(level);
+        // On a busy machine the children may end too late to be waited for: that says nothing of a sensor.
+        let mut eyes = (0..5).map(|_try| eye_on(level));
+        let mut eye = eyes.find(was_checked).unwrap_or_else(|| panic!("{level:?}: never checked"));
         eye.pause(Duration::from_millis(300));
         for status in eye.sense.sensors().iter().filter(|status| status.state != SensorState::Down) {
-            let can_be_checked =
-                ["process_exit", "signal_sent"].contains(&status.name) || status.via == Some("iter/task");
-            let expected = if can_be_checked { Checked::Truthful } else { Checked::No };
+            let expected = if can_be_checked(status) { Checked::Truthful } else { Checked::No };
             assert_eq!(status.checked, expected, "{level:?}: {status:?}");
         }
         let own = std::process::id();
@@ -69,8 +78,8 @@ fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
 #[test]
 fn a_scan_of_the_tasks_that_lies_is_replaced_by_proc() {
     let _alone = ONE_AT_A_TIME.lock();
-    // Registers that tell what a thread waits for. Nobody seems to sleep by the unused half of the first word.
-    for (row, value) in [("REGS_SYSCALL", 0), ("REGS_ARG1", 0), ("REGS_SP", 0), ("TASK_STATE", 4)] {
+    // Registers that tell what a thread waits for; no stack is the number of a call. Nobody seems to sleep by the unused half of the first word.
+    for (row, value) in [("REGS_SYSCALL", 152), ("REGS_ARG1", 0), ("REGS_SP", 0), ("TASK_STATE", 4)] {
         let settings = Settings { wrong_offset: Some((row.to_owned(), value)), ..Settings::default() };
         let mut eye = Eye::with(&settings, &[]);
         let status = eye.sense.sensors().last().unwrap();
