@@ -60,6 +60,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "redis-server", Sign::Program("redis-server")),
     Package::new(Stage::Test, "nginx-light", Sign::Path("/usr/sbin/nginx")),
     Package::new(Stage::Test, "postgresql", Sign::Path("/usr/lib/postgresql")),
+    Package::new(Stage::Test, "wrk", Sign::Program("wrk")),
     Package::new(Stage::Bench, "nginx-light", Sign::Path("/usr/sbin/nginx")),
     Package::new(Stage::Bench, "wrk", Sign::Program("wrk")),
     Package::new(Stage::Bench, "redis-server", Sign::Program("redis-server")),
