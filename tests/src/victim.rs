@@ -2,9 +2,11 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use crate::scratch::Scratch;
@@ -67,7 +69,15 @@ impl Victim {
     #[must_use]
     pub fn spawn(command: &mut Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("the victim starts"))
+        let mut started = command.spawn();
+        // Another test's fork holds what we wrote for a moment, until its exec (execve(2), ETXTBSY).
+        for _try in 0..100 {
+            if started.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ExecutableFileBusy) {
+                thread::sleep(Duration::from_millis(20));
+                started = command.spawn();
+            }
+        }
+        Self(started.expect("the victim starts"))
     }
 
     #[must_use]
