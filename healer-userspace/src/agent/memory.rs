@@ -1,5 +1,6 @@
 //! The looks at memory: once a second, more often near a limit.
 
+use core::time::Duration;
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -19,6 +20,8 @@ use crate::{
 const WAITING_MAX: usize = 8;
 /// What is over has to be told too: so many empty looks after the last that was not.
 const EMPTY_TOLD: u32 = 3;
+/// While the engine is behind.
+const HOLD: Duration = Duration::from_millis(100);
 
 pub(super) type MemoryLooks = mpsc::Receiver<(BootTime, MemorySnapshot)>;
 
@@ -63,7 +66,7 @@ pub(super) fn start(reclaim: Option<ReclaimMap>, alarm: &Trigger) -> (MemoryWatc
     let poller = MemoryPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"), reclaim);
     let alarm_trouble = alarm.trouble().map(str::to_owned);
     let state = Arc::clone(&watch.state);
-    let look = MemoryLook { poller, state, alarm_trouble, sender, empty: EMPTY_TOLD };
+    let look = MemoryLook { poller, state, alarm_trouble, sender, empty: EMPTY_TOLD, held: None };
     look.tell();
     watch.refresh();
     (watch, look, looks)
@@ -75,18 +78,24 @@ pub(super) struct MemoryLook {
     alarm_trouble: Option<String>,
     sender: mpsc::Sender<(BootTime, MemorySnapshot)>,
     empty: u32,
+    /// The engine is behind: not before that.
+    held: Option<BootTime>,
 }
 
 impl Look for MemoryLook {
     fn due(&self) -> BootTime {
-        self.poller.due()
+        self.held.unwrap_or_else(|| self.poller.due())
     }
 
     fn look(&mut self, now: BootTime) -> bool {
+        // What came since the last look would be lost with one that finds no room.
+        self.held = (self.sender.capacity() == 0).then(|| now + HOLD);
+        if self.held.is_some() {
+            return !self.sender.is_closed();
+        }
         let snapshot = self.poller.look(now);
         self.empty = if snapshot.is_empty() { self.empty.saturating_add(1) } else { 0 };
         if self.empty <= EMPTY_TOLD {
-            // Full: the next one says the same or more.
             self.sender.try_send((now, snapshot)).ok();
         }
         self.tell();

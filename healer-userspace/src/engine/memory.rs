@@ -8,7 +8,7 @@ use crate::{
     identity::process::ProcessId,
     signal::{
         Aim, Exit, Fact, OomKill, Signal, SignalSent,
-        memory::{MemorySnapshot, MemoryUser},
+        memory::{MemorySnapshot, MemoryUser, RECENT_MS, most_grown},
     },
 };
 
@@ -26,6 +26,8 @@ const MAX_CGROUPS: usize = 256;
 const GROWTH_IS_FRESH: Duration = Duration::from_secs(5);
 /// Of the limit, what somebody must have grown by to be the reason.
 const GROWN_PART: u64 = 10;
+/// Of the limit, what the kernel itself may hold and what moves between two looks.
+const UNSEEN_PART: u64 = 12;
 
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -40,7 +42,19 @@ pub struct Memory {
     /// Records lost, with the time at which the loss was noticed.
     losses: VecDeque<(BootTime, u64)>,
     /// Who grew in cgroups near their limit, at the last look at each.
-    growth: BTreeMap<String, (BootTime, u64, Vec<MemoryUser>)>,
+    growth: BTreeMap<String, Growth>,
+}
+
+#[derive(Debug)]
+struct Growth {
+    seen: BootTime,
+    limit: u64,
+    anon: u64,
+    users: Vec<MemoryUser>,
+}
+
+fn grown_of_late(user: &MemoryUser) -> u64 {
+    user.grown_lately.max(user.grown_from_low)
 }
 
 /// Sender, signal, and whom its call named; of a process group its number.
@@ -121,19 +135,27 @@ impl Memory {
     }
 
     fn note_growth(&mut self, at: BootTime, snapshot: &MemorySnapshot) {
-        self.growth.retain(|_, (then, ..)| at.since(*then) < KEEP);
+        self.growth.retain(|_, growth| at.since(growth.seen) < KEEP);
         for memory in snapshot.cgroups.iter().filter(|memory| !memory.users.is_empty()) {
             if self.growth.len() < MAX_CGROUPS || self.growth.contains_key(&memory.cgroup) {
-                self.growth.insert(memory.cgroup.clone(), (at, memory.limit, memory.users.clone()));
+                let (limit, anon, users) = (memory.limit, memory.anon, memory.users.clone());
+                self.growth.insert(memory.cgroup.clone(), Growth { seen: at, limit, anon, users });
             }
         }
     }
 
-    /// Whose growth took the memory of a cgroup that is full now, if anybody's was seen.
+    /// Whose growth of late took the memory of a cgroup that is full now, if anybody's was seen. Who took what was left
+    /// since the last look was not.
     pub fn leaker(&self, now: BootTime, cgroup: &str) -> Option<&MemoryUser> {
-        let (seen, limit, users) = self.growth.get(cgroup)?;
-        let most = users.iter().max_by_key(|user| user.grown)?;
-        (now.since(*seen) < GROWTH_IS_FRESH && limit / GROWN_PART <= most.grown).then_some(most)
+        let growth = self.growth.get(cgroup)?;
+        let most = most_grown(&growth.users, grown_of_late)?;
+        let since = now.since(growth.seen);
+        let watched = most.watched_ms.clamp(1, RECENT_MS);
+        let pace = u128::from(most.grown_lately) * since.as_millis() / u128::from(watched);
+        let left = growth.limit.saturating_sub(growth.anon);
+        let is_its = u128::from(left) <= 2 * pace + u128::from(growth.limit / UNSEEN_PART);
+        let is_much = growth.limit / GROWN_PART <= grown_of_late(most);
+        (since < GROWTH_IS_FRESH && is_much && is_its).then_some(most)
     }
 
     /// The OOM choice that ended `id`, if one did.

@@ -69,6 +69,9 @@ pub struct MemoryUser {
     pub watched_ms: u64,
     /// In the last [`RECENT_MS`] or less.
     pub grown_lately: u64,
+    /// In the last [`LONG_MS`] or less, from low to low: what a heap gives back now and then does not count.
+    #[serde(default)]
+    pub grown_from_low: u64,
     /// Since the last look.
     #[serde(default)]
     pub major_faults: u64,
@@ -79,6 +82,15 @@ pub struct MemoryUser {
 
 /// What [`MemoryUser::grown_lately`] looks back.
 pub const RECENT_MS: u64 = 15_000;
+/// What [`MemoryUser::grown_from_low`] looks back.
+pub const LONG_MS: u64 = 120_000;
+
+/// Whoever has grown most, by one of these measures, and at least by half of what all have.
+pub fn most_grown(users: &[MemoryUser], grown: fn(&MemoryUser) -> u64) -> Option<&MemoryUser> {
+    let most = users.iter().max_by_key(|user| grown(user))?;
+    let all: u64 = users.iter().map(grown).sum();
+    (0 < grown(most) && all <= 2 * grown(most)).then_some(most)
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeMemory {

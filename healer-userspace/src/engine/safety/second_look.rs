@@ -58,7 +58,7 @@ pub(super) fn looks(proposal: &Proposal<'_>, active: &[Class], target_is_dead: b
         }
         let is_deadlock = proposal.diagnosis.class == Class::Deadlock;
         let proof = proposal.diagnosis.detail.proof.clone().filter(|_| is_deadlock);
-        let short = proposal.diagnosis.detail.proof.clone().filter(|_| is_forecast(proposal));
+        let short = proposal.diagnosis.detail.proof.clone().filter(|_| wants_room(proposal));
         let proof = proof.map(Look::ProofHolds).or(short.map(Look::MemoryShort));
         let second = wants_second_reason(proposal, active).then_some(Look::SecondReason(id));
         [Look::SameProcess(id), Look::NotProtected(id)].into_iter().chain(second).chain(proof).collect()
@@ -70,11 +70,11 @@ fn moves_what_loops(proposal: &Proposal<'_>) -> bool {
     proposal.rung.action == ActionName::Evict && proposal.diagnosis.class == Class::CrashLoop
 }
 
-/// What a lease lends it gives back; whoever is ended stays so.
-fn is_forecast(proposal: &Proposal<'_>) -> bool {
+/// What a lease lends it gives back; whoever is ended stays so. After a neighbour's death there may be room.
+fn wants_room(proposal: &Proposal<'_>) -> bool {
     let is_leak = proposal.diagnosis.class == Class::MemoryLeak;
     is_leak
-        && proposal.diagnosis.detail.kind.as_deref() == Some("forecast")
+        && matches!(proposal.diagnosis.detail.kind.as_deref(), Some("forecast" | "neighbour"))
         && proposal.rung.action.is_destructive()
         && proposal.rung.action != ActionName::RunHook
 }

@@ -16,6 +16,8 @@ const FALL_PERCENT: u64 = 10;
 /// Of the limit, by which a climb must pass all earlier ones to be news.
 const BEYOND_PERCENT: u64 = 3;
 const CYCLES_KEPT: usize = 8;
+/// A fall of this morning makes no cycle of what grows now.
+const CYCLES_HOLD: Duration = Duration::from_secs(1800);
 /// Troughs that must rise one above the other.
 const TROUGHS: usize = 4;
 
@@ -57,6 +59,8 @@ impl Floor {
             Some(_) | None => self.coarse.push_back((at, taken)),
         }
         keep(&mut self.coarse, at, LONG);
+        keep(&mut self.peaks, at, CYCLES_HOLD);
+        keep(&mut self.troughs, at, CYCLES_HOLD);
         self.turn(at, taken, limit * FALL_PERCENT / 100);
     }
 
@@ -230,6 +234,14 @@ mod tests {
         for seconds in [50, 55, 80, 110, 139] {
             assert_eq!(to_limit(&run(seconds, saw), seconds), None, "{seconds}");
         }
+    }
+
+    #[test]
+    fn one_fall_an_hour_ago_makes_no_cycle_of_a_leak() {
+        let leaks = |t: f64| if t < 10.0 { 240.0 } else { 60.0 + (t - 3585.0).max(0.0) * 8.0 };
+        let floor = run(3600, leaks);
+        assert!(!floor.has_cycles());
+        assert!(to_limit(&floor, 3600).is_some(), "below the old peak");
     }
 
     #[test]

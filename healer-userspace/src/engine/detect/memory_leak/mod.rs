@@ -23,7 +23,7 @@ use crate::{
     signal::{
         Fact, Signal,
         levels::share,
-        memory::{CgroupMemory, MemoryUser},
+        memory::{CgroupMemory, MemoryUser, most_grown},
     },
 };
 use floor::{Floor, Rise};
@@ -153,10 +153,10 @@ impl MemoryLeak {
         cgroup: &str,
         found: &mut Vec<Finding>,
     ) {
-        let Some(leaker) = context.memory.leaker(at, cgroup).filter(|it| it.process.id() != victim.id())
-        else {
-            return;
-        };
+        let is_another = |it: &&MemoryUser| it.process.id() != victim.id();
+        let is_grown_up = |it: &&MemoryUser| WARM_UP <= at.since(it.process.start) && !fills_its_own(it);
+        let leaker = context.memory.leaker(at, cgroup).filter(is_another).filter(is_grown_up);
+        let Some(leaker) = leaker else { return };
         let leaker = leaker.clone();
         if let Some(growing) = self.cgroups.get_mut(cgroup) {
             growing.floor = Floor::default();
@@ -302,19 +302,19 @@ fn culprit<'a>(at: BootTime, memory: &'a CgroupMemory, rise: Option<&Rise>) -> O
     if is_doomed && memory.limit * GROWN_PERCENT / 100 <= user.grown_lately {
         return Some((user, Why::Doomed));
     }
-    let fills_its_own = user.reserved < user.grown / RESERVED_PART;
-    let rise = rise.filter(|_| is_near && !fills_its_own)?;
+    let rise = rise.filter(|_| is_near && !fills_its_own(user))?;
     Some((user, Why::Rises(*rise)))
 }
 
-/// Half of the growth at least is one process's.
+/// Of late: who filled his cache in the morning does not leak now.
 fn grower<'a>(memory: &'a CgroupMemory, rise: Option<&Rise>) -> Option<&'a MemoryUser> {
-    if rise.is_some_and(|rise| rise.in_cycles) {
-        return memory.users.iter().max_by_key(|user| user.grown);
-    }
-    let user = memory.users.iter().max_by_key(|user| user.grown_lately)?;
-    let all: u64 = memory.users.iter().map(|user| user.grown_lately).sum();
-    (0 < user.grown_lately && all <= 2 * user.grown_lately).then_some(user)
+    let in_cycles = rise.is_some_and(|rise| rise.in_cycles);
+    most_grown(&memory.users, if in_cycles { |user| user.grown_from_low } else { |user| user.grown_lately })
+}
+
+/// It takes what it had reserved, and that has an end.
+fn fills_its_own(user: &MemoryUser) -> bool {
+    user.reserved < user.grown / RESERVED_PART
 }
 
 fn finds_nothing(memory: &CgroupMemory) -> bool {

@@ -32,6 +32,7 @@ fn user(pid: u32, comm: &str, then: u64, now: u64, reserved: u64) -> MemoryUser 
         reserved: reserved * MIB,
         watched_ms: RECENT_MS,
         grown_lately: (now - then) * MIB,
+        grown_from_low: (now - then) * MIB,
         oom_score: now as u32,
         ..MemoryUser::default()
     }
@@ -211,4 +212,48 @@ fn who_was_killed_for_the_growth_of_another_is_told_apart() {
     run.looks(2, |_| look(240.0, vec![user(7, "leaky", 10, 90, 80), user(8, "big", 150, 150, 0)]));
     run.tell(run.at(), Some(process(7, "leaky")), Fact::OomKilled(kill));
     assert!(run.raised().is_empty(), "its own death is told by its certificate");
+}
+
+fn oom_kill() -> Fact {
+    Fact::OomKilled(OomKill {
+        scope: OomScope::Memcg,
+        trigger: Party::default(),
+        memcg: "/web".into(),
+        usage: LIMIT,
+        limit: LIMIT,
+    })
+}
+
+/// Much, and long ago.
+fn filled(pid: u32, comm: &str, now: u64) -> MemoryUser {
+    MemoryUser { grown_lately: 0, grown_from_low: 0, ..user(pid, comm, 0, now, now) }
+}
+
+#[test]
+fn who_filled_its_cache_long_ago_is_not_blamed_for_one_who_leaks_now() {
+    let mut run = Run::default();
+    let workers = |leaked: f64| {
+        let leaked = leaked as u64;
+        vec![filled(7, "cached", 120), user(8, "leaky", 20, 20 + leaked.min(30), leaked)]
+    };
+    // One fall in the beginning: it goes up and down.
+    run.looks(2, |_| look(200.0, workers(0.0)));
+    run.looks(30, |t| look(140.0 + 3.5 * t, workers(3.5 * t)));
+    let raised = run.raised();
+    assert!(!raised.is_empty() && raised.iter().all(|one| one.target.pid == 8), "{raised:?}");
+}
+
+#[test]
+fn a_bystander_is_not_the_leaker_of_a_kill_that_somebody_elses_surge_brought() {
+    let killed = |users: Vec<MemoryUser>, taken: f64| {
+        let mut run = Run::default();
+        run.looks(2, |_| look(taken, users.clone()));
+        run.tell(run.at(), Some(process(8, "surges")), oom_kill());
+        run.raised().len()
+    };
+    let victim = user(8, "surges", 10, 10, 0);
+    assert_eq!(killed(vec![filled(7, "cached", 150), victim.clone()], 240.0), 0, "long ago");
+    let grew = user(7, "cached", 100, 130, 30);
+    assert_eq!(killed(vec![grew.clone(), victim.clone()], 150.0), 0, "there was room at the last look");
+    assert_eq!(killed(vec![grew, victim], 245.0), 1, "but who took the last of it is");
 }

@@ -14,13 +14,16 @@ use crate::{
         process::{Process, ProcessId},
         procfs::ProcDir,
     },
-    signal::memory::{MemoryUser, RECENT_MS},
+    signal::memory::{LONG_MS, MemoryUser, RECENT_MS},
 };
 
 const INTERVAL: Duration = Duration::from_millis(950);
 /// Of one cgroup: 10 µs each.
 const PROCESSES_MAX: usize = 256;
 const DIRS_MAX: usize = 64;
+/// A long look back is made of the lowest of so long each, and its ends of a quarter of them.
+const PART: Duration = Duration::from_secs(3);
+const END_PARTS: usize = 5;
 /// Told of, by growth and by size each.
 const TOLD: usize = 3;
 
@@ -38,6 +41,8 @@ struct User {
     first: Size,
     /// The lowest of the looks of late, oldest first.
     lately: VecDeque<(BootTime, u64)>,
+    /// The lowest of each part of the long look back.
+    lows: VecDeque<(BootTime, u64)>,
     now: Size,
     faults: u64,
     faulted: u64,
@@ -81,10 +86,12 @@ impl Users {
         let mut all: Vec<_> = self.known.values().collect();
         all.sort_by_key(|user| core::cmp::Reverse((user.grown_lately(), user.now.anon)));
         let mut told: Vec<&User> = all.iter().copied().take(TOLD).collect();
+        all.sort_by_key(|user| core::cmp::Reverse((user.grown_from_low(), user.now.anon)));
+        let growing = all.first().copied();
         all.sort_by_key(|user| core::cmp::Reverse((user.faulted, user.now.anon)));
         let faulting = all.first().copied();
         all.sort_by_key(|user| core::cmp::Reverse(user.now.anon));
-        for user in all.into_iter().take(TOLD).chain(faulting) {
+        for user in all.into_iter().take(TOLD).chain(faulting).chain(growing) {
             if told.iter().all(|one| one.id != user.id) {
                 told.push(user);
             }
@@ -98,7 +105,8 @@ impl User {
         let first = if began < faults.start { Size::default() } else { size };
         let id = ProcessId { pid, start: faults.start };
         let lately = VecDeque::from([(now, first.anon)]);
-        Self { id, met: now, first, lately, now: size, faults: faults.major, faulted: 0 }
+        let lows = lately.clone();
+        Self { id, met: now, first, lately, lows, now: size, faults: faults.major, faulted: 0 }
     }
 
     fn at(mut self, faults: &Faults, now: BootTime, size: Size) -> Self {
@@ -109,7 +117,22 @@ impl User {
             self.lately.pop_front();
         }
         self.lately.push_back((now, size.anon));
+        match self.lows.back_mut() {
+            Some((began, low)) if now.since(*began) < PART => *low = size.anon.min(*low),
+            Some(_) | None => self.lows.push_back((now, size.anon)),
+        }
+        while self.lows.front().is_some_and(|(at, _)| Duration::from_millis(LONG_MS) < now.since(*at)) {
+            self.lows.pop_front();
+        }
         self
+    }
+
+    fn grown_from_low(&self) -> u64 {
+        let end = (self.lows.len() / 4).clamp(1, END_PARTS);
+        let low = |parts: &mut dyn Iterator<Item = &(BootTime, u64)>| parts.map(|(_, low)| *low).min();
+        let (then, lately) =
+            (low(&mut self.lows.iter().take(end)), low(&mut self.lows.iter().rev().take(end)));
+        lately.unwrap_or(0).saturating_sub(then.unwrap_or(0))
     }
 
     fn grown_lately(&self) -> u64 {
@@ -124,6 +147,7 @@ impl User {
             reserved: self.now.reserved.saturating_sub(self.first.reserved),
             watched_ms: millis(now.since(self.met)),
             grown_lately: self.grown_lately(),
+            grown_from_low: self.grown_from_low(),
             major_faults: self.faulted,
             oom_score: oom_score(self.id.pid),
         }
@@ -174,4 +198,26 @@ fn members(cgroup: &Path) -> Vec<u32> {
         );
     }
     pids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(anon: impl Fn(u64) -> u64, seconds: u64) -> User {
+        let faults = Faults { start: BootTime(1), major: 0 };
+        let at = |second: u64| BootTime(100_000_000_000 + second * 1_000_000_000);
+        let size = |second| Size { anon: anon(second), reserved: 0 };
+        let met = User::meet(7, &faults, at(0), at(0), size(0));
+        (1..seconds).fold(met, |user, second| user.at(&faults, at(second), size(second)))
+    }
+
+    #[test]
+    fn from_low_to_low_a_saw_has_not_grown_and_what_grew_long_ago_has_not_either() {
+        assert_eq!(user(|second| 100 + 10 * (second % 7), 100).grown_from_low(), 0);
+        let leaks = user(|second| 100 + second + 10 * (second % 7), 100).grown_from_low();
+        assert!((75..100).contains(&leaks), "{leaks}");
+        let filled = user(|second| second.min(200), 600);
+        assert_eq!((filled.grown_from_low(), filled.told(BootTime(0)).grown), (0, 200));
+    }
 }
