@@ -30,11 +30,14 @@ pub struct Level {
     /// Who uses most of what is used, heaviest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<User>,
+    /// Since the look before: how often the kernel had to say no.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub refused: u64,
 }
 
 impl Level {
     pub fn new(of: Resource, used: u64, limit: u64) -> Self {
-        Self { of, used, limit, process: None, pid: 0, users: Vec::new() }
+        Self { of, used, limit, process: None, pid: 0, users: Vec::new(), refused: 0 }
     }
 
     pub fn percent(&self) -> u64 {
@@ -110,5 +113,9 @@ pub struct Zombies {
 }
 
 fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn is_zero_u64(number: &u64) -> bool {
     *number == 0
 }

@@ -24,17 +24,16 @@ impl Kind for Fds {
         matches!(resource, Resource::Descriptors { .. } | Resource::Files)
     }
 
-    /// EMFILE of a process that has descriptors left is another limit, or over already.
+    /// EMFILE of a process that has descriptors left is another limit, or over already; ENFILE of a machine that has
+    /// files left is one, too: that of a user's pipes.
     fn failed(error: &SyscallError, _fullest: Option<&Level>) -> Option<Failed> {
-        match (error.errno, &error.level) {
-            (libc::EMFILE, Some(level)) if FULL_PERCENT <= level.percent() => {
-                Some(Failed { resource: level.of.clone(), is_seen: true, level: Some(level.clone()) })
-            }
-            (libc::ENFILE, level) => {
-                Some(Failed { resource: Resource::Files, is_seen: true, level: level.clone() })
-            }
-            _ => None,
-        }
+        let level = error.level.as_ref()?;
+        let is_of_them = matches!(error.errno, libc::EMFILE | libc::ENFILE);
+        (is_of_them && FULL_PERCENT <= level.percent()).then(|| Failed {
+            resource: level.of.clone(),
+            is_seen: true,
+            level: Some(level.clone()),
+        })
     }
 
     fn over() -> &'static str {

@@ -168,7 +168,8 @@ impl<K: Kind> Exhaustion<K> {
             let is_failing = scarce.failed.as_ref().is_some_and(|failing| at.since(failing.at) <= QUIET);
             let is_full = FULL_PERCENT <= level.percent();
             let owner = level.process.clone();
-            if let (true, true, Some(owner)) = (is_failing, is_full, &owner) {
+            let is_refused = is_full && (is_failing || 0 < level.refused);
+            if let (true, Some(owner)) = (is_refused, &owner) {
                 scarce.raise::<K>(context, at, owner, Certainty::Proved, found);
             } else if let (Some(_), Some(owner)) = (scarce.forecast.time_left(K::FORETOLD_PERCENT), &owner) {
                 scarce.raise::<K>(context, at, owner, Certainty::Suspected, found);
@@ -306,6 +307,7 @@ impl Scarce {
                 evidence_count: 1 + u32::from(failing.is_some() && level.is_some()),
                 time_to_limit_ms: match (failing, left) {
                     (Some(_), _) => Some(0),
+                    (None, _) if level.is_some_and(|level| 0 < level.refused) => Some(0),
                     (None, Some((left, _))) => u64::try_from(left.as_millis()).ok(),
                     (None, None) => None,
                 },

@@ -171,3 +171,36 @@ fn amounts_read_well() {
     assert_eq!(words::bytes(4 << 20), "4.0 MiB");
     assert_eq!(words::bytes((3 << 30) + (1 << 29)), "3.5 GiB");
 }
+
+#[test]
+fn files_of_the_machine_are_called_used_up_only_if_they_are() {
+    let of = |used: Option<u64>| {
+        let level = used.map(|used| Level::new(Resource::Files, used, 1000));
+        let mut run = Run::of(&fd_exhaustion::ENTRY);
+        let found = run.tell(Some(process(7)), error(libc::ENFILE, 40, level));
+        said(&found).into_iter().map(|(certainty, says)| (certainty, says.to_owned())).collect::<Vec<_>>()
+    };
+    // A user's share of pipes is used up with the same error.
+    assert_eq!((of(Some(400)), of(None)), (Vec::new(), Vec::new()));
+    let full = of(Some(1000));
+    assert_eq!(full[0].0, Certainty::Proved);
+    assert!(full[0].1.contains("1000 of 1000 open files of the machine (fs.file-max)"), "{full:?}");
+}
+
+#[test]
+fn forks_that_the_kernel_counts_as_refused_are_proof_without_any_sensor() {
+    let of = |used, refused| {
+        let level = Level::new(Resource::Pids { cgroup: "/web".to_owned() }, used, 64);
+        let mut run = Run::of(&pid_exhaustion::ENTRY);
+        let found = run.look(Some(Level { process: Some(process(7)), refused, ..level }));
+        said(&found).into_iter().map(|(certainty, says)| (certainty, says.to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (of(64, 0), of(40, 9)),
+        (Vec::new(), Vec::new()),
+        "full alone is allowed, and so is room again"
+    );
+    let said = of(64, 9);
+    assert_eq!(said[0].0, Certainty::Proved);
+    assert!(said[0].1.contains("64 of 64 tasks in /web (pids.max), and 9 more were refused"), "{said:?}");
+}

@@ -13,12 +13,13 @@ use crate::{
 
 /// `64 of 64 file descriptors (RLIMIT_NOFILE)`
 pub(super) fn amount(level: &Level) -> String {
-    let Level { used, limit, .. } = level;
+    let Level { used, limit, refused, .. } = level;
+    let refused = if *refused == 0 { String::new() } else { format!(", and {refused} more were refused") };
     match &level.of {
         Resource::Descriptors { .. } => format!("{used} of {limit} file descriptors (RLIMIT_NOFILE)"),
         Resource::Files => format!("{used} of {limit} open files of the machine (fs.file-max)"),
         Resource::Pids { cgroup } => {
-            format!("{used} of {limit} tasks in {} (pids.max)", text::printable(cgroup))
+            format!("{used} of {limit} tasks in {} (pids.max){refused}", text::printable(cgroup))
         }
         Resource::UserProcesses { uid } => format!("{used} of {limit} tasks of user {uid} (RLIMIT_NPROC)"),
         Resource::NodePids => format!("{used} of {limit} tasks of the machine (kernel.pid_max)"),

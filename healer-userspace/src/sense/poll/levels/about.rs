@@ -54,6 +54,7 @@ impl About {
     pub fn complete(&self, pid: u32, error: &mut SyscallError) {
         match error.errno {
             libc::EMFILE => error.level = self.descriptors(pid),
+            libc::ENFILE => error.level = descriptors::files(&self.proc),
             libc::EAGAIN => error.level = self.fullest_of_tasks(pid),
             libc::EADDRNOTAVAIL => error.level = self.ports(pid, error.address),
             libc::ENOSPC | libc::EDQUOT | libc::EIO | libc::EROFS => self.file(pid, error),
@@ -88,11 +89,16 @@ impl About {
             return;
         };
         let link = self.proc.join(format!("{pid}/fd/{fd}"));
-        let (Ok(path), Ok(meta)) = (fs::read_link(&link), fs::metadata(&link)) else {
-            return;
-        };
-        let kind = meta.file_type();
+        let Ok(path) = fs::read_link(&link) else { return };
         let path = path.display().to_string();
+        if let Some(far) = disks::mount_behind(&self.proc, pid, fd).filter(disks::Mount::is_far) {
+            // Whoever asks it more may wait for ever.
+            let (mount, filesystem) = (far.point, far.filesystem);
+            error.file = Some(File { path, mount, filesystem, stored: true });
+            return;
+        }
+        let Ok(meta) = fs::metadata(&link) else { return };
+        let kind = meta.file_type();
         let mount = disks::mount_of(&self.proc, pid, &path, meta.dev());
         let stored = kind.is_file() || kind.is_dir() || kind.is_block_device();
         let point = mount.as_ref().map_or(String::new(), |mount| mount.point.clone());

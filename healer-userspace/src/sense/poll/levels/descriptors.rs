@@ -64,7 +64,8 @@ impl Descriptors {
                 levels.push(level);
             }
         }
-        levels.extend(self.files());
+        let files = self.file_nr.as_ref().and_then(Kept::read);
+        levels.extend(files.as_deref().and_then(of_machine));
     }
 
     fn level(&mut self, now: BootTime, pid: u32) -> Option<Level> {
@@ -84,14 +85,18 @@ impl Descriptors {
         let level = Level::new(Resource::Descriptors { pid }, used, limit);
         Some(Level { pid, ..level })
     }
+}
 
-    /// `fs.file-nr`: allocated, unused (always 0), and the most that there may be.
-    fn files(&self) -> Option<Level> {
-        let text = self.file_nr.as_ref()?.read()?;
-        let mut numbers = text.split_ascii_whitespace().filter_map(|number| number.parse().ok());
-        let (used, limit) = (numbers.next()?, numbers.nth(1)?);
-        Some(Level::new(Resource::Files, used, limit))
-    }
+/// How many files the machine has open, as one look.
+pub(super) fn files(proc: &Path) -> Option<Level> {
+    of_machine(&fs::read_to_string(proc.join("sys/fs/file-nr")).ok()?)
+}
+
+/// `fs.file-nr`: allocated, unused (always 0), and the most that there may be.
+fn of_machine(text: &str) -> Option<Level> {
+    let mut numbers = text.split_ascii_whitespace().filter_map(|number| number.parse().ok());
+    let (used, limit) = (numbers.next()?, numbers.nth(1)?);
+    Some(Level::new(Resource::Files, used, limit))
 }
 
 /// Since 6.2 the size of `/proc/PID/fd` is the number of open files; before, they are counted.

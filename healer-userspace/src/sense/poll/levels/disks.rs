@@ -8,24 +8,45 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::{asker::Asker, writers::Writers};
 use crate::{
     engine::time::BootTime,
-    identity::procfs,
     signal::levels::{Level, Resource, User},
 };
 
 /// What is mounted is read again so often.
 const MOUNTS_HOLD: Duration = Duration::from_secs(5);
-/// Who writes is asked of a disk that fills up, once it is so full, and so often: some 20 ms.
+/// Who writes is asked of a disk that fills up, once it is so full.
 const WRITERS_PERCENT: u64 = 85;
-const WRITERS_EVERY: Duration = Duration::from_secs(3);
-const WRITERS_MAX: usize = 3;
 const FULL_PERCENT: u64 = 99;
 /// Local file systems that do not hang when asked.
 const ASKED: [&str; 12] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "vfat", "zfs", "bcachefs", "ramfs"];
 
+/// File systems that wait for a pool or for several devices.
+const WAIT: [&str; 4] = ["btrfs", "zfs", "bcachefs", "overlay"];
+/// File systems that wait for somebody else, by the beginnings of their names.
+const FAR: [&str; 16] = [
+    "nfs",
+    "fuse",
+    "cifs",
+    "smb",
+    "ceph",
+    "9p",
+    "afs",
+    "gfs2",
+    "ocfs2",
+    "lustre",
+    "virtiofs",
+    "autofs",
+    "beegfs",
+    "orangefs",
+    "coda",
+    "glusterfs",
+];
+
 pub(super) struct Disks {
+    asker: Asker,
     proc: PathBuf,
     read: Option<BootTime>,
     mounts: Vec<Mount>,
@@ -39,19 +60,30 @@ pub(super) struct Mount {
     pub(super) filesystem: String,
     device: String,
     is_read_only: bool,
+    /// Whoever asks it, or walks there, may have to wait.
+    may_hang: bool,
 }
 
-#[derive(Default)]
-struct Writers {
-    asked: Option<BootTime>,
-    /// Bytes that each had written at the last look.
-    written: BTreeMap<u32, u64>,
-    users: Vec<User>,
+impl Mount {
+    /// As files tell it; that of btrfs is another one than the mount's.
+    fn device_number(&self) -> Option<u64> {
+        if !self.may_hang {
+            return fs::metadata(&self.point).ok().map(|point| point.dev());
+        }
+        let (major, minor) = self.device.split_once(':')?;
+        Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    /// It is on another machine, or some process serves it.
+    pub(super) fn is_far(&self) -> bool {
+        FAR.iter().any(|far| self.filesystem.starts_with(far))
+    }
 }
 
 impl Disks {
     pub(super) fn new(proc: &Path) -> Self {
         Self {
+            asker: Asker::default(),
             proc: proc.to_owned(),
             read: None,
             mounts: Vec::new(),
@@ -67,7 +99,13 @@ impl Disks {
             self.mounts = worth_asking(&text);
         }
         for mount in self.mounts.clone() {
-            for mut level in levels_of(Path::new(&mount.point), &mount.point).into_iter().flatten() {
+            let point = Path::new(&mount.point);
+            let told = if mount.may_hang {
+                self.asker.statvfs(point).map_or([None, None], |disk| counted(&disk, &mount.point))
+            } else {
+                levels_of(point, &mount.point)
+            };
+            for mut level in told.into_iter().flatten() {
                 let key = format!("{:?}", level.of);
                 let before = self.used.insert(key, level.used).unwrap_or(level.used);
                 if WRITERS_PERCENT <= level.percent() {
@@ -80,56 +118,17 @@ impl Disks {
     }
 
     fn writers_of(&mut self, now: BootTime, mount: &Mount, grows: bool) -> Vec<User> {
-        let Ok(device) = fs::metadata(&mount.point).map(|point| point.dev()) else {
-            return Vec::new();
-        };
-        let writers = self.writers.entry(device).or_default();
-        if grows && writers.asked.is_none_or(|at| WRITERS_EVERY <= now.since(at)) {
-            writers.asked = Some(now);
-            writers.look(&self.proc, device);
-        }
-        writers.users.clone()
+        let Some(device) = mount.device_number() else { return Vec::new() };
+        self.writers.entry(device).or_default().of(now, &self.proc, device, grows)
     }
-}
-
-impl Writers {
-    fn look(&mut self, proc: &Path, device: u64) {
-        let mut written = BTreeMap::new();
-        let mut users = Vec::new();
-        for pid in procfs::pids(proc).filter(|pid| holds_file_on(proc, *pid, device)) {
-            let Some(bytes) = written_by(proc, pid) else { continue };
-            let before = self.written.get(&pid).copied().unwrap_or(0);
-            written.insert(pid, bytes);
-            let comm = fs::read_to_string(proc.join(format!("{pid}/comm"))).unwrap_or_default();
-            let used = bytes.saturating_sub(before);
-            users.push(User { pid, comm: comm.trim_end().to_owned(), used });
-        }
-        users.retain(|user| 0 < user.used);
-        users.sort_by_key(|user| core::cmp::Reverse(user.used));
-        users.truncate(WRITERS_MAX);
-        self.written = written;
-        if !users.is_empty() {
-            self.users = users;
-        }
-    }
-}
-
-fn holds_file_on(proc: &Path, pid: u32, device: u64) -> bool {
-    let fds = fs::read_dir(proc.join(format!("{pid}/fd"))).into_iter().flatten().flatten();
-    fds.take(256).any(|fd| fs::metadata(fd.path()).is_ok_and(|file| file.is_file() && file.dev() == device))
-}
-
-/// `wchar` of `/proc/PID/io`: bytes given to write(2), also to file systems in memory.
-fn written_by(proc: &Path, pid: u32) -> Option<u64> {
-    let text = fs::read_to_string(proc.join(format!("{pid}/io"))).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("wchar: "))?.parse().ok()
 }
 
 /// Space and inodes, as df(1) counts them: what root keeps for itself is not there for others.
 pub(super) fn levels_of(path: &Path, mount: &str) -> [Option<Level>; 2] {
-    let Ok(disk) = rustix::fs::statvfs(path) else {
-        return [None, None];
-    };
+    rustix::fs::statvfs(path).map_or([None, None], |disk| counted(&disk, mount))
+}
+
+fn counted(disk: &rustix::fs::StatVfs, mount: &str) -> [Option<Level>; 2] {
     let used = disk.f_blocks.saturating_sub(disk.f_bfree);
     let of = Resource::Space { mount: mount.to_owned() };
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
@@ -142,6 +141,11 @@ pub(super) fn levels_of(path: &Path, mount: &str) -> [Option<Level>; 2] {
 /// One mount point of each device.
 fn worth_asking(mountinfo: &str) -> Vec<Mount> {
     let mut mounts: Vec<Mount> = mountinfo.lines().filter_map(mount).collect();
+    let far: Vec<String> = mounts.iter().filter(|it| it.is_far()).map(|it| it.point.clone()).collect();
+    for mount in &mut mounts {
+        let lies_below = |far: &String| Path::new(&mount.point).starts_with(far);
+        mount.may_hang = WAIT.contains(&mount.filesystem.as_str()) || far.iter().any(lies_below);
+    }
     mounts.retain(|mount| !mount.is_read_only && ASKED.contains(&mount.filesystem.as_str()));
     mounts.sort_by_key(|mount| (mount.device.clone(), mount.point.len()));
     mounts.dedup_by(|one, other| one.device == other.device);
@@ -159,6 +163,7 @@ fn mount(line: &str) -> Option<Mount> {
         filesystem: theirs.split(' ').next()?.to_owned(),
         device: device.to_owned(),
         is_read_only: options.split(',').any(|option| option == "ro"),
+        may_hang: false,
     })
 }
 
@@ -172,11 +177,32 @@ fn unescaped(text: &str) -> String {
 pub(super) fn fullest(proc: &Path, pid: u32) -> Option<Level> {
     let text = fs::read_to_string(proc.join(format!("{pid}/mountinfo"))).ok()?;
     let root = proc.join(format!("{pid}/root"));
-    let levels = worth_asking(&text).into_iter().flat_map(|mount| {
+    let asked = worth_asking(&text).into_iter().filter(|mount| !mount.may_hang);
+    let levels = asked.flat_map(|mount| {
         let inside = root.join(mount.point.trim_start_matches('/'));
         levels_of(&inside, &mount.point).into_iter().flatten()
     });
     levels.filter(|level| FULL_PERCENT <= level.percent()).max_by_key(Level::percent)
+}
+
+/// The ids of mounts that wait for somebody else, in the mount namespace of `pid`.
+pub(super) fn far_ids(proc: &Path, pid: u32) -> Vec<String> {
+    let text = fs::read_to_string(proc.join(format!("{pid}/mountinfo"))).unwrap_or_default();
+    let is_far = |line: &&str| mount(line).is_some_and(|mount| mount.is_far());
+    text.lines().filter(is_far).filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
+}
+
+/// The mount that a descriptor is of (proc_pid_fdinfo(5)).
+pub(super) fn mount_id(proc: &Path, pid: u32, fd: &str) -> Option<String> {
+    let info = fs::read_to_string(proc.join(format!("{pid}/fdinfo/{fd}"))).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned())
+}
+
+/// What the descriptor is of, without asking the file system.
+pub(super) fn mount_behind(proc: &Path, pid: u32, fd: i32) -> Option<Mount> {
+    let id = mount_id(proc, pid, &fd.to_string())?;
+    let text = fs::read_to_string(proc.join(format!("{pid}/mountinfo"))).ok()?;
+    mount(text.lines().find(|line| line.split(' ').next() == Some(id.as_str()))?)
 }
 
 /// Where `path` of `pid` is mounted: the longest mount point of its device.
@@ -202,7 +228,21 @@ mod tests {
                     40 36 7:0 / /snap ro - ext4 /dev/loop0 ro\n";
         let points: Vec<_> = worth_asking(text).into_iter().map(|mount| mount.point).collect();
         assert_eq!(points, ["/small", "/"]);
+        let text = "36 35 98:0 / / rw - ext4 /dev/vda rw\n\
+                    38 36 0:50 / /mnt rw - nfs4 host:/ rw\n\
+                    41 38 98:16 / /mnt/disk rw - ext4 /dev/vdb rw\n\
+                    42 36 0:60 / /pool rw - zfs pool rw\n";
+        let doubtful = worth_asking(text).into_iter().filter(|mount| mount.may_hang);
+        assert_eq!(doubtful.map(|mount| mount.point).collect::<Vec<_>>(), ["/pool", "/mnt/disk"]);
         assert_eq!(unescaped("/a\\040b"), "/a b");
+    }
+
+    #[test]
+    fn a_descriptor_tells_its_file_system_by_itself() {
+        let file = fs::File::open("/proc/self/status").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        let mount = mount_behind(Path::new("/proc"), std::process::id(), fd).unwrap();
+        assert_eq!((mount.filesystem.as_str(), mount.is_far()), ("proc", false));
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! every second. File systems that may hang (NFS, FUSE) are not asked.
 
 mod about;
+mod asker;
+mod crowd;
 mod descriptors;
 mod disks;
 mod pids;
 mod ports;
+mod writers;
 mod zombies;
 
 use core::net::SocketAddr;

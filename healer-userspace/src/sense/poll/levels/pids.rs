@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::WORTH_SAYING_PERCENT;
+use super::{WORTH_SAYING_PERCENT, crowd};
 use crate::{
     engine::time::BootTime,
     identity::procfs::ProcDir,
     sense::poll::cpu::Kept,
-    signal::levels::{Level, Resource, User, percent},
+    signal::levels::{Level, Resource, percent},
 };
 
 /// Which cgroups have a limit is found out so often: some 6 µs a cgroup.
@@ -20,18 +20,22 @@ const WALK_EVERY: Duration = Duration::from_secs(15);
 const DEPTH_MAX: usize = 12;
 /// Who fills it is asked once it is so full.
 const USERS_PERCENT: u64 = 80;
-const USERS_MAX: usize = 3;
-/// Members that are looked at to name the users.
-const MEMBERS_MAX: usize = 512;
 
 pub(super) struct Pids {
     proc: PathBuf,
     cgroup: PathBuf,
     walked: Option<BootTime>,
     /// Those with a limit.
-    limited: BTreeMap<PathBuf, (Kept, u64)>,
+    limited: BTreeMap<PathBuf, Limited>,
     loadavg: Option<Kept>,
     node_limit: u64,
+}
+
+struct Limited {
+    current: Kept,
+    limit: u64,
+    /// Forks that were refused up to the last look at them.
+    refused: Option<u64>,
 }
 
 impl Pids {
@@ -52,17 +56,18 @@ impl Pids {
             self.walk();
         }
         let (proc, root) = (&self.proc, &self.cgroup);
-        for (dir, (current, limit)) in &mut self.limited {
-            let Some(used) = current.read().as_deref().and_then(number) else {
+        for (dir, limited) in &mut self.limited {
+            let Some(used) = limited.current.read().as_deref().and_then(number) else {
                 continue;
             };
-            if percent(used, *limit) < WORTH_SAYING_PERCENT {
+            if percent(used, limited.limit) < WORTH_SAYING_PERCENT {
                 continue;
             }
             // It may have been raised.
             let Some(limit_now) = read_number(&dir.join("pids.max")) else { continue };
-            *limit = limit_now;
-            levels.push(of_cgroup(proc, root, dir, used, limit_now));
+            limited.limit = limit_now;
+            let level = of_cgroup(proc, root, dir, used, limit_now);
+            levels.push(Level { refused: limited.refused_since(dir), ..level });
         }
         levels.extend(self.node());
     }
@@ -83,6 +88,16 @@ impl Pids {
     }
 }
 
+impl Limited {
+    /// `max N` of `pids.events`: also while nobody watches calls that fail.
+    fn refused_since(&mut self, dir: &Path) -> u64 {
+        let text = fs::read_to_string(dir.join("pids.events")).unwrap_or_default();
+        let now = text.lines().find_map(|line| line.strip_prefix("max ")).and_then(number);
+        let before = core::mem::replace(&mut self.refused, now);
+        before.zip(now).map_or(0, |(before, now)| now.saturating_sub(before))
+    }
+}
+
 /// The lower of `kernel.pid_max` and `kernel.threads-max`.
 pub(super) fn node_limit(proc: &Path) -> u64 {
     let read = |name: &str| read_number(&proc.join("sys/kernel").join(name)).unwrap_or(u64::MAX);
@@ -98,14 +113,14 @@ fn pids_mounts(cgroup: &Path) -> Vec<PathBuf> {
 fn collect(
     dir: &Path,
     depth: usize,
-    known: &mut BTreeMap<PathBuf, (Kept, u64)>,
-    found: &mut BTreeMap<PathBuf, (Kept, u64)>,
+    known: &mut BTreeMap<PathBuf, Limited>,
+    found: &mut BTreeMap<PathBuf, Limited>,
 ) {
     // `max` where there is no limit.
     if let Some(limit) = read_number(&dir.join("pids.max")) {
-        let kept = known.remove(dir).map(|(kept, _)| kept);
-        if let Some(kept) = kept.or_else(|| Kept::open(&dir.join("pids.current"))) {
-            found.insert(dir.to_owned(), (kept, limit));
+        let anew = || Some(Limited { current: Kept::open(&dir.join("pids.current"))?, limit, refused: None });
+        if let Some(limited) = known.remove(dir).or_else(anew) {
+            found.insert(dir.to_owned(), Limited { limit, ..limited });
         }
     }
     if depth == 0 {
@@ -123,31 +138,10 @@ fn of_cgroup(proc: &Path, root: &Path, dir: &Path, used: u64, limit: u64) -> Lev
     let inside = dir.strip_prefix(mount).unwrap_or(dir);
     let mut level = Level::new(Resource::Pids { cgroup: format!("/{}", inside.display()) }, used, limit);
     if USERS_PERCENT <= level.percent() {
-        level.users = users(proc, dir);
+        level.users = crowd::users(proc, dir);
         level.pid = level.users.first().map_or(0, |user| user.pid);
     }
     level
-}
-
-/// By name, most tasks first; the pid is that of the oldest of the name.
-fn users(proc: &Path, dir: &Path) -> Vec<User> {
-    let members = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    let mut by_name: BTreeMap<String, (BootTime, User)> = BTreeMap::new();
-    for pid in members.lines().filter_map(|line| line.parse::<u32>().ok()).take(MEMBERS_MAX) {
-        let Some(stat) = ProcDir::open(proc, pid).and_then(|dir| dir.stat()) else { continue };
-        let entry = by_name.entry(stat.comm.clone()).or_insert_with(|| {
-            let user = User { pid, comm: stat.comm.clone(), used: 0 };
-            (stat.start, user)
-        });
-        entry.1.used += u64::from(stat.threads);
-        if stat.start < entry.0 {
-            (entry.0, entry.1.pid) = (stat.start, pid);
-        }
-    }
-    let mut users: Vec<User> = by_name.into_values().map(|(_, user)| user).collect();
-    users.sort_by_key(|user| core::cmp::Reverse(user.used));
-    users.truncate(USERS_MAX);
-    users
 }
 
 /// The limits that hold `pid`, as full as they are just now: whichever is used up refuses it a new task.
@@ -217,6 +211,10 @@ mod tests {
         assert_eq!(levels.len(), 1);
         assert_eq!((levels[0].used, levels[0].limit), (9, 10));
         assert_eq!(levels[0].of, Resource::Pids { cgroup: "/a/b".to_owned() });
+        for (events, told) in [("max 41\n", 0), ("max 44\n", 3), ("max 44\n", 0)] {
+            fs::write(group.join("pids.events"), events).unwrap();
+            assert_eq!(look(&mut pids)[0].refused, told, "what was before the first look is no news");
+        }
         fs::write(group.join("pids.max"), "100\n").unwrap();
         assert_eq!(look(&mut pids)[0].limit, 100);
         assert_eq!(look(&mut pids), [], "nine of a hundred");
