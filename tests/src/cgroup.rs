@@ -1,6 +1,7 @@
 //! Cgroups of the test's own: one with memory, below the one the test runs in, v1 or v2; and one of v2.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -128,6 +129,16 @@ impl Drop for V2Cgroup {
             thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Where memory is accounted for of a fault's cgroup: below our own on v1, at the root on v2.
+#[must_use]
+pub fn memory_dir(leaf: &OsStr) -> Option<PathBuf> {
+    let (home, _) = memory_home()?;
+    [home, PathBuf::from("/sys/fs/cgroup")]
+        .map(|parent| parent.join(leaf))
+        .into_iter()
+        .find(|dir| dir.is_dir())
 }
 
 /// Where the test's own memory cgroup lies.

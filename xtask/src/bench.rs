@@ -1,10 +1,13 @@
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::Result;
 
+use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage, ensure_packages};
+use crate::vm::apt::Apt;
 use crate::{build, root, workspace};
 
 /// Measure what healer costs and how fast it is, with the release build
@@ -22,8 +25,9 @@ pub(crate) fn main(args: &Args) -> Result<()> {
     build::floor(args.toolchain)?;
     ensure_packages(Stage::Bench, args.toolchain)?;
     root::mount_tracefs();
+    let peers = if names_peers(&args.bench) { Some(unpacked_peers()?) } else { None };
     Step { name: "build the bench", remedy: "read what rustc says above", command: build_bench() }.run()?;
-    Step { name: "bench", remedy: "read what it says above", command: run_bench(&args.bench)? }.run()
+    Step { name: "bench", remedy: "read what it says above", command: run_bench(&args.bench, peers)? }.run()
 }
 
 fn build_bench() -> Command {
@@ -32,11 +36,28 @@ fn build_bench() -> Command {
     command
 }
 
-fn run_bench(args: &[OsString]) -> Result<Command> {
+fn names_peers(args: &[OsString]) -> bool {
+    args.iter().any(|arg| arg.to_string_lossy().split([',', '=']).any(|name| name == "peers"))
+}
+
+/// Unpacked and never installed: installed they would start, and watch over the whole machine.
+fn unpacked_peers() -> Result<PathBuf> {
+    let dir = workspace::target_dir().join("peers");
+    let here = Arch::ALL.into_iter().find(|arch| arch.name() == std::env::consts::ARCH);
+    let apt = Apt::new(here.unwrap_or_default(), &dir)?;
+    for package in ["earlyoom", "nohang"] {
+        apt.unpacked(package)?;
+    }
+    Ok(dir)
+}
+
+fn run_bench(args: &[OsString], peers: Option<PathBuf>) -> Result<Command> {
     let healer = workspace::healer_release().display().to_string();
     let floor = workspace::floor_object().display().to_string();
+    let peers = peers.unwrap_or_default().display().to_string();
     let bench = workspace::target_dir().join("release/healer-bench");
-    let mut command = root::command(bench, &[("HEALER_BIN", &healer), ("HEALER_FLOOR", &floor)])?;
+    let env = [("HEALER_BIN", &*healer), ("HEALER_FLOOR", &floor), ("HEALER_PEERS", &peers)];
+    let mut command = root::command(bench, &env)?;
     command.args(args);
     Ok(command)
 }

@@ -11,7 +11,7 @@ pub struct Args {
     /// Print the change against an earlier run's JSON
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
-    /// Loads and sections to run: names of the table's first column, or cost, syscalls, footprint, plateau, latency, ring, engine, memory
+    /// Loads and sections to run: names of the table's first column, or cost, syscalls, footprint, plateau, latency, ring, engine, memory, peers (earlyoom and nohang beside it; only if named)
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub only: Vec<String>,
     /// Pairs of runs without and with healer

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod meter;
 pub mod pairs;
 pub mod parts;
+pub mod peers;
 pub mod plateau;
 pub mod syscalls;
 pub mod table;
@@ -91,6 +92,13 @@ fn measure(args: &Args) -> Results {
         match syscalls::rows(args) {
             Ok(rows) => results.cost.extend(rows),
             Err(error) => results.not_measured.push(format!("system calls: {error:#}")),
+        }
+    }
+    // Two minutes, and programs that are not healer's: only when asked for.
+    if args.only.iter().any(|name| name == "peers") {
+        match peers::rows(args) {
+            Ok(rows) => results.peers = rows,
+            Err(error) => results.not_measured.push(format!("peers: {error:#}")),
         }
     }
     let sections: [(&str, Section); 7] = [

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     cost::Row,
     figure::{Figure, number},
+    peers,
 };
 
 /// All that one run says; the JSON file.
@@ -20,6 +21,8 @@ pub struct Results {
     pub is_quick: bool,
     pub cost: Vec<Row>,
     pub figures: Vec<Figure>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<peers::Row>,
     /// What could not be measured, and why.
     pub not_measured: Vec<String>,
 }
@@ -36,6 +39,9 @@ pub fn page(results: &Results) -> String {
     }
     if !results.figures.is_empty() {
         page.push_str(&figures(&results.figures));
+    }
+    if !results.peers.is_empty() {
+        page.push_str(&peers::table(&results.peers));
     }
     for words in &results.not_measured {
         let _infallible = write!(page, "\nNot measured: {words}\n");

@@ -1,6 +1,6 @@
 //! Tests in guests: the same tests on kernels that differ in what healer reads of them.
 
-mod apt;
+pub(crate) mod apt;
 mod binaries;
 mod console;
 mod cpio;

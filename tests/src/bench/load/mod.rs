@@ -1,6 +1,7 @@
 //! THE LOAD TABLE: what runs without and with healer, and what healer may cost it.
 
 mod files;
+mod memory;
 mod net;
 mod processes;
 pub mod servers;
@@ -51,6 +52,8 @@ pub const LOADS: &[Load] = &[
         processes::spawn_false,
     ),
     micro("sig", "SIGUSR1 to oneself, handled", "signal_sent", 1.06, 500, processes::signal),
+    micro("fault", "a new page", "none", 1.02, 200, memory::fault),
+    micro("reclaim", "256 KiB of a file, in a full cgroup", "reclaim_stall", 1.03, 10, memory::reclaim),
     micro("conn", "loopback connect, accept, reset", "socket_state", 1.04, 10, net::connection),
     server("nginx-keep", "nginx, kept connections", "none", 1.02, servers::Request::NginxKept),
     server("nginx-close", "nginx, a connection each", "socket_state", 1.04, servers::Request::NginxEach),
