@@ -33,6 +33,10 @@ impl Patient {
         stat.rsplit(") ").next().unwrap().chars().next().unwrap()
     }
 
+    fn oom_score_adj(&self) -> String {
+        format!("/proc/{}/oom_score_adj", self.victim.tgid())
+    }
+
     fn is_untouched(&mut self) -> bool {
         self.victim.try_wait().is_none()
             && self.state() != 'T'
@@ -163,7 +167,7 @@ fn a_lease_expires_and_ends_when_asked() {
 #[test]
 fn limits_and_weights_are_lent_and_given_back() {
     let home = Home::new("");
-    let patients = ["pids", "memory", "light"].map(|name| Patient::new(&home, name));
+    let patients = ["pids", "memory", "light", "shielded"].map(|name| Patient::new(&home, name));
     let mut twin = Patient::new(&home, "twin");
     for group in [&patients[0].group, &patients[1].group, &twin.group] {
         group.set_pids_max(100);
@@ -173,26 +177,33 @@ fn limits_and_weights_are_lent_and_given_back() {
         "{do: raise_limit, pidsMax: 140, by: 80%, undoAfter: 10m}",
         "{do: raise_limit, memoryMax: 1Gi, by: 50%, undoAfter: 10m}",
         "{do: throttle, cpuWeight: 50, undoAfter: 10m}",
+        "{do: protect, oomScoreAdj: 100, undoAfter: 10m}",
     ];
-    let policies = patients.iter().zip(["pids", "memory", "light"]).zip(rungs);
+    for one in [&patients[3], &twin] {
+        fs::write(one.oom_score_adj(), "500").unwrap();
+    }
+    let adj = |one: &Patient| fs::read_to_string(one.oom_score_adj()).unwrap().trim().to_owned();
+    let policies = patients.iter().zip(["pids", "memory", "light", "shielded"]).zip(rungs);
     let text: String = policies.map(|((one, name), rung)| policy(name, &one.program, rung)).collect();
     home.write_policy(&text);
     let states = || {
-        let [pids, memory, light] = &patients;
-        (pids.group.pids_max(), memory.group.memory() >> 20, light.group.weight())
+        let [pids, memory, light, shielded] = &patients;
+        (pids.group.pids_max(), memory.group.memory() >> 20, light.group.weight(), adj(shielded))
     };
     let before = states();
     let mut agent = home.agent();
     let weight = if twin.group.is_v2() { "50" } else { "512" };
-    agent.wait("all three", |_| (states() == ("140".into(), 95, weight.into())).then_some(()));
+    let lent = ("140".into(), 95, weight.into(), "100".into());
+    agent.wait("all four", |_| (states() == lent).then_some(()));
     agent.wait("their results", |agent| {
-        (3 <= count(&agent.home().audit(), "result", "\"done\"")).then_some(())
+        (4 <= count(&agent.home().audit(), "result", "\"done\"")).then_some(())
     });
     assert_eq!((twin.group.pids_max().as_str(), twin.group.memory()), ("100", 64 << 20));
+    assert_eq!(adj(&twin), "500");
     assert!(twin.is_untouched());
     agent.signal(Signal::TERM);
     agent.end();
-    assert_eq!((states(), undone(&home, "healer stops")), (before, 3));
+    assert_eq!((states(), undone(&home, "healer stops")), (before, 4));
 }
 
 /// A lease did not help: it is over before the next rung, which kills what could not be killed while it was frozen.
