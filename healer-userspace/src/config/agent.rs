@@ -14,7 +14,7 @@ use super::{
     read,
     sinks::{self, Sinks},
     source::Node,
-    value::{Bytes, ExactPath, ObjectName, Pattern, Percentage},
+    value::{Bytes, ExactPath, ObjectName, Pattern, Percentage, Period},
 };
 use crate::{
     engine::policy::{self as engine, Mode, Protect},
@@ -39,6 +39,7 @@ shape! {
         /// Address and port of the read-only HTTP server. Default: 127.0.0.1:9469
         listen: String,
         budget: NodeBudget,
+        storm: Storm,
         overhead: OverheadBudget,
         sensors: Sensors,
         protect: Protected,
@@ -52,6 +53,18 @@ shape! {
     NodeBudget {
         /// Acts on the whole node. Default: 10 in 1h.
         node: Budget,
+    }
+}
+
+shape! {
+    /// More than that at once is one problem of the node: nothing is acted on until it has passed.
+    Storm {
+        /// Workloads that fail. Default: 5.
+        targets: u32,
+        /// Of all workloads that are followed. Default: 20.
+        percent: u32,
+        /// Within this time. Default: 60s.
+        window: Period,
     }
 }
 
@@ -116,6 +129,7 @@ pub struct Agent {
     pub listen: Option<SocketAddr>,
     /// At most that many acts on the node, over all workloads.
     pub node_budget: engine::Budget,
+    pub storm: engine::Storm,
     pub overhead: govern::Budget,
     pub syscall_errors: Wish,
     pub protect: Protect,
@@ -133,6 +147,7 @@ impl Default for Agent {
             state_dir: None,
             listen: None,
             node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
+            storm: engine::Storm { targets: 5, percent: 20, window: Duration::from_secs(60) },
             overhead: govern::Budget::default(),
             syscall_errors: Wish::default(),
             protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
@@ -162,6 +177,7 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
             Some(budget) => check::budget(budget, default.node_budget, faults),
             None => default.node_budget,
         },
+        storm: storm(&shape.storm, default.storm, faults),
         overhead: overhead(&shape.overhead, default.overhead),
         syscall_errors: shape
             .sensors
@@ -183,6 +199,20 @@ fn address(listen: &Key<String>, faults: &mut Vec<Fault>) -> Option<SocketAddr> 
         faults.push(Fault::new(given.place, message));
     }
     parsed
+}
+
+fn storm(shape: &Key<Storm>, default: engine::Storm, faults: &mut Vec<Fault>) -> engine::Storm {
+    let Some(shape) = shape.value() else {
+        return default;
+    };
+    if let Some(given) = shape.percent.given().filter(|given| 100 < given.value) {
+        faults.push(Fault::new(given.place, format!("percent: {} is more than all", given.value)));
+    }
+    engine::Storm {
+        targets: check::count(&shape.targets, "targets", default.targets, faults),
+        percent: shape.percent.value().copied().unwrap_or(default.percent),
+        window: check::period(&shape.window, "window", default.window, faults),
+    }
 }
 
 fn overhead(shape: &Key<OverheadBudget>, default: govern::Budget) -> govern::Budget {

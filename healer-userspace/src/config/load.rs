@@ -238,6 +238,7 @@ impl<'a> Loading<'a> {
             policies: self.policies.into_iter().map(|placed| placed.value).collect(),
             mode_cap: [agent.mode, mode_cap].into_iter().flatten().min(),
             node_budget: Some(agent.node_budget),
+            storm: Some(agent.storm),
             protect: agent.protect.clone(),
             version: version(self.digest),
         };

@@ -5,8 +5,7 @@
 const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
     ("Expect", &["dependsOn"]),
-    ("Safety", &["canary", "pause"]),
-    ("AgentConfig", &["storm"]),
+    ("Safety", &["pause"]),
     ("Sensors", &["sockets", "tasks"]),
 ];
 

@@ -281,6 +281,17 @@ shape! {
         budget: Budget,
         backoff: Backoff,
         breaker: Breaker,
+        canary: Canary,
+    }
+}
+
+shape! {
+    /// Of the policy's workloads with one fault, some are healed first.
+    Canary {
+        /// So many. Default: 1.
+        instances: u32,
+        /// They must stay well so long, then come the rest. Default: 60s.
+        soak: Period,
     }
 }
 

@@ -43,7 +43,7 @@ use memory::Memory;
 use outbox::Outbox;
 use policy::PolicySet;
 use report::{Report, ReportFact};
-use safety::ledger::Ledger;
+use safety::{canary::Canaries, ledger::Ledger, storm::Storms};
 use time::BootTime;
 use world::{Tracking, World};
 
@@ -62,6 +62,8 @@ pub struct Engine {
     incidents: Incidents,
     subjects: BTreeMap<Subject, IncidentId>,
     ledger: Ledger,
+    canaries: Canaries,
+    storms: Storms,
     paused: Option<String>,
     journal_error: Option<String>,
     next_incident: u64,
@@ -90,6 +92,8 @@ impl Engine {
             incidents: Incidents::default(),
             subjects: BTreeMap::new(),
             ledger: Ledger::new(recovered.acts),
+            canaries: Canaries::default(),
+            storms: Storms::default(),
             paused: None,
             journal_error: None,
             next_incident: recovered.next_incident.max(1),

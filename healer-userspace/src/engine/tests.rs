@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+mod crowd;
 mod homes;
 
 const SECOND: u64 = 1_000_000_000;
@@ -93,6 +94,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
             escalate: ladder.iter().copied().map(rung).collect(),
         }],
         safety: Safety {
+            canary: None,
             budget: Budget { max: 3, per: Duration::from_secs(3600) },
             backoff: Backoff {
                 initial: Duration::from_secs(10),

@@ -147,7 +147,7 @@ impl Home {
         );
         fs::write(dir.path().join("policy.yaml"), policy)?;
         let config =
-            "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {node: {max: 100000, per: 1h}}\n";
+            "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {node: {max: 100000, per: 1h}}\nstorm: {targets: 10000}\n";
         fs::write(dir.path().join("agent.yaml"), config)?;
         Ok(Self { dir, failing })
     }

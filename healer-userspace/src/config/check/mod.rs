@@ -18,7 +18,7 @@ use super::{
 };
 use crate::engine::{
     class::Class,
-    policy::{Backoff, Breaker, Budget, Expect, Match, Mode, Policy, Rung, Safety, Verify},
+    policy::{Backoff, Breaker, Budget, Canary, Expect, Match, Mode, Policy, Rung, Safety, Verify},
 };
 
 pub(super) const API_VERSION: &str = "healer.dev/v1alpha1";
@@ -114,6 +114,10 @@ fn safety(shape: &Key<shape::Safety>, faults: &mut Vec<Fault>) -> Safety {
             .breaker
             .value()
             .map_or(default.breaker, |given| breaker(given, default.breaker, faults)),
+        canary: shape.canary.value().map(|given| Canary {
+            instances: count(&given.instances, "instances", 1, faults),
+            soak: period(&given.soak, "soak", Duration::from_secs(60), faults),
+        }),
     }
 }
 
@@ -177,7 +181,7 @@ fn below(given: &At<Percent>, faults: &mut Vec<Fault>) -> u32 {
 }
 
 /// A length of time that cannot be zero.
-fn period(key: &Key<Period>, name: &str, default: Duration, faults: &mut Vec<Fault>) -> Duration {
+pub(super) fn period(key: &Key<Period>, name: &str, default: Duration, faults: &mut Vec<Fault>) -> Duration {
     let Some(given) = key.given() else {
         return default;
     };
@@ -188,7 +192,7 @@ fn period(key: &Key<Period>, name: &str, default: Duration, faults: &mut Vec<Fau
 }
 
 /// A number that cannot be zero.
-fn count(key: &Key<u32>, name: &str, default: u32, faults: &mut Vec<Fault>) -> u32 {
+pub(super) fn count(key: &Key<u32>, name: &str, default: u32, faults: &mut Vec<Fault>) -> u32 {
     let Some(given) = key.given() else {
         return default;
     };

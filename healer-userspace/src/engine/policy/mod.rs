@@ -44,6 +44,7 @@ pub struct PolicySet {
     /// `AgentConfig.mode` and `--mode`: caps every policy.
     pub mode_cap: Option<Mode>,
     pub node_budget: Option<Budget>,
+    pub storm: Option<Storm>,
     pub protect: Protect,
     /// Shown by `healer status`: changes with every load.
     pub version: String,
@@ -277,6 +278,22 @@ pub struct Safety {
     pub budget: Budget,
     pub backoff: Backoff,
     pub breaker: Breaker,
+    pub canary: Option<Canary>,
+}
+
+/// So many instances go first; the rest once they have been well for `soak`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Canary {
+    pub instances: u32,
+    pub soak: Duration,
+}
+
+/// More than `targets` workloads and more than `percent` of all within `window` are one problem of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storm {
+    pub targets: u32,
+    pub percent: u32,
+    pub window: Duration,
 }
 
 /// At most `max` acts per workload in any window of `per`.
@@ -328,6 +345,7 @@ impl Default for Safety {
                 within: Duration::from_secs(1800),
                 probe_after: Duration::from_secs(600),
             },
+            canary: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The end of an incident, in words; and the supervisor that waits for one.
 
-use super::*;
+use super::{gate::group, *};
 use crate::engine::policy::{
     answer::{Answer, answer},
     choose::Owner,
@@ -27,6 +27,12 @@ impl Engine {
         }
         self.subjects.remove(&incident.subject);
         self.unsettled.insert(incident.workload.clone());
+        if let Some(plan) = &incident.plan {
+            let acted = incident.acted_at.is_some() || outcome == Outcome::Healed;
+            let is_well =
+                plan.mode == Mode::Shadow || matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
+            self.canaries.ended(now, &group(plan), &incident.workload, acted.then_some(is_well));
+        }
         let (fault_at, detected_at) = (incident.fault_at, incident.detected_at);
         let healed_at = (outcome == Outcome::Healed).then_some(now);
         let closed = Closed {

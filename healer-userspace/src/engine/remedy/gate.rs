@@ -1,7 +1,7 @@
 //! The current rung through the gates; what passes becomes an intent.
 
 use super::*;
-use crate::engine::class::Certainty;
+use crate::engine::{class::Certainty, safety::canary::Group};
 
 impl Engine {
     /// The current rung: notifications pass at once, the rest goes through the gates.
@@ -35,6 +35,11 @@ impl Engine {
         let lent = self.lent_to(incident);
         let target = incident.target.clone();
         let root = self.root_of(incident);
+        let group = group(plan);
+        self.storms.fell(now, incident.id, &incident.workload, plan.mode);
+        if plan.attempt == 0 {
+            self.canaries.fell(now, &group, &incident.workload);
+        }
         if root.is_some() {
             incident.root_seen = Some(now);
         }
@@ -52,6 +57,9 @@ impl Engine {
         let facts = Facts {
             policies: &self.policies,
             ledger: &self.ledger,
+            canaries: &self.canaries,
+            storms: &self.storms,
+            workloads: self.world.followed(),
             paused: self.paused.as_deref(),
             journal_error: self.journal_error.as_deref(),
             lost: self.memory.lost_since(diagnosis.fault_at),
@@ -79,6 +87,7 @@ impl Engine {
                 if ruling.verdict == Verdict::Refuse {
                     return self.refused(now, incident, plan, gate, &ruling.reason);
                 }
+                self.tell_of_storm(now, incident, plan, gate, &ruling.reason);
                 let long = ruling.until.is_none_or(|until| until.since(now) > LONG_HOLD);
                 if is_news && long && plan.mode == Mode::Enforce {
                     self.notify(now, incident, plan, format!("held by gate {gate}: {}", ruling.reason));
@@ -91,6 +100,17 @@ impl Engine {
                 self.propose(now, incident, plan, rung, looks);
                 Next::Wait
             }
+        }
+    }
+
+    /// Once, whoever is held by it.
+    fn tell_of_storm(&mut self, now: BootTime, incident: &Incident, plan: &Plan, gate: &str, reason: &str) {
+        let Some(storm) = self.policies.storm.filter(|_| gate == "storm" && plan.mode == Mode::Enforce)
+        else {
+            return;
+        };
+        if self.storms.is_news(now, storm.window) {
+            self.notify(now, incident, plan, format!("held by gate storm: {reason}"));
         }
     }
 
@@ -126,6 +146,10 @@ impl Engine {
     }
 
     pub(super) fn intend(&mut self, now: BootTime, incident: &Incident, plan: &mut Plan, act: Act) {
+        self.storms.acted(now, incident.id);
+        if plan.policy.safety.canary.is_some() {
+            self.canaries.acts(group(plan), &incident.workload);
+        }
         plan.key = Some(act.key.clone());
         let intent = Intent {
             act,
@@ -220,6 +244,11 @@ impl Engine {
             self.step(now, id);
         }
     }
+}
+
+/// Who goes first, goes first for these.
+pub(super) fn group(plan: &Plan) -> Group {
+    Group { policy: plan.policy.name.clone(), class: plan.class, mode: plan.mode }
 }
 
 fn is_under_way(stage: &Stage) -> bool {

@@ -3,6 +3,7 @@
 mod backoff;
 mod breaker;
 mod budget;
+pub mod canary;
 mod cascade;
 mod evidence;
 mod journal_writable;
@@ -11,10 +12,13 @@ mod pause;
 mod protected;
 mod second_look;
 mod self_effect;
+pub mod storm;
 mod unless;
 
 pub use breaker::PROBING;
+use canary::Canaries;
 use ledger::Ledger;
+use storm::Storms;
 
 use super::{
     cascade::Root,
@@ -44,6 +48,8 @@ pub const GATES: &[GateEntry] = &[
     GateEntry { name: "budget", judge: budget::judge },
     GateEntry { name: "backoff", judge: backoff::judge },
     GateEntry { name: "breaker", judge: breaker::judge },
+    GateEntry { name: "canary", judge: canary::judge },
+    GateEntry { name: "storm", judge: storm::judge },
     GateEntry { name: "second_look", judge: second_look::judge },
 ];
 
@@ -65,6 +71,10 @@ pub struct Proposal<'a> {
 pub struct Facts<'a> {
     pub policies: &'a PolicySet,
     pub ledger: &'a Ledger,
+    pub canaries: &'a Canaries,
+    pub storms: &'a Storms,
+    /// That are followed now.
+    pub workloads: usize,
     /// Why acting is paused, if it is.
     pub paused: Option<&'a str>,
     /// Why the journal cannot be written, if it cannot.

@@ -8,6 +8,7 @@ pub(super) const CONFIG: &str = "\
 apiVersion: healer.dev/v1alpha1
 kind: AgentConfig
 budget: {node: {max: 10000, per: 1h}}
+storm: {targets: 10000}
 overhead: {cpuPercent: 50, memory: 256Mi}
 sensors: {syscallErrors: full}
 ";

@@ -1,0 +1,129 @@
+//! Many patients at once: storm and canary.
+
+use super::*;
+use crate::engine::policy::{Canary, Storm};
+
+fn one(name: &str, pid: u32, start: u64) -> Process {
+    Process {
+        workload: WorkloadKey::supervise(name),
+        place: Place { supervise: Some(name.into()), ..Place::default() },
+        ..supervised(pid, start)
+    }
+}
+
+fn known(at: u64, process: &Process) -> Signal {
+    let name = process.place.supervise.clone().unwrap_or_default();
+    let supervisor = ProcessId { pid: 1000, start: BootTime(1) };
+    signal(at, process, Fact::Registered(Registration { name, supervisor, last_key: None, waiting: None }))
+}
+
+/// `web-0`, `web-1`, …: all registered, then all killed in the eighth second.
+fn all_fall(many: u32) -> (Vec<Process>, Vec<Signal>) {
+    let instances: Vec<_> = (0..many).map(|i| one(&format!("web-{i}"), 10 + i, SECOND)).collect();
+    let known = instances.iter().map(|instance| known(2 * SECOND, instance));
+    let fell = instances.iter().enumerate().map(|(i, instance)| killed(8 * SECOND + i as u64, instance));
+    let signals = known.chain(fell).collect();
+    (instances, signals)
+}
+
+fn back(at: u64, instance: &Process) -> Signal {
+    let name = instance.place.supervise.clone().unwrap_or_default();
+    known(at, &one(&name, instance.pid + 100, at))
+}
+
+fn of_many(change: impl FnOnce(&mut PolicySet)) -> PolicySet {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches.supervise = vec!["web-*".into()];
+    change(&mut set);
+    set
+}
+
+fn storm(targets: u32, percent: u32) -> PolicySet {
+    of_many(|set| set.storm = Some(Storm { targets, percent, window: Duration::from_secs(60) }))
+}
+
+#[test]
+fn many_victims_at_once_are_held_and_told_once() {
+    let (instances, mut signals) = all_fall(7);
+    signals.extend(instances.iter().take(3).map(|instance| back(9 * SECOND, instance)));
+    let lines = run(&signals, storm(3, 20));
+    count(&lines[..], "held by gate storm", 1);
+    has(&lines, "gate storm hold: 4 of 7 workloads failed within 1m00s: one problem of the node");
+    let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
+    assert_eq!(acts.iter().filter(|line| line.starts_with("8.000s")).count(), 3, "{acts:#?}");
+    assert_eq!(acts.len(), 7, "those that were held are healed when it has passed: {acts:#?}");
+    let second: Vec<_> =
+        acts.iter().filter(|line| line.starts_with("68.") || line.starts_with("69.")).collect();
+    assert_eq!(second.len(), 3, "and no more at once than before: {acts:#?}");
+}
+
+#[test]
+fn few_victims_and_few_of_many_are_no_storm() {
+    count(&run(&all_fall(3).1, storm(3, 20)), "gate storm hold", 0);
+    let (mut instances, mut signals) = all_fall(4);
+    instances.extend((4..40).map(|i| one(&format!("web-{i}"), 10 + i, SECOND)));
+    signals.splice(0..0, instances.iter().map(|instance| known(SECOND, instance)));
+    let lines = run(&signals, storm(3, 20));
+    count(&lines, "gate storm hold", 0);
+    has(&lines, "gate storm pass: 4 of 40 workloads failed within 1m00s");
+}
+
+#[test]
+fn shadow_knows_a_storm_and_bothers_nobody() {
+    let (_, signals) = all_fall(7);
+    let mut set = storm(3, 20);
+    set.policies[0].mode = Mode::Shadow;
+    let lines = run(&signals, set);
+    has(&lines, "gate storm hold");
+    count(&lines, "held by gate storm", 0);
+}
+
+fn canary(instances: u32) -> PolicySet {
+    let soak = Duration::from_secs(20);
+    of_many(|set| set.policies[0].safety.canary = Some(Canary { instances, soak }))
+}
+
+#[test]
+fn one_instance_goes_first_and_the_rest_when_it_has_soaked() {
+    let (instances, mut signals) = all_fall(3);
+    signals.push(back(9 * SECOND, &instances[0]));
+    let lines = run(&signals, canary(1));
+    has(
+        &lines,
+        "8.000s i1 supervise/web-0 gate canary pass: this one is the canary: supervise/web-0 goes first",
+    );
+    has(&lines, "gate canary hold: the canary supervise/web-0 is being healed");
+    has(&lines, "14.000s i1 supervise/web-0 closed healed");
+    has(&lines, "the canary supervise/web-0 is well; it is watched for another");
+    let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
+    assert_eq!(acts.len(), 3, "{acts:#?}");
+    assert!(acts[0].starts_with("8.000s i1") && acts[1].starts_with("34.000s"), "{acts:#?}");
+}
+
+#[test]
+fn a_canary_that_is_not_healed_keeps_the_rest_from_harm() {
+    let (_, signals) = all_fall(3);
+    let lines = run(&signals, canary(1));
+    has(
+        &lines,
+        "gate canary hold: the canary supervise/web-0 was not healed; another one goes first in 10m00s",
+    );
+    let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
+    assert_eq!(
+        acts.iter()
+            .filter(|line| line.split('.').next().is_some_and(|at| at.parse::<u32>().unwrap() < 600))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_canary_that_falls_again_while_it_soaks_was_not_healed() {
+    let (instances, mut signals) = all_fall(2);
+    signals.push(back(9 * SECOND, &instances[0]));
+    let again = one("web-0", instances[0].pid + 100, 9 * SECOND);
+    signals.push(killed(20 * SECOND, &again));
+    let lines = run(&signals, canary(1));
+    has(&lines, "the canary supervise/web-0 is well; it is watched for another");
+    has(&lines, "the canary supervise/web-0 was not healed");
+}
