@@ -1,7 +1,10 @@
 //! The current rung through the gates; what passes becomes an intent.
 
 use super::*;
-use crate::engine::{class::Certainty, safety::canary::Group};
+use crate::engine::{
+    class::Certainty,
+    safety::{canary::Group, ledger::BreakerState},
+};
 
 impl Engine {
     /// The current rung: notifications pass at once, the rest goes through the gates.
@@ -38,7 +41,9 @@ impl Engine {
         let group = group(plan);
         self.storms.fell(now, incident.id, &incident.workload, plan.mode);
         if plan.attempt == 0 {
-            self.canaries.fell(now, &group, &incident.workload);
+            let safety = &plan.policy.safety;
+            let soak = safety.canary.map_or(plan.policy.verify.stable_for, |canary| canary.soak);
+            self.canaries.fell(now, &group, &incident.workload, soak);
         }
         if root.is_some() {
             incident.root_seen = Some(now);
@@ -147,7 +152,7 @@ impl Engine {
 
     pub(super) fn intend(&mut self, now: BootTime, incident: &Incident, plan: &mut Plan, act: Act) {
         self.storms.acted(now, incident.id);
-        if plan.policy.safety.canary.is_some() {
+        if self.goes_first(now, incident, plan) {
             self.canaries.acts(group(plan), &incident.workload);
         }
         plan.key = Some(act.key.clone());
@@ -162,6 +167,13 @@ impl Engine {
         self.out.report(now, incident, ReportFact::Intent(intent.clone()));
         self.out.journal.push_back(JournalEntry::Intent(intent.clone()));
         self.pending.insert(intent.act.key.clone(), intent);
+    }
+
+    /// Others may wait for how this one fares.
+    fn goes_first(&self, now: BootTime, incident: &Incident, plan: &Plan) -> bool {
+        let safety = &plan.policy.safety;
+        let state = self.ledger.breaker(now, &incident.workload, plan.class, plan.mode, &safety.breaker);
+        safety.canary.is_some() || state == BreakerState::Probing
     }
 
     pub(super) fn report_gates(&mut self, now: BootTime, incident: &Incident, reports: Vec<GateReport>) {

@@ -1,10 +1,10 @@
 //! Of many instances with one fault, one is healed first, verified and soaked; then the rest.
-//! The instances are the workloads of one policy.
+//! The instances are the workloads of one policy. Breakers that probe do so one after the other, too.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::{Facts, Proposal, Ruling};
+use super::{Facts, Proposal, Ruling, ledger::BreakerState};
 use crate::{
     engine::{
         class::Class,
@@ -54,25 +54,33 @@ impl Canaries {
         }
     }
 
-    /// An instance has the fault; if it was thought to be well, it is not.
-    pub fn fell(&mut self, now: BootTime, group: &Group, workload: &WorkloadKey) {
-        let flight = self.flights.get_mut(group).and_then(|flights| flights.get_mut(workload));
-        if let Some(flight @ Flight::Well(_)) = flight {
-            *flight = Flight::NotHealed(now);
+    /// An instance has the fault: if it was still being watched, it was not healed; if not, this is another round.
+    pub fn fell(&mut self, now: BootTime, group: &Group, workload: &WorkloadKey, soak: Duration) {
+        let Some(flights) = self.flights.get_mut(group) else { return };
+        if let Some(Flight::Well(at)) = flights.get(workload).copied() {
+            if now.since(at) < soak {
+                flights.insert(workload.clone(), Flight::NotHealed(now));
+            } else {
+                flights.remove(workload);
+            }
         }
     }
 }
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
-    let Some(canary) = &proposal.policy.safety.canary else {
+    let Some(canary) = wanted(proposal, facts) else {
         return Ruling::pass("the policy asks for no canary");
     };
+    if proposal.escalating {
+        return Ruling::pass("next rung of the same incident");
+    }
     let group =
         Group { policy: proposal.policy.name.clone(), class: proposal.diagnosis.class, mode: proposal.mode };
     let none = BTreeMap::new();
     let flights = facts.canaries.flights.get(&group).unwrap_or(&none);
-    if proposal.escalating {
-        return Ruling::pass("next rung of the same incident");
+    let goes_first = || Ruling::pass(format!("this one is the canary: {} goes first", proposal.workload));
+    if flights.contains_key(proposal.workload) {
+        return goes_first();
     }
     let breaker = &proposal.policy.safety.breaker;
     let now = proposal.now;
@@ -84,16 +92,15 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
             format!("the canary {who} was not healed; another one goes first in {wait}"),
         );
     }
-    let soaked = flights.iter().filter(|(_, flight)| is_soaked(**flight, now, canary, breaker.within));
+    let soaked = flights.iter().filter(|(_, flight)| is_soaked(**flight, now, &canary, breaker.within));
     let soaked: Vec<_> = soaked.map(|(who, _)| who).collect();
-    if canary.instances as usize <= soaked.len() {
+    let instances = canary.instances.max(1) as usize;
+    if instances <= soaked.len() {
         return Ruling::pass(format!("{} of the same policy is well again since its act", soaked[0]));
     }
-    let flying: Vec<_> = flights.iter().filter(|(_, flight)| is_flying(**flight, now, canary)).collect();
-    if soaked.len() + flying.len() < canary.instances as usize {
-        return Ruling::pass(format!("this one is the canary: {} goes first", proposal.workload));
-    }
-    match flying.first() {
+    let flying: Vec<_> = flights.iter().filter(|(_, flight)| is_flying(**flight, now, &canary)).collect();
+    match flying.first().filter(|_| instances <= soaked.len() + flying.len()) {
+        None => goes_first(),
         Some((who, Flight::Well(at))) => {
             let until = *at + canary.soak;
             let left = Human(until.since(now));
@@ -102,8 +109,17 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
         Some((who, Flight::UnderWay | Flight::NotHealed(_))) => {
             Ruling::hold(Some(now + ASK_AGAIN), format!("the canary {who} is being healed"))
         }
-        None => Ruling::pass("no canary is under way"),
     }
+}
+
+/// What the policy asks for; of those whose breaker probes, one at a time in any case.
+fn wanted(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Option<Canary> {
+    let safety = &proposal.policy.safety;
+    let class = proposal.diagnosis.class;
+    let state =
+        facts.ledger.breaker(proposal.now, proposal.workload, class, proposal.mode, &safety.breaker);
+    let probe = Canary { instances: 1, soak: proposal.policy.verify.stable_for };
+    safety.canary.or((state == BreakerState::Probing).then_some(probe))
 }
 
 fn last_failed(flights: &BTreeMap<WorkloadKey, Flight>) -> Option<(&WorkloadKey, BootTime)> {

@@ -127,3 +127,34 @@ fn a_canary_that_falls_again_while_it_soaks_was_not_healed() {
     has(&lines, "the canary supervise/web-0 is well; it is watched for another");
     has(&lines, "the canary supervise/web-0 was not healed");
 }
+
+#[test]
+fn breakers_probe_one_after_the_other() {
+    let (_, mut signals) = all_fall(2);
+    let again: Vec<_> = (0..2).map(|i| one(&format!("web-{i}"), 110 + i, 20 * SECOND)).collect();
+    signals.extend(again.iter().map(|instance| known(20 * SECOND, instance)));
+    signals.extend(again.iter().map(|instance| killed(30 * SECOND, instance)));
+    signals.push(known(70 * SECOND, &one("web-0", 210, 70 * SECOND)));
+    let set = of_many(|set| {
+        let policy = &mut set.policies[0];
+        policy.safety.breaker.trip_after = 1;
+        policy.safety.breaker.probe_after = Duration::from_secs(60);
+        policy.verify.within = Duration::from_secs(10);
+    });
+    let lines = run(&signals, set);
+    has(&lines, "gate breaker hold: breaker tripped after 1 acts on down that did not heal");
+    let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
+    let at: Vec<_> = acts.iter().map(|line| line.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(at, ["8.000s", "8.000s", "68.000s", "80.000s"], "{acts:#?}");
+    has(&lines, "gate canary hold: the canary supervise/web-0 is being healed");
+}
+
+#[test]
+fn a_canary_that_was_well_long_ago_is_healed_as_any_other() {
+    let (instances, mut signals) = all_fall(1);
+    signals.push(back(9 * SECOND, &instances[0]));
+    signals.push(killed(100 * SECOND, &one("web-0", instances[0].pid + 100, 9 * SECOND)));
+    let lines = run(&signals, canary(1));
+    let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
+    assert!(acts.len() == 2 && acts[1].starts_with("100.000s"), "{acts:#?}");
+}
