@@ -1,7 +1,5 @@
 //! Many services that fail at once: a storm is held and told once, a canary goes first. Needs root.
 
-use std::fs;
-
 use healer_tests::{
     home::{Agent, Home, count, signal_to},
     policies::{RESTART, policy},
@@ -17,17 +15,6 @@ fn services(home: &Home, base: &str, many: u32) -> Vec<Supervised> {
     let services: Vec<_> = (0..many).map(start).collect();
     assert!(services.iter().all(|service| lives(service.child())));
     services
-}
-
-fn agent<'home>(home: &'home Home, limits: &str) -> Agent<'home> {
-    let config = home.path().join("agent.yaml");
-    let text = format!(
-        "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {{node: {{max: 100}}}}\n{limits}\n"
-    );
-    fs::write(&config, text).unwrap();
-    let mut command = home.run_command();
-    command.arg("--config").arg(config);
-    home.agent_of(command)
 }
 
 /// The agent knows them all; then all are killed.
@@ -53,7 +40,7 @@ fn acts(agent: &mut Agent<'_>, services: &[Supervised]) -> Vec<u64> {
 fn a_storm_is_held_and_told_once_and_passes() {
     let base = name();
     let home = Home::new(&policy("enforce", &format!("supervise: '{base}-*'"), RESTART));
-    let mut agent = agent(&home, "storm: {targets: 2, percent: 20, window: 6s}");
+    let mut agent = home.agent_with_config("storm: {targets: 2, percent: 20, window: 6s}\nbudget: {node: {max: 100}}");
     let services = services(&home, &base, 5);
     all_fall(&mut agent, &services);
     let acts = acts(&mut agent, &services);
@@ -74,9 +61,9 @@ fn a_storm_is_held_and_told_once_and_passes() {
 #[test]
 fn one_instance_goes_first_and_the_rest_follow_when_it_is_well() {
     let base = name();
-    let safety = format!("{RESTART}").replace("  safety:", "  safety:\n    canary: {instances: 1, soak: 3s}");
+    let safety = RESTART.replace("  safety:", "  safety:\n    canary: {instances: 1, soak: 3s}");
     let home = Home::new(&policy("enforce", &format!("supervise: '{base}-*'"), &safety));
-    let mut agent = agent(&home, "");
+    let mut agent = home.agent_with_config("budget: {node: {max: 100}}");
     let services = services(&home, &base, 3);
     all_fall(&mut agent, &services);
     let acts = acts(&mut agent, &services);

@@ -137,8 +137,8 @@ fn keys_of_the_agent_that_nothing_answers_to_yet() {
     let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nlisten: here\nstorm: {targets: 0, percent: 101}\noverhead: {cpuPercent: 200, memory: 9Xi}\nsensors: {tasks: {}, syscallErrors: most}\nsinks: {webhook: {url: \"https://x\"}}\nruntimes: {crio: /x}\nbudget: {node: {max: 0}}\nprotct: {}\n";
     let expected = [
         "3:9: listen: \"here\" is no address with a port, such as 127.0.0.1:9469",
-        "4:30: percent: 101 is more than all",
         "4:18: targets: cannot be 0",
+        "4:30: percent: 101 is more than all",
         "5:24: cpuPercent: 200 is no share of a CPU from 0.01 to 100 percent",
         "5:37: memory: \"9Xi\" is no amount of memory, such as 64Mi",
         "6:11: key \"tasks\" in sensors is not supported yet",
