@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::engine::policy::maintenance::WallClock;
 pub use crate::engine::time::BootTime;
 
 /// `CLOCK_BOOTTIME` now: the clock of kernel records and of process start times.
@@ -34,6 +35,12 @@ pub fn wall() -> jiff::Timestamp {
 pub fn wall_of(moment: BootTime) -> jiff::Timestamp {
     let age = boot().since(moment);
     wall().checked_sub(age).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+}
+
+/// What the engine knows of the wall clock.
+#[must_use]
+pub(crate) fn on_the_wall() -> WallClock {
+    WallClock { booted: wall().as_nanosecond() - i128::from(boot().0) }
 }
 
 /// The same moment by [`boot`]'s clock, of a moment of `CLOCK_MONOTONIC` since the last suspend.

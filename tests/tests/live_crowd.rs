@@ -40,7 +40,8 @@ fn acts(agent: &mut Agent<'_>, services: &[Supervised]) -> Vec<u64> {
 fn a_storm_is_held_and_told_once_and_passes() {
     let base = name();
     let home = Home::new(&policy("enforce", &format!("supervise: '{base}-*'"), RESTART));
-    let mut agent = home.agent_with_config("storm: {targets: 2, percent: 20, window: 6s}\nbudget: {node: {max: 100}}");
+    let mut agent =
+        home.agent_with_config("storm: {targets: 2, percent: 20, window: 6s}\nbudget: {node: {max: 100}}");
     let services = services(&home, &base, 5);
     all_fall(&mut agent, &services);
     let acts = acts(&mut agent, &services);

@@ -119,7 +119,9 @@ impl Agent {
     async fn live(&mut self, wakes: &mut Wakes) -> anyhow::Result<ExitCode> {
         loop {
             let deadline = self.engine.next_deadline();
-            match wakes.next(&mut self.sense, deadline).await {
+            let wake = wakes.next(&mut self.sense, deadline).await;
+            self.engine.set_wall_clock(clock::on_the_wall());
+            match wake {
                 Wake::Records => self.records(),
                 Wake::Store(event) => self.stored(event),
                 Wake::Returned(returned) => self.returned(returned),

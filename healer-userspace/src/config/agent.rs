@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::{
     check,
-    key::{Key, Many},
-    policy::{Budget, shape},
+    key::{Items, Key, Many},
+    policy::{Budget, Maintenance, shape},
     problem::Fault,
     read,
     sinks::{self, Sinks},
@@ -40,6 +40,8 @@ shape! {
         listen: String,
         budget: NodeBudget,
         storm: Storm,
+        /// Nobody is touched meanwhile.
+        maintenance: Items<Maintenance>,
         overhead: OverheadBudget,
         sensors: Sensors,
         protect: Protected,
@@ -130,6 +132,7 @@ pub struct Agent {
     /// At most that many acts on the node, over all workloads.
     pub node_budget: engine::Budget,
     pub storm: engine::Storm,
+    pub maintenance: Vec<engine::maintenance::Maintenance>,
     pub overhead: govern::Budget,
     pub syscall_errors: Wish,
     pub protect: Protect,
@@ -148,6 +151,7 @@ impl Default for Agent {
             listen: None,
             node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
             storm: engine::Storm { targets: 5, percent: 20, window: Duration::from_secs(60) },
+            maintenance: Vec::new(),
             overhead: govern::Budget::default(),
             syscall_errors: Wish::default(),
             protect: Protect { units: owned(PROTECTED_UNITS), exes: owned(PROTECTED_EXES) },
@@ -178,6 +182,7 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
             None => default.node_budget,
         },
         storm: storm(&shape.storm, default.storm, faults),
+        maintenance: check::maintenance::read(&shape.maintenance, faults),
         overhead: overhead(&shape.overhead, default.overhead),
         syscall_errors: shape
             .sensors

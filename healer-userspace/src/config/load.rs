@@ -239,6 +239,7 @@ impl<'a> Loading<'a> {
             mode_cap: [agent.mode, mode_cap].into_iter().flatten().min(),
             node_budget: Some(agent.node_budget),
             storm: Some(agent.storm),
+            maintenance: agent.maintenance.clone(),
             protect: agent.protect.clone(),
             version: version(self.digest),
         };

@@ -8,6 +8,7 @@ mod agent; // shape and check of AgentConfig
 mod check; // a policy's shape to `engine::policy::Policy`
 mod key; // the parts of which shapes are made
 mod kind; // what some classes tell apart
+mod moment; // when maintenance is
 mod not_yet; // words of the language that nothing answers to yet
 mod policy; // shape of HealPolicy
 mod problem; // what is wrong, where, and the nearest right word

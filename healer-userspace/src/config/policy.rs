@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{
     key::{Items, Key, Many},
     kind::KindName,
+    moment::{MomentText, Weekday},
     value::{ExactPath, ObjectName, Pattern, Percent, Period, PortName, Quantity, SignalName, UnlessWord},
 };
 use crate::engine::{
@@ -282,6 +283,21 @@ shape! {
         backoff: Backoff,
         breaker: Breaker,
         canary: Canary,
+        /// Nobody is touched meanwhile.
+        maintenance: Items<Maintenance>,
+    }
+}
+
+shape! {
+    /// Planned work, in UTC.
+    #[schemars(extend("required" = ["from", "to"]))]
+    Maintenance {
+        /// mon to sun; of a night, the day on which it begins. Default: every day.
+        days: Many<Weekday>,
+        /// Of the day such as "22:00", or a date such as 2026-12-01T22:00:00Z.
+        from: MomentText,
+        /// As from.
+        to: MomentText,
     }
 }
 

@@ -40,9 +40,11 @@ macro_rules! written_as_text {
     };
 }
 
-struct Text<T> {
-    called: &'static str,
-    parse: fn(&str) -> Result<T, String>,
+pub(super) use written_as_text;
+
+pub(super) struct Text<T> {
+    pub(super) called: &'static str,
+    pub(super) parse: fn(&str) -> Result<T, String>,
 }
 
 impl<T> Visitor<'_> for Text<T> {

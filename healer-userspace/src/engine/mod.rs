@@ -41,7 +41,7 @@ use incidents::Incidents;
 use lease::Leases;
 use memory::Memory;
 use outbox::Outbox;
-use policy::PolicySet;
+use policy::{PolicySet, maintenance::WallClock};
 use report::{Report, ReportFact};
 use safety::{canary::Canaries, ledger::Ledger, storm::Storms};
 use time::BootTime;
@@ -64,6 +64,8 @@ pub struct Engine {
     ledger: Ledger,
     canaries: Canaries,
     storms: Storms,
+    born: BootTime,
+    wall: Option<WallClock>,
     paused: Option<String>,
     journal_error: Option<String>,
     next_incident: u64,
@@ -94,6 +96,8 @@ impl Engine {
             ledger: Ledger::new(recovered.acts),
             canaries: Canaries::default(),
             storms: Storms::default(),
+            born: now,
+            wall: None,
             paused: None,
             journal_error: None,
             next_incident: recovered.next_incident.max(1),
@@ -187,6 +191,11 @@ impl Engine {
         self.policies = policies;
         self.wake_held(now);
         self.settle(now);
+    }
+
+    /// Before any time passes, and again when somebody may have set the clock.
+    pub fn set_wall_clock(&mut self, clock: WallClock) {
+        self.wall = Some(clock);
     }
 
     /// `Some(who)` pauses acting (never sensing), `None` resumes.

@@ -25,6 +25,7 @@ use crate::{
 
 mod crowd;
 mod homes;
+mod late;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -95,6 +96,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
         }],
         safety: Safety {
             canary: None,
+            maintenance: Vec::new(),
             budget: Budget { max: 3, per: Duration::from_secs(3600) },
             backoff: Backoff {
                 initial: Duration::from_secs(10),

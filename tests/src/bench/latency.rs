@@ -146,8 +146,7 @@ impl Home {
             failing.display()
         );
         fs::write(dir.path().join("policy.yaml"), policy)?;
-        let config =
-            "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {node: {max: 100000, per: 1h}}\nstorm: {targets: 10000}\n";
+        let config = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {node: {max: 100000, per: 1h}}\nstorm: {targets: 10000}\n";
         fs::write(dir.path().join("agent.yaml"), config)?;
         Ok(Self { dir, failing })
     }

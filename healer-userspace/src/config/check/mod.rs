@@ -1,6 +1,7 @@
 //! A policy's shape becomes an `engine::policy::Policy`, or faults that say where and why not.
 
 mod capture;
+pub(super) mod maintenance;
 mod probe;
 mod rules;
 mod terms;
@@ -114,6 +115,7 @@ fn safety(shape: &Key<shape::Safety>, faults: &mut Vec<Fault>) -> Safety {
             .breaker
             .value()
             .map_or(default.breaker, |given| breaker(given, default.breaker, faults)),
+        maintenance: maintenance::read(&shape.maintenance, faults),
         canary: shape.canary.value().map(|given| Canary {
             instances: count(&given.instances, "instances", 1, faults),
             soak: period(&given.soak, "soak", Duration::from_secs(60), faults),

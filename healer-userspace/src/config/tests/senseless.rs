@@ -108,3 +108,17 @@ fn rules_that_make_no_sense_are_refused() {
     let leak = "{name: r, when: [{class: memory_leak, timeToLimit: {under: 60s}}], escalate: [{do: notify}]}";
     accepted("leak", &rule(leak));
 }
+
+#[test]
+fn maintenance_has_two_ends_that_belong_together() {
+    let windows = "[{from: \"22:00\", to: \"22:00\"}, {from: \"22:00\", to: 2026-12-01T22:00:00Z}, {days: mon, from: 2026-12-01T22:00:00Z, to: 2026-12-02T22:00:00Z}, {from: 2026-12-02T22:00:00Z, to: 2026-12-01T22:00:00Z}, {from: \"24:00\", to: \"3:00\"}, {days: [sunday], to: \"03:00\"}]";
+    let problems = refused("maintenance", &with_spec(&format!("safety:\n  maintenance: {windows}")));
+    let says = |part: &str| assert!(problems.iter().any(|one| one.contains(part)), "{part}: {problems:#?}");
+    says("from and to are the same");
+    says("give two times of the day, or two dates");
+    says("days: they are of times of the day, not of dates");
+    says("it ends before it begins");
+    says("\"24:00\" is no time: write it as");
+    says("unknown word \"sunday\"");
+    says("key \"from\" is missing in maintenance");
+}

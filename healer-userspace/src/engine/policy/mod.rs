@@ -5,12 +5,14 @@ mod action_name;
 pub mod answer;
 pub mod choose;
 pub mod glob;
+pub mod maintenance;
 
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::action_name::ActionName;
+use self::maintenance::Maintenance;
 use super::class::{Certainty, Class};
 
 /// How far a policy may go.
@@ -45,6 +47,7 @@ pub struct PolicySet {
     pub mode_cap: Option<Mode>,
     pub node_budget: Option<Budget>,
     pub storm: Option<Storm>,
+    pub maintenance: Vec<Maintenance>,
     pub protect: Protect,
     /// Shown by `healer status`: changes with every load.
     pub version: String,
@@ -275,6 +278,7 @@ pub enum Scope {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Safety {
+    pub maintenance: Vec<Maintenance>,
     pub budget: Budget,
     pub backoff: Backoff,
     pub breaker: Breaker,
@@ -346,6 +350,7 @@ impl Default for Safety {
                 probe_after: Duration::from_secs(600),
             },
             canary: None,
+            maintenance: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::{
     class::Certainty,
-    safety::{canary::Group, ledger::BreakerState},
+    safety::{STALE, canary::Group, ledger::BreakerState},
 };
 
 impl Engine {
@@ -57,6 +57,7 @@ impl Engine {
             rule: plan.rule(),
             rung: &rung,
             escalating: incident.has_acted(plan),
+            has_passed: incident.is_of_death() && !incident.active.contains_key(&Class::Down),
             mode: plan.mode,
         };
         let facts = Facts {
@@ -65,6 +66,8 @@ impl Engine {
             canaries: &self.canaries,
             storms: &self.storms,
             workloads: self.world.followed(),
+            born: self.born,
+            wall: self.wall,
             paused: self.paused.as_deref(),
             journal_error: self.journal_error.as_deref(),
             lost: self.memory.lost_since(diagnosis.fault_at),
@@ -191,7 +194,8 @@ impl Engine {
         reason: &str,
     ) -> Next {
         let says = format!("gate {gate} refused: {reason}");
-        if plan.mode == Mode::Enforce {
+        // What is stale is nobody's concern any more.
+        if plan.mode == Mode::Enforce && gate != STALE {
             self.notify(now, incident, plan, says.clone());
         }
         over(plan, Outcome::Refused, says)

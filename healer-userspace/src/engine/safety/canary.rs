@@ -116,8 +116,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
 fn wanted(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Option<Canary> {
     let safety = &proposal.policy.safety;
     let class = proposal.diagnosis.class;
-    let state =
-        facts.ledger.breaker(proposal.now, proposal.workload, class, proposal.mode, &safety.breaker);
+    let state = facts.ledger.breaker(proposal.now, proposal.workload, class, proposal.mode, &safety.breaker);
     let probe = Canary { instances: 1, soak: proposal.policy.verify.stable_for };
     safety.canary.or((state == BreakerState::Probing).then_some(probe))
 }

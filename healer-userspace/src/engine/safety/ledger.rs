@@ -60,6 +60,12 @@ impl Ledger {
         }
     }
 
+    /// When the last act on it began that healed it, whatever it had.
+    pub fn last_cure(&self, workload: &WorkloadKey, mode: Mode) -> Option<BootTime> {
+        let cures = self.acts.iter().filter(|act| act.workload == *workload && act.mode == mode);
+        cures.filter(|act| act.healed == Some(true)).map(|act| act.at).max()
+    }
+
     /// Remembers that we are about to strike a process, so that its end is ours.
     pub fn strike(&mut self, now: BootTime, target: ProcessId, key: ActionKey) {
         self.struck.retain(|_, (at, _)| now.since(*at) < OWN_EFFECT);

@@ -8,16 +8,19 @@ mod cascade;
 mod evidence;
 mod journal_writable;
 pub mod ledger;
+mod maintenance;
 mod pause;
 mod protected;
 mod second_look;
 mod self_effect;
+mod stale;
 pub mod storm;
 mod unless;
 
 pub use breaker::PROBING;
 use canary::Canaries;
 use ledger::Ledger;
+pub use stale::STALE;
 use storm::Storms;
 
 use super::{
@@ -25,7 +28,7 @@ use super::{
     class::Class,
     command::Look,
     diagnosis::Diagnosis,
-    policy::{Mode, Policy, PolicySet, Rule, Rung},
+    policy::{Mode, Policy, PolicySet, Rule, Rung, maintenance::WallClock},
     report::Verdict,
     time::BootTime,
 };
@@ -39,12 +42,14 @@ pub struct GateEntry {
 /// The order is meaning: the cheapest and most general refusal comes first, the second look last.
 pub const GATES: &[GateEntry] = &[
     GateEntry { name: "pause", judge: pause::judge },
+    GateEntry { name: "maintenance", judge: maintenance::judge },
     GateEntry { name: "protected", judge: protected::judge },
     GateEntry { name: "journal_writable", judge: journal_writable::judge },
     GateEntry { name: "evidence", judge: evidence::judge },
     GateEntry { name: "unless", judge: unless::judge },
     GateEntry { name: "cascade", judge: cascade::judge },
     GateEntry { name: "self_effect", judge: self_effect::judge },
+    GateEntry { name: STALE, judge: stale::judge },
     GateEntry { name: "budget", judge: budget::judge },
     GateEntry { name: "backoff", judge: backoff::judge },
     GateEntry { name: "breaker", judge: breaker::judge },
@@ -64,6 +69,8 @@ pub struct Proposal<'a> {
     pub rung: &'a Rung,
     /// A further rung of the same incident: the ladder itself is the patience.
     pub escalating: bool,
+    /// It has happened, and is not what the workload suffers from now.
+    pub has_passed: bool,
     pub mode: Mode,
 }
 
@@ -75,6 +82,10 @@ pub struct Facts<'a> {
     pub storms: &'a Storms,
     /// That are followed now.
     pub workloads: usize,
+    /// Since when this engine looks on.
+    pub born: BootTime,
+    /// Unknown in a recorded trace.
+    pub wall: Option<WallClock>,
     /// Why acting is paused, if it is.
     pub paused: Option<&'a str>,
     /// Why the journal cannot be written, if it cannot.

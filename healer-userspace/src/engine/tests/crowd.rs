@@ -123,7 +123,10 @@ fn a_canary_that_falls_again_while_it_soaks_was_not_healed() {
     let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
     assert!(acts[0].contains("web-0") && acts[1].contains("web-0"), "only the canary itself: {acts:#?}");
     let others: Vec<_> = acts.iter().filter(|line| line.contains("web-1")).collect();
-    assert!(others.iter().all(|line| !line.starts_with("34.")), "not when its soak would have ended: {others:#?}");
+    assert!(
+        others.iter().all(|line| !line.starts_with("34.")),
+        "not when its soak would have ended: {others:#?}"
+    );
 }
 
 #[test]
