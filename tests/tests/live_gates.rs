@@ -5,6 +5,7 @@ use healer_tests::{
     policies::{policy, restarting},
     supervised::{Supervised, lives, name},
 };
+use healer_userspace::clock;
 use rustix::process::Signal;
 
 const FOREVER: [&str; 2] = ["sleep", "1000"];
@@ -43,6 +44,25 @@ fn a_pause_holds_and_resume_releases() {
     assert_eq!(count(&home.of(&service.workload()), "intent", ""), 0);
     assert!(home.healer(&["resume"]).status.success());
     agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    assert!(lives(service.child()));
+}
+
+#[test]
+fn in_maintenance_nobody_is_touched_and_afterwards_whoever_is_down_is_healed() {
+    const LASTS: i64 = 15;
+    let name = name();
+    let home = Home::new(&restarting(&name));
+    let end = clock::wall().checked_add(jiff::SignedDuration::from_secs(LASTS)).unwrap();
+    let window = format!("maintenance: [{{from: 2026-01-01T00:00:00Z, to: {end}}}]");
+    let mut agent = home.agent_with_config(&window);
+    let service = started(&home, &name);
+    signal_to(service.child(), Signal::KILL);
+    let reason = holds(&mut agent, &service, "maintenance");
+    assert!(reason.contains("maintenance (AgentConfig) for another"), "{reason}");
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    let intent = agent.record(&service.workload(), "intent", "");
+    let at: jiff::Timestamp = intent["time"].as_str().unwrap().parse().unwrap();
+    assert!(end.as_second() <= at.as_second(), "touched at {at}, maintenance was until {end}");
     assert!(lives(service.child()));
 }
 
