@@ -141,7 +141,7 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
     match stage {
         Stage::Lint => lint::all(),
         Stage::Tidy => tidy::check(),
-        Stage::Unit => unit(),
+        Stage::Unit => unit(args),
         Stage::Build => build::release(args.toolchain),
         Stage::Replay => replay(args),
         Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
@@ -150,12 +150,15 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
     }
 }
 
-fn unit() -> Result<()> {
+fn unit(args: &Args) -> Result<()> {
     let mut command = workspace::cargo("test");
     command.args(["--no-fail-fast", "--package", "healer-common"]);
     command.args(["--package", "healer-userspace", "--package", "xtask"]);
-    // The properties, a minute each, are run with the traces.
+    // The properties, some seconds each, are run with the traces.
     command.args(["--lib", "--bins", "--test", "policy"]);
+    if args.full {
+        command.env("HEALER_FULL", "1");
+    }
     test_step("unit", command).run()
 }
 

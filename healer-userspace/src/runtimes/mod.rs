@@ -9,6 +9,8 @@
 mod cri;
 #[cfg(feature = "docker")]
 mod docker;
+#[cfg(all(test, feature = "cri", feature = "docker"))]
+mod fuzz;
 pub mod lent;
 #[cfg(feature = "systemd")]
 mod main_pid;

@@ -1,13 +1,14 @@
 #![expect(clippy::print_stdout, reason = "a property says how often it was tried")]
 //! What holds whatever happens: for random signals, random failures of the hands and of the disk, and random bytes.
 //!
-//! Each property is tried for some seconds, what takes in untrusted bytes for a minute; with `HEALER_FULL` for longer.
+//! Each property is tried for some seconds; with `HEALER_FULL` for some minutes, what takes in untrusted bytes for ten.
 
 mod bytes;
 mod facts;
 mod lent;
 mod lives;
 mod machine;
+mod outside;
 mod promises;
 mod steps;
 
@@ -23,10 +24,10 @@ use proptest::{
 const CASES: u32 = 32;
 
 const A_WHILE: Duration = Duration::from_secs(12);
-/// For the decoder and the policy parser: fuzzing by mutation of what is sound.
-const FUZZING: Duration = Duration::from_secs(60);
+/// Fuzzing by mutation of what is sound.
+const BRIEFLY: Duration = Duration::from_secs(8);
 /// With `HEALER_FULL`, so many times as long.
-const FULL: u32 = 10;
+const FULL: u32 = 75;
 
 /// Tries `property` on values of `strategy` until its time is over, at least once.
 fn hold<S: Strategy>(time: Duration, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
@@ -60,7 +61,7 @@ fn the_engine_keeps_its_promises() {
 
 #[test]
 fn any_bytes_are_a_record_or_none() {
-    hold(FUZZING, &bytes::record(), |bytes| {
+    hold(BRIEFLY, &bytes::record(), |bytes| {
         bytes::decode(&bytes);
         Ok(())
     });
@@ -68,7 +69,7 @@ fn any_bytes_are_a_record_or_none() {
 
 #[test]
 fn any_text_is_a_policy_or_refused_in_words() {
-    hold(FUZZING, &bytes::policy(), |text| {
+    hold(BRIEFLY, &bytes::policy(), |text| {
         bytes::check_policy(&text);
         Ok(())
     });
@@ -76,8 +77,34 @@ fn any_text_is_a_policy_or_refused_in_words() {
 
 #[test]
 fn any_lines_are_a_trace_or_refused_in_words() {
-    hold(A_WHILE, &bytes::trace(), |text| {
+    hold(BRIEFLY, &bytes::trace(), |text| {
         bytes::replay_trace(&text);
+        Ok(())
+    });
+}
+
+#[test]
+fn any_bytes_are_types_or_refused() {
+    hold(BRIEFLY, &outside::types(), |bytes| {
+        outside::read_types(&bytes);
+        Ok(())
+    });
+}
+
+#[test]
+fn any_text_is_a_format_or_refused() {
+    hold(BRIEFLY, &outside::formats(), |text| {
+        outside::read_formats(&text);
+        Ok(())
+    });
+}
+
+#[test]
+fn any_procfs_and_cgroup_files_are_read() {
+    hold(BRIEFLY, &(outside::procfs(), outside::cpu_files()), |(process, cpu)| {
+        thread_local!(static TREE: outside::Tree = outside::Tree::new("procfs"));
+        TREE.with(|tree| tree.meet(&process));
+        outside::read_cpu_files(&cpu);
         Ok(())
     });
 }

@@ -44,6 +44,7 @@ pub(super) struct Listed {
 }
 
 /// What has become of a container's PID 1.
+#[derive(Debug)]
 pub(super) enum Life {
     /// Its pid in the runtime's own pid namespace.
     Runs(u32),
@@ -101,14 +102,7 @@ impl Engine {
         let answer: core::result::Result<proto::ContainerStatusResponse, Status> =
             self.call("ContainerStatus", asked, ANSWERS_WITHIN).await;
         match answer {
-            Ok(answer) => {
-                let status = answer.status.unwrap_or_default();
-                Ok(match status.state {
-                    proto::RUNNING => answer.info.get("info").and_then(|info| pid_in(info)).map(Life::Runs),
-                    proto::EXITED => Some(Life::Over(exit_of(status.exit_code))),
-                    _other => None,
-                })
-            }
+            Ok(answer) => Ok(life_of(answer)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(words("ask for a container", &status)),
         }
@@ -152,6 +146,15 @@ impl Engine {
         let late = || Status::deadline_exceeded(format!("no answer within {} s", limit.as_secs_f32()));
         let answer = tokio::time::timeout(limit, exchange).await.map_err(|_elapsed| late())?;
         answer.map(tonic::Response::into_inner)
+    }
+}
+
+pub(super) fn life_of(answer: proto::ContainerStatusResponse) -> Option<Life> {
+    let status = answer.status.unwrap_or_default();
+    match status.state {
+        proto::RUNNING => answer.info.get("info").and_then(|info| pid_in(info)).map(Life::Runs),
+        proto::EXITED => Some(Life::Over(exit_of(status.exit_code))),
+        _other => None,
     }
 }
 

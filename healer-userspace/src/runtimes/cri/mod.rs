@@ -1,12 +1,16 @@
 //! The container runtime interface over its unix socket, as a Kubernetes node has it: what containers and pods are
 //! called, their main processes, their stop. Starting them again is the kubelet's.
 
+#[cfg(test)]
+mod answers;
 mod engine;
 mod order;
 mod pods;
 mod proto;
 mod watch;
 
+#[cfg(test)]
+pub(super) use self::answers::{read_answers, sound_answers};
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;

@@ -151,7 +151,7 @@ impl Engine {
     }
 }
 
-fn seen(answer: ContainerInspectResponse) -> Seen {
+pub(super) fn seen(answer: ContainerInspectResponse) -> Seen {
     let state = answer.state.unwrap_or_default();
     let config = answer.config.unwrap_or_default();
     Seen {
@@ -169,7 +169,7 @@ fn seen(answer: ContainerInspectResponse) -> Seen {
     }
 }
 
-fn limits(answer: ContainerInspectResponse) -> Limits {
+pub(super) fn limits(answer: ContainerInspectResponse) -> Limits {
     let state = answer.state.unwrap_or_default();
     let config = answer.host_config.unwrap_or_default();
     Limits {

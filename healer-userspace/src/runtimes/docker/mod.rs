@@ -1,11 +1,15 @@
 //! Docker's API over its unix socket: what containers are called, their main processes, restart and stop.
 //! Podman answers to the same API.
 
+#[cfg(test)]
+mod answers;
 mod engine;
 pub(super) mod lent;
 mod order;
 mod watch;
 
+#[cfg(test)]
+pub(super) use self::answers::{read_answer, read_event};
 use std::path::PathBuf;
 
 use tokio::sync::mpsc;

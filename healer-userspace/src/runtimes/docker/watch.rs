@@ -158,6 +158,6 @@ impl Watch {
 }
 
 /// An event has the signal's number.
-fn ends(signal: &str) -> bool {
+pub(super) fn ends(signal: &str) -> bool {
     signal.parse().is_ok_and(|signal: i32| matches!(signal, libc::SIGTERM | libc::SIGKILL | libc::SIGINT))
 }
