@@ -104,7 +104,7 @@ pub(crate) fn read_types(bytes: &[u8]) {
 #[test]
 fn the_small_kernel_is_one() {
     let bytes = small_btf();
-    let types = btf::parse(&bytes, &BTreeSet::from(["task_struct", "kinds"])).unwrap();
+    let types = btf::parse(&bytes, &BTreeSet::from(["task_struct", "kinds"])).expect("it is sound");
     assert_eq!(types.offset_of("task_struct", "comm"), Some(8));
     assert_eq!(types.enum_value("kinds", "ONE"), Some(1));
 }
@@ -153,9 +153,10 @@ impl Tree {
     pub(crate) fn new(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("healer-properties-{name}-{}", std::process::id()));
         fs::remove_dir_all(&dir).ok();
-        fs::create_dir_all(dir.join("proc/4711/task/4711")).unwrap();
-        fs::create_dir_all(dir.join("cgroup/system.slice/web.service")).unwrap();
-        symlink("/bin/sh", dir.join("proc/4711/exe")).unwrap();
+        fs::create_dir_all(dir.join("proc/4711/task/4711")).expect("the temporary directory can be written");
+        fs::create_dir_all(dir.join("cgroup/system.slice/web.service"))
+            .expect("the temporary directory can be written");
+        symlink("/bin/sh", dir.join("proc/4711/exe")).expect("the temporary directory can be written");
         Self(dir)
     }
 
@@ -165,7 +166,8 @@ impl Tree {
         let files =
             [("stat", &of.stat), ("status", &of.status), ("cgroup", &of.cgroup), ("cmdline", &of.cmdline)];
         for (name, bytes) in files {
-            fs::write(self.0.join("proc/4711").join(name), bytes).unwrap();
+            fs::write(self.0.join("proc/4711").join(name), bytes)
+                .expect("the temporary directory can be written");
         }
         let roots = Roots { proc: self.0.join("proc"), cgroup: self.0.join("cgroup") };
         let mut identity = Identity::new(roots);
