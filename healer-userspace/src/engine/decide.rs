@@ -36,6 +36,11 @@ impl Engine {
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
             incident.active.insert(kept.class, kept);
             incident.well_since = None;
+            if incident.unseen_until.take().is_some()
+                && let Some(plan) = &mut incident.plan
+            {
+                plan.wake(now);
+            }
             if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }
@@ -117,6 +122,9 @@ impl Engine {
         if let Some(id) = self.subjects.get(&subject) {
             return *id;
         }
+        if let Some(id) = self.seen_by_an_earlier_life(&subject, diagnosis) {
+            return id;
+        }
         self.relapsed(diagnosis);
         let id = IncidentId(self.next_incident);
         self.next_incident += 1;
@@ -138,6 +146,7 @@ impl Engine {
                 acted_at: None,
                 well_since: None,
                 root_seen: None,
+                unseen_until: None,
             },
         );
         id

@@ -37,6 +37,9 @@ pub struct Incident {
     pub well_since: Option<BootTime>,
     /// When something that the workload uses was last seen to fail.
     pub root_seen: Option<BootTime>,
+    /// An earlier life of the agent saw the fault of one that lives; until then this one may see it too, and before it
+    /// has no rung is climbed.
+    pub unseen_until: Option<BootTime>,
 }
 
 /// The rule that answers, and how far its ladder has been climbed.
@@ -116,6 +119,13 @@ impl Plan {
         }
     }
 
+    /// The gates are asked at once.
+    pub fn wake(&mut self, now: BootTime) {
+        if let Stage::Gating { at, .. } = &mut self.stage {
+            *at = Some(now);
+        }
+    }
+
     /// Of an act whose result is unknown, what is seen afterwards tells more.
     pub fn is_watched_if_unknown(&self) -> bool {
         self.rung().is_some_and(|rung| {
@@ -133,7 +143,7 @@ impl Incident {
     /// What is not over yet, if anything. A number must be below what the policy calls well. While something is lent,
     /// a class without a number is judged by whether the patient lives: what it shows is halted with it.
     pub fn still_there(&self, verify: &Verify, lives_on_loan: bool) -> Option<String> {
-        if self.is_of_death() {
+        if self.is_of_death() || self.unseen_until.is_some() {
             return None;
         }
         let above = self.levels.iter().find_map(|(class, level)| {

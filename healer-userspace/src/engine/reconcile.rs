@@ -22,6 +22,8 @@ use crate::{
 
 /// `healer supervise` tries to come back for 30 s.
 const SUPERVISOR_RETURNS: Duration = Duration::from_secs(30);
+/// A deadlock takes two seconds to be proved, a hang 10 s and more, and healer's own start some.
+const SEEN_AGAIN: Duration = Duration::from_secs(60);
 /// /proc shows start times in ticks of 10 ms.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -67,6 +69,24 @@ impl Engine {
         self.world.remember_dead(now, &incident.target);
         self.subjects.insert(incident.subject.clone(), incident.id);
         self.incidents.insert(incident.id, incident);
+    }
+
+    /// A detector of this life raises what was being healed, perhaps of another subject than the journal tells.
+    pub(super) fn seen_by_an_earlier_life(
+        &mut self,
+        subject: &Subject,
+        diagnosis: &Diagnosis,
+    ) -> Option<IncidentId> {
+        let is_the_same = |incident: &&mut Incident| {
+            incident.unseen_until.is_some()
+                && incident.active.contains_key(&diagnosis.class)
+                && incident.target.id() == diagnosis.target.id()
+        };
+        let incident = self.incidents.values_mut().find(is_the_same)?;
+        let (id, before) = (incident.id, core::mem::replace(&mut incident.subject, subject.clone()));
+        self.subjects.remove(&before);
+        self.subjects.insert(subject.clone(), id);
+        Some(id)
     }
 
     /// The policy that wanted it is gone: the intent is closed, nothing follows.
@@ -116,6 +136,7 @@ impl Engine {
             acted_at: None,
             well_since: None,
             root_seen: None,
+            unseen_until: (!is_dead).then_some(now.max(until) + SEEN_AGAIN),
         })
     }
 

@@ -26,6 +26,7 @@ use crate::{
 mod crowd;
 mod homes;
 mod late;
+mod restarts;
 
 const SECOND: u64 = 1_000_000_000;
 

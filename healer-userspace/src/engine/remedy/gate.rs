@@ -17,6 +17,9 @@ impl Engine {
         if plan.mode == Mode::Observe {
             return over(plan, Outcome::Notified, "observe mode: nothing is done".to_owned());
         }
+        if let Some(next) = not_seen_again(now, incident, plan) {
+            return next;
+        }
         let Some(rung) = plan.rung().cloned() else {
             return self.ladder_exhausted(now, incident, plan);
         };
@@ -307,4 +310,18 @@ pub(super) fn incident_json(incident: &Incident, plan: &Plan) -> String {
         "diagnoses": incident.active.values().collect::<Vec<_>>(),
     })
     .to_string()
+}
+
+/// The next rung has to wait for a detector. None: it need not, or has waited in vain.
+fn not_seen_again(now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Option<Next> {
+    let until = incident.unseen_until?;
+    if now < until {
+        let says = "its fault has not been seen again since healer came back".to_owned();
+        plan.stage = Stage::Gating { at: Some(until), held_by: Some(("evidence", says)), since: now };
+        return Some(Next::Wait);
+    }
+    incident.active.remove(&plan.class);
+    let says = format!("{} was not seen again since healer came back", plan.class);
+    plan.stage = Stage::Over(Outcome::Unknown, says);
+    Some(Next::Again)
 }

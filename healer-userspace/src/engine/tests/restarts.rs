@@ -1,0 +1,83 @@
+//! The agent ended in the middle of a cure of one that lives.
+
+use super::*;
+use crate::engine::command::{ActionOutcome, Intent, JournalEntry};
+
+fn descriptors_run_out(at: u64, web: &Process) -> Signal {
+    let of = Resource::Descriptors { pid: web.pid };
+    let level = Level { process: Some(web.clone()), ..Level::new(of, 100, 100) };
+    let error = SyscallError {
+        call: "openat".into(),
+        errno: libc::EMFILE,
+        count: 1,
+        level: Some(level),
+        ..SyscallError::default()
+    };
+    signal(at, web, Fact::SyscallError(Box::new(error)))
+}
+
+fn hook_then_kill() -> PolicySet {
+    let mut set = policies(Mode::Enforce, &[ActionName::RunHook, ActionName::Kill]);
+    let policy = &mut set.policies[0];
+    policy.rules[0].when[0].class = Class::FdExhaustion;
+    policy.safety.backoff.initial = Duration::from_secs(1);
+    set
+}
+
+fn drain(engine: &mut Engine) -> (Vec<Intent>, Vec<JournalEntry>) {
+    let mut intents = Vec::new();
+    let mut rest = Vec::new();
+    while let Some(entry) = engine.poll_journal() {
+        match entry {
+            JournalEntry::Intent(intent) => intents.push(intent),
+            other => rest.push(other),
+        }
+    }
+    (intents, rest)
+}
+
+/// The second life of an agent that had intended the hook, and was not told its result.
+fn second_life(web: &Process) -> Engine {
+    let mut first = Engine::new(BootTime(SECOND), hook_then_kill(), Recovered::default());
+    first.observe(BootTime(2 * SECOND), &registered(2 * SECOND, web));
+    first.observe(BootTime(8 * SECOND), &descriptors_run_out(8 * SECOND, web));
+    let (open, _) = drain(&mut first);
+    assert_eq!(open.len(), 1);
+    let recovered = Recovered { open, next_incident: 2, ..Recovered::default() };
+    let mut second = Engine::new(BootTime(20 * SECOND), hook_then_kill(), recovered);
+    second.observe(BootTime(21 * SECOND), &registered(21 * SECOND, web));
+    second
+}
+
+fn intended(engine: &mut Engine, seconds: core::ops::Range<u64>) -> Vec<ActionName> {
+    let mut found = Vec::new();
+    for second in seconds {
+        engine.advance(BootTime(second * SECOND));
+        found.extend(drain(engine).0.into_iter().map(|intent| intent.act.rung.action));
+    }
+    found
+}
+
+#[test]
+fn no_rung_is_climbed_on_a_fault_that_nobody_has_seen_again() {
+    let web = supervised(10, SECOND);
+    let mut engine = second_life(&web);
+    let (_, entries) = drain(&mut engine);
+    let is_unknown = |entry: &JournalEntry| {
+        matches!(entry, JournalEntry::Result(result) if matches!(result.outcome, ActionOutcome::Unknown { .. }))
+    };
+    assert!(entries.iter().any(is_unknown), "the open intent has its result");
+    assert_eq!(intended(&mut engine, 22..200), Vec::new());
+    let reports: Vec<_> = core::iter::from_fn(|| engine.poll_report()).collect();
+    let lines: Vec<_> = reports.iter().map(|report| line(report, BootTime(0))).collect();
+    has(&lines, "closed unknown: fd_exhaustion was not seen again since healer came back");
+}
+
+#[test]
+fn seen_again_it_is_healed_by_the_next_rung_and_not_by_the_same() {
+    let web = supervised(10, SECOND);
+    let mut engine = second_life(&web);
+    assert_eq!(intended(&mut engine, 22..40), Vec::new());
+    engine.observe(BootTime(40 * SECOND), &descriptors_run_out(40 * SECOND, &web));
+    assert_eq!(intended(&mut engine, 40..120), [ActionName::Kill]);
+}
