@@ -40,4 +40,4 @@ pub const TOLD_EVERY_NS: u64 = 250_000_000;
 /// Memory cgroups remembered; the least recently used make room.
 pub const RECLAIM_MAX: u32 = 1024;
 /// Tasks in the middle of reclaim.
-pub const RECLAIMING_MAX: u32 = 1024;
+pub const RECLAIMING_MAX: u32 = 512;

@@ -228,7 +228,9 @@ pub const BULK_BYTES: u32 = 1024 * 1024;
 /// Execs remembered, to name those that die young.
 pub const EXECS_MAX: u32 = 2048;
 /// Failing processes and what they fail of, one entry each.
-pub const ERRORS_MAX: u32 = 2048;
+pub const ERRORS_MAX: u32 = 1024;
+/// Processes whose end was told.
+pub const ENDED_MAX: u32 = 1024;
 /// Tracked processes.
 pub const TRACKED_MAX: u32 = 16 * 1024;
 /// Watched executables.

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use healer_common::{
     event::{part::ExeRef, process_exit::ProcessExit, wire::Wire as _},
-    tuning::Counter,
+    tuning::{Counter, ENDED_MAX},
 };
 
 use super::process_exec::{EXECS, copy_args, zero_args};
@@ -33,7 +33,6 @@ struct Life {
 /// Those of whose end was told, where the kernel does not say which thread was the last.
 #[map]
 static ENDED: LruHashMap<Life, u8> = LruHashMap::with_max_entries(ENDED_MAX, 0);
-const ENDED_MAX: u32 = 1024;
 
 /// The bits of a wait status that hold the fatal signal.
 const FATAL_SIGNAL: u32 = 0x7f;

@@ -6,7 +6,7 @@ use aya_ebpf::{
         generated::{bpf_jiffies64, bpf_probe_read_user},
     },
     macros::{btf_tracepoint, map, raw_tracepoint, tracepoint},
-    maps::LruHashMap,
+    maps::{LruHashMap, PerCpuArray},
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use healer_common::{
@@ -59,7 +59,7 @@ const WANTED: u128 = ALWAYS | OF_CLONE | OF_CONNECT;
 
 /// Who fails of what.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Failing {
     start: u64,
     tgid: u32,
@@ -78,6 +78,19 @@ struct Failures {
 
 #[map]
 static ERRORS: LruHashMap<Failing, Failures> = LruHashMap::with_max_entries(ERRORS_MAX, 0);
+
+/// Who failed last on this CPU, and how often since that was written down: a storm comes from one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Latest {
+    who: Failing,
+    unwritten: u64,
+    looked_jiffies: u64,
+}
+
+/// An array's place costs 2 ns, an entry of a hash 30.
+#[map]
+static LATEST: PerCpuArray<Latest> = PerCpuArray::with_max_entries(1, 0);
 
 /// `sys_exit(struct pt_regs *regs, long ret)`, in the context of the caller.
 #[btf_tracepoint(function = "sys_exit")]
@@ -169,10 +182,38 @@ fn try_syscall_error<A: Access>(regs: Object<A>, current: Object<A>, errno: u32)
 fn count_one(who: Failing) -> Option<Failures> {
     // SAFETY: takes nothing; the verifier makes a load of it, where the time costs 20 ns.
     let jiffies = unsafe { bpf_jiffies64() };
+    let latest = LATEST.get_ptr_mut(0)?;
+    // SAFETY: this CPU's entry. Whoever interrupts between two of these lines can lose a count.
+    let unwritten = unsafe {
+        if (*latest).who == who && jiffies.wrapping_sub((*latest).looked_jiffies) < LOOKED_EVERY {
+            (*latest).unwritten += 1;
+            return None;
+        }
+        let before = *latest;
+        *latest = Latest { who, unwritten: 0, looked_jiffies: jiffies };
+        if before.who == who { before.unwritten } else { write_down(&before) }
+    };
+    count_in_map(who, 1 + unwritten, jiffies)
+}
+
+/// What another one had failed in the meantime; leaves nothing unwritten.
+#[inline(always)]
+fn write_down(before: &Latest) -> u64 {
+    if before.unwritten != 0
+        && let Some(known) = ERRORS.get_ptr_mut(before.who)
+    {
+        // SAFETY: a valid entry, as below.
+        unsafe { (*known).count += before.unwritten };
+    }
+    0
+}
+
+#[inline(always)]
+fn count_in_map(who: Failing, more: u64, jiffies: u64) -> Option<Failures> {
     if let Some(known) = ERRORS.get_ptr_mut(who) {
         // SAFETY: a valid entry. Two CPUs at once can lose a count: a locked addition costs more than that is worth.
         return unsafe {
-            (*known).count += 1;
+            (*known).count += more;
             if jiffies.wrapping_sub((*known).looked_jiffies) < LOOKED_EVERY {
                 None
             } else {
@@ -182,7 +223,7 @@ fn count_one(who: Failing) -> Option<Failures> {
     }
     // SAFETY: takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let first = Failures { count: 1, first_ns: now, told_ns: now, looked_jiffies: jiffies };
+    let first = Failures { count: more, first_ns: now, told_ns: now, looked_jiffies: jiffies };
     // It fails if another CPU was faster: then that one tells.
     ERRORS.insert(who, first, u64::from(BPF_NOEXIST)).is_ok().then_some(first)
 }

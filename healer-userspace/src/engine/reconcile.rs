@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     Engine,
     class::Certainty,
-    command::{Act, ActionOutcome, ActionResult, Command, Intent, JournalEntry},
+    command::{Act, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry},
     detect::Subject,
     diagnosis::{Detail, Diagnosis, Evidence},
     incident::{Incident, Plan, Stage},

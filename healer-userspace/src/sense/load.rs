@@ -6,6 +6,7 @@ use super::{
     formats::{Formats, SLOTS},
     layout::{Layout, OFFSETS, TASK_ITERATOR},
     rights::REMEDY,
+    room::{CROWDED, room},
     status::Trouble,
 };
 
@@ -54,6 +55,9 @@ pub(crate) fn load(
         loader.override_global(name, value, true);
     }
     loader.map_max_entries("SEEN", super::poll::tasks::room());
+    for (name, entries) in CROWDED {
+        loader.map_max_entries(name, room(entries));
+    }
     loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
     loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
     loader.load(object).map_err(|error| {

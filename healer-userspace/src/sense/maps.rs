@@ -13,7 +13,7 @@ use healer_common::{
 };
 use serde::Serialize;
 
-use super::ring::Rings;
+use super::{ring::Rings, room::room};
 
 /// Records that did not fit into their ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -120,7 +120,7 @@ impl Maps {
 
     /// All that is counted; an entry that is crowded out meanwhile may be missing.
     pub(crate) fn peers(&self) -> Vec<(PeerKey, PeerCounters)> {
-        let entries = self.peers.iter().take(PEERS_MAX as usize).filter_map(Result::ok);
+        let entries = self.peers.iter().take(room(PEERS_MAX) as usize).filter_map(Result::ok);
         entries.filter_map(|(key, counters)| Some((key.read()?, counters.read()?))).collect()
     }
 

@@ -63,9 +63,7 @@ fn no_rung_is_climbed_on_a_fault_that_nobody_has_seen_again() {
     let web = supervised(10, SECOND);
     let mut engine = second_life(&web);
     let (_, entries) = drain(&mut engine);
-    let is_unknown = |entry: &JournalEntry| {
-        matches!(entry, JournalEntry::Result(result) if matches!(result.outcome, ActionOutcome::Unknown { .. }))
-    };
+    let is_unknown = |entry: &JournalEntry| matches!(entry, JournalEntry::Result(result) if matches!(result.outcome, ActionOutcome::Unknown { .. }));
     assert!(entries.iter().any(is_unknown), "the open intent has its result");
     assert_eq!(intended(&mut engine, 22..200), Vec::new());
     let reports: Vec<_> = core::iter::from_fn(|| engine.poll_report()).collect();

@@ -10,7 +10,10 @@ use healer_common::{
 };
 
 use crate::{
-    sense::maps::{MapTrouble, Words, typed},
+    sense::{
+        maps::{MapTrouble, Words, typed},
+        room::room,
+    },
     signal::memory::Reclaim,
 };
 
@@ -31,7 +34,7 @@ impl ReclaimMap {
 
     /// The sum over all whom the node itself had no memory for.
     pub fn of_node(&self) -> Reclaim {
-        let entries = self.0.iter().take(RECLAIM_MAX as usize).filter_map(Result::ok);
+        let entries = self.0.iter().take(room(RECLAIM_MAX) as usize).filter_map(Result::ok);
         let of_node = entries.filter_map(|(key, counters)| {
             let key: ReclaimKey = key.read()?;
             (key.scope == ReclaimStall::SCOPE_NODE).then(|| counters.read())?
