@@ -30,7 +30,10 @@ fn drain(engine: &mut Engine) -> (Vec<Intent>, Vec<JournalEntry>) {
     while let Some(entry) = engine.poll_journal() {
         match entry {
             JournalEntry::Intent(intent) => intents.push(intent),
-            other => rest.push(other),
+            other @ (JournalEntry::Result(_)
+            | JournalEntry::Verified { .. }
+            | JournalEntry::Closed { .. }
+            | JournalEntry::Undone { .. }) => rest.push(other),
         }
     }
     (intents, rest)
