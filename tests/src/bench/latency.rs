@@ -28,6 +28,11 @@ const FAILING: &str = "bench-failing";
 pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let mut figures = restarts(args.kills())?;
     let failures = if args.quick { 20 } else { 100 };
+    let bare = bare_wakes(failures)?;
+    figures.push(
+        quantile("a bare wake-up on this machine, p50", &bare, 0.50)
+            .remark("a thread that sleeps on an eventfd, from the write to its next line: the floor of the next row"),
+    );
     let idle = diagnoses(failures, false)?;
     figures.push(
         quantile("fault to diagnosis, idle, p50", &idle.millis, 0.50).at_most(0.1).remark(idle.remark()),
@@ -106,6 +111,30 @@ fn diagnoses(failures: usize, is_storm: bool) -> anyhow::Result<Timed> {
     let millis = pairs::sorted(audit.iter().filter_map(to_diagnosis));
     ensure!(failures / 2 < millis.len(), "only {} of {failures} failures were diagnosed", millis.len());
     Ok(Timed { millis, asked: failures, agent_share })
+}
+
+/// What the machine needs to wake a sleeping thread by a descriptor, in order: an idle CPU has to come back first.
+fn bare_wakes(count: usize) -> anyhow::Result<Vec<f64>> {
+    let bell = rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?;
+    let waits = bell.try_clone()?;
+    let (told, wakes) = std::sync::mpsc::channel();
+    let sleeper = thread::spawn(move || -> rustix::io::Result<()> {
+        let mut value = [0; 8];
+        for _wake in 0..count {
+            rustix::io::read(&waits, &mut value)?;
+            told.send(clock::boot()).ok();
+        }
+        Ok(())
+    });
+    let mut millis = Vec::new();
+    for _wake in 0..count {
+        thread::sleep(Duration::from_millis(20));
+        let rung = clock::boot();
+        rustix::io::write(&bell, &1_u64.to_ne_bytes())?;
+        millis.push(wakes.recv()?.since(rung).as_secs_f64() * 1e3);
+    }
+    sleeper.join().map_err(|_panic| anyhow::anyhow!("the sleeper panicked"))??;
+    Ok(pairs::sorted(millis.into_iter()))
 }
 
 fn to_diagnosis(record: &Value) -> Option<f64> {
