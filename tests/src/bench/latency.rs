@@ -29,10 +29,9 @@ pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let mut figures = restarts(args.kills())?;
     let failures = if args.quick { 20 } else { 100 };
     let bare = bare_wakes(failures)?;
-    figures.push(
-        quantile("a bare wake-up on this machine, p50", &bare, 0.50)
-            .remark("a thread that sleeps on an eventfd, from the write to its next line: the floor of the next row"),
-    );
+    figures.push(quantile("a bare wake-up on this machine, p50", &bare, 0.50).remark(
+        "a thread that sleeps on an eventfd, from the write to its next line: the floor of the next row",
+    ));
     let idle = diagnoses(failures, false)?;
     figures.push(
         quantile("fault to diagnosis, idle, p50", &idle.millis, 0.50).at_most(0.1).remark(idle.remark()),
