@@ -141,7 +141,7 @@ fn a_full_disk_stops_acts_until_there_is_room() {
     let refused = (2..2000).find_map(|n| {
         handle.submit(meant(n));
         match next(&events) {
-            StoreEvent::Committed(_) => None,
+            StoreEvent::Committed(_) | StoreEvent::Remembered(_) => None,
             told @ (StoreEvent::Failed { .. } | StoreEvent::Writable { .. }) => Some((n, told)),
         }
     });

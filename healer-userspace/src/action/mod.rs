@@ -6,7 +6,10 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 
 use crate::engine::{
     command::{Act, ActionOutcome, ActionResult, Returned},
@@ -191,8 +194,8 @@ impl Hands {
                 // Evidence is worth a moment, not the patient.
                 tokio::time::timeout(BEFORE_MAX, before).await.ok();
             }
-            let outcome = perform(&act, &*host).await;
-            let key = act.key;
+            let key = act.key.clone();
+            let outcome = perform_beside(act, host).await;
             // Closed only when the agent is on its way out; the intent stays open in the journal.
             results.send(Returned::Acted(ActionResult { key, outcome })).await.ok();
         });
@@ -225,14 +228,48 @@ impl Hands {
     }
 }
 
+/// [`perform`], with whatever may take long off the caller's thread: who proves something again reads many files, and
+/// an owner that lends or a kernel that is asked for sockets may take seconds.
+async fn perform_beside(act: Act, host: Arc<dyn Host>) -> ActionOutcome {
+    let lends = act.rung.action.is_lease() && act.turns.iter().all(|turn| !turn.knob.is_afar());
+    let ended = if lends || act.rung.action == ActionName::ResetConnections {
+        let all = move || Handle::current().block_on(perform(&act, &*host));
+        tokio::task::spawn_blocking(all).await
+    } else {
+        until_gone(&act, &*host).await;
+        let look = move || (look_again(&act, &*host), act, host);
+        match tokio::task::spawn_blocking(look).await {
+            Ok((Ok(()), act, host)) => Ok(carry_out(&act, &*host).await),
+            Ok((Err(outcome), ..)) => Ok(outcome),
+            Err(error) => Err(error),
+        }
+    };
+    ended.unwrap_or_else(|error| ActionOutcome::Unknown { reason: error.to_string() })
+}
+
 /// Looks again, acts within the time limit, confirms. Observe and shadow go to the dry run.
 pub async fn perform(act: &Act, host: &dyn Host) -> ActionOutcome {
+    until_gone(act, host).await;
+    match look_again(act, host) {
+        Ok(()) => carry_out(act, host).await,
+        Err(outcome) => outcome,
+    }
+}
+
+async fn until_gone(act: &Act, host: &dyn Host) {
     for look in &act.look {
         look::until_gone(look, host).await;
-        if let Err(reason) = look::again(look, act, host) {
-            return ActionOutcome::Refused { reason };
-        }
     }
+}
+
+fn look_again(act: &Act, host: &dyn Host) -> Result<(), ActionOutcome> {
+    let mut looks = act.look.iter();
+    looks
+        .try_for_each(|look| look::again(look, act, host))
+        .map_err(|reason| ActionOutcome::Refused { reason })
+}
+
+async fn carry_out(act: &Act, host: &dyn Host) -> ActionOutcome {
     let limit = limit(act) + SLACK;
     let done = match act.mode {
         Mode::Enforce => tokio::time::timeout(limit, run(act, host)).await,
@@ -248,9 +285,7 @@ pub async fn perform(act: &Act, host: &dyn Host) -> ActionOutcome {
 
 /// Looks again, then at what the act would turn. Touches nothing.
 pub fn survey(act: &Act, host: &dyn Host) -> lease::Survey {
-    for look in &act.look {
-        look::again(look, act, host).map_err(|reason| ActionOutcome::Refused { reason })?;
-    }
+    look_again(act, host)?;
     match action(act.rung.action).and_then(|action| action.survey) {
         Some(survey) => survey(act, host),
         None => Ok(Vec::new()),

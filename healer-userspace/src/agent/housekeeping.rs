@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, give_back};
+use super::{Agent, give_back, last_policies};
 use crate::{
     clock,
     config::{self, FromCluster, Loaded, files::Look},
@@ -160,6 +160,7 @@ impl Agent {
     pub(super) fn take_policies(&mut self, policies: Vec<FromCluster>) {
         if self.from_cluster != policies {
             self.from_cluster = policies;
+            last_policies::keep(&self.options.state_dir, &self.from_cluster);
             self.reload_and_say();
         }
     }

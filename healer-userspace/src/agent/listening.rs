@@ -77,6 +77,33 @@ fn held_by_family(proc: &Path, pid: u32) -> BTreeSet<u64> {
 }
 
 fn family(proc: &Path, root: u32) -> BTreeSet<u32> {
+    let mut family = BTreeSet::new();
+    let mut left = vec![root];
+    while let Some(pid) = left.pop() {
+        if family.insert(pid) {
+            match children(proc, pid) {
+                Some(children) => left.extend(children),
+                None if pid == root => return family_by_parents(proc, root),
+                // It has ended meanwhile.
+                None => {}
+            }
+        }
+    }
+    family
+}
+
+/// Of all its threads (proc_pid_children(5)). `None`: it is gone, or the kernel is without CONFIG_PROC_CHILDREN.
+fn children(proc: &Path, pid: u32) -> Option<Vec<u32>> {
+    let threads = fs::read_dir(proc.join(format!("{pid}/task"))).ok()?.flatten();
+    let texts: Vec<String> =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
+    let pids = |text: &String| {
+        text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+    };
+    (!texts.is_empty()).then(|| texts.iter().flat_map(pids).collect())
+}
+
+fn family_by_parents(proc: &Path, root: u32) -> BTreeSet<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for pid in crate::identity::procfs::pids(proc) {
         if let Some(parent) = parent_of(proc, pid) {
@@ -113,6 +140,26 @@ mod tests {
         assert_eq!(parse(row, TCP_LISTEN), Some((8080, 4242)));
         assert_eq!(parse(row, UDP_UNCONNECTED), None);
         assert_eq!(parse("nonsense", TCP_LISTEN), None);
+    }
+
+    #[test]
+    fn a_child_of_a_child_is_of_the_family_whichever_way_it_is_found() {
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", "sleep 60 & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(shell.stdout.take().unwrap()), &mut line).unwrap();
+        let sleeper: u32 = line.trim().parse().unwrap();
+        let own = std::process::id();
+        for found in [family, family_by_parents] {
+            let found = found(Path::new("/proc"), own);
+            assert!(found.contains(&shell.id()) && found.contains(&sleeper), "{found:?}");
+        }
+        let pid = rustix::process::Pid::from_raw(i32::try_from(sleeper).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        shell.wait().unwrap();
     }
 
     #[test]

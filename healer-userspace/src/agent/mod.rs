@@ -10,6 +10,7 @@ mod flows;
 mod flush;
 mod give_back;
 mod housekeeping;
+mod last_policies;
 mod levels;
 pub(crate) mod listening;
 mod looks;
@@ -211,7 +212,14 @@ impl Agent {
                 self.records();
                 self.engine.committed(clock::boot(), &key);
             }
-            StoreEvent::Failed { key, reason } => self.engine.commit_failed(now, &key, &reason),
+            StoreEvent::Failed { key, reason } => {
+                tracing::warn!("the intent {key} was not written: {reason}");
+                self.engine.commit_failed(now, &key);
+            }
+            StoreEvent::Remembered(recovered) => {
+                self.reporter.remember_acts(&recovered.open);
+                self.engine.remember(now, *recovered);
+            }
             StoreEvent::Writable { writable: true, says } => {
                 self.reporter.set_not_writable(None);
                 self.engine.journal_state(now, None);

@@ -20,7 +20,7 @@ use super::{
     fail_point::FailPoint,
     flows, give_back,
     housekeeping::Files,
-    levels,
+    last_policies, levels,
     looks::{self, Look},
     memory,
     probes::Probes,
@@ -36,7 +36,7 @@ use crate::{
         lacks,
     },
     clock,
-    config::{self, Loaded, Problems},
+    config::{self, FromCluster, Loaded, Problems},
     control,
     engine::{Engine, detect, policy::choose, report::Report},
     identity::{Identity, roots::Roots},
@@ -74,6 +74,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     give_back::few_heaps();
     let loaded = config::load(&options.sources, &detect::is_built).map_err(StartError::Policy)?;
     let options = with_configured(options, &loaded);
+    let (loaded, from_cluster) = with_last_policies(&options, loaded)?;
     log::init(options.log, read_clock())?;
     let here = lacks::Here::of(&loaded.agent.kubernetes);
     let cannot = loaded.cannot(&|rung| lacks::lacks(rung, here));
@@ -85,11 +86,11 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(8)
         .build()
         .context("make the event loop")?;
     runtime.block_on(tokio::task::LocalSet::new().run_until(async {
-        let (mut agent, mut wakes) = assemble(options, loaded).await?;
+        let (mut agent, mut wakes) = assemble(options, loaded, from_cluster).await?;
         let ended = agent.live(&mut wakes).await?;
         agent.store.close()?;
         Ok(ended)
@@ -106,7 +107,21 @@ fn with_configured(mut options: Options, loaded: &Loaded) -> Options {
     options
 }
 
-async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes), StartError> {
+/// What the cluster had last stays in force until it tells more.
+fn with_last_policies(options: &Options, loaded: Loaded) -> Result<(Loaded, Vec<FromCluster>), StartError> {
+    if !loaded.agent.kubernetes.policies {
+        return Ok((loaded, Vec::new()));
+    }
+    let last = last_policies::recall(&options.state_dir);
+    let loaded = config::load_with(&options.sources, &last, &detect::is_built).map_err(StartError::Policy)?;
+    Ok((loaded, last))
+}
+
+async fn assemble(
+    mut options: Options,
+    loaded: Loaded,
+    from_cluster: Vec<FromCluster>,
+) -> Result<(Agent, Wakes), StartError> {
     let fail_point = FailPoint::from_environment()?;
     let boot_id = clock::boot_id().context("read the boot id")?;
     let now = clock::boot();
@@ -204,7 +219,7 @@ async fn assemble(mut options: Options, loaded: Loaded) -> Result<(Agent, Wakes)
         captures: Captures::new(evidence),
         raws: Vec::new(),
         unnamed: super::unnamed::Unnamed::default(),
-        from_cluster: Vec::new(),
+        from_cluster,
         options,
     };
     agent.begin(loaded, &notes);

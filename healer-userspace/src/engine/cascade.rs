@@ -1,9 +1,19 @@
 //! Whose fault it is in the end: from a workload that fails along what it uses to the deepest one that fails too.
 
 use super::{
-    Engine, class::Class, detect::Subject, diagnosis::Diagnosis, incident::Incident, time::BootTime,
+    Engine,
+    class::{Certainty, Class},
+    detect::Subject,
+    diagnosis::Diagnosis,
+    incident::Incident,
+    policy::choose,
+    time::BootTime,
+    world::Workload,
 };
-use crate::{identity::process::WorkloadKey, text};
+use crate::{
+    identity::process::{Process, WorkloadKey},
+    text,
+};
 
 /// Longer chains are no chains.
 const DEPTH_MAX: usize = 16;
@@ -77,14 +87,20 @@ impl Engine {
     }
 
     /// Since when it is down, or something else is wrong with it than the way to it.
-    fn failing_since(&self, workload: &WorkloadKey) -> Option<BootTime> {
-        let is_dead = self
-            .world
-            .get(workload)
-            .filter(|known| known.living.is_empty() && !known.stop_asked && known.last_dead.is_some());
-        let wrong = self.incidents.of(workload).filter(|one| one.active.keys().any(|class| counts(*class)));
+    pub(super) fn failing_since(&self, workload: &WorkloadKey) -> Option<BootTime> {
+        let is_dead = self.world.get(workload).filter(|known| self.is_missed(known));
+        let wrong = self.incidents.of(workload).filter(|one| one.active.values().any(counts));
         let since = wrong.map(|one| one.fault_at);
         since.chain(is_dead.map(|known| known.touched)).min()
+    }
+
+    /// Dead, and not because it had done its work.
+    fn is_missed(&self, workload: &Workload) -> bool {
+        let should_have_lived =
+            |dead: &Process| workload.ended_badly(dead.id()) || choose::should_run(&self.policies, dead);
+        workload.living.is_empty()
+            && !workload.stop_asked
+            && workload.last_dead.as_ref().is_some_and(should_have_lived)
     }
 
     /// A peer of it that is down, in words.
@@ -112,6 +128,8 @@ fn is_about_the_peer(diagnosis: &Diagnosis) -> bool {
     diagnosis.detail.kind.as_deref() != Some("stale")
 }
 
-fn counts(class: Class) -> bool {
-    class != Class::DegradedPath
+/// Something that keeps it from serving others, and more than a suspicion.
+fn counts(diagnosis: &Diagnosis) -> bool {
+    let serves_all_the_same = matches!(diagnosis.class, Class::DegradedPath | Class::ZombieChildren);
+    !serves_all_the_same && Certainty::Probable <= diagnosis.certainty
 }

@@ -93,14 +93,14 @@ impl Engine {
             detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
             incidents: Incidents::default(),
             subjects: BTreeMap::new(),
-            ledger: Ledger::new(recovered.acts),
+            ledger: Ledger::default(),
             canaries: Canaries::default(),
             storms: Storms::default(),
             born: now,
             wall: None,
             paused: None,
             journal_error: None,
-            next_incident: recovered.next_incident.max(1),
+            next_incident: 1,
             next_question: 1,
             unsettled: BTreeSet::new(),
             surveying: BTreeMap::new(),
@@ -109,14 +109,26 @@ impl Engine {
             reopened: BTreeMap::new(),
             out: Outbox::default(),
         };
-        engine.inherit(now, recovered.leases);
+        engine.recall(now, recovered);
+        engine
+    }
+
+    /// What the journal had from an earlier life, if it could not be read at start.
+    pub fn remember(&mut self, now: BootTime, recovered: Recovered) {
+        self.recall(now, recovered);
+        self.settle(now);
+    }
+
+    fn recall(&mut self, now: BootTime, recovered: Recovered) {
+        self.next_incident = self.next_incident.max(recovered.next_incident);
+        self.ledger.recall(recovered.acts);
+        self.inherit(now, recovered.leases);
         for intent in recovered.verifying {
-            engine.watch_again(now, intent);
+            self.watch_again(now, intent);
         }
         for intent in recovered.open {
-            engine.reopen(now, intent);
+            self.reopen(now, intent);
         }
-        engine
     }
 
     /// Takes one signal in. Afterwards call the `poll_` functions until they are empty.
@@ -175,9 +187,9 @@ impl Engine {
         self.settle(now);
     }
 
-    /// The intent never reached the disk: nothing was done, the gates are asked again.
-    pub fn commit_failed(&mut self, now: BootTime, key: &ActionKey, error: &str) {
-        self.journal_error = Some(error.to_owned());
+    /// The intent never reached the disk: nothing was done, the gates are asked again. Whether others can reach it, the
+    /// store tells by itself.
+    pub fn commit_failed(&mut self, now: BootTime, key: &ActionKey) {
         self.intent_lost(now, key);
         self.settle(now);
     }

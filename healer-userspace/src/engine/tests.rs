@@ -23,8 +23,10 @@ use crate::{
     },
 };
 
+mod cascade;
 mod crowd;
 mod homes;
+mod journal;
 mod late;
 mod restarts;
 

@@ -24,6 +24,8 @@ type At = (u32, SocketAddr);
 
 #[derive(Debug, Default)]
 pub struct Topology {
+    /// Of the last signal.
+    now: BootTime,
     /// By cookie.
     listeners: BTreeMap<u64, (Listens, Process)>,
     /// Who listened there last, while nobody does.
@@ -35,6 +37,7 @@ pub struct Topology {
 
 impl Topology {
     pub fn follow(&mut self, signal: &Signal) {
+        self.now = self.now.max(signal.at);
         if let Fact::Flows(flows) = &signal.fact {
             flows.served.iter().for_each(|served| self.serves(signal.at, served));
             for stalled in &flows.stalled {
@@ -65,14 +68,22 @@ impl Topology {
         };
         let mut all = self.listeners.values();
         let own = all.find(|(listens, _)| is_here(listens)).map(|(_, process)| process);
-        let joined = || self.served.get(&(netns, *peer)).map(|(_, process)| process);
+        let joined = || {
+            let served = self.served.get(&(netns, *peer));
+            served.filter(|(seen, _)| self.is_recent(*seen)).map(|(_, process)| process)
+        };
         own.or_else(joined).or_else(|| self.only_one(peer)).or_else(|| self.former(netns, peer))
     }
 
     fn former(&self, netns: u32, peer: &SocketAddr) -> Option<&Process> {
         let is_it = |(place, at): &At| at == peer && (*place == netns || !peer.ip().is_loopback());
-        let latest = self.former.iter().filter(|(at, _)| is_it(at)).max_by_key(|(_, (gone, _))| *gone);
+        let recent = self.former.iter().filter(|(_, (gone, _))| self.is_recent(*gone));
+        let latest = recent.filter(|(at, _)| is_it(at)).max_by_key(|(_, (gone, _))| *gone);
         latest.map(|(_, (_, process))| process)
+    }
+
+    fn is_recent(&self, seen: BootTime) -> bool {
+        self.now.since(seen) < EXPIRES
     }
 
     fn only_one(&self, peer: &SocketAddr) -> Option<&Process> {
@@ -91,7 +102,15 @@ impl Topology {
         workload: &WorkloadKey,
     ) -> impl Iterator<Item = (SocketAddr, &'a Process)> {
         let uses = self.uses.get(workload).into_iter().flatten();
-        uses.filter_map(|((netns, peer), _)| Some((*peer, self.server(*netns, peer)?)))
+        // A connection may be old; who does not listen any more, and was not asked since, is of no use.
+        let is_used = |((_, _), seen): &(&At, &BootTime), server: &Process| {
+            self.is_recent(**seen) || self.listeners.values().any(|(_, living)| living.id() == server.id())
+        };
+        uses.filter_map(move |one| {
+            let ((netns, peer), _) = one;
+            let server = self.server(*netns, peer).filter(|server| is_used(&one, server))?;
+            Some((*peer, server))
+        })
     }
 
     fn listens(&mut self, at: BootTime, listens: &Listens, process: &Process) {

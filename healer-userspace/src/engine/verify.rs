@@ -14,6 +14,8 @@ use crate::{
 };
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
+/// Who takes long to begin is not asked ten times a second all the while.
+const ASK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug)]
 pub struct Verification {
@@ -102,7 +104,7 @@ impl Verification {
                 self.wake_at = if is_asked { self.until } else { self.ask_at.min(self.until) };
                 return Check::Wait;
             }
-            self.ask_at = now + ASK_EVERY;
+            self.ask_at = now + (now.since(self.since) / 8).clamp(ASK_EVERY, ASK_AT_LEAST_EVERY);
             self.wake_at = self.ask_at.min(self.until);
             return Check::Ask(id, self.ports.clone());
         }

@@ -49,6 +49,10 @@ impl Workload {
         passed_on.is_some_and(|(_, signal)| exit.signal == Some(signal))
     }
 
+    pub fn ended_badly(&self, id: ProcessId) -> bool {
+        self.last_abnormal == Some(id)
+    }
+
     /// The youngest living main process that is not `except`.
     pub fn successor(&self, except: ProcessId) -> Option<&Process> {
         self.living

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::fs::{Stat, stat};
+use rustix::fs::{Stat, Statx, makedev, stat};
 
 use super::lru::Lru;
 
@@ -18,6 +18,10 @@ pub struct ExeId {
 impl ExeId {
     pub fn of(file: &Stat) -> Self {
         Self { dev: file.st_dev, ino: file.st_ino }
+    }
+
+    pub fn known(file: &Statx) -> Self {
+        Self { dev: makedev(file.stx_dev_major, file.stx_dev_minor), ino: file.stx_ino }
     }
 
     /// `None`: no such file in our own mount namespace.

@@ -5,6 +5,7 @@ pub mod exe;
 mod living;
 pub(crate) mod lru;
 mod names;
+mod patience;
 mod shell_loop;
 pub mod place;
 pub mod process;
@@ -26,7 +27,7 @@ use self::{
     names::Names,
     process::{Container, Pod, Process, ProcessId, WorkloadKey},
     process_table::{Entry, ProcessTable},
-    procfs::pids,
+    procfs::{ProcDir, pids},
     reading::Reading,
     resolve::same_file,
     roots::Roots,
@@ -71,17 +72,21 @@ impl Identity {
     /// Meets every process that runs and every cgroup that exists: at start, and after losses.
     pub fn scan(&mut self, now: BootTime) {
         self.cgroups.walk(now);
-        let all = pids(&self.roots.proc).filter_map(|pid| Reading::of(&self.roots.proc, pid));
-        let mut all: Vec<_> = all.collect();
+        let pids: Vec<u32> = pids(&self.roots.proc).collect();
+        let mut all: Vec<_> = pids.into_iter().filter_map(|pid| self.stranger(pid)).collect();
         // Parents before their children, for the children's sake.
         all.sort_by_key(|reading| (reading.id.start, reading.id.pid));
         for reading in all {
-            if self.table.get(reading.id).is_some() {
-                continue;
-            }
             let entry = self.resolve_reading(reading, 0);
             self.table.insert(entry);
         }
+    }
+
+    /// Who is known already is not read again.
+    fn stranger(&mut self, pid: u32) -> Option<Reading> {
+        let stat = ProcDir::open(&self.roots.proc, pid)?.stat()?;
+        let is_known = self.table.get(ProcessId { pid, start: stat.start }).is_some();
+        if is_known { None } else { Reading::of(&self.roots.proc, pid) }
     }
 
     /// Adds who it was. After an exit the process is known among the dead for a while.

@@ -3,7 +3,7 @@
 
 use std::{ffi::OsStr, os::fd::OwnedFd, os::unix::ffi::OsStrExt as _, path::Path};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, readlinkat, stat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, stat, statx};
 
 use super::{cgroup::Membership, exe::ExeId};
 use crate::{
@@ -48,7 +48,9 @@ impl ProcDir {
     /// `None` for kernel threads, for zombies, and without the right to look (`ptrace(2)`).
     pub fn exe(&self) -> Option<Exe> {
         let link = readlinkat(&self.0, "exe", Vec::new()).ok()?;
-        let id = statat(&self.0, "exe", AtFlags::empty()).ok().map(|file| ExeId::of(&file));
+        // What is known of it here is enough: a server that is gone is not asked (statx(2)).
+        let known = statx(&self.0, "exe", AtFlags::STATX_DONT_SYNC, StatxFlags::INO);
+        let id = known.ok().map(|file| ExeId::known(&file));
         let path = without_deleted_mark(link.as_bytes(), id);
         Some(Exe { path: lossy(path), deleted: path.len() != link.as_bytes().len(), id })
     }
@@ -144,6 +146,11 @@ impl Stat {
             start: BootTime(ticks.saturating_mul(TICK_NS)),
             stack,
         })
+    }
+
+    /// Of its main thread.
+    pub fn waits_uninterruptibly(&self) -> bool {
+        self.state == b'D'
     }
 
     /// Dead, not yet reaped: arguments, exe and v1 cgroups are gone.

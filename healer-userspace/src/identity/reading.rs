@@ -2,8 +2,9 @@ use std::path::Path;
 
 use super::{
     cgroup::Membership,
+    patience::within_patience,
     process::ProcessId,
-    procfs::{Exe, ProcDir},
+    procfs::{Exe, ProcDir, Stat},
 };
 
 /// All that `/proc` says of one process, read once.
@@ -34,13 +35,28 @@ impl Reading {
         }
         Some(Self {
             id: ProcessId { pid, start: stat.start },
-            comm: stat.comm,
+            comm: stat.comm.clone(),
             parent: stat.parent,
             uid: status.uid,
             exe: dir.exe(),
-            args: dir.args(),
+            args: args(proc, pid, &dir, &stat),
             membership,
             is_namespace_init: status.is_namespace_init(),
         })
     }
+}
+
+/// They are in its own memory: who waits without end may hold the lock of that, and lets nobody read (fs/proc/base.c,
+/// `get_mm_cmdline`).
+fn args(proc: &Path, pid: u32, dir: &ProcDir, stat: &Stat) -> Vec<String> {
+    if !stat.waits_uninterruptibly() {
+        return dir.args();
+    }
+    let (proc, start) = (proc.to_owned(), stat.start);
+    let read = move || {
+        let dir = ProcDir::open(&proc, pid)?;
+        let is_it = dir.stat().is_some_and(|stat| stat.start == start);
+        is_it.then(|| dir.args())
+    };
+    within_patience(read).flatten().unwrap_or_default()
 }

@@ -33,7 +33,19 @@ enum Pod {
 enum Reply {
     Taken,
     /// Not now, for this reason.
-    Later(String, Option<Duration>),
+    Later(Denied, Option<Duration>),
+}
+
+struct Denied {
+    why: String,
+    /// The word of a PodDisruptionBudget, and of nobody else.
+    by_budget: bool,
+}
+
+impl Denied {
+    fn otherwise(why: String) -> Self {
+        Self { why, by_budget: false }
+    }
 }
 
 pub(super) async fn evict(api: &Api, eviction: &Eviction) -> Done {
@@ -45,30 +57,31 @@ pub(super) async fn evict(api: &Api, eviction: &Eviction) -> Done {
     }
     match insist(api, eviction, until).await {
         Ok(()) => on_its_way(api, eviction, until, "evicted").await,
-        Err(why) if eviction.past_budget => {
+        Err(Denied { why, by_budget: true }) if eviction.past_budget => {
             delete(api, eviction).await?;
             on_its_way(api, eviction, until + FIRST_PAUSE, &format!("deleted, for {why}")).await
         }
-        Err(why) => Err(failed(why)),
+        Err(Denied { why, .. }) => Err(failed(why)),
     }
 }
 
 /// Asks until the server takes it or the time is over; then the error is its last reason.
-async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), String> {
+async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), Denied> {
     let mut pause = FIRST_PAUSE;
     let mut asked = 0_u32;
     loop {
         asked += 1;
-        let (why, wait) = match ask(api, eviction).await? {
+        let (Denied { why, by_budget }, wait) = match ask(api, eviction).await? {
             Reply::Taken => return Ok(()),
-            Reply::Later(why, wait) => (why, wait.unwrap_or(pause)),
+            Reply::Later(denied, wait) => (denied, wait.unwrap_or(pause)),
         };
         if until <= clock::boot() + wait {
             let limit = eviction.limit.as_secs();
-            return Err(format!(
+            let why = format!(
                 "pod {} may not go: asked {asked} times in {limit} s, last answer {why}",
                 eviction.name()
-            ));
+            );
+            return Err(Denied { why, by_budget });
         }
         tracing::info!("pod {} may not go yet ({why}): asked again in {} s", eviction.name(), wait.as_secs());
         tokio::time::sleep(wait).await;
@@ -76,7 +89,7 @@ async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), S
     }
 }
 
-async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, String> {
+async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, Denied> {
     let body = json!({
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -84,15 +97,22 @@ async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, String> {
         "deleteOptions": options(eviction),
     });
     let path = EVICT.path(&eviction.pod.namespace, &eviction.pod.name);
-    let answer = match api.ask(&EVICT, &path, Send::Json(&body)).await {
-        Ok(answer) => answer,
-        Err(error) => return Ok(Reply::Later(error, None)),
-    };
+    match api.ask(&EVICT, &path, Send::Json(&body)).await {
+        Ok(answer) => reply(&answer),
+        Err(error) => Ok(Reply::Later(Denied::otherwise(error), None)),
+    }
+}
+
+fn reply(answer: &Answer) -> Result<Reply, Denied> {
     match answer.code {
         200..300 | 404 => Ok(Reply::Taken),
         // A budget's word (429), a race of writers (409), a server in trouble.
-        409 | 429 | 500.. => Ok(Reply::Later(answer.words(), answer.retry_after)),
-        _refused => Err(not_let(&answer, "create pods/eviction")),
+        409 | 429 | 500.. => {
+            let denied = Denied { why: answer.words(), by_budget: answer.code == 429 };
+            Ok(Reply::Later(denied, answer.retry_after))
+        }
+        // Of an admission webhook, for one: it would be asked of no delete.
+        _refused => Err(Denied::otherwise(not_let(answer, "create pods/eviction"))),
     }
 }
 
@@ -190,6 +210,15 @@ mod tests {
 
     fn pod(owner: &str) -> Value {
         json!({"metadata": {"uid": "u", "ownerReferences": [{"kind": owner}]}, "spec": {"nodeName": "n1"}})
+    }
+
+    #[test]
+    fn only_a_budget_is_passed_by() {
+        let answer = |code| Answer { code, body: json!({"message": "no"}), retry_after: None };
+        assert!(matches!(reply(&answer(429)), Ok(Reply::Later(Denied { by_budget: true, .. }, _))));
+        assert!(matches!(reply(&answer(503)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
+        assert!(matches!(reply(&answer(403)), Err(Denied { by_budget: false, .. })));
+        assert!(matches!(reply(&answer(201)), Ok(Reply::Taken)));
     }
 
     #[test]

@@ -49,6 +49,10 @@ impl Journal {
         Self { dir: Arc::clone(dir), db: None, writes: 0 }
     }
 
+    pub fn is_open(&self) -> bool {
+        self.db.is_some()
+    }
+
     /// # Errors
     /// I/O, or a page that went bad after it was opened.
     pub fn remembered(&mut self) -> Result<Remembered, StoreError> {

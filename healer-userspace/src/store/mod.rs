@@ -105,6 +105,8 @@ impl From<Report> for Work {
 pub struct Store {
     boot_id: String,
     journal: Journal,
+    /// What it remembers was not told yet.
+    is_unread: bool,
     audit: Audit,
     meta: Meta,
     /// Greater than any incident number seen.
@@ -214,6 +216,15 @@ impl Store {
         self.audit.publish_head(Publish::Written)
     }
 
+    /// What the journal remembers, once, if it could not be read at start.
+    ///
+    /// # Errors
+    /// As the disk has it.
+    pub fn remembered_late(&mut self, now: Moment) -> Result<Option<Recovered>, StoreError> {
+        let stamp = self.stamp(now);
+        recover::late(self, &stamp)
+    }
+
     /// Whether the disk takes writes: a small synced transaction, and the audit's head.
     ///
     /// # Errors
@@ -276,5 +287,15 @@ fn incident_of(entry: &JournalEntry) -> Option<IncidentId> {
         JournalEntry::Intent(intent) => Some(intent.act.incident),
         JournalEntry::Closed { incident } => Some(*incident),
         JournalEntry::Result(_) | JournalEntry::Verified { .. } | JournalEntry::Undone { .. } => None,
+    }
+}
+
+fn intent_of(work: &Work) -> Option<&ActionKey> {
+    match journal_of(work)? {
+        JournalEntry::Intent(intent) => Some(&intent.act.key),
+        JournalEntry::Result(_)
+        | JournalEntry::Verified { .. }
+        | JournalEntry::Closed { .. }
+        | JournalEntry::Undone { .. } => None,
     }
 }

@@ -32,7 +32,9 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
             notes.extend(found.notes);
             let since = remembered.meta.audit_head.as_ref().map_or(0, |head| head.seq);
             let told: Vec<Told> = found.told.into_iter().filter(|told| since < told.seq).collect();
-            never_begun = without_a_row(&told, &remembered);
+            if journal.is_open() {
+                never_begun = without_a_row(&told, &remembered);
+            }
             if let Err(error) = catch_up(&mut journal, &mut remembered, &told, now) {
                 troubles.push(error.to_string());
             }
@@ -43,6 +45,50 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
             (Audit::closed(dir, limits, known), 0)
         }
     };
+    let meta = remembered.meta.clone();
+    let Sorted { recovered, foreign, dropped } = sort_out(remembered, last_incident, now);
+    let mut store = Store {
+        boot_id: now.boot_id.clone(),
+        is_unread: !journal.is_open(),
+        journal,
+        audit,
+        meta,
+        next_incident: recovered.next_incident,
+        behind: None,
+        notes: notes.iter().map(|note| note.says.clone()).collect(),
+        _lock: lock,
+    };
+    expect_results(&mut store, &recovered, &foreign);
+    if let Err(error) = settle(&mut store, &notes, &foreign, &never_begun, &dropped, now) {
+        troubles.push(error.to_string());
+    }
+    store.behind = (!troubles.is_empty()).then(|| troubles.join("; "));
+    (store, recovered)
+}
+
+/// The journal could not be read at start: what it remembers is told before anything is written to it.
+pub(super) fn late(store: &mut Store, now: &Stamp) -> Result<Option<Recovered>, StoreError> {
+    if !store.is_unread {
+        return Ok(None);
+    }
+    let remembered = store.journal.remembered()?;
+    let Sorted { recovered, foreign, dropped } = sort_out(remembered, 0, now);
+    store.next_incident = store.next_incident.max(recovered.next_incident);
+    expect_results(store, &recovered, &foreign);
+    settle(store, &[], &foreign, &[], &dropped, now)?;
+    store.is_unread = false;
+    Ok(Some(recovered))
+}
+
+/// What the journal remembers, as this boot can use it.
+struct Sorted {
+    recovered: Recovered,
+    foreign: Vec<IntentRow>,
+    /// Keys of rows that nobody can use.
+    dropped: Vec<String>,
+}
+
+fn sort_out(remembered: Remembered, last_incident: u64, now: &Stamp) -> Sorted {
     let (open, foreign) = split_by_boot(remembered.intents, now);
     let (leases, gone): (Vec<_>, Vec<_>) = remembered
         .leases
@@ -60,28 +106,17 @@ pub(super) fn open(dir: &Arc<StateDir>, lock: Lock, limits: Limits, now: &Stamp)
         acts: past_acts(&remembered.acts, now),
         leases: leases.into_iter().map(|row| row.lease).collect(),
     };
-    let mut store = Store {
-        boot_id: now.boot_id.clone(),
-        journal,
-        audit,
-        meta: remembered.meta,
-        next_incident,
-        behind: None,
-        notes: notes.iter().map(|note| note.says.clone()).collect(),
-        _lock: lock,
-    };
+    // Control groups and processes of another boot are gone, and what was turned on them with them.
+    let mut dropped = remembered.unreadable;
+    dropped.extend(gone.into_iter().map(|row| row.lease.key.0));
+    Sorted { recovered, foreign, dropped }
+}
+
+fn expect_results(store: &mut Store, recovered: &Recovered, foreign: &[IntentRow]) {
     let foreign_open = foreign.iter().filter(|row| !row.verifying).map(|row| &row.intent);
     for intent in recovered.open.iter().chain(foreign_open) {
         store.audit.expect_result(intent);
     }
-    // Control groups and processes of another boot are gone, and what was turned on them with them.
-    let mut unreadable = remembered.unreadable;
-    unreadable.extend(gone.into_iter().map(|row| row.lease.key.0));
-    if let Err(error) = settle(&mut store, &notes, &foreign, &never_begun, &unreadable, now) {
-        troubles.push(error.to_string());
-    }
-    store.behind = (!troubles.is_empty()).then(|| troubles.join("; "));
-    (store, recovered)
 }
 
 fn open_journal(
@@ -102,6 +137,15 @@ fn open_journal(
                     says: format!(
                         "{} rows of the journal cannot be read by this version and are forgotten",
                         remembered.unreadable.len()
+                    ),
+                });
+            }
+            if 0 < remembered.unreadable_leases {
+                notes.push(Note {
+                    event: "journal_leases_unreadable",
+                    says: format!(
+                        "{} leases cannot be read by this version and stay as they are: `healer undo` of the version that took them gives them back",
+                        remembered.unreadable_leases
                     ),
                 });
             }

@@ -31,6 +31,8 @@ pub struct Remembered {
     pub leases: Vec<LeaseRow>,
     /// Rows that this version cannot read.
     pub unreadable: Vec<String>,
+    /// What they lent is lent still: they are kept.
+    pub unreadable_leases: usize,
 }
 
 /// What becomes of the journal with one synced transaction.
@@ -67,7 +69,9 @@ pub(super) fn read_all(db: &Database) -> Tried<Remembered> {
         let acts = transaction.open_table(ACTS)?;
         all.acts = rows(&acts, &mut all.unreadable)?;
         let leases = transaction.open_table(LEASES)?;
-        all.leases = rows(&leases, &mut all.unreadable)?;
+        let mut unreadable = Vec::new();
+        all.leases = rows(&leases, &mut unreadable)?;
+        all.unreadable_leases = unreadable.len();
     }
     transaction.commit()?;
     Ok(all)
@@ -159,8 +163,11 @@ fn apply(intents: &mut Rows<'_>, acts: &mut Rows<'_>, entry: &JournalEntry, stam
                 acts.insert(key.0.as_str(), bytes(&row).as_slice())?;
             }
         }
-        // Nothing is kept by incident; its number is never used again because the counter only grows.
-        JournalEntry::Closed { .. } => {}
+        JournalEntry::Closed { incident } => {
+            // Whoever closes it has no more to verify. Open intents may have begun, and get their result.
+            let is_watched = |row: &IntentRow| row.verifying && row.intent.act.incident == *incident;
+            intents.retain(|_, row| !parse(row).as_ref().is_some_and(is_watched))?;
+        }
         // Of its own table.
         JournalEntry::Undone { .. } => {}
     }

@@ -72,6 +72,24 @@ fn an_intent_is_open_until_its_result() {
 }
 
 #[test]
+fn what_an_incident_left_unverified_ends_with_it() {
+    let scratch = Scratch::new("store-closed");
+    let path = scratch.path().join("state");
+    let (mut store, _) = open(&path, "boot", 10);
+    for (name, incident) in [("a", 1), ("b", 2), ("open", 1)] {
+        store.commit(meant(name, incident), moment(11)).unwrap();
+    }
+    store.commit(done("a"), moment(12)).unwrap();
+    store.commit(done("b"), moment(12)).unwrap();
+    store.commit(JournalEntry::Closed { incident: IncidentId(1) }, moment(13)).unwrap();
+    drop(store);
+    let (_store, recovered) = open(&path, "boot", 20);
+    assert_eq!(recovered.verifying, [intent("b", 2)]);
+    assert_eq!(recovered.open, [intent("open", 1)], "whether it was done is not known");
+    assert_eq!(recovered.acts.len(), 2);
+}
+
+#[test]
 fn what_had_no_effect_is_no_act() {
     let scratch = Scratch::new("store-acts");
     let path = scratch.path().join("state");
@@ -285,6 +303,67 @@ fn acts_stop_while_the_audit_cannot_be_written() {
     assert_eq!(lines[2].value["event"], "store_writable");
     assert_eq!(open(&path, "boot", 20).1.open, [], "the refused intent is in no journal");
     assert_whole(&path);
+}
+
+/// The queue is full of records when two results come.
+#[test]
+fn entries_of_the_journal_have_room_behind_any_backlog() {
+    let scratch = Scratch::new("store-room");
+    let path = scratch.path().join("state");
+    let (mut store, _) = open(&path, "boot", 10);
+    store.commit(meant("a", 1), moment(11)).unwrap();
+    store.commit(meant("b", 2), moment(11)).unwrap();
+    let gate = Arc::new(std::sync::Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let to_pass = Arc::clone(&gate);
+    let answer = Arc::new(move |event| {
+        if matches!(event, StoreEvent::Committed(_)) {
+            drop(to_pass.lock().unwrap());
+        }
+    });
+    let handle = StoreHandle::start(store, Box::new(|| moment(30)), answer).unwrap();
+    handle.submit(meant_work("first", 3));
+    for _ in 0..3000 {
+        handle.submit(vec![Work::from(agent("waits"))]);
+    }
+    assert!(0 < handle.status().lost, "the queue was full");
+    handle.submit(vec![Work::from(done("a"))]);
+    handle.submit(vec![Work::from(done("b"))]);
+    drop(closed);
+    drop(handle);
+    let open: Vec<_> = open(&path, "boot", 20).1.open.into_iter().map(|intent| intent.act.key).collect();
+    assert!(!open.contains(&key("a")) && !open.contains(&key("b")), "{open:?}");
+}
+
+#[test]
+fn what_a_journal_remembers_that_could_not_be_read_at_start_is_told_once_it_can() {
+    let scratch = Scratch::new("store-late");
+    let path = scratch.path().join("state");
+    let (mut store, _) = open(&path, "boot", 10);
+    store.commit(meant("a", 1), moment(11)).unwrap();
+    store.commit(meant("b", 2), moment(11)).unwrap();
+    store.commit(done("a"), moment(12)).unwrap();
+    drop(store);
+    let (journal, aside) = (path.join(journal::NAME), path.join("aside"));
+    fs::rename(&journal, &aside).unwrap();
+    fs::create_dir(&journal).unwrap();
+
+    let (mut store, recovered) = Store::open(&path, facts("boot", 20)).unwrap();
+    assert!(store.behind().is_some() && recovered.open.is_empty());
+    assert!(store.remembered_late(moment(21)).is_err());
+    fs::remove_dir(&journal).unwrap();
+    fs::rename(&aside, &journal).unwrap();
+    let (handle, events) = handle(store);
+    handle.submit(vec![Work::from(agent("meanwhile"))]);
+    handle.close().unwrap(); // tries once more
+    let told = events.iter().find_map(|event| match event {
+        StoreEvent::Remembered(recovered) => Some(recovered),
+        StoreEvent::Committed(_) | StoreEvent::Failed { .. } | StoreEvent::Writable { .. } => None,
+    });
+    let told = told.expect("the journal is told");
+    assert_eq!((told.open, told.verifying), (vec![intent("b", 2)], vec![intent("a", 1)]));
+    assert!(2 < told.next_incident && told.acts.len() == 1);
+    assert_eq!(open(&path, "boot", 30).1.open, [intent("b", 2)], "it is in the journal still");
 }
 
 #[test]

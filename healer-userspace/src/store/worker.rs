@@ -3,41 +3,44 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
-use super::{Store, StoreError, Work, journal_of, row::Moment};
+use super::{Store, StoreError, Work, intent_of, journal_of, row::Moment};
 use crate::{
     engine::{
-        command::{ActionKey, JournalEntry},
+        command::{ActionKey, Recovered},
         report::{Report, ReportFact},
         time::BootTime,
     },
     report::audit::head::Head,
 };
 
-/// Batches that may wait. Beyond that intents fail at once and the rest is lost, and said to be.
+/// Batches that may wait. Beyond that intents fail at once, other entries of the journal are kept aside, and records
+/// are lost, and said to be.
 const QUEUE: usize = 1024;
 /// Pieces of work in one write.
 const BATCH: usize = 256;
-/// What waits for a disk that cannot be written.
+/// Records that wait for a disk that cannot be written. Entries of the journal are few, and wait all.
 const BACKLOG: usize = 4096;
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// The audit's records that nobody waits for are synced this much later.
 const SYNC_AFTER: Duration = Duration::from_millis(500);
 
 /// What the store answers. Only intents are answered one by one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum StoreEvent {
     /// The intent, its audit record and all before them are on disk.
     Committed(ActionKey),
     /// The intent is not on disk, and will not be.
     Failed { key: ActionKey, reason: String },
+    /// What the journal had from an earlier life, if it could not be read at start.
+    Remembered(Box<Recovered>),
     /// Gate `journal_writable` opens or closes.
     Writable { writable: bool, says: String },
 }
@@ -70,6 +73,8 @@ struct Shared {
     lost: AtomicU64,
     says: Mutex<String>,
     head: Mutex<Head>,
+    /// Entries behind a queue that is full.
+    kept: Mutex<Vec<Work>>,
 }
 
 impl StoreHandle {
@@ -82,6 +87,7 @@ impl StoreHandle {
             lost: AtomicU64::new(0),
             says: Mutex::new(String::new()),
             head: Mutex::new(store.head().clone()),
+            kept: Mutex::default(),
         });
         let worker = Worker {
             store,
@@ -105,15 +111,23 @@ impl StoreHandle {
             return;
         }
         let Some(queue) = &self.queue else { return };
-        if let Err(refused) = queue.try_send(batch) {
-            let (reason, batch) = match refused {
-                std::sync::mpsc::TrySendError::Full(batch) => ("the store's queue is full", batch),
-                std::sync::mpsc::TrySendError::Disconnected(batch) => ("the store's thread has ended", batch),
-            };
-            self.shared.lose(batch.len());
-            for key in batch.iter().filter_map(intent_of) {
-                (self.answer)(StoreEvent::Failed { key: key.clone(), reason: reason.to_owned() });
-            }
+        let mut kept = self.shared.kept();
+        // What comes later stays behind what is kept.
+        let refused =
+            if kept.is_empty() { queue.try_send(batch).err() } else { Some(TrySendError::Full(batch)) };
+        let (reason, batch) = match refused {
+            None => return,
+            Some(TrySendError::Full(batch)) => ("the store's queue is full", batch),
+            Some(TrySendError::Disconnected(batch)) => ("the store's thread has ended", batch),
+        };
+        let intents: Vec<ActionKey> = batch.iter().filter_map(intent_of).cloned().collect();
+        let all = batch.len();
+        let before = kept.len();
+        kept.extend(batch.into_iter().filter(|work| journal_of(work).is_some() && intent_of(work).is_none()));
+        self.shared.lose(all - (kept.len() - before));
+        drop(kept);
+        for key in intents {
+            (self.answer)(StoreEvent::Failed { key, reason: reason.to_owned() });
         }
     }
 
@@ -165,6 +179,10 @@ impl Shared {
     fn lose(&self, count: usize) {
         self.lost.fetch_add(count as u64, Ordering::Relaxed);
     }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Work>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 struct Worker {
@@ -186,6 +204,7 @@ struct Stuck {
     backlog: Vec<Work>,
     /// Intents whose commit failed, perhaps half-way.
     dropped: Vec<ActionKey>,
+    refused: u64,
     lost: u64,
 }
 
@@ -209,16 +228,9 @@ impl Worker {
     }
 
     fn next(&mut self) -> Result<Vec<Work>, RecvTimeoutError> {
-        let deadline = match &self.stuck {
-            Some(stuck) => Some(stuck.probe_at),
-            None => self.sync_at,
-        };
-        let mut batch = match deadline {
-            Some(deadline) => {
-                let wait = deadline.since((self.clock)().boot);
-                self.work.recv_timeout(wait)?
-            }
-            None => (self.work.recv()).map_err(|_closed| RecvTimeoutError::Disconnected)?,
+        let mut batch = match self.ready() {
+            Some(batch) => batch,
+            None => self.wait()?,
         };
         while batch.len() < BATCH {
             match self.work.try_recv() {
@@ -227,6 +239,26 @@ impl Worker {
             }
         }
         Ok(batch)
+    }
+
+    /// What is queued, or kept behind a queue that was full.
+    fn ready(&self) -> Option<Vec<Work>> {
+        let mut kept = self.shared.kept();
+        self.work
+            .try_recv()
+            .ok()
+            .or_else(|| Some(core::mem::take(&mut *kept)).filter(|kept| !kept.is_empty()))
+    }
+
+    fn wait(&self) -> Result<Vec<Work>, RecvTimeoutError> {
+        let deadline = match &self.stuck {
+            Some(stuck) => Some(stuck.probe_at),
+            None => self.sync_at,
+        };
+        match deadline {
+            Some(deadline) => self.work.recv_timeout(deadline.since((self.clock)().boot)),
+            None => self.work.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+        }
     }
 
     fn on_time(&mut self) {
@@ -277,7 +309,8 @@ impl Worker {
             since: now,
             probe_at: now + PROBE_EVERY,
             backlog: Vec::new(),
-            dropped: Vec::new(),
+            dropped: batch.iter().filter_map(intent_of).cloned().collect(),
+            refused: 0,
             lost: 0,
         });
         tracing::error!("{says}");
@@ -292,9 +325,9 @@ impl Worker {
         };
         for work in batch {
             if let Some(key) = intent_of(&work) {
-                stuck.dropped.push(key.clone());
+                stuck.refused += 1;
                 (self.answer)(StoreEvent::Failed { key: key.clone(), reason: stuck.reason.clone() });
-            } else if stuck.backlog.len() < BACKLOG {
+            } else if stuck.backlog.len() < BACKLOG || journal_of(&work).is_some() {
                 stuck.backlog.push(work);
             } else {
                 stuck.lost += 1;
@@ -309,9 +342,13 @@ impl Worker {
             return;
         };
         let now = (self.clock)();
-        let written = self
-            .store
-            .write(&mut stuck.backlog, &stuck.dropped, now)
+        let mut late = None;
+        let remembered = self.store.remembered_late(now).map(|recovered| late = recovered);
+        if let Some(recovered) = late {
+            (self.answer)(StoreEvent::Remembered(Box::new(recovered)));
+        }
+        let written = remembered
+            .and_then(|()| self.store.write(&mut stuck.backlog, &stuck.dropped, now))
             .and_then(|()| self.store.append(back_again(&stuck, now), now))
             .and_then(|_seq| self.store.probe(now));
         match written {
@@ -341,16 +378,6 @@ impl Worker {
     }
 }
 
-fn intent_of(work: &Work) -> Option<&ActionKey> {
-    match journal_of(work)? {
-        JournalEntry::Intent(intent) => Some(&intent.act.key),
-        JournalEntry::Result(_)
-        | JournalEntry::Verified { .. }
-        | JournalEntry::Closed { .. }
-        | JournalEntry::Undone { .. } => None,
-    }
-}
-
 fn back_again(stuck: &Stuck, now: Moment) -> Report {
     let gap = crate::engine::time::Human(now.boot.since(stuck.since));
     Report {
@@ -361,9 +388,7 @@ fn back_again(stuck: &Stuck, now: Moment) -> Report {
             event: "store_writable".into(),
             says: format!(
                 "journal and audit could not be written for {gap} ({}): intents refused: {}, records lost: {}",
-                stuck.reason,
-                stuck.dropped.len(),
-                stuck.lost
+                stuck.reason, stuck.refused, stuck.lost
             ),
         },
     }

@@ -206,7 +206,7 @@ impl Machine {
                 let key = intent.act.key;
                 match self.disk {
                     Disk::Writes => self.commit(&key),
-                    Disk::Refuses => self.engine.commit_failed(self.now, &key, "no space left on device"),
+                    Disk::Refuses => self.engine.commit_failed(self.now, &key),
                     Disk::Hangs => self.waiting.push(key),
                 }
             }

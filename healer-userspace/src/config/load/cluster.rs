@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Kind, Loading, Placed, Policy, Problems, position, who};
 
 /// As a file would have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FromCluster {
     pub name: String,
     /// The server counts changes of the spec.

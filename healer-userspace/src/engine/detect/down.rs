@@ -9,7 +9,7 @@ use crate::{
         certificate::{Certificate, certify},
         class::{Certainty, Class},
         diagnosis::{Detail, Diagnosis},
-        policy::{PolicySet, choose},
+        policy::choose,
         time::{BootTime, Human},
     },
     identity::process::{Process, WorkloadKey},
@@ -115,7 +115,7 @@ impl Down {
         if !was_main || !workload.living.is_empty() || workload.stop_asked {
             return;
         }
-        if !should_run(context.policies, process) || is_errand(context, process, &certificate) {
+        if !choose::should_run(context.policies, process) || is_errand(context, process, &certificate) {
             return;
         }
         let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
@@ -144,13 +144,6 @@ fn is_errand(context: &Context<'_>, process: &Process, certificate: &Certificate
     let is_it = |other: &Process| other.exe == process.exe && other.start <= process.start;
     let mut living = context.world.iter().flat_map(|(_, workload)| workload.living.values());
     !process.main && process.exe.is_some() && !certificate.exit.is_abnormal() && living.any(is_it)
-}
-
-fn should_run(policies: &PolicySet, process: &Process) -> bool {
-    match choose::owner(policies, process) {
-        choose::Owner::One(policy) => choose::expects_running(policy, process),
-        choose::Owner::None | choose::Owner::Clash(..) => process.place.supervise.is_some(),
-    }
 }
 
 fn diagnosis(context: &Context<'_>, missing: &Missing) -> Diagnosis {

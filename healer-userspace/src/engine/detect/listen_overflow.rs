@@ -105,17 +105,18 @@ impl ListenOverflow {
         what: &str,
         found: &mut Vec<Finding>,
     ) {
-        self.watched.retain(|key, full| {
-            let is_over = is_over(key, full);
-            if is_over && full.raised {
+        let over: Vec<_> = self.watched.extract_if(.., |key, full| is_over(key, full)).collect();
+        for ((id, _), full) in over.into_iter().filter(|(_, full)| full.raised) {
+            // Of several ports of one process, the last says so.
+            let another = self.watched.iter().any(|((other, _), full)| *other == id && full.raised);
+            if !another {
                 found.push(Finding::Cleared {
-                    subject: subject(key.0),
+                    subject: subject(id),
                     class: Class::ListenOverflow,
                     says: format!("{} {what}", full.called),
                 });
             }
-            !is_over
-        });
+        }
     }
 }
 
@@ -131,8 +132,8 @@ fn level(backlog: &Backlog) -> f64 {
 fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog: &Backlog) -> Finding {
     let Backlog { port, waiting, limit, oldest_ms } = backlog;
     let sentence = format!(
-        "{} does not accept: {waiting} connections wait on port {port}, its queue holds {} (listen was told {limit}); \
-         not one was accepted in {}, and whoever comes now is dropped",
+        "{} does not keep up with its connections: {waiting} wait on port {port}, its queue holds {} (listen was told \
+         {limit}); it has not become shorter in {}, and whoever comes now is dropped",
         full.called,
         u64::from(*limit) + 1,
         Human(Duration::from_millis(*oldest_ms)),
@@ -158,5 +159,45 @@ fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog
                 ..Detail::default()
             },
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::{memory::Memory, policy::PolicySet, world::World},
+        identity::process::Process,
+    };
+
+    fn look(detector: &mut ListenOverflow, second: u64, ports: &[u16]) -> Vec<bool> {
+        let (at, process) = (BootTime(second * 1_000_000_000), Process { pid: 7, ..Process::default() });
+        let (world, memory, policies) = (World::default(), Memory::default(), PolicySet::default());
+        let context =
+            Context { now: at, world: &world, memory: &memory, policies: &policies, certificate: None };
+        let full = |port: &u16| Work {
+            process: process.clone(),
+            backlog: Some(Backlog { port: *port, waiting: 9, limit: 8, oldest_ms: 2000 }),
+            ..Work::default()
+        };
+        let processes = ports.iter().map(full).collect();
+        let mut found = Vec::new();
+        detector.looked(&context, at, &WorkSnapshot { processes, ..WorkSnapshot::default() }, &mut found);
+        found
+            .iter()
+            .filter(|one| !matches!(one, Finding::Level { .. }))
+            .map(|one| matches!(one, Finding::Raised { .. }))
+            .collect()
+    }
+
+    #[test]
+    fn one_of_two_full_ports_that_is_well_again_does_not_end_it() {
+        let mut detector = ListenOverflow::default();
+        let raised = (0..4).flat_map(|second| look(&mut detector, second, &[80, 443])).collect::<Vec<_>>();
+        assert_eq!(raised, [true, true]);
+        let one_well = (4..10).flat_map(|second| look(&mut detector, second, &[443])).collect::<Vec<_>>();
+        assert_eq!(one_well, [false; 0]);
+        let both_well = (10..16).flat_map(|second| look(&mut detector, second, &[])).collect::<Vec<_>>();
+        assert_eq!(both_well, [false]);
     }
 }

@@ -48,6 +48,14 @@ pub fn expects_running(policy: &Policy, process: &Process) -> bool {
     policy.expect.running || process.place.supervise.is_some()
 }
 
+/// By the policy that owns it, if one does.
+pub fn should_run(policies: &PolicySet, process: &Process) -> bool {
+    match owner(policies, process) {
+        Owner::One(policy) => expects_running(policy, process),
+        Owner::None | Owner::Clash(..) => process.place.supervise.is_some(),
+    }
+}
+
 /// The policy's mode under the administrator's cap.
 pub fn effective_mode(policy: &Policy, cap: Option<Mode>) -> Mode {
     cap.map_or(policy.mode, |cap| policy.mode.min(cap))

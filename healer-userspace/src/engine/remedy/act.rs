@@ -50,7 +50,7 @@ impl Engine {
         Some(format!("a successor lives already: {}[{}]", text::printable(&successor.comm), successor.pid))
     }
 
-    /// The intent could not be written: back to the gates, where `journal_writable` now holds.
+    /// The intent could not be written: back to the gates, where `journal_writable` holds by now, or a little later.
     pub(in crate::engine) fn intent_lost(&mut self, now: BootTime, key: &ActionKey) {
         let Some(Intent { act, .. }) = self.pending.remove(key) else {
             return;
@@ -58,9 +58,11 @@ impl Engine {
         if let Some(incident) = self.incidents.get_mut(&act.incident)
             && let Some(plan) = &mut incident.plan
         {
-            plan.stage = Stage::Gating { at: Some(now), held_by: None, since: now };
+            plan.stage = Stage::Gating { at: Some(now + INTENT_AGAIN), held_by: None, since: now };
         }
-        self.step(now, act.incident);
+        if self.journal_error.is_some() {
+            self.step(now, act.incident);
+        }
     }
 
     pub(in crate::engine) fn finish_act(&mut self, now: BootTime, result: ActionResult) {

@@ -29,8 +29,11 @@ impl Engine {
             return Next::Again;
         }
         if rung.action == ActionName::Capture {
-            // Touches nothing: no gate has to be asked.
-            self.propose(now, incident, plan, rung, Vec::new());
+            // Touches nothing: of the gates, only whether it can be written down has to be asked.
+            match self.journal_error.clone() {
+                Some(error) => self.hold_capture(now, incident, plan, error),
+                None => self.propose(now, incident, plan, rung, Vec::new()),
+            }
             return Next::Wait;
         }
         let Some(diagnosis) = incident.active.get(&plan.class).cloned() else {
@@ -122,6 +125,17 @@ impl Engine {
         };
         if self.storms.is_news(now, storm.window) {
             self.notify(now, incident, plan, format!("held by gate storm: {reason}"));
+        }
+    }
+
+    fn hold_capture(&mut self, now: BootTime, incident: &Incident, plan: &mut Plan, error: String) {
+        const GATE: &str = "journal_writable";
+        let Stage::Gating { at, held_by, .. } = &mut plan.stage else { return };
+        *at = Some(now + INTENT_AGAIN);
+        if held_by.is_none() {
+            *held_by = Some((GATE, error.clone()));
+            let report = gate_report(GATE, Verdict::Hold, &error, plan.mode);
+            self.report_gates(now, incident, vec![report]);
         }
     }
 

@@ -36,6 +36,8 @@ use crate::{
 const ACT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The hands have a time limit of their own; this is for an answer that never comes.
 const ANSWER_SLACK: Duration = Duration::from_secs(5);
+/// After an intent that could not be written.
+const INTENT_AGAIN: Duration = Duration::from_secs(5);
 /// To look at a few files.
 const SURVEY_LIMIT: Duration = Duration::from_secs(5);
 /// What failed for a root that is well again has so long to recover by itself.

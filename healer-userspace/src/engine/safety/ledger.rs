@@ -38,8 +38,10 @@ pub enum BreakerState {
 }
 
 impl Ledger {
-    pub fn new(acts: Vec<PastAct>) -> Self {
-        Self { acts: acts.into(), struck: BTreeMap::new() }
+    /// Acts of an earlier life, oldest first.
+    pub fn recall(&mut self, acts: Vec<PastAct>) {
+        let since = core::mem::replace(&mut self.acts, acts.into());
+        self.acts.extend(since);
     }
 
     /// Counts an act whose effect is confirmed (or unknown: then it may have happened).

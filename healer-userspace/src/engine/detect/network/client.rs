@@ -29,6 +29,8 @@ pub(super) struct Client {
     pub(super) process: Process,
     pub(super) peers: BTreeMap<SocketAddr, Peer>,
     pub(super) calm_until: BootTime,
+    /// That process, and nobody has connected since.
+    pub(super) ended: Option<BootTime>,
 }
 
 /// What a look at all peers of a client shows.
@@ -66,7 +68,7 @@ pub(super) enum Surety {
 
 impl Client {
     pub(super) fn new(process: Process) -> Self {
-        Self { process, peers: BTreeMap::new(), calm_until: BootTime(0) }
+        Self { process, peers: BTreeMap::new(), calm_until: BootTime(0), ended: None }
     }
 
     pub(super) fn peer(&mut self, address: SocketAddr) -> &mut Peer {

@@ -4,6 +4,7 @@
 //! peers are out of reach. Whoever says no was reached.
 
 mod client;
+mod ended;
 mod kind;
 mod left_behind;
 mod links;
@@ -94,7 +95,7 @@ impl Detector for Network {
                     self.look(context, &who, found);
                 }
             }
-            Fact::Exited(_) => self.ended(process, found),
+            Fact::Exited(_) => self.ended(signal.at, process.id(), found),
             Fact::Execed
             | Fact::SignalSent(_)
             | Fact::OomKilled(_)
@@ -144,6 +145,7 @@ impl Network {
         let client = self.clients.entry(who.clone()).or_insert_with(|| Client::new(process.clone()));
         // The cgroup alone is less than a process.
         if process.pid != 0 {
+            client.ended = client.ended.filter(|_| client.process.id() == process.id());
             client.process.clone_from(process);
         }
         client
@@ -201,6 +203,9 @@ impl Network {
     /// Judges one client anew, and says what has changed.
     fn look(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
         let now = context.now;
+        if self.has_gone(now, who, found) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(who) else {
             return;
         };
@@ -302,7 +307,10 @@ impl Network {
 
     /// The node is cut off once everybody on it is who has peers elsewhere.
     fn scope(&self, who: &Who, since: BootTime, now: BootTime) -> words::Scope {
-        let others = || self.clients.iter().filter(|(other, client)| *other != who && client.has_voters(now));
+        let others = || {
+            let votes = |client: &Client| client.ended.is_none() && client.has_voters(now);
+            self.clients.iter().filter(move |(other, client)| *other != who && votes(client))
+        };
         let in_it = |(other, client): (&Who, &Client)| other.1 == who.1 && client.well_after(since).is_some();
         if others().any(in_it) {
             return words::Scope::Workload;
@@ -356,35 +364,6 @@ impl Network {
                 found.push(words::steady(&key));
             } else if is_said {
                 self.due = earliest(self.due, Some(context.now + Duration::from_secs(30)));
-            }
-        }
-    }
-
-    /// With its last process a client has no more peers.
-    fn ended(&mut self, process: &Process, found: &mut Vec<Finding>) {
-        let gone = |client: &Client| client.process.id() == process.id();
-        let whos: Vec<Who> =
-            self.clients.iter().filter(|(_, client)| gone(client)).map(|(who, _)| who.clone()).collect();
-        for who in whos {
-            self.clients.remove(&who);
-            if self.isolated.remove(&who).is_some() {
-                found.push(words::connected(&who, "it has ended"));
-            }
-            let of_it = |key: &(Who, SocketAddr)| key.0 == who;
-            let stale: Vec<_> = self.stale.iter().filter(|key| of_it(key)).cloned().collect();
-            for key in stale {
-                self.stale.remove(&key);
-                found.push(words::answers(&key, "its client has ended"));
-            }
-            let keys: Vec<_> = self.down.keys().filter(|key| of_it(key)).cloned().collect();
-            for key in keys {
-                self.down.remove(&key);
-                found.push(words::answers(&key, "its client has ended"));
-            }
-            let keys: Vec<_> = self.degraded.iter().filter(|key| of_it(key)).cloned().collect();
-            for key in keys {
-                self.degraded.remove(&key);
-                found.push(words::steady(&key));
             }
         }
     }

@@ -31,7 +31,7 @@ const LOSS_REMEMBERED: Duration = Duration::from_secs(60);
 /// A peer that never answered is somebody's dependency once it was asked so often.
 const ASKED_ENOUGH: usize = 3;
 const EVIDENCE_KEPT: usize = 32;
-const EVIDENCE_LASTS: Duration = Duration::from_secs(180);
+pub(super) const EVIDENCE_LASTS: Duration = Duration::from_secs(180);
 const CONNECTIONS_KEPT: usize = 32;
 /// No socket has this cookie.
 const MOVED: u64 = 0;

@@ -22,6 +22,7 @@ struct Story {
     memory: Memory,
     policies: PolicySet,
     workload: &'static str,
+    pid: u32,
     netns: u32,
     said: Vec<Said>,
 }
@@ -34,6 +35,7 @@ impl Story {
             memory: Memory::default(),
             policies: PolicySet::default(),
             workload: "api",
+            pid: 40,
             netns: 7,
             said: Vec::new(),
         }
@@ -53,7 +55,7 @@ impl Story {
         self.pass(ms);
         let at = BootTime(ms * 1_000_000);
         let process = Process {
-            pid: 40,
+            pid: self.pid,
             comm: self.workload.to_owned(),
             workload: WorkloadKey(self.workload.to_owned()),
             ..Process::default()
@@ -377,11 +379,18 @@ fn slow_and_fast_clients_are_seen_too() {
 }
 
 #[test]
-fn the_end_of_a_client_ends_what_was_said_of_it() {
+fn what_speaks_against_a_peer_outlives_a_client_that_gives_up_and_is_started_again() {
     let mut story = Story::new();
-    for (streak, ms) in (1000..5000).step_by(500).enumerate() {
-        story.refused(ms, A, streak as u32 + 1);
+    for (life, from) in [(41, 1000), (42, 5000)] {
+        story.pid = life;
+        for (streak, ms) in (from..from + 1500).step_by(750).enumerate() {
+            story.refused(ms, A, streak as u32 + life - 39);
+        }
+        story.tell(from + 2000, Fact::Exited(crate::signal::Exit::default()));
     }
-    story.tell(5000, Fact::Exited(crate::signal::Exit::default()));
+    story.pass(60_000);
+    assert_eq!(story.words(), ["dependency_failure refuses probable"]);
+    story.pass(200_000);
     assert_eq!(story.words(), ["dependency_failure refuses probable", "dependency_failure over"]);
+    assert!(story.said[1].0 == 7_000 + 180_000, "once nobody has come after it for so long");
 }
