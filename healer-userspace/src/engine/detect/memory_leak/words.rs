@@ -49,6 +49,8 @@ pub(super) fn forecast(
         "anon_bytes": memory.anon,
         "limit_bytes": memory.limit,
         "bytes_per_second": match why { Why::Rises(rise) => rise.bytes_per_second as u64, Why::Doomed => 0 },
+        "pid": user.process.pid,
+        "process_anon_bytes": user.anon,
         "grown_bytes": user.grown,
         "reserved_bytes": user.reserved,
         "next_victim": next.map(|next| next.process.pid),
@@ -74,7 +76,7 @@ pub(super) fn neighbour(
         text::printable(cgroup),
     );
     let proof = serde_json::json!({
-        "cgroup": cgroup, "grown_bytes": leaker.grown, "reserved_bytes": leaker.reserved, "killed": victim.pid,
+        "cgroup": cgroup, "pid": leaker.process.pid, "process_anon_bytes": leaker.anon, "grown_bytes": leaker.grown, "reserved_bytes": leaker.reserved, "killed": victim.pid,
     });
     raised(context, at, at, leaker, "neighbour", Duration::ZERO, None, sentence, vec![victim.clone()], proof)
 }

@@ -23,8 +23,8 @@ const FULL_PERCENT: u64 = 99;
 const ASKED: [&str; 12] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "vfat", "zfs", "bcachefs", "ramfs"];
 
-/// File systems that wait for a pool or for several devices.
-const WAIT: [&str; 4] = ["btrfs", "zfs", "bcachefs", "overlay"];
+/// A file system that waits for its pool, if that is suspended.
+const WAITS: &str = "zfs";
 /// File systems that wait for somebody else, by the beginnings of their names.
 const FAR: [&str; 16] = [
     "nfs",
@@ -47,6 +47,8 @@ const FAR: [&str; 16] = [
 
 pub(super) struct Disks {
     asker: Asker,
+    /// What those that may hang have answered; they are asked when the mounts are read.
+    answered: BTreeMap<String, [Option<Level>; 2]>,
     proc: PathBuf,
     read: Option<BootTime>,
     mounts: Vec<Mount>,
@@ -84,6 +86,7 @@ impl Disks {
     pub(super) fn new(proc: &Path) -> Self {
         Self {
             asker: Asker::default(),
+            answered: BTreeMap::new(),
             proc: proc.to_owned(),
             read: None,
             mounts: Vec::new(),
@@ -97,11 +100,12 @@ impl Disks {
             self.read = Some(now);
             let text = fs::read_to_string(self.proc.join("self/mountinfo")).unwrap_or_default();
             self.mounts = worth_asking(&text);
+            self.answered = self.doubtful();
         }
         for mount in self.mounts.clone() {
             let point = Path::new(&mount.point);
             let told = if mount.may_hang {
-                self.asker.statvfs(point).map_or([None, None], |disk| counted(&disk, &mount.point))
+                self.answered.get(&mount.point).cloned().unwrap_or_default()
             } else {
                 levels_of(point, &mount.point)
             };
@@ -115,6 +119,15 @@ impl Disks {
                 levels.push(level);
             }
         }
+    }
+
+    fn doubtful(&mut self) -> BTreeMap<String, [Option<Level>; 2]> {
+        let doubtful = self.mounts.iter().filter(|mount| mount.may_hang);
+        let answers = doubtful.filter_map(|mount| {
+            let disk = self.asker.statvfs(Path::new(&mount.point))?;
+            Some((mount.point.clone(), counted(&disk, &mount.point)))
+        });
+        answers.collect()
     }
 
     fn writers_of(&mut self, now: BootTime, mount: &Mount, grows: bool) -> Vec<User> {
@@ -144,7 +157,7 @@ fn worth_asking(mountinfo: &str) -> Vec<Mount> {
     let far: Vec<String> = mounts.iter().filter(|it| it.is_far()).map(|it| it.point.clone()).collect();
     for mount in &mut mounts {
         let lies_below = |far: &String| Path::new(&mount.point).starts_with(far);
-        mount.may_hang = WAIT.contains(&mount.filesystem.as_str()) || far.iter().any(lies_below);
+        mount.may_hang = mount.filesystem == WAITS || far.iter().any(lies_below);
     }
     mounts.retain(|mount| !mount.is_read_only && ASKED.contains(&mount.filesystem.as_str()));
     mounts.sort_by_key(|mount| (mount.device.clone(), mount.point.len()));

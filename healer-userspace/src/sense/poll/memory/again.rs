@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{group::MemoryStat, tree::Tree};
+use super::{group::MemoryStat, tree::Tree, users::anon_of};
 
 /// Of the limit, taken for good: what was told at 85 % may have moved a little.
 const NEAR_PERCENT: u64 = 80;
@@ -10,7 +10,7 @@ const NEAR_PERCENT: u64 = 80;
 const SLACK_PERCENT: u64 = 3;
 
 /// # Errors
-/// In words: there is room by now, or it cannot be seen.
+/// In words: there is room by now, or who is to be ended has given back what it took, or it cannot be seen.
 pub fn short_again(cgroup: &Path, proof: &serde_json::Value) -> Result<(), String> {
     let (path, then) = (proof["cgroup"].as_str().unwrap_or_default(), proof["anon_bytes"].as_u64());
     let tree = Tree::new(cgroup);
@@ -22,14 +22,34 @@ pub fn short_again(cgroup: &Path, proof: &serde_json::Value) -> Result<(), Strin
     let stat = MemoryStat::parse(&read("memory.stat")?);
     let (now, limit) = (stat.anon + stat.shmem, read(tree.limit_file())?.trim().parse().unwrap_or(u64::MAX));
     let is_near = limit / 100 * NEAR_PERCENT <= now;
-    let is_less = then.is_some_and(|then| now + limit / 100 * SLACK_PERCENT < then);
+    let slack = limit / 100 * SLACK_PERCENT;
+    let is_less = then.is_some_and(|then| now + slack < then);
     if is_near && !is_less {
-        return Ok(());
+        return still_holds(proof, slack);
     }
-    let mib = |bytes: u64| bytes >> 20;
     let limit = if limit == u64::MAX { "no limit".to_owned() } else { format!("{} MiB", mib(limit)) };
     let before = then.map_or(String::new(), |then| format!(", {} MiB then", mib(then)));
     Err(format!("{path} has room by now: {} MiB of {limit} are taken for good{before}", mib(now)))
+}
+
+/// The cgroup may be full of what another has taken since.
+fn still_holds(proof: &serde_json::Value, slack: u64) -> Result<(), String> {
+    let number = |name: &str| proof[name].as_u64();
+    let Some((pid, then)) = number("pid").zip(number("process_anon_bytes")) else {
+        return Ok(());
+    };
+    let now = anon_of(Path::new("/proc"), u32::try_from(pid).unwrap_or_default());
+    match now {
+        Some(now) if now + slack < then => {
+            Err(format!("process {pid} has given back: it holds {} MiB, {} MiB then", mib(now), mib(then)))
+        }
+        // Whoever has ended is somebody else's question.
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes >> 20
 }
 
 #[cfg(test)]
@@ -57,5 +77,15 @@ mod tests {
         let says = "/web has room by now: 60 MiB of 100 MiB are taken for good, 88 MiB then";
         assert_eq!(look(60, 88), Err(says.to_owned()));
         assert!(look(85, 95).is_err(), "it has shrunk");
+    }
+
+    #[test]
+    fn who_has_given_back_is_not_ended_for_what_others_hold() {
+        let holds = |then: u64| {
+            let proof = serde_json::json!({"pid": std::process::id(), "process_anon_bytes": then});
+            still_holds(&proof, MIB)
+        };
+        assert_eq!((holds(0), still_holds(&serde_json::json!({}), 0)), (Ok(()), Ok(())));
+        assert!(holds(1 << 40).unwrap_err().contains("has given back: it holds "));
     }
 }

@@ -154,6 +154,11 @@ impl User {
     }
 }
 
+/// What a process has taken for good, in bytes.
+pub(super) fn anon_of(proc: &Path, pid: u32) -> Option<u64> {
+    size(proc, pid).map(|size| size.anon)
+}
+
 /// Resident, not from files and not shared; and the whole address space (proc_pid_statm(5)).
 fn size(proc: &Path, pid: u32) -> Option<Size> {
     let text = fs::read_to_string(proc.join(format!("{pid}/statm"))).ok()?;
