@@ -11,7 +11,7 @@ pub struct Args {
     /// Print the change against an earlier run's JSON
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
-    /// Loads and sections to run: names of the table's first column, or cost, syscalls, footprint, plateau, latency, ring, engine, memory, peers (earlyoom and nohang beside it; only if named)
+    /// Loads and sections to run: names of the table's first column, or cost, syscalls, footprint, plateau, latency, ring, engine, memory, waits, peers (earlyoom and nohang beside it; only if named)
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub only: Vec<String>,
     /// Pairs of runs without and with healer
@@ -51,6 +51,9 @@ pub enum Part {
     /// Makes this many processes, each with a name of its own, that end with status 1
     #[command(hide = true)]
     Crowd { first: u32, count: u32 },
+    /// Threads that wait for work, and threads that lock each other out in pairs; says when they are there
+    #[command(hide = true)]
+    Threads { idle: u32, stuck: u32 },
 }
 
 impl Args {

@@ -20,6 +20,7 @@ pub mod peers;
 pub mod plateau;
 pub mod syscalls;
 pub mod table;
+pub mod waits;
 
 use std::{
     fs,
@@ -69,6 +70,7 @@ fn run_part(part: &Part) -> anyhow::Result<()> {
         }
         Part::Service { file } => parts::service(file),
         Part::Fail => parts::fail(),
+        Part::Threads { idle, stuck } => parts::threads(*idle, *stuck),
         Part::Crowd { first, count } => parts::crowd(*first, *count),
         Part::Storm { per_second, millis } => {
             print(&parts::storm(*per_second, Duration::from_millis(*millis))?.to_string());
@@ -101,7 +103,7 @@ fn measure(args: &Args) -> Results {
             Err(error) => results.not_measured.push(format!("peers: {error:#}")),
         }
     }
-    let sections: [(&str, Section); 7] = [
+    let sections: [(&str, Section); 8] = [
         ("syscalls", syscalls::measure),
         ("footprint", footprint::measure),
         ("plateau", plateau::measure),
@@ -109,6 +111,7 @@ fn measure(args: &Args) -> Results {
         ("ring", flood::measure),
         ("engine", engine::measure),
         ("memory", memory::measure),
+        ("waits", waits::measure),
     ];
     for (name, section) in sections.into_iter().filter(|(name, _)| args.wants(name)) {
         match section(args) {

@@ -1,6 +1,8 @@
 //! What the bench starts of itself, in processes of their own.
 
-use std::{fs::OpenOptions, io::Write as _, path::Path, thread, time::Duration};
+use std::{
+    cell::UnsafeCell, fs::OpenOptions, io::Write as _, path::Path, sync::Barrier, thread, time::Duration,
+};
 
 use anyhow::Context as _;
 use healer_userspace::clock;
@@ -11,6 +13,8 @@ use super::load::fork_and_wait;
 const LIFE: Duration = Duration::from_secs(300);
 /// Before it fails: the agent has to meet it first.
 const HEALTH: Duration = Duration::from_millis(40);
+/// Of a thread that does nothing.
+const STACK: usize = 64 * 1024;
 /// Its status.
 const FAILED: i32 = 3;
 
@@ -63,6 +67,53 @@ pub fn crowd(first: u32, count: u32) -> anyhow::Result<()> {
         fork_and_wait(1)?;
     }
     Ok(())
+}
+
+/// Threads that wait for work, and threads that lock each other out in pairs, until stdin ends.
+///
+/// # Errors
+/// The kernel refuses a thread.
+pub fn threads(idle: u32, stuck: u32) -> anyhow::Result<()> {
+    let small = || thread::Builder::new().stack_size(STACK);
+    for _thread in 0..idle {
+        small().spawn(thread::park)?;
+    }
+    for _pair in 0..stuck / 2 {
+        let (locks, both): (&'static [Lock; 2], &'static Barrier) =
+            (Box::leak(Box::default()), Box::leak(Box::new(Barrier::new(2))));
+        for first in 0..2 {
+            small().spawn(move || {
+                locks[first].lock();
+                both.wait();
+                locks[1 - first].lock();
+            })?;
+        }
+    }
+    #[expect(clippy::print_stdout, reason = "whoever started it reads it")]
+    {
+        println!("there");
+    }
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// Of the C library: it names its holder, as most programs' locks do.
+struct Lock(UnsafeCell<libc::pthread_mutex_t>);
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER))
+    }
+}
+
+// SAFETY: a pthread_mutex_t is made to be used by several threads.
+unsafe impl Sync for Lock {}
+
+impl Lock {
+    fn lock(&self) {
+        // SAFETY: initialised, and never moved once it is leaked.
+        unsafe { libc::pthread_mutex_lock(self.0.get()) };
+    }
 }
 
 /// The starts that a service wrote down: pid and time.
