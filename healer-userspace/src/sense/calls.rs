@@ -33,8 +33,10 @@ const TABLE: &[(libc::c_long, i32)] = &[
     (libc::SYS_sendmsg, 46),
     (libc::SYS_recvmsg, 47),
     (libc::SYS_clone, 56),
+    (libc::SYS_wait4, 61),
     (libc::SYS_fcntl, 72),
     (libc::SYS_flock, 73),
     (libc::SYS_futex, 202),
+    (libc::SYS_waitid, 247),
     (libc::SYS_accept4, 288),
 ];

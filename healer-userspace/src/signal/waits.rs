@@ -166,6 +166,7 @@ pub enum WaitKind {
     SocketRead,
     KernelLock,
     Vfork,
+    Child,
 }
 
 /// How a wait's owners are known, from the most to the least precise.
@@ -213,6 +214,7 @@ impl WaitKind {
             Self::SocketRead => "to read from empty",
             Self::KernelLock => "for kernel lock",
             Self::Vfork => "for the exec of child",
+            Self::Child => "for the end of child",
         }
     }
 }

@@ -69,6 +69,41 @@ static void *sleep_with_it(void *arg) {
     sleep(100000);
     return arg;
 }
+static int stuck_page(char **page) { // userfaultfd: whoever touches the page waits for ever
+    int u = syscall(SYS_userfaultfd, O_CLOEXEC);
+    struct uffdio_api api = {.api = UFFD_API};
+    *page = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct uffdio_register at = {.range = {(unsigned long)*page, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+    return u < 0 || ioctl(u, UFFDIO_API, &api) || ioctl(u, UFFDIO_REGISTER, &at);
+}
+static void *spin_with_it(void *arg) {
+    pthread_mutex_lock(&m[0]);
+    for (;;) ready++;
+    return arg;
+}
+static void *receive_with_it(void *arg) { // a client whose server says nothing
+    int l = socket(AF_INET, SOCK_STREAM, 0), s = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
+    socklen_t size = sizeof a;
+    bind(l, (void *)&a, size);
+    listen(l, 1);
+    getsockname(l, (void *)&a, &size);
+    connect(s, (void *)&a, size);
+    pthread_mutex_lock(&m[0]);
+    recv(s, block, 1, 0);
+    return arg;
+}
+static pid_t child(void);
+static void *vfork_with_it(void *arg) { // uninterruptibly, until one of its children has made way
+    pthread_mutex_lock(&m[0]);
+    if (!child()) for (;;) pause();
+    if (!vfork()) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        sleep(100000);
+        _exit(0);
+    }
+    return arg;
+}
 static void *leave_with_it(void *arg) {
     pthread_mutex_lock(&m[0]);
     return arg;
@@ -229,8 +264,10 @@ int main(int argc, char **argv) {
         many(1, work);
     }
     // From here on nobody is stuck for ever.
-    else if (IS("convoy")) {
-        pthread_create(&t[0], 0, sleep_with_it, 0);
+    else if (IS("convoy") || IS("behind_runner") || IS("behind_network") || IS("behind_vfork")) {
+        void *(*holder)(void *) = IS("behind_runner") ? spin_with_it
+            : IS("behind_network") ? receive_with_it : IS("behind_vfork") ? vfork_with_it : sleep_with_it;
+        pthread_create(&t[0], 0, holder, 0);
         usleep(100000);
         pthread_create(&t[1], 0, wait_behind, 0);
         pthread_create(&t[2], 0, wait_behind, 0);
@@ -326,12 +363,9 @@ int main(int argc, char **argv) {
             usleep(300000);
             return write(file(dir, "locked"), "x", 1) < 0;
         }
-        int f = file(dir, "locked"), u = syscall(SYS_userfaultfd, O_CLOEXEC);
-        struct uffdio_api api = {.api = UFFD_API};
-        char *page = mmap(0, 4096, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        struct uffdio_register at = {.range = {(unsigned long)page, 4096}, .mode = UFFDIO_REGISTER_MODE_MISSING};
-        if (u < 0 || ioctl(u, UFFDIO_API, &api) || ioctl(u, UFFDIO_REGISTER, &at)) return 1;
-        return write(f, page, 4096) < 0;
+        char *page;
+        int f = file(dir, "locked");
+        return stuck_page(&page) || write(f, page, 4096) < 0;
     } else if (IS("pipeline")) { // the reader of a pipe whose writer reads something else
         int a[2], s = socket(AF_INET, SOCK_STREAM, 0);
         if (pipe(a)) return 1;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    children,
     file_memory::{FileMemory, Walk},
     files::{self, FileWait, Holders},
     futex::{self, Sight},
@@ -29,7 +30,7 @@ const CLONE_VFORK: u64 = 0x4000;
 /// Parked threads of one process that are named; the rest is counted.
 const PARKED_MAX: usize = 64;
 
-type ByThread = BTreeMap<u32, Vec<Wait>>;
+pub(super) type ByThread = BTreeMap<u32, Vec<Wait>>;
 
 /// All waits that are known.
 #[derive(Default)]
@@ -107,7 +108,9 @@ impl Extractor {
     pub(crate) fn learn_wakers(&mut self, table: &Table, tgids: &BTreeSet<u32>) {
         self.wakers.retain(|tgid, (version, _)| table.version(*tgid) == *version);
         for tgid in tgids {
-            self.wakers.insert(*tgid, (table.version(*tgid), world::wakers(&self.proc, *tgid)));
+            let knows_children = table.sleepers_of(*tgid).any(|one| children::is_wait(&one.record));
+            let wakers = world::wakers(&self.proc, *tgid, knows_children);
+            self.wakers.insert(*tgid, (table.version(*tgid), wakers));
         }
     }
 
@@ -138,7 +141,8 @@ impl Extractor {
                 Some(Sight::Join { word, by_kernel }) => {
                     joined(sleeper, *word, *by_kernel, namespaces.resolve(tgid, *word))
                 }
-                Some(Sight::Open | Sight::Parked { .. } | Sight::Ownerless { .. }) | None => None,
+                Some(Sight::Open | Sight::Parked { .. } | Sight::Shared { .. } | Sight::Ownerless { .. })
+                | None => None,
             };
             if let Some(wait) = wait {
                 waits.add(sleeper.record.pid, wait);
@@ -183,7 +187,7 @@ impl Extractor {
             }
             let version = table.version(tgid);
             let known = self.stacks.remove(&tgid).filter(|(known, _)| *known == version);
-            let found = known.unwrap_or_else(|| (version, by_stack(table, tgid)));
+            let found = known.unwrap_or_else(|| (version, stack::waits(table, tgid)));
             for (tid, more) in &found.1 {
                 more.iter().for_each(|wait| waits.add(*tid, wait.clone()));
             }
@@ -198,7 +202,7 @@ impl Extractor {
         }
         let is_kept = |one: &Sleeper| {
             condition(&one.record) == Condition::Stuck
-                && files::is_candidate(&one.record)
+                && (files::is_candidate(&one.record) || matches!(one.sight, Some(Sight::Shared { .. })))
                 && table.is_open(one)
         };
         self.files.retain(|tid, memory| {
@@ -230,6 +234,11 @@ impl Extractor {
         let mut peers = Peers::default();
         let mut left = Vec::new();
         for sleeper in due {
+            if children::is_wait(&sleeper.record) {
+                let wait = children::wait(&self.proc, &mut Namespaces::new(&self.proc), &sleeper.record);
+                self.remember(sleeper, now, false, wait);
+                continue;
+            }
             match FileWait::of(&self.proc, sleeper, &mut peers) {
                 Some(wait) => left.push((*sleeper, wait)),
                 None => self.remember(sleeper, now, true, None),
@@ -238,9 +247,9 @@ impl Extractor {
         if !anew {
             left.retain(|(sleeper, wait)| !self.is_held_nearby(table, now, sleeper, wait));
         }
-        let inodes: BTreeSet<(u64, u64)> = left.iter().flat_map(|(_, wait)| wait.files()).collect();
-        if !inodes.is_empty() {
-            let holders = Holders::find(&self.proc, self.proc.pids(), &inodes);
+        let wanted: Vec<FileWait> = left.iter().map(|(_, wait)| *wait).collect();
+        if !wanted.is_empty() {
+            let holders = Holders::find(&self.proc, self.proc.pids(), &wanted);
             for (sleeper, wait) in left {
                 let wait = holders.wait(&self.proc, sleeper.record.tgid, &wait);
                 self.remember(sleeper, now, false, wait);
@@ -252,7 +261,7 @@ impl Extractor {
     /// everybody.
     fn is_held_nearby(&mut self, table: &Table, now: BootTime, sleeper: &Sleeper, wait: &FileWait) -> bool {
         let tgid = sleeper.record.tgid;
-        let holders = Holders::find(&self.proc, self.proc.relatives(tgid), &wait.files().collect());
+        let holders = Holders::find(&self.proc, self.proc.relatives(tgid), &[*wait]);
         let Some(wait) = holders.wait(&self.proc, tgid, wait) else { return false };
         let may_run = |owner: &Owner| matches!(owner, Owner::Process(one) if self.may_run(table, *one, now, &mut BTreeSet::new()));
         let is_answer = wait.owners.iter().any(may_run);
@@ -322,48 +331,11 @@ fn park(table: &Table, tgid: u32, waits: &mut Waits) {
     }
 }
 
-/// Ownerless locks of one process of which every thread sleeps.
-fn by_stack(table: &Table, tgid: u32) -> ByThread {
-    let keys_of = |sleeper: &Sleeper| match &sleeper.sight {
-        Some(Sight::Ownerless { keys, .. }) => keys.clone(),
-        Some(Sight::Open | Sight::Parked { .. } | Sight::Owned { .. } | Sight::Join { .. }) | None => {
-            Vec::new()
-        }
-    };
-    let wanted: BTreeMap<u32, Vec<u64>> =
-        table.sleepers_of(tgid).map(|one| (one.record.pid, keys_of(one))).collect();
-    let all: BTreeSet<u64> = wanted.values().flatten().copied().collect();
-    let known = stack::who_knows(table, tgid, &all);
-    let mut waits = ByThread::new();
-    for sleeper in table.sleepers_of(tgid) {
-        let Some(Sight::Ownerless { lock, word, keys }) = &sleeper.sight else {
-            continue;
-        };
-        let is_fellow =
-            |tid: &u32| wanted.get(tid).is_some_and(|other| other.iter().any(|key| keys.contains(key)));
-        let candidates = keys.iter().filter_map(|key| known.get(key)).flatten();
-        let owners: BTreeSet<u32> = candidates.filter(|tid| !is_fellow(tid)).copied().collect();
-        if owners.is_empty() {
-            continue;
-        }
-        let wait = Wait {
-            kind: WaitKind::Lock,
-            lock: format!("{lock:#x}"),
-            source: Source::Stack,
-            word: Some(*word),
-            says: format!("its address is on the stacks of threads {owners:?} and on no other"),
-            owners: owners.into_iter().map(Owner::Task).collect(),
-        };
-        waits.entry(sleeper.record.pid).or_default().push(wait);
-    }
-    waits
-}
-
 fn is_parked(sleeper: &Sleeper) -> bool {
     let is_private = sleeper.call.as_ref().is_some_and(|call| call.is_private);
     let sleeps_on = match &sleeper.sight {
         Some(Sight::Parked { .. } | Sight::Owned { .. } | Sight::Ownerless { .. }) => true,
-        Some(Sight::Open | Sight::Join { .. }) | None => false,
+        Some(Sight::Open | Sight::Shared { .. } | Sight::Join { .. }) | None => false,
     };
     is_private && sleeps_on && condition(&sleeper.record) == Condition::Stuck
 }
@@ -374,7 +346,7 @@ fn parked(sleeper: &Sleeper) -> Option<Wait> {
     let word = match &sleeper.sight {
         Some(Sight::Parked { word }) => *word,
         Some(Sight::Owned { word, .. } | Sight::Ownerless { word, .. }) => Some(*word),
-        Some(Sight::Open | Sight::Join { .. }) | None => return None,
+        Some(Sight::Open | Sight::Shared { .. } | Sight::Join { .. }) | None => return None,
     };
     Some(Wait {
         kind: WaitKind::Wakeup,

@@ -4,7 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use healer_common::task_scan::TaskRecord;
 
-use super::{peers::Peers, procfs::Proc, table::Sleeper};
+use super::{
+    children,
+    peers::Peers,
+    procfs::Proc,
+    shared::{self, File, Place},
+    table::Sleeper,
+};
 use crate::signal::waits::{Owner, Source, Wait, WaitKind};
 
 /// Numbers of the x86-64 table.
@@ -35,8 +41,8 @@ pub(crate) struct FileWait {
     peer: Option<File>,
 }
 
-/// Device and inode.
-type File = (u64, u64);
+/// Stands for a descriptor where a file is mapped.
+const MAPPED: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Want {
@@ -47,6 +53,8 @@ enum Want {
     PipeRead,
     SocketWrite,
     SocketRead,
+    /// A wake-up in shared memory.
+    Memory,
 }
 
 impl Want {
@@ -59,13 +67,14 @@ impl Want {
             Self::PipeRead => WaitKind::PipeRead,
             Self::SocketWrite => WaitKind::SocketWrite,
             Self::SocketRead => WaitKind::SocketRead,
+            Self::Memory => WaitKind::Wakeup,
         }
     }
 
     /// A signal handler may write into its own pipe: an empty one stays empty in a closed world only.
     fn source(self) -> Source {
         match self {
-            Self::PipeRead | Self::SocketRead => Source::ClosedWorld,
+            Self::PipeRead | Self::SocketRead | Self::Memory => Source::ClosedWorld,
             Self::Flock | Self::PosixLock | Self::OfdLock | Self::PipeWrite | Self::SocketWrite => {
                 Source::Kernel
             }
@@ -77,6 +86,7 @@ impl Want {
             Self::Flock | Self::PosixLock | Self::OfdLock => format!("inode {inode}"),
             Self::PipeWrite | Self::PipeRead => format!("pipe:[{inode}]"),
             Self::SocketWrite | Self::SocketRead => format!("socket:[{inode}]"),
+            Self::Memory => format!("shared memory {inode}"),
         }
     }
 
@@ -87,6 +97,7 @@ impl Want {
             Self::PipeWrite => "open for reading in processes",
             Self::PipeRead => "open for writing in processes",
             Self::SocketWrite | Self::SocketRead => "one end of which, or the other, is open in processes",
+            Self::Memory => "mapped or open in processes",
         }
     }
 
@@ -97,7 +108,21 @@ impl Want {
             Self::PosixLock => holder != tgid,
             Self::Flock | Self::OfdLock => (holder, fd) != (tgid, own),
             // Each end can be shut down by whoever has it.
-            Self::PipeWrite | Self::PipeRead | Self::SocketWrite | Self::SocketRead => true,
+            Self::PipeWrite | Self::PipeRead | Self::SocketWrite | Self::SocketRead | Self::Memory => true,
+        }
+    }
+
+    /// Where the waiter knows it from.
+    fn known_as(self, fd: u32) -> String {
+        match self {
+            Self::Memory => "the word lies in".to_owned(),
+            Self::Flock
+            | Self::PosixLock
+            | Self::OfdLock
+            | Self::PipeWrite
+            | Self::PipeRead
+            | Self::SocketWrite
+            | Self::SocketRead => format!("descriptor {fd} is"),
         }
     }
 
@@ -105,7 +130,7 @@ impl Want {
         match self {
             Self::PipeWrite => access(info).is_some_and(|access| access != WRITE_ONLY),
             Self::PipeRead => access(info).is_some_and(|access| access != READ_ONLY),
-            Self::SocketWrite | Self::SocketRead => true,
+            Self::SocketWrite | Self::SocketRead | Self::Memory => true,
             Self::Flock => has_lock(info, "FLOCK", inode),
             Self::PosixLock | Self::OfdLock => {
                 has_lock(info, "OFDLCK", inode) || has_lock(info, "POSIX", inode)
@@ -114,10 +139,10 @@ impl Want {
     }
 }
 
-/// Whether it is in a system call that can wait for a lock, a pipe or a socket.
+/// Whether it is in a system call that can wait for a lock, a pipe, a socket or a child.
 pub(crate) fn is_candidate(record: &TaskRecord) -> bool {
     const LOCKS: [i32; 2] = [SYS_FCNTL, SYS_FLOCK];
-    LOCKS.contains(&record.syscall) || reads(record) || writes(record)
+    LOCKS.contains(&record.syscall) || reads(record) || writes(record) || children::is_wait(record)
 }
 
 fn reads(record: &TaskRecord) -> bool {
@@ -133,6 +158,12 @@ impl FileWait {
     pub(crate) fn of(proc: &Proc, sleeper: &Sleeper, peers: &mut Peers) -> Option<Self> {
         let record = &sleeper.record;
         let tgid = record.tgid;
+        if let Some(call) = sleeper.call {
+            return match shared::place(proc, tgid, call.address)? {
+                Place::Nameless(own) => Some(Self { want: Want::Memory, fd: MAPPED, own, peer: None }),
+                Place::Own => None,
+            };
+        }
         let fd = u32::try_from(record.arg0).ok()?;
         let own = proc.fd_inode(tgid, fd)?;
         let wait = |want, peer| Some(Self { want, fd, own, peer });
@@ -155,7 +186,7 @@ impl FileWait {
     }
 
     /// The files whose holders matter.
-    pub(crate) fn files(&self) -> impl Iterator<Item = File> {
+    fn files(&self) -> impl Iterator<Item = File> + use<> {
         [Some(self.own), self.peer].into_iter().flatten()
     }
 }
@@ -167,9 +198,14 @@ pub(crate) struct Holders {
 
 impl Holders {
     /// Looks through the descriptors of these processes: some microseconds each.
-    pub(crate) fn find(proc: &Proc, among: Vec<u32>, wanted: &BTreeSet<File>) -> Self {
+    pub(crate) fn find(proc: &Proc, among: Vec<u32>, waits: &[FileWait]) -> Self {
+        let wanted: BTreeSet<File> = waits.iter().flat_map(FileWait::files).collect();
+        let memory = waits.iter().filter(|wait| wait.want == Want::Memory).map(|wait| wait.own).collect();
         let mut open: BTreeMap<File, Vec<(u32, u32)>> = BTreeMap::new();
         for tgid in among {
+            for file in has_mapped(proc, tgid, &memory) {
+                open.entry(file).or_default().push((tgid, MAPPED));
+            }
             for fd in proc.fds(tgid) {
                 if let Some(file) = proc.fd_inode(tgid, fd).filter(|file| wanted.contains(file)) {
                     open.entry(file).or_default().push((tgid, fd));
@@ -197,11 +233,23 @@ impl Holders {
         Some(Wait {
             kind: want.kind(),
             source: want.source(),
-            says: format!("descriptor {fd} is {lock}, {} {owners:?}", want.says()),
+            says: format!("{} {lock}, {} {owners:?}", want.known_as(fd), want.says()),
             lock,
             word: None,
             owners: owners.into_iter().map(Owner::Process).collect(),
         })
+    }
+}
+
+/// Those of `wanted` that `tgid` has mapped; all, if its mappings are too many to be read.
+fn has_mapped(proc: &Proc, tgid: u32, wanted: &BTreeSet<File>) -> BTreeSet<File> {
+    if wanted.is_empty() {
+        return BTreeSet::new();
+    }
+    match proc.maps(tgid) {
+        Some((maps, true)) => shared::mapped(&maps).filter(|file| wanted.contains(file)).collect(),
+        Some((_, false)) => wanted.clone(),
+        None => BTreeSet::new(),
     }
 }
 

@@ -63,6 +63,8 @@ pub(crate) enum Sight {
     Open,
     /// Only a thread of its own process can wake it, whichever.
     Parked { word: Option<u32> },
+    /// The same in memory that others may share.
+    Shared { word: u32 },
     /// The lock says who holds it: a thread id in the waiter's pid namespace.
     Owned { kind: WaitKind, lock: u64, word: u32, tid: u32, by_kernel: bool },
     /// A lock that does not say who holds it, and the addresses its holder would know it by.
@@ -77,7 +79,7 @@ impl Sight {
     pub(crate) fn may_change(&self) -> bool {
         match self {
             Self::Open | Self::Parked { .. } => false,
-            Self::Owned { .. } | Self::Ownerless { .. } | Self::Join { .. } => true,
+            Self::Shared { .. } | Self::Owned { .. } | Self::Ownerless { .. } | Self::Join { .. } => true,
         }
     }
 }
@@ -97,7 +99,9 @@ pub(crate) fn look(call: &Call, layout: Layout, read: Reader<'_>) -> Sight {
             let sight = if call.is_private { private(call, layout, read, word) } else { None };
             let sight =
                 sight.or_else(|| if call.is_private { None } else { shared(call, layout, read, word) });
-            sight.unwrap_or_else(|| parked_if_private(call, Some(word)))
+            let parked =
+                if call.is_private { Sight::Parked { word: Some(word) } } else { Sight::Shared { word } };
+            sight.unwrap_or(parked)
         }
         WAIT_REQUEUE_PI => parked_if_private(call, Some(word)),
         _ => Sight::Open,
@@ -314,9 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn a_semaphore_parks_if_private() {
+    fn a_semaphore_parks_in_memory_of_its_own_or_in_shared_memory() {
         assert_eq!(look_at(call(0x189, 0, 0), &[0]), Sight::Parked { word: Some(0) });
-        assert_eq!(look_at(call(0x109, 0, 0), &[0]), Sight::Open);
+        assert_eq!(look_at(call(0x109, 0, 0), &[0]), Sight::Shared { word: 0 });
         assert_eq!(look_at(call(0x109, 77, 0), &[77]), Sight::Join { word: 77, by_kernel: true });
     }
 

@@ -3,6 +3,7 @@
 //! Everything is read from outside, without stopping anybody. A thread whose switches are the same before and
 //! after a word was read has not run in between: so what was read was true at one moment.
 
+mod children;
 mod extract;
 mod file_memory;
 mod files;
@@ -14,6 +15,7 @@ mod owned;
 mod peers;
 pub(in crate::sense) mod procfs;
 mod prove;
+mod shared;
 mod snapshot;
 mod stack;
 mod table;
@@ -45,6 +47,8 @@ use table::{Table, condition};
 const QUIET: Duration = Duration::from_secs(1);
 const ALERT: Duration = Duration::from_millis(250);
 const UNDER_LOAD: Duration = Duration::from_secs(2);
+/// Until the scan that confirms a new suspicion.
+const CONFIRM: Duration = Duration::from_millis(100);
 /// Between scans of /proc, where the kernel has no iterators.
 const BY_PROC: Duration = Duration::from_secs(5);
 /// A scan that takes longer than this is dear.
@@ -63,6 +67,8 @@ pub struct Scanner {
     /// Whom the last snapshot shows to be dead (see [`threads`]), and since when nobody new is among them.
     suspects: BTreeSet<(u32, u64)>,
     suspected_since: BootTime,
+    /// The last scan was the first to show somebody to be dead.
+    has_new_suspect: bool,
     took: Duration,
     shows_all: bool,
 }
@@ -87,6 +93,7 @@ impl Scanner {
             scans: 0,
             suspects: BTreeSet::new(),
             suspected_since: BootTime(0),
+            has_new_suspect: false,
             took: Duration::ZERO,
             shows_all: false,
         }
@@ -115,6 +122,7 @@ impl Scanner {
     pub fn interval(&self) -> Duration {
         match self.source {
             Source::Proc(_) => BY_PROC,
+            Source::Kernel(_) if self.has_new_suspect && self.took < CONFIRM => CONFIRM,
             Source::Kernel(_) if self.is_alert() && self.took < ALERT => ALERT,
             Source::Kernel(_) if DEAR < self.took => UNDER_LOAD,
             Source::Kernel(_) => QUIET,
@@ -135,7 +143,8 @@ impl Scanner {
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) -> io::Result<WaitSnapshot> {
         let began = clock::boot();
-        let min_sleep = self.interval() * SLEPT_PERCENT / 100;
+        // Who sleeps for less than that is not worth telling of, however soon a suspicion is to be confirmed.
+        let min_sleep = self.interval().max(ALERT) * SLEPT_PERCENT / 100;
         let pass = match &mut self.source {
             Source::Kernel(scan) => scan.pass(min_sleep)?,
             Source::Proc(last) => pass_of_proc(&self.extractor.proc, last, began),
@@ -233,7 +242,8 @@ impl Scanner {
 
     fn suspect(&mut self, snapshot: &WaitSnapshot, dead: &BTreeSet<u32>, now: BootTime) {
         let suspects = threads(snapshot, dead);
-        if !suspects.is_subset(&self.suspects) {
+        self.has_new_suspect = !suspects.is_subset(&self.suspects);
+        if self.has_new_suspect {
             self.suspected_since = now;
         }
         self.suspects = suspects;

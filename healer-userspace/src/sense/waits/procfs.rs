@@ -13,6 +13,8 @@ use crate::sense::calls::by_x86_64;
 
 /// Descriptors of one process looked at, at most.
 const FDS_MAX: usize = 4096;
+/// Bytes read of one file at most.
+const TEXT_MAX: usize = 1 << 20;
 /// Relatives of one process looked at, at most.
 const RELATIVES_MAX: usize = 24;
 
@@ -194,6 +196,13 @@ impl Proc {
         self.text(&format!("{tgid}/fdinfo/{fd}")).unwrap_or_default()
     }
 
+    /// Its mappings, and whether these are all of them.
+    pub(crate) fn maps(&self, tgid: u32) -> Option<(String, bool)> {
+        let text = self.text(&format!("{tgid}/maps"))?;
+        let is_whole = text.len() < TEXT_MAX;
+        Some((text, is_whole))
+    }
+
     /// POSIX timers; `None` if the kernel does not show them.
     pub(crate) fn timers(&self, tgid: u32) -> Option<String> {
         self.text(&format!("{tgid}/timers"))
@@ -201,8 +210,8 @@ impl Proc {
 
     pub(in crate::sense) fn text(&self, path: &str) -> Option<String> {
         let mut bytes = Vec::with_capacity(2048);
-        // Nothing read here is longer, except /proc/locks of a very busy machine.
-        fs::File::open(self.root.join(path)).ok()?.take(1 << 20).read_to_end(&mut bytes).ok()?;
+        // Nothing read here is longer, except the mappings of a very large process.
+        fs::File::open(self.root.join(path)).ok()?.take(TEXT_MAX as u64).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

@@ -1,7 +1,7 @@
 //! The closed world: a private futex is keyed by its address space, so only a thread that shares the memory can
 //! wake it. If all of these are parked, nobody ever will, except for what is listed here.
 
-use super::procfs::Proc;
+use super::{children::CHILD_SIGNAL, procfs::Proc};
 
 /// Signals whose handlers do not mean that somebody waits for them: ILL TRAP ABRT BUS FPE SEGV, and the two that
 /// glibc keeps for itself.
@@ -9,13 +9,15 @@ const OWN_AFFAIRS: [u32; 8] = [4, 5, 6, 7, 8, 11, 32, 33];
 /// include/uapi/linux/kcmp.h.
 const KCMP_VM: i32 = 1;
 
-/// Who could wake a parked thread of `tgid` from outside; empty if nobody.
-pub(crate) fn wakers(proc: &Proc, tgid: u32) -> Vec<String> {
+/// Who could wake a parked thread of `tgid` from outside; empty if nobody. With `knows_children` all its children are
+/// among those who are known to be able to.
+pub(crate) fn wakers(proc: &Proc, tgid: u32, knows_children: bool) -> Vec<String> {
+    let known = if knows_children { CHILD_SIGNAL } else { 0 };
     let mut wakers = Vec::new();
     let mut catches = true;
     match proc.status(tgid, tgid) {
         Some(status) => {
-            wakers.extend(caught(status.caught));
+            wakers.extend(caught(status.caught & !known));
             catches = !wakers.is_empty();
             if status.tracer != 0 {
                 wakers.push(format!("traced by process {}", status.tracer));

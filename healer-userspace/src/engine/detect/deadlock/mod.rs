@@ -33,7 +33,7 @@ pub(super) const ENTRY: DetectorEntry =
     DetectorEntry { name: "deadlock", classes: &[Class::Deadlock], build: || Box::new(Deadlock::default()) };
 
 /// Contended locks hand over within milliseconds.
-const MIN_WAIT: Duration = Duration::from_secs(1);
+const MIN_WAIT: Duration = Duration::from_millis(250);
 const PROVED_ROUNDS: u32 = 2;
 const PROBABLE_ROUNDS: u32 = 3;
 const PROBABLE_WAIT: Duration = Duration::from_secs(10);

@@ -160,7 +160,8 @@ impl Proof {
         let waited = Human(self.waited());
         let processes = self.processes.len();
         let threads: u32 = self.processes.iter().map(|one| one.threads).sum();
-        let wakers: Vec<_> = self.processes.iter().flat_map(|one| &one.wakers).cloned().collect();
+        let wakers: BTreeSet<_> = self.processes.iter().flat_map(|one| &one.wakers).cloned().collect();
+        let wakers: Vec<_> = wakers.into_iter().collect();
         let but = if wakers.is_empty() { String::new() } else { format!(" (except: {})", wakers.join(", ")) };
         match (threads, processes) {
             (1, _) => format!("its only thread waits {waited} for a wake-up that nobody can give{but}"),
@@ -181,7 +182,7 @@ impl Proof {
             (Shape::SelfLock, _) => format!("that {}", ends_it(link.wait.kind)),
             (_, Some(Owner::Gone(tid))) => format!("held by thread {tid}, which has exited"),
             (Shape::Cycle | Shape::OrphanedLock | Shape::ClosedWorld, _) => match link.wait.kind {
-                WaitKind::Join | WaitKind::Vfork => name(next),
+                WaitKind::Join | WaitKind::Vfork | WaitKind::Child => name(next),
                 WaitKind::PipeWrite | WaitKind::SocketWrite => format!("read by {}", name(next)),
                 WaitKind::PipeRead | WaitKind::SocketRead => format!("written by {}", name(next)),
                 WaitKind::Lock => format!("apparently held by {}", name(next)),
@@ -214,7 +215,8 @@ fn ends_it(kind: WaitKind) -> &'static str {
         | WaitKind::PosixLock
         | WaitKind::OfdLock
         | WaitKind::KernelLock
-        | WaitKind::Vfork => "it holds itself",
+        | WaitKind::Vfork
+        | WaitKind::Child => "it holds itself",
     }
 }
 
