@@ -15,7 +15,7 @@ use crate::{
     },
     sense::poll::{
         beat,
-        flows::{FlowPoller, Listener, Look, Stuck, Whose},
+        flows::{FlowPoller, Listener, Look, Stuck, Trouble, Whose},
     },
     signal::{
         Fact, Owner, Signal,
@@ -29,10 +29,11 @@ const TOLD_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) type FlowLooks = mpsc::Receiver<(BootTime, Look)>;
 
-pub(super) fn start() -> (FlowLook, FlowLooks) {
+pub(super) fn start() -> (Trouble, FlowLook, FlowLooks) {
     let (sender, looks) = mpsc::channel(WAITING_MAX);
-    let poller = FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"));
-    (FlowLook { poller, sender, untold: None, due: clock::boot() }, looks)
+    let trouble = Trouble::default();
+    let poller = FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"), trouble.clone());
+    (trouble, FlowLook { poller, sender, untold: None, due: clock::boot() }, looks)
 }
 
 pub(super) struct FlowLook {
@@ -52,7 +53,8 @@ impl looks::Look for FlowLook {
         self.due = beat(now, TOLD_AGAIN);
         if self.untold.is_none() {
             let (look, pause) = self.poller.look(now);
-            self.due = beat(now, pause);
+            // Whole seconds: others have the same beat.
+            self.due = if pause < TOLD_AGAIN { now + pause } else { beat(now, pause) };
             self.untold = (!look.is_empty()).then(|| (clock::boot(), look));
         }
         if let Some(look) = self.untold.take()

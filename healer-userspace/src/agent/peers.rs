@@ -7,7 +7,7 @@ use super::Agent;
 use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId, WorkloadKey},
-    sense::poll::{peers::PeerLedger, routes::RouteWatch},
+    sense::poll::{flows::Trouble, peers::PeerLedger, routes::RouteWatch},
     signal::{Fact, Signal, network::PeerCounts},
 };
 
@@ -21,12 +21,14 @@ pub(super) struct Peers {
     routes: RouteWatch,
     read_at: Option<BootTime>,
     troubled_at: Option<BootTime>,
+    /// Whose sockets want a look soon.
+    trouble: Trouble,
 }
 
-impl Default for Peers {
-    fn default() -> Self {
+impl Peers {
+    pub(super) fn new(trouble: Trouble) -> Self {
         let routes = RouteWatch::new(Path::new("/proc"));
-        Self { ledger: PeerLedger::default(), routes, read_at: None, troubled_at: None }
+        Self { ledger: PeerLedger::default(), routes, read_at: None, troubled_at: None, trouble }
     }
 }
 
@@ -40,15 +42,21 @@ impl Agent {
         self.peers.troubled_at = Some(now);
         self.look_at_peers(now, true);
         for no_route in found {
+            self.peers.trouble.tell(no_route.netns);
             self.observe(&Signal { at: now, process: None, fact: Fact::NoRoute(no_route) });
         }
     }
 
     /// A failure asks for the good news as well: what is down, and what is not.
     pub(super) fn note_trouble(&mut self, now: BootTime, signal: &Signal) {
-        if matches!(signal.fact, Fact::ConnectionFailed(_) | Fact::Retransmitted(_)) {
-            self.trouble(now);
+        if let Fact::ConnectionFailed(failed) = &signal.fact {
+            self.peers.trouble.tell(failed.flow.netns);
+        } else if let Fact::Retransmitted(sent) = &signal.fact {
+            self.peers.trouble.tell(sent.flow.netns);
+        } else if !matches!(&signal.fact, Fact::SyscallError(error) if error.has_no_way()) {
+            return;
         }
+        self.trouble(now);
     }
 
     pub(super) fn trouble(&mut self, now: BootTime) {
@@ -71,6 +79,7 @@ impl Agent {
         let mut clients: BTreeMap<(WorkloadKey, ProcessId), (Process, Vec<PeerCounts>)> = BTreeMap::new();
         for (owner, counts) in news {
             let process = self.identity.owner(owner, now);
+            self.peers.trouble.meet(counts.netns);
             if process.pid != 0 {
                 self.peers.routes.learn(counts.netns, process.pid);
             }

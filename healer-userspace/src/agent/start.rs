@@ -174,7 +174,7 @@ async fn assemble(
     let alarm = Trigger::open(Path::new("/proc"));
     let (memory_watch, memory_look, memory) = memory::start(sense.take_reclaim(), &alarm);
     let (level_watch, level_look, levels) = levels::start();
-    let (flow_look, flows) = flows::start();
+    let (trouble, flow_look, flows) = flows::start();
     let all: Vec<Box<dyn Look>> = vec![Box::new(memory_look), Box::new(level_look), Box::new(flow_look)];
     looks::start(all, alarm).context("start the thread that looks at memory, limits and connections")?;
     let inbox = Inbox {
@@ -208,7 +208,7 @@ async fn assemble(
         lost: Lost::default(),
         files: Files::default(),
         watched: BTreeSet::new(),
-        peers: super::peers::Peers::default(),
+        peers: super::peers::Peers::new(trouble),
         doubts: super::meet::Doubts::default(),
         taps: Taps::into_file(recording),
         fail_point,

@@ -38,6 +38,8 @@ kinds! {
     Uninterruptible = "uninterruptible" of Unkillable,
     /// Held by the freezer of cgroup v1; of a peer, that it takes connections and reads nothing.
     Frozen = "frozen" of Unkillable | DependencyFailure,
+    /// It does not answer questions for names.
+    Dns = "dns" of DependencyFailure,
     /// It is well; connections from before stay dead.
     Stale = "stale" of DependencyFailure,
 }

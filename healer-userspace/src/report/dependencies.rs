@@ -76,6 +76,20 @@ impl Dependencies {
         if let Fact::Peers(counts) = &signal.fact {
             counts.iter().for_each(|counts| self.count(signal.at, &process.workload.0, counts));
             self.expire(signal.at);
+        } else if let Fact::SyscallError(error) = &signal.fact
+            && let Some(peer) = error.address.filter(|_| error.has_no_way())
+        {
+            self.had_no_way(signal.at, &process.workload.0, peer);
+        }
+    }
+
+    /// Without a route there is no edge in the kernel that could be counted.
+    fn had_no_way(&mut self, at: BootTime, workload: &str, peer: SocketAddr) {
+        let edges = self.edges.iter_mut().filter(|((whose, _, to), _)| whose == workload && *to == peer);
+        for (_, edge) in edges.filter(|(_, edge)| edge.last_bad_boot_ns < Some(at.0)) {
+            edge.failed += 1;
+            edge.last_bad_boot_ns = Some(at.0);
+            edge.state = EdgeState::Failing;
         }
     }
 
@@ -206,6 +220,19 @@ mod tests {
         assert_eq!(map.counts(), [(EdgeState::Ok, 0), (EdgeState::Failing, 1)]);
         tell(&mut map, 14 + 901, "web", counts("10.0.0.6:80", 1, 0, 915));
         assert_eq!(map.list().len(), 1);
+    }
+
+    #[test]
+    fn an_edge_without_a_route_fails() {
+        use crate::signal::syscall_error::SyscallError;
+        let mut map = Dependencies::default();
+        tell(&mut map, 10, "api", counts("10.0.0.5:80", 4, 0, 10));
+        let address = Some("10.0.0.5:80".parse().unwrap());
+        let error = SyscallError { errno: libc::EHOSTUNREACH, address, ..SyscallError::default() };
+        tell(&mut map, 11, "web", Fact::SyscallError(Box::new(error.clone())));
+        assert_eq!(map.list()[0].state, EdgeState::Ok);
+        tell(&mut map, 11, "api", Fact::SyscallError(Box::new(error)));
+        assert_eq!((map.list()[0].state, map.list()[0].failed), (EdgeState::Failing, 1));
     }
 
     #[test]

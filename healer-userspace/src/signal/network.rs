@@ -128,6 +128,8 @@ pub enum Stall {
     Unread,
     /// Sent again and again, and no answer.
     Unanswered,
+    /// A question to a name server. `acked` counts what the namespace has received by UDP so far.
+    NoReply,
 }
 
 /// Who answers what a client calls `peer`, as the other end of its connection shows: also behind NAT.

@@ -32,6 +32,14 @@ pub struct SyscallError {
     pub file: Option<File>,
 }
 
+impl SyscallError {
+    /// A connection for which this machine knew no way, or was told so.
+    #[must_use]
+    pub fn has_no_way(&self) -> bool {
+        matches!(self.errno, libc::ENETUNREACH | libc::EHOSTUNREACH) && self.address.is_some()
+    }
+}
+
 /// An open file, and what it lies on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {

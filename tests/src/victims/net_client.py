@@ -1,15 +1,18 @@
 # client [--every S] [--timeout S] [--keep] [--pool] [--idle] [--bytes N] ADDRESS,PORT...: one thread for each peer makes connection
 # after connection, and (--keep) another one keeps one open and talks over it (--pool: that alone). "A,P+B,P": B if A fails.
+# --names ADDRESS: one more asks for a name there, again and again, each time by a new socket, for two seconds at most.
 import socket, sys, threading, time
 
 args = sys.argv[1:]
-every, timeout, keep, pool, idle, size = 0.4, 8.0, False, False, False, 1
+every, timeout, keep, pool, idle, size, names = 0.4, 8.0, False, False, False, 1, None
 while args and args[0].startswith("--"):
     name = args.pop(0)
     if name == "--every":
         every = float(args.pop(0))
     elif name == "--timeout":
         timeout = float(args.pop(0))
+    elif name == "--names":
+        names = args.pop(0)
     elif name == "--bytes":
         size = int(args.pop(0))
     elif name == "--keep":
@@ -60,6 +63,22 @@ def over_one(peer):
             time.sleep(every)
 
 
+def ask_for_names():
+    family = socket.AF_INET6 if ":" in names else socket.AF_INET
+    while True:
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as question:
+                question.settimeout(2.0)
+                question.connect((names, 53))
+                question.send(b"who?")
+                question.recv(512)
+        except OSError:
+            pass
+        time.sleep(every)
+
+
+if names:
+    threading.Thread(target=ask_for_names, daemon=True).start()
 for peer in args:
     if not pool:
         threading.Thread(target=again_and_again, args=(peer,), daemon=True).start()

@@ -1,14 +1,17 @@
-# echo [--delay S] [--full] PORT ADDRESS...: answers each byte with one; a thread for each connection.
+# echo [--delay S] [--full] [--names] PORT ADDRESS...: answers each byte with one; a thread for each connection.
+# --names: datagrams to port 53 as well, after the same delay.
 import signal, socket, sys, threading, time
 
 args = sys.argv[1:]
-delay, backlog, accepts = 0.0, 128, True  # --full: a short queue; SIGUSR1: nobody is accepted any more
+delay, backlog, accepts, names = 0.0, 128, True, False  # --full: a short queue; SIGUSR1: nobody is accepted any more
 while args and args[0].startswith("--"):
     name = args.pop(0)
     if name == "--delay":
         delay = float(args.pop(0))
     elif name == "--full":
         backlog = 1
+    elif name == "--names":
+        names = True
 port, addresses = int(args[0]), args[1:]
 
 
@@ -36,8 +39,18 @@ def serve(listener):
         threading.Thread(target=talk, args=(peer,), daemon=True).start()
 
 
+def serve_names(listener):
+    while True:
+        data, peer = listener.recvfrom(512)
+        threading.Timer(delay, listener.sendto, (data, peer)).start()
+
+
 for address in addresses:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if names:
+        listener = socket.socket(family, socket.SOCK_DGRAM)
+        listener.bind((address, 53))
+        threading.Thread(target=serve_names, args=(listener,), daemon=True).start()
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))

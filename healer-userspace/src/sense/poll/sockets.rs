@@ -13,7 +13,7 @@ use std::{
     thread,
 };
 
-use request::{destroy_request, tcp_request};
+use request::{destroy_request, tcp_request, udp_request};
 
 /// include/net/tcp_states.h
 pub const ESTABLISHED: u8 = 1;
@@ -147,6 +147,18 @@ impl SockDiag {
     fn each_of(&mut self, states: u32, mut see: impl FnMut(Socket)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             self.ask(&tcp_request(family as u8, states))?;
+            while !read_messages(self.answer()?, &mut see)? {}
+        }
+        Ok(())
+    }
+
+    /// All UDP sockets that are connected to this port.
+    ///
+    /// # Errors
+    /// As of [`SockDiag::dump`]; the kernel has no `udp_diag` (ENOENT).
+    pub(super) fn each_udp(&mut self, peer_port: u16, mut see: impl FnMut(Socket)) -> io::Result<()> {
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            self.ask(&udp_request(family as u8, 1 << ESTABLISHED, peer_port))?;
             while !read_messages(self.answer()?, &mut see)? {}
         }
         Ok(())

@@ -39,6 +39,7 @@ use crate::{
     signal::waits::{Condition, Owner, Task, WaitSnapshot},
 };
 use extract::{Extractor, Waits};
+pub(crate) use peers::copy_of;
 pub(crate) use procfs::Proc;
 use snapshot::{Depth, Shot};
 use table::{Table, condition};

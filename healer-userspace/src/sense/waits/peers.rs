@@ -23,7 +23,7 @@ pub(crate) struct Peers {
 impl Peers {
     /// Inode of the peer; `None` for other sockets than unix ones, and where a time-out ends the wait.
     pub(crate) fn of(&mut self, proc: &Proc, tgid: u32, fd: u32, inode: u64, is_write: bool) -> Option<u32> {
-        let socket = copy(tgid, fd)?;
+        let socket = copy_of(tgid, fd)?;
         let timeout = if is_write { Timeout::Send } else { Timeout::Recv };
         let is_unix = socket_domain(&socket) == Ok(AddressFamily::UNIX);
         if !is_unix || socket_timeout(&socket, timeout) != Ok(None) {
@@ -40,7 +40,7 @@ impl Peers {
 }
 
 /// Its very socket, to be asked what only its owner can ask. Held for a moment.
-fn copy(tgid: u32, fd: u32) -> Option<OwnedFd> {
+pub(crate) fn copy_of(tgid: u32, fd: u32) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(i32::try_from(tgid).ok()?)?, PidfdFlags::empty()).ok()?;
     pidfd_getfd(&pidfd, i32::try_from(fd).ok()?, PidfdGetfdFlags::empty()).ok()
 }

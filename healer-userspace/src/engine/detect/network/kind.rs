@@ -10,6 +10,8 @@ pub enum Kind {
     NoAnswer,
     /// It is there, and does not read what it is sent.
     Frozen,
+    /// It does not answer questions for names.
+    Dns,
     /// It is well, but connections from before stay dead.
     Stale,
 }
@@ -22,6 +24,7 @@ impl Kind {
             Self::Unreachable => "unreachable",
             Self::NoAnswer => "no_answer",
             Self::Frozen => "frozen",
+            Self::Dns => "dns",
             Self::Stale => "stale",
         }
     }
@@ -30,7 +33,7 @@ impl Kind {
     pub(super) fn was_reached(self) -> bool {
         match self {
             Self::Refuses | Self::Frozen | Self::Stale => true,
-            Self::Unreachable | Self::NoAnswer => false,
+            Self::Unreachable | Self::NoAnswer | Self::Dns => false,
         }
     }
 
@@ -39,7 +42,7 @@ impl Kind {
         match self {
             Self::Refuses | Self::Unreachable => "socket_state",
             Self::NoAnswer => "tcp_retransmit",
-            Self::Frozen | Self::Stale => "sockets",
+            Self::Frozen | Self::Dns | Self::Stale => "sockets",
         }
     }
 }

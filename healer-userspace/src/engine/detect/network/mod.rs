@@ -8,8 +8,10 @@ mod ended;
 mod kind;
 mod left_behind;
 mod links;
+mod no_route;
 mod peer;
 mod piece_words;
+mod questions;
 mod stuck;
 #[cfg(test)]
 mod tests;
@@ -22,12 +24,10 @@ use super::{Context, Detector, DetectorEntry, Finding};
 use crate::{
     engine::{class::Class, time::BootTime},
     identity::process::{Process, WorkloadKey},
-    signal::{
-        Fact, Signal,
-        network::{FlowSnapshot, NoRoute},
-    },
+    signal::{Fact, Signal, network::FlowSnapshot},
 };
-use client::{Client, Surety, Verdict, earliest};
+use client::{Client, Isolated, Surety, Verdict, earliest};
+use kind::Kind;
 use links::Links;
 use peer::Down;
 
@@ -43,6 +43,8 @@ const CLIENTS_MAX: usize = 1024;
 const STAYS_WELL: Duration = Duration::from_secs(5);
 /// The same of a client that was cut off.
 const STAYS_CONNECTED: Duration = Duration::from_secs(2);
+/// The kernel counts what finds no route at once; what it tells of links and routes is read a moment later.
+const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(3);
 /// A failure that nobody has tried again for so long is nobody's failure.
 const UNTRIED: Duration = Duration::from_secs(600);
 /// Gaps within a minute that make a path degraded, and for how long it stays so.
@@ -94,6 +96,9 @@ impl Detector for Network {
                 for who in touched {
                     self.look(context, &who, found);
                 }
+            }
+            Fact::SyscallError(error) if error.has_no_way() => {
+                self.no_way(context, signal.at, process, error.address, found);
             }
             Fact::Exited(_) => self.ended(signal.at, process.id(), found),
             Fact::Execed
@@ -151,45 +156,10 @@ impl Network {
         client
     }
 
-    /// It speaks against the peers of all who live there, unless one of them was reached by the same family.
-    fn no_route(
-        &mut self,
-        context: &Context<'_>,
-        at: BootTime,
-        no_route: &NoRoute,
-        found: &mut Vec<Finding>,
-    ) {
-        const JUST_NOW: Duration = Duration::from_secs(1);
-        let is_meant = |address: &SocketAddr| {
-            let count = if address.is_ipv4() { no_route.v4 } else { no_route.v6 };
-            count != 0 && !address.ip().is_loopback()
-        };
-        let here: Vec<Who> = self.clients.keys().filter(|who| who.1 == no_route.netns).cloned().collect();
-        for family in [false, true] {
-            let of_it = |address: &SocketAddr| address.is_ipv6() == family && is_meant(address);
-            let reached = |client: &Client| {
-                let mut peers = client.peers.iter().filter(|(address, _)| of_it(address));
-                peers.any(|(_, peer)| peer.last_ok.is_some_and(|ok| at.since(ok) < JUST_NOW))
-            };
-            // If others are reached, it is meant for those whose own route is gone.
-            let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);
-            let (links, netns) = (&self.links, no_route.netns);
-            let is_cut =
-                |address: &SocketAddr| of_it(address) && (!is_partial || links.cuts_off(netns, address.ip()));
-            for who in &here {
-                let Some(client) = self.clients.get_mut(who) else { continue };
-                let peers = client.peers.iter_mut().filter(|(address, _)| is_cut(address));
-                peers.for_each(|(_, peer)| peer.no_route(at));
-            }
-        }
-        for who in here {
-            self.look(context, &who, found);
-        }
-    }
-
     fn flows(&mut self, context: &Context<'_>, at: BootTime, flows: &FlowSnapshot, found: &mut Vec<Finding>) {
         flows.links.iter().for_each(|told| self.links.note(at, told));
-        let mut touched = BTreeSet::new();
+        let has_news = |who: &&Who| flows.links.iter().any(|told| told.netns == who.1);
+        let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();
         for stalled in &flows.stalled {
             let who = (stalled.client.workload.clone(), stalled.flow.netns);
             self.client(&who, &stalled.client).peer(stalled.flow.peer).stalled(at, stalled);
@@ -213,7 +183,7 @@ impl Network {
         let verdict = client.judge(now);
         self.due = earliest(self.due, verdict.due);
         self.isolation(context, who, &verdict, found);
-        if !self.isolated.contains_key(who) {
+        if verdict.isolated.is_none() && !self.isolated.contains_key(who) {
             self.dependencies(context, who, &verdict, found);
         }
         self.well_again(now, who, &verdict, found);
@@ -225,13 +195,7 @@ impl Network {
         let now = context.now;
         if let Some(isolated) = &verdict.isolated {
             if !self.isolated.contains_key(who) {
-                self.isolated.insert(who.clone(), now);
-                self.take_back(who, found);
-                let scope = self.scope(who, isolated.since, now);
-                if let Some(client) = self.clients.get(who) {
-                    let cause = self.links.cause(who.1, isolated.since, &isolated.peers);
-                    found.push(words::isolation(context, who, client, isolated, scope, cause));
-                }
+                self.cut_off(context, who, isolated, found);
             }
             return;
         }
@@ -255,6 +219,22 @@ impl Network {
                 found.push(words::connected(who, "it has not tried any peer for ten minutes"));
             }
             None => self.due = earliest(self.due, Some(now + UNTRIED)),
+        }
+    }
+
+    fn cut_off(&mut self, context: &Context<'_>, who: &Who, isolated: &Isolated, found: &mut Vec<Finding>) {
+        let now = context.now;
+        let cause = self.links.cause(who.1, isolated.since, &isolated.peers);
+        let told_by = isolated.since + CAUSE_COMES_WITHIN;
+        if cause.is_none() && now < told_by {
+            self.due = earliest(self.due, Some(told_by));
+            return;
+        }
+        self.isolated.insert(who.clone(), now);
+        self.take_back(who, found);
+        let scope = self.scope(who, isolated.since, now);
+        if let Some(client) = self.clients.get(who) {
+            found.push(words::isolation(context, who, client, isolated, scope, cause));
         }
     }
 
@@ -289,14 +269,25 @@ impl Network {
             if is_said || matches!(surety, Surety::Waits(_)) {
                 continue;
             }
+            let cause = self.links.cause(who.1, down.since, &[*address]);
+            let told_by = down.since + CAUSE_COMES_WITHIN;
+            let may_be_here = down.is_local || down.kind == Kind::Unreachable;
+            if cause.is_none() && may_be_here && context.now < told_by {
+                self.due = earliest(self.due, Some(told_by));
+                continue;
+            }
+            // Held up for want of a route is no silence of the peer's.
+            let kind =
+                if cause.is_some() && !down.kind.was_reached() { Kind::Unreachable } else { down.kind };
+            let down = Down { kind, ..*down };
             let others = words::Others {
                 well: verdict.well,
                 suffering: self.suffering(&key),
                 server: client.server_of(address).or_else(|| context.world.topology().server(who.1, address)),
-                cause: self.links.cause(who.1, down.since, &[*address]),
+                cause,
             };
-            found.push(words::dependency(context, &key, client, (down, *surety), &others));
-            self.down.insert(key, *down);
+            found.push(words::dependency(context, &key, client, (&down, *surety), &others));
+            self.down.insert(key, down);
         }
     }
 
@@ -324,8 +315,7 @@ impl Network {
         let said: Vec<_> = self.down.keys().filter(|(whose, _)| whose == who).map(|(_, at)| *at).collect();
         for address in said {
             let peer = self.clients.get(who).and_then(|client| client.peers.get(&address));
-            let is_stuck = peer.and_then(|peer| peer.stuck.frozen().and(peer.stuck.due()));
-            if let Some(due) = is_stuck {
+            if let Some(due) = peer.and_then(|peer| peer.stuck.fails_until()) {
                 self.due = earliest(self.due, Some(due));
                 continue;
             }

@@ -1,5 +1,7 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
+mod no_way;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -83,6 +85,9 @@ pub(super) struct Peer {
     pub(super) stuck: Stuck,
     /// Usual time between two connections to it.
     gap: Option<Duration>,
+    /// When an edge, and when a call told last that there is no way to it.
+    edge_at: Option<BootTime>,
+    no_way_at: Option<BootTime>,
 }
 
 /// Since the peer is known.
@@ -101,6 +106,9 @@ impl Peer {
         if failed.streak == 1 {
             self.evidence.clear();
             self.asked.clear();
+        }
+        if failed.cause == FailureCause::Unreachable {
+            self.edge_at = Some(at);
         }
         let (kind, weight) = match failed.cause {
             FailureCause::Refused | FailureCause::Reset => (Kind::Refuses, 1),
@@ -197,29 +205,6 @@ impl Peer {
         }
     }
 
-    /// There was no route for something while this peer, by its habit, should have been asked.
-    pub(super) fn no_route(&mut self, at: BootTime) {
-        const LEAST: Duration = Duration::from_secs(1);
-        let usual = self.gap.map(|gap| (gap * 3).max(LEAST));
-        let (Some(usual), Some(ok)) = (usual, self.last_ok) else {
-            return;
-        };
-        if at.since(ok) <= usual {
-            return;
-        }
-        self.last_seen = self.last_seen.max(at);
-        self.add(Piece {
-            at,
-            kind: Kind::Unreachable,
-            says: "this machine had no route for a connection".to_owned(),
-            weight: 2,
-            cookie: at.0,
-            timeouts: 0,
-            is_reset: false,
-            is_local: true,
-        });
-    }
-
     /// It was well at `at`: what came before no longer counts.
     pub(super) fn answered(&mut self, at: BootTime) {
         self.last_seen = self.last_seen.max(at);
@@ -290,8 +275,15 @@ impl Peer {
     pub(super) fn state(&self, now: BootTime) -> State {
         match self.reached(now) {
             down @ State::Down(_) => down,
-            reached @ (State::Well | State::Suspect(_)) => self.served(now).unwrap_or(reached),
+            reached @ (State::Well | State::Suspect(_)) => {
+                self.served(now).or_else(|| self.answers_questions()).unwrap_or(reached)
+            }
         }
+    }
+
+    fn answers_questions(&self) -> Option<State> {
+        let since = self.stuck.questions.unanswered_since()?;
+        Some(State::Down(Down { kind: Kind::Dns, since, is_local: false, is_doubtful: false }))
     }
 
     fn served(&self, now: BootTime) -> Option<State> {
@@ -321,7 +313,7 @@ impl Peer {
         let has_lasted = match kind {
             _ if is_local => true,
             Kind::Refuses | Kind::Unreachable => REFUSAL_LASTS <= last.at.since(first.at),
-            Kind::NoAnswer | Kind::Frozen | Kind::Stale => self.is_silent(enough_at, last.at),
+            Kind::NoAnswer | Kind::Frozen | Kind::Dns | Kind::Stale => self.is_silent(enough_at, last.at),
         };
         if !has_lasted {
             return State::Suspect(None);
@@ -343,7 +335,7 @@ impl Peer {
             Kind::Refuses | Kind::Unreachable => {
                 enough_at <= piece.at && REFUSAL_LASTS <= piece.at.since(first)
             }
-            Kind::NoAnswer | Kind::Frozen | Kind::Stale => self.is_silent(enough_at, piece.at),
+            Kind::NoAnswer | Kind::Frozen | Kind::Dns | Kind::Stale => self.is_silent(enough_at, piece.at),
         };
         self.evidence.iter().find(makes_it).map(|piece| piece.at)
     }

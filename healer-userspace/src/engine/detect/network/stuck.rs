@@ -4,6 +4,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use super::questions::Questions;
 use crate::{
     engine::time::{BootTime, Human},
     identity::process::Process,
@@ -26,6 +27,7 @@ pub(super) struct Stuck {
     frozen: Option<Frozen>,
     /// By cookie.
     dead: BTreeMap<u64, (BootTime, Stalled)>,
+    pub(super) questions: Questions,
 }
 
 /// It is there, and does not read what it was sent.
@@ -57,6 +59,9 @@ impl Stuck {
             }
             return;
         }
+        if stalled.why == Stall::NoReply {
+            return self.questions.note(at, stalled);
+        }
         let before = self.frozen.take();
         let kept = before.as_ref().filter(|before| at.since(before.last) < OVER_AFTER);
         let since = kept.map_or(stalled.since, |kept| kept.since.min(stalled.since));
@@ -66,10 +71,17 @@ impl Stuck {
         self.frozen = Some(Frozen { since, server, halted, says, last: at });
     }
 
-    /// What was not told again is over. True if the peer was frozen until now.
+    /// What was not told again is over. True if the peer failed by it until now.
     pub(super) fn forget(&mut self, now: BootTime) -> bool {
         self.dead.retain(|_, (told, _)| now.since(*told) < OVER_AFTER);
-        self.frozen.take_if(|frozen| OVER_AFTER <= now.since(frozen.last)).is_some()
+        let is_answered = self.questions.forget(now);
+        self.frozen.take_if(|frozen| OVER_AFTER <= now.since(frozen.last)).is_some() || is_answered
+    }
+
+    /// Until when it fails, if nothing more is told.
+    pub(super) fn fails_until(&self) -> Option<BootTime> {
+        let frozen = self.frozen.as_ref().map(|frozen| frozen.last + OVER_AFTER);
+        frozen.or_else(|| self.questions.due())
     }
 
     pub(super) fn frozen(&self) -> Option<&Frozen> {
@@ -84,6 +96,9 @@ impl Stuck {
             .chain(self.dead.values().map(|(told, _)| *told))
             .max()
             .map(|last| last + OVER_AFTER)
+            .into_iter()
+            .chain(self.questions.due())
+            .min()
     }
 
     /// Older than a connection that was made since, and still without an answer long after it.
@@ -104,7 +119,7 @@ fn words(at: BootTime, stalled: &Stalled) -> String {
         Stall::Unread if stalled.halted => {
             format!("{peer} has not read what it was sent for {age}: it is stopped")
         }
-        Stall::Unread | Stall::Held | Stall::Unanswered => {
+        Stall::Unread | Stall::Held | Stall::Unanswered | Stall::NoReply => {
             format!("{peer} has not read what it was sent for {age}")
         }
     }

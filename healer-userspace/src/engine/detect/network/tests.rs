@@ -1,3 +1,4 @@
+mod no_way;
 mod stuck;
 
 use core::net::SocketAddr;
@@ -5,7 +6,7 @@ use core::net::SocketAddr;
 use super::*;
 use crate::{
     engine::{memory::Memory, policy::PolicySet, world::World},
-    signal::network::{ConnectionFailed, FailureCause, Flow, PeerCounts, Retransmitted},
+    signal::network::{ConnectionFailed, FailureCause, Flow, NoRoute, PeerCounts, Retransmitted},
 };
 
 const A: &str = "10.0.0.1:80";

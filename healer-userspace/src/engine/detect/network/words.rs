@@ -122,9 +122,10 @@ pub(super) fn dependency(
     let peer = client.peers.get(address);
     let evidence = peer.map(|peer| evidence(peer, down.kind)).unwrap_or_default();
     let all = peer.map_or(0, |peer| peer.evidence().count());
-    let count = if down.kind == Kind::Frozen { evidence.len() } else { all };
+    let count = if matches!(down.kind, Kind::Frozen | Kind::Dns) { evidence.len() } else { all };
+    let nothing = if down.kind == Kind::Dns { "nothing came back" } else { "it never answered" };
     let before = peer.and_then(|peer| peer.last_ok).map_or_else(
-        || "it never answered".to_owned(),
+        || nothing.to_owned(),
         |ok| format!("last connection made {} ago", Human(context.now.since(ok))),
     );
     let compared = match surety {
@@ -166,6 +167,14 @@ pub(super) fn dependency(
 }
 
 fn evidence(peer: &Peer, kind: Kind) -> Vec<Evidence> {
+    if kind == Kind::Dns {
+        let line = |(at, says): (BootTime, &str)| Evidence {
+            signal: kind.signal().to_owned(),
+            at,
+            says: says.to_owned(),
+        };
+        return peer.stuck.questions.says().take(EVIDENCE_SHOWN).map(line).collect();
+    }
     match peer.stuck.frozen().filter(|_| kind == Kind::Frozen) {
         Some(frozen) => {
             let signal = kind.signal().to_owned();
@@ -271,6 +280,7 @@ fn says(kind: Kind) -> &'static str {
         Kind::Unreachable => "cannot be reached",
         Kind::NoAnswer => "does not answer",
         Kind::Frozen => "takes connections and reads nothing",
+        Kind::Dns => "does not answer questions for names",
         Kind::Stale => "leaves old connections dead",
     }
 }

@@ -26,6 +26,8 @@ const UNANSWERED_FROM: Duration = Duration::from_secs(10);
 const UNANSWERED_RETRANSMITS: u8 = 5;
 /// A full queue of the machine's own lets out again within a moment: two looks at least.
 const HELD_FROM: Duration = Duration::from_millis(900);
+/// Who does not move for longer than a moment is looked at sooner; who has not for long is known.
+const SLOW_NEWS: core::ops::Range<Duration> = Duration::from_millis(400)..Duration::from_secs(30);
 /// One probe may have been under way.
 const PROBES_FROM: u8 = 2;
 
@@ -156,7 +158,7 @@ impl Ledger {
         let (Some(why), Some(info)) = (stall(socket), socket.info) else { return };
         let Some(since) = self.since(now, socket.cookie, info.bytes_acked, now) else { return };
         let least = match why {
-            Stall::Unread => Duration::ZERO,
+            Stall::Unread | Stall::NoReply => Duration::ZERO,
             Stall::Held => HELD_FROM,
             Stall::WindowClosed => WORTH_SAYING,
             Stall::Unanswered => UNANSWERED_FROM,
@@ -209,6 +211,10 @@ impl Ledger {
         let wanted = listeners.chain(pass.clients.iter().map(|client| client.socket.inode));
         let wanted = wanted.filter(|inode| *inode != 0).collect();
         (pass, wanted)
+    }
+
+    pub(super) fn has_news_of_the_slow(&self, now: BootTime) -> bool {
+        self.slow.values().any(|slow| SLOW_NEWS.contains(&now.since(slow.since)))
     }
 
     /// Nothing was in the way of anything at the last look.

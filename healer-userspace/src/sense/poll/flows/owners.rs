@@ -32,7 +32,7 @@ impl Owners {
         }
         self.looked = Some(now);
         for pid in pids.iter().copied() {
-            for inode in sockets_of(proc, pid).filter(|inode| missing.contains(inode)) {
+            for (inode, _) in sockets_of(proc, pid).filter(|(inode, _)| missing.contains(inode)) {
                 // What was inherited is the ancestor's, which mostly has the lower pid.
                 self.known.entry(inode).or_insert(pid);
             }
@@ -45,9 +45,11 @@ impl Owners {
     }
 }
 
-fn sockets_of(proc: &Proc, pid: u32) -> impl Iterator<Item = u32> {
+/// Inodes and descriptors.
+pub(super) fn sockets_of(proc: &Proc, pid: u32) -> impl Iterator<Item = (u32, u32)> {
     proc.fds(pid).into_iter().filter_map(move |fd| {
         let target = proc.fd_target(pid, fd)?;
-        target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        let inode = target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((inode, fd))
     })
 }

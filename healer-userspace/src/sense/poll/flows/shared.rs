@@ -1,8 +1,10 @@
 //! What one end of a connection tells the other: the ends lie in two namespaces, which are seen one after the other.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use super::{Answers, Whose, ledger::Serving};
 use crate::engine::time::BootTime;
@@ -109,6 +111,15 @@ impl Shared {
         let unread = self.unread.get(&local)?;
         let translated = self.served.get(&(netns, peer)).map(|served| served.address);
         (unread.server == peer || translated == Some(unread.server)).then_some(*unread)
+    }
+
+    /// Namespaces of clients whose server has begun not to read.
+    pub(super) fn suffering(&self, now: BootTime) -> BTreeSet<u32> {
+        const NEWS: Duration = Duration::from_secs(30);
+        let news = self.unread.values().filter(|unread| now.since(unread.since) < NEWS);
+        let silent: BTreeSet<SocketAddr> = news.map(|unread| unread.server).collect();
+        let of_it = self.served.iter().filter(|(_, served)| silent.contains(&served.address));
+        of_it.map(|((netns, _), _)| *netns).collect()
     }
 
     /// New, changed, or not told for long.

@@ -7,7 +7,7 @@ use std::{
 use super::*;
 
 fn poller() -> FlowPoller {
-    FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"))
+    FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"), Trouble::default())
 }
 
 fn look_for(poller: &mut FlowPoller, limit: u32, mut done: impl FnMut(&Look) -> bool) -> bool {
@@ -55,4 +55,23 @@ fn what_is_not_read_is_told_of_the_client_and_over_when_it_is_read() {
         thread::sleep(Duration::from_millis(200));
     }
     assert!(!look_for(&mut poller, 8, |look| look.stuck.iter().any(is_it)), "it was read");
+}
+
+#[test]
+fn who_is_in_trouble_is_looked_at_again_soon_and_the_rest_seldom() {
+    let cost = Duration::from_millis(20);
+    assert_eq!(pause(cost, false, Duration::ZERO), Duration::from_secs(4));
+    assert_eq!(pause(cost, true, Duration::ZERO), Duration::from_millis(500));
+    let mut poller = poller();
+    let now = clock::boot();
+    poller.look(now);
+    let own = Proc::new(Path::new("/proc")).net_namespace(std::process::id()).unwrap().0 as u32;
+    let far = now + Duration::from_secs(60);
+    // Its turn is far away, and looks at those that are well are used up.
+    let place = poller.places.get_mut(&own).unwrap();
+    (place.next, place.spell) = (far, Spell::default());
+    poller.rests_until = [far, now];
+    poller.trouble.tell(own);
+    assert_eq!(poller.look(now + EVERY).1, SOON);
+    assert!(poller.places[&own].next < far, "it was looked at");
 }

@@ -3,6 +3,13 @@
 
 use std::{fs, path::Path};
 
+/// UDP of a namespace, both families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Datagrams {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
 /// What the kernel counts of TCP there: equal as long as no segment comes or goes and no socket opens or closes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
@@ -12,16 +19,23 @@ pub(super) struct Traffic {
 }
 
 impl Traffic {
-    /// In the namespace of this process.
-    pub(super) fn of(proc: &Path, pid: u32) -> Self {
+    /// In the namespace of this process; of UDP only where there is any.
+    pub(super) fn of(proc: &Path, pid: u32) -> (Self, Option<Datagrams>) {
         let read =
             |name: &str| fs::read_to_string(proc.join(format!("{pid}/net/{name}"))).unwrap_or_default();
         let mut traffic = Self::default();
-        traffic.in_use.extend(["sockstat", "sockstat6"].iter().flat_map(|name| in_use(&read(name))));
+        let [four, six] = ["sockstat", "sockstat6"].map(read);
+        traffic.in_use.extend([&four, &six].into_iter().flat_map(|text| in_use(text)));
+        let has_udp = |text: &str, name: &str| {
+            text.lines().any(|line| line.strip_prefix(name).is_some_and(|rest| !rest.starts_with(" inuse 0")))
+        };
+        let (udp, udp6) = (has_udp(&four, "UDP:"), has_udp(&six, "UDP6:"));
+        let snmp = if udp || udp6 || traffic.has_sockets() { read("snmp") } else { String::new() };
         if traffic.has_sockets() {
-            traffic.segments = segments(&read("snmp"));
+            traffic.segments = segments(&snmp);
         }
-        traffic
+        let datagrams = || datagrams(&snmp, &if udp6 { read("snmp6") } else { String::new() });
+        (traffic, (udp || udp6).then(datagrams))
     }
 
     pub(super) fn has_sockets(&self) -> bool {
@@ -40,9 +54,31 @@ fn segments(snmp: &str) -> String {
     snmp.lines().rfind(|line| line.starts_with("Tcp: ")).unwrap_or_default().to_owned()
 }
 
+/// Columns in the one file, rows in the other (RFC 4113).
+fn datagrams(snmp: &str, snmp6: &str) -> Datagrams {
+    let mut udp = snmp.lines().filter_map(|line| line.strip_prefix("Udp: ")).map(|line| line.split(' '));
+    let (names, numbers) = (udp.next().into_iter().flatten(), udp.next().into_iter().flatten());
+    let four: Vec<_> = names.zip(numbers).collect();
+    let six = snmp6.lines().filter_map(|line| line.strip_prefix("Udp6")?.split_once(char::is_whitespace));
+    let six: Vec<_> = six.collect();
+    let sum = |name: &str| -> u64 {
+        let of_it = four.iter().chain(&six).filter(|(known, _)| *known == name);
+        of_it.filter_map(|(_, number)| number.trim().parse::<u64>().ok()).sum()
+    };
+    Datagrams { sent: sum("OutDatagrams"), received: sum("InDatagrams") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn datagrams_of_both_families_are_added() {
+        let snmp = "Tcp: OutSegs\nTcp: 9\nUdp: InDatagrams NoPorts OutDatagrams\nUdp: 3 1 5\nUdpLite: InDatagrams\nUdpLite: 8\n";
+        let snmp6 = "Udp6InDatagrams                 \t2\nUdp6OutDatagrams   \t4\nUdpLite6InDatagrams 7\n";
+        assert_eq!(datagrams(snmp, snmp6), Datagrams { sent: 9, received: 5 });
+        assert_eq!(datagrams("", ""), Datagrams::default());
+    }
 
     #[test]
     fn other_namespaces_do_not_count() {
@@ -56,8 +92,8 @@ mod tests {
         assert_eq!(segments("Ip: a\nIp: 1\nTcp: InSegs\nTcp: 7\nUdp: x\nUdp: 1\n"), "Tcp: 7");
         let own = std::process::id();
         let _listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let traffic = Traffic::of(Path::new("/proc"), own);
+        let (traffic, _) = Traffic::of(Path::new("/proc"), own);
         assert!(traffic.has_sockets() && !traffic.segments.is_empty());
-        assert!(!Traffic::of(Path::new("/proc"), u32::MAX).has_sockets());
+        assert!(!Traffic::of(Path::new("/proc"), u32::MAX).0.has_sockets());
     }
 }

@@ -26,14 +26,14 @@ fn what_cannot_leave_this_machine_cuts_it_off_and_one_filter_does_not() {
     story.ok(500, B);
     let both = [(A, 1), (B, 2)].map(|(peer, cookie)| stalled(&story, peer, cookie, Stall::Held, 1000, false));
     flows(&mut story, 2000, both.to_vec());
-    story.pass(3000);
+    story.pass(6000);
     assert_eq!(story.words(), ["network_isolation netns proved"]);
     let mut story = Story::new();
     story.ok(500, A);
     let one = stalled(&story, A, 1, Stall::Held, 1000, false);
     flows(&mut story, 2000, vec![one]);
     story.ok(2100, B);
-    story.pass(3000);
+    story.pass(6000);
     assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
 }
 
@@ -77,5 +77,44 @@ fn dead_connections_beside_new_ones_are_stale_and_a_lossy_path_is_not() {
         story.ok(second * 1000 + 600, A);
     }
     story.pass(60_000);
+    assert_eq!(story.words(), [""; 0]);
+}
+
+const NAMES: &str = "10.0.0.53:53";
+
+/// One question after the other, each for so long; `received`: what comes in meanwhile, a second.
+fn asks(lasts_ms: u64, received: u64) -> Story {
+    let mut story = Story::new();
+    for ms in (1000..20_000).step_by(500) {
+        story.ok(ms, A);
+        let since = ms / lasts_ms * lasts_ms;
+        if 1000 <= ms - since {
+            let question = stalled(&story, NAMES, since + 1, Stall::NoReply, since, false);
+            flows(&mut story, ms, vec![Stalled { acked: ms / 1000 * received, ..question }]);
+        }
+    }
+    story
+}
+
+#[test]
+fn a_name_server_that_answers_nobody_is_a_failed_dependency_until_it_does() {
+    let mut story = asks(2000, 0);
+    assert_eq!(story.words(), ["dependency_failure dns probable"]);
+    assert!(story.said[0].0 <= 6000, "{:?}", story.said);
+    story.pass(60_000);
+    assert_eq!(story.words(), ["dependency_failure dns probable", "dependency_failure over"]);
+    assert_eq!(asks(5000, 9).words(), ["dependency_failure dns probable"], "others are answered");
+}
+
+#[test]
+fn slow_name_servers_and_sockets_that_were_left_open_are_well() {
+    assert_eq!(asks(2000, 9).words(), [""; 0], "it takes long and answers");
+    let mut story = Story::new();
+    for ms in (1000..30_000).step_by(500) {
+        story.ok(ms, A);
+        let open = (0..ms / 5000).map(|cookie| stalled(&story, NAMES, cookie, Stall::NoReply, 1000, false));
+        let open = open.collect();
+        flows(&mut story, ms, open);
+    }
     assert_eq!(story.words(), [""; 0]);
 }

@@ -1,0 +1,53 @@
+//! What says of a peer that this machine has no way to it.
+
+use core::time::Duration;
+
+use super::{Kind, Peer, Piece};
+use crate::engine::time::BootTime;
+
+/// Edges and calls are told by two rings, which reorder.
+const TOLD_TWICE: Duration = Duration::from_secs(1);
+/// Of each process some of the calls that fail are told.
+const NO_WAY_LASTS: Duration = Duration::from_secs(2);
+
+impl Peer {
+    /// A call that asked for a connection failed at once. What an edge has told is not counted twice.
+    pub(in super::super) fn no_way(&mut self, at: BootTime) {
+        if self.edge_at.is_some_and(|edge| at.since(edge) < TOLD_TWICE) {
+            return;
+        }
+        self.no_way_at = Some(at);
+        self.unreachable(at, "a call for a connection was told that there is no way", false);
+    }
+
+    pub(in super::super) fn had_no_way(&self, at: BootTime) -> bool {
+        self.no_way_at.is_some_and(|told| at.since(told) < NO_WAY_LASTS)
+    }
+
+    /// There was no route for something while this peer was, or by its habit should have been asked.
+    pub(in super::super) fn no_route(&mut self, at: BootTime) {
+        if self.had_no_way(at) || self.is_overdue(at) {
+            self.unreachable(at, "this machine had no route for a connection", true);
+        }
+    }
+
+    fn is_overdue(&self, at: BootTime) -> bool {
+        const LEAST: Duration = Duration::from_secs(1);
+        let usual = self.gap.map(|gap| (gap * 3).max(LEAST));
+        usual.zip(self.last_ok).is_some_and(|(usual, ok)| usual < at.since(ok))
+    }
+
+    fn unreachable(&mut self, at: BootTime, says: &str, is_local: bool) {
+        self.last_seen = self.last_seen.max(at);
+        self.add(Piece {
+            at,
+            kind: Kind::Unreachable,
+            says: says.to_owned(),
+            weight: 2,
+            cookie: at.0,
+            timeouts: 0,
+            is_reset: false,
+            is_local,
+        });
+    }
+}
