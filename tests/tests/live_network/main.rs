@@ -1,6 +1,8 @@
 //! What healer says of networks that fail, and of those that only look like it. Each scenario has two namespaces of its
 //! own; many run at once under one agent.
 
+mod rows;
+
 use std::{fs, net::TcpStream, path::Path, thread, time::Duration};
 
 use healer_tests::{
@@ -11,6 +13,8 @@ use healer_tests::{
 use healer_userspace::engine::class::{Certainty, Class};
 use rustix::process::Signal;
 use serde_json::Value;
+
+use rows::{ROWS, Row, Scenario};
 
 /// Nothing is done about it; all is told.
 const POLICY: &str = "
@@ -27,198 +31,8 @@ spec:
 /// Namespaces in which somebody connects are looked at a second later.
 const LOOKED_AT: Duration = Duration::from_secs(3);
 
-struct Scenario {
-    row: &'static Row,
-    net: Net,
-    /// The third server is a process of its own.
-    server: u32,
-    /// The client that must suffer, and the one beside it that must not.
-    patient: String,
-    twin: Option<String>,
-}
-
-struct Row {
-    name: &'static str,
-    class: &'static str,
-    kind: &'static str,
-    /// What the proof must name.
-    cause: &'static str,
-    /// The host that must be blamed.
-    blamed: Option<u8>,
-    port: u16,
-    server: &'static str,
-    /// `{}` in it is the address of host 4 for the patient, of host 3 for the twin.
-    client: &'static str,
-    /// Of whom the patient and its twin are clients; a twin of nobody is none.
-    patient: &'static [u8],
-    twin: &'static [u8],
-    breaks: fn(&Scenario),
-}
-
-const ISOLATION: Row = Row {
-    name: "",
-    class: "network_isolation",
-    kind: "netns",
-    cause: "",
-    blamed: None,
-    port: PORT,
-    server: "",
-    client: "--keep",
-    patient: &SERVERS,
-    twin: &[],
-    breaks: |_| {},
-};
-const DEPENDENCY: Row =
-    Row { class: "dependency_failure", blamed: Some(4), cause: "peer", twin: &[2, 3], ..ISOLATION };
-/// Beside the addresses of the servers: a service behind destination NAT.
-const VIRTUAL: u8 = 9;
-
-const ROWS: &[Row] = &[
-    Row {
-        name: "localdrop",
-        cause: "local",
-        breaks: |one| {
-            let iptables = one.net.iptables();
-            one.net.on_client(&format!("{iptables} -A OUTPUT -o c0 -j DROP"));
-            one.net.on_client(&format!("{iptables} -A INPUT -i c0 -j DROP"));
-        },
-        ..ISOLATION
-    },
-    Row {
-        name: "held",
-        cause: "local",
-        client: "--pool",
-        breaks: |one| one.net.on_client(&format!("{} -A OUTPUT -o c0 -j DROP", one.net.iptables())),
-        ..ISOLATION
-    },
-    Row {
-        name: "farside",
-        cause: "path",
-        breaks: |one| one.net.on_server(&format!("{} -A INPUT -i s0 -j DROP", one.net.iptables())),
-        ..ISOLATION
-    },
-    Row { name: "blackhole", kind: "no_answer", breaks: |one| one.drop_at_server(4), ..DEPENDENCY },
-    Row {
-        name: "fates",
-        kind: "workload",
-        cause: "path",
-        patient: &[2, 3],
-        twin: &[4],
-        breaks: |one| {
-            one.drop_at_server(2);
-            one.drop_at_server(3);
-        },
-        ..ISOLATION
-    },
-    Row {
-        name: "reset",
-        kind: "refuses",
-        breaks: |one| {
-            let (iptables, address) = (one.net.iptables(), one.net.address(4));
-            one.net.on_server(&format!(
-                "{iptables} -A INPUT -p tcp -d {address} -j REJECT --reject-with tcp-reset"
-            ));
-        },
-        ..DEPENDENCY
-    },
-    Row {
-        name: "killed",
-        kind: "refuses",
-        breaks: |one| run(&format!("kill -KILL {}", one.server)),
-        ..DEPENDENCY
-    },
-    Row {
-        name: "icmp",
-        kind: "unreachable",
-        breaks: |one| {
-            let what = if one.net.is_v6() { "icmp6-addr-unreachable" } else { "icmp-host-unreachable" };
-            let (iptables, address) = (one.net.iptables(), one.net.address(4));
-            one.net.on_server(&format!("{iptables} -A INPUT -d {address} -j REJECT --reject-with {what}"));
-        },
-        ..DEPENDENCY
-    },
-    Row { name: "link", cause: "link", breaks: |one| one.net.on_client("ip link set c0 down"), ..ISOLATION },
-    Row { name: "cable", cause: "link", breaks: |one| one.net.on_server("ip link set s0 down"), ..ISOLATION },
-    Row {
-        name: "route",
-        cause: "route",
-        breaks: |one| one.net.on_client(&format!("ip route del {} dev c0", one.net.prefix())),
-        ..ISOLATION
-    },
-    Row {
-        name: "sayno",
-        kind: "unreachable",
-        cause: "route",
-        breaks: |one| one.net.on_client(&format!("ip route add unreachable {}", one.net.address(4))),
-        ..DEPENDENCY
-    },
-    Row { name: "frozen", kind: "frozen", breaks: Scenario::freeze, ..DEPENDENCY },
-    Row {
-        name: "stream",
-        kind: "frozen",
-        client: "--keep --bytes 400000",
-        breaks: Scenario::freeze,
-        ..DEPENDENCY
-    },
-    Row {
-        name: "full",
-        kind: "no_answer",
-        server: "--full",
-        // Its queue is full once some have waited in vain.
-        client: "--keep --timeout 2",
-        breaks: |one| run(&format!("kill -USR1 {}", one.server)),
-        ..DEPENDENCY
-    },
-    Row {
-        name: "nat",
-        kind: "frozen",
-        blamed: Some(VIRTUAL),
-        patient: &[2, 3, VIRTUAL],
-        breaks: Scenario::freeze,
-        ..DEPENDENCY
-    },
-    Row {
-        name: "names",
-        kind: "dns",
-        port: 53,
-        server: "--names",
-        client: "--keep --names {}",
-        patient: &[2, 3],
-        breaks: |one| one.drop_at_server(4),
-        ..DEPENDENCY
-    },
-];
 /// Rows that run at once: the machine may be small.
 const AT_ONCE: usize = 3;
-
-impl Scenario {
-    fn begin(row: &'static Row, is_v6: bool) -> Self {
-        let mut net = Net::new(row.name, is_v6);
-        net.serve(if row.port == PORT { "" } else { row.server }, &SERVERS[..2]);
-        let server = net.serve(row.server, &SERVERS[2..]);
-        if row.patient.contains(&VIRTUAL) {
-            let (iptables, real) = (net.iptables(), net.peer(4));
-            let there = format!("-d {} -p tcp -j DNAT --to-destination {real}", net.address(VIRTUAL));
-            net.on_client(&format!("{iptables} -t nat -A OUTPUT {there}"));
-        }
-        let patient = net.client(&row.client.replace("{}", &net.address(4)), row.patient);
-        let of_twin = row.client.replace("{}", &net.address(3));
-        let twin = (!row.twin.is_empty()).then(|| net.client(&of_twin, row.twin));
-        Self { row, net, server, patient, twin }
-    }
-
-    fn drop_at_server(&self, host: u8) {
-        self.net.on_server(&format!(
-            "{} -A INPUT -d {} -j DROP",
-            self.net.iptables(),
-            self.net.address(host)
-        ));
-    }
-
-    fn freeze(&self) {
-        run(&format!("kill -STOP {}", self.server));
-    }
-}
 
 #[test]
 fn every_row_of_the_table_is_found_and_its_neighbours_are_not() {
