@@ -1,6 +1,6 @@
 # client [--every S] [--timeout S] [--keep] [--pool] [--idle] [--bytes N] ADDRESS,PORT...: one thread for each peer makes connection
 # after connection, and (--keep) another one keeps one open and talks over it (--pool: that alone). "A,P+B,P": B if A fails.
-# --names ADDRESS: one more asks for a name there, again and again, each time by a new socket, for two seconds at most.
+# --names ADDRESS: one more asks for a name there, again and again, each time by a new socket, and waits as resolvers do.
 import socket, sys, threading, time
 
 args = sys.argv[1:]
@@ -68,7 +68,7 @@ def ask_for_names():
     while True:
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as question:
-                question.settimeout(2.0)
+                question.settimeout(5.0)
                 question.connect((names, 53))
                 question.send(b"who?")
                 question.recv(512)
