@@ -183,6 +183,8 @@ fn healer_starts_on_a_full_disk() {
     handle.submit(meant(1));
     assert!(matches!(next(&events), StoreEvent::Failed { .. }));
     disk.make_room();
+    let remembered = next(&events);
+    assert!(matches!(&remembered, StoreEvent::Remembered(it) if it.open.is_empty()), "{remembered:?}");
     assert!(matches!(next(&events), StoreEvent::Writable { writable: true, .. }));
     handle.submit(meant(2));
     assert!(matches!(next(&events), StoreEvent::Committed(_)));
