@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{Read as _, Seek as _, Write as _},
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -13,6 +14,8 @@ use super::{
 };
 
 const NAME: &str = "lock";
+const TRIES: u32 = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// flock(2) on `lock`, which holds the pid for words; the kernel releases it however the process ends.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl Lock {
         let path = dir.path().join(NAME);
         let failed = |source| StoreError::io("open", &path, source);
         let mut file = dir.file(NAME, Access::ReadWrite).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock_soon(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 return Err(StoreError::Held { path: dir.path().to_owned(), pid: holder(&mut file) });
@@ -38,6 +41,17 @@ impl Lock {
         }
         Ok(Self(file))
     }
+}
+
+/// Who was killed while it started a child shares the lock with it until the child executes its program.
+fn flock_soon(file: &File) -> rustix::io::Result<()> {
+    for _try in 0..TRIES {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(BETWEEN_TRIES),
+            result => return result,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 fn write_pid(file: &mut File) -> std::io::Result<()> {
