@@ -5,6 +5,7 @@ use crate::engine::{
     class::Certainty,
     safety::{STALE, canary::Group, ledger::BreakerState},
 };
+use crate::identity::process::WorkloadKey;
 
 impl Engine {
     /// The current rung: notifications pass at once, the rest goes through the gates.
@@ -80,7 +81,8 @@ impl Engine {
             root: root.as_ref(),
             recovers_until: incident.root_seen.map(|seen| seen + RECOVERS),
             active: &active,
-            under_way: self.under_way(plan.mode),
+            under_way: self.under_way(plan.mode, None),
+            under_way_here: self.under_way(plan.mode, Some(&incident.workload)),
             deaf: self.is_deaf(incident),
             busy: busy.as_deref(),
             lent: lent.as_deref(),
@@ -236,9 +238,10 @@ impl Engine {
     }
 
     /// The incident that asks is out of the book meanwhile.
-    fn under_way(&self, mode: Mode) -> u32 {
+    fn under_way(&self, mode: Mode, of: Option<&WorkloadKey>) -> u32 {
         let acts = |plan: &&Plan| plan.mode == mode && is_under_way(&plan.stage);
-        self.incidents.values().filter_map(|incident| incident.plan.as_ref()).filter(acts).count() as u32
+        let asked = self.incidents.values().filter(|incident| of.is_none_or(|of| incident.workload == *of));
+        asked.filter_map(|incident| incident.plan.as_ref()).filter(acts).count() as u32
     }
 
     pub(super) fn busy_with(&self, incident: &Incident) -> Option<String> {

@@ -14,7 +14,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     for (level, budget, workload) in levels {
         let Some(budget) = budget else { continue };
         let (used, free_at) = facts.ledger.used(proposal.now, budget, proposal.mode, workload);
-        let under_way = if workload.is_none() { facts.under_way } else { 0 };
+        let under_way = if workload.is_none() { facts.under_way } else { facts.under_way_here };
         if used < budget.max && used + under_way >= budget.max {
             return Ruling::hold(
                 Some(proposal.now + ASK_AGAIN),

@@ -100,6 +100,8 @@ pub struct Facts<'a> {
     pub active: &'a [Class],
     /// Acts of this mode on other workloads that are intended and not over: not yet in the ledger.
     pub under_way: u32,
+    /// Of these, on this workload: in shadow several incidents of one are followed side by side.
+    pub under_way_here: u32,
     /// No signal reaches the target: it was told to die already, and cannot.
     pub deaf: bool,
     /// Another act on this workload is under way.
