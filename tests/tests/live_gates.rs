@@ -49,7 +49,7 @@ fn a_pause_holds_and_resume_releases() {
 
 #[test]
 fn in_maintenance_nobody_is_touched_and_afterwards_whoever_is_down_is_healed() {
-    const LASTS: i64 = 15;
+    const LASTS: i64 = 25;
     let name = name();
     let home = Home::new(&restarting(&name));
     let end = clock::wall().checked_add(jiff::SignedDuration::from_secs(LASTS)).unwrap();

@@ -237,8 +237,16 @@ async fn perform_beside(act: Act, host: Arc<dyn Host>) -> ActionOutcome {
         tokio::task::spawn_blocking(all).await
     } else {
         until_gone(&act, &*host).await;
+        let began = tokio::time::Instant::now();
         let look = move || (look_again(&act, &*host), act, host);
         match tokio::task::spawn_blocking(look).await {
+            // What was seen before it hung may be over, and who waited for the act has given it up.
+            Ok((Ok(()), act, _)) if limit(&act) < began.elapsed() => {
+                let took = began.elapsed().as_secs();
+                Ok(ActionOutcome::Refused {
+                    reason: format!("the second look took {took} s: it is too late to act"),
+                })
+            }
             Ok((Ok(()), act, host)) => Ok(carry_out(&act, &*host).await),
             Ok((Err(outcome), ..)) => Ok(outcome),
             Err(error) => Err(error),

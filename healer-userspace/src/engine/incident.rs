@@ -142,9 +142,12 @@ impl Plan {
 impl Incident {
     /// What is not over yet, if anything. A number must be below what the policy calls well. While something is lent,
     /// a class without a number is judged by whether the patient lives: what it shows is halted with it.
-    pub fn still_there(&self, verify: &Verify, lives_on_loan: bool) -> Option<String> {
-        if self.is_of_death() || self.unseen_until.is_some() {
+    pub fn still_there(&self, now: BootTime, verify: &Verify, lives_on_loan: bool) -> Option<String> {
+        if self.is_of_death() {
             return None;
+        }
+        if let Some(until) = self.unseen_until {
+            return (now < until).then(|| "nobody has looked at it since healer came back".to_owned());
         }
         let above = self.levels.iter().find_map(|(class, level)| {
             let limit = f64::from(verify.signal_below?);

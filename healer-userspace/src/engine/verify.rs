@@ -73,6 +73,11 @@ impl Verification {
         }
     }
 
+    /// Not before is it known whether it helped.
+    pub fn last_until(&mut self, at: BootTime) {
+        self.until = self.until.max(at);
+    }
+
     /// `still`: what of this incident is not over yet (of a death: nothing).
     pub fn check(
         &mut self,

@@ -162,7 +162,11 @@ impl Engine {
         let must_run = !is_left_alone && self.must_run(incident, plan);
         let ports = plan.policy.expect.listen.clone();
         let target = incident.target.id();
-        plan.stage = Stage::Verifying(Verification::new(now, target, must_run, &ports, &plan.policy.verify));
+        let mut verification = Verification::new(now, target, must_run, &ports, &plan.policy.verify);
+        if let Some(until) = incident.unseen_until {
+            verification.last_until(until);
+        }
+        plan.stage = Stage::Verifying(verification);
     }
 
     pub(super) fn must_run(&self, incident: &Incident, plan: &Plan) -> bool {

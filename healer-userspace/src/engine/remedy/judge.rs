@@ -15,7 +15,7 @@ impl Engine {
         let Stage::Verifying(verification) = &mut plan.stage else {
             return Next::Wait;
         };
-        let still = incident.still_there(&plan.policy.verify, is_borrowing && !is_dead);
+        let still = incident.still_there(now, &plan.policy.verify, is_borrowing && !is_dead);
         match verification.check(now, &incident.workload, &self.world, still.as_deref()) {
             Check::Wait => Next::Wait,
             Check::Ask(about, ports) => {

@@ -82,3 +82,22 @@ fn seen_again_it_is_healed_by_the_next_rung_and_not_by_the_same() {
     engine.observe(BootTime(40 * SECOND), &descriptors_run_out(40 * SECOND, &web));
     assert_eq!(intended(&mut engine, 40..120), [ActionName::Kill]);
 }
+
+#[test]
+fn what_nobody_has_looked_at_since_is_not_called_healed() {
+    let web = supervised(10, SECOND);
+    let mut first = Engine::new(BootTime(SECOND), hook_then_kill(), Recovered::default());
+    first.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &web));
+    first.observe(BootTime(8 * SECOND), &descriptors_run_out(8 * SECOND, &web));
+    let verifying = drain(&mut first).0;
+    let recovered = Recovered { verifying, next_incident: 2, ..Recovered::default() };
+    let mut engine = Engine::new(BootTime(20 * SECOND), hook_then_kill(), recovered);
+    engine.observe(BootTime(21 * SECOND), &registered(21 * SECOND, &web));
+    let closed = |engine: &mut Engine, seconds: core::ops::Range<u64>| {
+        intended(engine, seconds);
+        let reports: Vec<_> = core::iter::from_fn(|| engine.poll_report()).collect();
+        reports.iter().map(|report| line(report, BootTime(0))).filter(|line| line.contains("closed")).count()
+    };
+    assert_eq!(closed(&mut engine, 22..79), 0);
+    assert_eq!(closed(&mut engine, 79..200), 1);
+}

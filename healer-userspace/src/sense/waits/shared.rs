@@ -20,7 +20,7 @@ pub(super) fn place(proc: &Proc, tgid: u32, address: u64) -> Option<Place> {
     let line =
         maps.lines().find(|line| range(line).is_some_and(|(from, to)| from <= address && address < to))?;
     match file(line) {
-        Some(file) if line.ends_with(" (deleted)") => Some(Place::Nameless(file)),
+        Some(file) if is_nameless(line) => Some(Place::Nameless(file)),
         Some(_) => None,
         None => Some(Place::Own),
     }
@@ -35,6 +35,11 @@ pub(super) fn mapped(maps: &str) -> impl Iterator<Item = File> {
 fn range(line: &str) -> Option<(u64, u64)> {
     let (from, to) = line.split_once(' ')?.0.split_once('-')?;
     Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
+}
+
+/// Memory of System V is shown as deleted, and found by its key (ipc/shm.c).
+fn is_nameless(line: &str) -> bool {
+    line.ends_with(" (deleted)") && !line.contains(" /SYSV")
 }
 
 /// `None` for what is not shared.
@@ -58,6 +63,10 @@ mod tests {
         assert_eq!(range(zero), Some((0x7f00_0000_1000, 0x7f00_0000_3000)));
         assert_eq!(file(zero), Some((1, 4242)));
         assert_eq!(file(own), None);
+        assert!(
+            is_nameless(zero)
+                && !is_nameless("7f0000001000-7f0000003000 rw-s 0 00:01 7  /SYSV00001234 (deleted)")
+        );
         assert_eq!(mapped(&format!("{own}\n{zero}\n")).collect::<Vec<_>>(), [(1, 4242)]);
     }
 }

@@ -98,7 +98,7 @@ mod tests {
         let began = clock::boot();
         assert!((0..1000).all(|_| asker.statvfs(Path::new("/dead")).is_none()));
         assert!(clock::boot().since(began) < PATIENCE * 50, "not one patience for each");
-        assert!(asker.statvfs(Path::new("/well")).is_some());
+        assert!((0..3).any(|_| asker.statvfs(Path::new("/well")).is_some()));
         let more =
             (0..10).filter(|number| asker.statvfs(&PathBuf::from(format!("/dead/{number}"))).is_none());
         assert_eq!((more.count(), asker.hung.len()), (10, HUNG_MAX));
