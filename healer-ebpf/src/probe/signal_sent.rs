@@ -68,21 +68,20 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(target) = Object::<Typed>::new(ctx.arg(2)) {
-        let is_tracked = task::is_tracked(target.get(tuned!(TASK_TGID)));
-        if !is_tracked && ALWAYS >> signal & 1 == 0 {
+        if ALWAYS >> signal & 1 == 0 && !task::is_tracked(target.get(tuned!(TASK_TGID))) {
             return 0;
         }
         let info: *const u8 = ctx.arg(1);
         let sent = Sent {
             signal,
             code: code_of(info),
-            address: address_of(signal, info),
+            address: address_of(info),
             has_info: info as u64 != SEND_SIG_NOINFO,
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
         if let Some(current) = task::current() {
-            let _sent = try_signal_sent(current, target, &sent, is_tracked);
+            let _sent = try_signal_sent(current, target, &sent);
         }
     }
     0
@@ -96,20 +95,16 @@ fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     if let (Some(current), Some(target)) = (task::current_probed(), Object::<Probed>::new(ctx.arg(2))) {
-        let is_tracked = task::is_tracked(target.get(tuned!(TASK_TGID)));
-        if !is_tracked && ALWAYS >> signal & 1 == 0 {
-            return 0;
-        }
         let info: *const u8 = ctx.arg(1);
         let sent = Sent {
             signal,
             code: code_of(info),
-            address: address_of(signal, info),
+            address: address_of(info),
             has_info: info as u64 != SEND_SIG_NOINFO,
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
-        let _sent = try_signal_sent(current, target, &sent, is_tracked);
+        let _sent = try_signal_sent(current, target, &sent);
     }
     0
 }
@@ -221,23 +216,22 @@ fn code_of(info: *const u8) -> i32 {
 
 /// By a helper: it lies in a union, of which verifiers before 6.4 know the first member only.
 #[inline(always)]
-fn address_of(signal: u32, info: *const u8) -> u64 {
-    if FAULTS >> signal & 1 == 0 || info as u64 <= SEND_SIG_PRIV || !present!(SIGINFO_ADDRESS) {
+fn address_of(info: *const u8) -> u64 {
+    if info as u64 <= SEND_SIG_PRIV || !present!(SIGINFO_ADDRESS) {
         return 0;
     }
     Object::<Probed>::new(info).map_or(0, |info| info.get(tuned!(SIGINFO_ADDRESS)))
 }
 
 #[inline(always)]
-fn try_signal_sent<A: Access>(
-    current: Object<A>,
-    target: Object<A>,
-    sent: &Sent,
-    is_tracked: bool,
-) -> Option<()> {
-    let is_by_itself = || current.get::<u32>(tuned!(TASK_TGID)) == target.get::<u32>(tuned!(TASK_TGID));
-    if !is_tracked && sent.is_by_process() && is_by_itself() {
-        return None;
+fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent) -> Option<()> {
+    let tgid: u32 = target.get(tuned!(TASK_TGID));
+    let is_tracked = task::is_tracked(tgid);
+    if !is_tracked {
+        let by_itself = sent.is_by_process() && current.get::<u32>(tuned!(TASK_TGID)) == tgid;
+        if by_itself || !sent.is_in(ALWAYS) {
+            return None;
+        }
     }
     if (sent.is_fault() || sent.is_in(UNHANDLED)) && is_harmless(target.probed(), sent.signal) {
         return None;
