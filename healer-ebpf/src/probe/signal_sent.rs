@@ -62,15 +62,12 @@ const SIG_IGN: u64 = 1;
 /// in the context of the sender.
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_sent(ctx: BtfTracePointContext) -> i32 {
-    // Most signals end here (SIGCHLD, timers, job control), most others at the question who is tracked.
+    // Most signals end here (SIGCHLD, timers, job control).
     let signal: u32 = ctx.arg(0);
     if signal > SIGSYS || TRACKED >> signal & 1 == 0 {
         return 0;
     }
     if let Some(target) = Object::<Typed>::new(ctx.arg(2)) {
-        if ALWAYS >> signal & 1 == 0 && !task::is_tracked(target.get(tuned!(TASK_TGID))) {
-            return 0;
-        }
         let info: *const u8 = ctx.arg(1);
         let sent = Sent {
             signal,

@@ -196,7 +196,7 @@ async fn assemble(
     let mut agent = Agent {
         sense,
         identity: Identity::new(Roots::default()),
-        engine: Engine::new(now, loaded.policies.clone(), recovered),
+        engine: Engine::by_the_wall(now, clock::on_the_wall(), loaded.policies.clone(), recovered),
         store,
         hands: Hands::new(host.clone(), results_sender),
         host,

@@ -94,6 +94,12 @@ impl Engine {
         since.chain(is_dead.map(|known| known.touched)).min()
     }
 
+    /// Workloads that run now, or should.
+    pub(super) fn followed(&self) -> usize {
+        let is_followed = |workload: &Workload| !workload.living.is_empty() || self.is_missed(workload);
+        self.world.iter().filter(|(_, workload)| is_followed(workload)).count()
+    }
+
     /// Dead, and not because it had done its work.
     fn is_missed(&self, workload: &Workload) -> bool {
         let should_have_lived =

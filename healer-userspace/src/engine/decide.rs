@@ -210,6 +210,7 @@ impl Engine {
             failure: None,
             stage: Stage::Gating { at: Some(now), held_by: None, since: now },
         };
+        self.lands(now, incident, false);
         self.out.report(now, incident, ReportFact::Plan(plan_report(&plan)));
         incident.plan = Some(plan);
         true
@@ -221,6 +222,7 @@ impl Engine {
         }
         // What an earlier load of the policies wanted is no longer wanted.
         incident.plan = None;
+        self.lands(now, incident, false);
         let fact = report::Plan { policy: None, rule: None, mode: Mode::Observe, ladder: Vec::new(), says };
         self.out.report(now, incident, ReportFact::Plan(fact));
     }

@@ -83,7 +83,17 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Without a wall clock, as a recorded trace has none: no maintenance is known.
     pub fn new(now: BootTime, policies: PolicySet, recovered: Recovered) -> Self {
+        Self::begin(now, None, policies, recovered)
+    }
+
+    /// What the journal left open goes on at once, and has to know whether somebody works on the machine.
+    pub fn by_the_wall(now: BootTime, clock: WallClock, policies: PolicySet, recovered: Recovered) -> Self {
+        Self::begin(now, Some(clock), policies, recovered)
+    }
+
+    fn begin(now: BootTime, wall: Option<WallClock>, policies: PolicySet, recovered: Recovered) -> Self {
         let mut engine = Self {
             policies,
             world: World::default(),
@@ -97,7 +107,7 @@ impl Engine {
             canaries: Canaries::default(),
             storms: Storms::default(),
             born: now,
-            wall: None,
+            wall,
             paused: None,
             journal_error: None,
             next_incident: 1,
@@ -205,7 +215,7 @@ impl Engine {
         self.settle(now);
     }
 
-    /// Before any time passes, and again when somebody may have set the clock.
+    /// Whenever somebody may have set the clock.
     pub fn set_wall_clock(&mut self, clock: WallClock) {
         self.wall = Some(clock);
     }

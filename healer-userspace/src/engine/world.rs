@@ -80,11 +80,6 @@ impl World {
         self.workloads.iter()
     }
 
-    /// Workloads that run now, or should.
-    pub fn followed(&self) -> usize {
-        self.workloads.len()
-    }
-
     pub fn topology(&self) -> &Topology {
         &self.topology
     }

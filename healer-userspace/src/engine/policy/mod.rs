@@ -324,6 +324,13 @@ pub struct Breaker {
     pub probe_after: Duration,
 }
 
+impl Breaker {
+    /// A failure longer ago says nothing about today.
+    pub fn memory(&self) -> Duration {
+        self.within.max(self.probe_after * 2)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verify {
     pub within: Duration,

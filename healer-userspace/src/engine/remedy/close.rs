@@ -1,6 +1,6 @@
 //! The end of an incident, in words; and the supervisor that waits for one.
 
-use super::{gate::group, *};
+use super::*;
 use crate::engine::policy::{
     answer::{Answer, answer},
     choose::Owner,
@@ -27,12 +27,8 @@ impl Engine {
         }
         self.subjects.remove(&incident.subject);
         self.unsettled.insert(incident.workload.clone());
-        if let Some(plan) = &incident.plan {
-            let acted = incident.acted_at.is_some() || outcome == Outcome::Healed;
-            let is_well =
-                plan.mode == Mode::Shadow || matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
-            self.canaries.ended(now, &group(plan), &incident.workload, acted.then_some(is_well));
-        }
+        let is_shadow = incident.plan.as_ref().is_some_and(|plan| plan.mode == Mode::Shadow);
+        self.lands(now, &incident, is_well || is_shadow);
         let (fault_at, detected_at) = (incident.fault_at, incident.detected_at);
         let healed_at = (outcome == Outcome::Healed).then_some(now);
         let closed = Closed {
@@ -44,6 +40,11 @@ impl Engine {
         };
         self.out.report(now, &incident, ReportFact::Closed(closed));
         self.out.journal.push_back(JournalEntry::Closed { incident: id });
+    }
+
+    /// Nobody waits any more for how it fares.
+    pub(in crate::engine) fn lands(&mut self, now: BootTime, incident: &Incident, is_well: bool) {
+        self.canaries.ended(now, incident.id, incident.acted_at.map(|_| is_well));
     }
 
     /// Tells a waiting supervisor that no order will come, once that is so.

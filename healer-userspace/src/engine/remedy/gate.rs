@@ -46,12 +46,12 @@ impl Engine {
         let target = incident.target.clone();
         let root = self.root_of(incident);
         let group = group(plan);
-        self.storms.fell(now, incident.id, &incident.workload, plan.mode);
-        if plan.attempt == 0 {
+        if !incident.has_acted(plan) {
             let safety = &plan.policy.safety;
             let soak = safety.canary.map_or(plan.policy.verify.stable_for, |canary| canary.soak);
-            self.canaries.fell(now, &group, &incident.workload, soak);
+            self.canaries.fell(now, &group, &incident.workload, soak, &safety.breaker);
         }
+        self.canaries.waits_no_more(incident.id);
         if root.is_some() {
             incident.root_seen = Some(now);
         }
@@ -72,7 +72,7 @@ impl Engine {
             ledger: &self.ledger,
             canaries: &self.canaries,
             storms: &self.storms,
-            workloads: self.world.followed(),
+            workloads: &|| self.followed(),
             born: self.born,
             wall: self.wall,
             paused: self.paused.as_deref(),
@@ -89,6 +89,7 @@ impl Engine {
         };
         let (reports, blocked) = ask_gates(&proposal, &facts);
         let looks = safety::looks(&proposal, &active, incident.is_of_death());
+        self.note_victim(now, incident, plan, &reports);
         let Stage::Gating { held_by, since, .. } = &plan.stage else {
             return Next::Wait;
         };
@@ -103,6 +104,9 @@ impl Engine {
                 if ruling.verdict == Verdict::Refuse {
                     return self.refused(now, incident, plan, gate, &ruling.reason);
                 }
+                if gate == "canary" {
+                    self.canaries.waits(&group, &incident.workload, incident.id);
+                }
                 self.tell_of_storm(now, incident, plan, gate, &ruling.reason);
                 let long = ruling.until.is_none_or(|until| until.since(now) > LONG_HOLD);
                 if is_news && long && plan.mode == Mode::Enforce {
@@ -116,6 +120,16 @@ impl Engine {
                 self.propose(now, incident, plan, rung, looks);
                 Next::Wait
             }
+        }
+    }
+
+    /// Only who is to be struck for its own fault counts for a storm: from the gate `budget` on, nothing but patience
+    /// keeps it from an act.
+    fn note_victim(&mut self, now: BootTime, incident: &Incident, plan: &Plan, reports: &[GateReport]) {
+        if reports.iter().any(|report| report.gate == "budget") {
+            self.storms.fell(now, incident.id, &incident.workload, plan.mode);
+        } else if !incident.has_acted(plan) {
+            self.storms.excuse(incident.id);
         }
     }
 
@@ -173,9 +187,12 @@ impl Engine {
     }
 
     pub(super) fn intend(&mut self, now: BootTime, incident: &Incident, plan: &mut Plan, act: Act) {
-        self.storms.acted(now, incident.id);
-        if self.goes_first(now, incident, plan) {
-            self.canaries.acts(group(plan), &incident.workload);
+        // Evidence touches nobody, and nobody has to wait for it.
+        if act.rung.action != ActionName::Capture {
+            self.storms.acted(now, incident.id);
+            if self.goes_first(now, incident, plan) {
+                self.canaries.acts(group(plan), &incident.workload, incident.id);
+            }
         }
         plan.key = Some(act.key.clone());
         let intent = Intent {

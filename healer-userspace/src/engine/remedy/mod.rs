@@ -126,6 +126,7 @@ impl Engine {
                 }
             }
             Stage::Over(outcome, says) => {
+                self.lands(now, incident, *outcome == Outcome::RecoveredAlone);
                 if self.nothing_follows(now, incident) {
                     Next::Close(*outcome, says.clone())
                 } else {

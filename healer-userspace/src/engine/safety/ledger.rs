@@ -133,8 +133,7 @@ impl Ledger {
             match act.healed {
                 Some(true) => failures = 0,
                 Some(false) => {
-                    let in_window = failures > 0
-                        && act.at.since(last_failure) < breaker.within.max(breaker.probe_after * 2);
+                    let in_window = failures > 0 && act.at.since(last_failure) < breaker.memory();
                     failures = if in_window { failures + 1 } else { 1 };
                     last_failure = act.at;
                 }

@@ -80,8 +80,8 @@ pub struct Facts<'a> {
     pub ledger: &'a Ledger,
     pub canaries: &'a Canaries,
     pub storms: &'a Storms,
-    /// That are followed now.
-    pub workloads: usize,
+    /// That run now, or should; who asks has them counted.
+    pub workloads: &'a dyn Fn() -> usize,
     /// Since when this engine looks on.
     pub born: BootTime,
     /// Unknown in a recorded trace.

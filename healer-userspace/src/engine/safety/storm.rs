@@ -43,6 +43,11 @@ impl Storms {
         }
     }
 
+    /// It fell for another, or is not to be touched: no victim of what the node has.
+    pub fn excuse(&mut self, incident: IncidentId) {
+        self.victims.remove(&incident);
+    }
+
     pub fn acted(&mut self, now: BootTime, incident: IncidentId) {
         if let Some(victim) = self.victims.get_mut(&incident) {
             victim.at = now;
@@ -69,7 +74,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
         return Ruling::pass("no limit is set");
     };
     let fallen = facts.storms.victims(proposal.now, proposal.mode, window, proposal.workload);
-    let all = (facts.workloads as u32).max(fallen);
+    let all = ((facts.workloads)() as u32).max(fallen);
     let share = u64::from(fallen) * 100 / u64::from(all.max(1));
     let words = format!("{fallen} of {all} workloads failed within {}", Human(window));
     if fallen <= targets || share <= u64::from(percent) {

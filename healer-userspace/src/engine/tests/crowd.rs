@@ -159,3 +159,80 @@ fn a_canary_that_was_well_long_ago_is_healed_as_any_other() {
     let acts: Vec<_> = lines.iter().filter(|line| line.contains("intent restart")).collect();
     assert!(acts.len() == 2 && acts[1].starts_with("100.000s"), "{acts:#?}");
 }
+
+fn acts(lines: &[String]) -> Vec<&String> {
+    lines.iter().filter(|line| line.contains(" intent restart")).collect()
+}
+
+#[test]
+fn evidence_first_does_not_switch_the_canary_off() {
+    let (instances, mut signals) = all_fall(3);
+    signals.push(back(9 * SECOND, &instances[0]));
+    let mut set = canary(1);
+    set.policies[0].rules[0].escalate.insert(0, rung(ActionName::Capture));
+    let lines = run(&signals, set);
+    assert!(acts(&lines)[1].starts_with("34.000s"), "{:#?}", acts(&lines));
+}
+
+#[test]
+fn one_that_never_heals_does_not_starve_the_rest() {
+    let (_, signals) = all_fall(2);
+    let mut set = canary(1);
+    set.policies[0].safety.breaker.trip_after = 1;
+    set.policies[0].rules[0].escalate = vec![rung(ActionName::Restart)];
+    let again = (1..6).flat_map(|n| {
+        let one = one("web-0", 100 + n, u64::from(n) * 600 * SECOND);
+        let at = one.start.0;
+        [known(at, &one), killed(at + SECOND, &one)]
+    });
+    let lines = run(&signals.into_iter().chain(again).collect::<Vec<_>>(), set);
+    let soon = |line: &str| line.split('.').next().is_some_and(|at| at.parse::<u32>().unwrap() < 700);
+    assert!(acts(&lines).iter().any(|line| line.contains("web-1") && soon(line)), "{:#?}", acts(&lines));
+}
+
+#[test]
+fn what_flies_ends_with_its_incident_whatever_class_it_flew_for() {
+    use crate::engine::safety::canary::{Canaries, Group};
+    let group = Group { policy: "web".into(), class: Class::Crash, mode: Mode::Enforce };
+    let mut engine = Engine::new(BootTime(SECOND), canary(1), Recovered::default());
+    let (_, signals) = all_fall(2);
+    signals.iter().for_each(|signal| engine.observe(signal.at, signal));
+    let id = crate::engine::command::IncidentId(1);
+    engine.canaries = Canaries::default();
+    engine.canaries.acts(group, &WorkloadKey::supervise("web-0"), id);
+    assert!(engine.canaries.is_flying(id));
+    engine.close(BootTime(9 * SECOND), id, crate::engine::report::Outcome::Unchanged, String::new());
+    assert!(!engine.canaries.is_flying(id), "whatever class it went first for");
+}
+
+#[test]
+fn who_ran_once_makes_no_crowd() {
+    let (_, mut signals) = all_fall(7);
+    let jobs = (0..60).flat_map(|i| {
+        let exe = format!("/usr/bin/job-{i}");
+        let workload = WorkloadKey(format!("program/job-{i}"));
+        let job = Process {
+            exe: Some(exe.into()),
+            workload,
+            place: Place::default(),
+            ..supervised(500 + i, SECOND)
+        };
+        [signal(SECOND, &job, Fact::Execed), signal(SECOND, &job, Fact::Exited(Exit::default()))]
+    });
+    signals.splice(0..0, jobs);
+    has(&run(&signals, storm(3, 20)), "gate storm hold: 4 of 7 workloads failed within 1m00s");
+}
+
+#[test]
+fn whom_another_gate_keeps_from_harm_is_no_victim_of_a_storm() {
+    let (_, signals) = all_fall(7);
+    let mut set = storm(3, 20);
+    let mut spared = set.policies[0].clone();
+    set.policies[0].matches.supervise = vec!["web-6".into()];
+    spared.name = "spared".into();
+    spared.rules[0].unless = vec![crate::engine::policy::Unless::Class(Class::Down)];
+    set.policies.push(spared);
+    let lines = run(&signals, set);
+    count(&lines, "gate storm hold", 0);
+    assert!(acts(&lines)[0].contains("web-6"));
+}

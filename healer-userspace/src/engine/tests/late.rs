@@ -166,3 +166,22 @@ fn an_end_from_before_healer_is_dropped() {
     has(&line.lines, "gate stale refuse: stale: it happened 12.0s before healer started");
     count(&line.lines, "intent", 0);
 }
+
+#[test]
+fn what_an_earlier_life_left_open_waits_for_the_end_of_maintenance() {
+    let mut set = with_crashes(|set| set.maintenance = minutes(0, 5));
+    set.policies[0].rules[0].escalate = vec![rung(ActionName::RunHook), rung(ActionName::Restart)];
+    let old = supervised(10, SECOND);
+    let mut first = Engine::new(BootTime(SECOND), set.clone(), Recovered::default());
+    first.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &old));
+    first.observe(BootTime(8 * SECOND), &killed(8 * SECOND, &old));
+    let entries = core::iter::from_fn(|| first.poll_journal());
+    let open: Vec<_> = entries
+        .filter_map(|entry| if let JournalEntry::Intent(intent) = entry { Some(intent) } else { None })
+        .collect();
+    assert_eq!(open.len(), 1);
+    let recovered = Recovered { open, ..Recovered::default() };
+    let mut engine = Engine::by_the_wall(BootTime(20 * SECOND), MIDNIGHT, set, recovered);
+    let mut entries = core::iter::from_fn(|| engine.poll_journal());
+    assert!(!entries.any(|entry| matches!(entry, JournalEntry::Intent(_))));
+}

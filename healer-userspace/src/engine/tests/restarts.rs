@@ -101,3 +101,21 @@ fn what_nobody_has_looked_at_since_is_not_called_healed() {
     assert_eq!(closed(&mut engine, 22..79), 0);
     assert_eq!(closed(&mut engine, 79..200), 1);
 }
+
+#[test]
+fn a_canary_whose_act_is_refused_lets_the_others_go() {
+    let web = supervised(10, SECOND);
+    let mut set = hook_then_kill();
+    set.policies[0].safety.canary =
+        Some(crate::engine::policy::Canary { instances: 1, soak: Duration::ZERO });
+    let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
+    engine.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &web));
+    engine.observe(BootTime(8 * SECOND), &descriptors_run_out(8 * SECOND, &web));
+    let act = drain(&mut engine).0.remove(0).act;
+    assert!(engine.canaries.is_flying(act.incident));
+    engine.committed(BootTime(9 * SECOND), &act.key);
+    let outcome = ActionOutcome::Refused { reason: "another process".into() };
+    let result = crate::engine::command::ActionResult { key: act.key, outcome };
+    engine.action_finished(BootTime(9 * SECOND), result);
+    assert!(engine.open_incidents() == 1 && !engine.canaries.is_flying(act.incident));
+}
