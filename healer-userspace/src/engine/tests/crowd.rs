@@ -212,7 +212,7 @@ fn who_ran_once_makes_no_crowd() {
         let exe = format!("/usr/bin/job-{i}");
         let workload = WorkloadKey(format!("program/job-{i}"));
         let job = Process {
-            exe: Some(exe.into()),
+            exe: Some(exe),
             workload,
             place: Place::default(),
             ..supervised(500 + i, SECOND)
