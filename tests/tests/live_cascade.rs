@@ -29,6 +29,20 @@ impl Chain {
         Self { links: [link(0), link(1), link(2)] }
     }
 
+    /// Waits until the map of dependencies has it whole.
+    fn is_known(&self, agent: &mut Agent<'_>) {
+        for pair in self.links.windows(2) {
+            let [client, server] = [0, 1].map(|at| pair[at].workload());
+            let is_edge =
+                |edge: &Value| edge["workload"] == client.as_str() && edge["server"] == server.as_str();
+            agent.wait(&format!("{client} to be seen to use {server}"), |agent| {
+                let asked = agent.home().healer(&["dependencies", "--json"]);
+                let answer: Value = serde_json::from_slice(&asked.stdout).ok()?;
+                answer["dependencies"].as_array()?.iter().any(is_edge).then_some(())
+            });
+        }
+    }
+
     fn of(&self, home: &Home, at: usize) -> Vec<Value> {
         home.of(&self.links[at].workload())
     }
@@ -74,7 +88,9 @@ fn the_root_is_healed_first_and_then_only_who_did_not_recover() {
     let home = Home::new(&policies(&chains));
     let mut agent = home.agent();
     let [sound, zombie] = [0, 1].map(|at| Chain::start(&home, &chains[at].0, chains[at].1, at == 1));
-    thread::sleep(Duration::from_secs(4));
+    for chain in [&sound, &zombie] {
+        chain.is_known(&mut agent);
+    }
     for chain in [&sound, &zombie] {
         signal_to(chain.links[2].child(), Signal::KILL);
     }

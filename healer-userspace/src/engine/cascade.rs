@@ -1,5 +1,7 @@
 //! Whose fault it is in the end: from a workload that fails along what it uses to the deepest one that fails too.
 
+use core::time::Duration;
+
 use super::{
     Engine,
     class::{Certainty, Class},
@@ -18,6 +20,9 @@ use crate::{
 /// Longer chains are no chains.
 const DEPTH_MAX: usize = 16;
 
+/// Two who fail of the same are not diagnosed in the same moment.
+const SETTLES: Duration = Duration::from_secs(5);
+
 /// Why a workload fails that is itself in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
@@ -28,12 +33,12 @@ pub struct Root {
 
 impl Engine {
     /// What `incident`'s workload fails for, beside itself. The incident that asks is out of the book meanwhile.
-    pub(super) fn root_of(&self, incident: &Incident) -> Option<Root> {
+    pub(super) fn root_of(&self, now: BootTime, incident: &Incident) -> Option<Root> {
         if self.is_node_cut_off() {
             let says = "the whole node is cut off: no workload can be healed here".to_owned();
             return Some(Root { workload: None, says });
         }
-        let path = self.path_from(incident)?;
+        let path = self.path_from(now, incident)?;
         let end = path.last()?;
         let chain = path.iter().map(|key| text::printable(&key.0)).collect::<Vec<_>>().join(" uses ");
         let peer = self.dead_peer(end, incident);
@@ -49,14 +54,19 @@ impl Engine {
     }
 
     /// The workload, and those below it that fail, down to the deepest. `None`: it is the root of a circle itself.
-    fn path_from(&self, incident: &Incident) -> Option<Vec<WorkloadKey>> {
+    fn path_from(&self, now: BootTime, incident: &Incident) -> Option<Vec<WorkloadKey>> {
         let mut path = vec![incident.workload.clone()];
+        let is_young = now.since(incident.detected_at) < SETTLES;
         while let Some(last) = path.last().filter(|_| path.len() < DEPTH_MAX) {
             let used = self.used_by(last);
             let failing = used.iter().filter_map(|key| Some((self.failing_since(key)?, key)));
             let (inside, below): (Vec<_>, Vec<_>) = failing.partition(|(_, key)| path.contains(key));
             if let Some((_, next)) = below.iter().min() {
                 path.push((*next).clone());
+                continue;
+            }
+            if let Some(next) = used.iter().find(|key| is_young && self.uses_a_failing_one(key, &path)) {
+                path.push(next.clone());
                 continue;
             }
             let circle = inside.iter().filter_map(|(_, key)| path.iter().position(|one| one == *key)).min();
@@ -74,6 +84,12 @@ impl Engine {
             break;
         }
         Some(path)
+    }
+
+    /// Its own failure may be a moment from being diagnosed.
+    fn uses_a_failing_one(&self, workload: &WorkloadKey, path: &[WorkloadKey]) -> bool {
+        let fails = |key: &WorkloadKey| !path.contains(key) && self.failing_since(key).is_some();
+        !path.contains(workload) && self.used_by(workload).iter().any(fails)
     }
 
     /// By its connections, and by what its policy says.

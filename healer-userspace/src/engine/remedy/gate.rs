@@ -44,7 +44,7 @@ impl Engine {
         let busy = self.busy_with(incident);
         let lent = self.lent_to(incident);
         let target = incident.target.clone();
-        let root = self.root_of(incident);
+        let root = self.root_of(now, incident);
         let group = group(plan);
         if !incident.has_acted(plan) {
             let safety = &plan.policy.safety;

@@ -211,12 +211,8 @@ fn who_ran_once_makes_no_crowd() {
     let jobs = (0..60).flat_map(|i| {
         let exe = format!("/usr/bin/job-{i}");
         let workload = WorkloadKey(format!("program/job-{i}"));
-        let job = Process {
-            exe: Some(exe),
-            workload,
-            place: Place::default(),
-            ..supervised(500 + i, SECOND)
-        };
+        let job =
+            Process { exe: Some(exe), workload, place: Place::default(), ..supervised(500 + i, SECOND) };
         [signal(SECOND, &job, Fact::Execed), signal(SECOND, &job, Fact::Exited(Exit::default()))]
     });
     signals.splice(0..0, jobs);
