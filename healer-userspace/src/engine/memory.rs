@@ -25,7 +25,7 @@ const MAX_CGROUPS: usize = 256;
 /// Cgroups near their limit are looked at every second at least.
 const GROWTH_IS_FRESH: Duration = Duration::from_secs(5);
 /// Of the limit, what somebody must have grown by to be the reason.
-const GROWN_PART: u64 = 10;
+const GROWN_PART: u64 = 16;
 /// Of the limit, what the kernel itself may hold and what moves between two looks.
 const UNSEEN_PART: u64 = 12;
 
