@@ -1,4 +1,5 @@
 /* Runs out of one thing again and again for some seconds: `fds`, `full DIR`, `healthy`. */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
