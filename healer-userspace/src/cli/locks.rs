@@ -12,6 +12,7 @@ use crate::{
             graph::Graph,
             proof::{Proof, proofs},
         },
+        policy::PolicySet,
         time::Human,
     },
     sense::waits::Scanner,
@@ -61,7 +62,7 @@ fn tgids(proof: &Proof) -> Vec<u32> {
 fn render(snapshot: &WaitSnapshot, deadlocks: &[Proof], pid: Option<u32>) -> String {
     let mut text = String::new();
     for proof in deadlocks {
-        if let Some(process) = proof.cheapest() {
+        if let Some(process) = proof.cheapest(&PolicySet::default()) {
             text += &format!("deadlock ({})  {}\n", proof.certainty.name(), proof.sentence(process));
         }
     }

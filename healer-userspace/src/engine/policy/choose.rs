@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Match, Mode, Policy, PolicySet, glob};
-use crate::identity::process::Process;
+use crate::{engine::class::Class, identity::process::Process};
 
 /// Whose policy a process is under.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +54,17 @@ pub fn should_run(policies: &PolicySet, process: &Process) -> bool {
         Owner::One(policy) => expects_running(policy, process),
         Owner::None | Owner::Clash(..) => process.place.supervise.is_some(),
     }
+}
+
+/// How far healing may go when `class` is found of this process: the mode of the policy that owns it, if a rule of
+/// its speaks of the class; `None` if nobody would do anything.
+pub fn readiness(set: &PolicySet, process: &Process, class: Class) -> Option<Mode> {
+    let Owner::One(policy) = owner(set, process) else {
+        return None;
+    };
+    let is_protected = set.protect.covers(process);
+    let speaks = policy.rules.iter().flat_map(|rule| &rule.when).any(|condition| condition.class == class);
+    (speaks && !is_protected).then(|| effective_mode(policy, set.mode_cap))
 }
 
 /// The policy's mode under the administrator's cap.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use self::action_name::ActionName;
 use self::maintenance::Maintenance;
 use super::class::{Certainty, Class};
+use crate::identity::process::Process;
 
 /// How far a policy may go.
 #[derive(
@@ -58,6 +59,13 @@ pub struct PolicySet {
 pub struct Protect {
     pub units: Vec<String>,
     pub exes: Vec<String>,
+}
+
+impl Protect {
+    pub fn covers(&self, process: &Process) -> bool {
+        process.place.unit.as_ref().is_some_and(|unit| self.units.contains(unit))
+            || process.exe.as_ref().is_some_and(|exe| self.exes.contains(exe))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -18,6 +18,7 @@ use crate::{
     engine::{
         class::{Certainty, Class},
         diagnosis::{Detail, Diagnosis, Evidence},
+        policy::PolicySet,
         time::BootTime,
     },
     identity::process::ProcessId,
@@ -80,7 +81,7 @@ impl Deadlock {
         found: &mut Vec<Finding>,
     ) {
         self.watch(proofs(&Graph::new(snapshot)));
-        let confirmed = self.confirmed();
+        let confirmed = self.confirmed(context.policies);
         self.clear(&confirmed, found);
         for (target, proofs) in confirmed {
             let certainty = proofs.iter().map(|proof| proof.certainty).max();
@@ -120,7 +121,7 @@ impl Deadlock {
     }
 
     /// Cores that are beyond doubt, by the process to be healed.
-    fn confirmed(&self) -> BTreeMap<ProcessId, Vec<Proof>> {
+    fn confirmed(&self, policies: &PolicySet) -> BTreeMap<ProcessId, Vec<Proof>> {
         let mut confirmed: BTreeMap<ProcessId, Vec<Proof>> = BTreeMap::new();
         for Watched { proof, rounds } in self.watched.values() {
             let (enough, wait) = match proof.certainty {
@@ -129,7 +130,7 @@ impl Deadlock {
             };
             if *rounds >= enough
                 && proof.waited() >= wait
-                && let Some(target) = proof.cheapest()
+                && let Some(target) = proof.cheapest(policies)
             {
                 confirmed.entry(target.id()).or_default().push(proof.clone());
             }

@@ -1,6 +1,6 @@
 //! What proves a deadlock: the lock graph of its core, as `detail.proof` and as a sentence.
 
-use core::time::Duration;
+use core::{cmp::Reverse, time::Duration};
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     engine::{
-        class::Certainty,
+        class::{Certainty, Class},
+        policy::{PolicySet, choose},
         time::{BootTime, Human},
     },
     identity::process::{Process, ProcessId},
@@ -108,9 +109,13 @@ impl Proof {
         self.threads.iter().flat_map(|link| link.sources.iter().copied()).collect()
     }
 
-    /// The process whose end costs least: one that comes back by itself, then the youngest.
-    pub fn cheapest(&self) -> Option<&Process> {
-        let cost = |process: &&Process| (process.place.is_empty(), core::cmp::Reverse(process.start));
+    /// The process whose end costs least: of those that the policies let be healed, one that comes back by itself, then
+    /// the youngest.
+    pub fn cheapest(&self, policies: &PolicySet) -> Option<&Process> {
+        let cost = |process: &&Process| {
+            let ready = choose::readiness(policies, process, Class::Deadlock);
+            (Reverse(ready), process.place.is_empty(), Reverse(process.start))
+        };
         self.processes.iter().map(|one| &one.process).min_by_key(cost)
     }
 

@@ -1,6 +1,10 @@
 use super::*;
 use crate::{
-    engine::{memory::Memory, policy::PolicySet, world::World},
+    engine::{
+        memory::Memory,
+        policy::{Condition as Wanted, Expect, Match, Mode, Policy, Rule, Safety, Verify},
+        world::World,
+    },
     identity::process::Process,
     signal::waits::{Condition, Owner, Source, Task, Wait, WaitKind, WaitingProcess},
 };
@@ -48,12 +52,16 @@ fn snapshot(tasks: Vec<Task>, processes: Vec<WaitingProcess>) -> WaitSnapshot {
 
 /// What the detector says of each snapshot, a second apart.
 fn run(snapshots: &[WaitSnapshot]) -> Vec<Vec<Finding>> {
+    run_under(&PolicySet::default(), snapshots)
+}
+
+fn run_under(policies: &PolicySet, snapshots: &[WaitSnapshot]) -> Vec<Vec<Finding>> {
     let mut detector = Deadlock::default();
-    let (world, memory, policies) = (World::default(), Memory::default(), PolicySet::default());
+    let (world, memory) = (World::default(), Memory::default());
     let observe = |(index, one): (usize, &WaitSnapshot)| {
         let now = BootTime(100_000 * MS + index as u64 * 1_000 * MS);
         let mut found = Vec::new();
-        let context = Context { now, world: &world, memory: &memory, policies: &policies, certificate: None };
+        let context = Context { now, world: &world, memory: &memory, policies, certificate: None };
         let signal = Signal { at: now, process: None, fact: Fact::Waits(one.clone()) };
         detector.observe(&context, &signal, &mut found);
         found
@@ -164,6 +172,58 @@ fn a_cycle_through_two_processes_is_one_incident_of_the_youngest() {
     };
     assert_eq!(diagnosis.target.pid, 2);
     assert_eq!(diagnosis.related.iter().map(|one| one.pid).collect::<Vec<_>>(), [1]);
+}
+
+/// A policy by comm whose only rule speaks of `class`.
+fn policy_of(comm: &str, mode: Mode, class: Class) -> Policy {
+    let condition = Wanted {
+        class,
+        certainty: Certainty::Probable,
+        hold: None,
+        exits: None,
+        min_evidence: None,
+        time_to_limit_under: None,
+        kind: None,
+    };
+    let rule = Rule {
+        name: "stuck".into(),
+        when: vec![condition],
+        unless: Vec::new(),
+        capture: None,
+        escalate: Vec::new(),
+    };
+    Policy {
+        name: comm.to_owned(),
+        mode,
+        matches: Match { comms: vec![comm.to_owned()], ..Match::default() },
+        avoid: Vec::new(),
+        expect: Expect::default(),
+        rules: vec![rule],
+        safety: Safety::default(),
+        verify: Verify::default(),
+    }
+}
+
+#[test]
+fn of_two_processes_the_one_that_may_be_healed_is_chosen() {
+    let (mut old, mut young) = (process(1, 1), process(2, 1));
+    (old.process.comm, young.process.comm) = ("old".into(), "young".into());
+    let one = snapshot(vec![task(1, 1, held_by(2)), task(2, 2, held_by(1))], vec![old, young]);
+    let chosen = |policies: &[Policy]| {
+        let policies = PolicySet { policies: policies.to_vec(), ..PolicySet::default() };
+        let found = run_under(&policies, &[one.clone(), one.clone()]);
+        let [Finding::Raised { diagnosis, .. }] = &found[1][..] else {
+            panic!("{found:?}");
+        };
+        diagnosis.target.pid
+    };
+    let of = policy_of;
+    assert_eq!(chosen(&[of("old", Mode::Enforce, Class::Deadlock)]), 1);
+    assert_eq!(chosen(&[of("old", Mode::Enforce, Class::Down)]), 2, "its policy has nothing to say of this");
+    let both = [of("old", Mode::Enforce, Class::Deadlock), of("young", Mode::Shadow, Class::Deadlock)];
+    assert_eq!(chosen(&both), 1);
+    let both = [of("old", Mode::Enforce, Class::Deadlock), of("young", Mode::Enforce, Class::Deadlock)];
+    assert_eq!(chosen(&both), 2, "between equals the youngest");
 }
 
 #[test]
