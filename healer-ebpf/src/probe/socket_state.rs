@@ -116,9 +116,11 @@ fn decided<A: Access>(socket: Object<A>, new: u32) {
 /// `counters` is an entry of PEERS.
 #[inline(always)]
 pub(super) unsafe fn owned(counters: *mut PeerCounters, maker: &Maker) {
-    if maker.tgid != 0 {
-        // SAFETY: the caller's promise.
-        unsafe {
+    // SAFETY: the caller's promise.
+    unsafe {
+        // healer's own probes do not hide a client that shares its cgroup.
+        let is_other = maker.tgid != tuned!(OWN_TGID) || (*counters).owner_tgid == 0;
+        if maker.tgid != 0 && is_other {
             (*counters).owner_tgid = maker.tgid;
             (*counters).owner_start_boot_ns = maker.start_boot_ns;
         }

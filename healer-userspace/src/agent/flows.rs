@@ -68,11 +68,16 @@ impl looks::Look for FlowLook {
 
 impl Agent {
     pub(super) fn flows(&mut self, at: BootTime, look: Look) {
-        for listener in &look.listeners {
+        let topology = self.engine.world().topology();
+        let is_better_known =
+            |one: &&Listener| one.on && one.whose.pid.is_none() && topology.has_listener(one.cookie);
+        let news: Vec<_> = look.listeners.iter().filter(|one| !is_better_known(one)).collect();
+        for listener in news {
             let process = Some(self.owner_of(listener.whose, at));
             self.observe(&Signal { at, process, fact: Fact::Listens(listens(listener)) });
         }
-        let served = look.answers.iter().map(|one| Served {
+        let known = look.answers.iter().filter(|one| one.whose.is_somebody());
+        let served = known.map(|one| Served {
             netns: one.netns,
             peer: one.peer,
             address: one.address,

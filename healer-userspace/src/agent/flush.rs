@@ -43,6 +43,7 @@ impl Agent {
                 self.hands.start(*act, before);
             }
             Command::Ask(question) => self.ask(question),
+            Command::LookAtPeers => self.look_at_peers_now(clock::boot()),
             Command::Release { workload, reason } => {
                 let name = workload.0.strip_prefix("supervise/").and_then(|name| name.parse::<Name>().ok());
                 if let Some(name) = name {

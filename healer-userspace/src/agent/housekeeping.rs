@@ -38,6 +38,11 @@ impl Agent {
         self.reporter.shared.update(|view| view.leases = leases);
     }
 
+    fn show_declared(&self) {
+        let declared = self.engine.declared();
+        self.reporter.shared.update(|view| view.dependencies.declare(declared));
+    }
+
     /// Cheap, and at most once a second.
     pub(super) fn look_around(&mut self) {
         let now = clock::boot();
@@ -52,6 +57,7 @@ impl Agent {
         self.look_at_memory_watch();
         self.reporter.set_store_status(&self.store.status());
         self.show_leases();
+        self.show_declared();
         if let Some(seen) = self.sense.self_probe().seen {
             self.reporter.probe_seen(seen);
         }

@@ -13,6 +13,8 @@ use crate::{
 
 const CALM: Duration = Duration::from_secs(10);
 const TROUBLED: Duration = Duration::from_millis(900);
+/// Of several who ask, one reads.
+const MOMENT: Duration = Duration::from_millis(20);
 /// So long after the last failure the next may come.
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 
@@ -71,9 +73,19 @@ impl Agent {
             (true, false) => TROUBLED,
             (false, _) => CALM,
         };
-        if self.peers.read_at.is_some_and(|at| now.since(at) < pause) {
-            return;
+        if self.peers.read_at.is_none_or(|at| pause <= now.since(at)) {
+            self.read_peers(now);
         }
+    }
+
+    /// Somebody is to be judged by what nobody was in trouble for.
+    pub(super) fn look_at_peers_now(&mut self, now: BootTime) {
+        if self.peers.read_at.is_none_or(|at| MOMENT <= now.since(at)) {
+            self.read_peers(now);
+        }
+    }
+
+    fn read_peers(&mut self, now: BootTime) {
         self.peers.read_at = Some(now);
         let news = self.peers.ledger.news(&self.sense.peers());
         let mut clients: BTreeMap<(WorkloadKey, ProcessId), (Process, Vec<PeerCounts>)> = BTreeMap::new();

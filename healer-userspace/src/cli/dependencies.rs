@@ -41,6 +41,7 @@ fn render(edges: &[Dependency], paint: Paint) -> String {
         let mood = match edge.state {
             EdgeState::Ok => Mood::Good,
             EdgeState::Failing => Mood::Bad,
+            EdgeState::Declared => Mood::Plain,
         };
         table.row([
             Cell::from(printable(&edge.workload).into_owned()),
@@ -64,6 +65,7 @@ fn dot(edges: &[Dependency]) -> String {
         let colour = match edge.state {
             EdgeState::Ok => "",
             EdgeState::Failing => ", color=red",
+            EdgeState::Declared => ", style=dashed",
         };
         let label = format!("{} ({} ok, {} failed)", edge.peer, edge.ok, edge.failed);
         text.push_str(&format!(

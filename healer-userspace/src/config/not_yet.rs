@@ -4,7 +4,6 @@
 /// Keys, by the shape that will have them.
 const KEYS: &[(&str, &[&str])] = &[
     ("Metadata", &["namespace", "labels", "annotations"]),
-    ("Expect", &["dependsOn"]),
     ("Safety", &["pause"]),
     ("Sensors", &["sockets", "tasks"]),
 ];

@@ -113,6 +113,18 @@ shape! {
         listen: Many<PortName>,
         /// Asked again and again; failing is class probe_failed, and evidence for hang.
         probe: Probe,
+        /// What it uses on this node, beside what is seen: if that fails, it is not healed for it.
+        depends_on: Items<DependsOn>,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["service"]))]
+    DependsOn {
+        /// Another workload: its name, or namespace/name of a Deployment, StatefulSet, DaemonSet or pod; may have *.
+        service: Pattern,
+        /// It listens there. Default: wherever.
+        port: u16,
     }
 }
 

@@ -5,10 +5,16 @@ use core::time::Duration;
 use super::{
     Engine,
     class::{Certainty, Class},
+    command::Command,
     detect::Subject,
     diagnosis::Diagnosis,
-    incident::Incident,
-    policy::choose,
+    incident::{Incident, Plan},
+    policy::{
+        Policy,
+        choose::{self, Owner},
+        depends::DependsOn,
+    },
+    safety,
     time::BootTime,
     world::Workload,
 };
@@ -23,12 +29,24 @@ const DEPTH_MAX: usize = 16;
 /// Two who fail of the same are not diagnosed in the same moment.
 const SETTLES: Duration = Duration::from_secs(5);
 
+/// Who uses whom does not change while an act is considered.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// Why a workload fails that is itself in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Root {
     /// The deepest failing workload of this node; `None`: it lies elsewhere.
     pub workload: Option<WorkloadKey>,
     pub says: String,
+}
+
+/// An edge that a policy draws.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    pub workload: WorkloadKey,
+    pub on: DependsOn,
+    /// `None`: nobody of that name is known here.
+    pub server: Option<WorkloadKey>,
 }
 
 impl Engine {
@@ -51,6 +69,24 @@ impl Engine {
             None => format!("{chain}, which fails itself"),
         };
         Some(Root { workload: Some(end.clone()), says })
+    }
+
+    /// The kernel's counts of connections are read now and then only; before somebody is judged by them they are read
+    /// anew. True: that comes first.
+    pub(super) fn asks_who_uses_whom(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &mut Plan,
+    ) -> bool {
+        let is_fresh = incident.peers_asked.is_some_and(|at| now.since(at) < FRESH);
+        if is_fresh || !safety::may_be_anothers_fault(plan.class) {
+            return false;
+        }
+        incident.peers_asked = Some(now);
+        self.out.commands.push_back(Command::LookAtPeers);
+        plan.wake(now);
+        true
     }
 
     /// The workload, and those below it that fail, down to the deepest. `None`: it is the root of a circle itself.
@@ -96,10 +132,52 @@ impl Engine {
     fn used_by(&self, workload: &WorkloadKey) -> Vec<WorkloadKey> {
         let seen = self.world.topology().servers_of(workload);
         let mut used: Vec<_> = seen.map(|(_, server)| server.workload.clone()).collect();
+        used.extend(self.declared_by(workload).filter_map(|(_, server)| server));
         used.retain(|key| key != workload);
         used.sort_unstable();
         used.dedup();
         used
+    }
+
+    /// What policies say of who uses whom, with the workloads of this node that are meant.
+    pub fn declared(&self) -> Vec<Declared> {
+        if self.policies.policies.iter().all(|policy| policy.expect.depends_on.is_empty()) {
+            return Vec::new();
+        }
+        let all = self.world.iter().map(|(workload, _)| workload);
+        let edges = all.flat_map(|workload| {
+            let of_it =
+                self.declared_by(workload).filter(move |(_, server)| server.as_ref() != Some(workload));
+            of_it.map(|(on, server)| Declared { workload: workload.clone(), on: on.clone(), server })
+        });
+        edges.collect()
+    }
+
+    /// Each with every workload that is meant; with `None` if there is none.
+    fn declared_by(&self, workload: &WorkloadKey) -> impl Iterator<Item = (&DependsOn, Option<WorkloadKey>)> {
+        let on = self.policy_of(workload).map(|policy| &policy.expect.depends_on);
+        on.into_iter().flatten().flat_map(|on| {
+            let meant = self.world.iter().map(|(key, _)| key).filter(|key| self.is_meant(on, key));
+            let mut meant: Vec<_> = meant.map(|key| (on, Some(key.clone()))).collect();
+            if meant.is_empty() {
+                meant.push((on, None));
+            }
+            meant
+        })
+    }
+
+    fn policy_of(&self, workload: &WorkloadKey) -> Option<&Policy> {
+        let known = self.world.get(workload)?;
+        let process = known.living.values().next().or(known.last_dead.as_ref())?;
+        match choose::owner(&self.policies, process) {
+            Owner::One(policy) => Some(policy),
+            Owner::None | Owner::Clash(..) => None,
+        }
+    }
+
+    fn is_meant(&self, on: &DependsOn, workload: &WorkloadKey) -> bool {
+        let listens = |port| self.world.topology().listens_on(workload, port);
+        on.is(workload) && on.port.and_then(listens) != Some(false)
     }
 
     /// Since when it is down, or something else is wrong with it than the way to it.

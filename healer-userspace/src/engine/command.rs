@@ -39,6 +39,8 @@ pub enum Command {
     Act(Box<Act>),
     Undo(Undo),
     Ask(Question),
+    /// Read at once who uses whom: somebody is to be judged by it.
+    LookAtPeers,
     /// Tell the supervisor that no order will come: it may exit with its child's code.
     Release {
         workload: WorkloadKey,

@@ -146,6 +146,7 @@ impl Engine {
                 acted_at: None,
                 well_since: None,
                 root_seen: None,
+                peers_asked: None,
                 unseen_until: None,
             },
         );

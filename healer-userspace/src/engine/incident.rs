@@ -37,6 +37,8 @@ pub struct Incident {
     pub well_since: Option<BootTime>,
     /// When something that the workload uses was last seen to fail.
     pub root_seen: Option<BootTime>,
+    /// When who uses whom was last read for its sake.
+    pub peers_asked: Option<BootTime>,
     /// An earlier life of the agent saw the fault of one that lives; until then this one may see it too, and before it
     /// has no rung is climbed.
     pub unseen_until: Option<BootTime>,

@@ -2,7 +2,7 @@
 //! The same trace gives the same decisions.
 
 mod adopted; // successors with another parent
-mod cascade; // whose fault it is in the end
+pub mod cascade; // whose fault it is in the end
 pub mod certificate;
 pub mod class;
 pub mod command;

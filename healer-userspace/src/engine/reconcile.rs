@@ -136,6 +136,7 @@ impl Engine {
             acted_at: None,
             well_since: None,
             root_seen: None,
+            peers_asked: None,
             unseen_until: (!is_dead).then_some(now.max(until) + SEEN_AGAIN),
         })
     }

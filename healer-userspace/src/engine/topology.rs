@@ -68,18 +68,35 @@ impl Topology {
         };
         let mut all = self.listeners.values();
         let own = all.find(|(listens, _)| is_here(listens)).map(|(_, process)| process);
-        let joined = || {
-            let served = self.served.get(&(netns, *peer));
-            served.filter(|(seen, _)| self.is_recent(*seen)).map(|(_, process)| process)
-        };
-        own.or_else(joined).or_else(|| self.only_one(peer)).or_else(|| self.former(netns, peer))
+        // Of whom the kernel has told the end there, more is known than of the other end of a connection.
+        own.or_else(|| self.recent(self.former.get(&(netns, *peer))))
+            .or_else(|| self.recent(self.served.get(&(netns, *peer))))
+            .or_else(|| self.only_one(peer))
+            .or_else(|| self.former_elsewhere(peer))
     }
 
-    fn former(&self, netns: u32, peer: &SocketAddr) -> Option<&Process> {
-        let is_it = |(place, at): &At| at == peer && (*place == netns || !peer.ip().is_loopback());
-        let recent = self.former.iter().filter(|(_, (gone, _))| self.is_recent(*gone));
-        let latest = recent.filter(|(at, _)| is_it(at)).max_by_key(|(_, (gone, _))| *gone);
-        latest.map(|(_, (_, process))| process)
+    /// Does it, or did it last? `None`: of this workload no listener is known.
+    pub fn listens_on(&self, workload: &WorkloadKey, port: u16) -> Option<bool> {
+        let living = self.listeners.values().map(|(listens, process)| (listens.address.port(), process));
+        let former = self.former.iter().map(|((_, at), (_, process))| (at.port(), process));
+        let of_it = living.chain(former).filter(|(_, process)| process.workload == *workload);
+        let ports: Vec<u16> = of_it.map(|(port, _)| port).collect();
+        (!ports.is_empty()).then(|| ports.contains(&port))
+    }
+
+    /// Is it known whose this listener is?
+    pub fn has_listener(&self, cookie: u64) -> bool {
+        self.listeners.get(&cookie).is_some_and(|(_, process)| process.pid != 0)
+    }
+
+    fn recent<'a>(&self, known: Option<&'a (BootTime, Process)>) -> Option<&'a Process> {
+        known.filter(|(seen, _)| self.is_recent(*seen)).map(|(_, process)| process)
+    }
+
+    fn former_elsewhere(&self, peer: &SocketAddr) -> Option<&Process> {
+        let is_it = |(_, at): &At| at == peer && !peer.ip().is_loopback();
+        let recent = self.former.iter().filter(|(at, (gone, _))| is_it(at) && self.is_recent(*gone));
+        recent.max_by_key(|(_, (gone, _))| *gone).map(|(_, (_, process))| process)
     }
 
     fn is_recent(&self, seen: BootTime) -> bool {
@@ -140,6 +157,11 @@ impl Topology {
     fn serves(&mut self, at: BootTime, served: &Served) {
         self.served.retain(|_, (seen, _)| at.since(*seen) < EXPIRES);
         let key = (served.netns, served.peer);
+        // By its cgroup alone it is less known than by its descriptor.
+        let is_less = |(_, known): &(BootTime, Process)| served.server.pid == 0 && known.pid != 0;
+        if self.served.get(&key).is_some_and(is_less) {
+            return;
+        }
         if self.served.len() < PEERS_MAX || self.served.contains_key(&key) {
             self.served.insert(key, (at, served.server.clone()));
         }

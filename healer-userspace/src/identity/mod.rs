@@ -5,7 +5,6 @@ pub mod exe;
 mod living;
 pub(crate) mod lru;
 mod names;
-mod patience;
 mod shell_loop;
 pub mod place;
 pub mod process;
@@ -39,7 +38,7 @@ use crate::{
 };
 
 /// Inode number of a hierarchy's root directory: everybody whom nobody put anywhere.
-const ROOT_CGROUP: u64 = 1;
+pub(crate) const ROOT_CGROUP: u64 = 1;
 
 /// Knows processes by what the kernel sent, by `/proc`, and by what others call them.
 ///

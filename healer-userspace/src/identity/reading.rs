@@ -2,10 +2,10 @@ use std::path::Path;
 
 use super::{
     cgroup::Membership,
-    patience::within_patience,
     process::ProcessId,
     procfs::{Exe, ProcDir, Stat},
 };
+use crate::patience::MEMORY;
 
 /// All that `/proc` says of one process, read once.
 pub(crate) struct Reading {
@@ -58,5 +58,5 @@ fn args(proc: &Path, pid: u32, dir: &ProcDir, stat: &Stat) -> Vec<String> {
         let is_it = dir.stat().is_some_and(|stat| stat.start == start);
         is_it.then(|| dir.args())
     };
-    within_patience(read).flatten().unwrap_or_default()
+    MEMORY.ask(&pid.to_string(), read).flatten().unwrap_or_default()
 }

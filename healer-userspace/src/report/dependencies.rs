@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::{time::BootTime, topology::Topology},
+    engine::{cascade::Declared, time::BootTime, topology::Topology},
     signal::{Fact, Signal, network::PeerCounts},
 };
 
@@ -19,6 +19,7 @@ const EXPIRES: Duration = Duration::from_secs(15 * 60);
 #[derive(Debug, Default)]
 pub struct Dependencies {
     edges: BTreeMap<(String, u32, SocketAddr), Dependency>,
+    declared: Vec<Declared>,
     topology: Topology,
 }
 
@@ -26,13 +27,16 @@ pub struct Dependencies {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Dependency {
     pub workload: String,
-    /// Address and port.
+    /// Address and port; of what was not seen, as the policy has it.
     pub peer: String,
     /// The workload that listens there, if it is on this node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Inode number of the client's network namespace.
     pub netns: u32,
+    /// A policy says so too.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub declared: bool,
     pub state: EdgeState,
     /// Connections made, and those that failed, since the edge is known.
     pub ok: u64,
@@ -55,6 +59,8 @@ pub struct Dependency {
 pub enum EdgeState {
     Ok,
     Failing,
+    /// Nothing: a policy has it, and no connection was seen.
+    Declared,
 }
 
 impl EdgeState {
@@ -63,6 +69,7 @@ impl EdgeState {
         match self {
             Self::Ok => "ok",
             Self::Failing => "failing",
+            Self::Declared => "declared",
         }
     }
 }
@@ -77,14 +84,14 @@ impl Dependencies {
             counts.iter().for_each(|counts| self.count(signal.at, &process.workload.0, counts));
             self.expire(signal.at);
         } else if let Fact::SyscallError(error) = &signal.fact
-            && let Some(peer) = error.address.filter(|_| error.has_no_way())
+            && let Some(peer) = error.address.filter(|_| error.has_no_way() || error.has_no_port())
         {
-            self.had_no_way(signal.at, &process.workload.0, peer);
+            self.was_not_made(signal.at, &process.workload.0, peer);
         }
     }
 
-    /// Without a route there is no edge in the kernel that could be counted.
-    fn had_no_way(&mut self, at: BootTime, workload: &str, peer: SocketAddr) {
+    /// Without a route or a port there is no edge in the kernel that could be counted.
+    fn was_not_made(&mut self, at: BootTime, workload: &str, peer: SocketAddr) {
         let edges = self.edges.iter_mut().filter(|((whose, _, to), _)| whose == workload && *to == peer);
         for (_, edge) in edges.filter(|(_, edge)| edge.last_bad_boot_ns < Some(at.0)) {
             edge.failed += 1;
@@ -93,14 +100,26 @@ impl Dependencies {
         }
     }
 
+    /// What policies say, anew.
+    pub fn declare(&mut self, declared: Vec<Declared>) {
+        self.declared = declared;
+    }
+
     /// Every edge, with whoever listens at its end now: an address may change hands.
     #[must_use]
     pub fn list(&self) -> Vec<Dependency> {
         let named = |((_, netns, peer), edge): (&(String, u32, SocketAddr), &Dependency)| {
             let server = self.topology.server(*netns, peer).map(|server| server.workload.0.clone());
-            Dependency { server, ..edge.clone() }
+            let declared = self.declared.iter().any(|one| is_it(one, &edge.workload, server.as_deref()));
+            Dependency { server, declared, ..edge.clone() }
         };
-        self.edges.iter().map(named).collect()
+        let mut list: Vec<_> = self.edges.iter().map(named).collect();
+        let is_seen =
+            |one: &&Declared| list.iter().any(|edge| is_it(one, &edge.workload, edge.server.as_deref()));
+        let unseen: Vec<_> =
+            self.declared.iter().filter(|one| !is_seen(one)).map(Dependency::unseen).collect();
+        list.extend(unseen);
+        list
     }
 
     /// Edges by what happened last on them.
@@ -152,13 +171,40 @@ impl Dependencies {
     }
 }
 
+fn is_it(declared: &Declared, workload: &str, server: Option<&str>) -> bool {
+    let meant = declared.server.as_ref().map(|key| key.0.as_str());
+    declared.workload.0 == workload && server.is_some() && meant == server
+}
+
 impl Dependency {
+    fn unseen(declared: &Declared) -> Self {
+        Self {
+            workload: declared.workload.0.clone(),
+            peer: declared.on.to_string(),
+            server: declared.server.as_ref().map(|server| server.0.clone()),
+            declared: true,
+            state: EdgeState::Declared,
+            ..Self::empty()
+        }
+    }
+
     fn new(at: BootTime, workload: &str, counts: &PeerCounts) -> Self {
         Self {
             workload: workload.to_owned(),
             peer: counts.peer.to_string(),
-            server: None,
             netns: counts.netns,
+            told: at,
+            ..Self::empty()
+        }
+    }
+
+    fn empty() -> Self {
+        Self {
+            workload: String::new(),
+            peer: String::new(),
+            server: None,
+            netns: 0,
+            declared: false,
             state: EdgeState::Ok,
             ok: 0,
             failed: 0,
@@ -167,7 +213,7 @@ impl Dependency {
             slowest_us: 0,
             last_ok_boot_ns: None,
             last_bad_boot_ns: None,
-            told: at,
+            told: BootTime(0),
         }
     }
 }
@@ -176,6 +222,7 @@ impl Dependency {
 mod tests {
     use super::*;
     use crate::{
+        engine::policy::depends::DependsOn,
         identity::process::{Process, WorkloadKey},
         signal::network::{FlowSnapshot, Listens, Served},
     };
@@ -233,6 +280,9 @@ mod tests {
         assert_eq!(map.list()[0].state, EdgeState::Ok);
         tell(&mut map, 11, "api", Fact::SyscallError(Box::new(error)));
         assert_eq!((map.list()[0].state, map.list()[0].failed), (EdgeState::Failing, 1));
+        let error = SyscallError { errno: libc::EADDRNOTAVAIL, address, ..SyscallError::default() };
+        tell(&mut map, 12, "api", Fact::SyscallError(Box::new(error)));
+        assert_eq!(map.list()[0].failed, 2, "no port was left for it");
     }
 
     #[test]
@@ -249,6 +299,27 @@ mod tests {
         tell(&mut map, 2, "db", listens("10.0.0.5:80", 2, 1, false));
         tell(&mut map, 2, "other", listens("10.0.0.5:80", 3, 3, true));
         assert_eq!(servers(&map)[0].as_deref(), Some("other"));
+    }
+
+    #[test]
+    fn what_a_policy_says_is_shown_beside_what_is_seen() {
+        let mut map = Dependencies::default();
+        let declared = |service: &str, port, server: Option<&str>| Declared {
+            workload: WorkloadKey("api".to_owned()),
+            on: DependsOn { service: service.to_owned(), port },
+            server: server.map(|key| WorkloadKey(key.to_owned())),
+        };
+        map.declare(vec![
+            declared("db", Some(80), Some("unit/db.service")),
+            declared("shop/cart", None, None),
+        ]);
+        let shown = |map: &Dependencies| -> Vec<(String, &'static str, bool)> {
+            map.list().into_iter().map(|edge| (edge.peer, edge.state.name(), edge.declared)).collect()
+        };
+        assert_eq!(shown(&map), [("db:80".into(), "declared", true), ("shop/cart".into(), "declared", true)]);
+        tell(&mut map, 1, "api", counts("10.0.0.5:80", 1, 0, 1));
+        tell(&mut map, 1, "unit/db.service", listens("10.0.0.5:80", 2, 1, true));
+        assert_eq!(shown(&map), [("10.0.0.5:80".into(), "ok", true), ("shop/cart".into(), "declared", true)]);
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl SyscallError {
     pub fn has_no_way(&self) -> bool {
         matches!(self.errno, libc::ENETUNREACH | libc::EHOSTUNREACH) && self.address.is_some()
     }
+
+    /// A connection for which no local port was left.
+    #[must_use]
+    pub fn has_no_port(&self) -> bool {
+        self.errno == libc::EADDRNOTAVAIL && self.address.is_some()
+    }
 }
 
 /// An open file, and what it lies on.

@@ -232,7 +232,7 @@ impl Machine {
                 }
             }
             Command::Ask(question) => self.questions.push(question),
-            Command::Release { .. } => {}
+            Command::LookAtPeers | Command::Release { .. } => {}
         }
         for question in core::mem::take(&mut self.questions) {
             let answer = Answer::NotListening(if self.now.0.is_multiple_of(3) {

@@ -1,6 +1,7 @@
 //! A policy's shape becomes an `engine::policy::Policy`, or faults that say where and why not.
 
 mod capture;
+mod depends;
 pub(super) mod maintenance;
 mod probe;
 mod rules;
@@ -97,7 +98,8 @@ fn expect(shape: &Key<shape::Expect>, faults: &mut Vec<Fault>) -> Expect {
     listen.sort();
     listen.dedup();
     let probe = shape.probe.given().and_then(|given| probe::read(given, faults));
-    Expect { running: shape.running.value().copied().unwrap_or_default(), listen, probe }
+    let depends_on = depends::read(&shape.depends_on, faults);
+    Expect { running: shape.running.value().copied().unwrap_or_default(), listen, probe, depends_on }
 }
 
 fn safety(shape: &Key<shape::Safety>, faults: &mut Vec<Fault>) -> Safety {

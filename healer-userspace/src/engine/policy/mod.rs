@@ -4,6 +4,7 @@
 mod action_name;
 pub mod answer;
 pub mod choose;
+pub mod depends;
 pub mod glob;
 pub mod maintenance;
 
@@ -12,7 +13,7 @@ use core::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::action_name::ActionName;
-use self::maintenance::Maintenance;
+use self::{depends::DependsOn, maintenance::Maintenance};
 use super::class::{Certainty, Class};
 use crate::identity::process::Process;
 
@@ -101,6 +102,7 @@ pub struct Expect {
     pub running: bool,
     pub listen: Vec<Port>,
     pub probe: Option<Probe>,
+    pub depends_on: Vec<DependsOn>,
 }
 
 /// A question that a healthy workload answers.

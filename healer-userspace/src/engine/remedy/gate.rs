@@ -40,6 +40,9 @@ impl Engine {
         let Some(diagnosis) = incident.active.get(&plan.class).cloned() else {
             return over(plan, Outcome::RecoveredAlone, "the finding is gone".to_owned());
         };
+        if self.asks_who_uses_whom(now, incident, plan) {
+            return Next::Wait;
+        }
         let active: Vec<Class> = self.active_classes(incident);
         let busy = self.busy_with(incident);
         let lent = self.lent_to(incident);

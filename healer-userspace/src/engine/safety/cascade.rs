@@ -25,7 +25,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
 }
 
 /// What a dead dependency does to those who use it. A proof, or an end of its own, is its own.
-fn may_be_anothers_fault(class: Class) -> bool {
+pub(in crate::engine) fn may_be_anothers_fault(class: Class) -> bool {
     match class {
         Class::Hang
         | Class::ProbeFailed

@@ -19,6 +19,7 @@ mod unless;
 
 pub use breaker::PROBING;
 use canary::Canaries;
+pub(super) use cascade::may_be_anothers_fault;
 use ledger::Ledger;
 pub use stale::STALE;
 use storm::Storms;

@@ -1,7 +1,13 @@
 //! Who counts as failing for those who use it.
 
 use super::*;
-use crate::signal::network::Listens;
+use crate::{
+    engine::policy::{Probe, ProbeAsk, depends::DependsOn},
+    signal::{
+        network::{FlowSnapshot, Listens, Served},
+        work::Probed,
+    },
+};
 
 const DB: &str = "unit/db.service";
 
@@ -26,6 +32,91 @@ fn who_has_done_its_work_does_not_fail_those_who_used_it() {
     assert!(!fails_after(Exit::default(), false));
     assert!(fails_after(Exit::default(), true), "it should run");
     assert!(fails_after(crash, false));
+}
+
+fn listens(second: u64, on: bool) -> Signal {
+    let address = ADDRESS.parse().unwrap();
+    let listens = Listens { cookie: 1, netns: 7, cgroup: 5, address, on };
+    signal(second * SECOND, &db(), Fact::Listens(listens))
+}
+
+const ADDRESS: &str = "127.0.0.1:80";
+
+#[test]
+fn a_guess_at_the_other_end_of_a_connection_hides_nobody_who_is_known() {
+    let address = ADDRESS.parse().unwrap();
+    let mut engine = Engine::new(BootTime(SECOND), PolicySet::default(), Recovered::default());
+    let guessed = Process { pid: 0, ..served(0, SECOND, "program/@<") };
+    let told = |server: Process| {
+        let served = vec![Served { netns: 7, peer: address, address, server }];
+        let fact = Fact::Flows(FlowSnapshot { served, ..FlowSnapshot::default() });
+        Signal { at: BootTime(3 * SECOND), process: None, fact }
+    };
+    let mut is_db = |signal: Signal| {
+        engine.observe(signal.at, &signal);
+        engine.world().topology().server(7, &address).is_some_and(|server| server.workload.0 == DB)
+    };
+    assert!(is_db(listens(2, true)) && is_db(told(guessed.clone())));
+    assert!(is_db(listens(4, false)), "it has died, and its clients fail for it");
+    assert!(is_db(told(db())) && is_db(told(guessed)));
+}
+
+/// Who fails its probe is restarted.
+fn probed(needs: &[DependsOn]) -> PolicySet {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].rules[0].when[0].class = Class::ProbeFailed;
+    set.policies[0].expect.depends_on = needs.to_vec();
+    set.policies[0].expect.probe = Some(Probe {
+        ask: ProbeAsk::Tcp { port: 1 },
+        period: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        failures: 1,
+        start_grace: Duration::ZERO,
+    });
+    set
+}
+
+fn fails(second: u64) -> Signal {
+    let refused =
+        Probed { ok: false, what: "tcp :1".into(), late: false, says: "refused".into(), took_ms: 0 };
+    signal(second * SECOND, &supervised(10, SECOND), Fact::Probed(refused))
+}
+
+/// Of a policy that says that `web` needs `on`, with a `db` that was killed.
+fn is_held(on: &str, port: Option<u16>) -> bool {
+    let lines = run(
+        &[
+            registered(2 * SECOND, &supervised(10, SECOND)),
+            signal(2 * SECOND, &db(), Fact::Execed),
+            listens(2, true),
+            signal(3 * SECOND, &db(), Fact::Exited(Exit { signal: Some(9), ..Exit::default() })),
+            fails(20),
+        ],
+        probed(&[DependsOn { service: on.into(), port }]),
+    );
+    let held = "gate cascade hold: not its own fault: supervise/web uses unit/db.service";
+    lines.iter().any(|line| line.contains(held))
+}
+
+#[test]
+fn what_a_policy_says_that_it_needs_is_healed_first() {
+    assert!(is_held("db", None) && is_held("unit/db.service", Some(80)));
+    assert!(!is_held("db", Some(81)), "another's port");
+    assert!(!is_held("cache", None) && !is_held("web", None), "neither is in the way");
+}
+
+/// A probe fails in the first seconds of a service: nobody has read yet whom it uses.
+#[test]
+fn who_uses_whom_is_read_before_somebody_is_judged_by_it() {
+    let mut engine = Engine::new(BootTime(SECOND), probed(&[]), Recovered::default());
+    for signal in [registered(2 * SECOND, &supervised(10, SECOND)), listens(2, true), fails(3)] {
+        engine.observe(signal.at, &signal);
+    }
+    assert_eq!(engine.poll_command(), Some(Command::LookAtPeers));
+    assert!(!engine.has_journal(), "it is not judged yet");
+    assert_eq!(engine.next_deadline(), Some(BootTime(3 * SECOND)));
+    engine.advance(BootTime(3 * SECOND));
+    assert!(engine.has_journal() && engine.poll_command().is_none(), "nobody waits for ever");
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn second_life(web: &Process) -> Engine {
     let mut first = Engine::new(BootTime(SECOND), hook_then_kill(), Recovered::default());
     first.observe(BootTime(2 * SECOND), &registered(2 * SECOND, web));
     first.observe(BootTime(8 * SECOND), &descriptors_run_out(8 * SECOND, web));
+    first.advance(BootTime(8 * SECOND));
     let (open, _) = drain(&mut first);
     assert_eq!(open.len(), 1);
     let recovered = Recovered { open, next_incident: 2, ..Recovered::default() };
@@ -89,6 +90,7 @@ fn what_nobody_has_looked_at_since_is_not_called_healed() {
     let mut first = Engine::new(BootTime(SECOND), hook_then_kill(), Recovered::default());
     first.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &web));
     first.observe(BootTime(8 * SECOND), &descriptors_run_out(8 * SECOND, &web));
+    first.advance(BootTime(8 * SECOND));
     let verifying = drain(&mut first).0;
     let recovered = Recovered { verifying, next_incident: 2, ..Recovered::default() };
     let mut engine = Engine::new(BootTime(20 * SECOND), hook_then_kill(), recovered);
@@ -111,6 +113,7 @@ fn a_canary_whose_act_is_refused_lets_the_others_go() {
     let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
     engine.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &web));
     engine.observe(BootTime(8 * SECOND), &descriptors_run_out(8 * SECOND, &web));
+    engine.advance(BootTime(8 * SECOND));
     let act = drain(&mut engine).0.remove(0).act;
     assert!(engine.canaries.is_flying(act.incident));
     engine.committed(BootTime(9 * SECOND), &act.key);

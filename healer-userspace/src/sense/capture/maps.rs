@@ -16,11 +16,15 @@ pub(super) struct Code {
 
 impl Maps {
     pub(super) fn of(proc: &Proc, pid: u32) -> Self {
-        Self::parse(&proc.text(&format!("{pid}/maps")).unwrap_or_default())
+        Self::parse(&proc.patiently(pid, format!("{pid}/maps")).unwrap_or_default())
     }
 
     pub(super) fn parse(text: &str) -> Self {
         Self(text.lines().take(LINES_MAX).filter_map(code).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The code that an address lies in.

@@ -22,7 +22,10 @@ use crate::{
     clock,
     engine::{detect::deadlock::proof::Proof, diagnosis::Diagnosis, policy::Wanted, time::Human},
     identity::process::Process,
-    sense::{poll::sockets, waits::Proc},
+    sense::{
+        poll::sockets,
+        waits::{Proc, memory},
+    },
     text::printable,
 };
 use symbols::Symbols;
@@ -138,7 +141,11 @@ impl Look<'_> {
     fn threads(&self, pid: u32, text: &mut String) {
         let mut threads = self.proc.threads(pid);
         threads.sort_by_key(|tid| (!self.first.contains(tid), *tid));
-        let maps = maps::Maps::of(&self.proc, pid);
+        let is_open = memory::is_open(pid);
+        let maps = if is_open { maps::Maps::of(&self.proc, pid) } else { maps::Maps::default() };
+        if !is_open {
+            *text += "  its memory is locked: stacks cannot be read\n";
+        }
         let mut symbols = Symbols::new(pid);
         for (at, tid) in threads.iter().enumerate() {
             if THREADS_MAX <= at || (self.is_late)() {

@@ -94,10 +94,11 @@ impl Extractor {
             self.files.clear();
             self.walk = Walk::default();
         }
-        self.look_at_futexes(table);
+        let locked = locked(table);
+        self.look_at_futexes(table, &locked);
         self.owners(table, &mut waits);
         self.blockers(table, &mut waits);
-        self.stacks(table, &mut waits);
+        self.stacks(table, &locked, &mut waits);
         self.files(table, now, anew, &mut waits);
         self.worlds(table, &mut waits);
         waits
@@ -120,9 +121,11 @@ impl Extractor {
         known.map(|(_, wakers)| wakers.clone()).unwrap_or_default()
     }
 
-    fn look_at_futexes(&self, table: &mut Table) {
+    fn look_at_futexes(&self, table: &mut Table, locked: &BTreeSet<u32>) {
         table.look(|sleeper| {
-            let call = sleeper.call.filter(|_| condition(&sleeper.record) == Condition::Stuck)?;
+            let is_seen =
+                || condition(&sleeper.record) == Condition::Stuck && !locked.contains(&sleeper.record.tgid);
+            let call = sleeper.call.filter(|_| is_seen())?;
             let read = memory::reader(sleeper.record.tgid);
             Some(futex::look(&call, self.layout, &read))
         });
@@ -176,13 +179,13 @@ impl Extractor {
         }
     }
 
-    fn stacks(&mut self, table: &Table, waits: &mut Waits) {
+    fn stacks(&mut self, table: &Table, locked: &BTreeSet<u32>, waits: &mut Waits) {
         let mut stacks = BTreeMap::new();
         for tgid in table.processes() {
             // Whoever is awake cannot be excluded, and one candidate who may run saves everybody.
             let is_small = table.all_asleep(tgid).is_some_and(|threads| threads <= stack::THREADS_MAX);
             let is_ownerless = |one: &Sleeper| matches!(one.sight, Some(Sight::Ownerless { .. }));
-            if !is_small || !table.sleepers_of(tgid).any(is_ownerless) {
+            if !is_small || locked.contains(&tgid) || !table.sleepers_of(tgid).any(is_ownerless) {
                 continue;
             }
             let version = table.version(tgid);
@@ -311,6 +314,15 @@ impl Extractor {
         }
         self.worlds = worlds;
     }
+}
+
+/// Processes whose memory nobody can read now. Whoever holds the lock of the mappings for long waits uninterruptibly,
+/// and so do those behind it.
+fn locked(table: &Table) -> BTreeSet<u32> {
+    let is_deaf = |one: &&Sleeper| condition(&one.record) == Condition::Uninterruptible;
+    let doubtful: BTreeSet<u32> =
+        table.open().filter(is_deaf).chain(table.deaf()).map(|one| one.record.tgid).collect();
+    doubtful.into_iter().filter(|tgid| !memory::is_open(*tgid)).collect()
 }
 
 /// Names the first parked threads, and those that others wait for; counts the rest.

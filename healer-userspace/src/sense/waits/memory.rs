@@ -1,5 +1,7 @@
 //! The memory of other processes, read without stopping them.
 
+use crate::patience::MEMORY;
+
 /// Fills `buffer` from `address` on; gives the bytes read, which end where a mapping ends.
 pub(crate) fn read(pid: u32, address: u64, buffer: &mut [u8]) -> usize {
     let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: buffer.len() };
@@ -27,6 +29,12 @@ pub(crate) fn read_vectors(pid: u32, remote: &[libc::iovec], buffer: &mut [u8]) 
     // SAFETY: the local vector is the buffer; the kernel checks the remote ones (process_vm_readv(2)).
     let read = unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, remote.as_ptr(), count, 0) };
     usize::try_from(read).unwrap_or(0)
+}
+
+/// Whether its memory can be read now: not while somebody holds, or waits to hold, the lock of its mappings.
+pub(crate) fn is_open(pid: u32) -> bool {
+    // The lock is taken before the address is looked at.
+    MEMORY.ask(&pid.to_string(), move || read(pid, 0, &mut [0])).is_some()
 }
 
 /// How a look at a lock reads memory: all of `buffer` from `address`, or false.

@@ -9,7 +9,7 @@ use std::{
 
 use healer_common::{event::wire::Wire as _, task_scan::TaskRecord};
 
-use crate::sense::calls::by_x86_64;
+use crate::{patience::MEMORY, sense::calls::by_x86_64};
 
 /// Descriptors of one process looked at, at most.
 const FDS_MAX: usize = 4096;
@@ -198,7 +198,7 @@ impl Proc {
 
     /// Its mappings, and whether these are all of them.
     pub(crate) fn maps(&self, tgid: u32) -> Option<(String, bool)> {
-        let text = self.text(&format!("{tgid}/maps"))?;
+        let text = self.patiently(tgid, format!("{tgid}/maps"))?;
         let is_whole = text.len() < TEXT_MAX;
         Some((text, is_whole))
     }
@@ -206,6 +206,12 @@ impl Proc {
     /// POSIX timers; `None` if the kernel does not show them.
     pub(crate) fn timers(&self, tgid: u32) -> Option<String> {
         self.text(&format!("{tgid}/timers"))
+    }
+
+    /// Of what needs the process's memory: it may be locked for long.
+    pub(in crate::sense) fn patiently(&self, tgid: u32, path: String) -> Option<String> {
+        let proc = self.clone();
+        MEMORY.ask(&tgid.to_string(), move || proc.text(&path)).flatten()
     }
 
     pub(in crate::sense) fn text(&self, path: &str) -> Option<String> {
@@ -296,6 +302,26 @@ mod tests {
         let status =
             Status { state: 'S', tgid: 7, tracer: 0, switches: 7, caught: 0x4000, ns_tid: 3, is_dying: true };
         assert_eq!(parse_status(text), status);
+    }
+
+    #[test]
+    fn who_lets_nobody_read_its_mappings_is_waited_for_once() {
+        let root = std::env::temp_dir().join(format!("healer-locked-{}", std::process::id()));
+        for pid in [4_194_307, 4_194_308] {
+            fs::create_dir_all(root.join(pid.to_string())).unwrap();
+        }
+        // To open it waits for a writer, who never comes.
+        let locked = root.join("4194307/maps");
+        rustix::fs::mknodat(rustix::fs::CWD, &locked, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        fs::write(root.join("4194308/maps"), "55-56 r-xp 0 00:00 0\n").unwrap();
+        let proc = Proc::new(&root);
+        let began = crate::clock::boot();
+        assert!((0..50).all(|_| proc.maps(4_194_307).is_none()));
+        assert!(crate::clock::boot().since(began).as_secs() < 5);
+        assert!((0..100).any(|_| proc.maps(4_194_308).is_some()), "others are read");
+        // The helper comes back.
+        fs::OpenOptions::new().read(true).write(true).open(&locked).unwrap();
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

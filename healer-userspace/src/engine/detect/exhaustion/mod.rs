@@ -10,7 +10,7 @@ pub(super) mod port_exhaustion;
 mod words;
 pub(super) mod zombie_children;
 
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 use std::collections::BTreeMap;
 
 use super::{Context, Detector, Finding, Subject};
@@ -278,6 +278,12 @@ impl Scarce {
         if let Some((left, rate)) = left.filter(|_| failing.is_none()) {
             sentence += &format!(" and {} more a second: none is left in {}", K::rate(rate), Human(left));
         }
+        let of =
+            level.or_else(|| failing.and_then(|failing| failing.error.level.as_ref())).map(|level| &level.of);
+        let peer = of.and_then(|of| at_the_other_end(context, of));
+        if let Some(peer) = peer {
+            sentence += &format!("; {} listens there", called(peer));
+        }
         let users = level.map_or(&[][..], |level| &level.users);
         if !users.is_empty() {
             sentence += &format!("; most of it: {}", words::users(users, K::rate));
@@ -296,7 +302,7 @@ impl Scarce {
             class: K::CLASS,
             certainty,
             target: process.clone(),
-            related: Vec::new(),
+            related: peer.into_iter().cloned().collect(),
             fault_at: failing.map_or(at, |failing| failing.error.first),
             detected_at: context.now,
             sentence,
@@ -320,6 +326,12 @@ impl Scarce {
             },
         }
     }
+}
+
+/// Who is asked for more connections than there are ports for.
+fn at_the_other_end<'a>(context: &Context<'a>, of: &Resource) -> Option<&'a Process> {
+    let Resource::Ports { netns, peer, port } = of else { return None };
+    context.world.topology().server(u32::try_from(*netns).ok()?, &SocketAddr::new(*peer, *port))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use super::{fd_exhaustion, pid_exhaustion, port_exhaustion, *};
 use crate::{
     engine::{detect::DetectorEntry, memory::Memory, policy::PolicySet, world::World},
     identity::process::WorkloadKey,
+    signal::network::Listens,
 };
 
 struct Run {
@@ -159,10 +160,16 @@ fn ports_are_proved_by_the_look_that_follows() {
         Fact::SyscallError(Box::new(error))
     };
     assert_eq!(run.tell(Some(process(7)), failed(1)), []);
+    let server = Process { comm: "db".to_owned(), pid: 20, ..process(20) };
+    let listens = Listens { address: peer, netns: 4, cgroup: 1, cookie: 1, on: true };
+    let signal = Signal { at: BootTime(1), process: Some(server), fact: Fact::Listens(listens) };
+    run.world.update(BootTime(1), &signal, &run.policies);
     let level = Level { process: Some(process(7)), ..Level::new(of, 50, 50) };
     let found = run.look(Some(level));
     assert_eq!(said(&found).len(), 1, "{found:?}");
-    assert!(said(&found)[0].1.contains("50 of 50 local ports to 10.0.0.1:80"), "{found:?}");
+    let sentence = said(&found)[0].1;
+    assert!(sentence.contains("50 of 50 local ports to 10.0.0.1:80"), "{sentence}");
+    assert!(sentence.contains("; db[20] of web listens there"), "{sentence}");
 }
 
 #[test]

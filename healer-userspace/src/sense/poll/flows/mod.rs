@@ -22,6 +22,7 @@ use std::{
 use crate::{
     clock,
     engine::time::BootTime,
+    identity::ROOT_CGROUP,
     sense::{
         poll::{JITTER, sockets::SockDiag, work::life},
         waits::Proc,
@@ -63,6 +64,14 @@ const DISCOVER_ALL: Duration = Duration::from_secs(30);
 pub struct Whose {
     pub pid: Option<u32>,
     pub cgroup: u64,
+}
+
+impl Whose {
+    /// In the root cgroup lives anybody.
+    #[must_use]
+    pub fn is_somebody(&self) -> bool {
+        self.pid.is_some() || ROOT_CGROUP < self.cgroup
+    }
 }
 
 /// A client's connection that does not move.

@@ -8,9 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{asker::Asker, writers::Writers};
+use super::writers::Writers;
 use crate::{
     engine::time::BootTime,
+    patience::Patience,
     signal::levels::{Level, Resource, User},
 };
 
@@ -46,7 +47,7 @@ const FAR: [&str; 16] = [
 ];
 
 pub(super) struct Disks {
-    asker: Asker,
+    patience: Patience,
     /// What those that may hang have answered; they are asked when the mounts are read.
     answered: BTreeMap<String, [Option<Level>; 2]>,
     proc: PathBuf,
@@ -85,7 +86,7 @@ impl Mount {
 impl Disks {
     pub(super) fn new(proc: &Path) -> Self {
         Self {
-            asker: Asker::default(),
+            patience: Patience::new(),
             answered: BTreeMap::new(),
             proc: proc.to_owned(),
             read: None,
@@ -124,7 +125,9 @@ impl Disks {
     fn doubtful(&mut self) -> BTreeMap<String, [Option<Level>; 2]> {
         let doubtful = self.mounts.iter().filter(|mount| mount.may_hang);
         let answers = doubtful.filter_map(|mount| {
-            let disk = self.asker.statvfs(Path::new(&mount.point))?;
+            let point = mount.point.clone();
+            let asked = self.patience.ask(&mount.point, move || rustix::fs::statvfs(&point));
+            let disk = asked?.ok()?;
             Some((mount.point.clone(), counted(&disk, &mount.point)))
         });
         answers.collect()

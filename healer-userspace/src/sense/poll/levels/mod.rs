@@ -4,7 +4,6 @@
 //! every second. File systems that may hang (NFS, FUSE) are not asked.
 
 mod about;
-mod asker;
 mod crowd;
 mod descriptors;
 mod disks;
