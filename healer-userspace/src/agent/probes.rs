@@ -6,6 +6,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -23,8 +24,11 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::process::{Process, ProcessId},
-    sense::poll::sockets,
-    signal::{Fact, Signal, work::Probed},
+    sense::poll::{sockets, work::life},
+    signal::{
+        Fact, Signal,
+        work::{Life, Probed},
+    },
     text,
 };
 
@@ -118,7 +122,7 @@ impl Agent {
         let (asking, unasked) = (Arc::clone(&self.probes.asking), Arc::clone(&self.probes.unasked));
         // A thread, because it may have to enter another network namespace, and a thread cannot come back.
         let asking = move || {
-            let (answer, left) = ask(process.pid, &probe);
+            let (answer, left) = ask_the_free(process.pid, &probe);
             match probed(&probe, answer) {
                 Ok(probed) => {
                     locked(&unasked).remove(&id);
@@ -145,6 +149,16 @@ impl Agent {
 
 fn locked(set: &Mutex<BTreeSet<ProcessId>>) -> MutexGuard<'_, BTreeSet<ProcessId>> {
     set.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whom a person has halted, with a freezer or a debugger, is not asked: no answer would be nobody's failure.
+fn ask_the_free(pid: u32, probe: &Probe) -> ((Result<String, No>, Duration), Option<Child>) {
+    let why = match life(Path::new("/proc"), Path::new("/sys/fs/cgroup"), pid) {
+        Life::Frozen => "it is frozen",
+        Life::Traced => "a debugger has it",
+        Life::Free | Life::Stopped => return ask(pid, probe),
+    };
+    ((Err(No::NotAsked(why.to_owned())), Duration::ZERO), None)
 }
 
 /// The answer and how long it took; with it a program that has been killed and not ended yet.

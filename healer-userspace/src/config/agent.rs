@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     check,
-    key::{Items, Key, Many},
+    key::{At, Items, Key, Many},
     policy::{Budget, Maintenance, shape},
     problem::Fault,
     read,
@@ -116,7 +116,7 @@ shape! {
 
 shape! {
     Protected {
-        /// systemd units that are never touched; replaces the default list.
+        /// systemd units that are never touched, as in `match`; replaces the default list.
         units: Many<Pattern>,
         /// Executables that are never touched; replaces the default list.
         exes: Many<ExactPath>,
@@ -163,9 +163,34 @@ impl Default for Agent {
 }
 
 /// sshd is the way in for whoever repairs what healer breaks; Debian names its unit ssh.service.
-const PROTECTED_UNITS: &[&str] = &["sshd.service", "ssh.service", "dbus.service"];
-const PROTECTED_EXES: &[&str] =
-    &["/usr/sbin/sshd", "/usr/bin/dockerd", "/usr/bin/containerd", "/usr/bin/kubelet"];
+/// Whoever owns workloads is asked by healer, never struck.
+const PROTECTED_UNITS: &[&str] = &[
+    "sshd.service",
+    "ssh.service",
+    "dbus.service",
+    "dbus-broker.service",
+    "systemd-*.service",
+    "docker.service",
+    "containerd.service",
+    "crio.service",
+    "kubelet.service",
+    "k3s.service",
+    "k3s-agent.service",
+];
+/// Debian's docker.io has its daemon in /usr/sbin, Docker's own package in /usr/bin, a bundle in /usr/local.
+const PROTECTED_EXES: &[&str] = &[
+    "/usr/sbin/sshd",
+    "/usr/bin/dockerd",
+    "/usr/sbin/dockerd",
+    "/usr/local/bin/dockerd",
+    "/usr/bin/containerd",
+    "/usr/local/bin/containerd",
+    "/usr/bin/crio",
+    "/usr/local/bin/crio",
+    "/usr/bin/kubelet",
+    "/usr/local/bin/kubelet",
+    "/usr/local/bin/k3s",
+];
 
 /// None if the document could not be read at all; its faults are appended either way.
 pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
@@ -234,7 +259,8 @@ fn protect(shape: &Key<Protected>, default: Protect) -> Protect {
     let Some(shape) = shape.value() else {
         return default;
     };
-    let units = shape.units.value().map(|units| units.0.iter().map(|at| at.value.0.clone()).collect());
+    let unit = |at: &At<Pattern>| check::who::unit(at.value.0.clone());
+    let units = shape.units.value().map(|units| units.0.iter().map(unit).collect());
     let exes = shape.exes.value().map(|exes| exes.0.iter().map(|at| at.value.0.clone()).collect());
     Protect { units: units.unwrap_or(default.units), exes: exes.unwrap_or(default.exes) }
 }

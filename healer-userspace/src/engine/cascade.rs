@@ -199,7 +199,7 @@ impl Engine {
         let should_have_lived =
             |dead: &Process| workload.ended_badly(dead.id()) || choose::should_run(&self.policies, dead);
         workload.living.is_empty()
-            && !workload.stop_asked
+            && !workload.was_stopped()
             && workload.last_dead.as_ref().is_some_and(should_have_lived)
     }
 

@@ -240,7 +240,7 @@ impl Engine {
         let workload = self.world.get(&incident.workload);
         // A child that dies at once may be introduced after its end was seen.
         let may_be_down = workload.is_none_or(|workload| {
-            !workload.stop_asked && workload.living.keys().all(|id| self.ended.knows(*id))
+            !workload.is_stopping(now) && workload.living.keys().all(|id| self.ended.knows(*id))
         }) && !incident.active.contains_key(&Class::Down)
             && choose::tracked(&self.policies, &incident.target);
         let settles_at = incident.opened_at + DEATH_SETTLES;

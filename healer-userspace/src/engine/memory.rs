@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::time::BootTime;
 use crate::{
-    identity::process::ProcessId,
+    identity::process::{Process, ProcessId},
     signal::{
         Aim, Exit, Fact, OomKill, Signal, SignalSent,
         memory::{MemorySnapshot, MemoryUser, RECENT_MS, most_grown},
@@ -51,6 +51,14 @@ struct Growth {
     limit: u64,
     anon: u64,
     users: Vec<MemoryUser>,
+}
+
+/// The manager of the system or its own parent, by a signal that stops: `systemctl restart`, a service manager, a
+/// master that lets a worker go. A hang-up is a reload more often than a stop.
+fn is_by_its_manager(process: &Process, sent: &SignalSent) -> bool {
+    let parent = process.parent.as_ref().map(|parent| parent.pid);
+    let is_manager = |pid: u32| pid == 1 || Some(pid) == parent;
+    sent.signal != libc::SIGHUP && sent.sender.as_ref().is_some_and(|sender| is_manager(sender.id.pid))
 }
 
 fn grown_of_late(user: &MemoryUser) -> u64 {
@@ -176,10 +184,22 @@ impl Memory {
         signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored)
     }
 
-    /// It was told to stop, caught that, and ended as shells and init systems expect of it: 128 and the signal.
-    pub fn obeyed(&self, id: ProcessId, exit: Exit) -> bool {
-        let asked = self.asked_to_stop(id);
-        exit.signal.is_none() && asked.is_some_and(|(_, sent)| exit.code == 128 + sent.signal)
+    /// It was told to stop, caught that, and ended as shells and init systems expect of it: 128 and the signal. After
+    /// the word of whoever manages it, any end but by a fault is what was asked for.
+    pub fn obeyed(&self, process: &Process, exit: Exit) -> bool {
+        let Some((_, sent)) = self.asked_to_stop(process.id()) else {
+            return false;
+        };
+        let as_expected = exit.signal.is_none() && exit.code == 128 + sent.signal;
+        let as_told = exit.signal.is_none_or(|signal| signal == sent.signal || signal == libc::SIGKILL);
+        as_expected || (as_told && is_by_its_manager(process, sent))
+    }
+
+    /// Whoever manages it has told it to stop, and no later than a stop lasts by default (systemd.service(5),
+    /// TimeoutStopSec).
+    pub fn is_told_to_stop(&self, now: BootTime, process: &Process) -> bool {
+        let asked = self.asked_to_stop(process.id());
+        asked.is_some_and(|(at, sent)| now.since(*at) < KEEP && is_by_its_manager(process, sent))
     }
 
     /// The kernel said that the process ignores this signal.

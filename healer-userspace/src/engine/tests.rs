@@ -29,6 +29,7 @@ mod homes;
 mod journal;
 mod late;
 mod restarts;
+mod stops;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -25,6 +25,8 @@ pub struct Verification {
     target: ProcessId,
     /// A living main process is wanted, not only the absence of the fault.
     must_run: bool,
+    /// After a death here, somebody's life is what tells whether it helped.
+    somebody_follows: bool,
     ports: Vec<Port>,
     stable_for: Duration,
     until: BootTime,
@@ -52,6 +54,10 @@ pub enum Check {
         outcome: Outcome,
         says: String,
     },
+    /// There is nothing to be seen that would tell.
+    Unseen {
+        says: String,
+    },
 }
 
 impl Verification {
@@ -62,6 +68,7 @@ impl Verification {
             wake_at: now,
             target,
             must_run: must_run && verify.alive,
+            somebody_follows: false,
             ports: if verify.listen { ports.to_vec() } else { Vec::new() },
             stable_for: verify.stable_for,
             until: now + within,
@@ -71,6 +78,11 @@ impl Verification {
             ask_at: now,
             relapse: None,
         }
+    }
+
+    /// Nobody's absence is a cure.
+    pub fn ask_for_somebody(&mut self) {
+        self.somebody_follows = true;
     }
 
     /// Not before is it known whether it helped.
@@ -91,7 +103,14 @@ impl Verification {
             return failed(says);
         }
         if !self.must_run {
-            return self.check_absence(now, still);
+            let is_missed =
+                self.somebody_follows && world.get(workload).is_none_or(|known| known.living.is_empty());
+            let check = self.check_absence(now, still);
+            // A fault that nobody is left to have has not gone away.
+            if is_missed && matches!(check, Check::Healed { .. }) {
+                return Check::Unseen { says: "nobody is known to have taken its place".to_owned() };
+            }
+            return check;
         }
         let Some(successor) = successor else {
             self.wake_at = self.until;

@@ -17,6 +17,10 @@ use crate::{
 const MAX_WORKLOADS: usize = 4096;
 /// A supervisor passes a signal on at once; on a stopped or starved machine it may take a while.
 const PASSED_ON_FOR: Duration = Duration::from_secs(10);
+/// Whoever lives that long after it was asked to stop has not taken it for that.
+const STOPS_WITHIN: Duration = Duration::from_secs(600);
+/// SIGQUIT stops nginx; of a JVM it asks for a list of its threads.
+const QUITS_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub struct World {
@@ -32,8 +36,8 @@ pub struct Workload {
     pub living: BTreeMap<ProcessId, Process>,
     pub last_dead: Option<Process>,
     pub supervisor: Option<Registration>,
-    /// The end that follows was asked for.
-    pub stop_asked: bool,
+    /// Since when an end was asked for, and by which signal.
+    stop: Option<(BootTime, i32)>,
     /// A signal that the supervisor got and passes on: a stop if the child dies of it, else a reload.
     pub passed_on: Option<(BootTime, i32)>,
     /// Abnormal ends seen so far.
@@ -47,6 +51,20 @@ impl Workload {
     fn died_of_what_was_passed_on(&self, at: BootTime, exit: &Exit) -> bool {
         let passed_on = self.passed_on.filter(|(when, _)| at.since(*when) <= PASSED_ON_FOR);
         passed_on.is_some_and(|(_, signal)| exit.signal == Some(signal))
+    }
+
+    /// Its end, if it has one, was asked for.
+    pub fn is_stopping(&self, now: BootTime) -> bool {
+        let is_late = |(at, signal): (BootTime, i32)| {
+            let within = if signal == libc::SIGQUIT { QUITS_WITHIN } else { STOPS_WITHIN };
+            within <= now.since(at)
+        };
+        self.stop.is_some_and(|stop| self.living.is_empty() || !is_late(stop))
+    }
+
+    /// It is dead, as it was asked to be.
+    pub fn was_stopped(&self) -> bool {
+        self.living.is_empty() && self.stop.is_some()
     }
 
     pub fn ended_badly(&self, id: ProcessId) -> bool {
@@ -107,18 +125,23 @@ impl World {
             Fact::Exited(exit) => {
                 let workload = self.workloads.get_mut(&process.workload)?;
                 workload.touched = now;
+                if !workload.is_stopping(signal.at) {
+                    workload.stop = None;
+                }
                 if exit.is_abnormal() && workload.last_abnormal != Some(process.id()) {
                     workload.abnormal_ends += 1;
                     workload.last_abnormal = Some(process.id());
                 }
                 workload.living.remove(&process.id())?;
                 self.homes.remove(&process.id());
-                workload.stop_asked |= workload.died_of_what_was_passed_on(signal.at, exit);
+                if workload.died_of_what_was_passed_on(signal.at, exit) {
+                    workload.stop = Some((signal.at, libc::SIGTERM));
+                }
                 workload.last_dead = Some(process.clone());
                 Some(Tracking::Untrack(process.id()))
             }
-            Fact::StopAsked { .. } => {
-                self.entry(now, &process.workload).stop_asked = true;
+            Fact::StopAsked { signal: by } => {
+                self.entry(now, &process.workload).stop = Some((signal.at, *by));
                 None
             }
             Fact::Deregistered => {
@@ -157,7 +180,7 @@ impl World {
         };
         for workload in self.workloads.values_mut().filter(is_theirs) {
             match signal {
-                libc::SIGTERM | libc::SIGINT => workload.stop_asked = true,
+                libc::SIGTERM | libc::SIGINT => workload.stop = Some((at, signal)),
                 libc::SIGHUP | libc::SIGQUIT | libc::SIGUSR1 | libc::SIGUSR2 => {
                     workload.passed_on = Some((at, signal));
                 }
@@ -180,7 +203,7 @@ impl World {
         }
         self.homes.insert(process.id(), process.workload.clone());
         let workload = self.entry(now, &process.workload);
-        workload.stop_asked = false;
+        workload.stop = None;
         workload.living.insert(process.id(), process.clone());
         Some(Tracking::Track(process.id()))
     }
@@ -211,7 +234,7 @@ impl World {
             workload.last_dead = Some(child.clone());
             return None;
         }
-        workload.stop_asked = false;
+        workload.stop = None;
         workload.passed_on = None;
         workload.living.insert(child.id(), child.clone());
         Some(Tracking::Track(child.id()))

@@ -23,16 +23,18 @@ use core::time::Duration;
 use std::path::PathBuf;
 #[cfg(any(feature = "docker", feature = "systemd"))]
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::mpsc;
 
 use crate::{
+    clock,
     engine::{
         command::ActionOutcome,
         lease::{Account, Knob},
+        time::BootTime,
     },
     identity::process::{Container, Pod, Process, ProcessId},
     signal::Exit,
@@ -239,15 +241,22 @@ fn failed(error: String) -> ActionOutcome {
     ActionOutcome::Failed { error, errno: None }
 }
 
-/// Names that were stopped on purpose and have not run since.
+/// Names that were stopped on purpose and have not run since, and when that was asked for.
 #[cfg(any(feature = "docker", feature = "systemd"))]
 #[derive(Clone, Default)]
-struct Stopped(Arc<Mutex<BTreeSet<String>>>);
+struct Stopped(Arc<Mutex<BTreeMap<String, BootTime>>>);
 
 #[cfg(any(feature = "docker", feature = "systemd"))]
 impl Stopped {
+    /// Whoever was asked and lives on has not taken it for a stop: the word is about the end that follows soon, and an
+    /// owner that takes longer says it again at the end.
+    const LASTS: Duration = Duration::from_secs(600);
+
     fn note(&self, name: &str) {
-        self.lock().insert(name.to_owned());
+        let now = clock::boot();
+        let mut names = self.lock();
+        names.retain(|_, at| now.since(*at) < Self::LASTS);
+        names.insert(name.to_owned(), now);
     }
 
     fn forget(&self, name: &str) {
@@ -255,10 +264,10 @@ impl Stopped {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.lock().contains(name)
+        self.lock().get(name).is_some_and(|at| clock::boot().since(*at) < Self::LASTS)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, BootTime>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

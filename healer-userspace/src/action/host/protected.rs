@@ -55,8 +55,7 @@ impl Protected {
             return None;
         }
         let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let parts: BTreeSet<_> = cgroups.split(['/', '\n']).collect();
-        let unit = inner.list.units.iter().find(|unit| parts.contains(unit.as_str()))?;
+        let unit = cgroups.split(['/', '\n']).find(|part| inner.list.pattern_of(part).is_some())?;
         Some(format!("pid {pid} belongs to the protected unit {unit}"))
     }
 

@@ -6,7 +6,7 @@ pub(super) mod maintenance;
 mod probe;
 mod rules;
 mod terms;
-mod who;
+pub(super) mod who;
 
 use core::time::Duration;
 
@@ -53,6 +53,14 @@ pub(super) fn policy(node: &Node, findings: &mut Findings<'_>) -> Option<(Policy
         let message = "enforce needs a match: without one the policy owns every process";
         faults.push(Fault::new(place, message));
     }
+    if let Some(expect) = spec.value.expect.given()
+        && who::may_know_nobody(&matches)
+    {
+        let message = "expect: of what only cgroup or comm match, healer knows no main process, unless it is the first of \
+                       a container: name its unit or exe";
+        findings.warnings.push(Fault::new(expect.place, message));
+    }
+    let faults = &mut findings.faults;
     let policy = Policy {
         name: name.map(|name| name.value.0.clone()).unwrap_or_default(),
         mode,

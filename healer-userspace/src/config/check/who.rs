@@ -23,6 +23,16 @@ pub(super) fn read(who: &Key<Who>, faults: &mut Vec<Fault>) -> (Match, Vec<Match
     (matches, avoid)
 }
 
+/// Whether it may be that nothing says which process of those is the one that is to run.
+pub(super) fn may_know_nobody(matches: &Match) -> bool {
+    let Match { cgroups, comms, .. } = matches;
+    let rest = Match { cgroups: Vec::new(), comms: Vec::new(), ..matches.clone() };
+    let is_of_containers =
+        |path: &String| ["/kubepods", "/docker", "/**", "**"].iter().any(|root| path.starts_with(root));
+    let is_by_these = !cgroups.is_empty() || !comms.is_empty();
+    is_by_these && rest == Match::default() && !cgroups.iter().any(is_of_containers)
+}
+
 macro_rules! to_match {
     ($function:ident, $shape:ty) => {
         fn $function(at: &At<$shape>, faults: &mut Vec<Fault>) -> Match {
@@ -61,9 +71,26 @@ fn exes(key: &Key<Many<ExactPath>>) -> Vec<String> {
     key.value().iter().flat_map(|many| &many.0).map(|at| at.value.0.clone()).collect()
 }
 
-/// As `systemctl` has it: a name without a suffix is a service.
-fn unit(name: String) -> String {
-    if name.contains('.') || name.ends_with('*') {
+/// Types of units that have a cgroup, or whose name a user may give (systemd.unit(5)).
+const UNIT_TYPES: [&str; 11] = [
+    "service",
+    "scope",
+    "slice",
+    "socket",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "timer",
+    "path",
+    "device",
+];
+
+/// As `systemctl` has it: a name whose end is no type of unit is a service, `php8.2-fpm` too.
+pub(in crate::config) fn unit(name: String) -> String {
+    let has_type =
+        name.rsplit_once('.').is_some_and(|(_, end)| end.contains('*') || UNIT_TYPES.contains(&end));
+    if has_type || name.ends_with('*') {
         return name;
     }
     format!("{name}.service")
@@ -106,4 +133,23 @@ fn labels(key: &Key<BTreeMap<String, String>>, name: &str, faults: &mut Vec<Faul
         faults.push(Fault::new(given.place, format!("{name}: no labels mean nothing: leave the key out")));
     }
     given.value.iter().map(|(label, value)| (label.clone(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit;
+
+    #[test]
+    fn a_name_without_a_type_is_a_service() {
+        for (given, meant) in [
+            ("web", "web.service"),
+            ("php8.2-fpm", "php8.2-fpm.service"),
+            ("web@*", "web@*"),
+            ("web.*", "web.*"),
+            ("run-1.scope", "run-1.scope"),
+            ("postgresql@15-main", "postgresql@15-main.service"),
+        ] {
+            assert_eq!(unit(given.to_owned()), meant);
+        }
+    }
 }

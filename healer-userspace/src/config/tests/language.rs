@@ -158,3 +158,22 @@ fn a_class_without_a_sensor_is_a_warning() {
     let [warning] = &loaded.warnings[..] else { panic!("{:?}", loaded.warnings) };
     assert!(warning.to_string().contains(":6:32: no sensor for class hang yet"), "{warning}");
 }
+
+/// Whoever is to run must be somebody: of what a cgroup or a comm matches nobody says which process is the main one.
+#[test]
+fn expectations_of_nobody_in_particular_are_a_warning() {
+    let directory = Directory::new("nobody");
+    let warned = |matches: &str| {
+        let text = rule("{name: r, when: [{class: down}], escalate: [{do: notify}]}")
+            .replace("spec:\n", &format!("spec:\n  match: {{{matches}}}\n  expect: {{running: true}}\n"));
+        let file = directory.file("p.yaml", &text);
+        let loaded = load::check(&[file], &|_| true).unwrap();
+        loaded.warnings.iter().any(|warning| warning.to_string().contains("knows no main process"))
+    };
+    assert!(warned("comm: nginx") && warned("cgroup: /system.slice/web.service"));
+    assert!(
+        !warned("unit: web")
+            && !warned("cgroup: /kubepods*/**")
+            && !warned("comm: nginx, exe: /usr/sbin/nginx")
+    );
+}

@@ -55,8 +55,9 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
 
 /// A service that ends with 143 after the TERM that was asked for did not crash.
 fn stop_was_asked(context: &Context<'_>, process: &Process, exit: Exit) -> bool {
-    let by_owner = context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
-    by_owner || context.memory.obeyed(process.id(), exit)
+    let by_owner =
+        context.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(context.now));
+    by_owner || context.memory.obeyed(process, exit)
 }
 
 fn diagnosis(

@@ -112,7 +112,7 @@ impl Down {
             return;
         };
         let was_main = workload.last_dead.as_ref().is_some_and(|dead| dead.id() == process.id());
-        if !was_main || !workload.living.is_empty() || workload.stop_asked {
+        if !was_main || !workload.living.is_empty() || workload.is_stopping(at) {
             return;
         }
         if !choose::should_run(context.policies, process) || is_errand(context, process, &certificate) {

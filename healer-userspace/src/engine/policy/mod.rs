@@ -63,8 +63,13 @@ pub struct Protect {
 }
 
 impl Protect {
+    /// The pattern that names this unit.
+    pub fn pattern_of(&self, unit: &str) -> Option<&str> {
+        self.units.iter().map(String::as_str).find(|pattern| glob::matches(pattern, unit))
+    }
+
     pub fn covers(&self, process: &Process) -> bool {
-        process.place.unit.as_ref().is_some_and(|unit| self.units.contains(unit))
+        process.place.unit.as_ref().is_some_and(|unit| self.pattern_of(unit).is_some())
             || process.exe.as_ref().is_some_and(|exe| self.exes.contains(exe))
     }
 }

@@ -1,6 +1,7 @@
 //! The act: started when its intent is on disk, counted when it may have had an effect.
 
 use super::{gate::gate_report, *};
+use crate::identity::process::ProcessId;
 
 impl Engine {
     pub(in crate::engine) fn start_act(&mut self, now: BootTime, key: &ActionKey) {
@@ -20,7 +21,7 @@ impl Engine {
         let timeout =
             act.rung.timeout.unwrap_or(ACT_TIMEOUT) + act.rung.grace.unwrap_or_default() + ANSWER_SLACK;
         plan.stage = Stage::Acting { key: key.clone(), until: now + timeout };
-        if let Some(reason) = self.overtaken(&act) {
+        if let Some(reason) = self.overtaken(now, &act) {
             let outcome = ActionOutcome::Refused { reason };
             return self.finish_act(now, ActionResult { key: act.key, outcome });
         }
@@ -32,22 +33,48 @@ impl Engine {
     }
 
     /// What was heard while the intent was synced: an act now would start it twice, or against somebody's will.
-    fn overtaken(&self, act: &Act) -> Option<String> {
+    fn overtaken(&self, now: BootTime, act: &Act) -> Option<String> {
         if let Some(by) = self.paused.as_ref().filter(|_| act.mode == Mode::Enforce) {
             return Some(format!("paused meanwhile: {by}"));
         }
         let is_of_the_dead = act.look.iter().any(|look| matches!(look, Look::StillDown(_)));
         let is_gone = |incident: &Incident| !incident.active.contains_key(&act.class);
         if !is_of_the_dead {
+            if let Some(reason) = self.leaves_as_told(now, act) {
+                return Some(reason);
+            }
             let is_over = self.incidents.values().any(|one| one.id == act.incident && is_gone(one));
             return is_over.then(|| format!("{} of pid {} is over", act.class, act.target.pid));
         }
         let workload = self.world.get(&act.workload)?;
-        if workload.stop_asked {
+        if workload.is_stopping(now) {
             return Some("it was asked to stop".to_owned());
+        }
+        let parent = act.target.parent.as_ref();
+        if let Some(parent) =
+            parent.filter(|parent| self.world.is_main(ProcessId { pid: parent.pid, start: parent.start }))
+        {
+            let name = text::printable(&parent.comm);
+            return Some(format!(
+                "it was a child of {name}[{}], which lives and is who replaces it",
+                parent.pid
+            ));
         }
         let successor = workload.successor(act.target.id())?;
         Some(format!("a successor lives already: {}[{}]", text::printable(&successor.comm), successor.pid))
+    }
+
+    /// An end that a person or its manager has asked for is under way: neither cut short nor turned into a start. What
+    /// this incident has done itself does not count.
+    fn leaves_as_told(&self, now: BootTime, act: &Act) -> Option<String> {
+        let is_ours = self.incidents.values().any(|one| one.id == act.incident && one.acted_at.is_some());
+        let is_stopping = || {
+            let workload = self.world.get(&act.workload);
+            workload.is_some_and(|workload| workload.is_stopping(now))
+                || self.memory.is_told_to_stop(now, &act.target)
+        };
+        (!is_ours && act.rung.action.is_destructive() && is_stopping())
+            .then(|| "it was asked to stop, and is at it".to_owned())
     }
 
     /// The intent could not be written: back to the gates, where `journal_writable` holds by now, or a little later.
@@ -163,6 +190,10 @@ impl Engine {
         let ports = plan.policy.expect.listen.clone();
         let target = incident.target.id();
         let mut verification = Verification::new(now, target, must_run, &ports, &plan.policy.verify);
+        let evicts = plan.rung().is_some_and(|rung| rung.action == ActionName::Evict);
+        if incident.is_of_death() && !evicts {
+            verification.ask_for_somebody();
+        }
         if let Some(until) = incident.unseen_until {
             verification.last_until(until);
         }

@@ -38,6 +38,11 @@ impl Engine {
                     Verdicts { outcome: Outcome::Healed, says, successor, since },
                 )
             }
+            Check::Unseen { says } => {
+                let verdict =
+                    Verdicts { outcome: Outcome::Unknown, says, successor: None, since: verification.since };
+                self.unseen(now, incident, plan, verdict)
+            }
             Check::Failed { outcome, says } => {
                 let since = verification.since;
                 self.verified(now, incident, plan, Verdicts { outcome, says, successor: None, since })
@@ -52,13 +57,32 @@ impl Engine {
         let ordered_later =
             plan.rule().escalate.iter().skip(plan.rung + 1).any(|rung| rung.action == ActionName::Restart);
         let waits = |workload: &Workload| {
-            workload.supervisor.is_some() && workload.living.is_empty() && !workload.stop_asked
+            workload.supervisor.is_some() && workload.living.is_empty() && !workload.was_stopped()
         };
         is_hook
             && ordered_later
             && plan.mode == Mode::Enforce
             && incident.is_of_death()
             && self.world.get(&incident.workload).is_some_and(waits)
+    }
+
+    /// Nobody can say whether it helped: no cure, and no failure that a further rung would have to answer.
+    fn unseen(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan, verdict: Verdicts) -> Next {
+        if plan.mode == Mode::Shadow {
+            return self.verified(now, incident, plan, verdict);
+        }
+        let Verdicts { outcome, says, since, .. } = verdict;
+        let after_ms = millis(now.since(since));
+        let fact =
+            crate::engine::report::Verification { outcome, after_ms, says: says.clone(), successor: None };
+        self.out.report(now, incident, ReportFact::Verification(fact));
+        self.out.journal.extend(plan.key.clone().map(|key| JournalEntry::Verified {
+            key,
+            workload: incident.workload.clone(),
+            class: plan.class,
+            outcome: outcome.name().to_owned(),
+        }));
+        Next::Close(outcome, says)
     }
 
     /// No failed act: it does not count for the breaker.
@@ -171,7 +195,7 @@ impl Engine {
             return;
         }
         let mut next = Next::Wait;
-        let stop_asked = self.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
+        let stop_asked = self.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(now));
         let verifies =
             matches!(incident.plan, Some(Plan { stage: Stage::Verifying(_), mode: Mode::Enforce, .. }));
         if stop_asked && verifies && process.id() != incident.target.id() {

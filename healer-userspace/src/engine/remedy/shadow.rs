@@ -19,7 +19,7 @@ impl Engine {
             return None;
         };
         let since = verification.since;
-        let stop_asked = self.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
+        let stop_asked = self.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(now));
         let may_end = !choose::expects_running(&plan.policy, process);
         let outcome = match (stop_asked, certificate.exit.is_abnormal()) {
             (true, _) => Outcome::Unknown,

@@ -17,7 +17,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     if is_early || target.parent.as_ref().is_some_and(|parent| parent.pid == KTHREADD) {
         return Ruling::refuse(format!("pid {} is init or a kernel thread", target.pid));
     }
-    if let Some(unit) = target.place.unit.as_ref().filter(|unit| protect.units.contains(unit)) {
+    if let Some(unit) = target.place.unit.as_ref().filter(|unit| protect.pattern_of(unit).is_some()) {
         return Ruling::refuse(format!("unit {unit} is protected"));
     }
     if let Some(exe) = target.exe.as_ref().filter(|exe| protect.exes.contains(exe)) {

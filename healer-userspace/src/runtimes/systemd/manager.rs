@@ -138,6 +138,11 @@ impl Manager {
         reply.body().deserialize().map_err(|error| words("read the restart's job", &error))
     }
 
+    /// The unit's own name; others are its aliases.
+    pub(super) async fn id(&self, name: &str) -> Result<String> {
+        self.of(name, UNIT, "Id").await
+    }
+
     pub(super) async fn is_loaded(&self, name: &str) -> Result<bool> {
         let state: String = self.of(name, UNIT, "LoadState").await?;
         Ok(state != "not-found")

@@ -24,6 +24,11 @@ pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done 
         let words = format!("{unit} of this systemd runs in {}, not in {}", before.group, order.cgroup);
         return Err(failed(words));
     }
+    if !order.is_dead && before.active == "deactivating" {
+        return Err(ActionOutcome::Refused {
+            reason: format!("systemd is stopping {unit}: {}", before.words()),
+        });
+    }
     if order.is_dead {
         let ask = async || Ok(manager.service(unit).await.map_err(failed)?.state());
         owner_goes_first("systemd", order, ask, || handle.stopped.has(unit)).await?;

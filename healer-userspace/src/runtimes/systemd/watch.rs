@@ -39,6 +39,8 @@ struct Watch {
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
     patterns: Vec<String>,
+    /// Whether the names without a star are known to be those of units.
+    names_looked_at: bool,
     /// What was told of each unit, so that it is told once.
     told: BTreeMap<String, Service>,
     /// Looked at often, until then.
@@ -54,7 +56,8 @@ pub(super) async fn run(
     stopped: Stopped,
 ) {
     let (told, restless) = (BTreeMap::new(), BTreeMap::new());
-    let mut watch = Watch { learnt, stopped, patterns: Vec::new(), told, restless, polls: 0 };
+    let mut watch =
+        Watch { learnt, stopped, patterns: Vec::new(), names_looked_at: false, told, restless, polls: 0 };
     let mut trouble = None;
     loop {
         while watch.patterns.is_empty() {
@@ -92,6 +95,7 @@ impl Watch {
         match order {
             Told::Watch(patterns) => {
                 self.patterns = patterns;
+                self.names_looked_at = false;
                 self.told.clear();
             }
             Told::LookAt(unit) => {
@@ -156,10 +160,34 @@ impl Watch {
     async fn poll(&mut self, manager: &Manager) -> Result<()> {
         self.polls = self.polls.wrapping_add(1);
         let thorough = self.polls.is_multiple_of(THOROUGH_EVERY);
-        for (unit, words) in manager.matching(&self.patterns).await? {
+        let units = manager.matching(&self.patterns).await?;
+        if !core::mem::replace(&mut self.names_looked_at, true) {
+            self.tell_names_of_nobody(manager, &units).await?;
+        }
+        for (unit, words) in units {
             let is_known = self.told.get(&unit).is_some_and(|told| told.words() == words);
             if self.names(&unit) && (thorough || !is_known || self.restless.contains_key(&unit)) {
                 self.look(manager, &unit).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A policy for a name that no unit has does nothing: said once, with the name that would.
+    async fn tell_names_of_nobody(&self, manager: &Manager, units: &[(String, String)]) -> Result<()> {
+        let is_seen = |name: &&String| units.iter().any(|(unit, _)| unit == *name);
+        let names = self.patterns.iter().filter(|name| is_service(name) && !glob::is_glob(name));
+        for name in names.filter(|name| !is_seen(name)) {
+            if !manager.is_loaded(name).await? {
+                tracing::warn!("a policy names the unit {}, which systemd does not know", printable(name));
+                continue;
+            }
+            let id = manager.id(name).await?;
+            if id != *name {
+                let (name, id) = (printable(name), printable(&id));
+                tracing::warn!(
+                    "a policy names the unit {name}, which is but another name of {id}: write {id}"
+                );
             }
         }
         Ok(())

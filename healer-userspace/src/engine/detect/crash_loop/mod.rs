@@ -92,8 +92,8 @@ impl CrashLoop {
         certificate: &Certificate,
         found: &mut Vec<Finding>,
     ) {
-        let asked = context.world.get(&process.workload).is_some_and(|workload| workload.stop_asked);
-        let asked = asked || context.memory.obeyed(process.id(), certificate.exit);
+        let asked = context.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(at));
+        let asked = asked || context.memory.obeyed(process, certificate.exit);
         if !certificate.exit.is_abnormal() || certificate.own.is_some() || asked {
             return;
         }

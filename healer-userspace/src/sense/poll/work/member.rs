@@ -88,7 +88,7 @@ fn voluntary_switches(task: &Path) -> Option<u64> {
 }
 
 /// Stopped, traced or frozen: then nothing that it does not do is its own fault.
-pub(in crate::sense::poll) fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
+pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
     let state = ProcDir::open(proc, pid).and_then(|dir| dir.stat()).map(|stat| stat.state);
     if tracer(proc, pid) != 0 || state == Some(b't') {
         return Life::Traced;

@@ -26,7 +26,7 @@ use cpu_users::CpuUsers;
 use ledger::Waiting;
 use limits::Limits;
 use member::Member;
-pub(super) use member::life;
+pub use member::life;
 use namespaces::Namespaces;
 
 /// Of the time, what some task of the node must have waited for a CPU before anybody can be starved.

@@ -1,0 +1,128 @@
+//! Ends that somebody has asked for, and words that were no stop.
+
+use super::*;
+use crate::{identity::process::Parent, signal::Party};
+
+const INIT: ProcessId = ProcessId { pid: 1, start: BootTime(1) };
+
+fn sent_by(at: u64, sender: ProcessId, signal_number: i32, to: &Process) -> Signal {
+    let sender = Party { id: sender, comm: "systemd".into(), ..Party::default() };
+    let sent =
+        SignalSent { signal: signal_number, sender: Some(sender), group: true, ..SignalSent::default() };
+    signal(at, to, Fact::SignalSent(sent))
+}
+
+fn of_class(class: Class) -> PolicySet {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].rules[0].when[0].class = class;
+    set
+}
+
+/// Three lives, each ended by somebody's SIGTERM after some seconds.
+fn restarts_by(sender: ProcessId) -> Vec<Signal> {
+    let mut signals = Vec::new();
+    for number in 0..3 {
+        let start = (2 + 8 * number) * SECOND;
+        let web = supervised(10 + number as u32, start);
+        let end = Fact::Exited(Exit { signal: Some(libc::SIGTERM), ..Exit::default() });
+        signals.push(registered(start + 1, &web));
+        signals.push(sent_by(start + 7 * SECOND, sender, libc::SIGTERM, &web));
+        signals.push(signal(start + 7 * SECOND + 1, &web, end));
+    }
+    signals
+}
+
+#[test]
+fn restarts_by_the_manager_are_no_loop_and_by_a_stranger_they_are() {
+    let by_init = run(&restarts_by(INIT), of_class(Class::CrashLoop));
+    count(&by_init, "diagnosis crash_loop", 0);
+    let stranger = ProcessId { pid: 777, start: BootTime(5) };
+    has(&run(&restarts_by(stranger), of_class(Class::CrashLoop)), "diagnosis crash_loop");
+}
+
+#[test]
+fn after_the_managers_word_an_exit_with_any_code_is_no_crash() {
+    let web = supervised(10, SECOND);
+    let end = Fact::Exited(Exit { code: 1, ..Exit::default() });
+    let signals = [
+        registered(2 * SECOND, &web),
+        sent_by(8 * SECOND, INIT, libc::SIGTERM, &web),
+        signal(9 * SECOND, &web, end.clone()),
+    ];
+    count(&run(&signals, of_class(Class::Crash)), "diagnosis crash ", 0);
+    has(&run(&[signals[0].clone(), signals[2].clone()], of_class(Class::Crash)), "diagnosis crash ");
+}
+
+/// A thread dump of a JVM, a signal that was ignored: long after it nobody has been stopped.
+#[test]
+fn a_word_that_was_no_stop_is_forgotten() {
+    let web = supervised(10, SECOND);
+    let asked = |signal_number| {
+        let lines = run(
+            &[
+                registered(2 * SECOND, &web),
+                signal(3 * SECOND, &web, Fact::StopAsked { signal: signal_number }),
+                killed(300 * SECOND, &web),
+            ],
+            policies(Mode::Enforce, &[ActionName::Restart]),
+        );
+        lines.iter().any(|line| line.contains("diagnosis down"))
+    };
+    assert!(asked(libc::SIGQUIT));
+    assert!(!asked(libc::SIGTERM), "a drain may take minutes");
+}
+
+#[test]
+fn who_is_about_to_end_is_not_started_again() {
+    let web = supervised(10, SECOND);
+    let hangs = |stop: Option<Signal>| {
+        let mut set = of_class(Class::ProbeFailed);
+        set.policies[0].expect.probe = Some(crate::engine::policy::Probe {
+            ask: crate::engine::policy::ProbeAsk::Tcp { port: 80 },
+            period: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            failures: 1,
+            start_grace: Duration::ZERO,
+        });
+        let failed = Fact::Probed(crate::signal::work::Probed::default());
+        let mut signals = vec![registered(2 * SECOND, &web)];
+        signals.extend(stop);
+        signals.push(signal(9 * SECOND, &web, failed));
+        run(&signals, set)
+    };
+    has(&hangs(None), "result done");
+    let lines = hangs(Some(sent_by(8 * SECOND, INIT, libc::SIGTERM, &web)));
+    has(&lines, "it was asked to stop, and is at it");
+    count(&lines, "result done", 0);
+}
+
+#[test]
+fn the_child_of_a_living_master_is_left_to_it() {
+    let master = supervised(10, SECOND);
+    let parent = Parent { pid: 10, start: master.start, comm: "web".into(), ..Parent::default() };
+    let worker =
+        Process { pid: 11, start: BootTime(3 * SECOND), main: false, parent: Some(parent), ..master.clone() };
+    let end = Fact::Exited(Exit { signal: Some(libc::SIGSEGV), core: true, ..Exit::default() });
+    let lines =
+        run(&[registered(2 * SECOND, &master), signal(8 * SECOND, &worker, end)], of_class(Class::Crash));
+    has(&lines, "diagnosis crash");
+    count(&lines, "result done", 0);
+    has(&lines, "which lives and is who replaces it");
+}
+
+#[test]
+fn without_a_successor_nobody_is_called_healed() {
+    let web = Process {
+        place: Place { unit: Some("web.service".into()), ..Place::default() },
+        ..supervised(10, SECOND)
+    };
+    let mut set = policies(Mode::Enforce, &[ActionName::RunHook]);
+    let policy = &mut set.policies[0];
+    policy.matches = Match { units: vec!["web.service".into()], ..Match::default() };
+    (policy.expect.running, policy.rules[0].when[0].class) = (false, Class::Crash);
+    let end = Fact::Exited(Exit { signal: Some(libc::SIGSEGV), ..Exit::default() });
+    let lines = run(&[signal(SECOND, &web, Fact::Execed), signal(8 * SECOND, &web, end)], set);
+    has(&lines, "result done");
+    has(&lines, "verification unknown: nobody is known to have taken its place");
+    count(&lines, "closed healed", 0);
+}
