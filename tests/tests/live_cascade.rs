@@ -36,19 +36,6 @@ impl Chain {
         Self { links: [link(0), link(1), link(2)], ports }
     }
 
-    /// Waits until it answers as a whole.
-    fn answers(&self) {
-        let url = format!("127.0.0.1:{}", self.ports[0]);
-        until(&format!("{url} to answer 200"), || {
-            let mut stream = TcpStream::connect(&url).ok()?;
-            stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).ok()?;
-            answer.contains(" 200 ").then_some(())
-        });
-    }
-
     fn of(&self, home: &Home, at: usize) -> Vec<Value> {
         home.of(&self.links[at].workload())
     }
@@ -96,7 +83,7 @@ fn the_root_is_healed_first_and_then_only_who_did_not_recover() {
     let [sound, zombie] = [0, 1].map(|at| Chain::start(&home, &chains[at].0, chains[at].1, at == 1));
     // At once: nobody has read yet who uses whom.
     for chain in [&sound, &zombie] {
-        chain.answers();
+        until_well(chain.ports[0]);
     }
     for chain in [&sound, &zombie] {
         signal_to(chain.links[2].child(), Signal::KILL);
@@ -121,6 +108,73 @@ fn the_root_is_healed_first_and_then_only_who_did_not_recover() {
         |chain: &Chain| [0, 1, 2].map(|at| count(&chain.of(&home, at), "intent", "\"action\":\"restart\""));
     assert_eq!(acts(&sound), [0, 0, 1], "only C was touched");
     assert_eq!(acts(&zombie), [0, 1, 1], "B stayed broken");
+    agent.signal(Signal::TERM);
+}
+
+/// What it uses by a socket of no port is seen in no connection.
+#[test]
+fn what_a_policy_says_that_it_needs_is_healed_first() {
+    let [db, web, twin] = [0, 1, 2].map(|_| name());
+    let [of_web, of_twin] = [0, 1].map(|_| free_port());
+    let policy = |name: &str, expect: &str, when: &str, first: &str| {
+        format!(
+            "---
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {{name: {name}}}
+spec:
+  mode: enforce
+  match: {{supervise: {name}}}
+  expect: {{{expect}}}
+  rules:
+    - {{name: heal, when: [{{class: {when}}}], escalate: [{first}{{do: restart}}, {{do: notify}}]}}
+  verify: {{within: 30s, stableFor: 2s}}
+"
+        )
+    };
+    let probe = |port| {
+        format!("probe: {{http: {{port: {port}}}, period: 1s, timeout: 900ms, failures: 3, startGrace: 1s}}")
+    };
+    let needs = format!("{}, dependsOn: [{{service: {db}}}]", probe(of_web));
+    let late = "{do: run_hook, command: [/bin/sleep, \"15\"], timeout: 30s}, ";
+    let home = Home::new(
+        &[
+            policy(&db, "running: true", "down", late),
+            policy(&web, &needs, "probe_failed", ""),
+            policy(&twin, &probe(of_twin), "probe_failed", ""),
+        ]
+        .concat(),
+    );
+    let mut agent = home.agent();
+    let script = home.path().join("local.py");
+    fs::write(&script, include_str!("../src/victims/local.py")).unwrap();
+    let socket = home.path().join("db.socket").display().to_string();
+    let start = |name: &str, args: &[&str]| {
+        let argv: Vec<String> = ["python3", &script.display().to_string()].map(str::to_owned).into();
+        let args = args.iter().map(|word| (*word).to_owned());
+        Supervised::start(&home, name, &argv.into_iter().chain(args).collect::<Vec<_>>())
+    };
+    let server = start(&db, &[&socket]);
+    let clients = [(&web, of_web), (&twin, of_twin)].map(|(name, port)| {
+        let client = start(name, &[&socket, &port.to_string()]);
+        until_well(port);
+        client
+    });
+    let [from, to] = [&web, &db].map(|name| format!("supervise/{name}"));
+    agent.wait("the declared edge", |agent| {
+        let asked = agent.home().healer(&["dependencies"]);
+        let shown = String::from_utf8_lossy(&asked.stdout).into_owned();
+        let is_it = |line: &str| line.starts_with(&from) && line.contains("declared") && line.contains(&to);
+        shown.lines().any(is_it).then_some(())
+    });
+    signal_to(server.child(), Signal::KILL);
+    let held = agent.record(&clients[0].workload(), "gate", "not its own fault");
+    assert!(held["reason"].to_string().contains(&server.workload()), "{held}");
+    // Of whom nothing is said it is not known.
+    agent.record(&clients[1].workload(), "intent", "restart");
+    agent.record(&clients[0].workload(), "closed", "\"outcome\":\"recovered_alone\"");
+    let acts = |one: &Supervised| count(&home.of(&one.workload()), "intent", "\"action\":\"restart\"");
+    assert_eq!((acts(&server), acts(&clients[0])), (1, 0), "only the root was touched");
     agent.signal(Signal::TERM);
 }
 
@@ -163,6 +217,19 @@ spec:
     assert_eq!(results.len(), 1, "{closed}: {results:?}");
     assert!(!all.iter().any(|one| is(one, "intent", &idle)), "nobody waits on them");
     agent.signal(Signal::TERM);
+}
+
+/// Waits until it answers with 200: with all that it uses.
+fn until_well(port: u16) {
+    let address = format!("127.0.0.1:{port}");
+    until(&format!("{address} to answer 200"), || {
+        let mut stream = TcpStream::connect(&address).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.contains(" 200 ").then_some(())
+    });
 }
 
 fn record_of(agent: &mut Agent<'_>, cgroup: &str, record: &str, part: &str) -> Value {

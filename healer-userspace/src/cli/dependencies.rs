@@ -36,7 +36,7 @@ fn render(edges: &[Dependency], paint: Paint) -> String {
         return "no connections seen yet\n".into();
     }
     let mut table =
-        Table::with_head(&["WORKLOAD", "PEER", "STATE", "OK", "FAILED", "PER S", "SLOWEST", "SERVER"]);
+        Table::with_head(&["WORKLOAD", "PEER", "STATE", "OK", "FAILED", "PER S", "SLOWEST", "RTT", "SERVER"]);
     for edge in edges {
         let mood = match edge.state {
             EdgeState::Ok => Mood::Good,
@@ -50,11 +50,16 @@ fn render(edges: &[Dependency], paint: Paint) -> String {
             Cell::from(edge.ok.to_string()),
             Cell::from(edge.failed.to_string()),
             Cell::from(edge.per_second.to_string()),
-            Cell::from(format!("{:.1}ms", f64::from(edge.slowest_us) / 1e3)),
+            Cell::from(millis(edge.slowest_us)),
+            Cell::from(edge.rtt_us.map_or("-".into(), millis)),
             Cell::from(edge.server.as_deref().map_or("-".into(), printable).into_owned()),
         ]);
     }
     table.render(paint)
+}
+
+fn millis(us: u32) -> String {
+    format!("{:.1}ms", f64::from(us) / 1e3)
 }
 
 /// A peer that is a workload of this node is drawn as that workload.
@@ -92,7 +97,7 @@ mod tests {
     fn edge() -> Dependency {
         serde_json::from_value(json!({
             "workload": "unit/\"api\"", "peer": "10.0.0.5:5432", "server": "unit/db", "netns": 1, "state": "failing",
-            "ok": 3, "failed": 2, "per_second": 0.5, "retransmits": 0, "slowest_us": 1500,
+            "ok": 3, "failed": 2, "per_second": 0.5, "retransmits": 0, "slowest_us": 1500, "rtt_us": 240,
             "last_ok_boot_ns": null, "last_bad_boot_ns": 5,
         }))
         .unwrap()
@@ -101,7 +106,10 @@ mod tests {
     #[test]
     fn an_edge_is_a_line() {
         let text = render(&[edge()], Paint(false));
-        assert!(text.contains("10.0.0.5:5432  failing  3   2       0.5    1.5ms    unit/db"), "{text}");
+        assert!(
+            text.contains("10.0.0.5:5432  failing  3   2       0.5    1.5ms    0.2ms  unit/db"),
+            "{text}"
+        );
         assert_eq!(render(&[], Paint(false)), "no connections seen yet\n");
     }
 

@@ -1,13 +1,16 @@
 //! Who depends on whom, as the kernel counts connections: one edge per workload, namespace and peer.
 
 use core::{net::SocketAddr, time::Duration};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{cascade::Declared, time::BootTime, topology::Topology},
-    signal::{Fact, Signal, network::PeerCounts},
+    signal::{
+        Fact, Signal,
+        network::{PeerCounts, RoundTrip},
+    },
 };
 
 /// Edges kept; those that were quiet longest make room.
@@ -20,6 +23,8 @@ const EXPIRES: Duration = Duration::from_secs(15 * 60);
 pub struct Dependencies {
     edges: BTreeMap<(String, u32, SocketAddr), Dependency>,
     declared: Vec<Declared>,
+    /// By namespace and peer, µs.
+    trips: BTreeMap<(u32, SocketAddr), u32>,
     topology: Topology,
 }
 
@@ -47,6 +52,9 @@ pub struct Dependency {
     pub retransmits: u64,
     /// Longest time that a connection took to be made, µs.
     pub slowest_us: u32,
+    /// Round trip to it, smoothed by the kernel, over the connections that were open at the last look, µs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u32>,
     pub last_ok_boot_ns: Option<u64>,
     pub last_bad_boot_ns: Option<u64>,
     #[serde(skip)]
@@ -77,6 +85,9 @@ impl EdgeState {
 impl Dependencies {
     pub fn follow(&mut self, signal: &Signal) {
         self.topology.follow(signal);
+        if let Fact::Flows(flows) = &signal.fact {
+            flows.trips.iter().for_each(|trip| self.took(trip));
+        }
         let Some(process) = &signal.process else {
             return;
         };
@@ -87,6 +98,13 @@ impl Dependencies {
             && let Some(peer) = error.address.filter(|_| error.has_no_way() || error.has_no_port())
         {
             self.was_not_made(signal.at, &process.workload.0, peer);
+        }
+    }
+
+    fn took(&mut self, trip: &RoundTrip) {
+        let key = (trip.netns, trip.peer);
+        if self.trips.len() < EDGES_MAX || self.trips.contains_key(&key) {
+            self.trips.insert(key, trip.us);
         }
     }
 
@@ -111,7 +129,8 @@ impl Dependencies {
         let named = |((_, netns, peer), edge): (&(String, u32, SocketAddr), &Dependency)| {
             let server = self.topology.server(*netns, peer).map(|server| server.workload.0.clone());
             let declared = self.declared.iter().any(|one| is_it(one, &edge.workload, server.as_deref()));
-            Dependency { server, declared, ..edge.clone() }
+            let rtt_us = self.trips.get(&(*netns, *peer)).copied();
+            Dependency { server, declared, rtt_us, ..edge.clone() }
         };
         let mut list: Vec<_> = self.edges.iter().map(named).collect();
         let is_seen =
@@ -160,7 +179,12 @@ impl Dependencies {
     }
 
     fn expire(&mut self, now: BootTime) {
+        let before = self.edges.len();
         self.edges.retain(|_, edge| now.since(edge.told) < EXPIRES);
+        if self.edges.len() < before {
+            let used: BTreeSet<_> = self.edges.keys().map(|(_, netns, peer)| (*netns, *peer)).collect();
+            self.trips.retain(|key, _| used.contains(key));
+        }
     }
 
     fn make_room(&mut self) {
@@ -211,6 +235,7 @@ impl Dependency {
             per_second: 0.0,
             retransmits: 0,
             slowest_us: 0,
+            rtt_us: None,
             last_ok_boot_ns: None,
             last_bad_boot_ns: None,
             told: BootTime(0),
@@ -320,6 +345,19 @@ mod tests {
         tell(&mut map, 1, "api", counts("10.0.0.5:80", 1, 0, 1));
         tell(&mut map, 1, "unit/db.service", listens("10.0.0.5:80", 2, 1, true));
         assert_eq!(shown(&map), [("10.0.0.5:80".into(), "ok", true), ("shop/cart".into(), "declared", true)]);
+    }
+
+    #[test]
+    fn an_edge_has_the_round_trip_of_its_own_namespace() {
+        let mut map = Dependencies::default();
+        tell(&mut map, 1, "api", counts("10.0.0.5:80", 1, 0, 1));
+        let trip = |netns, us| RoundTrip { netns, peer: "10.0.0.5:80".parse().unwrap(), us };
+        let fact =
+            Fact::Flows(FlowSnapshot { trips: vec![trip(1, 900), trip(2, 7)], ..FlowSnapshot::default() });
+        map.follow(&Signal { at: BootTime(1), process: None, fact });
+        assert_eq!(map.list()[0].rtt_us, Some(900));
+        tell(&mut map, 1 + 901, "web", counts("10.0.0.6:80", 1, 0, 902));
+        assert!(map.list()[0].rtt_us.is_none() && map.trips.is_empty(), "it went with its edge");
     }
 
     #[test]

@@ -93,6 +93,17 @@ pub struct FlowSnapshot {
     pub served: Vec<Served>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkChange>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trips: Vec<RoundTrip>,
+}
+
+/// How long a segment and its acknowledgement take, over the open connections to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoundTrip {
+    /// The client's namespace.
+    pub netns: u32,
+    pub peer: SocketAddr,
+    pub us: u32,
 }
 
 /// A client's connection that does not move.

@@ -77,6 +77,8 @@ pub struct Info {
     pub unacked: u32,
     pub last_data_sent_ms: u32,
     pub last_data_received_ms: u32,
+    /// Smoothed time from a segment to its acknowledgement.
+    pub rtt_us: u32,
     pub bytes_acked: u64,
     pub bytes_received: u64,
     /// 0 before Linux 4.6.
@@ -307,6 +309,7 @@ impl Info {
             unacked: u32_at(value, 24)?,
             last_data_sent_ms: u32_at(value, 44)?,
             last_data_received_ms: u32_at(value, 52)?,
+            rtt_us: u32_at(value, 68)?,
             bytes_acked: u64_at(value, 120)?,
             bytes_received: u64_at(value, 128)?,
             not_sent: u32_at(value, 144).unwrap_or(0),

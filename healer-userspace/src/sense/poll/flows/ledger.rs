@@ -37,7 +37,7 @@ pub(super) struct Ledger {
     slow: BTreeMap<u64, Slow>,
     /// Of this pass.
     pass: Pass,
-    asked: BTreeSet<SocketAddr>,
+    asked: BTreeMap<SocketAddr, RoundTrip>,
 }
 
 struct Heard {
@@ -46,6 +46,25 @@ struct Heard {
     cgroup: u64,
     told: bool,
     seen: bool,
+}
+
+/// Of the open connections to one peer.
+#[derive(Default)]
+struct RoundTrip {
+    sum_us: u64,
+    count: u64,
+}
+
+impl RoundTrip {
+    fn note(&mut self, socket: &Socket) {
+        let known = socket.info.map(|info| info.rtt_us).filter(|us| *us != 0);
+        self.sum_us += known.map_or(0, u64::from);
+        self.count += u64::from(known.is_some());
+    }
+
+    fn mean_us(&self) -> Option<u32> {
+        u32::try_from(self.sum_us.checked_div(self.count)?).ok()
+    }
 }
 
 /// One connection that did not move at the last look.
@@ -145,9 +164,10 @@ impl Ledger {
 
     fn client(&mut self, now: BootTime, netns: u32, socket: &Socket, shared: &mut Shared) {
         let (local, peer) = (socket.local(), socket.peer());
-        if self.asked.insert(peer) {
+        if !self.asked.contains_key(&peer) {
             shared.want(now, netns, local, peer);
         }
+        self.asked.entry(peer).or_default().note(socket);
         let push = |pass: &mut Pass, why, since, server| {
             pass.clients.push(Client { socket: *socket, why, since, server });
         };
@@ -185,6 +205,9 @@ impl Ledger {
     /// After the dump: what it says, and of which descriptors the owners have to be known.
     pub(super) fn judge(&mut self, now: BootTime, netns: u32, shared: &mut Shared) -> (Pass, BTreeSet<u32>) {
         self.slow.retain(|_, slow| slow.seen);
+        for (peer, trip) in std::mem::take(&mut self.asked) {
+            trip.mean_us().into_iter().for_each(|us| shared.round_trip(now, netns, peer, us));
+        }
         let mut pass = std::mem::take(&mut self.pass);
         let open: BTreeSet<SocketAddr> =
             self.listeners.values().filter(|heard| heard.seen).map(|heard| heard.address).collect();

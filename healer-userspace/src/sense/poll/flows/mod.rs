@@ -28,7 +28,7 @@ use crate::{
         waits::Proc,
     },
     signal::{
-        network::{LinkChange, Stall},
+        network::{LinkChange, RoundTrip, Stall},
         work::Life,
     },
 };
@@ -119,6 +119,7 @@ pub struct Look {
     pub answers: Vec<Answers>,
     pub listeners: Vec<Listener>,
     pub links: Vec<LinkChange>,
+    pub trips: Vec<RoundTrip>,
 }
 
 impl Look {
@@ -203,6 +204,7 @@ impl FlowPoller {
         }
         self.pursue_questions(now, &mut look);
         look.answers = self.shared.news(now);
+        look.trips = self.shared.new_trips();
         let is_any = self.places.values().any(|place| place.spell.is_on(now));
         (look, if is_any { SOON } else { EVERY })
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Answers, Whose, ledger::Serving};
-use crate::engine::time::BootTime;
+use crate::{engine::time::BootTime, signal::network::RoundTrip};
 
 /// Longer than the longest pause between two looks at one namespace.
 const FRESH: Duration = Duration::from_secs(12);
@@ -24,6 +24,14 @@ pub(super) struct Shared {
     unread: BTreeMap<SocketAddr, Unread>,
     /// By client namespace and what the client calls the peer.
     served: BTreeMap<(u32, SocketAddr), Served>,
+    /// By the same: round trip, µs.
+    trips: BTreeMap<(u32, SocketAddr), Trip>,
+}
+
+struct Trip {
+    us: u32,
+    at: BootTime,
+    told: Option<u32>,
 }
 
 struct Want {
@@ -55,6 +63,7 @@ impl Shared {
         self.wanted.retain(|_, want| now.since(want.at) < FRESH);
         self.unread.retain(|_, unread| now.since(unread.at) < FRESH);
         self.served.retain(|_, served| now.since(served.at) < FORGOTTEN);
+        self.trips.retain(|_, trip| now.since(trip.at) < FORGOTTEN);
     }
 
     /// A client has a connection; who answers it?
@@ -120,6 +129,27 @@ impl Shared {
         let silent: BTreeSet<SocketAddr> = news.map(|unread| unread.server).collect();
         let of_it = self.served.iter().filter(|(_, served)| silent.contains(&served.address));
         of_it.map(|((netns, _), _)| *netns).collect()
+    }
+
+    pub(super) fn round_trip(&mut self, now: BootTime, netns: u32, peer: SocketAddr, us: u32) {
+        let key = (netns, peer);
+        if self.trips.len() < ENTRIES_MAX || self.trips.contains_key(&key) {
+            let told = self.trips.get(&key).and_then(|trip| trip.told);
+            self.trips.insert(key, Trip { us, at: now, told });
+        }
+    }
+
+    /// Those that are another than was told: nobody is woken for less.
+    pub(super) fn new_trips(&mut self) -> Vec<RoundTrip> {
+        const LEAST_US: u32 = 500;
+        let mut news = Vec::new();
+        for ((netns, peer), trip) in &mut self.trips {
+            if trip.told.is_none_or(|told| LEAST_US.max(told / 2) < trip.us.abs_diff(told)) {
+                trip.told = Some(trip.us);
+                news.push(RoundTrip { netns: *netns, peer: *peer, us: trip.us });
+            }
+        }
+        news
     }
 
     /// New, changed, or not told for long.

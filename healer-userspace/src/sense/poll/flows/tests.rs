@@ -30,13 +30,14 @@ fn an_older_listener_and_who_answers_are_told_with_their_process() {
     server.read_exact(&mut [0]).unwrap();
     let mut poller = poller();
     let me = Some(std::process::id());
-    let (mut is_heard, mut is_joined) = (false, false);
+    let (mut is_heard, mut is_joined, mut has_trip) = (false, false, false);
     let found = look_for(&mut poller, 60, |look| {
         is_heard |= look.listeners.iter().any(|one| one.address == at && one.on && one.whose.pid == me);
         is_joined |= look.answers.iter().any(|one| one.peer == at && one.whose.pid == me);
-        is_heard && is_joined
+        has_trip |= look.trips.iter().any(|one| one.peer == at && 0 < one.us);
+        is_heard && is_joined && has_trip
     });
-    assert!(found, "heard: {is_heard}, joined: {is_joined}");
+    assert!(found, "heard: {is_heard}, joined: {is_joined}, round trip: {has_trip}");
 }
 
 #[test]
