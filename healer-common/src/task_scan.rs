@@ -72,6 +72,8 @@ impl TaskRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ScanSettings {
+    /// `CLOCK_BOOTTIME` as the scan begins: one for all threads.
+    pub now_boot_ns: u64,
     /// Threads are written once they have not run for so long.
     pub min_sleep_ns: u64,
     /// Not 0. What was written under another number is written again.

@@ -188,6 +188,9 @@ macro_rules! kernel_settings {
             SYS_FORK: u32;
             SYS_VFORK: u32;
             SYS_CONNECT: u32;
+            /// 1 where the verifier sees soon that two ways lead to the same (from 6.12 on): 6.1 walks all that follows
+            /// once for each.
+            PRUNES_WELL: u32;
             /// Bytes of a `k_sigaction`, or `ABSENT`.
             SIGACTION_SIZE: u32;
             /// Bytes of a `percpu_counter` if `mm_struct.rss_stat` is an array of these (since 6.2), or `ABSENT`.

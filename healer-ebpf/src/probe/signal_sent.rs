@@ -68,6 +68,11 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if let Some(target) = Object::<Typed>::new(ctx.arg(2)) {
+        // Before anything dear is read.
+        let is_told = || ALWAYS >> signal & 1 != 0 || task::is_tracked(target.get(tuned!(TASK_TGID)));
+        if tuned!(PRUNES_WELL) != 0 && !is_told() {
+            return 0;
+        }
         let info: *const u8 = ctx.arg(1);
         let sent = Sent {
             signal,

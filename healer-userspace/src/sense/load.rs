@@ -37,6 +37,7 @@ pub(crate) fn load(
         ("SYS_FORK", old_calls().0),
         ("SYS_VFORK", old_calls().1),
         ("SYS_CONNECT", system_call(libc::SYS_connect)),
+        ("PRUNES_WELL", u32::from(release().is_some_and(|release| (6, 12) <= release))),
         ("SIGACTION_SIZE", layout.sigaction_size),
         ("RSS_STRIDE", layout.rss_stride),
         ("PAGE_SHIFT", page_shift),
@@ -72,6 +73,13 @@ pub(crate) fn load(
 
 fn system_call(number: libc::c_long) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+/// Of the running kernel; `None` if its name is no number.
+fn release() -> Option<(u32, u32)> {
+    let name = rustix::system::uname();
+    let mut parts = name.release().to_str().ok()?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// fork(2) and vfork(2), which newer architectures do not have.

@@ -5,11 +5,13 @@ use core::{
     time::Duration,
 };
 
+use std::path::Path;
+
 use aya::maps::{MapData, PerCpuArray};
 use healer_common::tuning::Counter;
 
 use super::{Ppm, hook::Hook, shed::Use};
-use crate::{clock, engine::time::BootTime};
+use crate::{clock, engine::time::BootTime, sense::poll::cpu::Kept};
 
 /// What a run costs, as the bench finds it, with the record that it may send.
 const SOCKET_STATE_NS: u64 = 120;
@@ -29,6 +31,8 @@ pub(super) struct Meter {
     cpu: Duration,
     /// Of the last looks, the newest weighing most.
     agent: Ppm,
+    /// proc(5), `statm` of the agent.
+    pages: Option<Kept>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -40,8 +44,14 @@ struct Counts {
 
 impl Meter {
     pub(super) fn new(counters: Option<PerCpuArray<MapData, u64>>) -> Self {
-        let mut meter =
-            Self { counters, before: Counts::default(), at: clock::boot(), cpu: own_cpu(), agent: 0 };
+        let mut meter = Self {
+            counters,
+            before: Counts::default(),
+            at: clock::boot(),
+            cpu: own_cpu(),
+            agent: 0,
+            pages: Kept::open(Path::new("/proc/self/statm")),
+        };
         meter.before = meter.counts();
         meter
     }
@@ -67,6 +77,13 @@ impl Meter {
         };
         (self.at, self.cpu, self.before) = (now, cpu, counts);
         used
+    }
+
+    /// Resident bytes of the agent.
+    pub(super) fn resident(&self) -> u64 {
+        let statm = self.pages.as_ref().and_then(Kept::read).unwrap_or_default();
+        let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+        pages * rustix::param::page_size() as u64
     }
 
     fn counts(&self) -> Counts {
@@ -120,11 +137,4 @@ fn batch() -> u64 {
         unsafe { libc::syscall(libc::SYS_getppid) };
     }
     (clock::boot().since(start) / CALLS).as_nanos() as u64
-}
-
-/// Resident bytes of the agent (proc(5), `statm`).
-pub(super) fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }

@@ -199,7 +199,7 @@ impl Watch {
             calls_per_second: calls,
             agent: used.agent,
             programs: used.retransmits + used.connections + seen,
-            resident: measure::resident(),
+            resident: self.meter.resident(),
             budget,
             stage: self.shedding.stage(),
             stage_since: self.stage_since,

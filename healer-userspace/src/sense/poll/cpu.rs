@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::{self, Read as _},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -27,6 +28,14 @@ impl Kept {
         let got = self.0.read_at(&mut bytes, 0).ok()?;
         str::from_utf8(bytes.get(..got)?).ok()?.trim().parse().ok()
     }
+}
+
+/// The same of one that is not kept, in one piece: without room `fs::read_to_string` begins with 32 bytes, and has to
+/// ask for a size that no such file has.
+pub fn small(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(8 * 1024);
+    File::open(path)?.take(1 << 20).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 /// `cpu.stat` of one cgroup, v1 or v2. All zero where no limit holds.

@@ -3,11 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
-use crate::signal::network::NoRoute;
+use crate::{sense::poll::cpu::small, signal::network::NoRoute};
 
 /// Namespaces read in one look, in turn: some 50 µs each.
 const READ_MAX: usize = 16;
@@ -66,7 +65,7 @@ impl RouteWatch {
 }
 
 fn counted(proc: &Path, pid: u32) -> Option<[u64; 2]> {
-    let read = |name: &str| fs::read_to_string(proc.join(format!("{pid}/net/{name}")));
+    let read = |name: &str| small(&proc.join(format!("{pid}/net/{name}")));
     let v4 = no_routes_v4(&read("snmp").ok()?)?;
     // Absent in a kernel without IPv6.
     let v6 = read("snmp6").ok().and_then(|text| no_routes_v6(&text)).unwrap_or(0);

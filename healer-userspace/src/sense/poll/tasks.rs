@@ -17,13 +17,16 @@ use healer_common::{
     task_scan::{SEEN_MAX, ScanSettings, TaskRecord},
 };
 
-use crate::sense::{
-    attach::unreadable,
-    calls::by_x86_64,
-    layout::Layout,
-    load::in_words,
-    rights::REMEDY,
-    status::{SensorStatus, Trouble},
+use crate::{
+    clock,
+    sense::{
+        attach::unreadable,
+        calls::by_x86_64,
+        layout::Layout,
+        load::in_words,
+        rights::REMEDY,
+        status::{SensorStatus, Trouble},
+    },
 };
 
 /// The kernel program, and the sensor's name.
@@ -63,7 +66,7 @@ pub struct TaskScan {
 #[repr(transparent)]
 struct Settings(ScanSettings);
 
-// SAFETY: two u64, without padding.
+// SAFETY: three u64, without padding.
 unsafe impl aya::Pod for Settings {}
 
 impl TaskScan {
@@ -110,6 +113,7 @@ impl TaskScan {
         let is_full = self.scans.is_multiple_of(SCANS_PER_GENERATION);
         self.generation += u64::from(is_full);
         let settings = ScanSettings {
+            now_boot_ns: clock::boot().0,
             min_sleep_ns: u64::try_from(min_sleep.as_nanos()).unwrap_or(u64::MAX),
             generation: self.generation,
         };

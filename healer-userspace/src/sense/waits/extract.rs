@@ -49,6 +49,16 @@ impl Waits {
         self.by_thread.get(&tid).map_or(&[], Vec::as_slice)
     }
 
+    /// Threads that wait, and threads that others wait for.
+    fn tids(&self) -> impl Iterator<Item = u32> {
+        let owners = self.by_thread.values().flatten().flat_map(|wait| &wait.owners);
+        let owners = owners.filter_map(|owner| match owner {
+            Owner::Task(tid) => Some(*tid),
+            Owner::Process(_) | Owner::Gone(_) => None,
+        });
+        self.by_thread.keys().copied().chain(owners)
+    }
+
     pub(crate) fn owners(&self) -> BTreeSet<Owner> {
         self.by_thread.values().flatten().flat_map(|wait| wait.owners.iter().copied()).collect()
     }
@@ -180,12 +190,13 @@ impl Extractor {
     }
 
     fn stacks(&mut self, table: &Table, locked: &BTreeSet<u32>, waits: &mut Waits) {
+        let ownerless = table.open().filter(|one| matches!(one.sight, Some(Sight::Ownerless { .. })));
+        let ownerless: BTreeSet<u32> = ownerless.map(|one| one.record.tgid).collect();
         let mut stacks = BTreeMap::new();
-        for tgid in table.processes() {
+        for tgid in ownerless {
             // Whoever is awake cannot be excluded, and one candidate who may run saves everybody.
             let is_small = table.all_asleep(tgid).is_some_and(|threads| threads <= stack::THREADS_MAX);
-            let is_ownerless = |one: &Sleeper| matches!(one.sight, Some(Sight::Ownerless { .. }));
-            if !is_small || locked.contains(&tgid) || !table.sleepers_of(tgid).any(is_ownerless) {
+            if !is_small || locked.contains(&tgid) {
                 continue;
             }
             let version = table.version(tgid);
@@ -296,15 +307,9 @@ impl Extractor {
     }
 
     fn worlds(&mut self, table: &Table, waits: &mut Waits) {
+        let closed: Vec<(u32, usize)> = table.closed(|tid| !waits.of(tid).is_empty()).collect();
         let mut worlds = BTreeMap::new();
-        for tgid in table.processes() {
-            let Some(threads) = table.all_asleep(tgid) else {
-                continue;
-            };
-            let is_waiting = |one: &Sleeper| is_parked(one) || !waits.of(one.record.pid).is_empty();
-            if !table.sleepers_of(tgid).all(is_waiting) {
-                continue;
-            }
+        for (tgid, threads) in closed {
             let version = table.version(tgid);
             let is_known = self.worlds.get(&tgid) == Some(&version);
             if is_known || self.proc.threads(tgid).len() == threads {
@@ -327,29 +332,19 @@ fn locked(table: &Table) -> BTreeSet<u32> {
 
 /// Names the first parked threads, and those that others wait for; counts the rest.
 fn park(table: &Table, tgid: u32, waits: &mut Waits) {
-    let named = waits.owners();
-    let mut free = PARKED_MAX;
-    for sleeper in table.sleepers_of(tgid).filter(|one| is_parked(one)) {
-        let tid = sleeper.record.pid;
-        let is_told = !waits.of(tid).is_empty() || named.contains(&Owner::Task(tid));
-        if !is_told && free == 0 {
-            *waits.parked.entry(tgid).or_default() += 1;
-            continue;
-        }
-        free -= usize::from(!is_told);
-        if let Some(wait) = parked(sleeper) {
+    let Some(all) = table.parked_of(tgid) else { return };
+    let wanted: BTreeSet<u32> = waits.tids().filter(|tid| all.contains(tid)).collect();
+    let free = all.iter().filter(|tid| !wanted.contains(tid)).take(PARKED_MAX).copied();
+    let named: Vec<u32> = free.chain(wanted.iter().copied()).collect();
+    let left_out = all.len() - named.len();
+    if left_out != 0 {
+        waits.parked.insert(tgid, left_out as u32);
+    }
+    for tid in named {
+        if let Some(wait) = table.get(tid).and_then(parked) {
             waits.add(tid, wait);
         }
     }
-}
-
-fn is_parked(sleeper: &Sleeper) -> bool {
-    let is_private = sleeper.call.as_ref().is_some_and(|call| call.is_private);
-    let sleeps_on = match &sleeper.sight {
-        Some(Sight::Parked { .. } | Sight::Owned { .. } | Sight::Ownerless { .. }) => true,
-        Some(Sight::Open | Sight::Shared { .. } | Sight::Join { .. }) | None => false,
-    };
-    is_private && sleeps_on && condition(&sleeper.record) == Condition::Stuck
 }
 
 /// The wait of a thread that only its own process can wake.

@@ -1,6 +1,6 @@
 //! What the descriptors have shown of a waiter, and how long that holds.
 
-use core::time::Duration;
+use core::{cell::Cell, time::Duration};
 
 use healer_common::task_scan::TaskRecord;
 
@@ -21,6 +21,8 @@ pub(super) struct FileMemory {
     start_boot_ns: u64,
     switches: u64,
     looked_at: BootTime,
+    /// When a holder that may run was last asked whether it is still there.
+    answered_at: Cell<BootTime>,
     /// It waits for no file that could be locked or full: no need to look again.
     is_settled: bool,
     pub(super) wait: Option<Wait>,
@@ -34,7 +36,7 @@ impl FileMemory {
         wait: Option<Wait>,
     ) -> Self {
         let TaskRecord { start_boot_ns, switches, .. } = *record;
-        Self { start_boot_ns, switches, looked_at, is_settled, wait }
+        Self { start_boot_ns, switches, looked_at, answered_at: Cell::new(looked_at), is_settled, wait }
     }
 
     /// Of this very sleep.
@@ -55,14 +57,19 @@ impl FileMemory {
         let is_unseen =
             self.wait.is_none() && UNSEEN_AFTER <= self.looked_at.since(BootTime(record.since_boot_ns));
         let most = if is_unseen { UNSEEN } else { (waited / 4).min(Duration::from_secs(10)) };
-        self.is_settled || now.since(self.looked_at) < most
+        let at = if is_unseen { self.looked_at } else { self.answered_at.get() };
+        self.is_settled || now.since(at) < most
     }
 
     /// One holder that may run is enough for a wait that may end, whoever else holds it by now.
     pub(super) fn is_answered(&self, now: BootTime, mut may_run: impl FnMut(u32) -> bool) -> bool {
         let mut owners = self.wait.iter().flat_map(|wait| &wait.owners);
-        now.since(self.looked_at) < ANSWERED
-            && owners.any(|owner| matches!(owner, Owner::Process(tgid) if may_run(*tgid)))
+        let is_answered = now.since(self.looked_at) < ANSWERED
+            && owners.any(|owner| matches!(owner, Owner::Process(tgid) if may_run(*tgid)));
+        if is_answered {
+            self.answered_at.set(now);
+        }
+        is_answered
     }
 }
 
@@ -100,6 +107,26 @@ mod tests {
         assert!(young.is_served_unseen() && !young.is_fresh(&record, second(104)));
         let old = FileMemory::new(&record, second(106), false, None);
         assert!(old.is_fresh(&record, second(400)) && !old.is_fresh(&record, second(407)));
+    }
+
+    #[test]
+    fn a_holder_that_may_run_is_not_asked_about_in_every_scan() {
+        use healer_common::event::wire::Wire as _;
+        let second = |at: u64| BootTime(at * 1_000_000_000);
+        let record = TaskRecord { since_boot_ns: second(100).0, ..TaskRecord::ZERO };
+        let wait = Wait {
+            kind: crate::signal::waits::WaitKind::PipeRead,
+            lock: String::new(),
+            source: crate::signal::waits::Source::ClosedWorld,
+            word: None,
+            owners: vec![Owner::Process(7)],
+            says: String::new(),
+        };
+        let memory = FileMemory::new(&record, second(140), false, Some(wait));
+        assert!(memory.is_fresh(&record, second(149)) && !memory.is_fresh(&record, second(150)));
+        assert!(!memory.is_answered(second(150), |_| false) && !memory.is_fresh(&record, second(150)));
+        assert!(memory.is_answered(second(150), |tgid| tgid == 7) && memory.is_fresh(&record, second(159)));
+        assert!(!memory.is_answered(second(200), |_| true), "after a minute its descriptors are read again");
     }
 
     #[test]

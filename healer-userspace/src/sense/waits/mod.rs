@@ -36,7 +36,7 @@ use crate::{
     },
     identity::process::Process,
     sense::poll::tasks::{Pass, TaskScan},
-    signal::waits::{Condition, Owner, Task, WaitSnapshot},
+    signal::waits::{Condition, Owner, WaitSnapshot},
 };
 use extract::{Extractor, Waits};
 pub(crate) use peers::copy_of;
@@ -153,7 +153,7 @@ impl Scanner {
         self.table.apply(&pass);
         self.scans += 1;
         let waits = self.extractor.waits(&mut self.table, began, false);
-        let quick = self.shot(&waits, began).take(Depth::Waiters, &mut |_, _| None);
+        let quick = self.shot(&waits, began).take(Depth::Waiters, &mut numbered);
         let dead = Graph::new(&quick).dead(Grade::Any);
         let is_known = threads(&quick, &dead).is_subset(&self.suspects) && !self.is_alert();
         let mut snapshot = if self.shows_all {
@@ -162,9 +162,10 @@ impl Scanner {
             WaitSnapshot { scan: self.scans, ..WaitSnapshot::default() }
         } else if is_known {
             // Nobody of them has run since the proof: that would have been told.
-            self.forget_ended(&quick);
-            let mut snapshot = self.shot(&waits, began).take(Depth::Waiters, name);
+            let mut snapshot = quick;
             keep(&mut snapshot, &dead);
+            self.forget_ended(&mut snapshot);
+            self.shot(&waits, began).name(&mut snapshot, name);
             snapshot
         } else {
             let mut snapshot = self.look_closely(&dead, began, name);
@@ -194,7 +195,7 @@ impl Scanner {
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) -> WaitSnapshot {
         let waits = self.extractor.waits(&mut self.table, now, !dead.is_empty());
-        let quick = self.shot(&waits, now).take(Depth::Waiters, &mut |_, _| None);
+        let quick = self.shot(&waits, now).take(Depth::Waiters, &mut numbered);
         let worlds = snapshot::worlds(&quick, dead);
         self.extractor.learn_wakers(&self.table, &worlds);
         let mut snapshot = self.shot(&waits, now).take(Depth::Everybody, name);
@@ -207,11 +208,15 @@ impl Scanner {
     }
 
     /// Only whoever ends in its sleep does not run once more, and with it ends its process.
-    fn forget_ended(&mut self, snapshot: &WaitSnapshot) {
+    fn forget_ended(&mut self, snapshot: &mut WaitSnapshot) {
         let proc = &self.extractor.proc;
-        let ended = |task: &&Task| proc.status(task.tgid, task.tgid).is_none_or(|leader| leader.state == 'Z');
-        let tids: Vec<u32> = snapshot.tasks.iter().filter(ended).map(|task| task.tid).collect();
-        tids.into_iter().for_each(|tid| self.table.remove(tid));
+        let has_ended = |tgid: &u32| proc.status(*tgid, *tgid).is_none_or(|leader| leader.state == 'Z');
+        let tgids: BTreeSet<u32> = snapshot.tasks.iter().map(|task| task.tgid).collect();
+        let ended: BTreeSet<u32> = tgids.into_iter().filter(has_ended).collect();
+        let gone = snapshot.tasks.iter().filter(|task| ended.contains(&task.tgid));
+        gone.for_each(|task| self.table.remove(task.tid));
+        snapshot.tasks.retain(|task| !ended.contains(&task.tgid));
+        snapshot.processes.retain(|one| !ended.contains(&one.process.pid));
     }
 
     /// The deaf who would be told of are few: each is looked at, for whoever ends in its sleep does not run once more.
@@ -249,6 +254,12 @@ impl Scanner {
         }
         self.suspects = suspects;
     }
+}
+
+/// For a look that nobody is told of.
+#[expect(clippy::unnecessary_wraps, reason = "it stands for one that does not know everybody")]
+fn numbered(pid: u32, start: BootTime) -> Option<Process> {
+    Some(Process { pid, start, ..Process::default() })
 }
 
 /// Leaves the dead, whoever they wait for, and their processes.

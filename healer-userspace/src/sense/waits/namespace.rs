@@ -1,5 +1,6 @@
 //! Thread ids as locks hold them are those of the waiter's own pid namespace.
 
+use core::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use super::procfs::Proc;
@@ -7,7 +8,7 @@ use super::procfs::Proc;
 /// Built anew for each scan: nobody is looked up who has gone in between.
 pub(crate) struct Namespaces<'a> {
     proc: &'a Proc,
-    own: Option<u64>,
+    own: OnceCell<Option<u64>>,
     of_process: BTreeMap<u32, Option<u64>>,
     /// Per namespace: its thread ids to ours, and to the process.
     threads: BTreeMap<u64, BTreeMap<u32, (u32, u32)>>,
@@ -27,8 +28,7 @@ pub(crate) enum Who {
 
 impl<'a> Namespaces<'a> {
     pub(crate) fn new(proc: &'a Proc) -> Self {
-        let own = proc.own_pid_namespace();
-        Self { proc, own, of_process: BTreeMap::new(), threads: BTreeMap::new() }
+        Self { proc, own: OnceCell::new(), of_process: BTreeMap::new(), threads: BTreeMap::new() }
     }
 
     /// `tid` as threads of `tgid` see it.
@@ -37,7 +37,9 @@ impl<'a> Namespaces<'a> {
         let namespace = *self.of_process.entry(tgid).or_insert_with(|| proc.pid_namespace(tgid));
         match namespace {
             None => Who::Unknown,
-            Some(_) if namespace == self.own => self.resolve_here(tgid, tid),
+            Some(_) if namespace == *self.own.get_or_init(|| proc.own_pid_namespace()) => {
+                self.resolve_here(tgid, tid)
+            }
             Some(namespace) => {
                 let found = self.threads_in(namespace).get(&tid);
                 found.map_or(Who::Gone, |(tid, tgid)| Who::Thread { tid: *tid, tgid: *tgid })

@@ -66,6 +66,18 @@ impl Shot<'_> {
         WaitSnapshot { scan: self.scan, tasks, processes, deaf: Vec::new() }
     }
 
+    /// Names those who have a number only.
+    pub(crate) fn name(
+        &self,
+        snapshot: &mut WaitSnapshot,
+        name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
+    ) {
+        for one in snapshot.processes.iter_mut().map(|one| &mut one.process) {
+            let (pid, start) = (one.pid, one.start);
+            *one = name(pid, start).unwrap_or_else(|| unnamed(&self.extractor.proc, pid, start));
+        }
+    }
+
     /// Adds those whom no signal reaches, and their processes.
     pub(crate) fn add_deaf(
         &self,
@@ -184,11 +196,7 @@ impl Draft<'_> {
 
 /// Start of the leader, and number of threads, of every process in `tasks`.
 fn leaders(table: &Table, tasks: &[Task]) -> BTreeMap<u32, (BootTime, u32)> {
-    let of = |task: &Task| {
-        let record = table.sleepers_of(task.tgid).next().map(|sleeper| sleeper.record);
-        let known = record.map(|record| (BootTime(record.leader_start_boot_ns), record.threads));
-        (task.tgid, known.unwrap_or((BootTime(0), 0)))
-    };
+    let of = |task: &Task| (task.tgid, table.leader_of(task.tgid).unwrap_or((BootTime(0), 0)));
     tasks.iter().map(of).collect()
 }
 

@@ -8,7 +8,7 @@ use super::{
     files,
     futex::{Call, Sight},
 };
-use crate::{sense::poll::tasks::Pass, signal::waits::Condition};
+use crate::{engine::time::BootTime, sense::poll::tasks::Pass, signal::waits::Condition};
 
 /// Sleepers kept at most: 10 MB.
 const SLEEPERS_MAX: usize = 32 * 1024;
@@ -32,10 +32,26 @@ pub(crate) struct Sleeper {
     pub(crate) sight: Option<Sight>,
 }
 
+/// Those of its threads that sleep.
 #[derive(Default)]
 struct Process {
-    threads: BTreeSet<u32>,
+    /// Only a thread of their own process can wake them.
+    parked: BTreeSet<u32>,
+    others: BTreeSet<u32>,
+    /// Threads that it has, and when its leader began, as the last record of one of them tells.
+    threads: u32,
+    began: u64,
     version: u64,
+}
+
+impl Process {
+    fn len(&self) -> usize {
+        self.parked.len() + self.others.len()
+    }
+
+    fn all(&self) -> Option<usize> {
+        (self.threads as usize == self.len()).then_some(self.len())
+    }
 }
 
 #[derive(Default)]
@@ -61,7 +77,9 @@ impl Table {
         for record in &pass.records {
             if record.flags & TaskRecord::LEFT != 0 {
                 self.remove(record.pid);
-            } else if !self.get(record.pid).is_some_and(|known| is_same(&known.record, record)) {
+            } else if self.get(record.pid).is_some_and(|known| is_same(&known.record, record)) {
+                self.count_threads(record);
+            } else {
                 self.insert(*record);
             }
         }
@@ -75,7 +93,8 @@ impl Table {
         }
         self.changes += 1;
         let process = self.processes.entry(record.tgid).or_default();
-        process.threads.insert(record.pid);
+        process.others.insert(record.pid);
+        (process.threads, process.began) = (record.threads, record.leader_start_boot_ns);
         process.version = self.changes;
         let call = Call::of(&record);
         if call.is_some() || files::is_candidate(&record) || condition(&record) == Condition::Uninterruptible
@@ -88,6 +107,15 @@ impl Table {
         self.sleepers.insert(record.pid, Sleeper { record, call, sight: None });
     }
 
+    /// Some may have come or gone that were never seen to sleep.
+    fn count_threads(&mut self, record: &TaskRecord) {
+        let process = self.processes.get_mut(&record.tgid);
+        if let Some(process) = process.filter(|process| process.threads != record.threads) {
+            self.changes += 1;
+            (process.threads, process.version) = (record.threads, self.changes);
+        }
+    }
+
     /// It runs, or it is no more.
     pub(crate) fn remove(&mut self, tid: u32) {
         let Some(sleeper) = self.sleepers.remove(&tid) else {
@@ -97,9 +125,10 @@ impl Table {
         self.open.remove(&tid);
         self.deaf.remove(&tid);
         if let Some(process) = self.processes.get_mut(&sleeper.record.tgid) {
-            process.threads.remove(&tid);
+            process.parked.remove(&tid);
+            process.others.remove(&tid);
             process.version = self.changes;
-            if process.threads.is_empty() {
+            if process.len() == 0 {
                 self.processes.remove(&sleeper.record.tgid);
             }
         }
@@ -126,38 +155,71 @@ impl Table {
 
     /// Looks at the open ones; `look` gives what it sees, if it has to look at all.
     pub(crate) fn look(&mut self, look: impl Fn(&Sleeper) -> Option<Sight>) {
-        let Self { sleepers, open, .. } = self;
+        let Self { sleepers, open, processes, .. } = self;
         open.retain(|tid| {
             let Some(sleeper) = sleepers.get_mut(tid) else {
                 return false;
             };
             sleeper.sight = look(sleeper);
+            if let Some(process) = processes.get_mut(&sleeper.record.tgid) {
+                let (to, from) = match is_parked(sleeper) {
+                    true => (&mut process.parked, &mut process.others),
+                    false => (&mut process.others, &mut process.parked),
+                };
+                if from.remove(tid) {
+                    to.insert(*tid);
+                }
+            }
             sleeper.sight.as_ref().is_none_or(Sight::may_change)
         });
     }
 
-    /// Thread groups of which somebody sleeps.
-    pub(crate) fn processes(&self) -> impl Iterator<Item = u32> {
-        self.processes.keys().copied()
+    /// Thread groups that sleep as a whole, and how many threads they have: each of these is parked, or one that
+    /// `waits`.
+    pub(crate) fn closed(&self, waits: impl Fn(u32) -> bool) -> impl Iterator<Item = (u32, usize)> {
+        let closed = move |(tgid, process): (&u32, &Process)| {
+            let is_closed = process.others.iter().all(|tid| waits(*tid));
+            let threads = if is_closed { process.all() } else { None };
+            threads.map(|threads| (*tgid, threads))
+        };
+        self.processes.iter().filter_map(closed)
     }
 
     /// The sleeping threads of a process.
     pub(crate) fn sleepers_of(&self, tgid: u32) -> impl Iterator<Item = &Sleeper> {
-        let threads = self.processes.get(&tgid).into_iter().flat_map(|process| &process.threads);
+        let process = self.processes.get(&tgid).into_iter();
+        let threads = process.flat_map(|process| process.parked.iter().chain(&process.others));
         threads.filter_map(|tid| self.sleepers.get(tid))
+    }
+
+    /// Those of its sleeping threads that only another of its threads can wake.
+    pub(crate) fn parked_of(&self, tgid: u32) -> Option<&BTreeSet<u32>> {
+        self.processes.get(&tgid).map(|process| &process.parked)
     }
 
     /// How many of its threads sleep, if that is all of them.
     pub(crate) fn all_asleep(&self, tgid: u32) -> Option<usize> {
-        let count = self.processes.get(&tgid)?.threads.len();
-        let threads = self.sleepers_of(tgid).next()?.record.threads;
-        (threads as usize == count).then_some(count)
+        self.processes.get(&tgid)?.all()
+    }
+
+    /// Start of its leader, and its threads.
+    pub(crate) fn leader_of(&self, tgid: u32) -> Option<(BootTime, u32)> {
+        self.processes.get(&tgid).map(|process| (BootTime(process.began), process.threads))
     }
 
     /// Equal as long as no sleeper of the process has run and none has come or gone.
     pub(crate) fn version(&self, tgid: u32) -> u64 {
         self.processes.get(&tgid).map_or(0, |process| process.version)
     }
+}
+
+fn is_parked(sleeper: &Sleeper) -> bool {
+    let is_private = sleeper.call.as_ref().is_some_and(|call| call.is_private);
+    let sleeps_on = match &sleeper.sight {
+        Some(Sight::Parked { .. } | Sight::Owned { .. } | Sight::Ownerless { .. }) => true,
+        Some(Sight::Open | Sight::Shared { .. } | Sight::Join { .. }) | None => false,
+    };
+    is_private && sleeps_on && condition(&sleeper.record) == Condition::Stuck
 }
 
 fn is_same(one: &TaskRecord, other: &TaskRecord) -> bool {
@@ -219,6 +281,32 @@ mod tests {
         table.apply(&Pass { is_full: true, records: vec![record(2, 6, 0)] });
         assert!(table.get(1).is_none());
         assert_ne!(table.version(1), before);
+    }
+
+    #[test]
+    fn a_process_is_closed_while_each_of_its_threads_is_parked_or_waits() {
+        let parks = |pid| TaskRecord { syscall: 202, arg1: 0x80, threads: 2, ..record(pid, 5, 0) };
+        let mut table = Table::default();
+        table.apply(&Pass {
+            is_full: true,
+            records: vec![parks(1), TaskRecord { threads: 2, ..record(2, 5, 0) }],
+        });
+        table.look(|sleeper| sleeper.call.map(|_| Sight::Parked { word: None }));
+        assert_eq!(table.parked_of(1).map(|parked| parked.len()), Some(1));
+        assert_eq!(table.closed(|_| false).next(), None);
+        assert_eq!(table.closed(|tid| tid == 2).next(), Some((1, 2)));
+        let grown = TaskRecord { threads: 3, ..parks(1) };
+        table.apply(&Pass {
+            is_full: true,
+            records: vec![TaskRecord { threads: 3, ..record(2, 5, 0) }, grown],
+        });
+        assert_eq!(
+            (table.closed(|_| true).next(), table.all_asleep(1)),
+            (None, None),
+            "one was never seen to sleep"
+        );
+        table.remove(1);
+        assert_eq!(table.parked_of(1).map(|parked| parked.len()), Some(0));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Whether anything has moved in a network namespace: tens of microseconds, where a dump of its sockets is a pass over
 //! the kernel's whole table.
 
-use std::{fs, path::Path};
+use std::path::Path;
+
+use crate::sense::poll::cpu::small;
 
 /// UDP of a namespace, both families.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,8 +23,7 @@ pub(super) struct Traffic {
 impl Traffic {
     /// In the namespace of this process; of UDP only where there is any.
     pub(super) fn of(proc: &Path, pid: u32) -> (Self, Option<Datagrams>) {
-        let read =
-            |name: &str| fs::read_to_string(proc.join(format!("{pid}/net/{name}"))).unwrap_or_default();
+        let read = |name: &str| small(&proc.join(format!("{pid}/net/{name}"))).unwrap_or_default();
         let mut traffic = Self::default();
         let [four, six] = ["sockstat", "sockstat6"].map(read);
         traffic.in_use.extend([&four, &six].into_iter().flat_map(|text| in_use(text)));

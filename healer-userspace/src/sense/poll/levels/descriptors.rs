@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use super::WORTH_SAYING_PERCENT;
 use crate::{
     engine::time::BootTime,
     identity::procfs,
-    sense::poll::cpu::Kept,
+    sense::poll::cpu::{Kept, small},
     signal::levels::{Level, Resource, percent},
 };
 
@@ -21,6 +21,8 @@ use crate::{
 const TURN: usize = 5;
 /// A limit is read again so often, and whenever it seems near: prlimit(2) may change it.
 const LIMIT_HOLDS: Duration = Duration::from_secs(30);
+/// Whoever has none is a thread of the kernel, mostly.
+const NONE_HOLDS: Duration = Duration::from_secs(60);
 
 pub(super) struct Descriptors {
     proc: PathBuf,
@@ -29,6 +31,8 @@ pub(super) struct Descriptors {
     queue: Vec<u32>,
     share: usize,
     limits: BTreeMap<u32, (BootTime, u64)>,
+    /// Those without any descriptor, and when that was seen.
+    without: BTreeMap<u32, BootTime>,
     near: Vec<u32>,
 }
 
@@ -40,16 +44,18 @@ impl Descriptors {
             queue: Vec::new(),
             share: 0,
             limits: BTreeMap::new(),
+            without: BTreeMap::new(),
             near: Vec::new(),
         }
     }
 
     pub(super) fn look(&mut self, now: BootTime, levels: &mut Vec<Level>) {
         if self.queue.is_empty() {
-            self.queue = procfs::pids(&self.proc).collect();
-            self.share = self.queue.len() / TURN + 1;
-            let living: std::collections::BTreeSet<u32> = self.queue.iter().copied().collect();
+            let living: BTreeSet<u32> = procfs::pids(&self.proc).collect();
             self.limits.retain(|pid, _| living.contains(pid));
+            self.without.retain(|pid, seen| living.contains(pid) && now.since(*seen) < NONE_HOLDS);
+            self.queue = living.into_iter().filter(|pid| !self.without.contains_key(pid)).collect();
+            self.share = self.queue.len() / TURN + 1;
         }
         let rest = self.queue.len().saturating_sub(self.share);
         let mut turn = self.queue.split_off(rest);
@@ -69,8 +75,11 @@ impl Descriptors {
     }
 
     fn level(&mut self, now: BootTime, pid: u32) -> Option<Level> {
-        // Kernel threads have none.
-        let used = open_files(&self.proc, pid).filter(|used| *used != 0)?;
+        let used = open_files(&self.proc, pid)?;
+        if used == 0 {
+            self.without.insert(pid, now);
+            return None;
+        }
         let kept = self.limits.get(&pid).filter(|(read, limit)| {
             now.since(*read) < LIMIT_HOLDS && percent(used, *limit) < WORTH_SAYING_PERCENT
         });
@@ -89,7 +98,7 @@ impl Descriptors {
 
 /// How many files the machine has open, as one look.
 pub(super) fn files(proc: &Path) -> Option<Level> {
-    of_machine(&fs::read_to_string(proc.join("sys/fs/file-nr")).ok()?)
+    of_machine(&small(&proc.join("sys/fs/file-nr")).ok()?)
 }
 
 /// `fs.file-nr`: allocated, unused (always 0), and the most that there may be.
@@ -113,7 +122,7 @@ pub(super) fn open_files(proc: &Path, pid: u32) -> Option<u64> {
 
 /// A line of `/proc/PID/limits`; `None` if there is no limit.
 pub(super) fn soft_limit(proc: &Path, pid: u32, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(proc.join(format!("{pid}/limits"))).ok()?;
+    let text = small(&proc.join(format!("{pid}/limits"))).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
