@@ -222,13 +222,15 @@ impl Extractor {
         self.files.retain(|tid, memory| {
             table.get(*tid).is_some_and(|one| is_kept(one) && memory.is_of(&one.record))
         });
-        if self.walk.is_due(now) {
+        let is_new = |one: &Sleeper| !self.files.contains_key(&one.record.pid);
+        let has_new = table.open().any(|one| is_kept(one) && is_new(one));
+        if self.walk.is_due(now, has_new) {
             let due: Vec<&Sleeper> =
                 table.open().filter(|one| is_kept(one) && !self.is_known(table, one, now)).collect();
             if !due.is_empty() {
-                let began = clock::boot();
+                let before = clock::thread_cpu();
                 self.look_for_holders(table, now, &due, anew);
-                self.walk.took(now, clock::boot().since(began));
+                self.walk.took(now, clock::thread_cpu().saturating_sub(before));
             }
         }
         for (tid, memory) in &self.files {

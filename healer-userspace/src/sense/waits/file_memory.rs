@@ -73,7 +73,7 @@ impl FileMemory {
     }
 }
 
-/// The last look through the descriptors of all processes: the dearer it was, the longer until the next.
+/// The last look through the descriptors of all processes: the more CPU time it took, the longer until the next.
 #[derive(Default)]
 pub(super) struct Walk {
     at: BootTime,
@@ -83,10 +83,16 @@ pub(super) struct Walk {
 /// One part in a thousand of a core at most, and never so long that a cycle of pipes would be forgotten.
 const WALK_SHARE: u32 = 1000;
 const WALK_PAUSE_MAX: Duration = Duration::from_secs(15);
+/// For a wait that nobody has looked at yet: it may be a deadlock from now on.
+const FIRST_SHARE: u32 = 300;
+const FIRST_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 impl Walk {
-    pub(super) fn is_due(&self, now: BootTime) -> bool {
-        now.since(self.at) >= (self.cost * WALK_SHARE).min(WALK_PAUSE_MAX)
+    /// `has_new`: there is a wait that no walk has seen.
+    pub(super) fn is_due(&self, now: BootTime, has_new: bool) -> bool {
+        let (share, most) =
+            if has_new { (FIRST_SHARE, FIRST_PAUSE_MAX) } else { (WALK_SHARE, WALK_PAUSE_MAX) };
+        now.since(self.at) >= (self.cost * share).min(most)
     }
 
     pub(super) fn took(&mut self, now: BootTime, cost: Duration) {
@@ -133,9 +139,12 @@ mod tests {
     fn a_dear_walk_is_not_soon_repeated() {
         let now = BootTime(1_000_000_000_000);
         let mut walk = Walk::default();
-        assert!(walk.is_due(now));
+        assert!(walk.is_due(now, false));
         walk.took(now, Duration::from_millis(3));
-        assert!(!walk.is_due(now + Duration::from_secs(2)));
-        assert!(walk.is_due(now + WALK_PAUSE_MAX));
+        assert!(!walk.is_due(now + Duration::from_secs(2), false));
+        assert!(walk.is_due(now + Duration::from_secs(2), true), "somebody new waits");
+        walk.took(now, Duration::from_secs(1));
+        assert!(!walk.is_due(now + FIRST_PAUSE_MAX, false) && walk.is_due(now + FIRST_PAUSE_MAX, true));
+        assert!(walk.is_due(now + WALK_PAUSE_MAX, false));
     }
 }

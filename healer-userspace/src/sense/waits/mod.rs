@@ -52,7 +52,7 @@ const UNDER_LOAD: Duration = Duration::from_secs(2);
 const CONFIRM: Duration = Duration::from_millis(100);
 /// Between scans of /proc, where the kernel has no iterators.
 const BY_PROC: Duration = Duration::from_secs(5);
-/// A scan that takes longer than this is dear.
+/// A scan that costs more than this is dear.
 const DEAR: Duration = Duration::from_millis(20);
 /// New suspects are looked at closely for so long.
 const ALERT_FOR: Duration = Duration::from_secs(15);
@@ -70,7 +70,8 @@ pub struct Scanner {
     suspected_since: BootTime,
     /// The last scan was the first to show somebody to be dead.
     has_new_suspect: bool,
-    took: Duration,
+    /// CPU time of the last scan: that others keep us from running makes it no dearer.
+    cost: Duration,
     shows_all: bool,
 }
 
@@ -95,7 +96,7 @@ impl Scanner {
             suspects: BTreeSet::new(),
             suspected_since: BootTime(0),
             has_new_suspect: false,
-            took: Duration::ZERO,
+            cost: Duration::ZERO,
             shows_all: false,
         }
     }
@@ -123,9 +124,9 @@ impl Scanner {
     pub fn interval(&self) -> Duration {
         match self.source {
             Source::Proc(_) => BY_PROC,
-            Source::Kernel(_) if self.has_new_suspect && self.took < CONFIRM => CONFIRM,
-            Source::Kernel(_) if self.is_alert() && self.took < ALERT => ALERT,
-            Source::Kernel(_) if DEAR < self.took => UNDER_LOAD,
+            Source::Kernel(_) if self.has_new_suspect && self.cost < CONFIRM => CONFIRM,
+            Source::Kernel(_) if self.is_alert() && self.cost < ALERT => ALERT,
+            Source::Kernel(_) if DEAR < self.cost => UNDER_LOAD,
             Source::Kernel(_) => QUIET,
         }
     }
@@ -143,7 +144,7 @@ impl Scanner {
         &mut self,
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) -> io::Result<WaitSnapshot> {
-        let began = clock::boot();
+        let (began, cpu) = (clock::boot(), clock::thread_cpu());
         // Who sleeps for less than that is not worth telling of, however soon a suspicion is to be confirmed.
         let min_sleep = self.interval().max(ALERT) * SLEPT_PERCENT / 100;
         let pass = match &mut self.source {
@@ -176,7 +177,7 @@ impl Scanner {
         self.shot(&waits, began).add_deaf(&mut snapshot, name);
         let dead = Graph::new(&snapshot).dead(Grade::Any);
         self.suspect(&snapshot, &dead, began);
-        self.took = clock::boot().since(began);
+        self.cost = clock::thread_cpu().saturating_sub(cpu);
         Ok(snapshot)
     }
 
