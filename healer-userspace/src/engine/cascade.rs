@@ -209,7 +209,9 @@ impl Engine {
         self.incidents.of(workload).chain(own).find_map(|one| {
             let Subject::Peer(_, address) = &one.subject else { return None };
             let diagnosis = one.active.get(&Class::DependencyFailure)?;
-            is_about_the_peer(diagnosis).then(|| {
+            // Its own clients suffer from it; it does not suffer from itself.
+            let is_itself = diagnosis.related.iter().any(|server| server.workload == *workload);
+            (is_about_the_peer(diagnosis) && !is_itself).then(|| {
                 format!("{address}, which {}", diagnosis.detail.kind.as_deref().unwrap_or("is down"))
             })
         })
