@@ -139,10 +139,12 @@ impl Agent {
         let lines: Vec<_> = log.lines().rev().take(5).collect();
         lines.into_iter().rev().map(printable).collect::<Vec<_>>().join("\n")
     }
-}
 
-impl Drop for Agent {
-    fn drop(&mut self) {
+    /// Its state directory stays until the guard goes.
+    pub(super) fn stop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
         if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
         }
@@ -154,6 +156,12 @@ impl Drop for Agent {
         }
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -17,14 +17,16 @@ pub(super) const PIPES: Fault = Fault::failing(
     "two processes fill each other's pipe and read nothing",
     End::Never,
     pipes,
-);
+)
+.lasting(LONG_ENOUGH);
 pub(super) const FLOCK: Fault = Fault::failing(
     "deadlock-flock",
     Class::Deadlock,
     "two processes flock two files in opposite order",
     End::Never,
     flock,
-);
+)
+.lasting(LONG_ENOUGH);
 pub(super) const PING_PONG: Fault = Fault::healthy(
     "ping-pong",
     "healthy: two processes answer each other over pipes, now and then slowly",
@@ -33,6 +35,8 @@ pub(super) const PING_PONG: Fault = Fault::healthy(
 );
 
 const TURNS: u8 = 20;
+/// Seconds: who holds a pipe or a lock is looked for less often where that costs much.
+const LONG_ENOUGH: u64 = 15;
 
 /// Forks; the child never comes back.
 fn beside(child: impl FnOnce() -> u8) -> io::Result<()> {

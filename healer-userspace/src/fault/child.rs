@@ -1,5 +1,10 @@
 //! The process in which the fault happens.
 
+use core::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
 use super::Fault;
 
 /// When the fault happens.
@@ -12,6 +17,9 @@ pub enum When {
 
 /// The end of a child whose cgroup nobody killed.
 const LIFE_SECONDS: u32 = 300;
+const LONG: Duration = Duration::from_secs(3600);
+/// True where nobody has to ask.
+static IS_ASKED: AtomicBool = AtomicBool::new(true);
 
 /// Runs in the child; returns its exit status if the fault lets it end in order.
 pub fn run(fault: &Fault, when: When) -> u8 {
@@ -21,9 +29,12 @@ pub fn run(fault: &Fault, when: When) -> u8 {
     no_core_file();
     // SAFETY: alarm(2) is a plain system call. Whoever forgets us, this does not.
     unsafe { libc::alarm(LIFE_SECONDS) };
-    match when {
-        When::Now => {}
-        When::Asked => wait_to_be_asked(),
+    if when == When::Asked {
+        block();
+        IS_ASKED.store(false, Ordering::Relaxed);
+        if !fault.prepares {
+            while !asked_within(LONG) {}
+        }
     }
     (fault.child)()
 }
@@ -33,15 +44,34 @@ fn no_core_file() {
     rustix::process::setrlimit(rustix::process::Resource::Core, none).ok();
 }
 
-/// sigwait(3) needs the signal blocked, else its default action would end the process.
-fn wait_to_be_asked() {
-    let mut got = 0;
-    // SAFETY: the set is initialised by sigemptyset before it is used; all pointers are to live locals.
+/// The signal waits until somebody asks for it; else its default action would end the process. Children inherit that.
+fn block() {
+    let set = asking();
+    // SAFETY: both pointers are to live locals, or null.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
+/// Whether it is to fail now; from then on it stays so.
+pub(super) fn asked_within(time: Duration) -> bool {
+    if !IS_ASKED.load(Ordering::Relaxed) {
+        let set = asking();
+        let limit = libc::timespec {
+            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(time.subsec_nanos().cast_signed()),
+        };
+        // SAFETY: all pointers are to live locals, or null.
+        let got = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const limit) };
+        IS_ASKED.store(got == libc::SIGUSR1, Ordering::Relaxed);
+    }
+    IS_ASKED.load(Ordering::Relaxed)
+}
+
+fn asking() -> libc::sigset_t {
+    // SAFETY: the set is initialised by sigemptyset before it is used.
     unsafe {
         let mut set = std::mem::zeroed::<libc::sigset_t>();
         libc::sigemptyset(&raw mut set);
         libc::sigaddset(&raw mut set, libc::SIGUSR1);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-        libc::sigwait(&raw const set, &raw mut got);
+        set
     }
 }

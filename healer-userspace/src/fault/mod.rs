@@ -5,6 +5,7 @@
 
 use core::time::Duration;
 
+mod alone;
 mod between;
 pub mod cgroup;
 mod child;
@@ -19,15 +20,19 @@ mod killed;
 mod leak;
 mod locks;
 mod memory;
+mod peers;
 mod ports;
+mod served;
 mod service;
 mod tasks;
 mod thread;
+mod unkillable;
 pub mod victim;
 mod waits;
 mod work;
 
 pub use child::{When, run as run_child};
+pub use served::PORT;
 pub use service::Service;
 
 use crate::engine::class::Class;
@@ -42,6 +47,8 @@ pub struct Fault {
     pub end: End,
     /// The class is one of a workload's main process: made under `healer supervise`.
     pub supervised: bool,
+    /// It is a healthy service with work to do until it is asked to fail.
+    prepares: bool,
     /// Limits of the cgroup: bytes, and percent of one CPU.
     pub memory: u64,
     pub cpu: Option<u32>,
@@ -97,6 +104,10 @@ pub const FAULTS: &[Fault] = &[
     ports::PORTS,
     disks::IO_ERROR,
     tasks::ZOMBIES,
+    served::HANG,
+    served::PROBE,
+    peers::REFUSED,
+    unkillable::UNKILLABLE,
     hog::DEAF_HOG,
     thread::LEADER_EXITS,
     exits::EXITS_0,
@@ -128,6 +139,10 @@ pub const FAULTS: &[Fault] = &[
     tasks::BATCH,
     disks::TEMP_FILES,
     ports::CONNECTIONS,
+    served::HICCUP,
+    peers::RESTARTS,
+    peers::SLOW,
+    unkillable::SLOW_DISK,
 ];
 
 impl Fault {
@@ -145,6 +160,7 @@ impl Fault {
             does,
             end,
             supervised: false,
+            prepares: false,
             memory: PLENTY,
             cpu: None,
             lasts: SHORT,
@@ -160,6 +176,7 @@ impl Fault {
             does,
             end,
             supervised: false,
+            prepares: false,
             memory: PLENTY,
             cpu: None,
             lasts: SHORT,
@@ -170,6 +187,11 @@ impl Fault {
     /// The class is one of a workload's main process.
     pub(super) const fn supervised(self) -> Self {
         Self { supervised: true, ..self }
+    }
+
+    /// The child asks by itself whether its time to fail has come.
+    pub(super) const fn preparing(self) -> Self {
+        Self { prepares: true, ..self }
     }
 
     /// The limit of its cgroup, MiB.

@@ -4,11 +4,10 @@ use core::time::Duration;
 use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
     thread,
 };
 
-use super::{End, Fault};
+use super::{End, Fault, alone};
 use crate::engine::class::Class;
 
 pub(super) const PORTS: Fault = Fault::failing(
@@ -55,23 +54,8 @@ fn connect(wanted: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// With a loopback that is up, and few ports.
+/// With few ports.
 fn namespace() -> io::Result<()> {
-    // SAFETY: takes a number; the child has one thread.
-    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    up()?;
+    alone::namespace()?;
     fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40063")
-}
-
-fn up() -> io::Result<()> {
-    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    // `struct ifreq` (netdevice(7)): a name, then flags.
-    let mut request = [0_u8; 40];
-    request[..2].copy_from_slice(b"lo");
-    request[16..18].copy_from_slice(&(libc::IFF_UP as u16).to_ne_bytes());
-    // SAFETY: the kernel reads a `struct ifreq`, which is 40 bytes long.
-    let outcome = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, request.as_ptr()) };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -106,7 +106,8 @@ impl Running {
             }
             Patient::Service { service, asked } => {
                 ask(service, asked, agent, self.began)?;
-                let is_over = asked.is_some_and(|at| HEALED < clock::boot().since(at));
+                let watched = HEALED.max(fault.lasts);
+                let is_over = asked.is_some_and(|at| watched < clock::boot().since(at));
                 is_over.then(|| {
                     let well = service.child().is_some();
                     (service.cgroup.path().to_owned(), if well { "runs" } else { "is down" }.to_owned(), well)

@@ -5,9 +5,10 @@ mod course;
 mod judge;
 mod policy;
 mod table;
+mod why;
 
 use core::time::Duration;
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 
@@ -17,7 +18,7 @@ use crate::{
     fault::{FAULTS, Fault},
 };
 
-const SHORT: Duration = Duration::from_secs(15);
+const SHORT: Duration = Duration::from_secs(25);
 
 /// What the command line asks for.
 #[derive(clap::Args)]
@@ -34,7 +35,7 @@ pub(super) struct Campaign {
     /// How many run side by side
     #[arg(long, requires = "campaign", default_value_t = 6)]
     overlap: usize,
-    /// Leave out the kinds that take longer than 15 s
+    /// Leave out the kinds that take longer than 25 s
     #[arg(long, requires = "campaign")]
     short: bool,
     /// Keep every instance with what was said of it
@@ -46,7 +47,7 @@ pub(super) struct Campaign {
 /// Something could not be made, or the agent died.
 pub(super) async fn run(args: &Campaign) -> anyhow::Result<ExitCode> {
     let began = clock::boot();
-    let agent = Agent::start("campaign", &policy::policies(), Some(policy::CONFIG)).await?;
+    let mut agent = Agent::start("campaign", &policy::policies(), Some(policy::CONFIG)).await?;
     emit(&format!("{}; seed {}\n", agent.ready()?, args.seed))?;
     let plan = plan(args.instances, args.short, &mut fastrand::Rng::with_seed(args.seed));
     let instances = course::run(&plan, args.overlap.max(1), &agent, args.seed).await?;
@@ -55,6 +56,11 @@ pub(super) async fn run(args: &Campaign) -> anyhow::Result<ExitCode> {
     let incidents =
         incidents.iter().map(|incident| agent.incident(&incident.id)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut verdict = judge::judge(&instances, &incidents);
+    let ids: BTreeSet<String> =
+        verdict.instances.iter().flat_map(|judged| judged.incidents.clone()).collect();
+    verdict.wrong.extend(why::gaps(agent.state_dir(), &ids, "the agent"));
+    agent.stop();
+    verdict.wrong.extend(why::gaps(agent.state_dir(), &ids, "what it left"));
     verdict.wrong.extend(agent.audit_is_whole());
     let took = Duration::from_secs(clock::boot().since(began).as_secs());
     emit(&table::render(&verdict, took))?;

@@ -1,6 +1,9 @@
 //! What the agent of a campaign may do: everything, to the campaign's victims.
 
-use crate::engine::{class::Class, detect};
+use crate::{
+    engine::{class::Class, detect},
+    fault::PORT,
+};
 
 /// The limits of a node are for a node; here there is one failure a second, on purpose. What fails once, and not again
 /// and again as it does in a service, is seen only while every call is watched.
@@ -14,7 +17,7 @@ sensors: {syscallErrors: full}
 ";
 
 /// Ended, if it is still there: the harshest test of who is innocent.
-const STOPPED: [Class; 8] = [
+const STOPPED: [Class; 9] = [
     Class::Deadlock,
     Class::Hang,
     Class::MemoryPressure,
@@ -23,6 +26,7 @@ const STOPPED: [Class; 8] = [
     Class::PidExhaustion,
     Class::DiskFull,
     Class::PortExhaustion,
+    Class::ProbeFailed,
 ];
 const RESTARTED: [Class; 2] = [Class::Down, Class::Crash];
 
@@ -39,14 +43,15 @@ pub(super) fn policies() -> String {
         .filter(|class| !STOPPED.contains(class) && !RESTARTED.contains(class))
         .collect();
     let stuck: Vec<_> = STOPPED.iter().copied().filter(|class| *class != Class::MemoryLeak).collect();
-    format!(
-        "\
+    let services = |name: &str, matches: &str, more: &str| {
+        format!(
+            "\
 apiVersion: healer.dev/v1alpha1
 kind: HealPolicy
-metadata: {{name: services}}
+metadata: {{name: {name}}}
 spec:
   mode: enforce
-  match: {{supervise: chaos-*}}
+  match: {matches}{more}
   rules:
     - {{name: dead, when: [{restarted}], escalate: [{{do: restart, timeout: 10s}}, {{do: notify}}]}}
     - {{name: stuck, when: [{stuck}], escalate: [{{do: restart, timeout: 10s}}, {{do: notify}}]}}
@@ -54,7 +59,18 @@ spec:
   safety: {{budget: {{max: 1000, per: 1h}}, backoff: {{initial: 1s, max: 2s}}}}
   verify: {{within: 10s, stableFor: 1s}}
 ---
-apiVersion: healer.dev/v1alpha1
+",
+            restarted = conditions(&RESTARTED),
+            stuck = conditions(&stuck),
+            told = conditions(&told),
+        )
+    };
+    let asked = services("asked", "{supervise: chaos-probe-*}", &probe());
+    let others = "{supervise: chaos-*, avoid: [{supervise: chaos-probe-*}]}";
+    let unasked = services("services", others, "");
+    format!(
+        "\
+{asked}{unasked}apiVersion: healer.dev/v1alpha1
 kind: HealPolicy
 metadata: {{name: programs}}
 spec:
@@ -67,10 +83,15 @@ spec:
   verify: {{within: 10s, stableFor: 1s}}
 ",
         restarted = conditions(&RESTARTED),
-        stuck = conditions(&stuck),
         stopped = conditions(&STOPPED),
         told = conditions(&told),
     )
+}
+
+/// Three failures, a second apart: two are a hiccup.
+fn probe() -> String {
+    let ask = format!("{{tcp: {{port: {PORT}}}, period: 1s, timeout: 900ms, failures: 3, startGrace: 2s}}");
+    format!("\n  expect: {{probe: {ask}}}")
 }
 
 fn condition(class: Class) -> String {

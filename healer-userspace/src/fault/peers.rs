@@ -1,0 +1,136 @@
+//! Clients whose peers fail, and such as only look like it; in a network namespace of their own.
+
+use core::time::Duration;
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    thread,
+};
+
+use super::{End, Fault, alone};
+use crate::engine::class::Class;
+
+pub(super) const REFUSED: Fault = Fault::failing(
+    "peer-refuses",
+    Class::DependencyFailure,
+    "a client of two servers, of which one ends after three seconds",
+    End::Never,
+    refused,
+)
+.lasting(14);
+pub(super) const RESTARTS: Fault = Fault::healthy(
+    "peer-restarts",
+    "healthy: a client of two servers, of which one is restarted within half a second",
+    End::Never,
+    restarts,
+)
+.lasting(14);
+pub(super) const SLOW: Fault = Fault::healthy(
+    "slow-peers",
+    "healthy: a client of two servers that take a second for each answer",
+    End::Never,
+    slow,
+)
+.lasting(14);
+
+const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+const PORT: u16 = 5000;
+const WELL_FIRST: Duration = Duration::from_secs(3);
+const OUTAGE: Duration = Duration::from_millis(500);
+const BETWEEN: Duration = Duration::from_millis(200);
+const PATIENCE: Duration = Duration::from_secs(8);
+/// Of a server that its cgroup forgot.
+const LIFE_SECONDS: u32 = 60;
+
+fn refused() -> u8 {
+    client(Duration::ZERO, |servers| {
+        servers[1].end();
+        Ok(())
+    })
+}
+
+fn restarts() -> u8 {
+    client(Duration::ZERO, |servers| {
+        servers[1].end();
+        thread::sleep(OUTAGE);
+        servers[1] = Server::start(SERVERS[1], Duration::ZERO)?;
+        Ok(())
+    })
+}
+
+fn slow() -> u8 {
+    client(Duration::from_secs(1), |_servers| Ok(()))
+}
+
+/// Asks both again and again, for ever.
+fn client(each_takes: Duration, then: fn(&mut [Server; 2]) -> io::Result<()>) -> u8 {
+    let begin = || {
+        alone::namespace()?;
+        Ok::<_, io::Error>([Server::start(SERVERS[0], each_takes)?, Server::start(SERVERS[1], each_takes)?])
+    };
+    let Ok(mut servers) = begin() else { return 2 };
+    let asking: Vec<_> =
+        SERVERS.into_iter().map(|server| thread::spawn(move || ask_for_ever(server))).collect();
+    thread::sleep(WELL_FIRST);
+    if then(&mut servers).is_err() {
+        return 2;
+    }
+    asking.into_iter().for_each(|one| drop(one.join()));
+    1
+}
+
+fn ask_for_ever(server: Ipv4Addr) {
+    loop {
+        ask(server).ok();
+        thread::sleep(BETWEEN);
+    }
+}
+
+fn ask(server: Ipv4Addr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&SocketAddrV4::new(server, PORT).into(), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0])
+}
+
+/// A process of its own, so that it can end.
+struct Server(i32);
+
+impl Server {
+    /// It listens when this returns.
+    fn start(address: Ipv4Addr, takes: Duration) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, PORT))?;
+        // SAFETY: the child serves until it is killed, and does not return. Whoever forks may have threads that ask,
+        // but what the child needs it has: no lock of theirs is taken.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                // SAFETY: takes a number.
+                unsafe { libc::alarm(LIFE_SECONDS) };
+                serve(&listener, takes)
+            }
+            pid => Ok(Self(pid)),
+        }
+    }
+
+    fn end(&self) {
+        // SAFETY: our own child that nobody has waited for: its pid is not another's.
+        unsafe {
+            libc::kill(self.0, libc::SIGTERM);
+            libc::waitpid(self.0, core::ptr::null_mut(), 0);
+        }
+    }
+}
+
+fn serve(listener: &TcpListener, takes: Duration) -> ! {
+    loop {
+        let answer = |mut stream: TcpStream| -> io::Result<()> {
+            stream.read_exact(&mut [0])?;
+            thread::sleep(takes);
+            stream.write_all(b"!")
+        };
+        if let Ok((stream, _)) = listener.accept() {
+            answer(stream).ok();
+        }
+    }
+}
