@@ -1,5 +1,7 @@
 //! Many services that fail at once: a storm is held and told once, a canary goes first. Needs root.
 
+use std::collections::BTreeSet;
+
 use healer_tests::{
     home::{Agent, Home, count, signal_to},
     policies::{RESTART, policy},
@@ -83,4 +85,36 @@ fn one_instance_goes_first_and_the_rest_follow_when_it_is_well() {
     let why = String::from_utf8_lossy(&why.stdout).into_owned();
     assert!(why.contains("is well again since its act"), "{why}");
     assert!(services.iter().all(|service| lives(service.child())));
+}
+
+/// Who went first in an earlier life is forgotten: one goes first again, and nobody is left behind.
+#[test]
+fn an_agent_that_is_killed_in_the_middle_of_a_canary_heals_the_rest() {
+    let base = name();
+    let safety = RESTART.replace("  safety:", "  safety:\n    canary: {instances: 1, soak: 3s}");
+    let home = Home::new(&policy("enforce", &format!("supervise: '{base}-*'"), &safety));
+    let services = {
+        let mut agent = home.agent_with_config("budget: {node: {max: 100}}");
+        let services = services(&home, &base, 3);
+        all_fall(&mut agent, &services);
+        agent.wait("some wait for the canary", |agent| {
+            let held = agent.home().audit();
+            let held = held.iter().filter(|record| record["gate"] == "canary" && record["verdict"] == "hold");
+            (2 <= held.map(|record| record["workload"].to_string()).collect::<BTreeSet<_>>().len())
+                .then_some(())
+        });
+        agent.signal(Signal::KILL);
+        agent.end();
+        services
+    };
+    let before = home.audit().len();
+    let mut agent = home.agent_with_config("budget: {node: {max: 100}}");
+    agent.wait("all live", |_| {
+        services.iter().all(|service| service.child_now().is_some_and(lives)).then_some(())
+    });
+    let acts: Vec<_> = home.audit().split_off(before);
+    let acts: Vec<_> = acts.iter().filter(|record| record["record"] == "intent").collect();
+    assert!((1..=3).contains(&acts.len()), "{acts:?}");
+    let times: Vec<_> = acts.iter().filter_map(|act| act["boot_ns"].as_u64()).collect();
+    assert!(times.windows(2).all(|pair| pair[0] + SOAK_NS <= pair[1]) || times.len() < 2, "{times:?}");
 }

@@ -4,6 +4,7 @@ use healer_tests::{
     home::{Agent, Home, count, pause, signal_to},
     policies::{policy, restarting},
     supervised::{Supervised, lives, name},
+    victim::{Victim, compile},
 };
 use healer_userspace::clock;
 use rustix::process::Signal;
@@ -64,6 +65,41 @@ fn in_maintenance_nobody_is_touched_and_afterwards_whoever_is_down_is_healed() {
     let at: jiff::Timestamp = intent["time"].as_str().unwrap().parse().unwrap();
     assert!(end.as_second() <= at.as_second(), "touched at {at}, maintenance was until {end}");
     assert!(lives(service.child()));
+}
+
+#[test]
+fn what_ended_in_a_maintenance_window_is_not_answered_after_it() {
+    const LASTS: i64 = 15;
+    let home = Home::new("");
+    let program = compile(home.scratch(), &name(), "#include <stdlib.h>\nint main(void) { abort(); }");
+    let touched = home.path().join("touched");
+    let rules = format!(
+        "
+  rules:
+    - {{name: crashed, when: [{{class: crash}}], escalate: [{{do: run_hook, command: [touch, {}]}}]}}
+",
+        touched.display()
+    );
+    home.write_policy(&policy("enforce", &format!("exe: {}", program.display()), &rules));
+    let end = clock::wall().checked_add(jiff::SignedDuration::from_secs(LASTS)).unwrap();
+    let window = format!("maintenance: [{{from: 2026-01-01T00:00:00Z, to: {end}}}]");
+    let mut agent = home.agent_with_config(&window);
+    let verdict = |agent: &mut Agent<'_>, gate: &str, verdict: &str| {
+        agent.wait(&format!("gate {gate}"), |agent| {
+            let mut records = agent.home().audit().into_iter();
+            records.find(|record| record["gate"] == gate && record["verdict"] == verdict)
+        })
+    };
+    Victim::start(&program, &[]).wait();
+    verdict(&mut agent, "maintenance", "hold");
+    let stale = verdict(&mut agent, "stale", "refuse");
+    let reason = stale["reason"].as_str().unwrap_or_default();
+    assert_eq!(reason, "stale: it happened in a maintenance window (AgentConfig)");
+    let audit = home.audit();
+    assert_eq!((count(&audit, "intent", "run_hook"), touched.exists()), (0, false), "{}", agent.log());
+    // What happens now is news.
+    Victim::start(&program, &[]).wait();
+    agent.wait("the hook", |_| touched.exists().then_some(()));
 }
 
 #[test]

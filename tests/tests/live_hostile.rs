@@ -1,0 +1,139 @@
+//! What a hostile or careless neighbour may do to the agent: links in its directory, names that are not theirs, a
+//! webhook that never answers, a crowd of processes. Healing goes on. Needs root.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, symlink},
+    time::Duration,
+};
+
+use healer_tests::{
+    home::{Agent, Home, pause, signal_to},
+    policies::{RESTART, policy, restarting},
+    supervised::{Supervised, lives, name},
+    victim::{Victim, compile},
+};
+use rustix::process::Signal;
+
+fn words(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
+}
+
+fn is_healed(agent: &mut Agent<'_>, service: &Supervised) {
+    let child = service.child();
+    pause(Duration::from_millis(300));
+    signal_to(child, Signal::KILL);
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    assert!(lives(service.successor(child)), "{}", agent.log());
+}
+
+#[test]
+fn links_in_the_state_directory_are_not_followed() {
+    for name in ["audit.jsonl", "audit.head.new", "journal.redb", "lock", "agent.sock"] {
+        let home = Home::new(&restarting("x"));
+        fs::DirBuilder::new().mode(0o700).create(home.state()).unwrap();
+        let precious = home.path().join("precious");
+        fs::write(&precious, "precious").unwrap();
+        symlink(&precious, home.state().join(name)).unwrap();
+        let mut command = home.run_command();
+        let output = command.args(["--duration", "1s"]).output().unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious", "{name}: {}", words(&output));
+        assert!(!words(&output).contains("panicked"), "{name}: {}", words(&output));
+    }
+    let home = Home::new(&restarting("x"));
+    let real = home.path().join("real");
+    fs::DirBuilder::new().mode(0o700).create(&real).unwrap();
+    symlink(&real, home.state()).unwrap();
+    let output = home.run_command().output().unwrap();
+    assert!(!output.status.success() && words(&output).contains("symbolic link"), "{}", words(&output));
+    assert_eq!(fs::read_dir(&real).unwrap().count(), 0, "nothing was written there");
+}
+
+/// Calls itself what its first argument says, in comm and arguments.
+const NAMED: &str = r#"
+    #include <stdlib.h>
+    #include <string.h>
+    #include <sys/prctl.h>
+    #include <unistd.h>
+    int main(int argc, char **argv) {
+        prctl(PR_SET_NAME, argv[1]);
+        memcpy(argv[0], argv[1], strlen(argv[1]));
+        for (;;) pause();
+    }"#;
+
+#[test]
+fn a_name_protects_nobody_and_a_protected_program_needs_none() {
+    let (imitates, hides) = (name(), name());
+    let both = policy("enforce", &format!("supervise: [{imitates}, {hides}]"), RESTART);
+    let home = Home::new(&both);
+    let [liar, guarded] = ["liar", "guarded"].map(|name| compile(home.scratch(), name, NAMED));
+    let config = format!("protect: {{exes: [/usr/sbin/sshd, {}]}}", guarded.display());
+    let mut agent = home.agent_with_config(&config);
+    let liar = [liar.to_str().unwrap(), "sshd"];
+    is_healed(&mut agent, &Supervised::start(&home, &imitates, &liar));
+    let service = Supervised::start(&home, &hides, &[guarded.to_str().unwrap(), "nobody"]);
+    let child = service.child();
+    pause(Duration::from_millis(300));
+    signal_to(child, Signal::KILL);
+    let refused = agent.record(&service.workload(), "gate", "is protected");
+    assert_eq!((&refused["gate"], &refused["verdict"]), (&"protected".into(), &"refuse".into()));
+    assert_eq!(service.child_now(), None);
+}
+
+#[test]
+fn a_webhook_that_never_answers_holds_nobody_up() {
+    let name = name();
+    let loud = RESTART.replace("escalate: [{do: restart", "escalate: [{do: notify}, {do: restart");
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), &loud));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/api/v2/alerts", silent.local_addr().unwrap());
+    let mut agent = home.agent_with_config(&format!("sinks: {{webhook: {{url: \"{url}\", timeout: 1s}}}}"));
+    is_healed(&mut agent, &Supervised::start(&home, &name, &["sleep", "1000"]));
+    let failed = "healer_webhook_posts_total{outcome=\"failed\"} ";
+    agent.wait("the failed post", |agent| {
+        let metrics = agent.get("/metrics");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(failed)?.parse::<f64>().ok());
+        count.is_some_and(|count| 1.0 <= count).then_some(())
+    });
+}
+
+/// All live at once; then all are gone at once, half of them in failure.
+const CROWD: &str = r#"
+    #include <signal.h>
+    #include <stdlib.h>
+    #include <sys/prctl.h>
+    #include <sys/wait.h>
+    #include <unistd.h>
+    int main(void) {
+        int gate[2];
+        if (pipe(gate)) return 2;
+        for (int i = 0; i < 10000; i++) {
+            pid_t pid = fork();
+            if (pid == 0) {
+                char byte;
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                close(gate[1]);
+                read(gate[0], &byte, 1);
+                _exit(i % 2);
+            }
+            if (pid < 0) return 3;
+        }
+        close(gate[1]);
+        while (wait(0) > 0) {}
+        return 0;
+    }"#;
+
+#[test]
+fn ten_thousand_processes_at_once_leave_the_agent_well() {
+    let name = name();
+    let home = Home::new(&restarting(&name));
+    let program = compile(home.scratch(), "crowd", CROWD);
+    let mut agent = home.agent();
+    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+    assert!(lives(service.child()));
+    let mut crowd = Victim::start(&program, &[]);
+    is_healed(&mut agent, &service);
+    assert_eq!(crowd.wait(), 0, "10,000 processes are allowed here");
+    let metrics = agent.get("/metrics");
+    assert!(metrics.contains("healer_ring_lost_total"), "{metrics}");
+}
