@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     check,
     key::{At, Items, Key, Many},
-    policy::{Budget, Maintenance, shape},
+    policy::{Breaker, Budget, Maintenance, shape},
     problem::Fault,
     read,
     sinks::{self, Sinks},
@@ -39,6 +39,7 @@ shape! {
         /// Address and port of the read-only HTTP server. Default: 127.0.0.1:9469
         listen: String,
         budget: NodeBudget,
+        breaker: NodeBreaker,
         storm: Storm,
         /// Nobody is touched meanwhile.
         maintenance: Items<Maintenance>,
@@ -55,6 +56,14 @@ shape! {
     NodeBudget {
         /// Acts on the whole node. Default: 10 in 1h.
         node: Budget,
+    }
+}
+
+shape! {
+    NodeBreaker {
+        /// So many acts in a row, whatever on, healed nobody: nothing is acted on until one may try again.
+        /// Default: 5 within 30m, tried again after 10m.
+        node: Breaker,
     }
 }
 
@@ -131,6 +140,7 @@ pub struct Agent {
     pub listen: Option<SocketAddr>,
     /// At most that many acts on the node, over all workloads.
     pub node_budget: engine::Budget,
+    pub node_breaker: engine::Breaker,
     pub storm: engine::Storm,
     pub maintenance: Vec<engine::maintenance::Maintenance>,
     pub overhead: govern::Budget,
@@ -150,6 +160,7 @@ impl Default for Agent {
             state_dir: None,
             listen: None,
             node_budget: engine::Budget { max: 10, per: Duration::from_secs(3600) },
+            node_breaker: engine::Breaker { trip_after: 5, ..engine::Safety::default().breaker },
             storm: engine::Storm { targets: 5, percent: 20, window: Duration::from_secs(60) },
             maintenance: Vec::new(),
             overhead: govern::Budget::default(),
@@ -198,6 +209,7 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
     check::header(&shape.api_version, node.place, faults);
     let default = Agent::default();
     let node_budget = shape.budget.value().and_then(|budget| budget.node.value());
+    let node_breaker = shape.breaker.value().and_then(|breaker| breaker.node.value());
     Some(Agent {
         mode: shape.mode.value().copied(),
         state_dir: shape.state_dir.value().map(|path| PathBuf::from(&path.0)),
@@ -205,6 +217,10 @@ pub(super) fn read(node: &Node, faults: &mut Vec<Fault>) -> Option<Agent> {
         node_budget: match node_budget {
             Some(budget) => check::budget(budget, default.node_budget, faults),
             None => default.node_budget,
+        },
+        node_breaker: match node_breaker {
+            Some(breaker) => check::breaker(breaker, default.node_breaker, faults),
+            None => default.node_breaker,
         },
         storm: storm(&shape.storm, default.storm, faults),
         maintenance: check::maintenance::read(&shape.maintenance, faults),

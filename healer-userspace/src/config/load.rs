@@ -238,6 +238,7 @@ impl<'a> Loading<'a> {
             policies: self.policies.into_iter().map(|placed| placed.value).collect(),
             mode_cap: [agent.mode, mode_cap].into_iter().flatten().min(),
             node_budget: Some(agent.node_budget),
+            node_breaker: Some(agent.node_breaker),
             storm: Some(agent.storm),
             maintenance: agent.maintenance.clone(),
             protect: agent.protect.clone(),

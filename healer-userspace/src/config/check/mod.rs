@@ -161,7 +161,7 @@ fn backoff(given: &At<shape::Backoff>, default: Backoff, faults: &mut Vec<Fault>
     backoff
 }
 
-fn breaker(shape: &shape::Breaker, default: Breaker, faults: &mut Vec<Fault>) -> Breaker {
+pub(super) fn breaker(shape: &shape::Breaker, default: Breaker, faults: &mut Vec<Fault>) -> Breaker {
     Breaker {
         trip_after: count(&shape.trip_after, "tripAfter", default.trip_after, faults),
         within: period(&shape.within, "within", default.within, faults),

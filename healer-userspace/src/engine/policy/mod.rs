@@ -48,6 +48,7 @@ pub struct PolicySet {
     /// `AgentConfig.mode` and `--mode`: caps every policy.
     pub mode_cap: Option<Mode>,
     pub node_budget: Option<Budget>,
+    pub node_breaker: Option<Breaker>,
     pub storm: Option<Storm>,
     pub maintenance: Vec<Maintenance>,
     pub protect: Protect,

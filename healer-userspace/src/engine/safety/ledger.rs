@@ -126,27 +126,37 @@ impl Ledger {
         mode: Mode,
         breaker: &Breaker,
     ) -> BreakerState {
-        let mut failures = 0;
-        let mut last_failure = BootTime(0);
         let of_this = |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
-        for act in self.acts.iter().filter(of_this) {
-            match act.healed {
-                Some(true) => failures = 0,
-                Some(false) => {
-                    let in_window = failures > 0 && act.at.since(last_failure) < breaker.memory();
-                    failures = if in_window { failures + 1 } else { 1 };
-                    last_failure = act.at;
-                }
-                None => {}
+        state(self.acts.iter().filter(of_this), now, breaker)
+    }
+
+    /// Of the whole node: whatever it was that was acted on.
+    pub fn node_breaker(&self, now: BootTime, mode: Mode, breaker: &Breaker) -> BreakerState {
+        state(self.acts.iter().filter(|act| act.mode == mode), now, breaker)
+    }
+}
+
+/// After these acts, oldest first. One that heals ends the count.
+fn state<'a>(acts: impl Iterator<Item = &'a PastAct>, now: BootTime, breaker: &Breaker) -> BreakerState {
+    let mut failures = 0;
+    let mut last_failure = BootTime(0);
+    for act in acts {
+        match act.healed {
+            Some(true) => failures = 0,
+            Some(false) => {
+                let in_window = failures > 0 && act.at.since(last_failure) < breaker.memory();
+                failures = if in_window { failures + 1 } else { 1 };
+                last_failure = act.at;
             }
+            None => {}
         }
-        let probe_at = last_failure + breaker.probe_after;
-        if failures < breaker.trip_after {
-            BreakerState::Allowing
-        } else if now < probe_at {
-            BreakerState::Tripped { failures, probe_at }
-        } else {
-            BreakerState::Probing
-        }
+    }
+    let probe_at = last_failure + breaker.probe_after;
+    if failures < breaker.trip_after {
+        BreakerState::Allowing
+    } else if now < probe_at {
+        BreakerState::Tripped { failures, probe_at }
+    } else {
+        BreakerState::Probing
     }
 }

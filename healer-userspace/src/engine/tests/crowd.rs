@@ -151,6 +151,25 @@ fn breakers_probe_one_after_the_other() {
 }
 
 #[test]
+fn where_act_after_act_heals_nobody_the_node_has_a_breaker() {
+    let (_, signals) = all_fall(4);
+    let set = of_many(|set| {
+        set.node_breaker = Some(Breaker {
+            trip_after: 2,
+            within: Duration::from_secs(1800),
+            probe_after: Duration::from_secs(300),
+        });
+        set.policies[0].verify.within = Duration::from_secs(10);
+        set.node_budget = Some(Budget { max: 2, per: Duration::from_secs(15) });
+    });
+    let lines = run(&signals, set);
+    has(&lines, "gate breaker hold: breaker of the node tripped: the last 2 acts healed nobody");
+    has(&lines, "gate breaker pass: breaker of the node is probing: this one act decides");
+    let acts: Vec<_> = acts(&lines);
+    assert!(acts[1].starts_with("8.") && acts[2].starts_with("308."), "{acts:#?}");
+}
+
+#[test]
 fn a_canary_that_was_well_long_ago_is_healed_as_any_other() {
     let (instances, mut signals) = all_fall(1);
     signals.push(back(9 * SECOND, &instances[0]));
