@@ -51,7 +51,7 @@ const TABLES: &[Table] = &[
     Table {
         folder: "healer-userspace/src/fault/",
         name: "FAULTS",
-        helpers: &["cgroup", "child", "service", "victim"],
+        helpers: &["alone", "cgroup", "child", "service", "victim"],
         traces: None,
     },
 ];
