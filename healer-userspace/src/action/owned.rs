@@ -19,6 +19,7 @@ pub(super) fn order(act: &Act, host: &dyn Host) -> Option<Order> {
     Some(Order {
         owner,
         target: act.target.id(),
+        is_main: act.target.main,
         // A child that the kernel killed leaves its container running, at its limit.
         is_dead: (act.target.main || act.class != Class::OomKill) && host.hold(act.target.id()).is_err(),
         cgroup: act.target.cgroup.clone(),

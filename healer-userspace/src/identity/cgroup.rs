@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
+use self::view::View;
 use super::lru::Lru;
 use crate::{engine::time::BootTime, text::lossy};
+
+pub mod view;
 
 const KEPT: usize = 8192;
 /// Directories that one walk looks at.
@@ -49,10 +52,10 @@ impl Membership {
                 continue;
             };
             match controllers {
-                b"" => found.v2 = Some(clean(path)),
-                b"name=systemd" => found.systemd = Some(clean(path)),
+                b"" => found.v2 = Some(clean(path, "")),
+                b"name=systemd" => found.systemd = Some(clean(path, "systemd")),
                 _ if controllers.split(|b| *b == b',').any(|c| c == b"memory") => {
-                    found.memory = Some(clean(path));
+                    found.memory = Some(clean(path, "memory"));
                 }
                 _ => {}
             }
@@ -79,10 +82,13 @@ impl Membership {
     }
 }
 
-/// Without the mark of a removed cgroup, and without the `/..` of one outside our own cgroup
-/// namespace (`cgroup_namespaces(7)`).
-fn clean(path: &[u8]) -> String {
+/// Without the mark of a removed cgroup, and whole if it lies outside our own cgroup namespace; where it cannot be made
+/// so, without the `/..`.
+fn clean(path: &[u8], controller: &str) -> String {
     let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    if let Some(whole) = View::of_controller(controller).whole(&lossy(path)) {
+        return whole;
+    }
     let mut rest = path;
     while let Some(above) = rest.strip_prefix(b"/..") {
         if !above.is_empty() && above[0] != b'/' {

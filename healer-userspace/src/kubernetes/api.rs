@@ -21,6 +21,7 @@ pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const MANAGER: &str = "healer";
 /// Some thousand policies.
 const ANSWER_MAX: usize = 16 << 20;
+const UNAUTHORIZED: u16 = 401;
 /// Of an error's words, for a person.
 const SHOWN: usize = 300;
 
@@ -80,7 +81,16 @@ impl Api {
     /// An answer of any status; an error only if there was none.
     pub(super) async fn ask(&self, right: &Right, path: &str, send: Send<'_>) -> Result<Answer, String> {
         let tried = format!("{} {} of Kubernetes", right.verb, right.resource);
-        match tokio::time::timeout(ANSWERS_WITHIN, self.exchange(right, path, send)).await {
+        let asked = async {
+            let answer = self.exchange(right, path, send).await?;
+            if answer.code != UNAUTHORIZED {
+                return Ok(answer);
+            }
+            // Token and certificate change now and then: they are read again, once.
+            *self.0.client.lock().await = None;
+            self.exchange(right, path, send).await
+        };
+        match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(format!("{tried}: {error}")),
             Err(_elapsed) => {

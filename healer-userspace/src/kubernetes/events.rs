@@ -32,8 +32,8 @@ const REFILL: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const TRIES: u32 = 4;
-/// The API's own limit (events.k8s.io/v1, `note`).
-const NOTE_MAX: usize = 1000;
+/// Bytes; the API's own limit (events.k8s.io/v1, `note`) is 1 KiB.
+const NOTE_MAX: usize = 1024;
 
 /// The end at which facts are put in; never blocks.
 pub struct Events {
@@ -87,7 +87,7 @@ impl Events {
             | ReportFact::Agent { .. } => return,
         };
         let workload = report.workload.as_ref().map_or("", |workload| &workload.0);
-        let note = printable(&format!("{incident} {workload}: {note}")).chars().take(NOTE_MAX).collect();
+        let note = cut(printable(&format!("{incident} {workload}: {note}")).into_owned());
         let pod = self.pods.get(&incident).cloned();
         let time = format!("{:.6}", clock::wall_of(report.at));
         // Full: the log and the audit have it.
@@ -183,6 +183,11 @@ fn body(node: &str, event: &Event) -> (String, Value) {
     (namespace, body)
 }
 
+fn cut(mut note: String) -> String {
+    note.truncate(note.floor_char_boundary(NOTE_MAX));
+    note
+}
+
 /// `memory_leak` → `MemoryLeak`
 fn camel(name: &str) -> String {
     let capital = |word: &str| {
@@ -205,6 +210,13 @@ mod tests {
             note: "i1 it leaks".into(),
             time: "2026-01-01T00:00:00.000000Z".into(),
         }
+    }
+
+    #[test]
+    fn a_note_is_cut_by_bytes_and_between_letters() {
+        assert_eq!(cut("é".repeat(1000)).len(), NOTE_MAX);
+        assert_eq!(cut(format!("a{}", "é".repeat(1000))).len(), NOTE_MAX - 1);
+        assert_eq!(cut("short".into()), "short");
     }
 
     #[test]

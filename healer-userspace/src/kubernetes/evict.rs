@@ -106,14 +106,20 @@ async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, Denied> {
 fn reply(answer: &Answer) -> Result<Reply, Denied> {
     match answer.code {
         200..300 | 404 => Ok(Reply::Taken),
-        // A budget's word (429), a race of writers (409), a server in trouble.
+        // A budget's word or too many requests (429), a race of writers (409), a server in trouble.
         409 | 429 | 500.. => {
-            let denied = Denied { why: answer.words(), by_budget: answer.code == 429 };
+            let denied = Denied { why: answer.words(), by_budget: is_by_budget(answer) };
             Ok(Reply::Later(denied, answer.retry_after))
         }
         // Of an admission webhook, for one: it would be asked of no delete.
         _refused => Err(Denied::otherwise(not_let(answer, "create pods/eviction"))),
     }
+}
+
+/// A server or webhook with too much to do answers 429 as well; a budget names itself as the cause.
+fn is_by_budget(answer: &Answer) -> bool {
+    let causes = answer.body["details"]["causes"].as_array();
+    answer.code == 429 && causes.into_iter().flatten().any(|cause| cause["reason"] == "DisruptionBudget")
 }
 
 async fn delete(api: &Api, eviction: &Eviction) -> Result<(), ActionOutcome> {
@@ -215,7 +221,10 @@ mod tests {
     #[test]
     fn only_a_budget_is_passed_by() {
         let answer = |code| Answer { code, body: json!({"message": "no"}), retry_after: None };
-        assert!(matches!(reply(&answer(429)), Ok(Reply::Later(Denied { by_budget: true, .. }, _))));
+        let causes = json!({"causes": [{"reason": "DisruptionBudget", "message": "it needs 2"}]});
+        let budget = Answer { body: json!({"message": "no", "details": causes}), ..answer(429) };
+        assert!(matches!(reply(&budget), Ok(Reply::Later(Denied { by_budget: true, .. }, _))));
+        assert!(matches!(reply(&answer(429)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(503)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(403)), Err(Denied { by_budget: false, .. })));
         assert!(matches!(reply(&answer(201)), Ok(Reply::Taken)));

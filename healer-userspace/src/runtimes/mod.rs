@@ -104,6 +104,8 @@ pub enum Learnt {
 pub struct Order {
     pub owner: Owner,
     pub target: ProcessId,
+    /// The target is or was the workload's main process, as far as anybody told.
+    pub is_main: bool,
     /// The target has ended: the owner's own restart goes first.
     pub is_dead: bool,
     /// Where the target ran; another manager's unit of the same name is not meant.
@@ -244,7 +246,15 @@ fn failed(error: String) -> ActionOutcome {
 /// Names that were stopped on purpose and have not run since, and when that was asked for.
 #[cfg(any(feature = "docker", feature = "systemd"))]
 #[derive(Clone, Default)]
-struct Stopped(Arc<Mutex<BTreeMap<String, BootTime>>>);
+struct Stopped(Arc<Mutex<Heard>>);
+
+#[cfg(any(feature = "docker", feature = "systemd"))]
+#[derive(Default)]
+struct Heard {
+    names: BTreeMap<String, BootTime>,
+    /// The owner does not tell at present.
+    is_deaf: bool,
+}
 
 #[cfg(any(feature = "docker", feature = "systemd"))]
 impl Stopped {
@@ -254,20 +264,30 @@ impl Stopped {
 
     fn note(&self, name: &str) {
         let now = clock::boot();
-        let mut names = self.lock();
+        let names = &mut self.lock().names;
         names.retain(|_, at| now.since(*at) < Self::LASTS);
         names.insert(name.to_owned(), now);
     }
 
     fn forget(&self, name: &str) {
-        self.lock().remove(name);
+        self.lock().names.remove(name);
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.lock().get(name).is_some_and(|at| clock::boot().since(*at) < Self::LASTS)
+    fn deafen(&self, is_deaf: bool) {
+        self.lock().is_deaf = is_deaf;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, BootTime>> {
+    fn word(&self, name: &str) -> settle::Word {
+        let heard = self.lock();
+        let was_asked = heard.names.get(name).is_some_and(|at| clock::boot().since(*at) < Self::LASTS);
+        match (was_asked, heard.is_deaf) {
+            (true, _) => settle::Word::Stop,
+            (false, true) => settle::Word::Unheard,
+            (false, false) => settle::Word::Nothing,
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Heard> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

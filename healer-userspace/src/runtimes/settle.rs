@@ -8,7 +8,7 @@ use crate::{clock, engine::command::ActionOutcome};
 /// Between two questions to the owner.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// So long an owner may say "running" of a workload whose main process has ended.
-const NOTICES_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const NOTICES_WITHIN: Duration = Duration::from_secs(5);
 /// The owner's word that a stop was asked for may come after the end itself.
 const WORD_COMES_WITHIN: Duration = Duration::from_millis(300);
 
@@ -23,6 +23,15 @@ pub(super) enum State {
     Over,
 }
 
+/// Was a stop asked for?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Word {
+    Stop,
+    Nothing,
+    /// The owner is not heard at present: it may have been.
+    Unheard,
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Wait,
@@ -31,16 +40,33 @@ enum Step {
 }
 
 fn step(owner: &str, state: &State, order: &Order, waited: Duration) -> Step {
-    let late = order.limit.saturating_sub(Duration::from_secs(2)) <= waited;
+    let late = is_late(order, waited);
     match state {
         State::Over => Step::Restart,
-        State::Running(Some(pid)) if *pid != order.target.pid => {
-            Step::Refuse(format!("{owner} has restarted it itself: pid {pid} lives"))
-        }
+        State::Running(Some(pid)) if *pid != order.target.pid => Step::Refuse(match order.is_main {
+            true => format!("{owner} has restarted it itself: pid {pid} lives"),
+            false => format!("{owner} says that it runs: pid {pid}, its main process, lives"),
+        }),
         State::Running(_) if NOTICES_WITHIN <= waited => Step::Restart,
         State::Busy(word) if late => Step::Refuse(format!("{owner} is still at it itself: {word}")),
         State::Running(_) | State::Busy(_) => Step::Wait,
     }
+}
+
+/// The owner does not mean to run it. Nobody who may have been stopped on purpose is started.
+fn last_word(owner: &str, word: Word, order: &Order, waited: Duration) -> Step {
+    match word {
+        Word::Nothing => Step::Restart,
+        Word::Stop => Step::Refuse(format!("{owner} was asked to stop it")),
+        Word::Unheard if is_late(order, waited) => Step::Refuse(format!(
+            "{owner} does not tell what happens: whether it was stopped on purpose nobody knows"
+        )),
+        Word::Unheard => Step::Wait,
+    }
+}
+
+fn is_late(order: &Order, waited: Duration) -> bool {
+    order.limit.saturating_sub(Duration::from_secs(2)) <= waited
 }
 
 /// Returns once the owner has left a dead workload to us.
@@ -51,7 +77,7 @@ pub(super) async fn owner_goes_first<F>(
     owner: &str,
     order: &Order,
     mut ask: impl FnMut() -> F,
-    was_stopped: impl Fn() -> bool,
+    heard: impl Fn() -> Word,
 ) -> Result<(), ActionOutcome>
 where
     F: Future<Output = Result<State, ActionOutcome>>,
@@ -59,17 +85,17 @@ where
     let began = clock::boot();
     loop {
         let state = ask().await?;
-        match step(owner, &state, order, clock::boot().since(began)) {
+        let mut next = step(owner, &state, order, clock::boot().since(began));
+        if next == Step::Restart {
+            tokio::time::sleep(WORD_COMES_WITHIN).await;
+            next = last_word(owner, heard(), order, clock::boot().since(began));
+        }
+        match next {
             Step::Wait => tokio::time::sleep(ASK_EVERY).await,
             Step::Refuse(reason) => return Err(ActionOutcome::Refused { reason }),
-            Step::Restart => break,
+            Step::Restart => return Ok(()),
         }
     }
-    tokio::time::sleep(WORD_COMES_WITHIN).await;
-    if was_stopped() {
-        return Err(ActionOutcome::Refused { reason: format!("{owner} was asked to stop it") });
-    }
-    Ok(())
 }
 
 /// Cut at the act's own limit, with words.
@@ -90,6 +116,7 @@ mod tests {
         Order {
             owner: Owner::Unit("web.service".into()),
             target: ProcessId { pid: 7, start: BootTime(1) },
+            is_main: true,
             is_dead: true,
             cgroup: String::new(),
             grace: Duration::ZERO,
@@ -111,6 +138,26 @@ mod tests {
         for state in [State::Running(None), State::Running(Some(7))] {
             assert_eq!(after(&state, 4), Step::Wait);
             assert_eq!(after(&state, 5), Step::Restart);
+        }
+    }
+
+    #[test]
+    fn a_child_that_ended_is_no_restart_of_its_workload() {
+        let order = Order { is_main: false, ..order() };
+        let Step::Refuse(reason) = step("docker", &State::Running(Some(8)), &order, Duration::ZERO) else {
+            panic!("nothing is to be restarted")
+        };
+        assert_eq!(reason, "docker says that it runs: pid 8, its main process, lives");
+    }
+
+    #[test]
+    fn while_the_owner_is_not_heard_nobody_is_started() {
+        let word = |word, seconds| last_word("docker", word, &order(), Duration::from_secs(seconds));
+        assert_eq!(word(Word::Nothing, 0), Step::Restart);
+        assert_eq!(word(Word::Unheard, 27), Step::Wait);
+        for (said, seconds, reason) in [(Word::Stop, 0, "asked to stop"), (Word::Unheard, 28, "nobody knows")]
+        {
+            assert!(matches!(word(said, seconds), Step::Refuse(words) if words.contains(reason)), "{said:?}");
         }
     }
 

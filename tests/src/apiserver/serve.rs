@@ -148,7 +148,10 @@ fn evict(store: &mut Store, question: &Question<'_>, pod: Value) -> Response {
     const BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
     match store.refusals.pop_front() {
         Some(Refusal::TooMany(after)) => {
-            let mut answer = status(StatusCode::TOO_MANY_REQUESTS, BUDGET);
+            let cause = json!({"reason": "DisruptionBudget", "message": "The disruption budget web needs 1 healthy pods"});
+            let body = json!({"kind": "Status", "status": "Failure", "message": BUDGET, "code": 429,
+                "details": {"causes": [cause]}});
+            let mut answer = (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response();
             if let Some(seconds) = after {
                 answer.headers_mut().insert("retry-after", seconds.into());
             }

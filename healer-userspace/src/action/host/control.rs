@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::Control;
-use crate::engine::lease::Knob;
+use crate::{engine::lease::Knob, identity::cgroup::view::View};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 const UNIFY: &str = "boot with systemd.unified_cgroup_hierarchy=1";
@@ -58,7 +58,7 @@ impl Control {
         let v1 = lines.clone().find(|(names, _)| names.split(',').any(|name| name == controller));
         let v2 = lines.clone().find(|(names, _)| names.is_empty()).map(|(_, path)| path);
         // On a hybrid machine a process may be in a group of v2 by name alone; halting needs no controller there.
-        let v1 = v1.filter(|(_, path)| self != Self::Freezer || is_own(path));
+        let v1 = v1.filter(|(_, path)| self != Self::Freezer || own(&mount.join(controller), path).is_ok());
         let (dir, file) = match (v1, v2) {
             (Some((_, path)), _) => {
                 let file = v1_file.ok_or_else(|| no_such_file_on_v1(v2_file))?;
@@ -87,15 +87,14 @@ fn no_such_file_on_v1(file: &str) -> String {
     format!("cgroup v1 has no {file}: throttle by cpu, or {UNIFY}")
 }
 
-fn is_own(path: &str) -> bool {
-    path != "/" && !path.split('/').any(|part| part == "..")
-}
-
+/// The group's directory, also if we live in a cgroup namespace of our own.
 fn own(mount: &Path, path: &str) -> Result<PathBuf, String> {
-    if is_own(path) {
-        Ok(mount.join(path.trim_start_matches('/')))
-    } else {
-        Err(format!("in {} it lives in the root cgroup, and that is the whole machine", mount.display()))
+    match View::of(mount).whole(path).as_deref() {
+        None => Err(format!("its cgroup {path} lies outside of the tree mounted at {}", mount.display())),
+        Some("/") => {
+            Err(format!("in {} it lives in the root cgroup, and that is the whole machine", mount.display()))
+        }
+        Some(path) => Ok(mount.join(path.trim_start_matches('/'))),
     }
 }
 
@@ -134,7 +133,7 @@ mod tests {
             "v2 is asked, and it is the root there"
         );
         assert!(refused(Control::CpuQuota, "4:cpu:/\n").contains("the whole machine"));
-        assert!(refused(Control::CpuQuota, "4:cpu:/../x\n").contains("the whole machine"));
+        assert!(refused(Control::CpuQuota, "4:cpu:/../x\n").contains("outside of the tree"));
         assert!(refused(Control::Pids, v1).contains("/no/such/mount/pids/box/web"));
         assert!(refused(Control::Pids, "").contains("no cgroup with the controller pids"));
     }

@@ -10,13 +10,12 @@ use tokio::{
     process::{Child, ChildStdin, Command},
 };
 
-use super::{Hook, HookEnd};
+use super::{Hook, HookEnd, plain};
 use crate::signal::{Exit, SeenBy};
 
 const OUTPUT: usize = 4096;
 /// A child of the hook may keep its output open; what comes after the hook's own end is waited for this long.
 const LAST_WORDS: Duration = Duration::from_millis(100);
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// # Errors
 /// It could not be started. Once started, whatever happened is in the `HookEnd`.
@@ -55,10 +54,18 @@ fn start(hook: &Hook, writer: std::os::fd::OwnedFd) -> io::Result<Child> {
     let (program, arguments) =
         hook.argv.split_first().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     let also_writer = writer.try_clone()?;
-    Command::new(program)
+    let mut command = Command::new(program);
+    // SAFETY: async-signal-safe, and nothing is shared with it.
+    unsafe {
+        command.pre_exec(|| {
+            plain::reset_score();
+            Ok(())
+        });
+    }
+    command
         .args(arguments)
         .env_clear()
-        .env("PATH", PATH)
+        .env("PATH", plain::PATH)
         .envs(hook.environment.iter().cloned())
         .current_dir("/")
         .stdin(Stdio::piped())
@@ -126,6 +133,13 @@ mod tests {
         let end = shell("read line; echo \"$line $HEALER_INCIDENT $HOME\"; echo bad >&2; exit 3", LONG);
         assert_eq!(end.output, "{\"incident\":1} i1 \nbad\n");
         assert_eq!(end.exit.unwrap().code, 3);
+    }
+
+    #[test]
+    fn the_kernels_favour_for_the_agent_is_not_inherited() {
+        std::fs::write("/proc/self/oom_score_adj", "5").unwrap();
+        assert_eq!(shell("cat /proc/self/oom_score_adj", LONG).output, "0\n");
+        std::fs::write("/proc/self/oom_score_adj", "0").unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::scope;
+use super::{plain, scope};
 
 /// In a session of its own, in the cgroup of the one it replaces where that still exists (else a restart of the
 /// agent's own unit would take it down), with /dev/null for stdio.
@@ -22,15 +22,17 @@ pub(super) fn detached(argv: &[String], cgroup: &str) -> io::Result<u32> {
         .filter_map(|dir| OpenOptions::new().write(true).open(dir.join("cgroup.procs")).ok())
         .collect();
     let mut command = Command::new(program);
-    command.args(arguments).current_dir("/");
+    command.args(arguments).current_dir("/").env_clear().env("PATH", plain::PATH);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // SAFETY: only write(2) and setsid(2), which are async-signal-safe; `doors` was moved into the closure.
+    // SAFETY: only open(2), write(2), close(2) and setsid(2), which are async-signal-safe; `doors` was moved into the
+    // closure.
     unsafe {
         command.pre_exec(move || {
             for door in &doors {
                 // "0" is the writer itself (cgroups(7)); outside its cgroup it would run all the same.
                 libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1);
             }
+            plain::reset_score();
             libc::setsid();
             Ok(())
         });

@@ -26,6 +26,7 @@ mod hook;
 pub mod knobs;
 mod launch;
 pub mod linux;
+mod plain;
 mod protected;
 pub(crate) mod scope;
 

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::Domain;
-use crate::identity::procfs::{self, ProcDir, Stat};
+use crate::identity::{
+    cgroup::view::View,
+    procfs::{self, ProcDir, Stat},
+};
 
 const PROC: &str = "/proc";
 /// Where cgroup hierarchies are mounted (cgroups(7)).
@@ -26,7 +29,10 @@ pub(super) fn group_of(pid: u32) -> io::Result<Domain> {
 pub(super) fn cgroup_of(pid: u32) -> io::Result<Domain> {
     let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     find(&cgroups, Path::new(MOUNT)).ok_or_else(|| {
-        let words = "it lives in the root cgroup, and that is the whole machine";
+        let words = match cgroups.contains(":/..") {
+            true => "its cgroup lies outside of what is mounted at /sys/fs/cgroup: mount the host's there",
+            false => "it lives in the root cgroup, and that is the whole machine",
+        };
         io::Error::new(io::ErrorKind::InvalidInput, words)
     })
 }
@@ -43,9 +49,9 @@ fn find(cgroups: &str, mount: &Path) -> Option<Domain> {
     let candidates = [(v2, v2_mount), (memory, mount.join("memory"))];
     candidates.into_iter().find_map(|(line, mount)| {
         let (_, path) = line?;
-        // `/..` leads out of our cgroup namespace: not ours to touch.
-        let ours = path != "/" && !path.split('/').any(|part| part == "..");
-        ours.then(|| Domain::Cgroup { path: path.to_owned(), dir: mount.join(path.trim_start_matches('/')) })
+        let path = View::of(&mount).whole(path).filter(|path| path != "/")?;
+        let dir = mount.join(path.trim_start_matches('/'));
+        Some(Domain::Cgroup { path, dir })
     })
 }
 

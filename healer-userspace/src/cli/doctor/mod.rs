@@ -6,6 +6,7 @@ mod kernel;
 mod leases;
 mod owners;
 mod place;
+mod unit;
 
 use std::{path::Path, process::ExitCode};
 
@@ -111,6 +112,7 @@ fn examine(root: Root<'_>, state_dir: &Path, object: Option<usize>) -> Vec<Check
     checks.extend(cgroup::checks(root));
     checks.extend(owners::checks(root));
     checks.extend(place::checks(root, state_dir));
+    checks.extend(unit::checks(root));
     checks.extend(leases::checks(state_dir));
     checks
 }

@@ -115,7 +115,10 @@ impl Down {
         if !was_main || !workload.living.is_empty() || workload.is_stopping(at) {
             return;
         }
-        if !choose::should_run(context.policies, process) || is_errand(context, process, &certificate) {
+        if !choose::should_run(context.policies, process)
+            || is_errand(context, process, &certificate)
+            || is_finished(process, &certificate)
+        {
             return;
         }
         let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
@@ -144,6 +147,14 @@ fn is_errand(context: &Context<'_>, process: &Process, certificate: &Certificate
     let is_it = |other: &Process| other.exe == process.exe && other.start <= process.start;
     let mut living = context.world.iter().flat_map(|(_, workload)| workload.living.values());
     !process.main && process.exe.is_some() && !certificate.exit.is_abnormal() && living.any(is_it)
+}
+
+/// An init container, a job's container: in a pod it is the kubelet who knows whether a success is to run again, and it
+/// starts that again itself.
+fn is_finished(process: &Process, certificate: &Certificate) -> bool {
+    let was_asked = certificate.own.is_some() || certificate.asked.is_some();
+    let place = &process.place;
+    place.pod.is_some() && place.supervise.is_none() && !certificate.exit.is_abnormal() && !was_asked
 }
 
 fn diagnosis(context: &Context<'_>, missing: &Missing) -> Diagnosis {

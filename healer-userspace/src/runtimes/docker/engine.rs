@@ -27,6 +27,7 @@ const EVENTS: [&str; 7] = ["create", "start", "die", "kill", "stop", "rename", "
 /// Words for a person.
 pub(super) type Result<T> = core::result::Result<T, String>;
 
+#[derive(Clone)]
 pub(super) struct Engine(Docker);
 
 /// A container as Docker has it now.

@@ -12,7 +12,7 @@ pub(super) async fn restart(handle: &Handle, id: &str, order: &Order) -> Done {
     let name = inspect(&engine, id).await?.container.name;
     if order.is_dead {
         let ask = async || Ok(inspect(&engine, id).await?.state());
-        owner_goes_first("docker", order, ask, || handle.stopped.has(id)).await?;
+        owner_goes_first("docker", order, ask, || handle.stopped.word(id)).await?;
     }
     engine.restart(id, order.grace).await.map_err(failed)?;
     let now = inspect(&engine, id).await?;

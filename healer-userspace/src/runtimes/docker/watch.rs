@@ -2,20 +2,20 @@
 
 use core::time::Duration;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
 };
 
 use bollard::models::EventMessage;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use super::{
     super::{Learnt, Owner, Stopped},
-    engine::{Engine, Result, by_event, words},
+    engine::{Engine, Result, Seen, by_event, words},
 };
-use crate::{clock, engine::time::BootTime};
+use crate::{clock, engine::time::BootTime, text::printable};
 
 /// A stream that has broken off silently looks like a quiet one.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -23,11 +23,16 @@ const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// An id that Docker did not know is not asked for again so soon.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const UNKNOWN_KEPT: usize = 1024;
+/// Inspections under way: one that hangs holds up neither the others nor the events.
+const LOOKS_MAX: usize = 4;
 
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
     unknown: BTreeMap<String, BootTime>,
+    looks: JoinSet<(String, Result<Option<Seen>>)>,
+    /// Ids that are to be looked at.
+    waiting: VecDeque<String>,
     /// All before it was listed or told.
     heard: Timestamp,
 }
@@ -39,11 +44,13 @@ pub(super) async fn run(
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
 ) {
-    let mut watch = Watch { learnt, stopped, unknown: BTreeMap::new(), heard: clock::wall() };
+    let (looks, waiting) = (JoinSet::new(), VecDeque::new());
+    let mut watch = Watch { learnt, stopped, unknown: BTreeMap::new(), looks, waiting, heard: clock::wall() };
     let mut trouble = None;
     while !questions.is_closed() {
         if socket.exists() {
             let Err(said) = watch.serve(&socket, &mut questions, &mut trouble).await else { return };
+            watch.stopped.deafen(true);
             if trouble.as_ref() != Some(&said) {
                 tracing::warn!("{said}; containers go by their ids until it answers");
                 trouble = Some(said);
@@ -66,24 +73,26 @@ impl Watch {
         let events = engine.events(self.heard.min(clock::wall()));
         tokio::pin!(events);
         let listed_at = clock::wall();
-        for id in engine.all().await? {
-            self.look(&engine, &id).await?;
-        }
+        self.looks = JoinSet::new();
+        self.waiting = engine.all().await?.into();
         self.heard = listed_at;
+        self.stopped.deafen(false);
         if trouble.take().is_some() {
             tracing::info!("Docker answers again");
         }
         loop {
+            self.look(&engine);
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Ok(event)) => self.happened(&engine, event).await?,
+                    Some(Ok(event)) => self.happened(event).await,
                     Some(Err(error)) => return Err(words("Docker's events", &error)),
                     None => return Err("Docker's events have ended".to_owned()),
                 },
                 question = questions.recv() => match question {
-                    Some(id) => self.answer(&engine, &id).await?,
+                    Some(id) => self.ask(id),
                     None => return Ok(()),
                 },
+                Some(Ok((id, seen))) = self.looks.join_next(), if !self.looks.is_empty() => self.seen(&id, seen).await,
                 () = sleep(PING_EVERY) => {
                     let pinged_at = clock::wall();
                     engine.ping().await?;
@@ -93,15 +102,16 @@ impl Watch {
         }
     }
 
-    async fn happened(&mut self, engine: &Engine, event: EventMessage) -> Result<()> {
+    async fn happened(&mut self, event: EventMessage) {
         let actor = event.actor.unwrap_or_default();
-        let Some(id) = actor.id else { return Ok(()) };
+        let Some(id) = actor.id else { return };
         let attributes = actor.attributes.unwrap_or_default();
         let owner = Owner::Container { runtime: "docker".to_owned(), id: id.clone() };
         match event.action.as_deref() {
             Some("start") => {
                 self.stopped.forget(&id);
-                return self.look(engine, &id).await;
+                // Anew also if one is under way: that one may have been answered before the start.
+                self.waiting.push_back(id);
             }
             Some("create" | "die" | "rename") => {
                 self.tell(Learnt::Named(by_event(&id, attributes), None)).await;
@@ -118,21 +128,37 @@ impl Watch {
             Some("destroy") => self.stopped.forget(&id),
             Some(_) | None => {}
         }
-        Ok(())
     }
 
-    async fn answer(&mut self, engine: &Engine, id: &str) -> Result<()> {
+    fn ask(&mut self, id: String) {
         let now = clock::boot();
-        if self.unknown.get(id).is_some_and(|at| now.since(*at) < UNKNOWN_FOR) {
-            return Ok(());
+        let is_unknown = self.unknown.get(&id).is_some_and(|at| now.since(*at) < UNKNOWN_FOR);
+        if !is_unknown && !self.waiting.contains(&id) {
+            self.waiting.push_back(id);
         }
-        self.look(engine, id).await
     }
 
-    async fn look(&mut self, engine: &Engine, id: &str) -> Result<()> {
-        let Some(seen) = engine.inspect(id).await? else {
-            self.remember_unknown(id);
-            return Ok(());
+    fn look(&mut self, engine: &Engine) {
+        while self.looks.len() < LOOKS_MAX
+            && let Some(id) = self.waiting.pop_front()
+        {
+            let engine = engine.clone();
+            self.looks.spawn(async move {
+                let seen = engine.inspect(&id).await;
+                (id, seen)
+            });
+        }
+    }
+
+    /// One that Docker cannot tell of goes by its id; the others are heard all the same.
+    async fn seen(&mut self, id: &str, seen: Result<Option<Seen>>) {
+        let seen = match seen {
+            Ok(Some(seen)) => seen,
+            Ok(None) => return self.remember_unknown(id),
+            Err(error) => {
+                tracing::warn!("container {} goes by its id: {error}", printable(id));
+                return self.remember_unknown(id);
+            }
         };
         let owner = Owner::Container { runtime: "docker".to_owned(), id: seen.container.id.clone() };
         self.unknown.remove(id);
@@ -140,7 +166,6 @@ impl Watch {
         if let Some(pid) = seen.pid {
             self.tell(Learnt::Runs { owner, pid }).await;
         }
-        Ok(())
     }
 
     fn remember_unknown(&mut self, id: &str) {

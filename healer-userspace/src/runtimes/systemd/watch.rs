@@ -71,6 +71,7 @@ pub(super) async fn run(
             return;
         }
         let Err(words) = served else { continue };
+        watch.stopped.deafen(true);
         // Most hosts of containers have no systemd to ask: that is no trouble.
         if trouble.as_ref() != Some(&words) && socket.exists() {
             tracing::warn!("{words}; units are known by their cgroups alone until it answers");
@@ -119,8 +120,10 @@ impl Watch {
     ) -> Result<()> {
         let manager = Manager::connect(socket).await?;
         let mut jobs = manager.jobs().await?;
-        self.told.clear();
+        let before = core::mem::take(&mut self.told);
         self.poll(&manager).await?;
+        self.catch_up(before).await;
+        self.stopped.deafen(false);
         if trouble.take().is_some() {
             tracing::info!("systemd answers again");
         }
@@ -154,6 +157,17 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// Who ran when systemd was last heard, and has ended well or as a stop ends it since, may have been stopped.
+    async fn catch_up(&mut self, before: BTreeMap<String, Service>) {
+        for (unit, old) in before {
+            let is_over = self.told.get(&unit).is_none_or(|now| now.active == "inactive");
+            if old.own_pid != 0 && is_over {
+                self.stopped.note(&unit);
+                self.tell(Learnt::StopAsked { owner: Owner::Unit(unit) }).await;
+            }
+        }
     }
 
     /// One question for all; more only of those that have changed, and now and then of everybody.
@@ -211,6 +225,7 @@ impl Watch {
             // Nobody knows how it came to that: an end as a stop brings it about is none to answer.
             if before.is_none() && was_stopped(&exit, &manager.result(unit).await?) {
                 tracing::info!("{} was stopped before healer looked", printable(unit));
+                self.stopped.note(unit);
                 return Ok(());
             }
             self.tell(Learnt::Failed { owner, pid, exit }).await;
