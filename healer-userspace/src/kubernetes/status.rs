@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     api::{Answer, Api, MANAGER, Send, now},
-    rights::POLICY_STATUS,
+    rights::{LIST_POLICIES, POLICY_STATUS},
 };
 use crate::{
     clock,
@@ -21,6 +21,12 @@ use crate::{
     text::printable,
 };
 
+/// An entry is written anew so often, changed or not; one that is older than a day is of a node that is gone.
+const BEAT: Duration = Duration::from_secs(6 * 3600);
+const GONE_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Nodes that start together do not look together.
+const FIRST_BEAT_MIN_S: u64 = 300;
+const FIRST_BEAT_MAX_S: u64 = 1800;
 /// Counts alone are written at most this often.
 const COUNTS_EVERY: Duration = Duration::from_secs(60);
 const MESSAGE_MAX: usize = 500;
@@ -128,29 +134,84 @@ impl Statuses {
 
 async fn run(api: Api, mut changes: mpsc::Receiver<BTreeMap<String, Entry>>) {
     let mut written: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut wanted = BTreeMap::new();
     let mut is_heard = true;
-    while let Some(mut wanted) = changes.recv().await {
+    let mut beat = clock::boot() + Duration::from_secs(fastrand::u64(FIRST_BEAT_MIN_S..FIRST_BEAT_MAX_S));
+    loop {
+        tokio::select! {
+            change = changes.recv() => match change {
+                Some(newer) => wanted = newer,
+                None => return,
+            },
+            () = tokio::time::sleep(beat.since(clock::boot())) => {
+                beat = clock::boot() + BEAT;
+                written.clear();
+                sweep(&api).await;
+            }
+        }
         while let Ok(newer) = changes.try_recv() {
             wanted = newer;
         }
         written.retain(|name, _| wanted.contains_key(name));
-        for (name, entry) in wanted {
-            if written.get(&name) == Some(&entry) {
+        for (name, entry) in &wanted {
+            if written.get(name) == Some(entry) {
                 continue;
             }
-            match write(&api, &name, &entry).await {
+            match write(&api, name, entry).await {
                 Ok(()) => {
                     is_heard = true;
-                    written.insert(name, entry);
+                    written.insert(name.clone(), entry.clone());
                 }
                 Err(error) if is_heard => {
                     is_heard = false;
-                    tracing::warn!("the status of HealPolicy {} is not written: {error}", printable(&name));
+                    tracing::warn!("the status of HealPolicy {} is not written: {error}", printable(name));
                 }
                 Err(_) => {}
             }
         }
     }
+}
+
+/// What gone nodes have written; tried again at the next beat.
+async fn sweep(api: &Api) {
+    let listed = api.ask(&LIST_POLICIES, &LIST_POLICIES.path("", ""), Send::Nothing).await;
+    let Ok(listed) = listed else { return };
+    for (name, node) in gone(&listed.body, api.node(), clock::wall()) {
+        let path = format!("{}?fieldManager={MANAGER}-{node}&force=true", POLICY_STATUS.path("", &name));
+        // In the name of the one that is gone: what it had set and does not set any more the server takes away.
+        let nothing = object(&name);
+        match api.ask(&POLICY_STATUS, &path, Send::Apply(&nothing)).await {
+            Ok(answer) if answer.is_ok() => {
+                tracing::info!("HealPolicy {name}: the entry of node {node} was a day old and is removed");
+            }
+            Ok(_) | Err(_) => return,
+        }
+    }
+}
+
+/// Policies, and nodes whose entry nobody has renewed.
+fn gone(listed: &Value, own: &str, now: jiff::Timestamp) -> Vec<(String, String)> {
+    let is_name = |text: &str| text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-.".contains(&c));
+    let is_old = |entry: &Value| {
+        let time = entry["time"].as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        time.is_some_and(|time| {
+            i64::try_from(GONE_AFTER.as_secs()).is_ok_and(|s| s < now.as_second() - time.as_second())
+        })
+    };
+    let mut found = Vec::new();
+    for policy in listed["items"].as_array().into_iter().flatten() {
+        let entries = policy["status"]["nodes"].as_array().into_iter().flatten();
+        for entry in entries.filter(|entry| is_old(entry)) {
+            if let (Some(name), Some(node)) = (policy["metadata"]["name"].as_str(), entry["node"].as_str())
+                && node != own
+                && is_name(name)
+                && is_name(node)
+            {
+                found.push((name.to_owned(), node.to_owned()));
+            }
+        }
+    }
+    found
 }
 
 async fn write(api: &Api, name: &str, entry: &Entry) -> Result<(), String> {
@@ -176,10 +237,31 @@ fn body(node: &str, name: &str, entry: &Entry) -> Value {
     if let Some(why) = &verdict.refused {
         own["message"] = json!(why.chars().take(MESSAGE_MAX).collect::<String>());
     }
-    json!({
-        "apiVersion": "healer.dev/v1alpha1",
-        "kind": "HealPolicy",
-        "metadata": {"name": name},
-        "status": {"nodes": [own]},
-    })
+    let mut body = object(name);
+    body["status"] = json!({"nodes": [own]});
+    body
+}
+
+fn object(name: &str) -> Value {
+    json!({"apiVersion": "healer.dev/v1alpha1", "kind": "HealPolicy", "metadata": {"name": name}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_renews_is_swept() {
+        let entry = |node: &str, time: &str| json!({"node": node, "time": time});
+        let listed = json!({"items": [{"metadata": {"name": "web"}, "status": {"nodes": [
+            entry("gone", "2026-01-01T00:00:00Z"),
+            entry("lives", "2026-01-02T00:00:00Z"),
+            entry("own", "2026-01-01T00:00:00Z"),
+            entry("odd/../name", "2026-01-01T00:00:00Z"),
+            entry("timeless", "yesterday"),
+        ]}}, {"metadata": {"name": "new"}}]});
+        let now = "2026-01-02T01:00:00Z".parse().expect("a time");
+        assert_eq!(gone(&listed, "own", now), [("web".to_owned(), "gone".to_owned())]);
+        assert_eq!(gone(&json!({"message": "forbidden"}), "own", now), []);
+    }
 }
