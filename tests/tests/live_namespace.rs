@@ -68,12 +68,16 @@ fn a_neighbours_cgroup_is_found_whole_and_killed_and_its_twin_is_not() {
 }
 
 fn sleeper(cgroup: &MemoryCgroup) -> Child {
-    let child = Command::new("sh").args(["-c", &cgroup.run(Path::new("sleep 300"))]).spawn();
-    let child = child.unwrap();
+    let child = Command::new("sh").args(["-c", &cgroup.run(Path::new("sleep 300"))]).spawn().unwrap();
+    wait_for_member(cgroup, child.id());
+    child
+}
+
+fn wait_for_member(cgroup: &MemoryCgroup, pid: u32) {
     for _look in 0..6000 {
         let members = fs::read_to_string(cgroup.procs()).unwrap();
-        if members.lines().any(|line| line == child.id().to_string()) {
-            return child;
+        if members.lines().any(|line| line == pid.to_string()) {
+            return;
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -14,7 +14,7 @@ use super::{
     time::BootTime,
 };
 use crate::{
-    identity::process::{Place, Pod, Process, ProcessId, WorkloadKey},
+    identity::process::{Place, Process, ProcessId, WorkloadKey},
     replay::{line, replay},
     signal::{
         Exit, Fact, Registration, Signal, SignalSent,
@@ -28,6 +28,7 @@ mod crowd;
 mod homes;
 mod journal;
 mod late;
+mod pods;
 mod restarts;
 mod stops;
 
@@ -368,28 +369,6 @@ fn an_errand_of_a_program_that_serves_elsewhere_is_not_down() {
     count(&after_an_errand(Exit::default(), false), "diagnosis down", 1);
     let cut_down = Exit { signal: Some(libc::SIGSEGV), ..Exit::default() };
     count(&after_an_errand(cut_down, true), "diagnosis down", 1);
-}
-
-fn after_an_end_in_a_pod(exit: Exit, supervise: Option<&str>) -> Vec<String> {
-    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
-    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
-    let mut migrate = served(10, SECOND, "pod/prod/web-0/migrate");
-    migrate.main = true;
-    migrate.place.pod = Some(Pod { namespace: "prod".into(), name: "web-0".into(), ..Pod::default() });
-    migrate.place.supervise = supervise.map(str::to_owned);
-    let mut signals = vec![signal(2 * SECOND, &migrate, Fact::Execed)];
-    signals.push(signal(6 * SECOND, &migrate, Fact::Exited(exit)));
-    let tick =
-        Signal { at: BootTime(30 * SECOND), process: None, fact: Fact::Levels(LevelSnapshot::default()) };
-    signals.push(tick);
-    run(&signals, set)
-}
-
-#[test]
-fn a_success_in_a_pod_is_the_kubelets_to_judge() {
-    count(&after_an_end_in_a_pod(Exit::default(), None), "diagnosis down", 0);
-    count(&after_an_end_in_a_pod(Exit { code: 1, ..Exit::default() }, None), "diagnosis down", 1);
-    count(&after_an_end_in_a_pod(Exit::default(), Some("web")), "diagnosis down", 1);
 }
 
 #[test]
