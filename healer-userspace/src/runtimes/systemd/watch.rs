@@ -61,6 +61,8 @@ pub(super) async fn run(
     let mut trouble = None;
     loop {
         while watch.patterns.is_empty() {
+            // Nobody listens, and nobody is to be heard.
+            watch.stopped.deafen(false);
             match orders.recv().await {
                 Some(order) => watch.obey(order),
                 None => return,
