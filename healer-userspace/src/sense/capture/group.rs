@@ -92,7 +92,7 @@ mod tests {
         let process = Process { pid: 4_100_000, cgroup: "/web".into(), ..Process::default() };
         let text = figures(mount, &Proc::new(Path::new("/proc")), &process, false);
         assert!(text.contains("cgroup.events populated 0, frozen 0\n"), "{text}");
-        assert!(text.contains("memory.failcnt 12\n") && !text.contains("99"), "{text}");
+        assert!(text.contains("memory.failcnt 12\n") && !text.contains(" 99\n"), "{text}");
         let root = Process { cgroup: "/".into(), ..process };
         assert_eq!(figures(mount, &Proc::new(Path::new("/proc")), &root, false), "");
     }
