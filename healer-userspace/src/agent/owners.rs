@@ -36,9 +36,10 @@ impl Agent {
             }
         }
         if is_stopped_by_its_runtime(process, &signal.fact)
-            || self.is_stopped_by_systemd(process, &signal.fact)
+            || self.is_stopped_by_its_manager(process, &signal.fact)
         {
-            let fact = Fact::StopAsked { signal: libc::SIGTERM };
+            let by = if let Fact::SignalSent(sent) = &signal.fact { sent.signal } else { libc::SIGTERM };
+            let fact = Fact::StopAsked { signal: by };
             self.observe(&Signal { at: signal.at, process: Some(process.clone()), fact });
         }
         if let (Some(unit), Fact::Exited(_)) = (&process.place.unit, &signal.fact) {
@@ -47,16 +48,21 @@ impl Agent {
     }
 
     /// Of the units that a policy names systemd itself tells. Of another, whose program a policy names, the kernel
-    /// does: the manager's own hand sent the signal.
-    fn is_stopped_by_systemd(&self, process: &Process, fact: &Fact) -> bool {
+    /// does: the manager's own hand sent the signal. So it is with any other manager that has it as its child.
+    fn is_stopped_by_its_manager(&self, process: &Process, fact: &Fact) -> bool {
         let Fact::SignalSent(sent) = fact else { return false };
-        let is_by_manager = sent.sender.as_ref().is_some_and(|sender| sender.id.pid == 1);
+        let parent = process.parent.as_ref().map(|parent| parent.pid);
+        let is_manager = |pid: u32| {
+            (pid == 1 && process.place.unit.is_some()) || (Some(pid) == parent && pid != std::process::id())
+        };
+        let is_by_manager = sent.sender.as_ref().is_some_and(|sender| is_manager(sender.id.pid));
         let is_named = || match choose::owner(self.engine.policies(), process) {
             choose::Owner::One(policy) => !policy.matches.units.is_empty(),
             choose::Owner::None | choose::Owner::Clash(..) => true,
         };
-        process.place.unit.is_some()
-            && process.place.container.is_none()
+        process.place.container.is_none()
+            && process.place.supervise.is_none()
+            && !sent.ignored
             && is_by_manager
             && matches!(sent.signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
             && self.engine.world().is_living(&process.workload, process.id())

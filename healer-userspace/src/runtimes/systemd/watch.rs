@@ -43,6 +43,8 @@ struct Watch {
     names_looked_at: bool,
     /// What was told of each unit, so that it is told once.
     told: BTreeMap<String, Service>,
+    /// By systemd's own pid, the last program of each that was seen running.
+    ran: BTreeMap<String, u32>,
     /// Looked at often, until then.
     restless: BTreeMap<String, BootTime>,
     polls: u32,
@@ -56,8 +58,16 @@ pub(super) async fn run(
     stopped: Stopped,
 ) {
     let (told, restless) = (BTreeMap::new(), BTreeMap::new());
-    let mut watch =
-        Watch { learnt, stopped, patterns: Vec::new(), names_looked_at: false, told, restless, polls: 0 };
+    let mut watch = Watch {
+        learnt,
+        stopped,
+        patterns: Vec::new(),
+        names_looked_at: false,
+        told,
+        ran: BTreeMap::new(),
+        restless,
+        polls: 0,
+    };
     let mut trouble = None;
     loop {
         while watch.patterns.is_empty() {
@@ -211,6 +221,9 @@ impl Watch {
 
     async fn look(&mut self, manager: &Manager, unit: &str) -> Result<()> {
         let now = manager.service(unit).await?;
+        if now.own_pid != 0 {
+            self.ran.insert(unit.to_owned(), now.own_pid);
+        }
         let before = self.told.insert(unit.to_owned(), now.clone());
         if before.as_ref() == Some(&now) {
             return Ok(());
@@ -258,7 +271,7 @@ impl Watch {
             return Ok(false);
         }
         let (pid, exit) = manager.last_exit(unit).await?;
-        Ok(is_failed_start(self.told.get(unit), pid, &exit))
+        Ok(is_failed_start(self.ran.get(unit).copied(), pid, &exit))
     }
 
     async fn tell(&self, learnt: Learnt) {
@@ -279,8 +292,8 @@ fn was_stopped(exit: &Exit, result: &str) -> bool {
 }
 
 /// `pid` as systemd has it. A program that was seen running was stopped, however it took that.
-fn is_failed_start(before: Option<&Service>, pid: u32, exit: &Exit) -> bool {
-    let was_running = before.is_some_and(|before| before.own_pid != 0 && before.own_pid == pid);
+fn is_failed_start(ran: Option<u32>, pid: u32, exit: &Exit) -> bool {
+    let was_running = ran == Some(pid);
     // Systemd alone knows why it sent SIGKILL; the job says that it wanted to.
     !was_running && exit.is_abnormal() && !was_stopped(exit, "timeout")
 }
@@ -312,16 +325,9 @@ mod tests {
 
     #[test]
     fn a_start_that_dies_at_once_is_no_stop() {
-        let seen = |own_pid| Service {
-            active: "active".to_owned(),
-            sub: "running".to_owned(),
-            main: Some(70),
-            own_pid,
-            group: String::new(),
-        };
         assert!(is_failed_start(None, 7, &code(203)));
-        assert!(is_failed_start(Some(&seen(6)), 7, &code(1)), "a restart; the one before was another");
-        assert!(!is_failed_start(Some(&seen(7)), 7, &code(1)), "it ran, and takes a stop like that");
+        assert!(is_failed_start(Some(6), 7, &code(1)), "a restart; the one before was another");
+        assert!(!is_failed_start(Some(7), 7, &code(1)), "it ran, and takes a stop like that");
         assert!(!is_failed_start(None, 7, &code(143)) && !is_failed_start(None, 7, &code(0)));
         assert!(!is_failed_start(None, 7, &signal(libc::SIGKILL)));
     }
