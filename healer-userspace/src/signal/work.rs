@@ -79,6 +79,13 @@ pub struct Unread {
     pub oldest_ms: u64,
 }
 
+impl Backlog {
+    /// The kernel takes one more than `listen(2)` was told (include/net/sock.h `sk_acceptq_is_full`).
+    pub fn is_full(&self) -> bool {
+        self.limit < self.waiting
+    }
+}
+
 /// Connections that are complete and not accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {

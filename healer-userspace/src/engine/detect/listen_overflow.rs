@@ -31,10 +31,8 @@ const LASTS: Duration = Duration::from_secs(2);
 /// One better second is no recovery.
 const ROUNDS_TO_CLEAR: u32 = 3;
 
-/// The kernel takes one more than `listen(2)` was told (include/net/sock.h `sk_acceptq_is_full`).
-fn is_full(backlog: &Backlog) -> bool {
-    backlog.limit < backlog.waiting
-}
+/// A server that is too slow has room for a moment after each connection that it takes.
+const TIMES: u32 = 3;
 
 #[derive(Default)]
 struct ListenOverflow {
@@ -44,6 +42,7 @@ struct ListenOverflow {
 struct Full {
     since: BootTime,
     missing: u32,
+    times: u32,
     raised: bool,
     called: String,
 }
@@ -70,21 +69,23 @@ impl ListenOverflow {
             full.missing += 1;
         }
         for work in &snapshot.processes {
-            let Some(backlog) = work.backlog.as_ref().filter(|backlog| is_full(backlog)) else {
+            let Some(backlog) = work.backlog.as_ref().filter(|backlog| backlog.is_full()) else {
                 continue;
             };
             let full = self.watched.entry((work.process.id(), backlog.port)).or_insert_with(|| Full {
                 since: at,
                 missing: 0,
+                times: 0,
                 raised: false,
                 called: called(&work.process),
             });
             full.missing = 0;
+            full.times += 1;
             if full.raised {
                 let (subject, level) = (subject(work.process.id()), Some(level(backlog)));
                 found.push(Finding::Level { subject, class: Class::ListenOverflow, level });
             }
-            if LASTS <= at.since(full.since) && !full.raised {
+            if LASTS <= at.since(full.since) && TIMES <= full.times && !full.raised {
                 full.raised = true;
                 found.push(raised(context, at, full, work, backlog));
             }
@@ -131,12 +132,17 @@ fn level(backlog: &Backlog) -> f64 {
 
 fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog: &Backlog) -> Finding {
     let Backlog { port, waiting, limit, oldest_ms } = backlog;
+    let oldest = Duration::from_millis(*oldest_ms);
+    let how_long = if LASTS <= oldest {
+        format!("it has not become shorter in {}", Human(oldest))
+    } else {
+        format!("it was full in {} looks within {}", full.times, Human(at.since(full.since)))
+    };
     let sentence = format!(
         "{} does not keep up with its connections: {waiting} wait on port {port}, its queue holds {} (listen was told \
-         {limit}); it has not become shorter in {}, and whoever comes now is dropped",
+         {limit}); {how_long}, and whoever comes now is dropped",
         full.called,
         u64::from(*limit) + 1,
-        Human(Duration::from_millis(*oldest_ms)),
     );
     let evidence = Evidence { signal: "sockets".to_owned(), at, says: sentence.clone() };
     Finding::Raised {

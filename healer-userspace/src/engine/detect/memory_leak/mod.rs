@@ -23,7 +23,7 @@ use crate::{
     signal::{
         Fact, Signal,
         levels::share,
-        memory::{CgroupMemory, MemoryUser, most_grown},
+        memory::{CgroupMemory, LONG_MS, MemoryUser, RECENT_MS, most_grown},
     },
 };
 use floor::{Floor, Rise};
@@ -302,8 +302,18 @@ fn culprit<'a>(at: BootTime, memory: &'a CgroupMemory, rise: Option<&Rise>) -> O
     if is_doomed && memory.limit * GROWN_PERCENT / 100 <= user.grown_lately {
         return Some((user, Why::Doomed));
     }
-    let rise = rise.filter(|_| is_near && !fills_its_own(user))?;
+    let rise = rise.filter(|rise| is_near && !fills_its_own(user) && explains(user, rise))?;
     Some((user, Why::Rises(*rise)))
+}
+
+/// What rises may be nobody's own memory (files of a tmpfs): then whoever else grew a little has not done it.
+fn explains(user: &MemoryUser, rise: &Rise) -> bool {
+    let (grown, over) = match rise.in_cycles {
+        true => (user.grown_from_low, LONG_MS),
+        false => (user.grown_lately, RECENT_MS),
+    };
+    let seconds = user.watched_ms.clamp(1, over) as f64 / 1e3;
+    rise.bytes_per_second <= 2.0 * grown as f64 / seconds
 }
 
 /// Of late: who filled his cache in the morning does not leak now.

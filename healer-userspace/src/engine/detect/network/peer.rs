@@ -25,6 +25,9 @@ const MANY_TIMEOUTS_IF_LOSSY: u32 = 7;
 const PATIENT_US: u64 = 1_000_000;
 /// Nobody is that impatient: SO_ERROR has taken what ICMP said, and the program gave up because of it.
 const TOLD_AT_ONCE_US: u64 = 2_000;
+/// A client that waits less, or fewer times, says nothing about its peer.
+const HASTY_US: u64 = 100_000;
+const HASTY_ENOUGH: u32 = 5;
 /// What the kernel has counted meanwhile is read before a verdict.
 const SECOND_THOUGHT: Duration = Duration::from_millis(200);
 /// Suspicions of silence that an answer ended make a path lossy, for so long.
@@ -76,6 +79,8 @@ pub(super) struct Peer {
     /// First connection made after the last piece of evidence.
     pub(super) well_since: Option<BootTime>,
     pub(super) totals: Totals,
+    /// The longest that a connection to it took to be made, of those seen.
+    slowest_us: u32,
     evidence: VecDeque<Piece>,
     /// When an answer ended a suspicion of silence, and of which connection.
     gaps: VecDeque<(BootTime, u64)>,
@@ -118,6 +123,7 @@ impl Peer {
             FailureCause::GaveUp if failed.age_us.is_some_and(|age| age < TOLD_AT_ONCE_US) => {
                 (Kind::Unreachable, 1)
             }
+            FailureCause::GaveUp if self.is_silent_to_the_hasty(failed) => (Kind::NoAnswer, 1),
             FailureCause::GaveUp => return,
         };
         self.add(Piece {
@@ -130,6 +136,13 @@ impl Peer {
             is_reset: !failed.connecting,
             is_local: false,
         });
+    }
+
+    /// A client that gives up before the kernel asks again, each time: who has always answered in a tenth of that, and
+    /// does not any more, is silent.
+    fn is_silent_to_the_hasty(&self, failed: &ConnectionFailed) -> bool {
+        let is_long = |age_us| HASTY_US <= age_us && 10 * u64::from(self.slowest_us) <= age_us;
+        self.last_ok.is_some() && HASTY_ENOUGH <= failed.streak && failed.age_us.is_some_and(is_long)
     }
 
     pub(super) fn retransmitted(&mut self, at: BootTime, sent: &Retransmitted) {
@@ -190,6 +203,7 @@ impl Peer {
 
     pub(super) fn counted(&mut self, counts: &PeerCounts) {
         self.totals.ok += u64::from(counts.ok);
+        self.slowest_us = self.slowest_us.max(counts.slowest_us);
         self.totals.retransmits += u64::from(counts.retransmits) + u64::from(counts.syn_retransmits);
         self.last_seen = self.last_seen.max(counts.last_ok.max(counts.last_bad).unwrap_or_default());
         if let Some(at) = counts.last_ok {

@@ -42,7 +42,7 @@ impl Waiting {
     pub(super) fn is_worth_saying(&self) -> bool {
         let long = |ms: u64| WORTH_SAYING <= Duration::from_millis(ms);
         self.unread.as_ref().is_some_and(|unread| long(unread.oldest_ms))
-            || self.backlog.as_ref().is_some_and(|backlog| long(backlog.oldest_ms))
+            || self.backlog.as_ref().is_some_and(|backlog| backlog.is_full() || long(backlog.oldest_ms))
             || self
                 .unanswered
                 .as_ref()
@@ -126,9 +126,11 @@ impl Ledger {
         let Some(info) = socket.info else {
             return false;
         };
-        // The peer's FIN counts as a byte to be read.
-        let unread = socket.receive_queue.saturating_sub(u32::from(socket.state == CLOSE_WAIT));
-        let consumed = info.bytes_received.saturating_sub(u64::from(unread));
+        // The peer's FIN counts as a byte to be read, and as one received (tcp_fin): a client that gives up has not asked
+        // again.
+        let fin = u32::from(socket.state == CLOSE_WAIT);
+        let unread = socket.receive_queue.saturating_sub(fin);
+        let consumed = info.bytes_received.saturating_sub(u64::from(unread) + u64::from(fin));
         let received_at = now - Duration::from_millis(u64::from(info.last_data_received_ms));
         let sent = info.data_segments_out;
         let Some(known) = self.connections.get_mut(&socket.cookie) else {

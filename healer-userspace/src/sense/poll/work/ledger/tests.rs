@@ -103,3 +103,15 @@ fn a_troubled_socket_of_somebody_unknown_is_told() {
     assert!(!ledger.update(at(0), &[stranger()], &owners()).has_strangers);
     assert!(ledger.update(at(3), &[stranger()], &owners()).has_strangers);
 }
+
+/// The kernel counts the FIN as a byte received.
+#[test]
+fn a_client_that_gives_up_has_not_asked_again() {
+    let mut ledger = Ledger::default();
+    let asks = |out| [1, 2, 3].map(|cookie| connection(cookie, 0, 10, out));
+    run(&mut ledger, 0, &[1, 2, 3].map(|cookie| connection(cookie, 0, 0, 0)));
+    run(&mut ledger, 1, &asks(0));
+    let gone = [1, 2, 3].map(|cookie| Socket { state: CLOSE_WAIT, ..connection(cookie, 1, 11, 0) });
+    assert_eq!(run(&mut ledger, 6, &gone).unanswered.unwrap().sockets, 3);
+    assert_eq!(run(&mut ledger, 35, &gone).unanswered.unwrap().oldest_ms, 34_000);
+}
