@@ -1,3 +1,4 @@
+mod hasty;
 mod no_way;
 mod stuck;
 
@@ -306,19 +307,6 @@ fn nothing_is_said_of_what_is_nobodys_failure() {
         story.ok(ms + 1, "127.0.0.1:5432");
     }
     assert_eq!(story.words(), [""; 0]);
-    // A client that gives up before the kernel would ask again.
-    let mut story = Story::new();
-    for (streak, ms) in (1000..20_000).step_by(500).enumerate() {
-        story.fails(ms, A, FailureCause::GaveUp, 300, streak as u32 + 1);
-    }
-    assert_eq!(story.words(), [""; 0]);
-    // The same by a client that never gives its peer the time that it always took.
-    let mut story = Story::new();
-    story.ok(900, A);
-    for (streak, ms) in (1000..20_000).step_by(500).enumerate() {
-        story.fails(ms, A, FailureCause::GaveUp, 50, streak as u32 + 1);
-    }
-    assert_eq!(story.words(), [""; 0]);
     // A restart with a gap of a second.
     let mut story = Story::new();
     story.ok(900, A);
@@ -401,17 +389,4 @@ fn what_speaks_against_a_peer_outlives_a_client_that_gives_up_and_is_started_aga
     story.pass(200_000);
     assert_eq!(story.words(), ["dependency_failure refuses probable", "dependency_failure over"]);
     assert!(story.said[1].0 == 7_000 + 180_000, "once nobody has come after it for so long");
-}
-
-#[test]
-fn who_no_longer_answers_a_hasty_client_is_silent() {
-    let mut story = Story::new();
-    for ms in (1000..20_000).step_by(500) {
-        story.ok(ms, A);
-    }
-    for (streak, ms) in (20_000..30_000).step_by(500).enumerate() {
-        story.fails(ms, A, FailureCause::GaveUp, 500, streak as u32 + 1);
-    }
-    let words = story.words();
-    assert!(words.iter().any(|word| word.starts_with("dependency_failure no_answer")), "{words:?}");
 }
