@@ -1,7 +1,7 @@
 //! The act: started when its intent is on disk, counted when it may have had an effect.
 
 use super::{gate::gate_report, *};
-use crate::identity::process::ProcessId;
+use crate::identity::process::{Parent, ProcessId};
 
 impl Engine {
     pub(in crate::engine) fn start_act(&mut self, now: BootTime, key: &ActionKey) {
@@ -50,10 +50,7 @@ impl Engine {
         if workload.is_stopping(now) {
             return Some("it was asked to stop".to_owned());
         }
-        let parent = act.target.parent.as_ref();
-        if let Some(parent) =
-            parent.filter(|parent| self.world.is_main(ProcessId { pid: parent.pid, start: parent.start }))
-        {
+        if let Some(parent) = self.living_master(act) {
             let name = text::printable(&parent.comm);
             return Some(format!(
                 "it was a child of {name}[{}], which lives and is who replaces it",
@@ -62,6 +59,14 @@ impl Engine {
         }
         let successor = workload.successor(act.target.id())?;
         Some(format!("a successor lives already: {}[{}]", text::printable(&successor.comm), successor.pid))
+    }
+
+    /// A command would start a second one beside it; an owner knows what it has.
+    fn living_master<'a>(&self, act: &'a Act) -> Option<&'a Parent> {
+        let is_main =
+            |parent: &&Parent| self.world.is_main(ProcessId { pid: parent.pid, start: parent.start });
+        let is_by_command = act.rung.action == ActionName::Restart && !act.rung.command.is_empty();
+        act.target.parent.as_ref().filter(|_| is_by_command).filter(is_main)
     }
 
     /// An end that a person or its manager has asked for is under way: neither cut short nor turned into a start. What

@@ -98,13 +98,21 @@ fn who_is_about_to_end_is_not_started_again() {
 
 #[test]
 fn the_child_of_a_living_master_is_left_to_it() {
-    let master = supervised(10, SECOND);
-    let parent = Parent { pid: 10, start: master.start, comm: "web".into(), ..Parent::default() };
+    let nginx = Process {
+        exe: Some("/usr/sbin/nginx".into()),
+        workload: WorkloadKey("program/nginx".into()),
+        place: Place::default(),
+        ..supervised(10, SECOND)
+    };
+    let parent = Parent { pid: 10, start: nginx.start, comm: "web".into(), ..Parent::default() };
     let worker =
-        Process { pid: 11, start: BootTime(3 * SECOND), main: false, parent: Some(parent), ..master.clone() };
+        Process { pid: 11, start: BootTime(3 * SECOND), main: false, parent: Some(parent), ..nginx.clone() };
+    let mut set = of_class(Class::Crash);
+    let policy = &mut set.policies[0];
+    policy.matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    policy.rules[0].escalate[0].command = vec!["/usr/sbin/nginx".into()];
     let end = Fact::Exited(Exit { signal: Some(libc::SIGSEGV), core: true, ..Exit::default() });
-    let lines =
-        run(&[registered(2 * SECOND, &master), signal(8 * SECOND, &worker, end)], of_class(Class::Crash));
+    let lines = run(&[signal(2 * SECOND, &nginx, Fact::Execed), signal(8 * SECOND, &worker, end)], set);
     has(&lines, "diagnosis crash");
     count(&lines, "result done", 0);
     has(&lines, "which lives and is who replaces it");
