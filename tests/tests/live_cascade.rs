@@ -133,10 +133,10 @@ spec:
         )
     };
     let probe = |port| {
-        format!("probe: {{http: {{port: {port}}}, period: 1s, timeout: 900ms, failures: 3, startGrace: 1s}}")
+        format!("probe: {{http: {{port: {port}}}, period: 1s, timeout: 900ms, failures: 3, startGrace: 5s}}")
     };
     let needs = format!("{}, dependsOn: [{{service: {db}}}]", probe(of_web));
-    let late = "{do: run_hook, command: [/bin/sleep, \"15\"], timeout: 30s}, ";
+    let late = "{do: run_hook, command: [/bin/sleep, \"25\"], timeout: 60s}, ";
     let home = Home::new(
         &[
             policy(&db, "running: true", "down", late),

@@ -116,5 +116,6 @@ fn an_agent_that_is_killed_in_the_middle_of_a_canary_heals_the_rest() {
     let acts: Vec<_> = acts.iter().filter(|record| record["record"] == "intent").collect();
     assert!((1..=3).contains(&acts.len()), "{acts:?}");
     let times: Vec<_> = acts.iter().filter_map(|act| act["boot_ns"].as_u64()).collect();
-    assert!(times.windows(2).all(|pair| pair[0] + SOAK_NS <= pair[1]) || times.len() < 2, "{times:?}");
+    // One goes first; once it has been well for long enough, the rest may go together.
+    assert!(times.get(1).is_none_or(|second| times[0] + SOAK_NS <= *second), "{times:?}");
 }

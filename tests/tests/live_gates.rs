@@ -69,7 +69,7 @@ fn in_maintenance_nobody_is_touched_and_afterwards_whoever_is_down_is_healed() {
 
 #[test]
 fn what_ended_in_a_maintenance_window_is_not_answered_after_it() {
-    const LASTS: i64 = 15;
+    const LASTS: i64 = 30;
     let home = Home::new("");
     let program = compile(home.scratch(), &name(), "#include <stdlib.h>\nint main(void) { abort(); }");
     let touched = home.path().join("touched");

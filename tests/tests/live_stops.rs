@@ -18,7 +18,7 @@ fn rules(ok: &str) -> String {
         "
   expect:
     running: true
-    probe: {{exec: {{command: [test, -e, {ok}]}}, period: 1s, timeout: 1s, failures: 1, startGrace: 1s}}
+    probe: {{exec: {{command: [test, -e, {ok}]}}, period: 5s, timeout: 5s, failures: 1, startGrace: 1s}}
   rules:
     - {{name: restart, when: [{{class: crash}}, {{class: crash_loop}}, {{class: down}}, {{class: probe_failed}}], escalate: [{{do: restart}}]}}
   safety: {{backoff: {{initial: 1s, max: 1s}}}}
@@ -33,7 +33,7 @@ fn restarts_and_a_long_stop_by_a_person_are_left_alone() {
     let ok = dir.path().join("ok");
     fs::write(&ok, "").expect("the scratch directory can be written");
     let quick = format!("StartLimitInterval=0\nEnvironment=DRAIN=0\n{DRAINS}");
-    let slow = format!("Environment=DRAIN=6\n{DRAINS}");
+    let slow = format!("Environment=DRAIN=15\n{DRAINS}");
     let machine = Machine::boot(&[("quick", &quick), ("slow", &slow)], &[]);
     for unit in ["quick", "slow"] {
         until(|| machine.systemctl(&["is-active", unit]) == "active");

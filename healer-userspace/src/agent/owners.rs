@@ -52,8 +52,13 @@ impl Agent {
     fn is_stopped_by_its_manager(&self, process: &Process, fact: &Fact) -> bool {
         let Fact::SignalSent(sent) = fact else { return false };
         let parent = process.parent.as_ref().map(|parent| parent.pid);
+        // A master that lets one of its workers go stops nothing.
+        let workload = self.engine.world().get(&process.workload);
+        let is_master =
+            |pid: u32| workload.is_some_and(|known| known.living.keys().any(|living| living.pid == pid));
         let is_manager = |pid: u32| {
-            (pid == 1 && process.place.unit.is_some()) || (Some(pid) == parent && pid != std::process::id())
+            (pid == 1 && process.place.unit.is_some())
+                || (Some(pid) == parent && pid != std::process::id() && !is_master(pid))
         };
         let is_by_manager = sent.sender.as_ref().is_some_and(|sender| is_manager(sender.id.pid));
         let is_named = || match choose::owner(self.engine.policies(), process) {

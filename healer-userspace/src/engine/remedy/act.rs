@@ -3,6 +3,10 @@
 use super::{gate::gate_report, *};
 use crate::identity::process::{Parent, ProcessId};
 
+/// Why who is about to end is not touched.
+const IS_LEAVING: &str = "it was asked to stop, and is at it";
+const LEAVING_AGAIN: Duration = Duration::from_secs(15);
+
 impl Engine {
     pub(in crate::engine) fn start_act(&mut self, now: BootTime, key: &ActionKey) {
         let Some(intent) = self.pending.remove(key) else {
@@ -63,8 +67,12 @@ impl Engine {
 
     /// A command would start a second one beside it; an owner knows what it has.
     fn living_master<'a>(&self, act: &'a Act) -> Option<&'a Parent> {
-        let is_main =
-            |parent: &&Parent| self.world.is_main(ProcessId { pid: parent.pid, start: parent.start });
+        let workload = self.world.get(&act.workload)?;
+        // Of the same program: a shell or an init above it need not replace it.
+        let is_main = |parent: &&Parent| {
+            let master = workload.living.get(&ProcessId { pid: parent.pid, start: parent.start });
+            master.is_some_and(|master| master.exe.is_some() && master.exe == act.target.exe)
+        };
         let is_by_command = act.rung.action == ActionName::Restart && !act.rung.command.is_empty();
         act.target.parent.as_ref().filter(|_| is_by_command).filter(is_main)
     }
@@ -78,8 +86,7 @@ impl Engine {
             workload.is_some_and(|workload| workload.is_stopping(now))
                 || self.memory.is_told_to_stop(now, &act.target)
         };
-        (!is_ours && act.rung.action.is_destructive() && is_stopping())
-            .then(|| "it was asked to stop, and is at it".to_owned())
+        (!is_ours && act.rung.action.is_destructive() && is_stopping()).then(|| IS_LEAVING.to_owned())
     }
 
     /// The intent could not be written: back to the gates, where `journal_writable` holds by now, or a little later.
@@ -176,6 +183,12 @@ impl Engine {
             ActionOutcome::Refused { reason } => {
                 let report = gate_report("second_look", Verdict::Refuse, &reason, plan.mode);
                 self.out.report(now, incident, ReportFact::Gate(report));
+                if reason == IS_LEAVING {
+                    // Should it not heed the word, it is as sick as before.
+                    let at = Some(now + LEAVING_AGAIN);
+                    plan.stage = Stage::Gating { at, held_by: None, since: now };
+                    return Next::Wait;
+                }
                 self.refused(now, incident, plan, "second_look", &reason)
             }
             ActionOutcome::Failed { error, .. } => {

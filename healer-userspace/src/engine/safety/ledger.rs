@@ -1,7 +1,7 @@
 //! What budgets, backoff and breakers remember: acts with a confirmed effect, and their outcomes.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     engine::{
@@ -15,6 +15,8 @@ use crate::{
 
 const KEEP: Duration = Duration::from_secs(24 * 3600);
 const MAX_ACTS: usize = 8192;
+/// Fewer that nothing heals are their own problem, not the node's.
+const NODE_WORKLOADS: usize = 3;
 /// Signals and ends of a target that we struck are ours for this long.
 const OWN_EFFECT: Duration = Duration::from_secs(120);
 
@@ -131,8 +133,13 @@ impl Ledger {
     }
 
     /// Of the whole node: whatever it was that was acted on.
+    /// One that is hopeless has a breaker of its own, and holds nobody else.
     pub fn node_breaker(&self, now: BootTime, mode: Mode, breaker: &Breaker) -> BreakerState {
-        state(self.acts.iter().filter(|act| act.mode == mode), now, breaker)
+        let acts = || self.acts.iter().filter(|act| act.mode == mode);
+        let since_a_cure = acts().rev().take_while(|act| act.healed != Some(true));
+        let failed = since_a_cure.filter(|act| act.healed == Some(false));
+        let workloads: BTreeSet<_> = failed.map(|act| &act.workload).collect();
+        if workloads.len() < NODE_WORKLOADS { BreakerState::Allowing } else { state(acts(), now, breaker) }
     }
 }
 

@@ -152,21 +152,21 @@ fn breakers_probe_one_after_the_other() {
 
 #[test]
 fn where_act_after_act_heals_nobody_the_node_has_a_breaker() {
-    let (_, signals) = all_fall(4);
+    let (_, signals) = all_fall(5);
     let set = of_many(|set| {
         set.node_breaker = Some(Breaker {
-            trip_after: 2,
+            trip_after: 3,
             within: Duration::from_secs(1800),
             probe_after: Duration::from_secs(300),
         });
         set.policies[0].verify.within = Duration::from_secs(10);
-        set.node_budget = Some(Budget { max: 2, per: Duration::from_secs(15) });
+        set.node_budget = Some(Budget { max: 3, per: Duration::from_secs(15) });
     });
     let lines = run(&signals, set);
-    has(&lines, "gate breaker hold: breaker of the node tripped: the last 2 acts healed nobody");
+    has(&lines, "gate breaker hold: breaker of the node tripped: the last 3 acts healed nobody");
     has(&lines, "gate breaker pass: breaker of the node is probing: this one act decides");
     let acts: Vec<_> = acts(&lines);
-    assert!(acts[1].starts_with("8.") && acts[2].starts_with("308."), "{acts:#?}");
+    assert!(acts[2].starts_with("8.") && acts[3].starts_with("308."), "{acts:#?}");
 }
 
 #[test]
