@@ -10,8 +10,10 @@ use healer_tests::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Ends with status 1 when it is told to, after it has drained: no status that anybody would call a success.
-const DRAINS: &str = "ExecStart=/bin/sh -c 'trap \"sleep $DRAIN; exit 1\" TERM; while :; do sleep 0.1; done'";
+/// Ends with status 1 when it is told to, after it has drained: no status that anybody would call a success. Only the
+/// shell is told (KillMode): what it drains with would end at once.
+const DRAINS: &str =
+    "KillMode=mixed\nExecStart=/bin/sh -c 'trap \"sleep $DRAIN; exit 1\" TERM; while :; do sleep 0.1; done'";
 
 fn rules(ok: &str) -> String {
     format!(
