@@ -4,6 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use healer_tests::{
     agent::{Agent, number_after, pids_in},
+    home::until,
     machine::Machine,
     policies::policy,
     scratch::Scratch,
@@ -38,7 +39,7 @@ fn restarts_and_a_long_stop_by_a_person_are_left_alone() {
     let slow = format!("Environment=DRAIN=15\n{DRAINS}");
     let machine = Machine::boot(&[("quick", &quick), ("slow", &slow)], &[]);
     for unit in ["quick", "slow"] {
-        until(|| machine.systemctl(&["is-active", unit]) == "active");
+        until("both units", || (machine.systemctl(&["is-active", unit]) == "active").then_some(()));
     }
     let agent = Agent::start(
         &format!("runtimes: {{systemd: {}}}", machine.bus().display()),
@@ -47,16 +48,18 @@ fn restarts_and_a_long_stop_by_a_person_are_left_alone() {
     for _time in 0..4 {
         let before = main_pid("quick");
         machine.systemctl(&["restart", "quick"]);
-        until(|| main_pid("quick") != before);
+        until("its next process", || (main_pid("quick") != before).then_some(()));
     }
     machine.systemctl(&["stop", "--no-block", "slow"]);
-    until(|| machine.systemctl(&["is-active", "slow"]) == "deactivating");
+    until("the stop", || (machine.systemctl(&["is-active", "slow"]) == "deactivating").then_some(()));
     fs::remove_file(&ok).expect("it is there");
     // Both fail their probe now. The one that nobody has stopped is healed for it.
     let done = agent.wait_for(&["systemd restarted quick.service"]);
     assert_eq!(number_after(&done, "main pid "), main_pid("quick"));
     fs::write(&ok, "").expect("the scratch directory can be written");
-    until(|| ["failed", "inactive"].contains(&machine.systemctl(&["is-active", "slow"]).as_str()));
+    until("its end", || {
+        ["failed", "inactive"].contains(&machine.systemctl(&["is-active", "slow"]).as_str()).then_some(())
+    });
     // Longer than a missing one is waited for.
     thread::sleep(Duration::from_secs(8));
     assert_ne!(machine.systemctl(&["is-active", "slow"]), "active", "{}", agent.log());
@@ -71,21 +74,7 @@ fn restarts_and_a_long_stop_by_a_person_are_left_alone() {
 }
 
 fn main_pid(unit: &str) -> u32 {
-    let mut pids = Vec::new();
-    until(|| {
-        pids = pids_in(&format!("/payload/system.slice/{unit}.service"));
-        pids.sort_unstable();
-        !pids.is_empty()
-    });
-    pids[0]
-}
-
-fn until(mut check: impl FnMut() -> bool) {
-    for _look in 0..600 {
-        if check() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("it did not come true");
+    until("the unit's process", || {
+        pids_in(&format!("/payload/system.slice/{unit}.service")).into_iter().min()
+    })
 }

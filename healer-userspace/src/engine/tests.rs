@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::{
     Engine,
-    class::{Certainty, Class},
+    class::Class,
     command::{Command, Recovered},
     policy::{
         ActionName, Backoff, Breaker, Budget, Condition, Expect, Match, Mode, Policy, PolicySet, Rule, Rung,
@@ -77,15 +77,6 @@ fn rung(action: ActionName) -> Rung {
 }
 
 fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
-    let condition = |class| Condition {
-        class,
-        certainty: Certainty::Probable,
-        hold: None,
-        exits: None,
-        min_evidence: None,
-        time_to_limit_under: None,
-        kind: None,
-    };
     let policy = Policy {
         name: "web".into(),
         mode,
@@ -94,7 +85,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
         expect: Expect { running: true, ..Expect::default() },
         rules: vec![Rule {
             name: "down".into(),
-            when: vec![condition(Class::Down)],
+            when: vec![Condition::of(Class::Down)],
             unless: Vec::new(),
             capture: None,
             escalate: ladder.iter().copied().map(rung).collect(),

@@ -5,6 +5,8 @@ mod action_name;
 pub mod answer;
 pub mod choose;
 pub mod depends;
+#[cfg(test)]
+mod fixture;
 pub mod glob;
 pub mod maintenance;
 

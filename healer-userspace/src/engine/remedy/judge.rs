@@ -66,22 +66,36 @@ impl Engine {
             && self.world.get(&incident.workload).is_some_and(waits)
     }
 
-    /// Nobody can say whether it helped: no cure, and no failure that a further rung would have to answer.
-    fn unseen(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan, verdict: Verdicts) -> Next {
-        if plan.mode == Mode::Shadow {
-            return self.verified(now, incident, plan, verdict);
-        }
-        let Verdicts { outcome, says, since, .. } = verdict;
-        let after_ms = millis(now.since(since));
-        let fact =
-            crate::engine::report::Verification { outcome, after_ms, says: says.clone(), successor: None };
+    /// Told and kept, without a word to the breaker: neither a cure nor a failed act.
+    fn concluded(
+        &mut self,
+        now: BootTime,
+        incident: &mut Incident,
+        plan: &Plan,
+        (outcome, after_ms, says): (Outcome, u64, &str),
+    ) {
+        let says = says.to_owned();
+        let fact = crate::engine::report::Verification { outcome, after_ms, says, successor: None };
         self.out.report(now, incident, ReportFact::Verification(fact));
+        self.journal_verdict(incident, plan, outcome);
+    }
+
+    fn journal_verdict(&mut self, incident: &Incident, plan: &Plan, outcome: Outcome) {
         self.out.journal.extend(plan.key.clone().map(|key| JournalEntry::Verified {
             key,
             workload: incident.workload.clone(),
             class: plan.class,
             outcome: outcome.name().to_owned(),
         }));
+    }
+
+    /// Nobody can say whether it helped: no cure, and no failure that a further rung would have to answer.
+    fn unseen(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan, verdict: Verdicts) -> Next {
+        if plan.mode == Mode::Shadow {
+            return self.verified(now, incident, plan, verdict);
+        }
+        let Verdicts { outcome, says, since, .. } = verdict;
+        self.concluded(now, incident, plan, (outcome, millis(now.since(since)), &says));
         Next::Close(outcome, says)
     }
 
@@ -89,15 +103,7 @@ impl Engine {
     fn on_to_the_order(&mut self, now: BootTime, incident: &mut Incident, plan: &mut Plan) -> Next {
         let outcome = Outcome::Unchanged;
         let says = "the hook is done; the supervisor waits for the order to start".to_owned();
-        let fact =
-            crate::engine::report::Verification { outcome, after_ms: 0, says: says.clone(), successor: None };
-        self.out.report(now, incident, ReportFact::Verification(fact));
-        self.out.journal.extend(plan.key.clone().map(|key| JournalEntry::Verified {
-            key,
-            workload: incident.workload.clone(),
-            class: plan.class,
-            outcome: outcome.name().to_owned(),
-        }));
+        self.concluded(now, incident, plan, (outcome, 0, &says));
         self.next_rung(now, incident, plan, outcome, says)
     }
 
@@ -130,12 +136,7 @@ impl Engine {
         };
         self.out.report(now, incident, fact);
         self.ledger.verified(&incident.workload, plan.class, plan.mode, healed || plan.mode == Mode::Shadow);
-        self.out.journal.extend(plan.key.clone().map(|key| JournalEntry::Verified {
-            key,
-            workload: incident.workload.clone(),
-            class: plan.class,
-            outcome: outcome.name().to_owned(),
-        }));
+        self.journal_verdict(incident, plan, outcome);
         if healed || plan.mode == Mode::Shadow {
             return Next::Close(outcome, says);
         }

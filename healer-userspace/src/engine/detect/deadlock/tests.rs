@@ -176,18 +176,9 @@ fn a_cycle_through_two_processes_is_one_incident_of_the_youngest() {
 
 /// A policy by comm whose only rule speaks of `class`.
 fn policy_of(comm: &str, mode: Mode, class: Class) -> Policy {
-    let condition = Wanted {
-        class,
-        certainty: Certainty::Probable,
-        hold: None,
-        exits: None,
-        min_evidence: None,
-        time_to_limit_under: None,
-        kind: None,
-    };
     let rule = Rule {
         name: "stuck".into(),
-        when: vec![condition],
+        when: vec![Wanted::of(class)],
         unless: Vec::new(),
         capture: None,
         escalate: Vec::new(),
