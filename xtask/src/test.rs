@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage as Packages, ensure_packages};
-use crate::{build, lint, root, tidy, vm, workspace};
+use crate::{build, lint, root, signals, tidy, vm, workspace};
 
 /// Run the tests: with no flag, everything that CI runs
 #[derive(clap::Args, Default)]
@@ -214,7 +214,7 @@ fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[Strin
     if args.full {
         command.env("HEALER_FULL", "1");
     }
-    test_step(name, command).run()
+    test_step(name, signals::heard(command)).run()
 }
 
 fn test_step(name: &'static str, command: Command) -> Step {
