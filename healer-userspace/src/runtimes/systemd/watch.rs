@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -43,6 +43,8 @@ struct Watch {
     names_looked_at: bool,
     /// What was told of each unit, so that it is told once.
     told: BTreeMap<String, Service>,
+    /// What had been told when systemd was last heard, until all of it has been asked for again.
+    before: BTreeMap<String, Service>,
     /// By systemd's own pid, the last program of each that was seen running.
     ran: BTreeMap<String, u32>,
     /// Looked at often, until then.
@@ -57,15 +59,15 @@ pub(super) async fn run(
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
 ) {
-    let (told, restless) = (BTreeMap::new(), BTreeMap::new());
     let mut watch = Watch {
         learnt,
         stopped,
         patterns: Vec::new(),
         names_looked_at: false,
-        told,
+        told: BTreeMap::new(),
+        before: BTreeMap::new(),
         ran: BTreeMap::new(),
-        restless,
+        restless: BTreeMap::new(),
         polls: 0,
     };
     let mut trouble = None;
@@ -132,9 +134,12 @@ impl Watch {
     ) -> Result<()> {
         let manager = Manager::connect(socket).await?;
         let mut jobs = manager.jobs().await?;
-        let before = core::mem::take(&mut self.told);
+        for (unit, old) in core::mem::take(&mut self.told) {
+            // The older word stays: of that time on, nobody knows what happened.
+            self.before.entry(unit).or_insert(old);
+        }
         self.poll(&manager).await?;
-        self.catch_up(before).await;
+        self.catch_up().await;
         self.stopped.deafen(false);
         if trouble.take().is_some() {
             tracing::info!("systemd answers again");
@@ -172,8 +177,8 @@ impl Watch {
     }
 
     /// Who ran when systemd was last heard, and has ended well or as a stop ends it since, may have been stopped.
-    async fn catch_up(&mut self, before: BTreeMap<String, Service>) {
-        for (unit, old) in before {
+    async fn catch_up(&mut self) {
+        for (unit, old) in core::mem::take(&mut self.before) {
             let is_over = self.told.get(&unit).is_none_or(|now| now.active == "inactive");
             if old.own_pid != 0 && is_over {
                 self.stopped.note(&unit);
@@ -190,6 +195,9 @@ impl Watch {
         if !core::mem::replace(&mut self.names_looked_at, true) {
             self.tell_names_of_nobody(manager, &units).await?;
         }
+        if thorough {
+            self.forget_all_but(&units);
+        }
         for (unit, words) in units {
             let is_known = self.told.get(&unit).is_some_and(|told| told.words() == words);
             if self.names(&unit) && (thorough || !is_known || self.restless.contains_key(&unit)) {
@@ -197,6 +205,13 @@ impl Watch {
             }
         }
         Ok(())
+    }
+
+    /// Instances of a template come and go: systemd forgets them too.
+    fn forget_all_but(&mut self, units: &[(String, String)]) {
+        let loaded: BTreeSet<&str> = units.iter().map(|(unit, _)| unit.as_str()).collect();
+        self.told.retain(|unit, _| loaded.contains(unit.as_str()));
+        self.ran.retain(|unit, _| loaded.contains(unit.as_str()));
     }
 
     /// A policy for a name that no unit has does nothing: said once, with the name that would.
