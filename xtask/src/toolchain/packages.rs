@@ -64,6 +64,8 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "nginx-light", Sign::Path("/usr/sbin/nginx")),
     Package::new(Stage::Test, "postgresql", Sign::Path("/usr/lib/postgresql")),
     Package::new(Stage::Test, "wrk", Sign::Program("wrk")),
+    Package::new(Stage::Test, "redis-tools", Sign::Program("redis-benchmark")),
+    Package::new(Stage::Test, "stress-ng", Sign::Program("stress-ng")),
     Package::new(Stage::Bench, "nginx-light", Sign::Path("/usr/sbin/nginx")),
     Package::new(Stage::Bench, "wrk", Sign::Program("wrk")),
     Package::new(Stage::Bench, "redis-server", Sign::Program("redis-server")),
