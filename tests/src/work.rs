@@ -7,6 +7,7 @@ use std::{
     net::TcpStream,
     path::Path,
     process::Command,
+    sync::mpsc,
     thread,
     time::Duration,
 };
@@ -111,10 +112,20 @@ impl Server {
     /// If there is no python3, or it does not listen within ten seconds.
     #[must_use]
     pub fn start(mode: &str) -> Self {
+        Self::script("server.py", &[mode])
+    }
+
+    /// `victims/prefork.py`.
+    #[must_use]
+    pub fn prefork() -> Self {
+        Self::script("prefork.py", &[])
+    }
+
+    fn script(name: &str, words: &[&str]) -> Self {
         let port = free_port();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims/server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims").join(name);
         let mut command = Command::new("python3");
-        command.arg(script).args([mode, &port.to_string()]);
+        command.arg(script).args(words).arg(port.to_string());
         Self::of(Victim::spawn(&mut command), port)
     }
 
@@ -169,6 +180,37 @@ impl Server {
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line).expect("it answers");
         stream
+    }
+}
+
+/// New clients, one after the other, that say a line and wait for ever.
+pub struct Stream {
+    ends: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Stream {
+    #[must_use]
+    pub fn start(server: &Server, line: &'static str, every: Duration) -> Self {
+        let (ends, until) = mpsc::channel();
+        let port = server.port;
+        let thread = thread::spawn(move || {
+            let mut clients = Vec::new();
+            while until.recv_timeout(every) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let client = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+                send(&client, line);
+                clients.push(client);
+            }
+        });
+        Self { ends: Some(ends), thread: Some(thread) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        drop(self.ends.take());
+        // Its panic is told by its own thread.
+        self.thread.take().map(thread::JoinHandle::join);
     }
 }
 

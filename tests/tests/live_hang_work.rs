@@ -6,7 +6,7 @@ use healer_tests::{
     idle::{self, Idle, free_port},
     scratch::{Scratch, unique_name},
     victim::Victim,
-    work::{Server, WorkWatch, send},
+    work::{Server, Stream, WorkWatch, send},
 };
 use healer_userspace::engine::{
     class::{Certainty, Class},
@@ -65,6 +65,10 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     let (go_port, java_port) = (free_port(), free_port());
     let in_go = Server::of(idle::go(&dir, "healthy", go_port), go_port);
     let in_java = Server::of(idle::java(&dir, "healthy", java_port), java_port);
+    let forked = Server::prefork();
+    let one_stuck = Server::prefork();
+    let stormed = Server::start("deadlock");
+    let slow = Server::start("healthy");
     let at_rest = Idle::start();
     at_rest.all().for_each(|(name, pid)| watch.track(name, pid));
     let all = [
@@ -76,6 +80,10 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
         ("idle", &idle),
         ("long_poll", &long_poll),
         ("burning", &burning),
+        ("forked", &forked),
+        ("one_stuck", &one_stuck),
+        ("stormed", &stormed),
+        ("slow", &slow),
     ];
     all.iter().for_each(|(name, server)| watch.track(name, server.pid()));
     let _keep_alive: Vec<_> = (0..4).map(|_| idle.answered()).collect();
@@ -84,6 +92,10 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     let monitors: Vec<_> =
         [&in_go, &in_java].iter().flat_map(|server| (0..4).map(|_| server.answered())).collect();
     let polls: Vec<_> = (0..4).map(|_| long_poll.answered()).collect();
+    // One for each worker, because it holds its worker.
+    let workers: Vec<_> = (0..4).map(|_| forked.answered()).collect();
+    let stuck = one_stuck.answered();
+    let storm: Vec<_> = (0..4).map(|_| stormed.answered()).collect();
     watch.look_for(3);
 
     stop(stopped.pid());
@@ -94,9 +106,19 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     held.push(spinning.connect());
     answered.iter().chain(&monitors).for_each(|stream| send(stream, "lock\n"));
     polls.iter().for_each(|stream| send(stream, "slow\n"));
-    watch.look_for(36);
+    workers.iter().for_each(|stream| send(stream, "lock\n"));
+    let _queued: Vec<_> = (0..2).map(|_| forked.connect()).collect();
+    send(&stuck, "lock\n");
+    let others: Vec<_> = (0..3).map(|_| one_stuck.answered()).collect();
+    storm.iter().for_each(|stream| send(stream, "lock\n"));
+    let _storm = Stream::start(&stormed, "lock\n", Duration::from_millis(500));
+    let _slow = Stream::start(&slow, "slow\n", Duration::from_secs(1));
+    for _ in 0..36 {
+        others.iter().for_each(|stream| send(stream, "ping\n"));
+        watch.look_for(1);
+    }
     // A busy machine may keep the CPU from them: then they are starved and not hung for a while.
-    let hung = [&stopped, &spinning, &deadlocked, &in_go, &in_java].map(Server::pid);
+    let hung = [&stopped, &spinning, &deadlocked, &in_go, &in_java, &forked, &stormed].map(Server::pid);
     for _ in 0..90 {
         if hung
             .iter()
@@ -113,7 +135,8 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     assert!(found.sentence.contains("stopped by a signal"), "{}", found.sentence);
     let found = hang("spinning", &spinning).expect("spins while work waits");
     assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Probable, Some("spinning")));
-    for (name, server) in [("deadlocked", &deadlocked), ("in_go", &in_go), ("in_java", &in_java)] {
+    let silent = [("deadlocked", &deadlocked), ("in_go", &in_go), ("in_java", &in_java)];
+    for (name, server) in silent.into_iter().chain([("forked", &forked), ("stormed", &stormed)]) {
         let found = hang(name, server).expect("requests in and nothing out");
         assert_eq!(
             (found.certainty, found.detail.kind.as_deref()),
@@ -123,7 +146,8 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     for (name, pid) in at_rest.all() {
         assert!(said(&watch, name, pid, Class::Hang).is_none(), "{name}");
     }
-    for (name, server) in [("idle", &idle), ("long_poll", &long_poll), ("burning", &burning)] {
+    let well = [("idle", &idle), ("long_poll", &long_poll), ("burning", &burning)];
+    for (name, server) in well.into_iter().chain([("one_stuck", &one_stuck), ("slow", &slow)]) {
         assert!(hang(name, server).is_none(), "{name}");
     }
 }

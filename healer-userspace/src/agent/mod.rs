@@ -28,7 +28,8 @@ mod wakes;
 mod work;
 
 use std::{
-    cell::RefCell, collections::BTreeSet, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc, time::Duration,
+    cell::RefCell, collections::BTreeSet, path::PathBuf, process::ExitCode, rc::Rc, sync::Arc,
+    sync::atomic::Ordering, time::Duration,
 };
 
 use healer_common::event::Event;
@@ -53,7 +54,7 @@ use crate::{
     identity::Identity,
     report::{Reporter, log},
     runtimes::Owners,
-    sense::{Level, Lost, Sense},
+    sense::{Level, Lost, Sense, govern::account},
     signal::{self, Answer, Fact, Meaning, Raw, Signal},
     store::{
         Work,
@@ -167,20 +168,28 @@ impl Agent {
         if let Some(error) = malformed {
             self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
         }
-        for mut raw in raws.drain(..) {
-            self.introduce_late(&raw);
-            self.look_into(&mut raw);
-            let signal = self.identity.enrich(raw);
-            self.note_trouble(clock::boot(), &signal);
-            if self.waits_for_its_name(&signal) {
-                continue;
+        for raw in raws.drain(..) {
+            let account = account(&raw.fact).map(|account| (account, clock::thread_cpu()));
+            self.record(raw);
+            if let Some((account, before)) = account {
+                let cost = clock::thread_cpu().saturating_sub(before);
+                account.fetch_add(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
-            self.observe(&signal);
-            self.flush_if_urgent();
         }
         raws.shrink_to(FEW);
         self.raws = raws;
         self.look_around();
+    }
+
+    fn record(&mut self, mut raw: Raw) {
+        self.introduce_late(&raw);
+        self.look_into(&mut raw);
+        let signal = self.identity.enrich(raw);
+        self.note_trouble(clock::boot(), &signal);
+        if !self.waits_for_its_name(&signal) {
+            self.observe(&signal);
+            self.flush_if_urgent();
+        }
     }
 
     /// A supervised child that died before its supervisor could introduce it: one death, under its one name.

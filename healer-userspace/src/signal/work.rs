@@ -46,9 +46,18 @@ pub struct Work {
     /// Longest of its threads' times on a run queue without running (`/proc/PID/task/TID/schedstat`).
     #[serde(default)]
     pub delay_ms: u64,
-    /// One of its sockets was read from or written to, or a connection was accepted.
+    /// One of its sockets was read from or written to.
     #[serde(default)]
     pub moved: bool,
+    /// It, or another of its family, took a connection from a listener.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub accepted: bool,
+    /// It, or another of its family, wrote on a connection that it serves.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub answered: bool,
+    /// The backlog of a relative's listener waits for it as well: it has inherited the descriptor.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub shares: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unread: Option<Unread>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -95,6 +104,13 @@ pub struct Backlog {
     pub limit: u32,
     /// Since when the queue has not shrunk and has not been empty.
     pub oldest_ms: u64,
+    /// Answers seen on this port before, the slowest of them, and since the last.
+    #[serde(default)]
+    pub answered: u64,
+    #[serde(default)]
+    pub slowest_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_answer_ms: Option<u64>,
 }
 
 /// Connections whose request was read and that got not one byte back since.

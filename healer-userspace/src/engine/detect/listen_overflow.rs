@@ -131,7 +131,7 @@ fn level(backlog: &Backlog) -> f64 {
 }
 
 fn raised(context: &Context<'_>, at: BootTime, full: &Full, work: &Work, backlog: &Backlog) -> Finding {
-    let Backlog { port, waiting, limit, oldest_ms } = backlog;
+    let Backlog { port, waiting, limit, oldest_ms, .. } = backlog;
     let oldest = Duration::from_millis(*oldest_ms);
     let how_long = if LASTS <= oldest {
         format!("it has not become shorter in {}", Human(oldest))
@@ -183,7 +183,13 @@ mod tests {
             Context { now: at, world: &world, memory: &memory, policies: &policies, certificate: None };
         let full = |port: &u16| Work {
             process: process.clone(),
-            backlog: Some(Backlog { port: *port, waiting: 9, limit: 8, oldest_ms: 2000 }),
+            backlog: Some(Backlog {
+                port: *port,
+                waiting: 9,
+                limit: 8,
+                oldest_ms: 2000,
+                ..Backlog::default()
+            }),
             ..Work::default()
         };
         let processes = ports.iter().map(full).collect();

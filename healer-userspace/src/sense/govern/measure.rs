@@ -11,7 +11,7 @@ use aya::maps::{MapData, PerCpuArray};
 use healer_common::tuning::Counter;
 
 use super::{Ppm, hook::Hook, shed::Use};
-use crate::{clock, engine::time::BootTime, sense::poll::cpu::Kept};
+use crate::{clock, engine::time::BootTime, sense::poll::cpu::Kept, signal::Fact};
 
 /// What a run costs, as the bench finds it, with the record that it may send.
 const SOCKET_STATE_NS: u64 = 120;
@@ -22,6 +22,20 @@ const HOOK_NS: u64 = 90;
 
 /// CPU time of the looks at what may run out, since the governor asked last.
 pub static POLLS_NS: AtomicU64 = AtomicU64::new(0);
+/// The same of what is done with failed connections and with retransmissions.
+static CONNECTIONS_NS: AtomicU64 = AtomicU64::new(0);
+static RETRANSMITS_NS: AtomicU64 = AtomicU64::new(0);
+
+/// Whose account the agent's time goes to; `None` of what is never given up.
+pub(crate) fn account(fact: &Fact) -> Option<&'static AtomicU64> {
+    if matches!(fact, Fact::ConnectionFailed(_)) {
+        Some(&CONNECTIONS_NS)
+    } else if matches!(fact, Fact::Retransmitted(_)) {
+        Some(&RETRANSMITS_NS)
+    } else {
+        None
+    }
+}
 
 /// Counts since the look before.
 pub(super) struct Meter {
@@ -71,6 +85,8 @@ impl Meter {
         let used = Use {
             agent: self.agent + runs(counts.ends, self.before.ends, END_NS),
             polls: share(POLLS_NS.swap(0, Ordering::Relaxed)),
+            told_retransmits: share(RETRANSMITS_NS.swap(0, Ordering::Relaxed)),
+            told_connections: share(CONNECTIONS_NS.swap(0, Ordering::Relaxed)),
             syscalls: 0,
             retransmits: runs(counts.retransmits, self.before.retransmits, RETRANSMIT_NS),
             connections: runs(counts.states, self.before.states, SOCKET_STATE_NS),

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 pub(crate) use hook::{Attached, Hook};
 pub use measure::POLLS_NS;
+pub(crate) use measure::account;
 pub use shed::Stage;
 pub(crate) use thread::{Control, Handle, Start, start};
 

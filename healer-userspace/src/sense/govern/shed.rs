@@ -57,6 +57,9 @@ pub(super) struct Use {
     pub(super) retransmits: Ppm,
     pub(super) connections: Ppm,
     pub(super) syscalls: Ppm,
+    /// Of the agent's own time, what it does with what these two tell.
+    pub(super) told_retransmits: Ppm,
+    pub(super) told_connections: Ppm,
 }
 
 impl Use {
@@ -71,6 +74,8 @@ const OVER: u32 = 2;
 const CALM: u32 = 20;
 /// A part that uses less of the budget is not worth giving up.
 const WORTH_IT: u64 = 20;
+/// Nor is one that is less of what is too much: to be blind would not help.
+const HELPS: u64 = 10;
 
 #[derive(Default)]
 pub(super) struct Shedding {
@@ -107,19 +112,20 @@ impl Shedding {
     /// The next stage that gives back something.
     fn worth_it(&self, used: Use, budget: Ppm) -> Stage {
         let mut stage = self.stage;
+        let too_much = used.sum().saturating_sub(budget);
         loop {
             let next = stage.next();
             let gives = match next {
                 Stage::Nothing => 0,
                 Stage::Syscalls => used.syscalls,
                 Stage::Polls => used.polls,
-                Stage::Retransmits => used.retransmits,
-                Stage::Connections => used.connections,
+                Stage::Retransmits => used.retransmits + used.told_retransmits,
+                Stage::Connections => used.connections + used.told_connections,
             };
             if next == stage {
                 return self.stage;
             }
-            if budget / WORTH_IT < gives {
+            if budget / WORTH_IT < gives && too_much / HELPS < gives {
                 return next;
             }
             stage = next;
@@ -143,8 +149,14 @@ mod tests {
     #[test]
     fn one_stage_after_the_other_is_given_up_and_comes_back() {
         let mut shedding = Shedding::default();
-        let busy =
-            Use { agent: 5_000, polls: 1_000, retransmits: 4_000, connections: 4_000, syscalls: 2_500 };
+        let busy = Use {
+            agent: 5_000,
+            polls: 1_000,
+            retransmits: 4_000,
+            connections: 4_000,
+            syscalls: 2_500,
+            ..Use::default()
+        };
         assert_eq!(after(&mut shedding, 1, busy), Stage::Nothing, "a moment is no load");
         assert_eq!(after(&mut shedding, 1, busy), Stage::Syscalls);
         let busy = Use { syscalls: 0, ..busy };
@@ -162,6 +174,11 @@ mod tests {
         let mut shedding = Shedding::default();
         let busy = Use { agent: 50_000, retransmits: 10, connections: 9_000, ..Use::default() };
         assert_eq!(after(&mut shedding, 2, busy), Stage::Connections);
+        let mut shedding = Shedding::default();
+        let others = Use { agent: 26_000, connections: 900, ..Use::default() };
+        assert_eq!(after(&mut shedding, 40, others), Stage::Nothing, "what is too much is not theirs");
+        let scanned = Use { told_connections: 9_000, ..others };
+        assert_eq!(after(&mut shedding, 2, scanned), Stage::Connections);
         let mut shedding = Shedding::default();
         let own = Use { agent: 50_000, ..Use::default() };
         assert_eq!(after(&mut shedding, 40, own), Stage::Nothing, "nothing to give up would help");

@@ -4,6 +4,7 @@
 //! work must wait for it. What cannot run for want of a CPU is starved and not hung; what is frozen or traced
 //! is not judged.
 
+mod family;
 mod pieces;
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,14 @@ use crate::{
         diagnosis::{Detail, Diagnosis, Evidence},
         time::{BootTime, Human},
     },
-    identity::process::{Process, ProcessId},
+    identity::process::ProcessId,
     signal::{
         Fact, Signal,
         work::{Life, Work, WorkSnapshot},
     },
     text,
 };
+use family::{Member, accepts_none, together};
 use pieces::{Piece, SAME_SOCKETS, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
@@ -58,6 +60,11 @@ struct Track {
     idle: Option<BootTime>,
     spins: Option<BootTime>,
     starved: Option<BootTime>,
+    /// Of the whole family.
+    accepts_none: Option<BootTime>,
+    answers_none: Option<BootTime>,
+    /// It does not answer, and that is not because it works.
+    silent: Option<BootTime>,
 }
 
 struct Raised {
@@ -72,8 +79,40 @@ enum Instead {
     /// No thread of it ran.
     Nothing(Duration),
     Spins(Duration),
+    /// It takes requests and hardly runs, and not one byte goes back to anybody.
+    AnswersNobody(Duration),
     /// Something else: only some of its work waits.
     Other,
+}
+
+impl Instead {
+    fn is_nothing(self) -> bool {
+        match self {
+            Self::Nothing(_) | Self::Spins(_) => true,
+            Self::AnswersNobody(_) | Self::Other => false,
+        }
+    }
+
+    /// What two processes do, as one.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Nothing(one), Self::Nothing(other)) => Self::Nothing(one.min(other)),
+            (Self::Spins(one), Self::Spins(other)) => Self::Spins(one.min(other)),
+            (spins @ Self::Spins(_), Self::Nothing(_)) | (Self::Nothing(_), spins @ Self::Spins(_)) => spins,
+            (Self::AnswersNobody(_) | Self::Other, other) | (other, Self::AnswersNobody(_) | Self::Other) => {
+                other
+            }
+        }
+    }
+}
+
+/// What hangs, and what shows it.
+struct Judged {
+    work: Work,
+    /// How many processes the numbers are of.
+    members: usize,
+    instead: Instead,
+    pieces: Vec<Piece>,
 }
 
 impl Detector for Hang {
@@ -106,54 +145,53 @@ impl Hang {
         // Of them nothing begins and nothing is over.
         let unseen: BTreeSet<ProcessId> = snapshot.unseen.iter().map(|one| one.process.id()).collect();
         let mut before = core::mem::take(&mut self.tracks);
-        let mut hung = BTreeMap::new();
+        let mut families: BTreeMap<ProcessId, Vec<Member<'_>>> = BTreeMap::new();
         for work in snapshot.processes.iter().filter(|work| !unseen.contains(&work.process.id())) {
             let key = (work.process.id(), work.pid);
             let track = before.remove(&key).unwrap_or_default().next(at, work, snapshot.wall_ms);
             self.tracks.insert(key, track);
-            let Some((instead, pieces)) = self.judge(at, work, track) else {
-                continue;
-            };
-            let more = |other: &(&Work, Instead, Vec<Piece>)| other.2.len() < pieces.len();
-            if hung.get(&key.0).is_none_or(more) {
-                hung.insert(key.0, (work, instead, pieces));
-            }
+            families.entry(key.0).or_default().push(Member::new(at, work, track));
         }
+        let hung: BTreeMap<_, _> = families
+            .into_iter()
+            .filter_map(|(id, members)| Some((id, self.judge(at, id, &members)?)))
+            .collect();
         self.clear(|id| hung.contains_key(&id) || unseen.contains(&id), found);
-        for (id, (work, instead, pieces)) in hung {
-            self.say(context, at, id, work, instead, &pieces, found);
+        for (id, judged) in hung {
+            self.say(context, at, id, &judged, found);
         }
     }
 
-    /// What shows that it hangs; `None` if nothing does, or something else explains it.
-    fn judge(&self, at: BootTime, work: &Work, track: Track) -> Option<(Instead, Vec<Piece>)> {
-        match work.condition {
-            Life::Free | Life::Stopped => {}
-            Life::Traced | Life::Frozen => return None,
-        }
-        if track.starved.is_some_and(|last| at.since(last) < LASTS) {
-            return None;
-        }
-        let instead = track.instead(at);
-        let probe = self.probes.get(work.process.id()).filter(|probe| probe.is_failing());
-        let pieces = pieces(work, instead, probe);
-        (!pieces.is_empty()).then_some((instead, pieces))
+    /// What shows most that it hangs, of one process or of all together; `None` if nothing does, or something else
+    /// explains it.
+    fn judge(&self, at: BootTime, id: ProcessId, members: &[Member<'_>]) -> Option<Judged> {
+        let probe = self.probes.get(id).filter(|probe| probe.is_failing());
+        let accepts_none = accepts_none(at, members);
+        let judged = |mut work: Work, instead, members| {
+            work.backlog = work.backlog.filter(|_| accepts_none);
+            let pieces = pieces(&work, instead, probe);
+            (!pieces.is_empty()).then_some(Judged { work, members, instead, pieces })
+        };
+        let alone = members.iter().filter(|member| !member.is_excused);
+        let alone = alone.filter_map(|member| judged(member.work.clone(), member.instead, 1));
+        let all = together(at, members).and_then(|(sum, instead, count)| judged(sum, instead, count));
+        // Of two that say as much the earlier, so that a single process is named.
+        let more =
+            |one: Judged, other: Judged| if one.pieces.len() < other.pieces.len() { other } else { one };
+        alone.chain(all).reduce(more)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one finding has that many sides")]
     fn say(
         &mut self,
         context: &Context<'_>,
         at: BootTime,
         id: ProcessId,
-        work: &Work,
-        instead: Instead,
-        pieces: &[Piece],
+        judged: &Judged,
         found: &mut Vec<Finding>,
     ) {
-        let count = pieces.len() as u32;
+        let count = judged.pieces.len() as u32;
         let raised = self.raised.entry(id).or_insert(Raised {
-            comm: work.process.comm.clone(),
+            comm: judged.work.process.comm.clone(),
             pieces: 0,
             missing: 0,
         });
@@ -161,7 +199,7 @@ impl Hang {
         // Less than before is news too: a rule may want more.
         if raised.pieces != count {
             raised.pieces = count;
-            let diagnosis = Box::new(diagnosis(context, at, work, instead, pieces));
+            let diagnosis = Box::new(diagnosis(context, at, judged));
             found.push(Finding::Raised { subject: subject(id), diagnosis });
         }
     }
@@ -188,6 +226,9 @@ impl Track {
         Self {
             idle: going_on(rests && !work.moved, self.idle),
             spins: going_on(0 < work.spinning && !work.moved, self.spins),
+            accepts_none: going_on(!work.accepted, self.accepts_none),
+            answers_none: going_on(!work.answered, self.answers_none),
+            silent: going_on(!work.answered && !is_fed, self.silent),
             starved: if lacks { Some(at) } else { self.starved },
         }
     }
@@ -195,10 +236,11 @@ impl Track {
     fn instead(self, at: BootTime) -> Instead {
         let lasted =
             |since: Option<BootTime>| since.map(|since| at.since(since)).filter(|for_| LASTS <= *for_);
-        match (lasted(self.idle), lasted(self.spins)) {
-            (Some(for_), _) => Instead::Nothing(for_),
-            (None, Some(for_)) => Instead::Spins(for_),
-            (None, None) => Instead::Other,
+        match (lasted(self.idle), lasted(self.spins), lasted(self.silent)) {
+            (Some(for_), _, _) => Instead::Nothing(for_),
+            (None, Some(for_), _) => Instead::Spins(for_),
+            (None, None, Some(for_)) => Instead::AnswersNobody(for_),
+            (None, None, None) => Instead::Other,
         }
     }
 }
@@ -211,13 +253,8 @@ fn cleared(id: ProcessId, raised: &Raised, what: &str) -> Finding {
     }
 }
 
-fn diagnosis(
-    context: &Context<'_>,
-    at: BootTime,
-    work: &Work,
-    instead: Instead,
-    pieces: &[Piece],
-) -> Diagnosis {
+fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis {
+    let Judged { work, instead, pieces, .. } = judged;
     let kind = if matches!(instead, Instead::Spins(_)) { "spinning" } else { "unresponsive" };
     let evidence =
         pieces.iter().map(|piece| Evidence { signal: piece.source.to_owned(), at, says: piece.says.clone() });
@@ -228,7 +265,7 @@ fn diagnosis(
         related: Vec::new(),
         fault_at: at - pieces.iter().map(|piece| piece.lasted).max().unwrap_or_default(),
         detected_at: context.now,
-        sentence: sentence(&work.process, work, instead, pieces),
+        sentence: sentence(judged),
         evidence: evidence.collect(),
         lost: 0,
         from_absence: false,
@@ -240,18 +277,22 @@ fn diagnosis(
     }
 }
 
-fn sentence(process: &Process, work: &Work, instead: Instead, pieces: &[Piece]) -> String {
-    let member = match work.pid == process.pid {
-        true => String::new(),
-        false => format!(" (its process {}[{}])", text::printable(&work.comm), work.pid),
+fn sentence(judged: &Judged) -> String {
+    let Judged { work, members, instead, pieces } = judged;
+    let process = &work.process;
+    let member = match (members, work.pid == process.pid) {
+        (2.., _) => format!(" ({members} of its processes)"),
+        (_, true) => String::new(),
+        (_, false) => format!(" (its process {}[{}])", text::printable(&work.comm), work.pid),
     };
-    let does = match (instead, work.condition) {
+    let does = match (*instead, work.condition) {
         (Instead::Nothing(for_), Life::Stopped) => {
             format!("is stopped by a signal and has not run for {}", Human(for_))
         }
         (Instead::Nothing(for_), _) if work.runs == 0 => format!("has not run for {}", Human(for_)),
         (Instead::Nothing(for_), _) => format!("has hardly run for {}", Human(for_)),
         (Instead::Spins(for_), _) => format!("has spun on the CPU for {} and moved no byte", Human(for_)),
+        (Instead::AnswersNobody(for_), _) => format!("has answered nobody for {}", Human(for_)),
         (Instead::Other, _) => "runs, but leaves work undone".to_owned(),
     };
     let said: Vec<_> = pieces.iter().map(|piece| piece.says.as_str()).collect();

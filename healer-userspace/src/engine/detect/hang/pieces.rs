@@ -31,10 +31,8 @@ pub(super) struct Piece {
 pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Vec<Piece> {
     // An answer that is bad is an answer.
     let probe = probe.filter(|probe| probe.is_late);
-    let does_nothing = match instead {
-        Instead::Nothing(_) | Instead::Spins(_) => true,
-        Instead::Other => false,
-    };
+    let does_nothing = instead.is_nothing();
+    let is_silent = does_nothing || matches!(instead, Instead::AnswersNobody(_));
     let mut pieces = Vec::new();
     if does_nothing {
         pieces.extend(work.unread.as_ref().and_then(unread));
@@ -49,7 +47,9 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Ve
         }
         pieces.push(unanswered(some));
         // Who works may be at one long answer after the other.
-        pieces.extend(silent(some).filter(|_| does_nothing));
+        pieces.extend(silent(&Answers::of(some)).filter(|_| is_silent));
+    } else if does_nothing && let Some(backlog) = &work.backlog {
+        pieces.extend(serves_no_more(backlog));
     }
     if !pieces.is_empty() && work.condition == Life::Stopped {
         let says = "a stop signal holds it (state T)".to_owned();
@@ -106,14 +106,43 @@ fn unanswered(some: &Unanswered) -> Piece {
     Piece { source: "unanswered", says, lasted }
 }
 
+/// A server that takes one after the other has one request at a time, but others wait for it.
+fn serves_no_more(backlog: &Backlog) -> Option<Piece> {
+    let answers = Answers {
+        oldest_ms: backlog.oldest_ms,
+        count: backlog.answered,
+        slowest_ms: backlog.slowest_ms,
+        last_ms: backlog.last_answer_ms,
+    };
+    let is_late = UNANSWERED_ALONE <= Duration::from_millis(backlog.oldest_ms)
+        && backlog.slowest_ms.saturating_mul(SLOWER_THAN_EVER) <= backlog.oldest_ms;
+    silent(&answers).filter(|_| is_late)
+}
+
+/// What a port was like before.
+struct Answers {
+    /// Since when somebody waits.
+    oldest_ms: u64,
+    count: u64,
+    slowest_ms: u64,
+    last_ms: Option<u64>,
+}
+
+impl Answers {
+    fn of(some: &Unanswered) -> Self {
+        let (count, slowest_ms) = (some.answered, some.slowest_ms);
+        Self { oldest_ms: some.oldest_ms, count, slowest_ms, last_ms: some.last_answer_ms }
+    }
+}
+
 /// Nothing at all was answered since, though it used to be: a second reason, but told by the same sockets.
-fn silent(some: &Unanswered) -> Option<Piece> {
-    let last = some.last_answer_ms.filter(|last| some.oldest_ms <= *last)?;
+fn silent(answers: &Answers) -> Option<Piece> {
+    let last = answers.last_ms.filter(|last| answers.oldest_ms <= *last)?;
     let says = format!(
         "the last answer there was {} ago, {} before took at most {}",
         Human(Duration::from_millis(last)),
-        some.answered,
-        Human(Duration::from_millis(some.slowest_ms).max(LOOKS_EVERY))
+        answers.count,
+        Human(Duration::from_millis(answers.slowest_ms).max(LOOKS_EVERY))
     );
     Some(Piece { source: SAME_SOCKETS, says, lasted: Duration::from_millis(last) })
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     engine::{memory::Memory, policy::PolicySet, world::World},
+    identity::process::Process,
     signal::work::{Backlog, Throttled, Unanswered, Unread, Unseen},
 };
 
@@ -69,7 +70,7 @@ fn unread(oldest_ms: u64) -> Option<Unread> {
 }
 
 fn backlog(oldest_ms: u64) -> Option<Backlog> {
-    Some(Backlog { port: 80, waiting: 3, limit: 128, oldest_ms })
+    Some(Backlog { port: 80, waiting: 3, limit: 128, oldest_ms, ..Backlog::default() })
 }
 
 #[test]
@@ -231,4 +232,102 @@ fn sockets_that_cannot_be_seen_begin_nothing_and_end_nothing() {
     assert!(run.found.is_empty(), "it may have run in between");
     run.seconds(2, |ms| Work { unread: unread(ms), ..server() });
     assert_eq!(run.diagnoses().len(), 1);
+}
+
+/// A stream of new connections keeps the acceptor busy; that nobody is answered shows all the same.
+#[test]
+fn arrivals_are_no_progress() {
+    let mut run = Run::new();
+    let stream = |ms| Work { accepted: true, ran_ms: 50, ..late(ms, 500, Some(ms + 100)) };
+    run.seconds(29, stream);
+    assert!(run.diagnoses().is_empty());
+    run.seconds(2, stream);
+    let found = run.diagnoses()[0];
+    assert_eq!(found.certainty, Certainty::Probable);
+    assert!(found.sentence.contains("has answered nobody for "), "{}", found.sentence);
+
+    let mut slow = Run::new();
+    slow.seconds(60, |ms| Work { accepted: true, answered: ms % 4000 == 0, ..late(ms, 500, Some(4000)) });
+    assert!(slow.diagnoses().iter().all(|one| one.certainty == Certainty::Suspected), "some are answered");
+
+    let mut accepts = Run::new();
+    accepts.seconds(11, |ms| Work { accepted: true, unread: unread(ms), backlog: backlog(ms), ..server() });
+    assert_eq!(accepts.diagnoses()[0].certainty, Certainty::Suspected, "its queue is served");
+}
+
+fn worker(pid: u32) -> Work {
+    Work { pid, comm: "worker".into(), ..server() }
+}
+
+fn asked(ms: u64, pid: u32) -> Work {
+    let some = Unanswered {
+        port: 80,
+        sockets: 1,
+        oldest_ms: ms,
+        answered: 9,
+        slowest_ms: 500,
+        last_answer_ms: Some(ms + 100),
+    };
+    Work { unanswered: Some(some), ..worker(pid) }
+}
+
+#[test]
+fn what_waits_for_a_family_is_summed() {
+    let family = |ms| WorkSnapshot {
+        processes: (8..12).map(|pid| asked(ms, pid)).collect(),
+        ..WorkSnapshot::default()
+    };
+    let mut run = Run::new();
+    run.looks(32, family);
+    let found = run.diagnoses()[0];
+    assert_eq!((found.target.pid, found.certainty), (7, Certainty::Probable));
+    assert!(found.sentence.starts_with("web[7] (4 of its processes) has not run for "), "{}", found.sentence);
+    assert!(found.sentence.contains("4 requests on port 80 read"), "{}", found.sentence);
+
+    // One that answers shows that the others are at something long.
+    let mut run = Run::new();
+    run.looks(60, |ms| {
+        let mut snapshot = family(ms);
+        snapshot.processes.iter_mut().for_each(|work| work.answered = true);
+        snapshot
+    });
+    assert!(run.diagnoses().is_empty());
+}
+
+#[test]
+fn a_queue_waits_for_every_worker_that_may_take_from_it() {
+    let look = |ms, busy: bool| {
+        let master = Work { backlog: backlog(ms), ..server() };
+        let reads_none = Work { shares: true, unread: unread(ms), ..worker(8) };
+        let other =
+            Work { shares: true, ran_ms: if busy { 900 } else { 0 }, runs: u64::from(busy), ..worker(9) };
+        WorkSnapshot { processes: vec![master, reads_none, other], ..WorkSnapshot::default() }
+    };
+    let mut run = Run::new();
+    run.looks(11, |ms| look(ms, false));
+    assert_eq!(run.diagnoses()[0].certainty, Certainty::Probable);
+
+    let mut run = Run::new();
+    run.looks(60, |ms| look(ms, true));
+    assert_eq!(run.diagnoses()[0].certainty, Certainty::Suspected, "one of them works");
+}
+
+#[test]
+fn who_takes_one_after_the_other_and_takes_no_more_is_hung() {
+    let queue = |ms, slowest_ms, last_answer_ms| Backlog {
+        answered: 9,
+        slowest_ms,
+        last_answer_ms,
+        ..backlog(ms).unwrap()
+    };
+    let hung = |ms| Work { backlog: Some(queue(ms, 500, Some(ms + 100))), ..server() };
+    let mut run = Run::new();
+    run.seconds(29, hung);
+    assert_eq!(run.diagnoses()[0].certainty, Certainty::Suspected);
+    run.seconds(2, hung);
+    assert_eq!(run.diagnoses()[1].certainty, Certainty::Probable);
+
+    let mut slow = Run::new();
+    slow.seconds(59, |ms| Work { backlog: Some(queue(ms, 20_000, Some(ms + 100))), ..server() });
+    assert!(slow.diagnoses().iter().all(|one| one.certainty == Certainty::Suspected));
 }

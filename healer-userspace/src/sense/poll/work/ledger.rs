@@ -20,6 +20,8 @@ pub(super) const UNANSWERED_MIN: u32 = 3;
 pub(super) struct Owners {
     pub(super) by_inode: BTreeMap<u32, u32>,
     pub(super) by_port: BTreeMap<u16, u32>,
+    /// Who else has the descriptor: workers inherit their master's listener.
+    pub(super) sharers: BTreeMap<u32, Vec<u32>>,
 }
 
 #[derive(Default)]
@@ -32,13 +34,24 @@ pub(super) struct Ledger {
 /// Work that waits for one process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Waiting {
+    /// Bytes were read or written.
     pub(super) moved: bool,
+    /// A connection was taken from a listener.
+    pub(super) accepted: bool,
+    /// Bytes were written on a connection that it serves.
+    pub(super) answered: bool,
+    /// A backlog of somebody else's listener waits for it as well.
+    pub(super) shares: bool,
     pub(super) unread: Option<Unread>,
     pub(super) backlog: Option<Backlog>,
     pub(super) unanswered: Option<Unanswered>,
 }
 
 impl Waiting {
+    pub(super) fn is_any(&self) -> bool {
+        self.shares || self.unread.is_some() || self.backlog.is_some() || self.unanswered.is_some()
+    }
+
     pub(super) fn is_worth_saying(&self) -> bool {
         let long = |ms: u64| WORTH_SAYING <= Duration::from_millis(ms);
         self.unread.as_ref().is_some_and(|unread| long(unread.oldest_ms))
@@ -94,6 +107,10 @@ impl Ledger {
             let waiting = pass.waiting.entry(owner).or_default();
             if socket.state == LISTEN {
                 self.listener(now, socket, waiting);
+                let sharers = owners.sharers.get(&socket.inode).filter(|_| 0 < socket.receive_queue);
+                for sharer in sharers.into_iter().flatten() {
+                    pass.waiting.entry(*sharer).or_default().shares = true;
+                }
             } else if socket.inode != 0 {
                 // Without an inode it is not accepted yet: the listener's queue counts it.
                 let troubled = self.connection(now, socket, serving.is_some(), waiting);
@@ -117,7 +134,8 @@ impl Ledger {
         let oldest_ms = millis(now.since(queue.since));
         if 0 < length && waiting.backlog.as_ref().is_none_or(|other| other.oldest_ms <= oldest_ms) {
             let limit = socket.send_queue;
-            waiting.backlog = Some(Backlog { port: socket.local_port, waiting: length, limit, oldest_ms });
+            let port = socket.local_port;
+            waiting.backlog = Some(Backlog { port, waiting: length, limit, oldest_ms, ..Backlog::default() });
         }
     }
 
@@ -140,12 +158,15 @@ impl Ledger {
             }
             let first = Connection { consumed, sent, unread_since: now, asked_at, one_way: false };
             self.connections.insert(socket.cookie, first);
-            waiting.moved = true;
+            waiting.accepted = true;
+            waiting.moved |= 0 < consumed || 0 < sent;
+            waiting.answered |= serves && 0 < sent;
             return false;
         };
         let has_read = consumed != known.consumed;
         let has_sent = sent != known.sent;
         waiting.moved |= has_read || has_sent;
+        waiting.answered |= serves && has_sent;
         if has_sent {
             known.one_way = false;
             if let Some(asked) = known.asked_at.take().or(has_read.then_some(received_at))
@@ -193,6 +214,13 @@ impl Ledger {
                 unanswered.answered = answers.count;
                 unanswered.slowest_ms = millis(answers.slowest);
                 unanswered.last_answer_ms = Some(millis(now.since(answers.last)));
+            }
+        }
+        for backlog in pass.waiting.values_mut().filter_map(|waiting| waiting.backlog.as_mut()) {
+            if let Some(answers) = self.ports.get(&backlog.port) {
+                backlog.answered = answers.count;
+                backlog.slowest_ms = millis(answers.slowest);
+                backlog.last_answer_ms = Some(millis(now.since(answers.last)));
             }
         }
     }

@@ -42,6 +42,24 @@ pub struct Watched {
     pub asked: bool,
 }
 
+/// A tracked process and its descendants: what one of them answers, all have answered.
+struct Family {
+    members: Vec<u32>,
+    /// Somebody waits for one of them long enough for a word.
+    waits: bool,
+    accepted: bool,
+    answered: bool,
+}
+
+impl Family {
+    fn of(members: Vec<u32>, waiting: &BTreeMap<u32, Waiting>) -> Self {
+        let any = |is: fn(&Waiting) -> bool| members.iter().filter_map(|pid| waiting.get(pid)).any(is);
+        let (waits, accepted) = (any(Waiting::is_worth_saying), any(|one| one.accepted));
+        let answered = any(|one| one.answered);
+        Self { members, waits, accepted, answered }
+    }
+}
+
 /// Boot time runs on while the machine sleeps, and then nobody does.
 const SUSPENDED: Duration = Duration::from_secs(2);
 
@@ -95,8 +113,9 @@ impl WorkPoller {
                 .or_insert_with(|| Limits::of(now, &self.proc, &self.cgroup, one.process.pid));
             limits.refresh(now, &self.proc, one.process.pid);
             let throttled = limits.look();
-            for pid in self.namespaces.family(one.process.pid) {
-                let waits = sockets.waiting.get(&pid).filter(|waiting| waiting.is_worth_saying());
+            let family = Family::of(self.namespaces.family(one.process.pid), &sockets.waiting);
+            for &pid in &family.members {
+                let waits = sockets.waiting.get(&pid).filter(|waiting| family.waits && waiting.is_any());
                 if !(is_contended || waits.is_some() || one.asked || throttled.is_some()) {
                     continue;
                 }
@@ -114,6 +133,7 @@ impl WorkPoller {
                     // The kernel counts a wait for the CPU when it is over.
                     work.delay_ms = millis(wall);
                 }
+                (work.accepted, work.answered) = (family.accepted, family.answered);
                 work.throttled.clone_from(&throttled);
                 processes.push(self.finish(work));
             }
@@ -169,6 +189,9 @@ fn work(process: &Process, pid: u32, look: &member::Look, waiting: Option<&Waiti
         spinning: look.spinning,
         delay_ms: millis(look.delay),
         moved: waiting.moved,
+        accepted: waiting.accepted,
+        answered: waiting.answered,
+        shares: waiting.shares,
         unread: waiting.unread,
         backlog: waiting.backlog,
         unanswered: waiting.unanswered,

@@ -45,6 +45,8 @@ struct Family {
     members: Vec<u32>,
     /// Inodes of their sockets, and whose they are.
     sockets: BTreeMap<u32, u32>,
+    /// Who has inherited one, by inode.
+    sharers: BTreeMap<u32, Vec<u32>>,
     looked_up: BootTime,
 }
 
@@ -134,13 +136,16 @@ impl Namespaces {
         let proc = Proc::new(&self.proc);
         let members = members(&proc, pid);
         let mut sockets = BTreeMap::new();
+        let mut sharers: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for member in &members {
             for inode in proc.sockets(*member) {
                 // What was inherited is the ancestor's.
-                sockets.entry(inode).or_insert(*member);
+                if *sockets.entry(inode).or_insert(*member) != *member {
+                    sharers.entry(inode).or_default().push(*member);
+                }
             }
         }
-        let family = Family { namespace: namespace.ino(), members, sockets, looked_up: now };
+        let family = Family { namespace: namespace.ino(), members, sockets, sharers, looked_up: now };
         self.families.insert(pid, family);
     }
 
@@ -196,6 +201,7 @@ fn owners(families: &[(&u32, &Family)], sockets: &[Socket]) -> Owners {
     let mut owners = Owners::default();
     for (_, family) in families {
         owners.by_inode.extend(&family.sockets);
+        owners.sharers.extend(family.sharers.iter().map(|(inode, pids)| (*inode, pids.clone())));
     }
     for socket in sockets.iter().filter(|socket| socket.state == LISTEN) {
         if let Some(owner) = owners.by_inode.get(&socket.inode) {

@@ -5,7 +5,11 @@ const PORT: u16 = 80;
 const OWNER: u32 = 7;
 
 fn owners() -> Owners {
-    Owners { by_inode: BTreeMap::from([(5, OWNER)]), by_port: BTreeMap::from([(PORT, OWNER)]) }
+    Owners {
+        by_inode: BTreeMap::from([(5, OWNER)]),
+        by_port: BTreeMap::from([(PORT, OWNER)]),
+        ..Owners::default()
+    }
 }
 
 /// `unread` of `received` bytes; `out` segments sent.
@@ -114,4 +118,25 @@ fn a_client_that_gives_up_has_not_asked_again() {
     let gone = [1, 2, 3].map(|cookie| Socket { state: CLOSE_WAIT, ..connection(cookie, 1, 11, 0) });
     assert_eq!(run(&mut ledger, 6, &gone).unanswered.unwrap().sockets, 3);
     assert_eq!(run(&mut ledger, 35, &gone).unanswered.unwrap().oldest_ms, 34_000);
+}
+
+#[test]
+fn a_connection_that_is_new_was_accepted_and_no_byte_moved() {
+    let mut ledger = Ledger::default();
+    let new = run(&mut ledger, 0, &[connection(1, 6, 6, 0)]);
+    assert_eq!((new.accepted, new.moved, new.answered), (true, false, false));
+    let read = run(&mut ledger, 1, &[connection(1, 0, 6, 0)]);
+    assert_eq!((read.accepted, read.moved, read.answered), (false, true, false));
+    assert!(run(&mut ledger, 2, &[connection(1, 0, 6, 1)]).answered);
+}
+
+#[test]
+fn a_backlog_waits_for_all_who_have_the_listener() {
+    let mut ledger = Ledger::default();
+    let owners = Owners { sharers: BTreeMap::from([(5, vec![8, 9])]), ..owners() };
+    let queue = |length| Socket { state: LISTEN, receive_queue: length, ..connection(9, 0, 0, 0) };
+    let pass = ledger.update(at(0), &[queue(2)], &owners);
+    assert!(pass.waiting[&OWNER].backlog.is_some() && !pass.waiting[&OWNER].shares);
+    assert!(pass.waiting[&8].shares && pass.waiting[&9].shares);
+    assert!(!ledger.update(at(1), &[queue(0)], &owners).waiting.contains_key(&8));
 }

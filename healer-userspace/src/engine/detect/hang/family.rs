@@ -1,0 +1,98 @@
+//! A master and its workers are one server: work may wait for several of them, and each shows a little of it.
+
+use super::{Instead, LASTS, Track};
+use crate::{
+    engine::time::BootTime,
+    signal::work::{Backlog, Life, Unanswered, Unread, Work},
+};
+
+/// A process of the family, and what it does instead of its work.
+pub(super) struct Member<'a> {
+    pub(super) work: &'a Work,
+    pub(super) track: Track,
+    pub(super) instead: Instead,
+    /// Frozen, traced or starved: whatever it leaves undone is not its own fault.
+    pub(super) is_excused: bool,
+}
+
+impl<'a> Member<'a> {
+    pub(super) fn new(at: BootTime, work: &'a Work, track: Track) -> Self {
+        let is_held = match work.condition {
+            Life::Free | Life::Stopped => false,
+            Life::Traced | Life::Frozen => true,
+        };
+        let is_starved = track.starved.is_some_and(|last| at.since(last) < LASTS);
+        Self { work, track, instead: track.instead(at), is_excused: is_held || is_starved }
+    }
+
+    fn does_nothing(&self) -> bool {
+        !self.is_excused && self.instead.is_nothing()
+    }
+}
+
+/// Nobody who could take connections from a queue does, and nobody did: among those who have inherited a listener
+/// one that works may be at a long request, and take the next soon.
+pub(super) fn accepts_none(at: BootTime, members: &[Member<'_>]) -> bool {
+    let may_accept = |member: &&Member<'_>| member.work.backlog.is_some() || member.work.shares;
+    members.iter().filter(may_accept).all(|one| one.does_nothing() && lasted(at, one.track.accepts_none))
+}
+
+/// All of them that do nothing, as one; `None` if that tells no more than each of them alone, or the family answers.
+pub(super) fn together(at: BootTime, members: &[Member<'_>]) -> Option<(Work, Instead, usize)> {
+    let still: Vec<_> = members.iter().filter(|member| member.does_nothing()).collect();
+    let answers = members.iter().any(|member| !lasted(at, member.track.answers_none));
+    if still.len() < 2 || answers {
+        return None;
+    }
+    let first = still[0].work;
+    let mut sum = Work { condition: first.condition, ..Work::default() };
+    (sum.process, sum.pid, sum.comm) = (first.process.clone(), first.process.pid, first.process.comm.clone());
+    for work in still.iter().map(|member| member.work) {
+        sum.runs += work.runs;
+        if work.condition == Life::Free {
+            sum.condition = Life::Free;
+        }
+        sum.unread = both(sum.unread, &work.unread, unread);
+        sum.backlog = both(sum.backlog, &work.backlog, backlog);
+        sum.unanswered = both(sum.unanswered, &work.unanswered, unanswered);
+    }
+    let instead = still.iter().map(|member| member.instead).reduce(Instead::and)?;
+    Some((sum, instead, still.len()))
+}
+
+fn lasted(at: BootTime, since: Option<BootTime>) -> bool {
+    since.is_some_and(|since| LASTS <= at.since(since))
+}
+
+fn both<T: Clone>(one: Option<T>, other: &Option<T>, add: fn(T, &T) -> T) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(add(one, other)),
+        (one, other) => one.or_else(|| other.clone()),
+    }
+}
+
+fn unread(one: Unread, other: &Unread) -> Unread {
+    Unread {
+        sockets: one.sockets + other.sockets,
+        bytes: one.bytes + other.bytes,
+        oldest_ms: one.oldest_ms.max(other.oldest_ms),
+    }
+}
+
+/// Of several listeners the one that waits longest.
+fn backlog(one: Backlog, other: &Backlog) -> Backlog {
+    if one.oldest_ms < other.oldest_ms { other.clone() } else { one }
+}
+
+/// What is normal goes by port: of several the slowest holds for all.
+fn unanswered(one: Unanswered, other: &Unanswered) -> Unanswered {
+    let last = one.last_answer_ms.into_iter().chain(other.last_answer_ms).min();
+    Unanswered {
+        port: one.port,
+        sockets: one.sockets + other.sockets,
+        oldest_ms: one.oldest_ms.max(other.oldest_ms),
+        answered: one.answered.max(other.answered),
+        slowest_ms: one.slowest_ms.max(other.slowest_ms),
+        last_answer_ms: last,
+    }
+}
