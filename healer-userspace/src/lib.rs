@@ -6,6 +6,7 @@ mod patience; // what may hang is asked beside
 
 pub mod agent; // the straight line: one loop over a closed enum of reasons to wake
 
+pub mod capabilities; // what healer may be allowed, and what it gives up
 pub mod sense; // 1 kernel in
 pub mod signal; // 2 bytes to meaning
 pub mod identity; // 3 who: process, cgroup, unit, container, pod

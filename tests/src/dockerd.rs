@@ -61,9 +61,13 @@ impl Dockerd {
 
     /// Starts a container that runs `busybox COMMAND`; `options` are docker's.
     pub fn run(&self, name: &str, options: &[&str], command: &[&str]) {
+        self.run_program(name, options, &[&["/bin/busybox"], command].concat());
+    }
+
+    /// Starts a container that runs `command`, which `options` may bring in.
+    pub fn run_program(&self, name: &str, options: &[&str], command: &[&str]) {
         let start = ["run", "--detach", "--network", "none", "--name", name];
-        let words: Vec<&str> =
-            [&start, options, &[IMAGE, "/bin/busybox"], command].into_iter().flatten().copied().collect();
+        let words: Vec<&str> = [&start, options, &[IMAGE], command].into_iter().flatten().copied().collect();
         self.docker(&words);
     }
 

@@ -52,7 +52,12 @@ fn events(server: &ApiServer, namespace: &str, reason: &str) -> Vec<Value> {
 
 #[test]
 fn the_shipped_roles_grant_what_is_asked_for_and_nothing_else() {
-    let profiles = [(Profile::Sense, "base"), (Profile::Act, "act"), (Profile::PastBudgets, "past-pdb")];
+    let profiles = [
+        (Profile::Sense, "base"),
+        (Profile::Act, "act"),
+        (Profile::PastBudgets, "past-pdb"),
+        (Profile::Probes, "probes"),
+    ];
     for (profile, folder) in profiles {
         let rights = RIGHTS.iter().filter(|right| right.profile == profile);
         let asked = rights.map(|right| (right.verb.into(), right.group.into(), right.resource.into()));
@@ -284,4 +289,37 @@ fn a_budget_that_never_gives_way_and_a_daemon_set_are_left_to_the_next_rung() {
         assert!(server.get(&path).unwrap()["metadata"]["deletionTimestamp"].is_null(), "never deleted");
     }
     assert!(server.asked().iter().all(|asked| asked.verb != "delete"));
+}
+
+/// The kubelet's own readiness probe is read, not doubled: what it says is answered by the policy.
+#[test]
+fn what_the_kubelet_has_probed_is_read() {
+    let containerd = Containerd::start();
+    let server = ApiServer::start("n1", &["base", "probes"]);
+    let home = Home::new(
+        &EVICTING
+            .replace("{exec: {command: [/bin/false]}, period: 1s,", "{kubelet: true, period: 1s,")
+            .replace("{do: evict, timeout: 8s}, ", ""),
+    );
+    let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
+    for (name, uid) in [("web-0", "5d-4"), ("web-1", "5d-5")] {
+        server.pod(name, uid, "n1", "ReplicaSet");
+        server.probed(name, true);
+    }
+    // Another node's is not ours to read.
+    server.pod("web-9", "5d-9", "n2", "ReplicaSet");
+    let mut agent = agent_of(&home, &server, &config);
+    let start = |name: &str, uid: &str| {
+        let pod = containerd.pod(&pod(name, uid, &[("app", "web")]));
+        containerd.container(&pod, "app", 0, &["sleep", "100000"])
+    };
+    let (sick, twin) = (start("web-0", "5d-4"), start("web-1", "5d-5"));
+    server.probed("web-0", false);
+    let said = agent.record("pod/prod/web-0/app", "diagnosis", "the kubelet's probe");
+    assert!(said["sentence"].as_str().is_some_and(|says| says.contains("not ready")), "{said}");
+    agent.record("pod/prod/web-0/app", "result", "stopped container app");
+    until("it is stopped", || (containerd.state(&sick).0 == 2).then_some(()));
+    assert_eq!(containerd.state(&twin).0, 1, "the ready one is not touched");
+    assert!(home.of("pod/prod/web-1/app").is_empty(), "{}", agent.log());
+    assert!(server.asked().iter().all(|asked| asked.code < 400), "{:?}", server.asked());
 }

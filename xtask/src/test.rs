@@ -4,7 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::arch::Arch;
 use crate::step::Step;
-use crate::toolchain::{self, Stage as Packages, ensure_packages};
+use crate::toolchain::{self, Stage as Packages, ensure_packages, ensure_validator};
 use crate::{build, lint, root, signals, tidy, vm, workspace};
 
 /// Run the tests: with no flag, everything that CI runs
@@ -173,6 +173,7 @@ fn live(args: &Args) -> Result<()> {
     ensure_packages(Packages::Test, args.toolchain)?;
     root::mount_tracefs();
     vm::debian_archive()?;
+    ensure_validator(args.toolchain);
     let all = test_files(|name| name.starts_with("live_") || name == "live")?;
     let name = args.live.clone().flatten();
     let file = name.as_ref().map(|name| format!("live_{name}"));

@@ -2,12 +2,10 @@
 
 use super::host::Control;
 use crate::{
+    capabilities::{self, SYS_RESOURCE, has},
     engine::policy::{ActionName, Rung},
     kubernetes::{Cluster, Settings},
 };
-
-/// Number in linux/capability.h.
-const SYS_RESOURCE: u32 = 24;
 
 /// What this process has.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +19,7 @@ pub struct Here {
 pub fn lacks(rung: &Rung, here: Here) -> Option<String> {
     let terms = &rung.terms;
     let wants = |wanted: bool, control: Control| wanted.then(|| control.is_lacking()).flatten();
-    let may = here.rights & (1 << SYS_RESOURCE) != 0;
+    let may = has(here.rights, SYS_RESOURCE);
     match rung.action {
         ActionName::Throttle => wants(terms.memory_high.is_some(), Control::MemoryHigh)
             .or_else(|| wants(terms.cpu.is_some(), Control::CpuQuota))
@@ -55,14 +53,8 @@ pub fn lacks(rung: &Rung, here: Here) -> Option<String> {
 
 impl Here {
     pub fn of(settings: &Settings) -> Self {
-        Self { rights: rights(), in_cluster: Cluster::is_reachable(settings) }
+        Self { rights: capabilities::own().unwrap_or(0), in_cluster: Cluster::is_reachable(settings) }
     }
-}
-
-fn rights() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

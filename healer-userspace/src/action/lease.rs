@@ -84,6 +84,8 @@ async fn set_afar(turn: &Turn, host: &dyn Host) -> Result<(), ActionOutcome> {
     let Turn { knob, was, set } = turn;
     match host.read_afar(knob).await {
         Ok(Some(now)) if now == *was => {}
+        // Another incident's act has set it, and both hold it (`Leases::join`).
+        Ok(Some(now)) if now == *set => return Ok(()),
         Ok(Some(now)) => return Err(failed(format!("{knob} is {} already", printable(&now)))),
         Ok(None) => return Err(failed(format!("{knob}: it is gone"))),
         Err(error) => return Err(failed(format!("cannot read {knob}: {error}"))),
@@ -185,6 +187,9 @@ impl Told {
         }
         if 0 < self.gone {
             parts.push(format!("{} of what was turned is gone", self.gone));
+        }
+        if parts.is_empty() {
+            return "another incident holds it still".to_owned();
         }
         parts.join("; ")
     }

@@ -6,7 +6,11 @@ use super::{Agent, give_back, last_policies};
 use crate::{
     clock,
     config::{self, FromCluster, Loaded, files::Look},
-    engine::{detect, policy::PolicySet, time::BootTime},
+    engine::{
+        detect,
+        policy::{PolicySet, ProbeAsk},
+        time::BootTime,
+    },
     identity::exe::ExeId,
     report::view::Lent,
     sense,
@@ -188,6 +192,10 @@ impl Agent {
         });
         let units = loaded.policies.policies.iter().flat_map(|policy| policy.matches.units.clone());
         self.owners.watch_units(units.collect());
+        let mut probes = loaded.policies.policies.iter().filter_map(|policy| policy.expect.probe.as_ref());
+        if probes.any(|probe| probe.ask == ProbeAsk::Kubelet) {
+            self.kubelet.follow();
+        }
         self.engine.replace_policy(clock::boot(), loaded.policies);
     }
 

@@ -52,6 +52,7 @@ use crate::{
         time::BootTime,
     },
     identity::Identity,
+    kubernetes::Kubelet,
     report::{Reporter, log},
     runtimes::Owners,
     sense::{Level, Lost, Sense, govern::account},
@@ -109,6 +110,7 @@ struct Agent {
     memory_watch: memory::MemoryWatch,
     level_watch: levels::LevelWatch,
     probes: probes::Probes,
+    kubelet: Kubelet,
     captures: captures::Captures,
     /// Empty between two passes; kept because a new one would cost the allocator more than a record costs.
     raws: Vec<Raw>,

@@ -24,6 +24,7 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::process::{Process, ProcessId},
+    kubernetes::Kubelet,
     sense::poll::{sockets, work::life},
     signal::{
         Fact, Signal,
@@ -120,9 +121,10 @@ impl Agent {
             return;
         }
         let (asking, unasked) = (Arc::clone(&self.probes.asking), Arc::clone(&self.probes.unasked));
+        let kubelet = self.kubelet.clone();
         // A thread, because it may have to enter another network namespace, and a thread cannot come back.
         let asking = move || {
-            let (answer, left) = ask_the_free(process.pid, &probe);
+            let (answer, left) = ask_the_free(&process, &probe, &kubelet);
             match probed(&probe, answer) {
                 Ok(probed) => {
                     locked(&unasked).remove(&id);
@@ -152,24 +154,41 @@ fn locked(set: &Mutex<BTreeSet<ProcessId>>) -> MutexGuard<'_, BTreeSet<ProcessId
 }
 
 /// Whom a person has halted, with a freezer or a debugger, is not asked: no answer would be nobody's failure.
-fn ask_the_free(pid: u32, probe: &Probe) -> ((Result<String, No>, Duration), Option<Child>) {
-    let why = match life(Path::new("/proc"), Path::new("/sys/fs/cgroup"), pid) {
+fn ask_the_free(
+    process: &Process,
+    probe: &Probe,
+    kubelet: &Kubelet,
+) -> ((Result<String, No>, Duration), Option<Child>) {
+    let why = match life(Path::new("/proc"), Path::new("/sys/fs/cgroup"), process.pid) {
         Life::Frozen => "it is frozen",
         Life::Traced => "a debugger has it",
-        Life::Free | Life::Stopped => return ask(pid, probe),
+        Life::Free | Life::Stopped => return ask(process, probe, kubelet),
     };
     ((Err(No::NotAsked(why.to_owned())), Duration::ZERO), None)
 }
 
 /// The answer and how long it took; with it a program that has been killed and not ended yet.
-fn ask(pid: u32, probe: &Probe) -> ((Result<String, No>, Duration), Option<Child>) {
-    let began = clock::boot();
+fn ask(
+    process: &Process,
+    probe: &Probe,
+    kubelet: &Kubelet,
+) -> ((Result<String, No>, Duration), Option<Child>) {
+    let (pid, began) = (process.pid, clock::boot());
     let (answer, left) = match &probe.ask {
         ProbeAsk::Http { port, path } => (http(pid, *port, path, probe.timeout), None),
         ProbeAsk::Tcp { port } => (connect(pid, *port, probe.timeout).map(|_| "connected".to_owned()), None),
         ProbeAsk::Exec { command } => exec(command, probe.timeout),
+        ProbeAsk::Kubelet => (by_kubelet(kubelet.is_ready(&process.place)), None),
     };
     ((answer, clock::boot().since(began)), left)
+}
+
+fn by_kubelet(is_ready: Result<bool, String>) -> Result<String, No> {
+    match is_ready {
+        Ok(true) => Ok("ready".to_owned()),
+        Ok(false) => Err(No::Bad("not ready".to_owned())),
+        Err(why) => Err(No::NotAsked(why)),
+    }
 }
 
 /// # Errors
@@ -297,6 +316,7 @@ mod tests {
     use std::{io::BufRead as _, net::TcpListener};
 
     use super::*;
+    use crate::kubernetes::Cluster;
 
     fn probe(ask: ProbeAsk) -> Probe {
         let timeout = Duration::from_millis(300);
@@ -323,7 +343,8 @@ mod tests {
 
     fn asked(ask: ProbeAsk) -> Result<Probed, String> {
         let probe = probe(ask);
-        let (answer, left) = super::ask(std::process::id(), &probe);
+        let process = Process { pid: std::process::id(), ..Process::default() };
+        let (answer, left) = super::ask(&process, &probe, &Cluster::default().kubelet());
         left.into_iter().for_each(|mut left| drop(left.wait()));
         probed(&probe, answer)
     }

@@ -35,7 +35,7 @@ use crate::{
         host::{evidence::Evidence, linux::Linux},
         lacks,
     },
-    clock,
+    capabilities, clock,
     config::{self, FromCluster, Loaded, Problems},
     control,
     engine::{Engine, detect, policy::choose, report::Report},
@@ -80,6 +80,9 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let cannot = loaded.cannot(&|rung| lacks::lacks(rung, here));
     for warning in loaded.warnings.iter().chain(&cannot) {
         tracing::warn!("{warning}");
+    }
+    for lacking in capabilities::missing() {
+        tracing::warn!("{lacking}");
     }
     if let Err(error) = sense::ask_for_short_turns() {
         tracing::debug!("no short turns: {error}");
@@ -128,6 +131,12 @@ async fn assemble(
     let facts = ClockFacts { boot_id: boot_id.clone(), now_boot: now, now_wall: clock::wall() };
     let (store, recovered) = Store::open(&options.state_dir, facts)?;
     let notes = store.notes().to_vec();
+    // Before any other thread: rights are each thread's own, and some are given up here.
+    let mut sense = Sense::start(&sense::Settings {
+        best: options.sense_rung,
+        gives_up_rights: true,
+        ..sense::Settings::default()
+    });
 
     let (store_sender, store_events) = mpsc::unbounded_channel();
     let answer = Arc::new(move |event| drop(store_sender.send(event)));
@@ -161,6 +170,7 @@ async fn assemble(
     if loaded.agent.kubernetes.policies {
         reporter.set_statuses(cluster.follow_policies(policies_sender));
     }
+    let kubelet = cluster.kubelet();
     let host =
         Arc::new(host.with_owners(owners.clone()).with_cluster(cluster).with_evidence(evidence.clone()));
     let (results_sender, results) = mpsc::channel(64);
@@ -168,7 +178,6 @@ async fn assemble(
     let (listen, orders) = serve(&options, &reporter).await?;
     options.listen = listen;
 
-    let mut sense = Sense::start(&sense::Settings { best: options.sense_rung, ..sense::Settings::default() });
     let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
     let alarm = Trigger::open(Path::new("/proc"));
@@ -216,6 +225,7 @@ async fn assemble(
         memory_watch,
         level_watch,
         probes: Probes::default(),
+        kubelet,
         captures: Captures::new(evidence),
         raws: Vec::new(),
         unnamed: super::unnamed::Unnamed::default(),
@@ -235,6 +245,9 @@ impl Agent {
         self.flush();
         for note in notes {
             self.say("store", note);
+        }
+        if let Some(rights) = self.sense.rights().map(str::to_owned) {
+            self.say("rights", &rights);
         }
         let up = sensors.iter().filter(|sensor| sensor.is_up()).count();
         let degraded = sensors.iter().filter(|sensor| sensor.state == view::SensorState::Degraded).count();

@@ -129,7 +129,7 @@ shape! {
 }
 
 shape! {
-    /// Exactly one of http, tcp and exec.
+    /// Exactly one of http, tcp, exec and kubelet.
     Probe {
         /// GET, answered with a status from 200 to 399.
         http: HttpProbe,
@@ -137,6 +137,8 @@ shape! {
         tcp: TcpProbe,
         /// A program that ends with status 0.
         exec: ExecProbe,
+        /// true: of a pod, whether the kubelet's own readiness probe has it for ready.
+        kubelet: bool,
         /// From one to the next, 1s at least. Default: 10s.
         period: Period,
         /// No answer by then is a failure. Default: 2s.

@@ -320,14 +320,20 @@ fn struck(aim: Aim, process_group: u32, members: usize) -> String {
 
 /// `nginx[17] of web`; who started it, for a program that nobody named.
 pub fn called(process: &Process) -> String {
-    let name = format!("{}[{}]", text::printable(&process.comm), process.pid);
-    match (process.workload.given_name(), &process.parent) {
-        (Some(given), _) => format!("{name} of {}", text::printable(given)),
-        (None, Some(parent)) => {
+    let name = of_whom(process);
+    match &process.parent {
+        Some(parent) if process.workload.given_name().is_none() => {
             format!("{name}, started by {}[{}],", text::printable(&parent.comm), parent.pid)
         }
-        (None, None) => name,
+        Some(_) | None => name,
     }
+}
+
+/// `nginx[17] of web`, or `nginx[17]`
+pub fn of_whom(process: &Process) -> String {
+    let name = format!("{}[{}]", text::printable(&process.comm), process.pid);
+    let given = process.workload.given_name();
+    given.map_or_else(|| name.clone(), |given| format!("{name} of {}", text::printable(given)))
 }
 
 /// `bash[4242] (uid 0)`

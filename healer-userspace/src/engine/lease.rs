@@ -3,20 +3,22 @@
 //! A lease is in the journal before the act, with its undo. It ends when the patient is well, when it did not help,
 //! when its time is over, when healer stops, and at the next start after a crash.
 
+mod knob;
+#[cfg(test)]
+mod tests;
+
 use core::{fmt, time::Duration};
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::knob::{Account, Knob};
 use super::{
     command::{ActionKey, ActionOutcome, IncidentId, Intent},
     policy::{ActionName, Mode},
     time::BootTime,
 };
-use crate::{
-    identity::process::{ProcessId, WorkloadKey},
-    text::printable,
-};
+use crate::{identity::process::WorkloadKey, text::printable};
 
 /// A rung without `undoAfter`.
 pub const UNDO_AFTER: Duration = Duration::from_secs(300);
@@ -26,100 +28,6 @@ pub const STANDS_FOR: Duration = Duration::from_secs(1800);
 const UNDO_LIMIT: Duration = Duration::from_secs(15);
 /// What could not be undone now may be possible later: memory that was lent is in use.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
-
-/// One thing that can be turned, and turned back.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Knob {
-    /// A file of a control group. Device and inode of the directory: another group of that name is not touched.
-    Cgroup {
-        dir: String,
-        dev: u64,
-        inode: u64,
-        file: String,
-    },
-    /// `running`, or `stopped` by SIGSTOP.
-    Running(ProcessId),
-    /// `RLIMIT_NOFILE`, as `soft:hard`.
-    OpenFiles(ProcessId),
-    OomScoreAdj(ProcessId),
-    /// What systemd keeps account of for a unit, by the socket of its bus.
-    Unit {
-        bus: String,
-        unit: String,
-        of: Account,
-    },
-    /// What Docker keeps account of for a container, by its socket.
-    Container {
-        socket: String,
-        id: String,
-        of: Account,
-    },
-    /// Of the cluster's node: `open`, `cordoned`, or `cordoned by healer (KEY)`.
-    Cordon {
-        node: String,
-    },
-    /// Of the cluster's node: `False`, or `True: MESSAGE`.
-    Condition {
-        node: String,
-        name: String,
-    },
-}
-
-impl Knob {
-    /// Kubernetes' API server has it: it outlives a boot, and asking takes time.
-    pub fn is_afar(&self) -> bool {
-        match self {
-            Self::Cordon { .. } | Self::Condition { .. } => true,
-            Self::Cgroup { .. }
-            | Self::Running(_)
-            | Self::OpenFiles(_)
-            | Self::OomScoreAdj(_)
-            | Self::Unit { .. }
-            | Self::Container { .. } => false,
-        }
-    }
-}
-
-/// What an owner keeps account of: turned behind its back, it would be wrong about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Account {
-    /// `running` or `halted`.
-    Running,
-    /// In nanoseconds per second, or `infinity`.
-    CpuTime,
-    /// `CPUWeight` of a unit, shares of a container; or `unset`.
-    CpuWeight,
-    /// `MemoryHigh` in bytes, or `infinity`.
-    MemoryHigh,
-}
-
-impl fmt::Display for Account {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Running => "state",
-            Self::CpuTime => "CPU time per second (ns)",
-            Self::CpuWeight => "CPU weight",
-            Self::MemoryHigh => "MemoryHigh",
-        })
-    }
-}
-
-impl fmt::Display for Knob {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cgroup { dir, file, .. } => write!(out, "{file} of {}", printable(dir)),
-            Self::Running(id) => write!(out, "pid {}", id.pid),
-            Self::OpenFiles(id) => write!(out, "the limit of open files of pid {}", id.pid),
-            Self::OomScoreAdj(id) => write!(out, "oom_score_adj of pid {}", id.pid),
-            Self::Unit { unit, of, .. } => write!(out, "{of} of unit {}", printable(unit)),
-            Self::Container { id, of, .. } => write!(out, "{of} of container {:.12}", printable(id)),
-            Self::Cordon { node } => write!(out, "node {}", printable(node)),
-            Self::Condition { node, name } => write!(out, "{name} of node {}", printable(node)),
-        }
-    }
-}
 
 /// From what to what; both as the kernel shows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,7 +105,7 @@ impl Why {
     }
 }
 
-/// For the hands: turn back whatever still is as we set it.
+/// For the hands: turn back whatever still is as we set it. Nothing, if another lease goes on holding all of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Undo {
     pub key: ActionKey,
@@ -266,8 +174,28 @@ impl Leases {
         then.or((!took_effect).then_some(Why::DidNotHelp))
     }
 
+    /// What another lease has turned in the cluster already is held by both: the last of them turns it back.
+    pub(super) fn join(&self, turns: &mut [Turn]) {
+        let lent = || self.0.values().filter(|held| held.is_lent()).flat_map(|held| &held.lease.turns);
+        for turn in turns.iter_mut().filter(|turn| turn.knob.is_afar()) {
+            if let Some(first) = lent().find(|first| first.knob == turn.knob) {
+                turn.set.clone_from(&first.set);
+            }
+        }
+    }
+
+    /// Those of a lease's turns that no other holds.
+    fn only_of(&self, key: &ActionKey) -> Vec<Turn> {
+        let Some(held) = self.0.get(key) else { return Vec::new() };
+        let others = || self.0.iter().filter(|(other, held)| *other != key && held.is_lent());
+        let is_shared =
+            |turn: &Turn| turn.knob.is_afar() && others().any(|(_, held)| held.lease.turns.contains(turn));
+        held.lease.turns.iter().filter(|turn| !is_shared(turn)).cloned().collect()
+    }
+
     /// What the hands have to do, unless they are at it already.
     pub(super) fn release(&mut self, now: BootTime, key: &ActionKey, why: Why) -> Option<Undo> {
+        let turns = self.only_of(key);
         let held = self.0.get_mut(key)?;
         match &mut held.state {
             State::Taking { then } => {
@@ -278,7 +206,7 @@ impl Leases {
             State::InForce { .. } | State::Stuck { .. } => {}
         }
         held.state = State::Undoing { why, until: now + UNDO_LIMIT };
-        Some(Undo { key: key.clone(), turns: held.lease.turns.clone() })
+        Some(Undo { key: key.clone(), turns })
     }
 
     /// What an earlier life had lent: nobody is at it any more.

@@ -25,6 +25,7 @@ use crate::{
 
 mod cascade;
 mod crowd;
+mod errands;
 mod homes;
 mod journal;
 mod late;
@@ -335,31 +336,6 @@ fn served(pid: u32, start: u64, workload: &str) -> Process {
         workload: WorkloadKey(workload.into()),
         ..Process::default()
     }
-}
-
-fn after_an_errand(exit: Exit, server_lives: bool) -> Vec<String> {
-    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
-    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
-    let server = served(10, SECOND, "unit/nginx.service");
-    let errand = served(20, 5 * SECOND, "unit/logrotate.service");
-    let mut signals = Vec::new();
-    if server_lives {
-        signals.push(signal(2 * SECOND, &server, Fact::Execed));
-    }
-    signals.push(signal(5 * SECOND, &errand, Fact::Execed));
-    signals.push(signal(6 * SECOND, &errand, Fact::Exited(exit)));
-    let tick =
-        Signal { at: BootTime(30 * SECOND), process: None, fact: Fact::Levels(LevelSnapshot::default()) };
-    signals.push(tick);
-    run(&signals, set)
-}
-
-#[test]
-fn an_errand_of_a_program_that_serves_elsewhere_is_not_down() {
-    count(&after_an_errand(Exit::default(), true), "diagnosis down", 0);
-    count(&after_an_errand(Exit::default(), false), "diagnosis down", 1);
-    let cut_down = Exit { signal: Some(libc::SIGSEGV), ..Exit::default() };
-    count(&after_an_errand(cut_down, true), "diagnosis down", 1);
 }
 
 #[test]

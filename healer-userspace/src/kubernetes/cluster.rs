@@ -5,7 +5,8 @@ use std::io;
 use tokio::sync::mpsc;
 
 use super::{
-    Events, Eviction, Settings, Statuses, api::Api, connect::Credentials, evict, failed, node, policies,
+    Events, Eviction, Kubelet, Settings, Statuses, api::Api, connect::Credentials, evict, failed, node,
+    policies,
 };
 use crate::{
     action::host::{Afar, Later},
@@ -14,7 +15,7 @@ use crate::{
     runtimes::Done,
 };
 
-const NOBODY: &str =
+pub(super) const NOBODY: &str =
     "no Kubernetes here: neither a service account nor a kubeconfig (AgentConfig kubernetes)";
 
 /// Cheap to clone; connects nothing until it is asked.
@@ -57,6 +58,11 @@ impl Cluster {
         let api = self.0.clone()?;
         tokio::spawn(policies::follow(api.clone(), learnt));
         Some(Statuses::start(api))
+    }
+
+    /// What the kubelet says of its containers.
+    pub fn kubelet(&self) -> Kubelet {
+        Kubelet::new(self.0.clone())
     }
 
     fn api(&self) -> Result<&Api, String> {

@@ -32,8 +32,9 @@ const REFILL: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const TRIES: u32 = 4;
-/// Bytes; the API's own limit (events.k8s.io/v1, `note`) is 1 KiB.
+/// The API's own limits (events.k8s.io/v1), in bytes: of `note` 1 KiB, of `reportingInstance` 128.
 const NOTE_MAX: usize = 1024;
+const INSTANCE_MAX: usize = 128;
 
 /// The end at which facts are put in; never blocks.
 pub struct Events {
@@ -87,7 +88,7 @@ impl Events {
             | ReportFact::Agent { .. } => return,
         };
         let workload = report.workload.as_ref().map_or("", |workload| &workload.0);
-        let note = cut(printable(&format!("{incident} {workload}: {note}")).into_owned());
+        let note = start_of(&printable(&format!("{incident} {workload}: {note}")), NOTE_MAX).to_owned();
         let pod = self.pods.get(&incident).cloned();
         let time = format!("{:.6}", clock::wall_of(report.at));
         // Full: the log and the audit have it.
@@ -165,15 +166,15 @@ fn body(node: &str, event: &Event) -> (String, Value) {
             ("default".to_owned(), node)
         }
     };
-    let about = regarding["name"].as_str().unwrap_or("node");
-    let about: String = about.chars().take(200).collect();
+    // A name's part may not end with these (RFC 1123).
+    let about = start_of(regarding["name"].as_str().unwrap_or("node"), 200).trim_end_matches(['-', '.']);
     let body = json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
         "metadata": {"namespace": namespace, "name": format!("{about}.{:x}", clock::boot().0)},
         "eventTime": event.time,
         "reportingController": "healer.dev/agent",
-        "reportingInstance": node,
+        "reportingInstance": start_of(node, INSTANCE_MAX),
         "type": if event.is_warning { "Warning" } else { "Normal" },
         "reason": event.reason,
         "action": event.action,
@@ -183,9 +184,9 @@ fn body(node: &str, event: &Event) -> (String, Value) {
     (namespace, body)
 }
 
-fn cut(mut note: String) -> String {
-    note.truncate(note.floor_char_boundary(NOTE_MAX));
-    note
+/// As many whole characters as fit into so many bytes.
+fn start_of(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// `memory_leak` → `MemoryLeak`
@@ -213,17 +214,25 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_cut_by_bytes_and_between_letters() {
-        assert_eq!(cut("é".repeat(1000)).len(), NOTE_MAX);
-        assert_eq!(cut(format!("a{}", "é".repeat(1000))).len(), NOTE_MAX - 1);
-        assert_eq!(cut("short".into()), "short");
-    }
-
-    #[test]
     fn what_is_in_no_pod_is_told_of_the_node() {
         let (namespace, body) = body("n1", &event(None));
         assert_eq!((namespace.as_str(), &body["regarding"]["kind"]), ("default", &json!("Node")));
         assert_eq!((&body["reason"], &body["type"]), (&json!("MemoryLeak"), &json!("Warning")));
+    }
+
+    #[test]
+    fn what_is_too_long_for_the_api_is_cut_to_its_bytes() {
+        assert_eq!(start_of("False → True", 8), "False ");
+        assert_eq!(start_of("False → True", 9), "False →");
+        assert_eq!(start_of("short", 9), "short");
+        let pod = Pod { name: format!("{}-x", "w".repeat(199)), ..Pod::default() };
+        let (_, body) = body(&"n".repeat(200), &event(Some(pod)));
+        assert!(
+            body["metadata"]["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with(&format!("{}.", "w".repeat(199))))
+        );
+        assert_eq!(body["reportingInstance"].as_str().map(str::len), Some(INSTANCE_MAX));
     }
 
     #[test]

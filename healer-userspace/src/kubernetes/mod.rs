@@ -1,5 +1,5 @@
-//! Kubernetes' API server: what is handed over to it (eviction, cordon, node conditions) what it is told (Events),
-//! and the policies that it keeps.
+//! Kubernetes' API server: what is handed over to it (eviction, cordon, node conditions), what it is told
+//! (Events), the policies that it keeps, and what the kubelet has told it of its probes.
 //!
 //! healer asks as little as it can: names of pods and containers it has from the container runtime. Without credentials
 //! nothing here runs; the client is made when it is first needed; a server that hangs costs a time-out with words.
@@ -15,9 +15,13 @@ mod events;
 #[cfg(feature = "kube")]
 mod evict;
 #[cfg(feature = "kube")]
+mod follow;
+#[cfg(feature = "kube")]
 mod node;
 #[cfg(not(feature = "kube"))]
 mod off;
+#[cfg(feature = "kube")]
+mod pods;
 #[cfg(feature = "kube")]
 mod policies;
 pub mod rights;
@@ -28,9 +32,9 @@ use core::time::Duration;
 use std::path::PathBuf;
 
 #[cfg(not(feature = "kube"))]
-pub use self::off::{Cluster, Events, Statuses};
+pub use self::off::{Cluster, Events, Kubelet, Statuses};
 #[cfg(feature = "kube")]
-pub use self::{cluster::Cluster, events::Events, status::Statuses};
+pub use self::{cluster::Cluster, events::Events, pods::Kubelet, status::Statuses};
 use crate::{engine::command::ActionOutcome, identity::process::Pod, text::printable};
 
 /// `AgentConfig.kubernetes`.

@@ -9,6 +9,7 @@ use crate::{
     action::host::{Afar, Later},
     config::{FromCluster, Verdict},
     engine::{lease::Knob, report::Report},
+    identity::process::Place,
     report::record::ActName,
     runtimes::Done,
 };
@@ -17,6 +18,20 @@ const WORDS: &str = "this healer is built without kube";
 
 #[derive(Clone, Debug, Default)]
 pub struct Cluster;
+
+/// Nobody says anything.
+#[derive(Clone, Debug)]
+pub struct Kubelet;
+
+impl Kubelet {
+    pub fn follow(&self) {}
+
+    /// # Errors
+    /// Always.
+    pub fn is_ready(&self, _: &Place) -> Result<bool, String> {
+        Err(WORDS.to_owned())
+    }
+}
 
 /// Nobody is told.
 #[derive(Debug)]
@@ -49,6 +64,10 @@ impl Cluster {
 
     pub fn tell_events(&self) -> Option<Events> {
         None
+    }
+
+    pub fn kubelet(&self) -> Kubelet {
+        Kubelet
     }
 
     pub fn follow_policies(&self, _: mpsc::Sender<Vec<FromCluster>>) -> Option<Statuses> {

@@ -13,7 +13,7 @@ pub struct Right {
     pub profile: Profile,
 }
 
-/// Who has a right: each has those of the one before.
+/// Who has a right: each has those of the one before, but for the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Profile {
     /// `deploy/kubernetes/base`
@@ -22,6 +22,8 @@ pub enum Profile {
     Act,
     /// `deploy/kubernetes/past-pdb`: for `respectPDB: false`.
     PastBudgets,
+    /// `deploy/kubernetes/probes`: for `probe: {kubelet: true}`, beside any of the others.
+    Probes,
 }
 
 const fn core(verb: &'static str, resource: &'static str) -> Right {
@@ -31,6 +33,8 @@ const fn core(verb: &'static str, resource: &'static str) -> Right {
 pub const READ_POD: Right = core("get", "pods");
 pub const EVICT: Right = core("create", "pods/eviction");
 pub const DELETE_POD: Right = Right { profile: Profile::PastBudgets, ..core("delete", "pods") };
+pub const LIST_PODS: Right = Right { profile: Profile::Probes, ..core("list", "pods") };
+pub const WATCH_PODS: Right = Right { profile: Profile::Probes, ..core("watch", "pods") };
 pub const READ_NODE: Right = core("get", "nodes");
 pub const MARK_NODE: Right = core("patch", "nodes");
 pub const NODE_STATUS: Right = core("patch", "nodes/status");
@@ -54,6 +58,8 @@ pub const RIGHTS: &[&Right] = &[
     &READ_POD,
     &EVICT,
     &DELETE_POD,
+    &LIST_PODS,
+    &WATCH_PODS,
     &READ_NODE,
     &MARK_NODE,
     &NODE_STATUS,

@@ -216,11 +216,16 @@ fn gone(listed: &Value, own: &str, now: jiff::Timestamp) -> Vec<(String, String)
 
 async fn write(api: &Api, name: &str, entry: &Entry) -> Result<(), String> {
     let path = POLICY_STATUS.path("", name);
-    let path = format!("{path}?fieldManager={MANAGER}-{}&force=true", api.node());
+    let path = format!("{path}?fieldManager={}&force=true", manager(api.node()));
     let body = body(api.node(), name, entry);
     let answer: Answer = api.ask(&POLICY_STATUS, &path, Send::Apply(&body)).await?;
     // 404: deleted meanwhile.
     if answer.is_ok() || answer.code == 404 { Ok(()) } else { Err(answer.words()) }
+}
+
+/// The API takes 128 bytes; a node's name may have 253.
+fn manager(node: &str) -> String {
+    format!("{MANAGER}-{node}").chars().take(128).collect()
 }
 
 fn body(node: &str, name: &str, entry: &Entry) -> Value {

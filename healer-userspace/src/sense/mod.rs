@@ -69,6 +69,8 @@ pub struct ProgramInfo {
 /// The attached sensors and the ways to their records.
 pub struct Sense {
     sensors: Vec<SensorStatus>,
+    /// What became of the rights that only loading needs.
+    rights: Option<String>,
     /// The way by which each of [`SENSORS`] works.
     rungs: Vec<Option<Rung>>,
     own_tgid: u32,
@@ -111,6 +113,12 @@ impl Sense {
     #[must_use]
     pub fn sensors(&self) -> &[SensorStatus] {
         &self.sensors
+    }
+
+    /// Which rights were given up after loading, or why not; `None` if nobody asked for that.
+    #[must_use]
+    pub fn rights(&self) -> Option<&str> {
+        self.rights.as_deref()
     }
 
     /// The scan of all threads, to be run wherever it suits; `None` if it does not work or was taken.

@@ -1,13 +1,12 @@
-//! Whether this process may load kernel programs at all.
+//! Whether this process may load kernel programs at all, and that it may not for longer than it must.
 
-use std::fs;
+use std::{io, thread};
 
-use super::status::Trouble;
+use aya::maps::{MapData, PerCpuArray};
+use healer_common::event::EventKind;
 
-/// Bits of `CapEff` (include/uapi/linux/capability.h).
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
+use super::{govern::Hook, poll::tasks::TaskScan, status::Trouble};
+use crate::capabilities::{self, CAPABILITIES, For};
 
 /// What helps in most refusals of bpf(2).
 pub(crate) const REMEDY: &str = "run healer as root, or give it CAP_BPF and CAP_PERFMON (since kernel 5.8)";
@@ -17,20 +16,12 @@ pub(crate) const REMEDY: &str = "run healer as root, or give it CAP_BPF and CAP_
 /// # Errors
 /// Names the capabilities that are missing. Where they cannot be read, nothing is said.
 pub(crate) fn check() -> Result<(), Trouble> {
-    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-    match effective(&status) {
-        Some(effective) => judge(effective),
-        None => Ok(()),
-    }
+    capabilities::own().map_or(Ok(()), judge)
 }
 
 fn judge(effective: u64) -> Result<(), Trouble> {
-    let has = |capability: u32| effective >> capability & 1 != 0;
-    if has(CAP_SYS_ADMIN) {
-        return Ok(());
-    }
-    let needed = [(CAP_BPF, "CAP_BPF"), (CAP_PERFMON, "CAP_PERFMON")];
-    let missing: Vec<&str> = needed.iter().filter(|(bit, _)| !has(*bit)).map(|(_, name)| *name).collect();
+    let needed = CAPABILITIES.iter().filter(|one| one.for_what == For::Loading);
+    let missing: Vec<&str> = needed.filter(|one| !one.is_held(effective)).map(|one| one.name).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -38,9 +29,44 @@ fn judge(effective: u64) -> Result<(), Trouble> {
     Err(Trouble::new(reason, REMEDY))
 }
 
-fn effective(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
+/// What is done with loaded programs for as long as healer lives.
+pub(super) struct Later<'a> {
+    pub(super) hooks: &'a [(EventKind, Hook)],
+    pub(super) counters: Option<&'a PerCpuArray<MapData, u64>>,
+    pub(super) scan: Option<&'a TaskScan>,
+}
+
+impl Later<'_> {
+    fn works(&self) -> io::Result<()> {
+        for (_, hook) in self.hooks {
+            hook.attach()?;
+        }
+        if let Some(counters) = self.counters {
+            counters.get(&0, 0).map_err(io::Error::other)?;
+        }
+        self.scan.map_or(Ok(()), TaskScan::can_begin)
+    }
+}
+
+/// The calling thread gives up what only loading needs, if the kernel lets the rest be done without (since 5.19, with
+/// typed or raw tracepoints): a thread of its own has tried. Says what came of it.
+pub(super) fn give_up(later: &Later<'_>) -> String {
+    let tries = || {
+        capabilities::give_up_loading()?;
+        later.works()
+    };
+    let tried = thread::scope(|scope| scope.spawn(tries).join());
+    let done = match tried {
+        Ok(Ok(())) => capabilities::give_up_loading(),
+        Ok(Err(error)) => Err(error),
+        Err(_panic) => Err(io::Error::other("the trial broke off")),
+    };
+    match done {
+        Ok(()) => "CAP_BPF and CAP_PERFMON are given up: everything is loaded".to_owned(),
+        Err(error) => {
+            format!("CAP_BPF and CAP_PERFMON are kept: loaded programs need them on this kernel ({error})")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -49,17 +75,13 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        assert!(judge(1 << CAP_SYS_ADMIN).is_ok());
+        const CAP_PERFMON: u32 = 38;
+        const CAP_BPF: u32 = 39;
+        assert!(judge(1 << capabilities::SYS_ADMIN).is_ok());
         assert!(judge(1 << CAP_BPF | 1 << CAP_PERFMON).is_ok());
         let reason = judge(1 << CAP_BPF).unwrap_err().reason;
         assert!(reason.ends_with("lacks CAP_PERFMON"), "{reason}");
         let reason = judge(0).unwrap_err().reason;
         assert!(reason.ends_with("lacks CAP_BPF and CAP_PERFMON"), "{reason}");
-    }
-
-    #[test]
-    fn the_mask_is_read_from_the_status_file() {
-        assert_eq!(effective("Name:\tx\nCapEff:\t000000c000000000\n"), Some(0xc0_0000_0000));
-        assert_eq!(effective("Name:\tx\n"), None);
     }
 }

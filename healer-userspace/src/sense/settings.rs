@@ -24,6 +24,8 @@ pub struct Settings {
     pub syscall_errors: Wish,
     /// healer's thread group in the initial pid namespace.
     pub own_tgid: u32,
+    /// The calling thread gives up what only loading needs, and so do those that it starts later.
+    pub gives_up_rights: bool,
 }
 
 impl Default for Settings {
@@ -40,6 +42,7 @@ impl Default for Settings {
             wrong_offset: None,
             syscall_errors: Wish::default(),
             own_tgid: std::process::id(),
+            gives_up_rights: false,
         }
     }
 }

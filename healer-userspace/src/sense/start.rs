@@ -18,7 +18,7 @@ use super::{
         memory::ReclaimMap,
         tasks::{self, TaskScan},
     },
-    rights,
+    rights::{self, Later},
     ring::Rings,
     rung::SENSORS,
     selfprobe::SelfProbe,
@@ -75,8 +75,16 @@ pub(super) fn start(settings: &Settings) -> Sense {
         let reclaim = is_counted.then(|| ReclaimMap::take(&mut ebpf).ok()).flatten();
         Kernel { ebpf, maps, rings, task_scan, reclaim }
     });
+    let later = Later {
+        hooks: &hooks,
+        counters: counters.as_ref(),
+        scan: kernel.as_ref().and_then(|kernel| kernel.task_scan.as_ref()),
+    };
+    // Before the governor's thread begins: rights are each thread's own.
+    let rights = (settings.gives_up_rights && kernel.is_some()).then(|| rights::give_up(&later));
     let governed = Governed::begin(hooks, counters, settings.syscall_errors);
     Sense {
+        rights,
         governed,
         sensors,
         rungs,

@@ -99,6 +99,18 @@ impl ApiServer {
         self.put("/api/v1/namespaces/prod/pods", pod);
     }
 
+    /// As the kubelet writes what its probe of the container `app` has found.
+    ///
+    /// # Panics
+    /// If there is no such pod.
+    pub fn probed(&self, name: &str, ready: bool) {
+        let mut pod = self.get(&format!("/api/v1/namespaces/prod/pods/{name}")).expect("the pod is there");
+        let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        let app = json!({"name": "app", "ready": ready, "started": true, "restartCount": 0, "state": state});
+        pod["status"] = json!({"phase": "Running", "containerStatuses": [app]});
+        self.put("/api/v1/namespaces/prod/pods", pod);
+    }
+
     /// As somebody else would write it.
     pub fn put(&self, collection: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();

@@ -111,7 +111,7 @@ fn question<'a>(method: &Method, uri: &'a Uri, headers: &'a HeaderMap, body: &By
 
 fn serve(store: &mut Store, question: &Question<'_>) -> Response {
     if question.verb == "list" {
-        return list(store, &question.path);
+        return list(store, &question.path, question.query);
     }
     let Some(object) = store.get(&question.path).or_else(|| (question.verb == "create").then(Value::default))
     else {
@@ -131,17 +131,38 @@ fn serve(store: &mut Store, question: &Question<'_>) -> Response {
 fn create(store: &mut Store, question: &Question<'_>) -> Response {
     let name = question.body["metadata"]["name"].as_str().unwrap_or_default();
     let path = format!("{}/{name}", question.path);
-    // events.k8s.io/v1 validates what clients get wrong most often.
-    let time = question.body["eventTime"].as_str().unwrap_or_default();
-    let is_micro = time.len() == "2026-01-01T00:00:00.000000Z".len() && time.ends_with('Z');
-    if question.resource == "events" && !(is_micro && question.body["reportingInstance"].is_string()) {
-        return status(StatusCode::UNPROCESSABLE_ENTITY, &format!("eventTime {time:?}"));
+    if question.resource == "events"
+        && let Some(wrong) = wrong_with(&question.body)
+    {
+        return status(StatusCode::UNPROCESSABLE_ENTITY, &format!("Event {name:?} is invalid: {wrong}"));
     }
     if store.get(&path).is_some() {
         return status(StatusCode::CONFLICT, "already exists");
     }
     let made = store.put(&path, question.body.clone(), "creator");
     (StatusCode::CREATED, axum::Json(made)).into_response()
+}
+
+/// As events.k8s.io/v1 validates (pkg/apis/core/validation/events.go).
+fn wrong_with(event: &Value) -> Option<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let time = text(&event["eventTime"]);
+    if !(time.len() == "2026-01-01T00:00:00.000000Z".len() && time.ends_with('Z')) {
+        return Some(format!("eventTime: {time:?}"));
+    }
+    for (key, limit) in [("reportingInstance", 128), ("action", 128), ("reason", 128), ("note", 1024)] {
+        let value = text(&event[key]);
+        if (value.is_empty() && key != "note") || limit < value.len() {
+            return Some(format!("{key}: {} bytes", value.len()));
+        }
+    }
+    let (own, about) = (text(&event["metadata"]["namespace"]), text(&event["regarding"]["namespace"]));
+    let fits =
+        if about.is_empty() { matches!(own.as_str(), "default" | "kube-system") } else { own == about };
+    let is_known = matches!(event["type"].as_str(), Some("Normal" | "Warning"));
+    let is_told = event["reportingController"].is_string();
+    (!(fits && is_known && is_told))
+        .then(|| "involvedObject.namespace, type or reportingController".to_owned())
 }
 
 fn evict(store: &mut Store, question: &Question<'_>, pod: Value) -> Response {

@@ -53,12 +53,8 @@ impl Store {
     }
 
     pub(super) fn below(&self, collection: &str) -> Vec<Value> {
-        let inside = format!("{collection}/");
-        self.objects
-            .iter()
-            .filter(|(path, _)| path.starts_with(&inside))
-            .map(|(_, one)| one.clone())
-            .collect()
+        let below = self.objects.iter().filter(|(path, _)| is_below(path, collection));
+        below.map(|(_, one)| one.clone()).collect()
     }
 
     /// Whoever changes `unschedulable` manages it.
@@ -101,8 +97,17 @@ impl Store {
         if version < self.compacted {
             return None;
         }
-        let inside = format!("{collection}/");
-        let later = self.history.iter().filter(|(at, path, _)| version < *at && path.starts_with(&inside));
+        let later = self.history.iter().filter(|(at, path, _)| version < *at && is_below(path, collection));
         Some(later.map(|(_, _, event)| event.clone()).collect())
     }
+}
+
+/// `/api/v1/pods` has those of all namespaces.
+fn is_below(path: &str, collection: &str) -> bool {
+    let inside = format!("{collection}/");
+    let of_all = path.split_once("/namespaces/").and_then(|(root, rest)| {
+        let (_namespace, rest) = rest.split_once('/')?;
+        Some(format!("{root}/{rest}"))
+    });
+    path.starts_with(&inside) || of_all.is_some_and(|path| path.starts_with(&inside))
 }

@@ -16,8 +16,9 @@ use super::store::Store;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-pub(super) fn list(store: &Store, collection: &str) -> Response {
-    let items = store.below(collection);
+pub(super) fn list(store: &Store, collection: &str, query: &str) -> Response {
+    let mut items = store.below(collection);
+    items.retain(|item| is_selected(item, query));
     let version = store.version().to_string();
     axum::Json(json!({"kind": "List", "metadata": {"resourceVersion": version}, "items": items}))
         .into_response()
@@ -26,10 +27,10 @@ pub(super) fn list(store: &Store, collection: &str) -> Response {
 pub(super) fn watch(store: &Arc<Mutex<Store>>, collection: &str, query: &str) -> Response {
     let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
     let start = version.and_then(|version| version.parse().ok()).unwrap_or(0);
-    let collection = collection.to_owned();
+    let (collection, query) = (collection.to_owned(), query.to_owned());
     let begun = Some((Arc::clone(store), start));
     let events = stream::unfold(begun, move |state| {
-        let collection = collection.clone();
+        let (collection, query) = (collection.clone(), query.clone());
         async move {
             let (store, after) = state?;
             loop {
@@ -39,9 +40,12 @@ pub(super) fn watch(store: &Arc<Mutex<Store>>, collection: &str, query: &str) ->
                 };
                 match events {
                     None => return Some((line(&gone()), None)),
-                    Some(events) if events.is_empty() => tokio::time::sleep(LOOK_EVERY).await,
+                    Some(events) if !events.iter().any(|event| is_selected(&event["object"], &query)) => {
+                        tokio::time::sleep(LOOK_EVERY).await;
+                    }
                     Some(events) => {
-                        let lines: String = events.iter().map(text).collect();
+                        let selected = events.iter().filter(|event| is_selected(&event["object"], &query));
+                        let lines: String = selected.map(text).collect();
                         return Some((Ok(Bytes::from(lines)), Some((store, now))));
                     }
                 }
@@ -49,6 +53,14 @@ pub(super) fn watch(store: &Arc<Mutex<Store>>, collection: &str, query: &str) ->
         }
     });
     Body::from_stream(events).into_response()
+}
+
+/// `fieldSelector=spec.nodeName%3Dn1`, and no other.
+fn is_selected(object: &Value, query: &str) -> bool {
+    let mut pairs = query.split('&');
+    pairs
+        .find_map(|pair| pair.strip_prefix("fieldSelector=spec.nodeName%3D"))
+        .is_none_or(|node| object["spec"]["nodeName"] == node)
 }
 
 fn gone() -> Value {

@@ -51,6 +51,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "gcc", Sign::Program("gcc")),
     Package::new(Stage::Test, "g++", Sign::Program("g++")),
     Package::new(Stage::Test, "python3", Sign::Program("python3")),
+    Package::new(Stage::Test, "python3-venv", Sign::Path("/usr/share/doc/python3-venv")),
     Package::new(Stage::Test, "iproute2", Sign::Program("ip")),
     Package::new(Stage::Test, "procps", Sign::Program("ps")),
     Package::new(Stage::Test, "musl-tools", Sign::Program("musl-gcc")),

@@ -17,8 +17,9 @@ const START_GRACE: Duration = Duration::from_secs(60);
 pub(super) fn read(given: &At<shape::Probe>, faults: &mut Vec<Fault>) -> Option<Probe> {
     let shape = &given.value;
     let before = faults.len();
-    let asks: Vec<ProbeAsk> =
-        [http(shape, faults), tcp(shape, faults), exec(shape, faults)].into_iter().flatten().collect();
+    let kubelet = shape.kubelet.value().copied().unwrap_or(false).then_some(ProbeAsk::Kubelet);
+    let asks = [http(shape, faults), tcp(shape, faults), exec(shape, faults), kubelet];
+    let asks: Vec<ProbeAsk> = asks.into_iter().flatten().collect();
     let period_given = period(&shape.period, "period", PERIOD, faults);
     let timeout = period(&shape.timeout, "timeout", TIMEOUT.min(period_given), faults);
     let failures = count(&shape.failures, "failures", FAILURES, faults);
@@ -30,7 +31,7 @@ pub(super) fn read(given: &At<shape::Probe>, faults: &mut Vec<Fault>) -> Option<
         faults.push(Fault::new(given.place, message));
     }
     if asks.len() != 1 && faults.len() == before {
-        faults.push(Fault::new(given.place, "probe: exactly one of http, tcp and exec is needed"));
+        faults.push(Fault::new(given.place, "probe: exactly one of http, tcp, exec and kubelet is needed"));
     }
     let start_grace = shape.start_grace.value().map_or(START_GRACE, |grace| grace.0);
     let ask = asks.into_iter().next()?;

@@ -23,6 +23,9 @@ pub(super) const ENTRY: DetectorEntry =
 /// `Restart=` of a unit and Docker's restart policy go first.
 const OWNER_GOES_FIRST: Duration = Duration::from_secs(5);
 
+/// Who serves lives longer than who only asks.
+const SOON: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 struct Down {
     missing: BTreeMap<WorkloadKey, Missing>,
@@ -142,11 +145,14 @@ impl Down {
     }
 }
 
-/// `nginx -s reopen` beside the server: it did what it was for, and what should run, runs.
+/// `nginx -s reopen` beside the server: it did what it was for, or said soon with its status that it cannot
+/// (`nginx -t`), and what should run, runs.
 fn is_errand(context: &Context<'_>, process: &Process, certificate: &Certificate) -> bool {
     let is_it = |other: &Process| other.exe == process.exe && other.start <= process.start;
     let mut living = context.world.iter().flat_map(|(_, workload)| workload.living.values());
-    !process.main && process.exe.is_some() && !certificate.exit.is_abnormal() && living.any(is_it)
+    let exit = certificate.exit;
+    let is_refusal = exit.signal.is_none() && context.now.since(process.start) < SOON;
+    !process.main && process.exe.is_some() && (!exit.is_abnormal() || is_refusal) && living.any(is_it)
 }
 
 /// An init container, a job's container: in a pod it is the kubelet who knows whether a success is to run again, and it

@@ -134,6 +134,8 @@ pub enum ProbeAsk {
     Tcp { port: u16 },
     /// Program and arguments, no shell; well is status 0.
     Exec { command: Vec<String> },
+    /// Not asked again: the kubelet's own probe says whether the container is ready.
+    Kubelet,
 }
 
 impl core::fmt::Display for ProbeAsk {
@@ -142,6 +144,7 @@ impl core::fmt::Display for ProbeAsk {
             Self::Http { port, path } => write!(out, "http GET :{port}{path}"),
             Self::Tcp { port } => write!(out, "tcp :{port}"),
             Self::Exec { command } => write!(out, "exec {}", command.first().map_or("", String::as_str)),
+            Self::Kubelet => out.write_str("the kubelet's probe"),
         }
     }
 }

@@ -190,6 +190,10 @@ impl Engine {
         let Some(mut incident) = self.incidents.remove(&id) else {
             return;
         };
+        if is_own_end(&incident.target, process) {
+            self.incidents.insert(id, incident);
+            return;
+        }
         if let Some(next) = self.left_alone_and_ended(now, &mut incident, process, certificate) {
             self.incidents.insert(id, incident);
             self.go_on(now, id, next);
@@ -290,4 +294,11 @@ pub(super) struct Verdicts {
     pub(super) says: String,
     pub(super) successor: Option<Process>,
     pub(super) since: BootTime,
+}
+
+/// A container of a pod never runs again under the same id: what its runtime says late of its end, of no pid, is no
+/// successor's end.
+fn is_own_end(target: &Process, dead: &Process) -> bool {
+    let id = |process: &Process| process.place.container.as_ref().map(|container| container.id.clone());
+    dead.pid == 0 && dead.place.pod.is_some() && id(dead).is_some() && id(dead) == id(target)
 }

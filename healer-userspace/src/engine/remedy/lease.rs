@@ -20,7 +20,10 @@ impl Engine {
         if let Some(mut plan) = incident.plan.take() {
             let waits = matches!(&plan.stage, Stage::Surveying { key, .. } if *key == surveyed.key);
             match surveyed.turns {
-                Ok(turns) if waits => self.intend(now, &incident, &mut plan, Act { turns, ..act }),
+                Ok(mut turns) if waits => {
+                    self.leases.join(&mut turns);
+                    self.intend(now, &incident, &mut plan, Act { turns, ..act });
+                }
                 Err(outcome) if waits => next = self.cannot(now, &mut incident, &mut plan, outcome),
                 Ok(_) | Err(_) => {}
             }

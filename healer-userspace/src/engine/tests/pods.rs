@@ -1,7 +1,7 @@
 //! What ends in a pod: the kubelet knows what is to run again.
 
 use super::*;
-use crate::identity::process::Pod;
+use crate::identity::process::{Container, Pod};
 
 fn after_an_end_in_a_pod(exit: Exit, supervise: Option<&str>) -> Vec<String> {
     let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
@@ -23,4 +23,31 @@ fn a_success_in_a_pod_is_the_kubelets_to_judge() {
     count(&after_an_end_in_a_pod(Exit::default(), None), "diagnosis down", 0);
     count(&after_an_end_in_a_pod(Exit { code: 1, ..Exit::default() }, None), "diagnosis down", 1);
     count(&after_an_end_in_a_pod(Exit::default(), Some("web")), "diagnosis down", 1);
+}
+
+/// The main process was never seen: its child ran out of memory, and the container was stopped for that.
+#[test]
+fn what_the_runtime_says_late_of_a_container_that_was_stopped_is_no_successors_end() {
+    let run_again = |id: &str| {
+        let mut first = served(10, SECOND, "pod/prod/web-0/app");
+        first.main = true;
+        first.place.pod = Some(Pod { namespace: "prod".into(), name: "web-0".into(), ..Pod::default() });
+        first.place.container =
+            Some(Container { id: "c1".into(), name: "app".into(), ..Container::default() });
+        let mut hearsay = first.clone();
+        (hearsay.pid, hearsay.start) = (0, BootTime(12 * SECOND));
+        hearsay.place.container =
+            Some(Container { id: id.into(), name: "app".into(), ..Container::default() });
+        let signals = [
+            signal(SECOND, &first, Fact::Execed),
+            killed(2 * SECOND, &first),
+            signal(12 * SECOND, &hearsay, Fact::Execed),
+            signal(12 * SECOND, &hearsay, Fact::Exited(Exit { code: 1, ..Exit::default() })),
+        ];
+        let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+        set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+        run(&signals, set)
+    };
+    count(&run_again("c1"), "verification unchanged: the successor", 0);
+    count(&run_again("c2"), "verification unchanged: the successor", 1);
 }

@@ -12,6 +12,9 @@ use self::format::{Json, Pretty};
 pub use self::lines::{Level, Line, Lines};
 use super::wall::ReadClock;
 
+/// kube tells every error by itself and in its own words; healer says what it means.
+const DEFAULT: &str = "info,kube_client=off";
+
 /// `--log`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -23,7 +26,7 @@ pub enum Format {
 }
 
 /// Sends the whole process's log to stderr. `HEALER_LOG` narrows or widens it: a level, or
-/// levels of modules (`info,healer_userspace::sense=debug`); default `info`.
+/// levels of modules (`info,healer_userspace::sense=debug`); default `info`, and nothing of kube's.
 ///
 /// # Errors
 /// A log was set up before, or HEALER_LOG cannot be read as a filter.
@@ -35,7 +38,7 @@ pub fn init(format: Format, clock: ReadClock) -> anyhow::Result<()> {
 }
 
 fn filter_words() -> String {
-    std::env::var("HEALER_LOG").unwrap_or_else(|_| "info".into())
+    std::env::var("HEALER_LOG").unwrap_or_else(|_| DEFAULT.into())
 }
 
 /// NO_COLOR (no-color.org) and a dumb terminal win over a terminal.

@@ -100,6 +100,11 @@ impl TaskScan {
         Ok(Self { link, settings, scans: 0, generation: 0, bytes: Vec::new() })
     }
 
+    /// Whether the kernel would let a pass begin now.
+    pub(crate) fn can_begin(&self) -> io::Result<()> {
+        iterator(self.link.as_fd()).map(drop)
+    }
+
     /// The next pass is as the first.
     pub(crate) fn begin_anew(&mut self) {
         self.scans = 0;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     engine::{
+        certificate::of_whom,
         class::{Certainty, Class},
         policy::{PolicySet, choose},
         time::{BootTime, Human},
@@ -131,7 +132,7 @@ impl Proof {
 
     /// One line with numbers.
     pub fn sentence(&self, target: &Process) -> String {
-        let subject = format!("{}[{}]", text::printable(&target.comm), target.pid);
+        let subject = of_whom(target);
         let head = match (self.shape, self.threads.len()) {
             (Shape::ClosedWorld, _) => return format!("{subject}: {}{}", self.closed_world(), self.rest()),
             (Shape::SelfLock | Shape::OrphanedLock, _) => String::new(),

@@ -1,0 +1,52 @@
+use super::*;
+
+const NOW: BootTime = BootTime(0);
+
+fn cordon(key: &str) -> Turn {
+    let knob = Knob::Cordon { node: "n1".into() };
+    Turn { knob, was: "open".into(), set: format!("cordoned by healer ({key})") }
+}
+
+/// As the engine takes it: joined, and in force.
+fn take(leases: &mut Leases, key: &str, incident: u64) {
+    let mut turns = vec![cordon(key)];
+    leases.join(&mut turns);
+    leases.take(Lease {
+        key: ActionKey(key.into()),
+        incident: IncidentId(incident),
+        workload: WorkloadKey(format!("supervise/{key}")),
+        action: ActionName::Cordon,
+        turns,
+        lasts: STANDS_FOR,
+    });
+    leases.taken(NOW, &ActionKey(key.into()), true);
+}
+
+fn release(leases: &mut Leases, key: &str) -> Vec<Turn> {
+    let undo = leases.release(NOW, &ActionKey(key.into()), Why::Well).expect("it is in force");
+    let undone = Undone { key: undo.key, says: String::new(), complete: true };
+    leases.undone(NOW, &undone).expect("it was being undone");
+    undo.turns
+}
+
+#[test]
+fn a_cordon_of_two_incidents_ends_with_the_last_of_them() {
+    for [first, last] in [["a", "b"], ["b", "a"]] {
+        let mut leases = Leases::default();
+        take(&mut leases, "a", 1);
+        take(&mut leases, "b", 2);
+        assert!(release(&mut leases, first).is_empty(), "{last} holds it");
+        assert_eq!(release(&mut leases, last), [cordon("a")]);
+        assert!(leases.all().is_empty());
+    }
+}
+
+#[test]
+fn who_comes_while_a_cordon_is_taken_back_does_not_hold_it() {
+    let mut leases = Leases::default();
+    take(&mut leases, "a", 1);
+    leases.release(NOW, &ActionKey("a".into()), Why::Well).expect("it is in force");
+    let mut turns = vec![cordon("b")];
+    leases.join(&mut turns);
+    assert_eq!(turns, [cordon("b")]);
+}

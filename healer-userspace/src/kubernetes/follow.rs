@@ -1,0 +1,202 @@
+//! Objects of one kind: listed, then watched; listed anew when the server has forgotten what was between.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt as _;
+use kube::core::WatchEvent;
+use serde_json::Value;
+
+use super::{
+    api::{ANSWERS_WITHIN, Api, Send, chain},
+    rights::Right,
+};
+use crate::clock;
+
+/// The server ends a watch after this; a connection that died is noticed a little later.
+const WATCH_SECONDS: u64 = 240;
+const ENDS_WITHIN: Duration = Duration::from_secs(WATCH_SECONDS + 30);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// What is asked for is not granted, or the cluster has no such kind: it may come.
+const NOT_THERE: Duration = Duration::from_secs(60);
+/// Several changes of one moment are one.
+const GATHER: Duration = Duration::from_millis(200);
+
+/// What is followed.
+pub(super) struct What {
+    /// `HealPolicies of the cluster`
+    pub(super) name: &'static str,
+    pub(super) list: &'static Right,
+    pub(super) watch: &'static Right,
+    /// `fieldSelector=…`, or nothing.
+    pub(super) selector: String,
+    /// Of a 404.
+    pub(super) absent: &'static str,
+    /// What holds while they are not followed.
+    pub(super) meanwhile: &'static str,
+}
+
+/// Who wants to know.
+pub(super) trait Learner {
+    /// Nobody wants to know any more.
+    fn is_over(&self) -> bool;
+    /// What is kept of an object.
+    fn keep(&self, object: Value) -> Value;
+    /// By namespace and name.
+    async fn learn(&mut self, known: &BTreeMap<String, Value>);
+    /// They are not followed now, and why.
+    fn lost(&mut self, why: &str);
+}
+
+/// Why the list is to be made anew, and after how long.
+struct Again {
+    why: Option<String>,
+    pause: Option<Duration>,
+}
+
+pub(super) async fn follow(api: Api, what: What, learner: impl Learner) {
+    let mut watch = Watch { api, what, learner, known: BTreeMap::new() };
+    let mut pause = FIRST_PAUSE;
+    let mut last = None;
+    while !watch.learner.is_over() {
+        let again = watch.run().await;
+        match &again.why {
+            None => pause = FIRST_PAUSE,
+            Some(why) => {
+                if again.why != last {
+                    let What { name, meanwhile, .. } = watch.what;
+                    tracing::warn!("{name} are not followed: {why}; {meanwhile}");
+                }
+                watch.learner.lost(why);
+            }
+        }
+        last = again.why;
+        // Nodes that lost one server must not all come back in one moment.
+        let jitter = Duration::from_millis(fastrand::u64(0..1000));
+        tokio::time::sleep(again.pause.unwrap_or(pause) + jitter).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+struct Watch<L> {
+    api: Api,
+    what: What,
+    learner: L,
+    known: BTreeMap<String, Value>,
+}
+
+impl<L: Learner> Watch<L> {
+    async fn run(&mut self) -> Again {
+        let mut version = match self.list().await {
+            Ok(version) => version,
+            Err(again) => return again,
+        };
+        loop {
+            self.learner.learn(&self.known).await;
+            match self.watch(&mut version).await {
+                Ok(()) => {}
+                Err(again) => return again,
+            }
+        }
+    }
+
+    async fn list(&mut self) -> Result<String, Again> {
+        let failed = |why: String, pause| Again { why: Some(why), pause };
+        let list = self.what.list;
+        let path = format!("{}?{}", list.path("", ""), self.what.selector);
+        let asked = self.api.ask(list, path.trim_end_matches('?'), Send::Nothing).await;
+        let mut answer = asked.map_err(|error| failed(error, None))?;
+        match answer.code {
+            200 => {}
+            404 => return Err(failed(self.what.absent.to_owned(), Some(NOT_THERE))),
+            401 | 403 => return Err(failed(answer.words(), Some(NOT_THERE))),
+            _other => return Err(failed(answer.words(), answer.retry_after)),
+        }
+        let items = answer.body["items"].as_array_mut().map(core::mem::take).unwrap_or_default();
+        self.known = items.into_iter().map(|item| (name(&item), self.learner.keep(item))).collect();
+        Ok(answer.body["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Until the first changes, or the end of one watch.
+    async fn watch(&mut self, version: &mut String) -> Result<(), Again> {
+        let failed = |why: String| Again { why: Some(why), pause: None };
+        let selector = &self.what.selector;
+        let and = if selector.is_empty() { "" } else { "&" };
+        let path = format!(
+            "{}?watch=true&allowWatchBookmarks=true&timeoutSeconds={WATCH_SECONDS}&resourceVersion={version}{and}{selector}",
+            self.what.watch.path("", "")
+        );
+        let opened = tokio::time::timeout(ANSWERS_WITHIN, self.api.watch(self.what.watch, &path)).await;
+        let late = || failed(format!("no answer within {} s", ANSWERS_WITHIN.as_secs()));
+        let events = match opened.map_err(|_elapsed| late())? {
+            Ok(events) => events,
+            Err(error) if is_gone(&error) => return Err(Again { why: None, pause: None }),
+            Err(error) => return Err(failed(chain(&error))),
+        };
+        let mut events = core::pin::pin!(events);
+        let end = clock::after(ENDS_WITHIN);
+        let mut settles = None;
+        loop {
+            let until = settles.unwrap_or(end).min(end);
+            match tokio::time::timeout_at(until, events.next()).await {
+                Ok(Some(Ok(event))) => {
+                    if self.take(event, version)? {
+                        settles.get_or_insert_with(|| clock::after(GATHER));
+                    }
+                }
+                Ok(Some(Err(error))) if is_gone(&error) => return Err(Again { why: None, pause: None }),
+                Ok(Some(Err(error))) => return Err(failed(chain(&error))),
+                // The server's own end, or something to tell.
+                Ok(None) => {
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                    return Ok(());
+                }
+                Err(_elapsed) => {
+                    let Some(_) = settles.take() else { return Ok(()) };
+                    self.learner.learn(&self.known).await;
+                }
+            }
+        }
+    }
+
+    /// Whether an object has changed.
+    fn take(&mut self, event: WatchEvent<Value>, version: &mut String) -> Result<bool, Again> {
+        let newer = |object: &Value| object["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        let found = match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                let found = newer(&object);
+                self.known.insert(name(&object), self.learner.keep(object));
+                found
+            }
+            WatchEvent::Deleted(object) => {
+                self.known.remove(&name(&object));
+                newer(&object)
+            }
+            WatchEvent::Bookmark(bookmark) => {
+                *version = bookmark.metadata.resource_version;
+                return Ok(false);
+            }
+            // What was kept of the history begins later (410): everything is listed anew.
+            WatchEvent::Error(status) if status.code == 410 => return Err(Again { why: None, pause: None }),
+            WatchEvent::Error(status) => {
+                let why = crate::text::printable(&status.message).into_owned();
+                return Err(Again { why: Some(why), pause: None });
+            }
+        };
+        if let Some(found) = found {
+            *version = found;
+        }
+        Ok(true)
+    }
+}
+
+fn is_gone(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 410)
+}
+
+fn name(object: &Value) -> String {
+    let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
+    let inside = part("namespace");
+    if inside.is_empty() { part("name").to_owned() } else { format!("{inside}/{}", part("name")) }
+}

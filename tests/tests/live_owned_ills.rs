@@ -1,0 +1,119 @@
+//! Units and containers that deadlock and that leak: named as their owner names them, restarted by it, verified; their
+//! healthy twins are not touched, and the owner's own restart is not doubled.
+
+use healer_tests::{
+    agent::{Agent, number_after, pids_in},
+    dockerd::Dockerd,
+    home::{signal_to, until},
+    lent::Group,
+    machine::Machine,
+    scratch::Scratch,
+    victim::built,
+};
+use rustix::process::Signal;
+
+const MIB: u64 = 1 << 20;
+/// A busy machine must not make it give up its looks.
+const ROOM: &str = "overhead: {cpuPercent: 50, memory: 512Mi}\n";
+
+/// The deadlocked and the leaking go by policies of their own.
+fn policy(name: &str, who: &str) -> String {
+    format!(
+        "---\napiVersion: healer.dev/v1alpha1\nkind: HealPolicy\nmetadata: {{name: {name}}}\nspec:\n  mode: enforce\n  \
+         match: {{{who}}}\n  expect: {{running: true}}\n  rules:\n    - {{name: stuck, when: [{{class: deadlock}}], \
+         escalate: [{{do: restart, grace: 1s}}]}}\n    - {{name: leak, when: [{{class: memory_leak, timeToLimit: \
+         {{under: 20s}}}}], escalate: [{{do: restart, grace: 1s}}]}}\n  verify: {{within: 20s, stableFor: 500ms}}\n"
+    )
+}
+
+/// Told to fall ill, each in its way.
+fn falls_ill(pids: [u32; 4]) {
+    pids.iter().for_each(|pid| signal_to(*pid, Signal::USR1));
+}
+
+/// The sentence names whom its owner names; what the owner did is read back; the successor is well.
+fn is_healed(agent: &Agent, pid: u32, name: &str, says: &str, done: &str) -> u32 {
+    agent.wait_for(&[&format!("ails[{pid}] of {name}"), says]);
+    let done = agent.wait_for(&[done]);
+    let after = number_after(&done, "main pid ");
+    agent.wait_for(&["closed  healed", &format!("ails[{after}] has lived")]);
+    assert_ne!(after, pid);
+    after
+}
+
+#[test]
+fn units_that_deadlock_or_leak_are_restarted_by_systemd() {
+    let dir = Scratch::new();
+    let program = built(&dir, "ails");
+    let lines = |how: &str| format!("ExecStart=/usr/local/bin/ails {how}\nRestart=always\nRestartSec=100ms");
+    let roles = ["stuck", "leak", "turns", "steady"];
+    let services = roles.map(lines);
+    let services: Vec<(&str, &str)> = roles.into_iter().zip(services.iter().map(String::as_str)).collect();
+    let machine = Machine::boot(&services, &[&program]);
+    let main = |unit: &str| {
+        let of_it = || pids_in(&format!("/payload/system.slice/{unit}.service"));
+        until(&format!("{unit} runs its program"), || {
+            let pids = of_it();
+            let runs = |pid: &u32| {
+                std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "ails\n")
+            };
+            (pids.len() == 1 && pids.iter().all(runs)).then(|| pids[0])
+        })
+    };
+    let pids = roles.map(main);
+    // No memory controller reaches into the machine here: the limits are the test's own.
+    let groups = [(); 2].map(|()| Group::of(&["memory"]));
+    for (group, pid) in groups.iter().zip([pids[1], pids[3]]) {
+        group.set_memory(256 * MIB);
+        group.take(pid);
+    }
+    let names = "unit: [stuck.service, leak.service, turns.service, steady.service]";
+    let bus = format!("{ROOM}runtimes: {{systemd: {}}}", machine.bus().display());
+    let agent = Agent::start(&bus, &policy("units", names));
+    falls_ill(pids);
+    for (pid, unit, says) in [(pids[0], "stuck", "threads wait for each other"), (pids[1], "leak", "leaks: ")]
+    {
+        let done = format!("systemd restarted {unit}.service: active (running)");
+        let after = is_healed(&agent, pid, &format!("{unit}.service"), says, &done);
+        assert_eq!(main(unit), after);
+        assert_eq!(machine.systemctl(&["show", "-P", "NRestarts", unit]), "0", "systemd did not do it");
+        assert_eq!(agent.lines(&[&format!("systemd restarted {unit}.service")]).len(), 1, "{}", agent.log());
+    }
+    for (unit, pid) in [("turns", pids[2]), ("steady", pids[3])] {
+        assert_eq!(main(unit), pid, "the healthy one is not touched");
+        assert_eq!(agent.lines(&[&format!("restarted {unit}.service")]), [""; 0], "{}", agent.log());
+    }
+}
+
+#[test]
+fn containers_that_deadlock_or_leak_are_restarted_by_docker() {
+    let dir = Scratch::new();
+    let program = built(&dir, "ails");
+    let docker = Dockerd::start();
+    let mount = format!("{}:/ails:ro", program.display());
+    let roles = ["stuck", "leak", "turns", "steady"];
+    for role in roles {
+        let options =
+            ["--label", "tier=front", "--memory", "256m", "--memory-swap", "256m", "--restart", "always"];
+        let files = ["-v", &mount, "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro"];
+        docker.run_program(role, &[&options[..], &files].concat(), &["/ails", role]);
+    }
+    let pids = roles.map(|role| docker.pid(role));
+    let policies = policy("labelled", "containerLabels: {tier: front}, avoid: [{container: leak}]")
+        + &policy("named", "container: leak");
+    let agent =
+        Agent::start(&format!("{ROOM}runtimes: {{docker: {}}}", docker.socket().display()), &policies);
+    falls_ill(pids);
+    for (pid, name, says) in [(pids[0], "stuck", "threads wait for each other"), (pids[1], "leak", "leaks: ")]
+    {
+        let done = format!("docker restarted container {name}: running");
+        let after = is_healed(&agent, pid, name, says, &done);
+        assert_eq!(docker.pid(name), after);
+        let restarts = docker.docker(&["inspect", "--format", "{{.RestartCount}}", name]);
+        assert_eq!(restarts, "0", "Docker did not do it by itself");
+        assert_eq!(agent.lines(&[&format!("docker restarted container {name}")]).len(), 1, "{}", agent.log());
+    }
+    for (name, pid) in [("turns", pids[2]), ("steady", pids[3])] {
+        assert_eq!(docker.pid(name), pid, "the healthy one is not touched");
+    }
+}

@@ -1,0 +1,42 @@
+//! The validator of Kubernetes manifests, with the API's schemas of many versions: a program of PyPI, kept beside the
+//! build. Without a network its test says that nothing was checked.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Install;
+use crate::step::Step;
+use crate::workspace;
+
+/// It brings the schemas of 1.25 to 1.37.
+const VALIDATOR: &str = "kubernetes-validate==1.37.0";
+const REMEDY: &str =
+    "look at the network and at pip's index; remove target/kubernetes-validate and try again";
+
+/// Made once: 10 s and 25 MB of downloads. tests/tests/live_deploy/manifests.rs takes it from there.
+pub(crate) fn ensure_validator(args: Install) {
+    let dir = workspace::target_dir().join("kubernetes-validate");
+    if dir.join("bin/kubernetes-validate").is_file() {
+        return;
+    }
+    if args.no_install {
+        eprintln!("missing, not installed (--no-install): {VALIDATOR} of PyPI");
+        return;
+    }
+    if let Err(error) = install(&dir) {
+        eprintln!("{error:#}");
+        fs::remove_dir_all(&dir).ok();
+    }
+}
+
+fn install(dir: &Path) -> Result<()> {
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(dir);
+    Step { name: "make a place for Python programs", remedy: REMEDY, command: venv }.run()?;
+    let mut pip = Command::new(dir.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", VALIDATOR]);
+    Step { name: "install the manifests' validator", remedy: REMEDY, command: pip }.run()
+}
