@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     children,
+    condition::condition,
     file_memory::{FileMemory, Walk},
     files::{self, FileWait, Holders},
     futex::{self, Sight},
     glibc::Layout,
-    memory,
+    hope, memory,
     namespace::Namespaces,
     owned::{joined, owned, vfork},
     peers::Peers,
     procfs::Proc,
     stack,
-    table::{Sleeper, Table, condition},
+    table::{Sleeper, Table},
     world,
 };
 use crate::{
@@ -70,6 +71,8 @@ pub(crate) struct Extractor {
     pub(crate) layout: Layout,
     /// Files are looked at only from the initial pid namespace: elsewhere some holders are invisible.
     sees_everybody: bool,
+    /// Who waits for somebody awake is told of too.
+    pub(crate) shows_all: bool,
     stacks: BTreeMap<u32, (u64, ByThread)>,
     /// Processes of which every thread is parked, and their version then.
     worlds: BTreeMap<u32, u64>,
@@ -87,6 +90,7 @@ impl Extractor {
             proc,
             layout,
             sees_everybody,
+            shows_all: false,
             stacks: BTreeMap::new(),
             worlds: BTreeMap::new(),
             wakers: BTreeMap::new(),
@@ -142,8 +146,9 @@ impl Extractor {
     }
 
     /// Locks that say who holds them, and joins.
-    fn owners(&self, table: &Table, waits: &mut Waits) {
+    fn owners(&self, table: &mut Table, waits: &mut Waits) {
         let mut namespaces = Namespaces::new(&self.proc);
+        let mut joins = Vec::new();
         for sleeper in table.open() {
             let tgid = sleeper.record.tgid;
             let wait = match &sleeper.sight {
@@ -152,7 +157,9 @@ impl Extractor {
                     owned(sleeper, who)
                 }
                 Some(Sight::Join { word, by_kernel }) => {
-                    joined(sleeper, *word, *by_kernel, namespaces.resolve(tgid, *word))
+                    let who = namespaces.resolve(tgid, *word);
+                    joins.push((sleeper.record.pid, joined(sleeper, *word, *by_kernel, who)));
+                    None
                 }
                 Some(Sight::Open | Sight::Parked { .. } | Sight::Shared { .. } | Sight::Ownerless { .. })
                 | None => None,
@@ -161,6 +168,8 @@ impl Extractor {
                 waits.add(sleeper.record.pid, wait);
             }
         }
+        joins.into_iter().for_each(|(tid, join)| table.settle(tid, join));
+        table.joins().iter().for_each(|(tid, join)| waits.add(*tid, join.clone()));
     }
 
     /// Kernel locks whose holder the kernel names, and parents that wait for the exec of a vfork child.
@@ -190,10 +199,8 @@ impl Extractor {
     }
 
     fn stacks(&mut self, table: &Table, locked: &BTreeSet<u32>, waits: &mut Waits) {
-        let ownerless = table.open().filter(|one| matches!(one.sight, Some(Sight::Ownerless { .. })));
-        let ownerless: BTreeSet<u32> = ownerless.map(|one| one.record.tgid).collect();
         let mut stacks = BTreeMap::new();
-        for tgid in ownerless {
+        for tgid in table.ownerless() {
             // Whoever is awake cannot be excluded, and one candidate who may run saves everybody.
             let is_small = table.all_asleep(tgid).is_some_and(|threads| threads <= stack::THREADS_MAX);
             if !is_small || locked.contains(&tgid) {
@@ -312,6 +319,10 @@ impl Extractor {
         let closed: Vec<(u32, usize)> = table.closed(|tid| !waits.of(tid).is_empty()).collect();
         let mut worlds = BTreeMap::new();
         for (tgid, threads) in closed {
+            let others = table.others_of(tgid).map(|tid| waits.of(tid));
+            if !self.shows_all && !hope::may_stay(table, others) {
+                continue;
+            }
             let version = table.version(tgid);
             let is_known = self.worlds.get(&tgid) == Some(&version);
             if is_known || self.proc.threads(tgid).len() == threads {

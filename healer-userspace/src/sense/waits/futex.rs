@@ -54,6 +54,12 @@ impl Call {
             is_bounded: record.arg3 != 0,
         })
     }
+
+    /// It sleeps until a lock is free, by the value that it has seen there.
+    fn is_contended(&self) -> bool {
+        self.command == WAIT_BITSET && matches!(self.value, CONTENDED | 3)
+            || self.command == WAIT && matches!(self.value, CONTENDED | MUSL_CONTENDED)
+    }
 }
 
 /// What a look at the words has shown.
@@ -75,11 +81,14 @@ pub(crate) enum Sight {
 }
 
 impl Sight {
-    /// Whether the next scan has to look again: owners change while waiters sleep.
-    pub(crate) fn may_change(&self) -> bool {
+    /// Whether the next scan has to look again: owners change while waiters sleep. A lock that names no owner has
+    /// nothing new to say before its waiter has run.
+    pub(crate) fn may_change(&self, call: &Call) -> bool {
         match self {
-            Self::Open | Self::Parked { .. } => false,
-            Self::Shared { .. } | Self::Owned { .. } | Self::Ownerless { .. } | Self::Join { .. } => true,
+            Self::Open | Self::Ownerless { .. } => false,
+            // The lock is just being passed on.
+            Self::Parked { word } => call.is_contended() && *word != Some(call.value),
+            Self::Shared { .. } | Self::Owned { .. } | Self::Join { .. } => true,
         }
     }
 }
@@ -261,6 +270,16 @@ mod tests {
     #[test]
     fn a_wake_up_under_way_is_no_lock_wait() {
         assert_eq!(look_at(call(0x80, 2, 0), &[1, 0, 77, 1, 0]), Sight::Parked { word: Some(1) });
+    }
+
+    #[test]
+    fn a_lock_that_is_passed_on_is_looked_at_again_and_a_parked_thread_is_not() {
+        let lock = call(0x80, 2, 0);
+        assert!(look_at(lock, &[1, 0, 77, 1, 0]).may_change(&lock), "its next owner takes it");
+        assert!(look_at(lock, &[2, 0, 77, 1, 0]).may_change(&lock), "owners change");
+        let parker = call(0x89, u32::MAX, 0);
+        assert!(!look_at(parker, &[u32::MAX, 0, 0]).may_change(&parker));
+        assert!(!look_at(parker, &[1, 0, 0]).may_change(&parker));
     }
 
     #[test]

@@ -4,11 +4,13 @@
 //! after a word was read has not run in between: so what was read was true at one moment.
 
 mod children;
+mod condition;
 mod extract;
 mod file_memory;
 mod files;
 mod futex;
 mod glibc;
+mod hope;
 pub(in crate::sense) mod memory;
 mod namespace;
 mod owned;
@@ -38,11 +40,12 @@ use crate::{
     sense::poll::tasks::{Pass, TaskScan},
     signal::waits::{Condition, Owner, WaitSnapshot},
 };
+use condition::condition;
 use extract::{Extractor, Waits};
 pub(crate) use peers::copy_of;
 pub(crate) use procfs::Proc;
 use snapshot::{Depth, Shot};
-use table::{Table, condition};
+use table::Table;
 
 /// Between scans on a quiet node, while somebody new is suspected, and when scans are dear.
 const QUIET: Duration = Duration::from_secs(1);
@@ -154,7 +157,7 @@ impl Scanner {
         self.table.apply(&pass);
         self.scans += 1;
         let waits = self.extractor.waits(&mut self.table, began, false);
-        let quick = self.shot(&waits, began).take(Depth::Waiters, &mut numbered);
+        let quick = self.shot(&waits, began).take(Depth::Hopeless, &mut numbered);
         let dead = Graph::new(&quick).dead(Grade::Any);
         let is_known = threads(&quick, &dead).is_subset(&self.suspects) && !self.is_alert();
         let mut snapshot = if self.shows_all {
@@ -184,7 +187,7 @@ impl Scanner {
     /// Convoys too: everybody who waits for somebody, not only the dead.
     #[must_use]
     pub fn showing_all(mut self) -> Self {
-        self.shows_all = true;
+        (self.shows_all, self.extractor.shows_all) = (true, true);
         self
     }
 
@@ -195,8 +198,11 @@ impl Scanner {
         now: BootTime,
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) -> WaitSnapshot {
+        let suspects = dead.iter().filter_map(|tid| self.table.get(*tid));
+        let tgids: BTreeSet<u32> = suspects.map(|one| one.record.tgid).collect();
+        self.table.reopen(&tgids);
         let waits = self.extractor.waits(&mut self.table, now, !dead.is_empty());
-        let quick = self.shot(&waits, now).take(Depth::Waiters, &mut numbered);
+        let quick = self.shot(&waits, now).take(Depth::Hopeless, &mut numbered);
         let worlds = snapshot::worlds(&quick, dead);
         self.extractor.learn_wakers(&self.table, &worlds);
         let mut snapshot = self.shot(&waits, now).take(Depth::Everybody, name);

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    condition::condition,
     extract::{Extractor, Waits},
+    hope::hopeless,
     procfs::Proc,
-    table::{Sleeper, Table, comm, condition},
+    table::{Sleeper, Table, comm},
 };
 use crate::{
     engine::time::BootTime,
@@ -24,9 +26,9 @@ const DEAF_FOR_MS: u64 = 10_000;
 /// How far a snapshot goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// Those who wait, as the table has them: enough to see whether anybody may be dead. Reads nothing.
-    Waiters,
-    /// Whoever they wait for as well, and threads counted anew.
+    /// Those who wait and may be dead, as the table has them. Reads nothing.
+    Hopeless,
+    /// All who wait, whoever they wait for as well, and threads counted anew.
     Everybody,
 }
 
@@ -46,7 +48,10 @@ impl Shot<'_> {
     ) -> WaitSnapshot {
         let proc = &self.extractor.proc;
         let mut draft = Draft { shot: self, tasks: BTreeMap::new() };
-        draft.waiters();
+        match depth {
+            Depth::Hopeless => draft.waiters(hopeless(self.table, self.waits).into_iter()),
+            Depth::Everybody => draft.waiters(self.waits.by_thread.keys().copied()),
+        }
         if depth == Depth::Everybody {
             draft.owners();
         }
@@ -133,10 +138,10 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     /// Takes in those who wait.
-    fn waiters(&mut self) {
-        for (tid, waits) in self.shot.waits.by_thread.iter().take(TASKS_MAX) {
-            if let Some(sleeper) = self.shot.table.get(*tid) {
-                self.tasks.insert(*tid, self.shot.task(sleeper, waits.clone()));
+    fn waiters(&mut self, tids: impl Iterator<Item = u32>) {
+        for tid in tids.take(TASKS_MAX) {
+            if let Some(sleeper) = self.shot.table.get(tid) {
+                self.tasks.insert(tid, self.shot.task(sleeper, self.shot.waits.of(tid).to_vec()));
             }
         }
     }

@@ -5,24 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use healer_common::task_scan::TaskRecord;
 
 use super::{
+    condition::{condition, is_deaf},
     files,
     futex::{Call, Sight},
 };
-use crate::{engine::time::BootTime, sense::poll::tasks::Pass, signal::waits::Condition};
+use crate::{
+    engine::time::BootTime,
+    sense::poll::tasks::Pass,
+    signal::waits::{Condition, Wait},
+};
 
 /// Sleepers kept at most: 10 MB.
 const SLEEPERS_MAX: usize = 32 * 1024;
-/// `TASK_UNINTERRUPTIBLE`, `__TASK_STOPPED`, `__TASK_TRACED`, `TASK_FROZEN` (include/linux/sched.h).
-const UNINTERRUPTIBLE: u32 = 2;
-const STOPPED: u32 = 4;
-const TRACED: u32 = 8;
-const FROZEN: u32 = 0x8000;
-/// `TASK_WAKEKILL`: SIGKILL reaches it all the same; `TASK_NOLOAD`: waits for work by design.
-const WAKEKILL: u32 = 0x100;
-const NOLOAD: u32 = 0x400;
-/// `JOBCTL_TRAP_FREEZE` (include/linux/sched/jobctl.h): a frozen v2 cgroup; its sleepers look like any other.
-const TRAP_FREEZE: u64 = 1 << 23;
-
 /// A thread that has slept for at least two scans.
 #[derive(Clone, Debug)]
 pub(crate) struct Sleeper {
@@ -60,6 +54,10 @@ pub(crate) struct Table {
     processes: BTreeMap<u32, Process>,
     /// Whom every scan has to look at: most sleepers wait for nobody in particular, and are settled.
     open: BTreeSet<u32>,
+    /// By process, who sleeps on a lock that names no owner: nothing new is seen there before it has run.
+    ownerless: BTreeSet<(u32, u32)>,
+    /// Who joins a thread. Its end wakes them.
+    joins: BTreeMap<u32, Wait>,
     /// Who takes no signal.
     deaf: BTreeSet<u32>,
     changes: u64,
@@ -123,6 +121,8 @@ impl Table {
         };
         self.changes += 1;
         self.open.remove(&tid);
+        self.ownerless.remove(&(sleeper.record.tgid, tid));
+        self.joins.remove(&tid);
         self.deaf.remove(&tid);
         if let Some(process) = self.processes.get_mut(&sleeper.record.tgid) {
             process.parked.remove(&tid);
@@ -153,9 +153,39 @@ impl Table {
         self.open.contains(&sleeper.record.pid)
     }
 
+    /// Processes with threads that sleep on a lock that names no owner.
+    pub(crate) fn ownerless(&self) -> Vec<u32> {
+        let mut tgids: Vec<u32> = self.ownerless.iter().map(|(tgid, _)| *tgid).collect();
+        tgids.dedup();
+        tgids
+    }
+
+    pub(crate) fn joins(&self) -> &BTreeMap<u32, Wait> {
+        &self.joins
+    }
+
+    /// Whom it joins is known, or that it joins nobody.
+    pub(crate) fn settle(&mut self, tid: u32, join: Option<Wait>) {
+        self.open.remove(&tid);
+        self.joins.extend(join.map(|join| (tid, join)));
+    }
+
+    /// What was settled in these processes is to be looked at once more.
+    pub(crate) fn reopen(&mut self, tgids: &BTreeSet<u32>) {
+        for tgid in tgids {
+            let process = self.processes.get(tgid).into_iter();
+            let threads = process.flat_map(|process| process.parked.iter().chain(&process.others));
+            for tid in threads.copied() {
+                if self.ownerless.remove(&(*tgid, tid)) || self.joins.remove(&tid).is_some() {
+                    self.open.insert(tid);
+                }
+            }
+        }
+    }
+
     /// Looks at the open ones; `look` gives what it sees, if it has to look at all.
     pub(crate) fn look(&mut self, look: impl Fn(&Sleeper) -> Option<Sight>) {
-        let Self { sleepers, open, processes, .. } = self;
+        let Self { sleepers, open, ownerless, processes, .. } = self;
         open.retain(|tid| {
             let Some(sleeper) = sleepers.get_mut(tid) else {
                 return false;
@@ -170,7 +200,13 @@ impl Table {
                     to.insert(*tid);
                 }
             }
-            sleeper.sight.as_ref().is_none_or(Sight::may_change)
+            if matches!(sleeper.sight, Some(Sight::Ownerless { .. })) {
+                ownerless.insert((sleeper.record.tgid, *tid));
+            }
+            let (Some(sight), Some(call)) = (&sleeper.sight, &sleeper.call) else {
+                return true;
+            };
+            sight.may_change(call)
         });
     }
 
@@ -195,6 +231,11 @@ impl Table {
     /// Those of its sleeping threads that only another of its threads can wake.
     pub(crate) fn parked_of(&self, tgid: u32) -> Option<&BTreeSet<u32>> {
         self.processes.get(&tgid).map(|process| &process.parked)
+    }
+
+    /// Its sleeping threads that others may wake.
+    pub(crate) fn others_of(&self, tgid: u32) -> impl Iterator<Item = u32> {
+        self.processes.get(&tgid).into_iter().flat_map(|process| process.others.iter().copied())
     }
 
     /// How many of its threads sleep, if that is all of them.
@@ -224,33 +265,6 @@ fn is_parked(sleeper: &Sleeper) -> bool {
 
 fn is_same(one: &TaskRecord, other: &TaskRecord) -> bool {
     (one.start_boot_ns, one.switches, one.flags) == (other.start_boot_ns, other.switches, other.flags)
-}
-
-/// Whether the thread sleeps in its own right, or somebody holds it.
-pub(crate) fn condition(record: &TaskRecord) -> Condition {
-    if record.flags & TaskRecord::EXITING != 0 {
-        Condition::Exiting
-    } else if record.state & STOPPED != 0 {
-        Condition::Stopped
-    } else if record.state & TRACED != 0 || record.ptrace != 0 {
-        Condition::Traced
-    } else if record.state & FROZEN != 0 || record.jobctl & TRAP_FREEZE != 0 {
-        Condition::Frozen
-    } else if record.flags & TaskRecord::COMPAT != 0 {
-        Condition::Compat
-    } else if record.state == 0 {
-        Condition::Live
-    } else if record.state & UNINTERRUPTIBLE != 0 {
-        Condition::Uninterruptible
-    } else {
-        Condition::Stuck
-    }
-}
-
-/// No signal reaches it, not even SIGKILL. A frozen v2 cgroup lets SIGKILL through.
-pub(crate) fn is_deaf(record: &TaskRecord) -> bool {
-    let uninterruptible = record.state & UNINTERRUPTIBLE != 0 && record.state & (WAKEKILL | NOLOAD) == 0;
-    uninterruptible || record.state & FROZEN != 0
 }
 
 /// The name that the thread has given itself.
@@ -310,14 +324,44 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_held_is_not_stuck() {
-        let mut one = record(1, 5, 0);
-        assert_eq!(condition(&one), Condition::Stuck);
-        one.jobctl = TRAP_FREEZE;
-        assert_eq!(condition(&one), Condition::Frozen);
-        one.state = 0x104;
-        assert_eq!(condition(&one), Condition::Stopped);
-        one.flags = TaskRecord::EXITING;
-        assert_eq!(condition(&one), Condition::Exiting);
+    fn what_says_nothing_new_is_looked_at_once_until_it_is_to_be_proved() {
+        let sleeps = |pid| TaskRecord { syscall: 202, arg1: 0x80, ..record(pid, 5, 0) };
+        let mut table = Table::default();
+        table.apply(&Pass { is_full: true, records: vec![sleeps(1), sleeps(2)] });
+        let looks = core::cell::Cell::new(0);
+        let look = |table: &mut Table| {
+            looks.set(0);
+            table.look(|sleeper| {
+                looks.set(looks.get() + 1);
+                Some(match sleeper.record.pid {
+                    1 => Sight::Ownerless { lock: 1, word: 2, keys: vec![1] },
+                    _ => Sight::Join { word: 1, by_kernel: true },
+                })
+            });
+            looks.get()
+        };
+        assert_eq!(look(&mut table), 2);
+        table.settle(2, Some(join()));
+        assert_eq!((look(&mut table), table.ownerless(), table.joins().len()), (0, vec![1], 1));
+        table.reopen(&BTreeSet::from([1]));
+        assert!(table.ownerless().is_empty() && table.joins().is_empty());
+        assert_eq!(look(&mut table), 2);
+        table.settle(2, Some(join()));
+        table.apply(&Pass {
+            is_full: false,
+            records: [1, 2].map(|pid| record(pid, 5, TaskRecord::LEFT)).into(),
+        });
+        assert!(table.ownerless().is_empty() && table.joins().is_empty());
+    }
+
+    fn join() -> Wait {
+        Wait {
+            kind: crate::signal::waits::WaitKind::Join,
+            lock: String::new(),
+            source: crate::signal::waits::Source::Kernel,
+            word: Some(1),
+            owners: Vec::new(),
+            says: String::new(),
+        }
     }
 }
