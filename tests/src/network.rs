@@ -165,6 +165,18 @@ impl Net {
         name
     }
 
+    /// The same beside the servers, of whom it may choose the wrong address first.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn client_beside_servers(&mut self, options: &str, peers: &str) -> String {
+        let words = format!("{}/client.py {options} {peers}", self.scripts.path().display());
+        let name = format!("{}-client{}", self.name, self.cgroups.len());
+        let child = self.start(&name, &self.server_ns(), &words);
+        self.processes.push(child);
+        name
+    }
+
     fn start(&mut self, cgroup: &str, netns: &str, words: &str) -> Child {
         let cgroup = if cgroup == "server" { format!("{}-server", self.name) } else { cgroup.to_owned() };
         let dir = cgroup_root().join(cgroup);

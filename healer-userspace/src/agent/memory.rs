@@ -119,7 +119,9 @@ impl Agent {
     /// Identity first, then the same door as any signal.
     pub(super) fn memory(&mut self, at: BootTime, mut snapshot: MemorySnapshot) {
         let node = snapshot.node.iter_mut().flat_map(|node| &mut node.users);
-        for user in snapshot.cgroups.iter_mut().flat_map(|cgroup| &mut cgroup.users).chain(node) {
+        let cgroups = snapshot.cgroups.iter_mut();
+        let of_cgroups = cgroups.flat_map(|cgroup| cgroup.users.iter_mut().chain(&mut cgroup.families));
+        for user in of_cgroups.chain(node) {
             let id = user.process.id();
             if let Some(known) = self.identity.of_id(id) {
                 user.process = known;

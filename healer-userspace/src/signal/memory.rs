@@ -45,6 +45,9 @@ pub struct CgroupMemory {
     /// Who grew most, who is biggest, and whom the OOM killer would choose.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<MemoryUser>,
+    /// Parents of like workers that all grow, so that none has grown by half of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<MemoryUser>,
 }
 
 /// Calls of tasks that had to look for memory themselves.
@@ -61,6 +64,9 @@ pub struct Reclaim {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUser {
     pub process: Process,
+    /// Of a family: how many workers the numbers are the sum of; the process is their parent.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub workers: u32,
     pub anon: u64,
     /// Since it is watched; from nothing, if it began meanwhile.
     pub grown: u64,
@@ -78,6 +84,11 @@ pub struct MemoryUser {
     /// `/proc/PID/oom_score`: the highest is killed first.
     #[serde(default)]
     pub oom_score: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What [`MemoryUser::grown_lately`] looks back.

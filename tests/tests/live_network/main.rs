@@ -187,12 +187,17 @@ fn what_only_looks_like_a_failure_is_none() {
     clients.push(slow.client("--timeout 0.3", &SERVERS[..2]));
     let rolling = slow.client("--keep", &SERVERS[2..]);
     clients.push(rolling);
+    // `::1` first, where nobody listens.
+    let local = format!("::1,{PORT}+{},{PORT}", slow.address(2));
+    clients.push(slow.client_beside_servers("--keep", &local));
     // Names are told late, and told.
     let mut names = Net::new("names", false);
     names.serve("--names --delay 1.4", &SERVERS);
     clients.push(names.client(&format!("--keep --names {}", names.address(2)), &SERVERS));
     let mut odd = Net::new("odd", true);
     odd.serve("", &SERVERS);
+    // A stream whose tails are probed for, by IPv6.
+    clients.push(odd.client("--keep --bytes 400000", &SERVERS[..2]));
     let scanned: Vec<String> = (1..400).map(|port| format!("{},{port}", odd.address(2))).collect();
     clients.push(odd.client_of("--every 1000", &scanned.join(" ")));
     let fallback = format!("fd78::1,{0}+{1},{0}", PORT, odd.address(2));

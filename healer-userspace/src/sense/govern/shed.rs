@@ -66,6 +66,10 @@ impl Use {
     pub(super) fn sum(self) -> Ppm {
         self.agent + self.retransmits + self.connections + self.syscalls
     }
+
+    fn network(self) -> Ppm {
+        self.retransmits + self.told_retransmits + self.connections + self.told_connections
+    }
 }
 
 /// Looks in a row over the budget before something is given up.
@@ -74,8 +78,10 @@ const OVER: u32 = 2;
 const CALM: u32 = 20;
 /// A part that uses less of the budget is not worth giving up.
 const WORTH_IT: u64 = 20;
-/// Nor is one that is less of what is too much: to be blind would not help.
+/// Nor is one that is less of what is too much: that would not help.
 const HELPS: u64 = 10;
+/// The network is not seen any more only where that helps much.
+const HELPS_MUCH: u64 = 2;
 
 #[derive(Default)]
 pub(super) struct Shedding {
@@ -125,7 +131,11 @@ impl Shedding {
             if next == stage {
                 return self.stage;
             }
-            if budget / WORTH_IT < gives && too_much / HELPS < gives {
+            let helps = match next {
+                Stage::Nothing | Stage::Syscalls | Stage::Polls => too_much / HELPS < gives,
+                Stage::Retransmits | Stage::Connections => too_much / HELPS_MUCH < used.network(),
+            };
+            if helps && budget / WORTH_IT < gives {
                 return next;
             }
             stage = next;
@@ -172,10 +182,10 @@ mod tests {
     #[test]
     fn what_costs_nothing_is_kept() {
         let mut shedding = Shedding::default();
-        let busy = Use { agent: 50_000, retransmits: 10, connections: 9_000, ..Use::default() };
+        let busy = Use { agent: 15_000, retransmits: 10, connections: 9_000, ..Use::default() };
         assert_eq!(after(&mut shedding, 2, busy), Stage::Connections);
         let mut shedding = Shedding::default();
-        let others = Use { agent: 26_000, connections: 900, ..Use::default() };
+        let others = Use { agent: 14_000, connections: 900, ..Use::default() };
         assert_eq!(after(&mut shedding, 40, others), Stage::Nothing, "what is too much is not theirs");
         let scanned = Use { told_connections: 9_000, ..others };
         assert_eq!(after(&mut shedding, 2, scanned), Stage::Connections);

@@ -319,7 +319,17 @@ fn explains(user: &MemoryUser, rise: &Rise) -> bool {
 /// Of late: who filled his cache in the morning does not leak now.
 fn grower<'a>(memory: &'a CgroupMemory, rise: Option<&Rise>) -> Option<&'a MemoryUser> {
     let in_cycles = rise.is_some_and(|rise| rise.in_cycles);
-    most_grown(&memory.users, if in_cycles { |user| user.grown_from_low } else { |user| user.grown_lately })
+    let grown: fn(&MemoryUser) -> u64 =
+        if in_cycles { |user| user.grown_from_low } else { |user| user.grown_lately };
+    most_grown(&memory.users, grown).or_else(|| grown_family(memory, grown))
+}
+
+/// Like workers of which none has grown by half: whose they are. Others of the cgroup must not have grown as much.
+fn grown_family(memory: &CgroupMemory, grown: fn(&MemoryUser) -> u64) -> Option<&MemoryUser> {
+    let most = memory.families.iter().max_by_key(|family| grown(family))?;
+    let others = memory.families.iter().map(grown).sum::<u64>() - grown(most);
+    let single = memory.users.iter().map(grown).max().unwrap_or(0);
+    (others.max(single) < grown(most)).then_some(most)
 }
 
 /// It takes what it had reserved, and that has an end.

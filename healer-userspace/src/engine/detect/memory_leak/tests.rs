@@ -257,3 +257,25 @@ fn a_bystander_is_not_the_leaker_of_a_kill_that_somebody_elses_surge_brought() {
     assert_eq!(killed(vec![grew.clone(), victim.clone()], 150.0), 0, "there was room at the last look");
     assert_eq!(killed(vec![grew, victim], 245.0), 1, "but who took the last of it is");
 }
+
+#[test]
+fn a_leak_of_like_workers_is_their_masters() {
+    let worker = |pid, leaked: u64| user(pid, "worker", 20, 20 + leaked, leaked);
+    let family =
+        |leaked: u64| MemoryUser { workers: 4, ..user(7, "master", 80, 80 + 4 * leaked, 4 * leaked) };
+    let leaks = |t: f64, families: Vec<MemoryUser>| {
+        let each = ((t / 2.0) as u64).min(7);
+        let users = vec![worker(8, each), worker(9, each), worker(10, each)];
+        CgroupMemory { families, ..look(180.0 + 2.0 * t, users) }
+    };
+    let mut run = Run::default();
+    run.looks(30, |t| leaks(t, vec![family(((t / 2.0) as u64).min(7))]));
+    let raised = run.raised();
+    let first = raised.first().expect("a leak");
+    assert_eq!(first.target.pid, 7, "{}", first.sentence);
+    assert!(first.sentence.contains("4 like workers of it"), "{}", first.sentence);
+
+    let mut nobody = Run::default();
+    nobody.looks(30, |t| leaks(t, Vec::new()));
+    assert!(nobody.raised().is_empty(), "none of them has grown by half");
+}

@@ -35,8 +35,12 @@ pub(super) fn forecast(
         None => "; it is the one that the OOM killer would choose".to_owned(),
         Some(next) => format!("; the OOM killer would choose {}", called(&next.process)),
     };
+    let who = match user.workers {
+        0 => "this process".to_owned(),
+        workers => format!("{workers} like workers of it, none by half of that,"),
+    };
     let sentence = format!(
-        "{} leaks: {} of the {} that {} may have are taken for good, it {soon}; this process grew by {} in {}{whom}",
+        "{} leaks: {} of the {} that {} may have are taken for good, it {soon}; {who} grew by {} in {}{whom}",
         called(&user.process),
         mebibytes(memory.anon),
         mebibytes(memory.limit),
@@ -50,6 +54,7 @@ pub(super) fn forecast(
         "limit_bytes": memory.limit,
         "bytes_per_second": match why { Why::Rises(rise) => rise.bytes_per_second as u64, Why::Doomed => 0 },
         "pid": user.process.pid,
+        "workers": user.workers,
         "process_anon_bytes": user.anon,
         "grown_bytes": user.grown,
         "reserved_bytes": user.reserved,

@@ -135,6 +135,7 @@ impl Group {
             refaults: stat.refaults.saturating_sub(before.refaults),
             reclaim: counted.map(|now| now.since(self.before.reclaim.replace(now).unwrap_or(now))),
             users: if matters { self.users.told() } else { Vec::new() },
+            families: if matters { self.users.families(now) } else { Vec::new() },
         };
         let is_last_word = 0 < self.farewell;
         self.farewell = if self.is_near { FAREWELL } else { self.farewell.saturating_sub(1) };

@@ -24,6 +24,10 @@ const DIRS_MAX: usize = 64;
 /// A long look back is made of the lowest of so long each, and its ends of a quarter of them.
 const PART: Duration = Duration::from_secs(3);
 const END_PARTS: usize = 5;
+/// Fewer: one of them has grown by half of what both have.
+const WORKERS_MIN: usize = 3;
+/// Younger workers are being filled.
+const GROWN_UP: Duration = Duration::from_secs(20);
 /// Told of, by growth and by size each.
 const TOLD: usize = 3;
 
@@ -46,6 +50,8 @@ struct User {
     now: Size,
     faults: u64,
     faulted: u64,
+    parent: u32,
+    comm: String,
 }
 
 /// Bytes.
@@ -100,13 +106,48 @@ impl Users {
     }
 }
 
+impl Users {
+    /// Of one parent and one name, all grown up and all growing.
+    pub(super) fn families(&self, now: BootTime) -> Vec<MemoryUser> {
+        let mut siblings: BTreeMap<(u32, &str), Vec<&User>> = BTreeMap::new();
+        let is_grown_up = |user: &&User| GROWN_UP <= now.since(user.id.start) && 0 < user.grown_lately();
+        for user in self.known.values().filter(is_grown_up) {
+            siblings.entry((user.parent, &user.comm)).or_default().push(user);
+        }
+        siblings
+            .into_iter()
+            .filter_map(|((parent, _), workers)| self.family(now, self.known.get(&parent)?, &workers))
+            .collect()
+    }
+
+    /// `None` if they are too few, or if one of them has grown by half of it: then it is that one.
+    fn family(&self, now: BootTime, parent: &User, workers: &[&User]) -> Option<MemoryUser> {
+        let sum = |of: fn(&User) -> u64| workers.iter().map(|user| of(user)).sum::<u64>();
+        let grown = sum(User::grown_lately);
+        let most = workers.iter().map(|user| user.grown_lately()).max()?;
+        (WORKERS_MIN <= workers.len() && 2 * most < grown).then(|| MemoryUser {
+            process: Process { pid: parent.id.pid, start: parent.id.start, ..Process::default() },
+            workers: workers.len() as u32,
+            anon: sum(|user| user.now.anon),
+            grown: sum(|user| user.now.anon.saturating_sub(user.first.anon)),
+            reserved: sum(|user| user.now.reserved.saturating_sub(user.first.reserved)),
+            watched_ms: workers.iter().map(|user| millis(now.since(user.met))).min().unwrap_or(0),
+            grown_lately: grown,
+            grown_from_low: sum(User::grown_from_low),
+            major_faults: sum(|user| user.faulted),
+            oom_score: 0,
+        })
+    }
+}
+
 impl User {
     fn meet(pid: u32, faults: &Faults, now: BootTime, began: BootTime, size: Size) -> Self {
         let first = if began < faults.start { Size::default() } else { size };
         let id = ProcessId { pid, start: faults.start };
         let lately = VecDeque::from([(now, first.anon)]);
         let lows = lately.clone();
-        Self { id, met: now, first, lately, lows, now: size, faults: faults.major, faulted: 0 }
+        let (parent, comm) = (faults.parent, faults.comm.clone());
+        Self { id, met: now, first, lately, lows, now: size, faults: faults.major, faulted: 0, parent, comm }
     }
 
     fn at(mut self, faults: &Faults, now: BootTime, size: Size) -> Self {
@@ -150,6 +191,7 @@ impl User {
             grown_from_low: self.grown_from_low(),
             major_faults: self.faulted,
             oom_score: oom_score(self.id.pid),
+            workers: 0,
         }
     }
 }
@@ -172,13 +214,15 @@ fn size(proc: &Path, pid: u32) -> Option<Size> {
 struct Faults {
     start: BootTime,
     major: u64,
+    parent: u32,
+    comm: String,
 }
 
 impl Faults {
     /// `None`: it is gone.
     fn of(proc: &Path, pid: u32) -> Option<Self> {
         let stat = ProcDir::open(proc, pid)?.stat()?;
-        Some(Self { start: stat.start, major: stat.major_faults })
+        Some(Self { start: stat.start, major: stat.major_faults, parent: stat.parent, comm: stat.comm })
     }
 }
 
@@ -209,8 +253,12 @@ fn members(cgroup: &Path) -> Vec<u32> {
 mod tests {
     use super::*;
 
+    fn faults() -> Faults {
+        Faults { start: BootTime(1), major: 0, parent: 1, comm: "web".to_owned() }
+    }
+
     fn user(anon: impl Fn(u64) -> u64, seconds: u64) -> User {
-        let faults = Faults { start: BootTime(1), major: 0 };
+        let faults = faults();
         let at = |second: u64| BootTime(100_000_000_000 + second * 1_000_000_000);
         let size = |second| Size { anon: anon(second), reserved: 0 };
         let met = User::meet(7, &faults, at(0), at(0), size(0));
@@ -224,5 +272,27 @@ mod tests {
         assert!((75..100).contains(&leaks), "{leaks}");
         let filled = user(|second| second.min(200), 600);
         assert_eq!((filled.grown_from_low(), filled.told(BootTime(0)).grown), (0, 200));
+    }
+
+    #[test]
+    fn like_workers_that_all_grow_are_one_family() {
+        let families = |growth: [u64; 3], age: u64| {
+            let mut users = Users::default();
+            let now = BootTime(200_000_000_000);
+            let start = now - Duration::from_secs(age);
+            for (pid, growth) in [(7, 0)].into_iter().chain((8..).zip(growth)) {
+                let mut one = user(|second| 100 + growth * second, 10);
+                one.id = ProcessId { pid, start };
+                one.parent = if pid == 7 { 1 } else { 7 };
+                users.known.insert(pid, one);
+            }
+            users.families(now)
+        };
+        let found = families([5, 4, 6], 60);
+        let [family] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((family.process.pid, family.workers, family.grown_lately), (7, 3, 15 * 9));
+        assert_eq!(families([5, 0, 6], 60), [], "two grow: one has half of it");
+        assert_eq!(families([20, 4, 6], 60), [], "one has grown by more than the others");
+        assert_eq!(families([5, 4, 6], 10), [], "they are being filled");
     }
 }
