@@ -13,8 +13,8 @@ pub fn kernel_with(level: Level) -> Settings {
     let running = Settings::default();
     match level {
         Level::TpBtf => running,
-        // tp_btf is refused.
-        Level::RawTp => Settings { best: Level::RawTp, ..running },
+        // Typed programs are refused, by the kernel itself.
+        Level::RawTp => Settings { wrong_hooks: true, ..running },
         // It does not describe its types.
         Level::Tracepoint => Settings { btf: nowhere, ..running },
         // Nor is there a tracefs.

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
+use healer_common::event::COMPANIONS;
 use healer_tests::ladder::kernel_with;
 use healer_userspace::sense::{BESIDE, Level, SENSORS, Sense, poll::tasks};
 
@@ -38,8 +39,13 @@ fn every_program_is_taken_by_this_kernel_at_a_known_cost() {
     }
     let programs = SENSORS.iter().flat_map(|sensor| sensor.rungs).filter_map(|rung| rung.program());
     let beside = BESIDE.iter().map(|beside| beside.program);
-    for program in programs.chain(beside).chain([tasks::PROGRAM]) {
-        let cost = *costs.get(program).unwrap_or_else(|| panic!("{program} was not loaded: {costs:?}"));
+    let variants = ["", "_raw", "_tp"];
+    let companions =
+        COMPANIONS.iter().flat_map(|one| variants.map(|variant| format!("{}{variant}", one.program)));
+    let fixed = programs.chain(beside).chain([tasks::PROGRAM]).map(str::to_owned);
+    for program in fixed.chain(companions) {
+        let cost =
+            *costs.get(program.as_str()).unwrap_or_else(|| panic!("{program} was not loaded: {costs:?}"));
         assert!(0 < cost && cost < INSTRUCTIONS_MAX, "{program}: {cost}");
         writeln!(facts, "program\t{program}\t{cost}").unwrap();
     }

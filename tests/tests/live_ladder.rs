@@ -81,6 +81,10 @@ fn the_rung_is_taken_and_says_what_it_lacks(eye: &mut Eye, level: Level) {
         let expected = if is_best { SensorState::Attached } else { SensorState::Degraded };
         assert_eq!(status.state, expected, "{status:?}");
         assert_eq!(status.reason.is_some(), level != Level::TpBtf, "why the best was not taken");
+        if level == Level::RawTp {
+            let reason = status.reason.as_deref().unwrap_or_default();
+            assert!(reason.contains("the verifier refused it"), "{reason}");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Needs root: the whole agent on each rung gives the same classes.
 //!
-//! guest: all
+//! guest: the_same_failures_are_the_same_classes_on_every_rung
 
 use std::{
     collections::BTreeSet,
@@ -95,6 +95,40 @@ fn assert_incidents_on(level: Level) {
         last = found(state);
     }
     drop(commands);
+    drop(agent);
+}
+
+/// A node that has neither types nor tracefs: nothing of ours can hang on its kernel.
+const BARE: &str = "mount --make-rprivate / && mount -t tmpfs none /sys/kernel/btf && \
+    for dir in /sys/kernel/tracing /sys/kernel/debug; do umount $dir; mount -t tmpfs none $dir; done 2>/dev/null; \
+    exec \"$@\"";
+
+#[test]
+fn a_node_without_types_and_tracefs_goes_on_without_programs() {
+    let dir = Scratch::new();
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", BARE, "sh"]).arg(healer()).arg("--state-dir").arg(dir.path());
+    command.args(["run", "--listen", "127.0.0.1:0"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let agent = Running(command.spawn().unwrap());
+    let sensors = until("the agent is up", || ask(dir.path(), &["sensors", "--json"]));
+    let all = sensors["sensors"].as_array().unwrap();
+    for one in all {
+        let via = one["via"].as_str().unwrap_or_default();
+        assert!(!["tp_btf", "raw_tp", "tracepoint", "iter/task"].contains(&via), "{one}");
+    }
+    for (name, via) in [("process_exit", "connector"), ("socket_state", "sock_diag"), ("task_scan", "proc")] {
+        let one = all.iter().find(|one| one["name"] == name).unwrap();
+        assert_eq!(one["via"], via, "{one}");
+        let reason = one["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("does not describe its types"), "{one}");
+    }
+    let script = "sleep 4; exit 1";
+    let args = ["supervise", "--name", "ladder-status", "--", "/bin/sh", "-c", script];
+    let command = Running::start(dir.path(), Level::TpBtf, &args);
+    let crash = ("supervise/ladder-status".to_owned(), "crash".to_owned(), "proved".to_owned());
+    until("the crash", || found(dir.path()).contains(&crash).then_some(()));
+    drop(command);
     drop(agent);
 }
 

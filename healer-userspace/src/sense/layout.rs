@@ -51,6 +51,10 @@ const fn is_required(need: &str) -> bool {
 /// The symbol whose presence on the stack tells a cgroup's OOM kill from the machine's.
 const MEMCG_OOM: &str = "mem_cgroup_out_of_memory";
 
+/// A member that the verifier's own notes have in kernels (6.12 on) whose verifier forgets what cannot matter any more;
+/// an older one walks a short way out of a program beside each longer one.
+const PRUNES_WELL: (&str, &str) = ("bpf_insn_aux_data", "fastcall_pattern");
+
 /// What a program of type `iter/task` hangs on (kernel/bpf/task_iter.c).
 pub(crate) const TASK_ITERATOR: &str = "bpf_iter_task";
 
@@ -66,6 +70,7 @@ pub(crate) struct Layout {
     pub(crate) has_group_dead: bool,
     pub(crate) victim_is_task: bool,
     pub(crate) has_retransmit_error: bool,
+    pub(crate) prunes_well: bool,
     pub(crate) memory_cgrp_id: u32,
     pub(crate) pidtype_pgid: u32,
     pub(crate) sigaction_size: u32,
@@ -124,7 +129,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Layout, btf::BtfError> {
     let typedefs: Vec<String> = hooks().map(|probe| format!("btf_trace_{}", probe.tracepoint)).collect();
     let mut wanted: BTreeSet<&str> = OFFSETS.iter().map(|offset| offset.of).collect();
     wanted.extend(typedefs.iter().map(String::as_str));
-    wanted.extend(["cgroup_subsys_id", "pid_type", TASK_ITERATOR]);
+    wanted.extend(["cgroup_subsys_id", "pid_type", TASK_ITERATOR, PRUNES_WELL.0]);
     let btf = btf::parse(bytes, &wanted)?;
     Ok(resolve(&btf))
 }
@@ -156,6 +161,7 @@ fn resolve(btf: &Btf<'_>) -> Layout {
         victim_is_task: victim
             .is_some_and(|arguments| arguments.first() == Some(&Argument::Pointer("task_struct"))),
         has_retransmit_error: retransmit.is_some_and(|arguments| 3 <= arguments.len()),
+        prunes_well: btf.member(PRUNES_WELL.0, PRUNES_WELL.1).is_some(),
         memory_cgrp_id: memory.and_then(|id| u32::try_from(id).ok()).unwrap_or(ABSENT),
         pidtype_pgid: process_group.and_then(|index| u32::try_from(index).ok()).unwrap_or(ABSENT),
         sigaction_size: btf.size_of("k_sigaction").unwrap_or(ABSENT),
@@ -182,6 +188,13 @@ impl Layout {
             if offset.name == name {
                 *place = value;
             }
+        }
+    }
+
+    /// Names numbers and structs instead of hooks, for tests of what comes after a kernel's refusal.
+    pub(crate) fn misname_hooks(&mut self) {
+        for ((_, id), other) in self.tracepoints.iter_mut().zip(1..) {
+            *id = other;
         }
     }
 

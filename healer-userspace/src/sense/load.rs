@@ -1,6 +1,7 @@
 //! From the embedded object to loaded maps and programs ready to attach.
 
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, programs::ProgramError};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     formats::{Formats, SLOTS},
@@ -37,11 +38,12 @@ pub(crate) fn load(
         ("SYS_FORK", old_calls().0),
         ("SYS_VFORK", old_calls().1),
         ("SYS_CONNECT", system_call(libc::SYS_connect)),
-        ("PRUNES_WELL", u32::from(release().is_some_and(|release| (6, 12) <= release))),
+        ("PRUNES_WELL", u32::from(layout.prunes_well)),
         ("SIGACTION_SIZE", layout.sigaction_size),
         ("RSS_STRIDE", layout.rss_stride),
         ("PAGE_SHIFT", page_shift),
     ];
+    lift_memlock();
     let mut loader = EbpfLoader::new();
     // The programs have no relocations against kernel types: offsets come from `layout`.
     loader.btf(None);
@@ -71,15 +73,14 @@ pub(crate) fn load(
     })
 }
 
-fn system_call(number: libc::c_long) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
+/// Before 5.11 maps count as locked memory, of which a process may have 64 KiB (getrlimit(2)). Who may not lift the
+/// limit is told what that costs by the kernel's refusal, and by `healer doctor`.
+fn lift_memlock() {
+    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).ok();
 }
 
-/// Of the running kernel; `None` if its name is no number.
-fn release() -> Option<(u32, u32)> {
-    let name = rustix::system::uname();
-    let mut parts = name.release().to_str().ok()?.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+fn system_call(number: libc::c_long) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
 /// fork(2) and vfork(2), which newer architectures do not have.

@@ -20,6 +20,8 @@ pub struct Settings {
     /// A row of `healer_common::tuning::kernel_offsets` and a wrong value for it: a test of the
     /// self-check.
     pub wrong_offset: Option<(String, u32)>,
+    /// The kernel is asked for typed hooks by types that are none, and refuses: a test of the ladder.
+    pub wrong_hooks: bool,
     /// How much of the system calls is seen, until somebody says otherwise.
     pub syscall_errors: Wish,
     /// healer's thread group in the initial pid namespace.
@@ -40,6 +42,7 @@ impl Default for Settings {
             sockets: true,
             best: Level::TpBtf,
             wrong_offset: None,
+            wrong_hooks: false,
             syscall_errors: Wish::default(),
             own_tgid: std::process::id(),
             gives_up_rights: false,

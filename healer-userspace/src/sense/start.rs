@@ -33,6 +33,9 @@ pub(super) fn start(settings: &Settings) -> Sense {
     if let Some((name, value)) = &settings.wrong_offset {
         layout.falsify(name, *value);
     }
+    if settings.wrong_hooks {
+        layout.misname_hooks();
+    }
     let formats = formats::read(&settings.tracefs);
     let ids = load::hook_ids(&layout);
     let mut loaded = load(settings, &layout, &formats);
