@@ -37,7 +37,7 @@ const CLOUD_6_12: &str = "linux-image-6.12-cloud-amd64";
 const ARM_6_1: &str = "linux-image-cloud-arm64";
 const HERE: Arch = Arch::X86_64;
 
-/// Debian's kernels that differ in what healer reads of them. The slowest first: two run at a time.
+/// Debian's kernels that differ in what healer reads of them. The slowest first: some run at a time.
 /// Those of another processor run when it is asked for.
 pub(crate) const GUESTS: &[Guest] = &[
     Guest::small("6.1-rt", RT_6_1, HERE),

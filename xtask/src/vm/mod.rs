@@ -14,6 +14,7 @@ mod table;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -57,7 +58,9 @@ pub(crate) fn run(wanted: &Wanted<'_>, files: &[String]) -> Result<()> {
     let apt = Apt::new(wanted.arch, &dir.join(wanted.arch.name()))?;
     let workshop = Workshop { dir: &dir, chosen: &chosen, binaries: &binaries, apt: &apt };
     let machines = guests.iter().map(|guest| workshop.machine(guest)).collect::<Result<Vec<_>>>()?;
+    let begun = Instant::now();
     let outcomes = run_all(&machines);
+    println!("\nthe guests took {} s", begun.elapsed().as_secs());
     verdict(&outcomes)?;
     let is_whole = wanted.guests.is_empty() && wanted.arch.name() == std::env::consts::ARCH;
     if is_whole { table::check(&facts(&guests, &outcomes), wanted.bless) } else { Ok(()) }

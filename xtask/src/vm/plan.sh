@@ -46,8 +46,14 @@ run() {
 # The plan: a test file, then its tests by name, or none for all.
 while read -r file names; do
     all=$("/t/$file" --list --format terse | sed -n 's/: test$//p')
+    [ -n "$all" ] || echo "@@ $file::list FAIL it names no test"
     for name in ${names:-$all}; do
-        run "$file" "$name"
+        # Asked for a name that is not there, the runner passes with nothing run.
+        if echo "$all" | grep -qx "$name"; then
+            run "$file" "$name"
+        else
+            echo "@@ $file::$name FAIL there is no such test"
+        fi
     done
 done </t/plan
 [ -e "$HEALER_FACTS" ] && sed 's/^/@@ fact DATA /' "$HEALER_FACTS"
