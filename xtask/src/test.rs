@@ -152,6 +152,7 @@ fn unit(args: &Args) -> Result<()> {
     command.args(["--package", "healer-userspace", "--package", "xtask"]);
     // The properties, some seconds each, are run with the traces.
     command.args(["--lib", "--bins", "--test", "policy"]);
+    command.env("HEALER_FUZZ", "1");
     if args.full {
         command.env("HEALER_FULL", "1");
     }
@@ -163,6 +164,8 @@ fn replay(args: &Args) -> Result<()> {
     let traces = from_files("replay", &existing(&["replay"])?, args, &[]);
     let mut command = workspace::cargo("test");
     command.args(["--package", "healer-userspace", "--test", "properties"]);
+    // Each goes by the clock, not by the processor: all of them side by side.
+    command.args(["--", "--test-threads=16"]).env("HEALER_FUZZ", "1");
     if args.full {
         command.env("HEALER_FULL", "1");
     }

@@ -1,6 +1,6 @@
 //! Whatever a container runtime or Docker answers, it is read or refused; never a panic.
 //!
-//! For some seconds each; with `HEALER_FULL` for ten minutes.
+//! For some seconds each; with `HEALER_FUZZ` for a minute, with `HEALER_FULL` for ten.
 
 use core::time::Duration;
 
@@ -14,10 +14,13 @@ use super::{cri, docker};
 use crate::clock;
 
 const BRIEFLY: Duration = Duration::from_secs(6);
-const LONG: Duration = Duration::from_secs(600);
+const LONGER: Duration = Duration::from_mins(1);
+const FULL: Duration = Duration::from_mins(10);
 
 fn for_a_while<S: Strategy>(strategy: &S, read: impl Fn(S::Value)) {
-    let time = if std::env::var_os("HEALER_FULL").is_some() { LONG } else { BRIEFLY };
+    let is_set = |name| std::env::var_os(name).is_some();
+    let longer = || if is_set("HEALER_FUZZ") { LONGER } else { BRIEFLY };
+    let time = if is_set("HEALER_FULL") { FULL } else { longer() };
     let end = clock::boot() + time;
     while clock::boot() < end {
         let config = Config { cases: 64, failure_persistence: None, ..Config::default() };

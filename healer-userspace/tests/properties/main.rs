@@ -1,7 +1,7 @@
 #![expect(clippy::print_stdout, reason = "a property says how often it was tried")]
 //! What holds whatever happens: for random signals, random failures of the hands and of the disk, and random bytes.
 //!
-//! Each property is tried for some seconds; with `HEALER_FULL` for some minutes, what takes in untrusted bytes for ten.
+//! Each property is tried for some seconds; with `HEALER_FUZZ`, what takes in untrusted bytes for a minute, and with `HEALER_FULL` for ten.
 
 mod bytes;
 mod facts;
@@ -26,13 +26,37 @@ const CASES: u32 = 32;
 
 const A_WHILE: Duration = Duration::from_secs(12);
 /// Fuzzing by mutation of what is sound.
-const BRIEFLY: Duration = Duration::from_secs(8);
-/// With `HEALER_FULL`, so many times as long.
-const FULL: u32 = 75;
+const BRIEFLY: Duration = Duration::from_secs(6);
+/// So many times as long: with `HEALER_FUZZ`, and with `HEALER_FULL`.
+const LONGER: u32 = 10;
+const FULL: u32 = 100;
+
+fn times() -> u32 {
+    let is_set = |name| std::env::var_os(name).is_some();
+    if is_set("HEALER_FULL") {
+        FULL
+    } else if is_set("HEALER_FUZZ") {
+        LONGER
+    } else {
+        1
+    }
+}
+
+fn a_while() -> Duration {
+    match times() {
+        1 => A_WHILE,
+        LONGER => 4 * A_WHILE,
+        more => more * A_WHILE,
+    }
+}
+
+/// Fuzzing.
+fn take_in<S: Strategy>(strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
+    hold(times() * BRIEFLY, strategy, property);
+}
 
 /// Tries `property` on values of `strategy` until its time is over, at least once.
 fn hold<S: Strategy>(time: Duration, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
-    let time = if std::env::var_os("HEALER_FULL").is_some() { FULL * time } else { time };
     let end = clock::boot() + time;
     let mut cases = 0;
     loop {
@@ -50,7 +74,7 @@ fn hold<S: Strategy>(time: Duration, strategy: &S, property: impl Fn(S::Value) -
 
 #[test]
 fn the_engine_keeps_its_promises() {
-    hold(A_WHILE, &steps::sequence(), |steps| {
+    hold(a_while(), &steps::sequence(), |steps| {
         let mut machine = machine::Machine::new();
         for step in &steps {
             machine.take(step);
@@ -62,7 +86,7 @@ fn the_engine_keeps_its_promises() {
 
 #[test]
 fn any_bytes_are_a_record_or_none() {
-    hold(BRIEFLY, &bytes::record(), |bytes| {
+    take_in(&bytes::record(), |bytes| {
         bytes::decode(&bytes);
         Ok(())
     });
@@ -70,7 +94,7 @@ fn any_bytes_are_a_record_or_none() {
 
 #[test]
 fn any_text_is_a_policy_or_refused_in_words() {
-    hold(BRIEFLY, &bytes::policy(), |text| {
+    take_in(&bytes::policy(), |text| {
         bytes::check_policy(&text);
         Ok(())
     });
@@ -78,7 +102,7 @@ fn any_text_is_a_policy_or_refused_in_words() {
 
 #[test]
 fn any_lines_are_a_trace_or_refused_in_words() {
-    hold(BRIEFLY, &bytes::trace(), |text| {
+    take_in(&bytes::trace(), |text| {
         bytes::replay_trace(&text);
         Ok(())
     });
@@ -86,7 +110,7 @@ fn any_lines_are_a_trace_or_refused_in_words() {
 
 #[test]
 fn any_bytes_are_types_or_refused() {
-    hold(BRIEFLY, &outside::types(), |bytes| {
+    take_in(&outside::types(), |bytes| {
         outside::read_types(&bytes);
         Ok(())
     });
@@ -94,7 +118,7 @@ fn any_bytes_are_types_or_refused() {
 
 #[test]
 fn any_text_is_a_format_or_refused() {
-    hold(BRIEFLY, &outside::formats(), |text| {
+    take_in(&outside::formats(), |text| {
         outside::read_formats(&text);
         Ok(())
     });
@@ -102,7 +126,7 @@ fn any_text_is_a_format_or_refused() {
 
 #[test]
 fn any_procfs_and_cgroup_files_are_read() {
-    hold(BRIEFLY, &(outside::procfs(), outside::cpu_files()), |(process, cpu)| {
+    take_in(&(outside::procfs(), outside::cpu_files()), |(process, cpu)| {
         thread_local!(static TREE: outside::Tree = outside::Tree::new("procfs"));
         TREE.with(|tree| tree.meet(&process));
         outside::read_cpu_files(&cpu);
@@ -114,8 +138,7 @@ fn any_procfs_and_cgroup_files_are_read() {
 fn whatever_gates_hands_and_crashes_come_together() {
     // A prime that divides no base: every value of every digit comes, in changing company, and none twice.
     const STRIDE: usize = 1_009;
-    let is_full = std::env::var_os("HEALER_FULL").is_some();
-    let end = clock::boot() + if is_full { FULL * A_WHILE } else { A_WHILE };
+    let end = clock::boot() + a_while();
     let (mut tried, mut number) = (0_usize, 0_usize);
     while tried < model::ALL && clock::boot() < end {
         model::run(number);
