@@ -118,10 +118,9 @@ impl Down {
         if !was_main || !workload.living.is_empty() || workload.is_stopping(at) {
             return;
         }
-        if !choose::should_run(context.policies, process)
-            || is_errand(context, process, &certificate)
-            || is_finished(process, &certificate)
-        {
+        let is_missed = choose::should_run(context.policies, process)
+            || (is_cut_down(&certificate) && choose::was_to_run_on(context.policies, process));
+        if !is_missed || is_errand(context, process, &certificate) || is_finished(process, &certificate) {
             return;
         }
         let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
@@ -143,6 +142,12 @@ impl Down {
             });
         }
     }
+}
+
+/// By a signal that no stop begins with: systemd calls an end by those clean (systemd.service(5), SuccessExitStatus=).
+fn is_cut_down(certificate: &Certificate) -> bool {
+    const STOPS: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGTERM, libc::SIGPIPE];
+    certificate.exit.signal.is_some_and(|signal| !STOPS.contains(&signal))
 }
 
 /// `nginx -s reopen` beside the server: it did what it was for, or said soon with its status that it cannot

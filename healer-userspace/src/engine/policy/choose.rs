@@ -56,6 +56,14 @@ pub fn should_run(policies: &PolicySet, process: &Process) -> bool {
     }
 }
 
+/// A unit's or container's main process whose policy speaks of `down` without saying which of them should run: until
+/// it ended, it did.
+pub fn was_to_run_on(policies: &PolicySet, process: &Process) -> bool {
+    let place = &process.place;
+    let is_owned = process.main && (place.unit.is_some() || place.container.is_some());
+    is_owned && readiness(policies, process, Class::Down).is_some()
+}
+
 /// How far healing may go when `class` is found of this process: the mode of the policy that owns it, if a rule of
 /// its speaks of the class; `None` if nobody would do anything.
 pub fn readiness(set: &PolicySet, process: &Process, class: Class) -> Option<Mode> {

@@ -1,6 +1,12 @@
 //! A program that is run for a moment beside the server that it is.
 
 use super::*;
+use std::path::Path;
+
+use crate::{
+    config::load::{DEFAULT_POLICY, check_text},
+    identity::process::{Container, Place},
+};
 
 fn after_an_errand(exit: Exit, server_lives: bool) -> Vec<String> {
     let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
@@ -17,6 +23,37 @@ fn after_an_errand(exit: Exit, server_lives: bool) -> Vec<String> {
         Signal { at: BootTime(30 * SECOND), process: None, fact: Fact::Levels(LevelSnapshot::default()) };
     signals.push(tick);
     run(&signals, set)
+}
+
+/// With the policy that healer has built in.
+fn end_of(exit: Exit, place: Place, main: bool) -> Vec<String> {
+    let name = if place.container.is_some() { "container/web" } else { "unit/web.service" };
+    let one = Process { main, place, ..served(10, SECOND, name) };
+    let tick = Fact::Levels(LevelSnapshot::default());
+    let signals = [
+        signal(2 * SECOND, &one, Fact::Execed),
+        signal(60 * SECOND, &one, Fact::Exited(exit)),
+        Signal { at: BootTime(90 * SECOND), process: None, fact: tick },
+    ];
+    let built_in = check_text(Path::new("default"), DEFAULT_POLICY, &|_class| true);
+    run(&signals, built_in.unwrap_or_else(|_| panic!("it is checked by a test of its own")).policies)
+}
+
+#[test]
+fn a_unit_or_container_that_is_cut_down_is_down_also_by_the_policy_built_in() {
+    let by = |signal| Exit { signal: Some(signal), ..Exit::default() };
+    let unit = Place { unit: Some("web.service".into()), ..Place::default() };
+    let container = Container { id: "c1".into(), name: "web".into(), ..Container::default() };
+    let container = Place { container: Some(container), ..Place::default() };
+    for place in [&unit, &container] {
+        for signal in [libc::SIGKILL, libc::SIGSEGV] {
+            count(&end_of(by(signal), place.clone(), true), "diagnosis down", 1);
+            count(&end_of(by(signal), place.clone(), false), "diagnosis down", 0);
+        }
+        for exit in [by(libc::SIGTERM), Exit::default(), Exit { code: 1, ..Exit::default() }] {
+            count(&end_of(exit, place.clone(), true), "diagnosis down", 0);
+        }
+    }
 }
 
 #[test]
