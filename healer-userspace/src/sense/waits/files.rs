@@ -206,10 +206,8 @@ impl Holders {
             for file in has_mapped(proc, tgid, &memory) {
                 open.entry(file).or_default().push((tgid, MAPPED));
             }
-            for fd in proc.fds(tgid) {
-                if let Some(file) = proc.fd_inode(tgid, fd).filter(|file| wanted.contains(file)) {
-                    open.entry(file).or_default().push((tgid, fd));
-                }
+            for (fd, file) in proc.open_among(tgid, &wanted) {
+                open.entry(file).or_default().push((tgid, fd));
             }
         }
         Self { open }

@@ -1,8 +1,9 @@
 //! What /proc says of threads. The root is injected; whatever cannot be read is absent.
 
 use std::{
+    collections::BTreeSet,
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -190,6 +191,27 @@ impl Proc {
     pub(crate) fn fd_inode(&self, tgid: u32, fd: u32) -> Option<(u64, u64)> {
         let found = fs::metadata(self.root.join(format!("{tgid}/fd/{fd}"))).ok()?;
         Some((found.dev(), found.ino()))
+    }
+
+    /// Those of `wanted` that it has open, and by which descriptors. Whoever hides one of them hides all.
+    pub(crate) fn open_among(&self, tgid: u32, wanted: &BTreeSet<(u64, u64)>) -> Vec<(u32, (u64, u64))> {
+        let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        let mut open = Vec::new();
+        for fd in self.fds(tgid) {
+            let path = self.root.join(format!("{tgid}/fd/{fd}"));
+            match fs::metadata(&path) {
+                Ok(found) => open.push((fd, (found.dev(), found.ino()))),
+                // FUSE denies a look at its own files only.
+                Err(error)
+                    if is_denied(&error) && fs::read_link(&path).is_err_and(|link| is_denied(&link)) =>
+                {
+                    break;
+                }
+                Err(_) => {}
+            }
+        }
+        open.retain(|(_, file)| wanted.contains(file));
+        open
     }
 
     pub(crate) fn fd_info(&self, tgid: u32, fd: u32) -> String {

@@ -114,7 +114,7 @@ impl Disks {
                 let key = format!("{:?}", level.of);
                 let before = self.used.insert(key, level.used).unwrap_or(level.used);
                 if WRITERS_PERCENT <= level.percent() {
-                    level.users = self.writers_of(now, &mount, before < level.used);
+                    level.users = self.writers_of(now, &mount, before, &level);
                     level.pid = level.users.first().map_or(0, |user| user.pid);
                 }
                 levels.push(level);
@@ -133,9 +133,10 @@ impl Disks {
         answers.collect()
     }
 
-    fn writers_of(&mut self, now: BootTime, mount: &Mount, grows: bool) -> Vec<User> {
+    fn writers_of(&mut self, now: BootTime, mount: &Mount, before: u64, level: &Level) -> Vec<User> {
         let Some(device) = mount.device_number() else { return Vec::new() };
-        self.writers.entry(device).or_default().of(now, &self.proc, device, grows)
+        let (growth, left) = (level.used.saturating_sub(before), level.limit.saturating_sub(level.used));
+        self.writers.entry(device).or_default().of(now, &self.proc, device, growth, left)
     }
 }
 

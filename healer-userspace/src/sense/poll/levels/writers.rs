@@ -18,8 +18,12 @@ use crate::{
     signal::levels::User,
 };
 
-/// So often: some 20 ms.
+/// So often, if it is soon full: some 20 ms.
 const EVERY: Duration = Duration::from_secs(3);
+/// So often, if it is not: then it is known whose writing is new.
+const UNHURRIED: Duration = Duration::from_secs(30);
+/// Soon is within ten minutes, at the pace of the last second.
+const SOON_IN_LOOKS: u64 = 600;
 const TOLD: usize = 3;
 /// Of one process.
 const FILES_MAX: usize = 256;
@@ -33,9 +37,17 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    /// Asked anew only while it fills up.
-    pub(super) fn of(&mut self, now: BootTime, proc: &Path, device: u64, grows: bool) -> Vec<User> {
-        if grows && self.asked.is_none_or(|at| EVERY <= now.since(at)) {
+    /// Asked anew only while it fills up: by `growth` since the look before, with `left` free.
+    pub(super) fn of(
+        &mut self,
+        now: BootTime,
+        proc: &Path,
+        device: u64,
+        growth: u64,
+        left: u64,
+    ) -> Vec<User> {
+        let every = every(growth, left);
+        if every.is_some_and(|every| self.asked.is_none_or(|at| every <= now.since(at))) {
             let holders = Holders::default().on(proc, device);
             self.note(now, holders.into_iter().filter_map(|pid| written_by(proc, pid)).collect());
         }
@@ -61,6 +73,11 @@ impl Writers {
             self.users = users;
         }
     }
+}
+
+fn every(growth: u64, left: u64) -> Option<Duration> {
+    let is_soon = left < growth.saturating_mul(SOON_IN_LOOKS);
+    (0 < growth).then_some(if is_soon { EVERY } else { UNHURRIED })
 }
 
 /// Mounts that may hang, by mount namespace: their files are never asked.
@@ -118,6 +135,13 @@ mod tests {
         writers.note(BootTime(103 * SECOND), all);
         let told: Vec<_> = writers.users.iter().map(|user| (user.pid, user.used)).collect();
         assert_eq!(told, [(10, 4000), (8, 400), (7, 10)]);
+    }
+
+    #[test]
+    fn a_disk_that_is_long_from_full_is_seldom_looked_through() {
+        assert_eq!(every(0, 5), None, "it does not fill up");
+        assert_eq!(every(10, 5_999), Some(EVERY));
+        assert_eq!(every(10, 6_000), Some(UNHURRIED));
     }
 
     #[test]
