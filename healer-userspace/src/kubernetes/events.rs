@@ -96,12 +96,17 @@ impl Events {
     }
 
     fn remember(&mut self, incident: IncidentId, pod: Option<Pod>) {
-        let Some(pod) = pod else { return };
+        let Some(pod) = pod.filter(has_name) else { return };
         self.pods.insert(incident, pod);
         while REMEMBERED < self.pods.len() {
             self.pods.pop_first();
         }
     }
+}
+
+/// Of a pod that no runtime has named the cgroup tells the uid alone: what happens there is told of the node.
+fn has_name(pod: &Pod) -> bool {
+    !pod.namespace.is_empty() && !pod.name.is_empty()
 }
 
 async fn run(api: Api, mut events: mpsc::Receiver<Event>) {
@@ -233,6 +238,17 @@ mod tests {
                 .is_some_and(|name| name.starts_with(&format!("{}.", "w".repeat(199))))
         );
         assert_eq!(body["reportingInstance"].as_str().map(str::len), Some(INSTANCE_MAX));
+    }
+
+    #[test]
+    fn who_has_no_name_is_told_of_the_node() {
+        let mut events = Events { queue: mpsc::channel(1).0, pods: BTreeMap::new() };
+        events.remember(IncidentId(1), Some(Pod { uid: "u".into(), ..Pod::default() }));
+        events.remember(
+            IncidentId(2),
+            Some(Pod { namespace: "prod".into(), name: "web-0".into(), ..Pod::default() }),
+        );
+        assert_eq!(events.pods.keys().collect::<Vec<_>>(), [&IncidentId(2)]);
     }
 
     #[test]
