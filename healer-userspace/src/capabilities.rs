@@ -63,6 +63,11 @@ pub const CAPABILITIES: &[Capability] = &[
         SYS_RESOURCE,
         "memory pressure is watched in steps of 2 s only; limits of others cannot be raised, nobody protected",
     ),
+    more(
+        "CAP_SYSLOG",
+        34,
+        "of an OOM kill nobody tells whether a cgroup or the node ran out; the kernel's log may be closed",
+    ),
     more("CAP_KILL", 5, "processes of other users cannot be stopped or killed"),
     more(
         "CAP_DAC_OVERRIDE",

@@ -202,6 +202,39 @@ fn an_oom_kill_is_the_same_class(eye: &mut Eye, level: Level) {
     assert_eq!(exit.task.start_boot_ns / TICK_NS, killed.victim.start_boot_ns / TICK_NS);
 }
 
+/// As without CAP_SYSLOG.
+#[test]
+fn with_hidden_symbols_the_scope_of_an_oom_kill_is_a_guess_and_listed() {
+    let hidden = Scratch::new();
+    let kallsyms = hidden.path().join("kallsyms");
+    std::fs::write(&kallsyms, "0000000000000000 t mem_cgroup_out_of_memory\n").unwrap();
+    let settings = Settings { kallsyms, ..Settings::default() };
+    let mut eye = Eye::with(&settings, &[]);
+    let status = eye.sense.sensors().iter().find(|status| status.name == "oom_kill").unwrap();
+    assert!(status.missing.iter().any(|field| field == "kallsyms:mem_cgroup_out_of_memory"), "{status:?}");
+    assert_eq!((status.via, status.state), (Some("tp_btf"), SensorState::Degraded));
+    assert!(status.remedy.as_deref().unwrap_or_default().contains("CAP_SYSLOG"), "{status:?}");
+    let kill = an_oom_kill(&mut eye, "with hidden symbols");
+    assert_eq!((kill.scope, kill.flags & OomKill::SCOPE_FROM_STACK), (OomKill::SCOPE_MEMCG, 0));
+    let seen = Eye::open();
+    let status = seen.sense.sensors().iter().find(|status| status.name == "oom_kill").unwrap();
+    assert!(!status.missing.iter().any(|field| field.starts_with("kallsyms")), "{status:?}");
+}
+
+fn an_oom_kill(eye: &mut Eye, what: &str) -> OomKill {
+    let dir = Scratch::new();
+    let group = MemoryCgroup::new();
+    group.set_limit(48 << 20);
+    let run = group.run(&built(&dir, "grows"));
+    let mut hog = Victim::spawn(Command::new("/bin/sh").args(["-c", &run]));
+    let tgid = hog.tgid();
+    let kill = eye.wait_for(&format!("the OOM kill {what}"), |_, event| {
+        as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
+    });
+    eye.watch_end(&mut hog);
+    kill
+}
+
 #[test]
 fn without_the_connector_the_zombie_or_the_signal_tells_the_status() {
     let settings = Settings { connector: false, ..kernel_with(Level::Tracepoint) };

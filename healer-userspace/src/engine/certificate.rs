@@ -239,6 +239,10 @@ impl Certificate {
             }
         };
         let core = if self.exit.core { ", core dumped" } else { "" };
+        if self.uptime.is_zero() {
+            // Nobody met it before its end.
+            return format!("{}{core}", what.trim_end_matches(','));
+        }
         format!("{what} after {up}{core}")
     }
 
@@ -282,16 +286,23 @@ impl Asked {
 }
 
 fn oom_sentence(oom: &OomKill) -> String {
-    let scope = match oom.scope {
-        OomScope::Memcg => "its memory cgroup",
-        OomScope::Global => "the whole node",
-        OomScope::Unknown => "memory (scope not told by this kernel)",
-    };
     let numbers = match oom.limit {
         0 => String::new(),
         limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
     };
-    format!("OOM-killed because {scope}{numbers} ran out when {} asked for more", party(&oom.trigger))
+    let asker = party(&oom.trigger);
+    let scope = match oom.scope {
+        OomScope::Memcg | OomScope::Global if oom.is_scope_guessed => {
+            return format!(
+                "OOM-killed (whether for its cgroup or for the node was not told) when {asker} asked for more \
+                 and its memory cgroup was at its limit{numbers}"
+            );
+        }
+        OomScope::Memcg => "its memory cgroup",
+        OomScope::Global => "the whole node",
+        OomScope::Unknown => "memory (scope not told by this kernel)",
+    };
+    format!("OOM-killed because {scope}{numbers} ran out when {asker} asked for more")
 }
 
 fn sent_sentence(sent: &SignalSent) -> String {
@@ -331,7 +342,8 @@ pub fn called(process: &Process) -> String {
 
 /// `nginx[17] of web`, or `nginx[17]`
 pub fn of_whom(process: &Process) -> String {
-    let name = format!("{}[{}]", text::printable(&process.comm), process.pid);
+    let comm = if process.comm.is_empty() { "a process that nobody met" } else { &process.comm };
+    let name = format!("{}[{}]", text::printable(comm), process.pid);
     let given = process.workload.given_name();
     given.map_or_else(|| name.clone(), |given| format!("{name} of {}", text::printable(given)))
 }

@@ -25,6 +25,7 @@ use crate::{
 
 mod cascade;
 mod crowd;
+mod deaths;
 mod errands;
 mod homes;
 mod journal;

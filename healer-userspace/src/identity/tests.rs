@@ -274,6 +274,7 @@ fn an_oom_kill_names_cgroup_and_trigger_and_finds_a_victim_by_its_pid() {
         seen: Some(victim),
         fact: Fact::OomKilled(OomKill {
             scope: OomScope::Memcg,
+            is_scope_guessed: false,
             trigger: party(41, "leak"),
             memcg: String::new(),
             usage: 1,

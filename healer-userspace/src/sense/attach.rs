@@ -28,6 +28,8 @@ pub(crate) struct Ground<'a> {
     /// The loaded object, or why there is none.
     pub(crate) ebpf: Result<&'a mut Ebpf, Trouble>,
     pub(crate) layout: &'a Layout,
+    /// Why processes cannot be told by number.
+    pub(crate) no_pids: Option<Trouble>,
     /// Why the layout names nothing.
     pub(crate) no_types: Option<Trouble>,
     /// Where typed programs hang on, in a table for `aya`.
@@ -47,7 +49,7 @@ pub(crate) fn attach_all(ground: &mut Ground<'_>, user: &mut User) -> Vec<(Senso
 
 fn attach(ground: &mut Ground<'_>, sensor: &Sensor, user: &mut User) -> (SensorStatus, Option<Rung>) {
     let name = sensor.kind.name();
-    let mut first_trouble = None;
+    let mut troubles = Vec::new();
     for rung in sensor.rungs {
         let climbed = if rung.level() < ground.best {
             let says = format!("{} was not tried: --sense-rung {}", rung.via(), ground.best.name());
@@ -57,21 +59,35 @@ fn attach(ground: &mut Ground<'_>, sensor: &Sensor, user: &mut User) -> (SensorS
         };
         match climbed {
             Ok(missing) => {
-                let status = SensorStatus::working(name, rung.via(), missing, first_trouble);
+                let trouble = together(&troubles).or_else(|| hides_symbols(ground, sensor.kind, *rung));
+                let status = SensorStatus::working(name, rung.via(), missing, trouble);
                 return (status, Some(*rung));
             }
             Err(trouble) => {
                 if let Ok(ebpf) = &mut ground.ebpf {
                     take_down(ebpf, sensor.kind, *rung);
                 }
-                first_trouble = first_trouble.or(Some(trouble));
+                troubles.push(trouble);
             }
         }
     }
     let mut trouble =
-        first_trouble.unwrap_or_else(|| Trouble::new("no way to it is built in", "update healer"));
+        together(&troubles).unwrap_or_else(|| Trouble::new("no way to it is built in", "update healer"));
     trouble.reason = format!("{}; {}", trouble.reason, sensor.otherwise);
     (SensorStatus::down(name, &trouble), None)
+}
+
+/// Why the better ways were not taken, each remedy once; the last way's is the cheapest.
+fn together(troubles: &[Trouble]) -> Option<Trouble> {
+    let mut told: Vec<&Trouble> = Vec::new();
+    for trouble in troubles {
+        if !told.iter().any(|other| other.remedy == trouble.remedy) {
+            told.push(trouble);
+        }
+    }
+    let reasons: Vec<&str> = told.iter().map(|trouble| trouble.reason.as_str()).collect();
+    let remedies: Vec<&str> = told.iter().rev().map(|trouble| trouble.remedy.as_str()).collect();
+    (!told.is_empty()).then(|| Trouble::new(reasons.join("; "), remedies.join("; or ")))
 }
 
 /// Attaches by one way; gives the fields that will be missing.
@@ -82,9 +98,12 @@ fn climb(
     user: &mut User,
 ) -> Result<Vec<String>, Trouble> {
     let kind = sensor.kind;
+    if let (Some(trouble), true) = (&ground.no_pids, rung.tells_pids()) {
+        return Err(trouble.clone());
+    }
     let mut missing: Vec<String> = rung.lacks().iter().map(|field| (*field).to_owned()).collect();
     match rung {
-        Rung::TpBtf { program } | Rung::RawTp { program } => {
+        Rung::TpBtf { program } | Rung::RawTp { program, .. } => {
             missing.extend(needed_fields(ground, probe_of(kind)?, program)?);
         }
         Rung::Tracepoint { program, .. } => {
@@ -95,6 +114,9 @@ fn climb(
         Rung::Connector { .. } => user.listen(kind)?,
         Rung::KernelLog { .. } => user.read_log()?,
         Rung::SocketDiag { .. } => user.ask_sockets()?,
+    }
+    if hides_symbols(ground, kind, rung).is_some() {
+        missing.push("kallsyms:mem_cgroup_out_of_memory".to_owned());
     }
     if let Some(program) = rung.program() {
         for (companion, probe) in companions(kind, program) {
@@ -108,6 +130,25 @@ fn climb(
         user.complete(kind);
     }
     Ok(missing)
+}
+
+/// Programs tell the OOM killer of a cgroup from that of the machine by who called it.
+fn hides_symbols(ground: &Ground<'_>, kind: EventKind, rung: Rung) -> Option<Trouble> {
+    let needs_them = kind == EventKind::OomKill && rung.program().is_some();
+    (needs_them && !ground.layout.tells_oom_scope()).then(|| {
+        Trouble::new(
+            "the kernel's symbols are hidden: whether a cgroup or the node ran out of memory is not told",
+            "give healer CAP_SYSLOG, and let kernel.kptr_restrict be 1 at most",
+        )
+    })
+}
+
+/// In a pid namespace of its own healer would take others for those whom the kernel names, and itself for a stranger.
+pub(crate) fn foreign_pids() -> Trouble {
+    Trouble::new(
+        "healer is in a pid namespace of its own, where processes have other numbers than the kernel tells",
+        "run it in the host's: hostPID: true in Kubernetes, --pid=host with Docker",
+    )
 }
 
 fn probe_of(kind: EventKind) -> Result<&'static Probe, Trouble> {
@@ -283,4 +324,19 @@ pub(crate) fn unreadable(error: &aya::BtfError) -> Trouble {
         format!("the tracepoints' ids could not be handed on: {error}"),
         "report the kernel's version",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_that_failed_is_told_and_the_cheapest_remedy_first() {
+        let no_types = Trouble::new("no types", "run another kernel");
+        let no_tracefs = Trouble::new("no tracefs", "mount it");
+        let both = together(&[no_types.clone(), no_types.clone(), no_tracefs]).unwrap();
+        assert_eq!(both, Trouble::new("no types; no tracefs", "mount it; or run another kernel"));
+        assert_eq!(together(std::slice::from_ref(&no_types)), Some(no_types));
+        assert_eq!(together(&[]), None);
+    }
 }

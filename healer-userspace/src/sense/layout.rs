@@ -212,6 +212,11 @@ impl Layout {
         missing
     }
 
+    /// Whether the stack can tell which OOM killer runs.
+    pub(crate) fn tells_oom_scope(&self) -> bool {
+        self.memcg_oom.0 != 0
+    }
+
     pub(crate) fn has_tracepoint(&self, tracepoint: &str) -> bool {
         self.tracepoints.iter().any(|(name, _)| *name == tracepoint)
     }
@@ -234,8 +239,19 @@ fn memcg_oom(kallsyms: &Path) -> Option<(u64, u64)> {
         match start {
             Some(start) if start < address => return Some((start, address)),
             Some(_) => {}
-            None if name == MEMCG_OOM && address != 0 => start = Some(address),
+            None if is_memcg_oom(name) && address != 0 => start = Some(address),
             None => {}
+        }
+    }
+}
+
+/// Compilers name their own versions of a function `name.isra.0`, `name.constprop.0`, `name.llvm.1`; but
+/// `name.cold` is the part of it that is never run, and `name.cfi_jt` a jump to it.
+fn is_memcg_oom(name: &str) -> bool {
+    match name.split_once('.') {
+        None => name == MEMCG_OOM,
+        Some((name, version)) => {
+            name == MEMCG_OOM && !["cold", "cfi_jt"].contains(&version.split('.').next().unwrap_or_default())
         }
     }
 }
@@ -291,6 +307,13 @@ mod tests {
         assert_eq!(memcg_oom(&dir), None);
         write("10 t before\n20 t mem_cgroup_out_of_memory\n20 t alias\n48 t next\n");
         assert_eq!(memcg_oom(&dir), Some((0x20, 0x48)));
+        for version in ["isra.0", "constprop.0", "llvm.9131", "constprop.0.isra.0"] {
+            write(&format!(
+                "8 t mem_cgroup_out_of_memory.cold\n10 t __pfx_mem_cgroup_out_of_memory\n\
+                 20 t mem_cgroup_out_of_memory.{version}\n48 t mem_cgroup_out_of_memory_x\n"
+            ));
+            assert_eq!(memcg_oom(&dir), Some((0x20, 0x48)), "{version}");
+        }
         fs::remove_file(&dir).unwrap();
     }
 }

@@ -26,6 +26,7 @@ mod short_turns;
 mod start;
 pub(crate) use start::give_memory_back;
 mod status;
+mod tries;
 mod trust;
 mod user;
 pub mod waits;
@@ -40,7 +41,7 @@ pub use maps::{Lost, MapTrouble};
 pub use ring::Rings;
 pub use rung::{BESIDE, Level, Rung, SENSORS, Sensor};
 pub use selfprobe::SelfProbe;
-pub use settings::Settings;
+pub use settings::{PIDS, Settings, USERS, is_in};
 pub use short_turns::ask_for_short_turns;
 pub use status::{Checked, SensorState, SensorStatus};
 
@@ -50,6 +51,7 @@ use healer_common::event::{EventKind, Header, wire::Wire as _};
 use maps::Maps;
 use poll::{memory::ReclaimMap, tasks::TaskScan};
 use selfcheck::SelfCheck;
+use tries::Tries;
 use user::User;
 
 /// The start waits so long for the self-check; what is not said by then is judged later.
@@ -76,6 +78,7 @@ pub struct Sense {
     own_tgid: u32,
     probe: SelfProbe,
     check: Option<SelfCheck>,
+    tries: Tries,
     /// The state of a sensor has changed since [`Sense::has_news`] was asked.
     has_news: bool,
     /// Kinds whose records are not used: their sensors lied.
@@ -194,9 +197,12 @@ impl Sense {
 
     fn read(&mut self, on_record: &mut dyn FnMut(&[u8])) -> usize {
         let mut records = 0;
-        let (probe, check, distrusted) = (&mut self.probe, &mut self.check, &self.distrusted);
+        let (probe, check, tries, distrusted) =
+            (&mut self.probe, &mut self.check, &self.tries, &self.distrusted);
         let mut hand_on = |record: &[u8]| {
-            let is_ours = probe.claims(record) || check.as_mut().is_some_and(|check| check.claims(record));
+            let is_ours = probe.claims(record)
+                || check.as_mut().is_some_and(|check| check.claims(record))
+                || tries.claims(record);
             if !is_ours && !is_of(record, distrusted) {
                 records += 1;
                 on_record(record);

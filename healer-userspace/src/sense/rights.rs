@@ -1,11 +1,16 @@
 //! Whether this process may load kernel programs at all, and that it may not for longer than it must.
 
-use std::{io, thread};
+use std::{io, path::Path, thread};
 
 use aya::maps::{MapData, PerCpuArray};
 use healer_common::event::EventKind;
 
-use super::{govern::Hook, poll::tasks::TaskScan, status::Trouble};
+use super::{
+    govern::Hook,
+    poll::tasks::TaskScan,
+    settings::{USERS, is_in},
+    status::Trouble,
+};
 use crate::capabilities::{self, CAPABILITIES, For};
 
 /// What helps in most refusals of bpf(2).
@@ -16,6 +21,12 @@ pub(crate) const REMEDY: &str = "run healer as root, or give it CAP_BPF and CAP_
 /// # Errors
 /// Names the capabilities that are missing. Where they cannot be read, nothing is said.
 pub(crate) fn check() -> Result<(), Trouble> {
+    if !is_in(Path::new("/proc/self/ns/user"), USERS) {
+        return Err(Trouble::new(
+            "healer is in a user namespace of its own, whose root may not load kernel programs",
+            "run it in the machine's: hostUsers: true in Kubernetes, --userns=host with Docker; not rootless, not under unshare -U",
+        ));
+    }
     capabilities::own().map_or(Ok(()), judge)
 }
 

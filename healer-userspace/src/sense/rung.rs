@@ -38,8 +38,8 @@ impl Level {
 pub enum Rung {
     /// A program on the tracepoint with typed arguments: direct loads, all fields.
     TpBtf { program: &'static str },
-    /// A program on the tracepoint without types: helper calls, all fields.
-    RawTp { program: &'static str },
+    /// A program on the tracepoint without types: helper calls, and none of those that want a type.
+    RawTp { program: &'static str, lacks: &'static [&'static str] },
     /// A program on the tracepoint's record for tracefs.
     Tracepoint { program: &'static str, lacks: &'static [&'static str] },
     /// The process connector, a netlink socket (`include/uapi/linux/cn_proc.h`).
@@ -74,11 +74,18 @@ impl Rung {
         }
     }
 
+    /// Whether its source names processes by their numbers in the initial pid namespace; the table of sockets
+    /// names none, and `/proc` completes it.
+    #[must_use]
+    pub const fn tells_pids(self) -> bool {
+        !matches!(self, Self::SocketDiag { .. })
+    }
+
     /// The program that this way needs, if it is one of ours.
     #[must_use]
     pub const fn program(self) -> Option<&'static str> {
         match self {
-            Self::TpBtf { program } | Self::RawTp { program } | Self::Tracepoint { program, .. } => {
+            Self::TpBtf { program } | Self::RawTp { program, .. } | Self::Tracepoint { program, .. } => {
                 Some(program)
             }
             Self::Connector { .. } | Self::KernelLog { .. } | Self::SocketDiag { .. } => None,
@@ -89,8 +96,9 @@ impl Rung {
     #[must_use]
     pub const fn lacks(self) -> &'static [&'static str] {
         match self {
-            Self::TpBtf { .. } | Self::RawTp { .. } => &[],
-            Self::Tracepoint { lacks, .. }
+            Self::TpBtf { .. } => &[],
+            Self::RawTp { lacks, .. }
+            | Self::Tracepoint { lacks, .. }
             | Self::Connector { lacks }
             | Self::KernelLog { lacks }
             | Self::SocketDiag { lacks } => lacks,
@@ -114,7 +122,7 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::ProcessExit,
         rungs: &[
             Rung::TpBtf { program: "process_exit" },
-            Rung::RawTp { program: "process_exit_raw" },
+            Rung::RawTp { program: "process_exit_raw", lacks: &[] },
             Rung::Tracepoint {
                 program: "process_exit_tp",
                 lacks: &[
@@ -135,7 +143,7 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::ProcessExec,
         rungs: &[
             Rung::TpBtf { program: "process_exec" },
-            Rung::RawTp { program: "process_exec_raw" },
+            Rung::RawTp { program: "process_exec_raw", lacks: &[] },
             Rung::Tracepoint {
                 program: "process_exec_tp",
                 lacks: &[
@@ -161,7 +169,7 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::SignalSent,
         rungs: &[
             Rung::TpBtf { program: "signal_sent" },
-            Rung::RawTp { program: "signal_sent_raw" },
+            Rung::RawTp { program: "signal_sent_raw", lacks: &["pt_regs.di"] },
             Rung::Tracepoint {
                 program: "signal_sent_tp",
                 lacks: &[
@@ -169,6 +177,8 @@ pub const SENSORS: &[Sensor] = &[
                     "task_struct.start_boottime",
                     "task_struct.cgroups",
                     "kernel_siginfo._sifields._sigfault._addr",
+                    "pt_regs.di",
+                    "signal_struct.pids",
                     "sighand_struct.action",
                 ],
             },
@@ -180,7 +190,7 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::OomKill,
         rungs: &[
             Rung::TpBtf { program: "oom_kill" },
-            Rung::RawTp { program: "oom_kill_raw" },
+            Rung::RawTp { program: "oom_kill_raw", lacks: &[] },
             Rung::Tracepoint {
                 program: "oom_kill_tp",
                 lacks: &[
@@ -199,10 +209,16 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::SocketState,
         rungs: &[
             Rung::TpBtf { program: "socket_state" },
-            Rung::RawTp { program: "socket_state_raw" },
+            Rung::RawTp { program: "socket_state_raw", lacks: &["sock_common.skc_cookie"] },
             Rung::Tracepoint {
                 program: "socket_state_tp",
-                lacks: &["task_struct.start_boottime", "sock.sk_err", "sock.sk_cgrp_data", "net.ns.inum"],
+                lacks: &[
+                    "task_struct.start_boottime",
+                    "sock.sk_err",
+                    "sock.sk_cgrp_data",
+                    "sock_common.skc_cookie",
+                    "net.ns.inum",
+                ],
             },
             Rung::SocketDiag {
                 lacks: &["task_struct.start_boottime", "sock.sk_err", "sock_common.skc_state"],
@@ -215,13 +231,14 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::TcpRetransmit,
         rungs: &[
             Rung::TpBtf { program: "tcp_retransmit" },
-            Rung::RawTp { program: "tcp_retransmit_raw" },
+            Rung::RawTp { program: "tcp_retransmit_raw", lacks: &["sock_common.skc_cookie"] },
             Rung::Tracepoint {
                 program: "tcp_retransmit_tp",
                 lacks: &[
                     "inet_connection_sock.icsk_retransmits",
                     "tcp_sock.snd_una",
                     "sock.sk_cgrp_data",
+                    "sock_common.skc_cookie",
                     "net.ns.inum",
                 ],
             },
@@ -234,7 +251,7 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::SyscallError,
         rungs: &[
             Rung::TpBtf { program: "syscall_error" },
-            Rung::RawTp { program: "syscall_error_raw" },
+            Rung::RawTp { program: "syscall_error_raw", lacks: &[] },
             Rung::Tracepoint {
                 program: "syscall_error_tp",
                 lacks: &["task_struct.start_boottime", "task_struct.cgroups", "pt_regs.di"],
@@ -247,7 +264,7 @@ pub const SENSORS: &[Sensor] = &[
         kind: EventKind::ReclaimStall,
         rungs: &[
             Rung::TpBtf { program: "reclaim_stall" },
-            Rung::RawTp { program: "reclaim_stall_raw" },
+            Rung::RawTp { program: "reclaim_stall_raw", lacks: &[] },
             Rung::Tracepoint {
                 program: "reclaim_stall_tp",
                 lacks: &["task_struct.start_boottime", "css_set.subsys"],

@@ -95,12 +95,17 @@ impl SelfCheck {
     }
 
     fn claims_exit(&mut self, header: &Header, exit: ProcessExit) -> bool {
-        let slot = [self.exiting.pid, self.killed.pid].iter().position(|pid| *pid == header.tgid);
+        let slot = self.children().iter().position(|pid| *pid == header.tgid);
         let Some(slot) = slot else {
             return false;
         };
         self.exits[slot] = Some(exit);
         true
+    }
+
+    /// The children's numbers.
+    pub(super) fn children(&self) -> [u32; 2] {
+        [self.exiting.pid, self.killed.pid]
     }
 
     /// Whether what has not come by now will not come.

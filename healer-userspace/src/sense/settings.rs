@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{govern::Wish, load::OBJECT, rung::Level};
 
@@ -24,10 +24,11 @@ pub struct Settings {
     pub wrong_hooks: bool,
     /// How much of the system calls is seen, until somebody says otherwise.
     pub syscall_errors: Wish,
-    /// healer's thread group in the initial pid namespace.
     pub own_tgid: u32,
     /// The calling thread gives up what only loading needs, and so do those that it starts later.
     pub gives_up_rights: bool,
+    /// Whether healer's `/proc` has the numbers by which the kernel tells of processes.
+    pub shares_pids: bool,
 }
 
 impl Default for Settings {
@@ -46,8 +47,20 @@ impl Default for Settings {
             syscall_errors: Wish::default(),
             own_tgid: std::process::id(),
             gives_up_rights: false,
+            shares_pids: is_in(Path::new("/proc/self/ns/pid"), PIDS),
         }
     }
+}
+
+/// The initial pid namespace, `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+pub const PIDS: &str = "pid:[4026531836]";
+/// The initial user namespace, `PROC_USER_INIT_INO`.
+pub const USERS: &str = "user:[4026531837]";
+
+/// Whether `link` is of this namespace. A kernel without namespaces has no other.
+#[must_use]
+pub fn is_in(link: &Path, namespace: &str) -> bool {
+    std::fs::read_link(link).map_or(true, |found| found == Path::new(namespace))
 }
 
 /// Where tracefs is mounted; debugfs shows it, too.

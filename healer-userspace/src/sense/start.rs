@@ -23,6 +23,7 @@ use super::{
     rung::SENSORS,
     selfprobe::SelfProbe,
     status::{Checked, SensorStatus, Trouble},
+    tries::Tries,
     trust,
     user::User,
 };
@@ -41,9 +42,11 @@ pub(super) fn start(settings: &Settings) -> Sense {
     let mut loaded = load(settings, &layout, &formats);
     let counters = loaded.as_mut().ok().and_then(|(.., counters)| counters.take());
     let mut user = User::new(settings);
+    let no_pids = (!settings.shares_pids).then(attach::foreign_pids);
     let mut ground = Ground {
         ebpf: loaded.as_mut().map(|(ebpf, ..)| ebpf).map_err(|trouble| trouble.clone()),
         layout: &layout,
+        no_pids: no_pids.clone(),
         no_types,
         ids: &ids,
         formats: &formats,
@@ -55,18 +58,14 @@ pub(super) fn start(settings: &Settings) -> Sense {
         attach::attach_all(&mut ground, &mut user).into_iter().unzip();
     let Ground { hooks, no_types, .. } = ground;
     // The scan has no way without types: an object would not help.
-    let task_scan = match (no_types, &mut loaded) {
+    let task_scan = match (no_pids.or(no_types), &mut loaded) {
         (Some(trouble), _) => Err(trouble),
         (None, Ok((ebpf, ..))) => TaskScan::attach(ebpf, &layout, &ids),
         (None, Err(trouble)) => Err(trouble.clone()),
     };
-    // In a pid namespace of its own healer's children have other numbers than the scan tells.
-    let can_be_checked = settings.own_tgid == std::process::id();
     let mut checked = Checked::No;
     let task_scan = task_scan.and_then(|mut scan| {
-        if can_be_checked {
-            checked = trust::of_scan(&mut scan)?;
-        }
+        checked = trust::of_scan(&mut scan)?;
         Ok(scan)
     });
     sensors.push(SensorStatus { checked, ..tasks::status(&task_scan, &layout) });
@@ -94,6 +93,7 @@ pub(super) fn start(settings: &Settings) -> Sense {
         own_tgid: settings.own_tgid,
         probe: SelfProbe::default(),
         check: None,
+        tries: Tries::default(),
         has_news: false,
         distrusted: Vec::new(),
         backlog: Vec::new(),

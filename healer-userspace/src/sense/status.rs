@@ -97,6 +97,15 @@ impl SensorStatus {
         }
     }
 
+    /// Adds to what is said already.
+    pub(crate) fn say(&mut self, reason: &str, remedy: &str) {
+        let join = |before: Option<String>, more: &str| {
+            Some(before.map_or_else(|| more.to_owned(), |before| format!("{before}; {more}")))
+        };
+        self.reason = join(self.reason.take(), reason);
+        self.remedy = join(self.remedy.take(), remedy);
+    }
+
     pub(crate) fn lied(&mut self, how: &Trouble) {
         *self = Self { checked: Checked::Lied, ..Self::down(self.name, how) };
     }

@@ -19,7 +19,7 @@ impl Sense {
     pub(super) fn check_now(&mut self) {
         let now = clock::boot();
         if self.works(EventKind::ProcessExit) || self.works(EventKind::SignalSent) {
-            self.check = SelfCheck::begin(now, self.own_tgid);
+            self.begin_check(now);
         }
         let mut backlog = Vec::new();
         while self.check.is_some() && clock::boot().since(now) < super::CHECK_FOR {
@@ -30,6 +30,16 @@ impl Sense {
             }
         }
         self.backlog.append(&mut backlog);
+    }
+
+    fn begin_check(&mut self, now: BootTime) {
+        self.tries.begin(self.losses());
+        self.check = SelfCheck::begin(now, self.own_tgid);
+    }
+
+    fn losses(&self) -> u64 {
+        let lost = self.lost();
+        lost.urgent + lost.bulk
     }
 
     fn works(&self, kind: EventKind) -> bool {
@@ -44,16 +54,23 @@ impl Sense {
     /// Judges whoever has spoken.
     pub(super) fn judge(&mut self, now: BootTime) {
         let Some(check) = self.check.take() else {
+            if self.tries.is_due(now) {
+                self.begin_check(now);
+            }
             return;
         };
         // A full ring loses the truth as well as lies.
-        let lost = self.lost();
-        let is_void = lost.urgent + lost.bulk != 0;
+        if self.tries.is_void(self.losses()) {
+            if !self.tries.again(now, check.children()) {
+                self.check_was_not_possible();
+            }
+            return;
+        }
         let attached: Vec<(usize, Rung)> = self.attached().collect();
         let mut is_open = false;
         for (index, rung) in attached {
             let kind = SENSORS[index].kind;
-            if is_void || self.sensors[index].checked != Checked::No {
+            if self.sensors[index].checked != Checked::No {
                 continue;
             }
             match check.verdict(kind, now) {
@@ -74,6 +91,21 @@ impl Sense {
         }
         if is_open {
             self.check = Some(check);
+        }
+    }
+
+    fn check_was_not_possible(&mut self) {
+        let unchecked: Vec<usize> = self.attached().map(|(index, _)| index).collect();
+        for index in unchecked {
+            let status = &mut self.sensors[index];
+            let can_be = matches!(SENSORS[index].kind, EventKind::ProcessExit | EventKind::SignalSent);
+            if can_be && status.checked == Checked::No {
+                status.say(
+                    "self-check not possible: records were lost",
+                    "restart healer when less is going on",
+                );
+                self.has_news = true;
+            }
         }
     }
 

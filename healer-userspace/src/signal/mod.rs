@@ -269,6 +269,9 @@ pub struct Party {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OomKill {
     pub scope: OomScope,
+    /// Nobody told the scope: a cgroup was at its limit, as one full of page cache always is.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub is_scope_guessed: bool,
     /// The task whose allocation found no memory; often not the victim.
     pub trigger: Party,
     /// Memory cgroup that hit its limit (path if known) and its numbers at kill time, in bytes.

@@ -14,6 +14,7 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
         seen: Some(seen),
         fact: Fact::OomKilled(OomKill {
             scope: scope(event.scope),
+            is_scope_guessed: is_guessed(event),
             trigger: raw::party(&event.trigger).unwrap_or_default(),
             memcg: String::new(),
             usage: event.usage_bytes,
@@ -22,6 +23,11 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
         at_limit: raw::memory_cgroup(event.oom_memcg),
         owner: None,
     })
+}
+
+fn is_guessed(event: &Record) -> bool {
+    let is_told = event.flags & (Record::SCOPE_FROM_STACK | Record::FROM_LOG) != 0;
+    event.scope != Record::SCOPE_UNKNOWN && !is_told
 }
 
 fn scope(scope: u32) -> OomScope {

@@ -162,3 +162,18 @@ fn an_oom_kill_has_victim_trigger_and_the_cgroup_at_its_limit() {
     assert_eq!((&*seen.task.comm, &*kill.trigger.comm), ("hog", "leak"));
     assert_eq!((kill.scope, kill.usage, kill.limit), (OomScope::Memcg, 100, 90));
 }
+
+#[test]
+fn the_scope_of_an_oom_kill_is_told_by_the_stack_or_the_log_and_guessed_else() {
+    let guessed = |scope, flags| {
+        let told = raw(Event::OomKill(oom::OomKill { scope, flags, ..Wire::ZERO }));
+        let Fact::OomKilled(kill) = told.fact else {
+            panic!("{:?}", told.fact);
+        };
+        kill.is_scope_guessed
+    };
+    assert!(guessed(oom::OomKill::SCOPE_MEMCG, oom::OomKill::TRACKED));
+    assert!(!guessed(oom::OomKill::SCOPE_MEMCG, oom::OomKill::SCOPE_FROM_STACK));
+    assert!(!guessed(oom::OomKill::SCOPE_GLOBAL, oom::OomKill::FROM_LOG));
+    assert!(!guessed(oom::OomKill::SCOPE_UNKNOWN, 0));
+}

@@ -21,5 +21,6 @@ pub(crate) fn sent(signal: i32, si_code: i32, group: bool) -> SignalSent {
 
 pub(crate) fn oom() -> Fact {
     let memcg = "/limited".to_owned();
-    Fact::OomKilled(OomKill { scope: OomScope::Memcg, trigger: party(), memcg, usage: 64, limit: 64 })
+    let (scope, is_scope_guessed) = (OomScope::Memcg, false);
+    Fact::OomKilled(OomKill { scope, is_scope_guessed, trigger: party(), memcg, usage: 64, limit: 64 })
 }

@@ -2,4 +2,5 @@
 
 mod alerts;
 mod manifests;
+mod pids;
 mod rights;

@@ -1,9 +1,19 @@
 //! Kernel, its types, its tracing, its lockdown, and the programs we bring.
 
 use super::{Check, Root, State};
+use crate::sense::{PIDS, USERS, is_in};
 
 pub(super) fn checks(root: Root<'_>, object: Option<usize>) -> Vec<Check> {
-    vec![version(root), programs(object), btf(root), tracefs(root), lockdown(root), pressure(root)]
+    vec![
+        version(root),
+        programs(object),
+        btf(root),
+        tracefs(root),
+        lockdown(root),
+        pressure(root),
+        pids(root),
+        users(root),
+    ]
 }
 
 /// Told, not judged: distributions port kernel features back.
@@ -19,7 +29,7 @@ fn programs(object: Option<usize>) -> Check {
         None => Check::missing(
             NAME,
             "this healer was built without them",
-            "nothing is sensed",
+            "what is left is the process connector, the kernel's log, the table of sockets and /proc",
             "cargo xtask build",
         ),
     }
@@ -34,7 +44,7 @@ fn btf(root: Root<'_>) -> Check {
         Err(error) => Check::degraded(
             NAME,
             format!("{PATH}: {error}"),
-            "sensors work by classic tracepoints, with less in each record; no scan of the tasks, so no deadlocks",
+            "sensors work by classic tracepoints, with less in each record; tasks are looked at in /proc, every 5 s, so that deadlocks take longer to see",
             "install a kernel with CONFIG_DEBUG_INFO_BTF=y (all current distribution kernels)",
         ),
     }
@@ -65,13 +75,40 @@ fn lockdown(root: Root<'_>) -> Check {
         Check::missing(
             NAME,
             level,
-            "kernel programs may not read kernel memory: nothing is sensed",
+            "kernel programs may not read kernel memory: what is left is the process connector, the tables of sockets and /proc",
             "boot with lockdown=integrity",
         )
         .needed()
     } else {
         Check::ok(NAME, level)
     }
+}
+
+fn pids(root: Root<'_>) -> Check {
+    const NAME: &str = "pid namespace";
+    if is_in(&root.at("/proc/self/ns/pid"), PIDS) {
+        return Check::ok(NAME, "the host's");
+    }
+    Check::missing(
+        NAME,
+        "one of its own",
+        "the kernel names processes by other numbers: ends are found in /proc, without status or sender",
+        "hostPID: true in Kubernetes, --pid=host with Docker",
+    )
+}
+
+fn users(root: Root<'_>) -> Check {
+    const NAME: &str = "user namespace";
+    if is_in(&root.at("/proc/self/ns/user"), USERS) {
+        return Check::ok(NAME, "the machine's");
+    }
+    Check::missing(
+        NAME,
+        "one of its own",
+        "its root is not the machine's, whatever capabilities it shows: no kernel programs",
+        "hostUsers: true in Kubernetes, --userns=host with Docker; not rootless, not under unshare -U",
+    )
+    .needed()
 }
 
 fn pressure(root: Root<'_>) -> Check {

@@ -34,7 +34,7 @@ pub struct Check {
     /// What to type.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub fix: String,
-    /// Without it healer sees nothing.
+    /// Without it no kernel program runs, and healer sees what needs none.
     pub needed_to_sense: bool,
 }
 
@@ -136,7 +136,7 @@ fn render(checks: &[Check], paint: Paint) -> String {
     let verdict = if can_sense(checks) {
         paint.paint(Mood::Good, "healer can sense here.")
     } else {
-        paint.paint(Mood::Bad, "healer cannot sense here: see what is missing above.")
+        paint.paint(Mood::Bad, "healer cannot sense by kernel programs here, only by what needs none: see what is missing above.")
     };
     format!("{}\n{verdict}\n", table.render(paint))
 }

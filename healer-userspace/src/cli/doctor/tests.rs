@@ -75,7 +75,7 @@ fn each_thing_that_blinds_is_named_with_its_remedy() {
         let check = state_of(&checks, name);
         assert_eq!(check.state, State::Missing);
         assert!(check.fix.contains(fix), "{}", check.fix);
-        assert!(!check.costs.is_empty());
+        assert!(!check.costs.is_empty() && !check.costs.contains("nothing is sensed"), "{}", check.costs);
     };
     blind(healthy("none"), None, "kernel programs", "cargo xtask build");
     let node = healthy("caps").with("proc/self/status", "CapEff:\t0000000000000000\n");
@@ -93,6 +93,35 @@ fn without_types_the_sensors_take_lesser_ways() {
     let types = state_of(&checks, "kernel types (BTF)");
     assert_eq!(types.state, State::Degraded);
     assert!(types.fix.contains("CONFIG_DEBUG_INFO_BTF") && types.costs.contains("tracepoint"), "{types:?}");
+    assert!(!types.costs.contains("no deadlocks"), "the tasks are looked at in /proc: {types:?}");
+}
+
+#[test]
+fn a_pid_namespace_of_its_own_is_told_with_its_remedy() {
+    let with = |namespace: &str| {
+        let node = healthy(&format!("pids-{namespace}"));
+        fs::create_dir_all(node.0.join("proc/self/ns")).expect("made");
+        let link = node.0.join("proc/self/ns/pid");
+        std::os::unix::fs::symlink(format!("pid:[{namespace}]"), link).expect("linked");
+        let checks = node.examine(Some(1));
+        state_of(&checks, "pid namespace").clone()
+    };
+    assert_eq!(with("4026531836").state, State::Ok);
+    let own = with("4026532449");
+    assert_eq!(own.state, State::Missing);
+    assert!(own.fix.contains("hostPID") && own.fix.contains("--pid=host"), "{own:?}");
+}
+
+#[test]
+fn root_of_a_user_namespace_is_told_that_it_is_not_the_machines() {
+    let node = healthy("users");
+    fs::create_dir_all(node.0.join("proc/self/ns")).expect("made");
+    let link = node.0.join("proc/self/ns/user");
+    std::os::unix::fs::symlink("user:[4026532448]", link).expect("linked");
+    let checks = node.examine(Some(1));
+    assert!(!can_sense(&checks));
+    let check = state_of(&checks, "user namespace");
+    assert!(check.fix.contains("hostUsers") && check.fix.contains("unshare"), "{check:?}");
 }
 
 #[test]
@@ -152,7 +181,7 @@ fn a_state_directory_open_to_others_is_told() {
 fn the_page_shows_costs_and_fixes_under_what_is_wrong() {
     let checks = [
         Check::ok("kernel", "Linux 6.12"),
-        Check::missing("CAP_BPF", "not held", "nothing is sensed", "run as root").needed(),
+        Check::missing("CAP_BPF", "not held", "no kernel programs", "run as root").needed(),
         Check::absent("docker", "no socket at /x", "no restart"),
     ];
     assert_eq!(
@@ -160,12 +189,12 @@ fn the_page_shows_costs_and_fixes_under_what_is_wrong() {
         "\
 ok       kernel   Linux 6.12
 missing  CAP_BPF  not held
-                  costs: nothing is sensed
+                  costs: no kernel programs
                   fix: run as root
 absent   docker   no socket at /x
                   costs: no restart
 
-healer cannot sense here: see what is missing above.
+healer cannot sense by kernel programs here, only by what needs none: see what is missing above.
 "
     );
 }

@@ -68,8 +68,10 @@ fn raise(
     rest: &str,
 ) -> Finding {
     let scope = match &certificate.cause {
-        Cause::OomKill(oom) => oom.scope,
-        Cause::Exited
+        // That the kernel OOM-killed it is proved either way; the kind must not be a guess.
+        Cause::OomKill(oom) if !oom.is_scope_guessed => oom.scope,
+        Cause::OomKill(_)
+        | Cause::Exited
         | Cause::Crashed { .. }
         | Cause::Killed { .. }
         | Cause::GroupSignal { .. }

@@ -91,8 +91,7 @@ impl Connector {
     /// # Errors
     /// In words: no such protocol, no right, or a namespace in which the kernel does not tell.
     pub(super) fn open() -> Result<Self, Trouble> {
-        const REMEDY: &str =
-            "run healer as root in the host's pid and network namespaces (hostPID, hostNetwork)";
+        const REMEDY: &str = "run healer as root in the host's user, pid and network namespaces (hostUsers, hostPID, hostNetwork)";
         let trouble =
             |why: String| Trouble::new(format!("the process connector cannot be used: {why}"), REMEDY);
         let socket = bound().map_err(|error| trouble(error.to_string()))?;
@@ -181,9 +180,12 @@ fn bound() -> io::Result<OwnedFd> {
     }
     let wanted = RECEIVE_BYTES;
     let (option, size) = (&raw const wanted, size_of_val(&wanted) as libc::socklen_t);
-    // SAFETY: the option and its size. Without the right to more the default must do.
-    unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, option.cast(), size);
+    // Beyond `net.core.rmem_max` only with CAP_NET_ADMIN; else that much.
+    for name in [libc::SO_RCVBUFFORCE, libc::SO_RCVBUF] {
+        // SAFETY: the option and its size.
+        if unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, option.cast(), size) } == 0 {
+            break;
+        }
     }
     Ok(socket)
 }

@@ -197,6 +197,7 @@ fn who_was_killed_for_the_growth_of_another_is_told_apart() {
     run.looks(2, |_| look(240.0, vec![user(7, "leaky", 10, 90, 80), user(8, "big", 150, 150, 0)]));
     let kill = OomKill {
         scope: OomScope::Memcg,
+        is_scope_guessed: false,
         trigger: Party::default(),
         memcg: "/web".into(),
         usage: LIMIT,
@@ -217,6 +218,7 @@ fn who_was_killed_for_the_growth_of_another_is_told_apart() {
 fn oom_kill() -> Fact {
     Fact::OomKilled(OomKill {
         scope: OomScope::Memcg,
+        is_scope_guessed: false,
         trigger: Party::default(),
         memcg: "/web".into(),
         usage: LIMIT,

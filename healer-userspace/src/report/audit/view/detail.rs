@@ -133,6 +133,8 @@ enum CauseView<'a> {
     },
     OomKill {
         scope: OomScope,
+        #[serde(skip_serializing_if = "core::ops::Not::not")]
+        is_scope_guessed: bool,
         trigger: PartyView<'a>,
         memcg: &'a str,
         usage_bytes: u64,
@@ -164,6 +166,7 @@ fn cause(it: &Cause) -> CauseView<'_> {
 fn oom_kill(it: &OomKill) -> CauseView<'_> {
     CauseView::OomKill {
         scope: it.scope,
+        is_scope_guessed: it.is_scope_guessed,
         trigger: party(&it.trigger),
         memcg: &it.memcg,
         usage_bytes: it.usage,
