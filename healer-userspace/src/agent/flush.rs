@@ -14,6 +14,9 @@ impl Agent {
         while let Some(report) = self.engine.poll_report() {
             self.report(&report);
         }
+        while let Some(death) = self.engine.poll_death() {
+            self.reporter.died(death);
+        }
         while let Some(entry) = self.engine.poll_journal() {
             self.outgoing.borrow_mut().push(Work::from(entry));
         }

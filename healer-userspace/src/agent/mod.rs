@@ -288,6 +288,11 @@ impl Agent {
                 Ok("acting again".to_owned())
             }
             Change::Reload => self.reload(),
+            Change::CatchUp => {
+                self.records();
+                self.flush();
+                Ok("read".to_owned())
+            }
             Change::Undo { of } => Ok(self.undo(of.as_deref())),
             Change::Record { lines } => {
                 self.record_to(lines);

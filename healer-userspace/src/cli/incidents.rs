@@ -111,7 +111,7 @@ pub fn list(incidents: &[Incident], paint: Paint) -> String {
         let (mood, standing) = story::standing(incident);
         table.row([
             Cell::from(&incident.id),
-            Cell::from(incident.fault_time.get(..19).unwrap_or_default().replace('T', " ")),
+            Cell::from(story::second(&incident.fault_time)),
             Cell::from(short_name(&incident.workload)),
             Cell::from(&incident.class),
             Cell::from(incident.mode.as_deref().unwrap_or("-")),

@@ -85,6 +85,11 @@ pub fn clock(time: &str) -> &str {
     time.get(11..23).unwrap_or(time)
 }
 
+/// The day and the second of an RFC 3339 time.
+pub fn second(time: &str) -> String {
+    time.get(..19).unwrap_or_default().replace('T', " ")
+}
+
 /// `+12ms`; a signal that kills is generated before the fault, which is the end: `-1.0ms`.
 pub fn since(fault: u64, at: u64) -> String {
     let sign = if at < fault { '-' } else { '+' };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cold, incidents,
-    output::{Mood, Paint, emit, emit_json},
+    output::{Cell, Mood, Paint, Table, emit, emit_json},
     story,
 };
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
         client::{AskError, ask},
     },
     report::{
+        deaths::End,
         incidents::{Incident, short_name},
         view::Workload,
     },
@@ -37,11 +38,33 @@ struct Known {
     incidents: Vec<Incident>,
     #[serde(default)]
     workload: Option<Workload>,
+    /// Newest first; an agent that does not run has forgotten them.
+    #[serde(default)]
+    ends: Vec<End>,
 }
+
+impl Known {
+    fn is_something(&self) -> bool {
+        !self.incidents.is_empty() || self.workload.is_some() || !self.ends.is_empty()
+    }
+
+    /// Ends of which no incident tells, newest first.
+    fn untold(&self) -> Vec<&End> {
+        let is_told = |end: &End| {
+            let of_its_life = end.start_boot_ns..=end.boot_ns + FOUND_WITHIN_NS;
+            let tells = |one: &Incident| one.pid == end.pid && of_its_life.contains(&one.fault_boot_ns);
+            self.incidents.iter().any(tells)
+        };
+        self.ends.iter().filter(|end| !is_told(end)).collect()
+    }
+}
+
+/// An end may be found out later than it was.
+const FOUND_WITHIN_NS: u64 = 1_000_000_000;
 
 pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     let known = ask_or_read(state_dir, &args.target)?;
-    let found = !known.incidents.is_empty() || known.workload.is_some();
+    let found = known.is_something();
     if args.json {
         emit_json(&known)?;
     } else if found {
@@ -50,7 +73,7 @@ pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     }
     anyhow::ensure!(
         found || args.json,
-        "nothing is known about {} in {}: no workload, no pid and no incident of that name \
+        "nothing is known about {} in {}: no workload, no pid, no end and no incident of that name \
          (`healer status` and `healer incidents` list them)",
         printable(&args.target),
         state_dir.display()
@@ -67,7 +90,7 @@ fn ask_or_read(state_dir: &Path, target: &str) -> anyhow::Result<Known> {
         }
         Err(error @ AskError::NoAgent { .. }) => {
             let incidents = cold::book(state_dir).context(error)?.about(target);
-            Ok(Known { incidents, workload: None })
+            Ok(Known { incidents, ..Known::default() })
         }
         Err(error) => Err(error.into()),
     }
@@ -78,10 +101,23 @@ fn render(known: &Known, paint: Paint) -> String {
     if let Some(workload) = &known.workload {
         out.push_str(&workload_line(workload, paint));
     }
+    let untold = known.untold();
     let Some((latest, earlier)) = known.incidents.split_first() else {
+        let (last, earlier) =
+            untold.split_first().map_or((None, &[][..]), |(last, rest)| (Some(*last), rest));
+        out.push_str(&last.map_or_else(String::new, |end| end_chain(end, paint)));
         out.push_str("No incident of it is known.\n");
-        return out;
+        return out + &ends_list("Earlier ends", earlier, paint);
     };
+    // Of its last life nothing may be wrong: somebody has stopped it.
+    let is_newer = |end: &&End| latest.fault_boot_ns < end.boot_ns && !latest.open;
+    let (newer, older) = match untold.split_first() {
+        Some((last, rest)) if is_newer(last) => (Some(*last), rest),
+        Some(_) | None => (None, &untold[..]),
+    };
+    if let Some(end) = newer {
+        out.push_str(&format!("{}\n", end_chain(end, paint)));
+    }
     let (mood, standing) = story::standing(latest);
     let sentence = printable(&latest.sentence);
     out.push_str(&format!("{}\n", paint.paint(Mood::Strong, &sentence)));
@@ -97,7 +133,35 @@ fn render(known: &Known, paint: Paint) -> String {
         out.push_str(&format!("\nEarlier ({}):\n", earlier.len()));
         out.push_str(&incidents::list(shown, paint));
     }
-    out
+    out + &ends_list("Ends that were no incident", older, paint)
+}
+
+/// What the kernel told, and the end.
+fn end_chain(end: &End, paint: Paint) -> String {
+    let mut table = Table::indented("  ");
+    let last = ("process_exit", end.boot_ns, &end.time, &end.sentence);
+    let pieces =
+        end.evidence.iter().map(|piece| (piece.signal.as_str(), piece.boot_ns, &piece.time, &piece.says));
+    for (signal, boot_ns, time, says) in pieces.chain([last]) {
+        table.row([
+            Cell::new(Mood::Faint, story::clock(time)),
+            Cell::from(story::since(end.boot_ns, boot_ns)),
+            Cell::new(Mood::Faint, "kernel"),
+            Cell::new(Mood::Plain, &format!("{signal}: {says}")),
+        ]);
+    }
+    format!("{}\n\n{}", paint.paint(Mood::Strong, &printable(&end.sentence)), table.render(paint))
+}
+
+fn ends_list(title: &str, ends: &[&End], paint: Paint) -> String {
+    if ends.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::indented("  ");
+    for end in ends.iter().take(EARLIER_SHOWN) {
+        table.row([Cell::new(Mood::Faint, &story::second(&end.time)), Cell::new(Mood::Plain, &end.sentence)]);
+    }
+    format!("\n{title} ({}):\n{}", ends.len(), table.render(paint))
 }
 
 const EARLIER_SHOWN: usize = 10;

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::report::{book::Book, record::Record};
+use crate::report::{book::Book, deaths::Piece, record::Record};
 
 fn records() -> Vec<Record> {
     let at = |ms: u64| json!(ms * 1_000_000);
@@ -52,7 +52,7 @@ fn book() -> Book {
 #[test]
 fn the_chain_reads_from_the_kernel_to_the_end() {
     let book = book();
-    let known = Known { incidents: book.about("web"), workload: None };
+    let known = Known { incidents: book.about("web"), ..Known::default() };
     assert_eq!(
         render(&known, Paint(false)),
         "\
@@ -100,6 +100,55 @@ fn a_page_has_a_head_and_the_chain() {
 #[test]
 fn a_healthy_workload_is_said_to_be_healthy() {
     let workload = Workload { key: "supervise/web".into(), running: true, pid: 11, ..Workload::default() };
-    let known = Known { incidents: Vec::new(), workload: Some(workload) };
+    let known = Known { workload: Some(workload), ..Known::default() };
     assert_eq!(render(&known, Paint(false)), "web is running (pid 11).\nNo incident of it is known.\n");
+}
+
+fn killed(pid: u32, boot_ns: u64) -> End {
+    let time = "2026-01-01T03:04:05.100000000Z";
+    End {
+        pid,
+        start_boot_ns: boot_ns - 1_000_000,
+        boot_ns,
+        time: time.into(),
+        comm: "web".into(),
+        workload: "supervise/web".into(),
+        sentence: format!("web[{pid}] of web killed by SIGKILL from bash[7] (uid 0) after 1.0ms"),
+        evidence: vec![Piece {
+            signal: "signal_sent".into(),
+            boot_ns: boot_ns - 200_000,
+            time: time.into(),
+            says: "SIGKILL (si_code 0) from bash[7] (uid 0)".into(),
+        }],
+    }
+}
+
+#[test]
+fn an_end_that_is_no_incident_is_told() {
+    let known = Known { ends: vec![killed(9, 3_000_000_000), killed(8, 2_000_000_000)], ..Known::default() };
+    assert_eq!(
+        render(&known, Paint(false)),
+        "\
+web[9] of web killed by SIGKILL from bash[7] (uid 0) after 1.0ms
+
+  03:04:05.100  -200µs  kernel  signal_sent: SIGKILL (si_code 0) from bash[7] (uid 0)
+  03:04:05.100  +0µs    kernel  process_exit: web[9] of web killed by SIGKILL from bash[7] (uid 0) after 1.0ms
+No incident of it is known.
+
+Earlier ends (1):
+  2026-01-01 03:04:05  web[8] of web killed by SIGKILL from bash[7] (uid 0) after 1.0ms
+"
+    );
+}
+
+#[test]
+fn an_end_of_which_an_incident_tells_is_told_once_and_a_later_one_first() {
+    let told = killed(10, 1_000_000_000);
+    let known = Known { incidents: book().about("web"), ends: vec![told.clone()], ..Known::default() };
+    assert_eq!(known.untold(), Vec::<&End>::new());
+    let later = killed(11, 20_000_000_000);
+    let known = Known { ends: vec![later, told], ..known };
+    let text = render(&known, Paint(false));
+    assert!(text.starts_with("web[11] of web killed by SIGKILL from bash[7]"), "{text}");
+    assert!(text.contains("\nIncident i1: healed") && !text.contains("web[10] of web"), "{text}");
 }

@@ -78,6 +78,8 @@ pub enum Change {
     },
     Resume,
     Reload,
+    /// Read what the kernel has told by now.
+    CatchUp,
     Undo {
         of: Option<String>,
     },

@@ -16,7 +16,7 @@ use super::{Change, Order, Request, Response, SOCKET, socket};
 use crate::report::{
     incidents::is_named,
     view::{Shared, View},
-    wall::ReadClock,
+    wall::{Now, ReadClock},
 };
 
 const CONNECTIONS: usize = 32;
@@ -140,7 +140,11 @@ impl Peers {
                 Some(incident) => Ok(json!({"incidents": [incident]})),
                 None => Err(format!("no incident {id} in memory")),
             },
-            Request::Why { target } => self.look(|view, _| why(view, &target)),
+            Request::Why { target } => {
+                // An end of a moment ago may lie in a ring. A busy agent tells what it has read.
+                self.order(Change::CatchUp).await.ok();
+                self.look(|view, peers| why(view, &target, (peers.clock)()))
+            }
             Request::Pause { reason } => self.order(Change::Pause { by: by(reason) }).await,
             Request::Resume => self.order(Change::Resume).await,
             Request::Reload => self.order(Change::Reload).await,
@@ -173,11 +177,11 @@ impl Peers {
     }
 }
 
-fn why(view: &View, target: &str) -> Value {
+fn why(view: &View, target: &str, now: Now) -> Value {
     let incidents = view.book.about(target);
     let pid = target.parse().ok();
     let workload = view.workloads.values().find(|of| is_named(&of.key, target) || Some(of.pid) == pid);
-    json!({"incidents": incidents, "workload": workload})
+    json!({"incidents": incidents, "workload": workload, "ends": view.deaths.about(target, now)})
 }
 
 fn not_understood(error: &serde_json::Error) -> String {

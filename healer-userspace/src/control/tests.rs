@@ -118,6 +118,7 @@ fn orders_reach_the_agent_with_who_gave_them() {
             Change::Pause { by } => Ok(format!("paused by {by}")),
             Change::Resume => Ok("acting again".into()),
             Change::Reload => Err("policy.yaml:3:7: unknown key".into()),
+            Change::CatchUp => Ok("read".into()),
             Change::Undo { of } => Ok(format!("undoing {of:?}")),
             Change::Record { .. } => Ok("recording".into()),
         }

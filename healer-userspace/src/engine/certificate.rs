@@ -1,18 +1,16 @@
 //! The death certificate: why a process ended, who did it, in one sentence.
 
+mod words;
+
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    diagnosis::Evidence,
-    memory::Memory,
-    time::{BootTime, Human},
-};
+pub use self::words::{called, mebibytes, of_whom, party, signal_name};
+use super::{memory::Memory, time::BootTime};
 use crate::{
-    identity::process::Process,
-    signal::{Aim, Exit, OomKill, OomScope, Party, SeenBy, SignalSent},
-    text,
+    identity::process::{Process, ProcessId},
+    signal::{Aim, Exit, OomKill, Party, SignalSent},
 };
 
 /// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
@@ -20,13 +18,16 @@ const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
 /// A service that still finishes its work after SIGTERM is gone by then, or somebody has sent SIGKILL.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+/// A wrapper ends as soon as its child has.
+const RELAYED_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
     pub exit: Exit,
     pub cause: Cause,
     pub uptime: Duration,
-    /// How many abnormal ends of the workload this one makes.
+    /// The how-manieth abnormal end of its workload this is; of a program that nobody named, of the command that this
+    /// parent starts.
     pub ordinal: u32,
     /// Key of our own act that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,6 +35,9 @@ pub struct Certificate {
     /// It exited by itself, but soon after it was asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<Asked>,
+    /// Its status is 128 and the signal of which its child had just died, as shells hand it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<Child>,
     /// Of an OOM kill: whose growth took the memory, the dead itself or a neighbour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaker: Option<Leaker>,
@@ -46,6 +50,16 @@ pub struct Leaker {
     /// Bytes.
     pub grown: u64,
     pub over: Duration,
+}
+
+/// A child that ended by a signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Child {
+    pub id: ProcessId,
+    pub comm: String,
+    pub signal: i32,
+    /// Why, as its own certificate has it.
+    pub says: String,
 }
 
 /// A request to stop that the process handled.
@@ -109,6 +123,7 @@ pub fn certify(memory: &Memory, process: &Process, exit: Exit, at: BootTime, ord
         ordinal,
         own: None,
         asked: if exit.signal.is_none() { asked(memory, process, at) } else { None },
+        child: relayed(memory, process, exit, at),
     }
 }
 
@@ -130,6 +145,13 @@ fn leaker(memory: &Memory, process: &Process, cause: &Cause) -> Option<Leaker> {
         grown: user.grown,
         over: Duration::from_millis(user.watched_ms),
     })
+}
+
+/// `128 + n`, where the last child died of `n`.
+fn relayed(memory: &Memory, process: &Process, exit: Exit, at: BootTime) -> Option<Child> {
+    let (when, child) = memory.last_child(process.id())?;
+    let is_its = exit.signal.is_none() && exit.code == 128 + child.signal;
+    (is_its && at.since(*when) <= RELAYED_WITHIN).then(|| child.clone())
 }
 
 fn asked(memory: &Memory, process: &Process, at: BootTime) -> Option<Asked> {
@@ -192,189 +214,4 @@ fn by_somebody(memory: &Memory, process: &Process, sent: &SignalSent, by: Party)
 pub fn is_fault(signal: i32) -> bool {
     use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP};
     [SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, SIGSYS, SIGTRAP].contains(&signal)
-}
-
-impl Certificate {
-    /// `killed by SIGKILL from bash[4242] (uid 0) after 3.2s`
-    pub fn sentence(&self) -> String {
-        let up = Human(self.uptime);
-        let what = match (&self.cause, self.exit.signal) {
-            (_, None) if self.exit.seen_by == SeenBy::NoStatus => "ended, nobody saw how,".to_owned(),
-            (_, None) => match &self.asked {
-                None => format!("exited with status {}", self.exit.code),
-                Some(asked) => format!("exited with status {}, {}", self.exit.code, asked.says()),
-            },
-            (Cause::OomKill(oom), Some(_)) => {
-                format!("{}{}", oom_sentence(oom), self.leaker.as_ref().map_or(String::new(), Leaker::says))
-            }
-            (Cause::Crashed { fault_address: 0 }, Some(signal)) => {
-                format!("crashed with {}", signal_name(signal))
-            }
-            (Cause::Crashed { fault_address }, Some(signal)) => {
-                format!("crashed with {} at address {fault_address:#x}", signal_name(signal))
-            }
-            (Cause::Killed { by }, Some(signal)) => {
-                format!("killed by {} from {}", signal_name(signal), party(by))
-            }
-            (Cause::GroupSignal { by, members, aim, process_group }, Some(signal)) => format!(
-                "killed by {} that {} sent to {}",
-                signal_name(signal),
-                party(by),
-                struck(*aim, *process_group, *members)
-            ),
-            (Cause::ParentEnded { parent }, Some(signal)) => format!(
-                "ended by {}, which it had asked for at its parent's end: {} ended",
-                signal_name(signal),
-                party(parent)
-            ),
-            (Cause::CgroupKill { by }, Some(_)) => {
-                format!("killed by cgroup.kill, written by {}", party(by))
-            }
-            (Cause::Exited, Some(signal)) => format!("ended itself with {}", signal_name(signal)),
-            (Cause::Kernel, Some(signal)) => {
-                format!("ended by {} from the kernel", signal_name(signal))
-            }
-            (Cause::Unseen, Some(signal)) => {
-                format!("ended by {}, whose sender was not seen", signal_name(signal))
-            }
-        };
-        let core = if self.exit.core { ", core dumped" } else { "" };
-        if self.uptime.is_zero() {
-            // Nobody met it before its end.
-            return format!("{}{core}", what.trim_end_matches(','));
-        }
-        format!("{what} after {up}{core}")
-    }
-
-    pub fn evidence(&self, memory: &Memory, process: &Process, at: BootTime) -> Vec<Evidence> {
-        let mut evidence = Vec::new();
-        if let Some((when, oom)) = memory.oom(process.id()) {
-            evidence.push(Evidence { signal: "oom_kill".into(), at: *when, says: oom_sentence(oom) });
-        }
-        let number = self.exit.signal.or(self.asked.as_ref().map(|asked| asked.signal));
-        if let Some((when, sent)) = number.and_then(|number| memory.signal(process.id(), number)) {
-            evidence.push(Evidence { signal: "signal_sent".into(), at: *when, says: sent_sentence(sent) });
-        }
-        let seen = match self.exit.seen_by {
-            SeenBy::Kernel | SeenBy::Inferred | SeenBy::NoStatus => "process_exit",
-            SeenBy::Connector => "process_connector",
-            SeenBy::Supervisor => "supervisor",
-            SeenBy::Poll => "poll",
-        };
-        evidence.push(Evidence {
-            signal: seen.into(),
-            at,
-            says: format!("{}[{}] {}", text::printable(&process.comm), process.pid, self.sentence()),
-        });
-        evidence
-    }
-}
-
-impl Leaker {
-    /// `; leaky[17] (uid 0) had grown by 64.0 MiB in 31.0s`
-    fn says(&self) -> String {
-        format!("; {} had grown by {} in {}", party(&self.party), mebibytes(self.grown), Human(self.over))
-    }
-}
-
-impl Asked {
-    /// `12ms after SIGTERM from bash[4242] (uid 0),`
-    fn says(&self) -> String {
-        let from = self.by.as_ref().map_or_else(|| "the kernel".to_owned(), party);
-        format!("{} after {} from {from},", Human(self.before), signal_name(self.signal))
-    }
-}
-
-fn oom_sentence(oom: &OomKill) -> String {
-    let numbers = match oom.limit {
-        0 => String::new(),
-        limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
-    };
-    let asker = party(&oom.trigger);
-    let scope = match oom.scope {
-        OomScope::Memcg | OomScope::Global if oom.is_scope_guessed => {
-            return format!(
-                "OOM-killed (whether for its cgroup or for the node was not told) when {asker} asked for more \
-                 and its memory cgroup was at its limit{numbers}"
-            );
-        }
-        OomScope::Memcg => "its memory cgroup",
-        OomScope::Global => "the whole node",
-        OomScope::Unknown => "memory (scope not told by this kernel)",
-    };
-    format!("OOM-killed because {scope}{numbers} ran out when {asker} asked for more")
-}
-
-fn sent_sentence(sent: &SignalSent) -> String {
-    let from = sent.sender.as_ref().map_or_else(|| "the kernel".to_owned(), party);
-    let ignored = if sent.ignored { "; the target ignores it" } else { "" };
-    format!("{} (si_code {}) from {from}{ignored}", signal_name(sent.signal), sent.si_code)
-}
-
-pub fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-/// `process group 4242 (3 processes)`
-fn struck(aim: Aim, process_group: u32, members: usize) -> String {
-    let many = match members {
-        0 | 1 => String::new(),
-        members => format!(" ({members} processes)"),
-    };
-    match (aim, process_group) {
-        (Aim::Everybody, _) => format!("everybody{many}"),
-        (Aim::ProcessGroup, 0) => format!("its process group{many}"),
-        (Aim::ProcessGroup, group) => format!("process group {group}{many}"),
-        (Aim::Untold | Aim::One | Aim::NoCall, _) => format!("{members} processes at once"),
-    }
-}
-
-/// `nginx[17] of web`; who started it, for a program that nobody named.
-pub fn called(process: &Process) -> String {
-    let name = of_whom(process);
-    match &process.parent {
-        Some(parent) if process.workload.given_name().is_none() => {
-            format!("{name}, started by {}[{}],", text::printable(&parent.comm), parent.pid)
-        }
-        Some(_) | None => name,
-    }
-}
-
-/// `nginx[17] of web`, or `nginx[17]`
-pub fn of_whom(process: &Process) -> String {
-    let comm = if process.comm.is_empty() { "a process that nobody met" } else { &process.comm };
-    let name = format!("{}[{}]", text::printable(comm), process.pid);
-    let given = process.workload.given_name();
-    given.map_or_else(|| name.clone(), |given| format!("{name} of {}", text::printable(given)))
-}
-
-/// `bash[4242] (uid 0)`
-pub fn party(party: &Party) -> String {
-    format!("{}[{}] (uid {})", text::printable(&party.comm), party.id.pid, party.uid)
-}
-
-/// `SIGSEGV`, or `signal 35` for those without a name.
-pub fn signal_name(number: i32) -> String {
-    let name = match number {
-        libc::SIGHUP => "SIGHUP",
-        libc::SIGINT => "SIGINT",
-        libc::SIGQUIT => "SIGQUIT",
-        libc::SIGILL => "SIGILL",
-        libc::SIGTRAP => "SIGTRAP",
-        libc::SIGABRT => "SIGABRT",
-        libc::SIGBUS => "SIGBUS",
-        libc::SIGFPE => "SIGFPE",
-        libc::SIGKILL => "SIGKILL",
-        libc::SIGUSR1 => "SIGUSR1",
-        libc::SIGSEGV => "SIGSEGV",
-        libc::SIGUSR2 => "SIGUSR2",
-        libc::SIGPIPE => "SIGPIPE",
-        libc::SIGALRM => "SIGALRM",
-        libc::SIGTERM => "SIGTERM",
-        libc::SIGXCPU => "SIGXCPU",
-        libc::SIGXFSZ => "SIGXFSZ",
-        libc::SIGSYS => "SIGSYS",
-        other => return format!("signal {other}"),
-    };
-    name.to_owned()
 }

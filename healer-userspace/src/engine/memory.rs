@@ -3,7 +3,10 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
-use super::time::BootTime;
+use super::{
+    certificate::{Certificate, Child},
+    time::BootTime,
+};
 use crate::{
     identity::process::{Process, ProcessId},
     signal::{
@@ -77,6 +80,8 @@ struct Blow(u64);
 struct About {
     signals: VecDeque<(BootTime, SignalSent)>,
     oom: Option<(BootTime, OomKill)>,
+    /// The last of its children that ended by a signal.
+    child: Option<(BootTime, Child)>,
     struck_by: Option<Blow>,
     touched: BootTime,
 }
@@ -131,6 +136,21 @@ impl Memory {
             | Fact::Lost { .. } => {}
         }
         self.forget_old(now);
+    }
+
+    /// The parent may hand on how its child has ended.
+    pub fn note_end(&mut self, at: BootTime, process: &Process, certificate: &Certificate) {
+        if let (Some(parent), Some(signal)) = (&process.parent, certificate.exit.signal) {
+            let parent = ProcessId { pid: parent.pid, start: parent.start };
+            let (id, comm, says) = (process.id(), process.comm.clone(), certificate.what());
+            let child = Child { id, comm, signal, says };
+            self.about(at, parent).child = Some((at, child));
+        }
+    }
+
+    /// The last child of `id` that ended by a signal.
+    pub fn last_child(&self, id: ProcessId) -> Option<&(BootTime, Child)> {
+        self.about.get(&id)?.child.as_ref()
     }
 
     fn about(&mut self, now: BootTime, id: ProcessId) -> &mut About {

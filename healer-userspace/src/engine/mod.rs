@@ -6,6 +6,7 @@ pub mod cascade; // whose fault it is in the end
 pub mod certificate;
 pub mod class;
 pub mod command;
+pub mod death;
 mod decide; // findings → incidents → the rule that answers
 pub mod detect;
 pub mod diagnosis;
@@ -14,6 +15,7 @@ mod incident;
 mod incidents;
 pub mod lease;
 mod memory;
+mod ordinals;
 mod outbox;
 pub mod policy;
 mod reconcile; // intents that an earlier life left open
@@ -34,12 +36,14 @@ use certificate::{Certificate, certify};
 use command::{
     Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry, Recovered,
 };
+use death::Death;
 use detect::{Context, DETECTORS, Detector, Finding, Subject};
 use ended::Ended;
 use incident::Incident;
 use incidents::Incidents;
 use lease::Leases;
 use memory::Memory;
+use ordinals::Ordinals;
 use outbox::Outbox;
 use policy::{PolicySet, maintenance::WallClock};
 use report::{Report, ReportFact};
@@ -57,6 +61,7 @@ pub struct Engine {
     world: World,
     memory: Memory,
     ended: Ended,
+    ordinals: Ordinals,
     adopted: Adopted,
     detectors: Vec<Box<dyn Detector + Send>>,
     incidents: Incidents,
@@ -99,6 +104,7 @@ impl Engine {
             world: World::default(),
             memory: Memory::default(),
             ended: Ended::default(),
+            ordinals: Ordinals::default(),
             adopted: Adopted::default(),
             detectors: DETECTORS.iter().map(|entry| (entry.build)()).collect(),
             incidents: Incidents::default(),
@@ -156,6 +162,7 @@ impl Engine {
         }
         self.memory.note(now, signal);
         let certificate = self.certificate(signal);
+        self.tell_death(signal, certificate.as_ref());
         self.follow(now, signal, certificate.as_ref());
         self.detect(now, certificate.as_ref(), Some(signal));
         self.settle(now);
@@ -244,6 +251,11 @@ impl Engine {
         self.out.reports.pop_front()
     }
 
+    /// Every end that was no plain success, also those that are nobody's incident.
+    pub fn poll_death(&mut self) -> Option<Death> {
+        self.out.deaths.pop_front()
+    }
+
     /// Of whom the kernel must report more than of others, or no longer.
     pub fn poll_tracking(&mut self) -> Option<Tracking> {
         self.out.tracking.pop_front()
@@ -265,14 +277,29 @@ impl Engine {
         self.incidents.len()
     }
 
-    fn certificate(&self, signal: &Signal) -> Option<Certificate> {
+    fn certificate(&mut self, signal: &Signal) -> Option<Certificate> {
         let (Fact::Exited(exit), Some(process)) = (&signal.fact, &signal.process) else {
             return None;
         };
-        let ordinal = self.world.get(&process.workload).map_or(1, |workload| workload.abnormal_ends);
+        let own_end = self.world.get(&process.workload).filter(|workload| workload.ended_badly(process.id()));
+        let ordinal = match own_end {
+            Some(workload) => workload.abnormal_ends,
+            None if exit.is_abnormal() => self.ordinals.next(process),
+            None => 1,
+        };
         let mut certificate = certify(&self.memory, process, *exit, signal.at, ordinal);
         certificate.own = self.ledger.struck_by(process.id()).map(|key| key.0.clone());
+        self.memory.note_end(signal.at, process, &certificate);
         Some(certificate)
+    }
+
+    fn tell_death(&mut self, signal: &Signal, certificate: Option<&Certificate>) {
+        let (Some(process), Some(certificate)) = (&signal.process, certificate) else {
+            return;
+        };
+        if let Some(death) = Death::of(certificate, &self.memory, process, signal.at) {
+            self.out.died(death);
+        }
     }
 
     fn detect(&mut self, now: BootTime, certificate: Option<&Certificate>, signal: Option<&Signal>) {

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod cascade;
+mod certificates;
 mod crowd;
 mod deaths;
 mod errands;

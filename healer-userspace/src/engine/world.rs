@@ -40,7 +40,7 @@ pub struct Workload {
     stop: Option<(BootTime, i32)>,
     /// A signal that the supervisor got and passes on: a stop if the child dies of it, else a reload.
     pub passed_on: Option<(BootTime, i32)>,
-    /// Abnormal ends seen so far.
+    /// Abnormal ends seen so far, of those who lived as its own: a helper that fails is none of them.
     pub abnormal_ends: u32,
     /// A supervisor may tell again of an end that the kernel has told.
     last_abnormal: Option<ProcessId>,
@@ -128,11 +128,11 @@ impl World {
                 if !workload.is_stopping(signal.at) {
                     workload.stop = None;
                 }
+                workload.living.remove(&process.id())?;
                 if exit.is_abnormal() && workload.last_abnormal != Some(process.id()) {
                     workload.abnormal_ends += 1;
                     workload.last_abnormal = Some(process.id());
                 }
-                workload.living.remove(&process.id())?;
                 self.homes.remove(&process.id());
                 if workload.died_of_what_was_passed_on(signal.at, exit) {
                     workload.stop = Some((signal.at, libc::SIGTERM));

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod book;
+pub mod deaths;
 pub mod dependencies;
 pub mod history;
 pub mod http;
@@ -33,6 +34,7 @@ use crate::{
     engine::{
         class::Class,
         command::{ActionKey, IncidentId, Intent},
+        death::Death,
         policy::PolicySet,
         report::{GateReport, Report, ReportFact, Verdict},
         safety::PROBING,
@@ -170,6 +172,11 @@ impl Reporter {
             }
         });
         self.count_signal(signal);
+    }
+
+    /// Every end that was no plain success; neither log nor audit hear of it.
+    pub fn died(&self, death: Death) {
+        self.shared.update(|view| view.deaths.add(death));
     }
 
     /// The self-probe came back through the kernel path.

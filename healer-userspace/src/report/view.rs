@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     book::Book,
+    deaths::Deaths,
     dependencies::Dependencies,
     readiness::Readiness,
     scores::Scores,
@@ -38,6 +39,7 @@ impl Shared {
 pub struct View {
     pub agent: Agent,
     pub book: Book,
+    pub deaths: Deaths,
     pub scores: Scores,
     pub sensors: Vec<Sensor>,
     pub policies: Policies,

@@ -9,6 +9,7 @@ mod loops;
 mod oom;
 mod recycled;
 mod stop;
+mod why;
 
 use healer_tests::home::{Agent, Home, is};
 use serde_json::Value;

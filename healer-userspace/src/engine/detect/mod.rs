@@ -1,7 +1,7 @@
 //! One file per failure class. To add one: write the file, add its line to [`DETECTORS`].
 
 mod crash;
-mod crash_loop;
+pub(super) mod crash_loop;
 mod exhaustion;
 pub mod deadlock;
 mod down;

@@ -135,6 +135,11 @@ impl CrashLoop {
     }
 }
 
+/// Of what nobody named: its command and who starts it.
+pub(crate) fn command_digest(process: &Process) -> Option<u64> {
+    Some(command_key(process, parent_of(process)?).0)
+}
+
 fn loop_key(process: &Process, tracked: bool) -> Option<LoopKey> {
     if !tracked {
         return Some(command_key(process, parent_of(process)?));

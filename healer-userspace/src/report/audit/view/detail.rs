@@ -69,6 +69,8 @@ struct CertificateView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     asked: Option<AskedView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    child: Option<ChildView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     leaker: Option<LeakerView<'a>>,
 }
 
@@ -78,6 +80,14 @@ struct LeakerView<'a> {
     party: PartyView<'a>,
     grown_bytes: u64,
     over_ns: u64,
+}
+
+#[derive(Serialize)]
+struct ChildView<'a> {
+    pid: u32,
+    comm: &'a str,
+    signal: i32,
+    says: &'a str,
 }
 
 #[derive(Serialize)]
@@ -99,6 +109,12 @@ fn certificate(it: &Certificate) -> CertificateView<'_> {
             signal: asked.signal,
             by: asked.by.as_ref().map(party),
             before_ns: nanos(asked.before),
+        }),
+        child: it.child.as_ref().map(|child| ChildView {
+            pid: child.id.pid,
+            comm: &child.comm,
+            signal: child.signal,
+            says: &child.says,
         }),
         leaker: it.leaker.as_ref().map(|leaker| LeakerView {
             party: party(&leaker.party),

@@ -1,0 +1,235 @@
+//! A certificate in words.
+
+use super::{Asked, Cause, Certificate, Child, Leaker};
+use crate::{
+    engine::{
+        diagnosis::Evidence,
+        memory::Memory,
+        time::{BootTime, Human},
+    },
+    identity::process::Process,
+    signal::{Aim, OomKill, OomScope, Party, SeenBy, SignalSent},
+    text,
+};
+
+impl Certificate {
+    /// `killed by SIGKILL from bash[4242] (uid 0) after 3.2s`
+    pub fn sentence(&self) -> String {
+        let core = if self.exit.core { ", core dumped" } else { "" };
+        let (what, again) = (self.what(), again(self.ordinal));
+        if self.uptime.is_zero() {
+            // Nobody met it before its end.
+            return format!("{}{core}{again}", what.trim_end_matches(','));
+        }
+        format!("{what} after {}{core}{again}", Human(self.uptime))
+    }
+
+    /// Neither when nor how often.
+    pub(in crate::engine) fn what(&self) -> String {
+        match (&self.cause, self.exit.signal) {
+            (_, None) if self.exit.seen_by == SeenBy::NoStatus => "ended, nobody saw how,".to_owned(),
+            (_, None) => match (&self.asked, &self.child) {
+                (Some(asked), _) => format!("exited with status {}, {}", self.exit.code, asked.says()),
+                (None, Some(child)) => {
+                    format!("exited with status {}: {},", self.exit.code, child.sentence())
+                }
+                (None, None) => format!("exited with status {}", self.exit.code),
+            },
+            (Cause::OomKill(oom), Some(_)) => {
+                format!("{}{}", oom_sentence(oom), self.leaker.as_ref().map_or(String::new(), Leaker::says))
+            }
+            (Cause::Crashed { fault_address: 0 }, Some(signal)) => {
+                format!("crashed with {}", signal_name(signal))
+            }
+            (Cause::Crashed { fault_address }, Some(signal)) => {
+                format!("crashed with {} at address {fault_address:#x}", signal_name(signal))
+            }
+            (Cause::Killed { by }, Some(signal)) => {
+                format!("killed by {} from {}", signal_name(signal), party(by))
+            }
+            (Cause::GroupSignal { by, members, aim, process_group }, Some(signal)) => format!(
+                "killed by {} that {} sent to {}",
+                signal_name(signal),
+                party(by),
+                struck(*aim, *process_group, *members)
+            ),
+            (Cause::ParentEnded { parent }, Some(signal)) => format!(
+                "ended by {}, which it had asked for at its parent's end: {} ended",
+                signal_name(signal),
+                party(parent)
+            ),
+            (Cause::CgroupKill { by }, Some(_)) => {
+                format!("killed by cgroup.kill, written by {}", party(by))
+            }
+            (Cause::Exited, Some(signal)) => format!("ended itself with {}", signal_name(signal)),
+            (Cause::Kernel, Some(signal)) => {
+                format!("ended by {} from the kernel", signal_name(signal))
+            }
+            (Cause::Unseen, Some(signal)) => {
+                format!("ended by {}, whose sender was not seen", signal_name(signal))
+            }
+        }
+    }
+
+    /// What the kernel told before the end.
+    pub fn causes(&self, memory: &Memory, process: &Process) -> Vec<Evidence> {
+        let mut evidence = Vec::new();
+        if let Some((when, oom)) = memory.oom(process.id()) {
+            evidence.push(Evidence { signal: "oom_kill".into(), at: *when, says: oom_sentence(oom) });
+        }
+        let number = self.exit.signal.or(self.asked.as_ref().map(|asked| asked.signal));
+        if let Some((when, sent)) = number.and_then(|number| memory.signal(process.id(), number)) {
+            evidence.push(Evidence { signal: "signal_sent".into(), at: *when, says: sent_sentence(sent) });
+        }
+        evidence
+    }
+
+    pub fn evidence(&self, memory: &Memory, process: &Process, at: BootTime) -> Vec<Evidence> {
+        let mut evidence = self.causes(memory, process);
+        let seen = match self.exit.seen_by {
+            SeenBy::Kernel | SeenBy::Inferred | SeenBy::NoStatus => "process_exit",
+            SeenBy::Connector => "process_connector",
+            SeenBy::Supervisor => "supervisor",
+            SeenBy::Poll => "poll",
+        };
+        evidence.push(Evidence {
+            signal: seen.into(),
+            at,
+            says: format!("{}[{}] {}", text::printable(&process.comm), process.pid, self.sentence()),
+        });
+        evidence
+    }
+}
+
+impl Child {
+    /// `its child sleep[17] was killed by SIGKILL from bash[4242] (uid 0)`
+    fn sentence(&self) -> String {
+        let was = if self.says.starts_with("crashed") || self.says.starts_with("ended itself") {
+            ""
+        } else {
+            "was "
+        };
+        format!("its child {}[{}] {was}{}", text::printable(&self.comm), self.id.pid, self.says)
+    }
+}
+
+/// ` (3rd end)`; of the first nothing.
+fn again(ordinal: u32) -> String {
+    let th = match (ordinal % 10, ordinal % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    if ordinal < 2 { String::new() } else { format!(" ({ordinal}{th} end)") }
+}
+
+impl Leaker {
+    /// `; leaky[17] (uid 0) had grown by 64.0 MiB in 31.0s`
+    fn says(&self) -> String {
+        format!("; {} had grown by {} in {}", party(&self.party), mebibytes(self.grown), Human(self.over))
+    }
+}
+
+impl Asked {
+    /// `12ms after SIGTERM from bash[4242] (uid 0),`
+    fn says(&self) -> String {
+        let from = self.by.as_ref().map_or_else(|| "the kernel".to_owned(), party);
+        format!("{} after {} from {from},", Human(self.before), signal_name(self.signal))
+    }
+}
+
+fn oom_sentence(oom: &OomKill) -> String {
+    let numbers = match oom.limit {
+        0 => String::new(),
+        limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
+    };
+    let asker = party(&oom.trigger);
+    let scope = match oom.scope {
+        OomScope::Memcg | OomScope::Global if oom.is_scope_guessed => {
+            return format!(
+                "OOM-killed (whether for its cgroup or for the node was not told) when {asker} asked for more \
+                 and its memory cgroup was at its limit{numbers}"
+            );
+        }
+        OomScope::Memcg => "its memory cgroup",
+        OomScope::Global => "the whole node",
+        OomScope::Unknown => "memory (scope not told by this kernel)",
+    };
+    format!("OOM-killed because {scope}{numbers} ran out when {asker} asked for more")
+}
+
+fn sent_sentence(sent: &SignalSent) -> String {
+    let from = sent.sender.as_ref().map_or_else(|| "the kernel".to_owned(), party);
+    let ignored = if sent.ignored { "; the target ignores it" } else { "" };
+    format!("{} (si_code {}) from {from}{ignored}", signal_name(sent.signal), sent.si_code)
+}
+
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// `process group 4242 (3 processes)`
+fn struck(aim: Aim, process_group: u32, members: usize) -> String {
+    let many = match members {
+        0 | 1 => String::new(),
+        members => format!(" ({members} processes)"),
+    };
+    match (aim, process_group) {
+        (Aim::Everybody, _) => format!("everybody{many}"),
+        (Aim::ProcessGroup, 0) => format!("its process group{many}"),
+        (Aim::ProcessGroup, group) => format!("process group {group}{many}"),
+        (Aim::Untold | Aim::One | Aim::NoCall, _) => format!("{members} processes at once"),
+    }
+}
+
+/// `nginx[17] of web`; who started it, for a program that nobody named.
+pub fn called(process: &Process) -> String {
+    let name = of_whom(process);
+    match &process.parent {
+        Some(parent) if process.workload.given_name().is_none() => {
+            format!("{name}, started by {}[{}],", text::printable(&parent.comm), parent.pid)
+        }
+        Some(_) | None => name,
+    }
+}
+
+/// `nginx[17] of web`, or `nginx[17]`
+pub fn of_whom(process: &Process) -> String {
+    let comm = if process.comm.is_empty() { "a process that nobody met" } else { &process.comm };
+    let name = format!("{}[{}]", text::printable(comm), process.pid);
+    let given = process.workload.given_name();
+    given.map_or_else(|| name.clone(), |given| format!("{name} of {}", text::printable(given)))
+}
+
+/// `bash[4242] (uid 0)`
+pub fn party(party: &Party) -> String {
+    format!("{}[{}] (uid {})", text::printable(&party.comm), party.id.pid, party.uid)
+}
+
+/// `SIGSEGV`, or `signal 35` for those without a name.
+pub fn signal_name(number: i32) -> String {
+    let name = match number {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGQUIT => "SIGQUIT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGTRAP => "SIGTRAP",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGUSR1 => "SIGUSR1",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGUSR2 => "SIGUSR2",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGALRM => "SIGALRM",
+        libc::SIGTERM => "SIGTERM",
+        libc::SIGXCPU => "SIGXCPU",
+        libc::SIGXFSZ => "SIGXFSZ",
+        libc::SIGSYS => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    name.to_owned()
+}

@@ -1,0 +1,153 @@
+//! Every end has its certificate, whether or not it is an incident.
+
+use super::*;
+use crate::{
+    engine::death::Death,
+    identity::process::Parent,
+    signal::{Aim, OomKill, OomScope, Party},
+};
+
+/// Of a program that nobody named.
+fn child(pid: u32, parent: &Process, comm: &str) -> Process {
+    let parent =
+        Parent { pid: parent.pid, start: parent.start, comm: parent.comm.clone(), ..Parent::default() };
+    Process {
+        pid,
+        start: BootTime(3 * SECOND),
+        comm: comm.into(),
+        args: vec![comm.into()],
+        parent: Some(parent),
+        workload: WorkloadKey(format!("program//bin/{comm}@/<web")),
+        ..Process::default()
+    }
+}
+
+fn killer() -> Party {
+    Party { id: ProcessId { pid: 77, start: BootTime(1) }, comm: "bash".into(), ..Party::default() }
+}
+
+fn struck(at: u64, process: &Process, by: i32) -> Signal {
+    let sent = SignalSent {
+        signal: by,
+        sender: Some(killer()),
+        group: true,
+        aim: Aim::One,
+        ..SignalSent::default()
+    };
+    signal(at, process, Fact::SignalSent(sent))
+}
+
+fn exited(at: u64, process: &Process, code: i32) -> Signal {
+    signal(at, process, Fact::Exited(Exit { code, ..Exit::default() }))
+}
+
+fn deaths(signals: &[Signal]) -> Vec<Death> {
+    let mut engine =
+        Engine::new(BootTime(0), policies(Mode::Observe, &[ActionName::Notify]), Recovered::default());
+    for signal in signals {
+        engine.observe(signal.at, signal);
+    }
+    core::iter::from_fn(|| engine.poll_death()).collect()
+}
+
+fn sentences(signals: &[Signal]) -> Vec<String> {
+    deaths(signals).into_iter().map(|death| death.sentence).collect()
+}
+
+#[test]
+fn who_killed_a_program_that_nobody_named_is_known_and_is_no_incident() {
+    let sleep = child(20, &supervised(10, SECOND), "sleep");
+    let trace = [struck(8 * SECOND, &sleep, libc::SIGKILL), killed(8 * SECOND, &sleep)];
+    let found = deaths(&trace);
+    assert_eq!(found.len(), 1);
+    let says = "sleep[20], started by web[10], killed by SIGKILL from bash[77] (uid 0) after 5.0s";
+    assert_eq!(found[0].sentence, says);
+    assert_eq!(found[0].evidence[0].says, "SIGKILL (si_code 0) from bash[77] (uid 0)");
+    assert_eq!(run(&trace, policies(Mode::Observe, &[ActionName::Notify])), Vec::<String>::new());
+}
+
+#[test]
+fn a_program_that_did_its_work_is_not_kept_and_a_main_process_is() {
+    let web = supervised(10, SECOND);
+    let trace = [
+        registered(2 * SECOND, &web),
+        exited(8 * SECOND, &child(20, &web, "true"), 0),
+        exited(9 * SECOND, &web, 0),
+    ];
+    assert_eq!(sentences(&trace), ["web[10] of web exited with status 0 after 8.0s"]);
+}
+
+#[test]
+fn nobody_takes_them_away_and_memory_is_bounded() {
+    let web = supervised(10, SECOND);
+    let signals: Vec<_> = (20..9999).map(|pid| exited(8 * SECOND, &child(pid, &web, "false"), 1)).collect();
+    assert_eq!(deaths(&signals).len(), 1024);
+}
+
+#[test]
+fn helpers_that_fail_are_no_ends_of_their_service() {
+    let (first, second) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let helper = |pid| Process { workload: WorkloadKey::supervise("web"), ..child(pid, &first, "false") };
+    let mut trace = vec![registered(2 * SECOND, &first)];
+    trace.extend((20..27).map(|pid| exited(3 * SECOND, &helper(pid), 1)));
+    trace.extend([
+        exited(8 * SECOND, &first, 3),
+        registered(9 * SECOND, &second),
+        exited(19 * SECOND, &second, 3),
+    ]);
+    let told = sentences(&trace);
+    assert_eq!(told[7], "web[10] of web exited with status 3 after 7.0s");
+    assert_eq!(told[8], "web[11] of web exited with status 3 after 10.0s (2nd end)");
+}
+
+#[test]
+fn ends_of_what_nobody_named_are_counted_by_command() {
+    let web = supervised(10, SECOND);
+    let trace: Vec<_> = (20..23).map(|pid| killed(8 * SECOND, &child(pid, &web, "srv"))).collect();
+    let told = sentences(&trace);
+    assert!(told[0].ends_with("was not seen after 5.0s"), "{told:?}");
+    assert!(told[2].ends_with("was not seen after 5.0s (3rd end)"), "{told:?}");
+}
+
+#[test]
+fn a_wrapper_hands_on_who_killed_its_child() {
+    let web = supervised(10, SECOND);
+    let sleep = child(20, &web, "sleep");
+    let killed = [struck(8 * SECOND, &sleep, libc::SIGKILL), killed(8 * SECOND, &sleep)];
+    let after = |at, code| {
+        let trace =
+            [registered(2 * SECOND, &web), killed[0].clone(), killed[1].clone(), exited(at, &web, code)];
+        sentences(&trace).pop().unwrap_or_default()
+    };
+    assert_eq!(
+        after(8 * SECOND + 1, 137),
+        "web[10] of web exited with status 137: its child sleep[20] was killed by SIGKILL from bash[77] (uid 0), \
+         after 7.0s"
+    );
+    // Long after, or of another signal: not its child's word.
+    assert_eq!(after(10 * SECOND, 137), "web[10] of web exited with status 137 after 9.0s");
+    assert_eq!(after(8 * SECOND + 1, 143), "web[10] of web exited with status 143 after 7.0s");
+}
+
+#[test]
+fn a_wrapper_hands_on_that_memory_ran_out() {
+    let web = supervised(10, SECOND);
+    let hog = child(20, &web, "hog");
+    let memcg = String::new();
+    let oom = OomKill {
+        scope: OomScope::Global,
+        trigger: killer(),
+        memcg,
+        usage: 0,
+        limit: 0,
+        is_scope_guessed: false,
+    };
+    let trace = [
+        registered(2 * SECOND, &web),
+        signal(8 * SECOND, &hog, Fact::OomKilled(oom)),
+        killed(8 * SECOND, &hog),
+        exited(8 * SECOND, &web, 137),
+    ];
+    let says = sentences(&trace).pop().unwrap_or_default();
+    assert!(says.contains("status 137: its child hog[20] was OOM-killed because the whole node"), "{says}");
+}
