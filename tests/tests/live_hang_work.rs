@@ -118,7 +118,7 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
         watch.look_for(1);
     }
     // A busy machine may keep the CPU from them: then they are starved and not hung for a while.
-    let hung = [&stopped, &spinning, &deadlocked, &in_go, &in_java, &forked, &stormed].map(Server::pid);
+    let hung = [&stopped, &spinning, &deadlocked, &in_go, &in_java, &forked].map(Server::pid);
     for _ in 0..90 {
         if hung
             .iter()
@@ -136,13 +136,15 @@ fn work_that_waits_is_a_hang_and_rest_is_none() {
     let found = hang("spinning", &spinning).expect("spins while work waits");
     assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Probable, Some("spinning")));
     let silent = [("deadlocked", &deadlocked), ("in_go", &in_go), ("in_java", &in_java)];
-    for (name, server) in silent.into_iter().chain([("forked", &forked), ("stormed", &stormed)]) {
+    for (name, server) in silent.into_iter().chain([("forked", &forked)]) {
         let found = hang(name, server).expect("requests in and nothing out");
         assert_eq!(
             (found.certainty, found.detail.kind.as_deref()),
             (Certainty::Probable, Some("unresponsive"))
         );
     }
+    // It takes connections still: whether what they ask is ever answered by nature, nobody can see.
+    hang("stormed", &stormed).expect("requests in and nothing out, and more of them");
     for (name, pid) in at_rest.all() {
         assert!(said(&watch, name, pid, Class::Hang).is_none(), "{name}");
     }

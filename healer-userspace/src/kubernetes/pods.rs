@@ -88,6 +88,10 @@ impl Learner for Pods {
     }
 
     fn keep(&self, pod: Value) -> Value {
+        if !pod["metadata"]["deletionTimestamp"].is_null() {
+            // Its readiness is taken back while it drains.
+            return json!({"uid": pod["metadata"]["uid"], "containers": []});
+        }
         let statuses = ["containerStatuses", "initContainerStatuses"];
         let all = statuses.iter().filter_map(|key| pod["status"][key].as_array()).flatten();
         let kept = all.map(|one| json!({"name": one["name"], "ready": one["ready"], "runs": runs(one)}));

@@ -9,6 +9,8 @@ use crate::engine::time::BootTime;
 const TRIES: u32 = 3;
 /// A burst is over by then, and so is what is still said of the children.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Their numbers may be somebody else's after that.
+const THEIRS_FOR: Duration = Duration::from_secs(3);
 
 /// The checks so far.
 #[derive(Debug, Default)]
@@ -19,6 +21,8 @@ pub(super) struct Tries {
     due: Option<BootTime>,
     /// Children of the one that was broken off.
     former: Vec<u32>,
+    /// When that was.
+    broken_off: BootTime,
 }
 
 impl Tries {
@@ -36,19 +40,23 @@ impl Tries {
 
     /// Whether another may be made after one that was void.
     pub(super) fn again(&mut self, now: BootTime, children: [u32; 2]) -> bool {
-        self.former = children.to_vec();
+        (self.former, self.broken_off) = (children.to_vec(), now);
         self.due = (self.begun < TRIES).then(|| now + AGAIN);
         self.due.is_some()
     }
 
     /// Whether `record` is about children of a check that was broken off.
     pub(super) fn claims(&self, record: &[u8]) -> bool {
-        !self.former.is_empty()
-            && match Event::decode(record) {
-                Ok((header, Event::ProcessExit(_))) => self.former.contains(&header.tgid),
-                Ok((_, Event::SignalSent(sent))) => self.former.contains(&sent.target.tgid),
-                Ok(_) | Err(_) => false,
-            }
+        if self.former.is_empty() {
+            return false;
+        }
+        let is_theirs =
+            |at: u64, tgid: u32| BootTime(at) < self.broken_off + THEIRS_FOR && self.former.contains(&tgid);
+        match Event::decode(record) {
+            Ok((header, Event::ProcessExit(_))) => is_theirs(header.at_ns, header.tgid),
+            Ok((header, Event::SignalSent(sent))) => is_theirs(header.at_ns, sent.target.tgid),
+            Ok(_) | Err(_) => false,
+        }
     }
 }
 

@@ -38,6 +38,8 @@ struct Missing {
     certificate: Certificate,
     at: BootTime,
     due: BootTime,
+    /// Somebody says so; else it may have been a job.
+    should_run: bool,
     raised: bool,
 }
 
@@ -118,15 +120,17 @@ impl Down {
         if !was_main || !workload.living.is_empty() || workload.is_stopping(at) {
             return;
         }
-        let is_missed = choose::should_run(context.policies, process)
-            || (is_cut_down(&certificate) && choose::was_to_run_on(context.policies, process));
+        let should_run = choose::should_run(context.policies, process);
+        let is_missed =
+            should_run || (is_cut_down(&certificate) && choose::was_to_run_on(context.policies, process));
         if !is_missed || is_errand(context, process, &certificate) || is_finished(process, &certificate) {
             return;
         }
         let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
         // Our own stop: whoever restarts it gets the time in which the act is verified.
         let hold = if certificate.own.is_some() { Duration::from_secs(60) } else { hold };
-        let missing = Missing { dead: process.clone(), certificate, at, due: at + hold, raised: false };
+        let (dead, due) = (process.clone(), at + hold);
+        let missing = Missing { dead, certificate, at, due, should_run, raised: false };
         self.due = Some(self.due.map_or(missing.due, |due| due.min(missing.due)));
         self.missing.insert(process.workload.clone(), missing);
     }
@@ -178,17 +182,18 @@ fn diagnosis(context: &Context<'_>, missing: &Missing) -> Diagnosis {
     };
     Diagnosis {
         class: Class::Down,
-        certainty: Certainty::Proved,
+        certainty: if missing.should_run { Certainty::Proved } else { Certainty::Suspected },
         target: dead.clone(),
         related: Vec::new(),
         fault_at: *at,
         detected_at: context.now,
         sentence: format!(
-            "{} is down: {}[{}] {}{alone}",
+            "{} is down: {}[{}] {}{alone}{}",
             text::printable(dead.workload.given_name().unwrap_or(&dead.comm)),
             text::printable(&dead.comm),
             dead.pid,
-            certificate.sentence()
+            certificate.sentence(),
+            if missing.should_run { "" } else { "; no policy says that it should run (expect.running)" }
         ),
         evidence: certificate.evidence(context.memory, dead, *at),
         lost: context.memory.lost_since(*at),

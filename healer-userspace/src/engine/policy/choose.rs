@@ -57,10 +57,10 @@ pub fn should_run(policies: &PolicySet, process: &Process) -> bool {
 }
 
 /// A unit's or container's main process whose policy speaks of `down` without saying which of them should run: until
-/// it ended, it did.
+/// it ended, it did. What a pod wants of its containers is the kubelet's to know.
 pub fn was_to_run_on(policies: &PolicySet, process: &Process) -> bool {
     let place = &process.place;
-    let is_owned = process.main && (place.unit.is_some() || place.container.is_some());
+    let is_owned = process.main && place.pod.is_none() && (place.unit.is_some() || place.container.is_some());
     is_owned && readiness(policies, process, Class::Down).is_some()
 }
 

@@ -84,8 +84,11 @@ fn backlog(one: Backlog, other: &Backlog) -> Backlog {
     if one.oldest_ms < other.oldest_ms { other.clone() } else { one }
 }
 
-/// What is normal goes by port: of several the slowest holds for all.
+/// What is normal goes by port; of several ports the one that most wait at.
 fn unanswered(one: Unanswered, other: &Unanswered) -> Unanswered {
+    if one.port != other.port {
+        return if one.sockets < other.sockets { other.clone() } else { one };
+    }
     let last = one.last_answer_ms.into_iter().chain(other.last_answer_ms).min();
     Unanswered {
         port: one.port,

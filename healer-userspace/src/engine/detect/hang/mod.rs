@@ -32,7 +32,7 @@ use crate::{
     text,
 };
 use family::{Member, accepts_none, together};
-use pieces::{Piece, SAME_SOCKETS, pieces};
+use pieces::{Piece, SAME_SOCKETS, UNANSWERED, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
     DetectorEntry { name: "hang", classes: &[Class::Hang], build: || Box::new(Hang::default()) };
@@ -169,7 +169,7 @@ impl Hang {
         let accepts_none = accepts_none(at, members);
         let judged = |mut work: Work, instead, members| {
             work.backlog = work.backlog.filter(|_| accepts_none);
-            let pieces = pieces(&work, instead, probe);
+            let pieces = pieces(&work, instead, probe, 1 < members);
             (!pieces.is_empty()).then_some(Judged { work, members, instead, pieces })
         };
         let alone = members.iter().filter(|member| !member.is_excused);
@@ -260,7 +260,7 @@ fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis 
         pieces.iter().map(|piece| Evidence { signal: piece.source.to_owned(), at, says: piece.says.clone() });
     Diagnosis {
         class: Class::Hang,
-        certainty: if 2 <= pieces.len() { Certainty::Probable } else { Certainty::Suspected },
+        certainty: certainty(*instead, pieces),
         target: work.process.clone(),
         related: Vec::new(),
         fault_at: at - pieces.iter().map(|piece| piece.lasted).max().unwrap_or_default(),
@@ -271,10 +271,26 @@ fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis 
         from_absence: false,
         detail: Detail {
             kind: Some(kind.to_owned()),
-            evidence_count: pieces.iter().filter(|piece| piece.source != SAME_SOCKETS).count() as u32,
+            evidence_count: independent(pieces) as u32,
             ..Detail::default()
         },
     }
+}
+
+/// Who does work, though no answer of it was seen, may be at what is never answered by nature: its own sockets alone
+/// do not make that probable. Nor does a queue behind the one request that is in hand.
+fn certainty(instead: Instead, pieces: &[Piece]) -> Certainty {
+    let independent = independent(pieces);
+    let is_silent = pieces.len() > independent && pieces.iter().any(|piece| piece.source == UNANSWERED);
+    if 2 <= independent || (is_silent && instead.is_nothing()) {
+        Certainty::Probable
+    } else {
+        Certainty::Suspected
+    }
+}
+
+fn independent(pieces: &[Piece]) -> usize {
+    pieces.iter().filter(|piece| piece.source != SAME_SOCKETS).count()
 }
 
 fn sentence(judged: &Judged) -> String {

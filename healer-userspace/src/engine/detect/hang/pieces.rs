@@ -19,6 +19,7 @@ const SLOWER_THAN_EVER: u64 = 3;
 
 /// A piece of this source is no evidence of its own: `minEvidence` does not count it.
 pub(super) const SAME_SOCKETS: &str = "answers";
+pub(super) const UNANSWERED: &str = "unanswered";
 
 pub(super) struct Piece {
     /// Which sensor shows it.
@@ -28,7 +29,10 @@ pub(super) struct Piece {
 }
 
 /// None if no work waits. An explanation (it is stopped; it used to answer) counts only beside work.
-pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Vec<Piece> {
+///
+/// What is summed over a family stands for all of them at once: as for one alone, a short wait for what they share is no
+/// hang.
+pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>, is_sum: bool) -> Vec<Piece> {
     // An answer that is bad is an answer.
     let probe = probe.filter(|probe| probe.is_late);
     let does_nothing = instead.is_nothing();
@@ -39,7 +43,7 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>) -> Ve
         pieces.extend(work.backlog.as_ref().and_then(backlog));
         pieces.extend(probe.map(failed_probe));
     }
-    let alone = pieces.is_empty() && probe.is_none();
+    let alone = is_sum || (pieces.is_empty() && probe.is_none());
     let late = work.unanswered.as_ref().filter(|some| is_late(some, alone));
     if let Some(some) = late {
         if !does_nothing {
@@ -103,7 +107,7 @@ fn unanswered(some: &Unanswered) -> Piece {
         some.port,
         Human(lasted)
     );
-    Piece { source: "unanswered", says, lasted }
+    Piece { source: UNANSWERED, says, lasted }
 }
 
 /// A server that takes one after the other has one request at a time, but others wait for it.

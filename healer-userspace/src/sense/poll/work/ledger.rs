@@ -158,7 +158,7 @@ impl Ledger {
             }
             let first = Connection { consumed, sent, unread_since: now, asked_at, one_way: false };
             self.connections.insert(socket.cookie, first);
-            waiting.accepted = true;
+            waiting.accepted |= serves;
             waiting.moved |= 0 < consumed || 0 < sent;
             waiting.answered |= serves && 0 < sent;
             return false;
