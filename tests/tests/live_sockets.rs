@@ -182,8 +182,13 @@ struct Agent {
 impl Agent {
     fn start(level: Level) -> Self {
         let state = Scratch::new();
+        let config = state.path().join("agent.yaml");
+        // Four agents at once, and perhaps unoptimised ones: none is to give up what this is about.
+        let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\noverhead: {cpuPercent: 50}\n";
+        fs::write(&config, text).unwrap();
         let mut command = Command::new(healer());
-        command.arg("--state-dir").arg(state.path()).args(["run", "--listen", "127.0.0.1:0"]);
+        command.arg("--state-dir").arg(state.path()).args(["run", "--listen", "127.0.0.1:0", "--config"]);
+        command.arg(config);
         command.env("HEALER_SENSE_RUNG", level.name());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self { child: command.spawn().unwrap(), state, level }
@@ -214,7 +219,7 @@ impl Drop for Agent {
 }
 
 fn until<T>(what: &str, mut wanted: impl FnMut() -> Option<T>) -> T {
-    let deadline = clock::boot() + Duration::from_secs(50);
+    let deadline = clock::boot() + Duration::from_secs(90);
     loop {
         if let Some(found) = wanted() {
             return found;
