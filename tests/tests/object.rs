@@ -82,10 +82,14 @@ fn every_sensor_has_its_programs_of_the_right_type_in_order() {
 }
 
 #[test]
-fn the_upper_rungs_lack_nothing_and_the_lower_say_what_they_lack() {
+fn the_best_rung_lacks_nothing_and_the_lower_say_what_they_lack() {
     for rung in SENSORS.iter().flat_map(|sensor| sensor.rungs) {
-        let is_upper = matches!(rung, Rung::TpBtf { .. } | Rung::RawTp { .. });
-        assert_eq!(is_upper, rung.lacks().is_empty(), "{rung:?}");
+        match rung {
+            Rung::TpBtf { .. } => assert!(rung.lacks().is_empty(), "{rung:?}"),
+            // Of some sensors it gives all the same.
+            Rung::RawTp { .. } => {}
+            _ => assert!(!rung.lacks().is_empty(), "{rung:?}"),
+        }
         assert!(rung.lacks().iter().all(|field| field.contains('.')), "{rung:?}");
     }
 }
