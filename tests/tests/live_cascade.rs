@@ -93,7 +93,9 @@ fn the_root_is_healed_first_and_then_only_who_did_not_recover() {
             let workload = chain.links[at].workload();
             let held = agent.record(&workload, "gate", "not its own fault");
             let reason = held["reason"].as_str().unwrap_or_default();
-            assert!(reason.contains(&chain.links[2].workload()), "{reason}");
+            // Whom it uses itself may be known a moment before whom that one uses.
+            let below = &chain.links[at + 1..];
+            assert!(below.iter().any(|link| reason.contains(&link.workload())), "{reason}");
         }
     }
     for chain in [&sound, &zombie] {
