@@ -41,13 +41,13 @@ impl Chain {
     }
 }
 
-/// C comes back late; who fails its probe is restarted.
+/// C comes back late, well after the others have had their grace; who fails its probe is restarted.
 fn policies(chains: &[([String; 3], [u16; 3])]) -> String {
     let mut text = String::new();
     for (names, ports) in chains {
         for (at, name) in names.iter().enumerate() {
             let probe = format!(
-                "{{http: {{port: {}}}, period: 1s, timeout: 900ms, failures: 3, startGrace: 10s}}",
+                "{{http: {{port: {}}}, period: 1s, timeout: 900ms, failures: 3, startGrace: 6s}}",
                 ports[at]
             );
             let (expect, when) = match at {
@@ -55,7 +55,7 @@ fn policies(chains: &[([String; 3], [u16; 3])]) -> String {
                 _ => (format!("{{probe: {probe}}}"), "{class: probe_failed}"),
             };
             let first =
-                if at == 2 { "{do: run_hook, command: [/bin/sleep, \"12\"], timeout: 20s}, " } else { "" };
+                if at == 2 { "{do: run_hook, command: [/bin/sleep, \"14\"], timeout: 30s}, " } else { "" };
             text.push_str(&format!(
                 "---
 apiVersion: healer.dev/v1alpha1
