@@ -58,9 +58,17 @@ impl Machine {
     /// # Panics
     /// If it cannot be run.
     pub fn systemctl(&self, args: &[&str]) -> String {
+        self.inside("systemctl", args)
+    }
+
+    /// A program of its own; gives what it printed.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn inside(&self, program: &str, args: &[&str]) -> String {
         let leader = self.leader.to_string();
         let mut command = Command::new("nsenter");
-        command.args(["-t", &leader, "-m", "-p", "systemctl"]).args(args);
+        command.args(["-t", &leader, "-m", "-p", program]).args(args);
         said(command.output().expect("this test needs nsenter (util-linux)"))
     }
 }

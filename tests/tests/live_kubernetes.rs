@@ -302,24 +302,31 @@ fn what_the_kubelet_has_probed_is_read() {
             .replace("{do: evict, timeout: 8s}, ", ""),
     );
     let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
-    for (name, uid) in [("web-0", "5d-4"), ("web-1", "5d-5")] {
+    let all = [("web-0", "5d-4"), ("web-1", "5d-5"), ("web-2", "5d-6")];
+    for (name, uid) in all {
         server.pod(name, uid, "n1", "ReplicaSet");
-        server.probed(name, true);
     }
     // Another node's is not ours to read.
     server.pod("web-9", "5d-9", "n2", "ReplicaSet");
     let mut agent = agent_of(&home, &server, &config);
-    let start = |name: &str, uid: &str| {
+    let [sick, twin, starting] = all.map(|(name, uid)| {
         let pod = containerd.pod(&pod(name, uid, &[("app", "web")]));
-        containerd.container(&pod, "app", 0, &["sleep", "100000"])
-    };
-    let (sick, twin) = (start("web-0", "5d-4"), start("web-1", "5d-5"));
-    server.probed("web-0", false);
+        let app = containerd.container(&pod, "app", 0, &["sleep", "100000"]);
+        // Ready once, but for one that has never been: it starts.
+        server.probed(name, &app, name != "web-2");
+        app
+    });
+    server.probed("web-0", &sick, false);
     let said = agent.record("pod/prod/web-0/app", "diagnosis", "the kubelet's probe");
     assert!(said["sentence"].as_str().is_some_and(|says| says.contains("not ready")), "{said}");
     agent.record("pod/prod/web-0/app", "result", "stopped container app");
     until("it is stopped", || (containerd.state(&sick).0 == 2).then_some(()));
-    assert_eq!(containerd.state(&twin).0, 1, "the ready one is not touched");
-    assert!(home.of("pod/prod/web-1/app").is_empty(), "{}", agent.log());
+    agent.wait("the one that starts is asked after", |agent| {
+        agent.log().contains("it has not been ready yet; nothing is concluded").then_some(())
+    });
+    for (name, healthy) in [("web-1", &twin), ("web-2", &starting)] {
+        assert_eq!(containerd.state(healthy).0, 1, "{name} is not touched");
+        assert!(home.of(&format!("pod/prod/{name}/app")).is_empty(), "{}", agent.log());
+    }
     assert!(server.asked().iter().all(|asked| asked.code < 400), "{:?}", server.asked());
 }

@@ -4,10 +4,11 @@
 use healer_tests::{
     agent::{Agent, number_after, pids_in},
     dockerd::Dockerd,
-    home::{signal_to, until},
+    home::{Home, signal_to, until},
     lent::Group,
     machine::Machine,
     scratch::Scratch,
+    supervised::{Programs, Supervised, lives, name},
     victim::built,
 };
 use rustix::process::Signal;
@@ -116,4 +117,33 @@ fn containers_that_deadlock_or_leak_are_restarted_by_docker() {
     for (name, pid) in [("turns", pids[2]), ("steady", pids[3])] {
         assert_eq!(docker.pid(name), pid, "the healthy one is not touched");
     }
+}
+
+/// Its master lives, and would start another one: the whole is restarted by whoever supervises it.
+#[test]
+fn a_worker_that_deadlocks_has_its_supervised_master_restarted() {
+    let dir = Scratch::new();
+    let program = built(&dir, "ails");
+    let workers = Programs(program.canonicalize().expect("it is built"));
+    let master = |how: &str| {
+        let path = program.display();
+        format!("trap 'kill $w; exit 0' TERM; while :; do {path} {how} & w=$!; wait $w; done")
+    };
+    let (sick, twin) = (name(), name());
+    let home = Home::new(&policy("family", &format!("supervise: [{sick}, {twin}]")));
+    let mut agent = home.agent();
+    let twin = Supervised::start(&home, &twin, &["sh", "-c", &master("turns")]);
+    let of_twin = until("the twin's worker", || workers.pids().first().copied());
+    let sick = Supervised::start(&home, &sick, &["sh", "-c", &master("stuck")]);
+    let worker = until("the worker", || workers.pids().into_iter().find(|pid| *pid != of_twin));
+    let (before, of_sick) = (twin.child(), sick.child());
+    [worker, of_twin].iter().for_each(|pid| signal_to(*pid, Signal::USR1));
+    let said = agent.record(&sick.workload(), "diagnosis", "threads wait for each other");
+    assert_eq!(said["target"]["pid"], worker, "{said}");
+    agent.record(&sick.workload(), "result", "restarted by its supervisor");
+    agent.record(&sick.workload(), "closed", "\"outcome\":\"healed\"");
+    assert_ne!(sick.child(), of_sick);
+    assert!(!lives(worker));
+    assert_eq!((twin.child(), lives(of_twin)), (before, true), "the healthy one is not touched");
+    assert!(home.of(&twin.workload()).iter().all(|record| record["event"] != "result"), "{}", agent.log());
 }

@@ -11,6 +11,8 @@ use healer_tests::{
 };
 
 const START: &str = "ExecStart=/usr/local/bin/fragile";
+/// Seconds, of a job: systemd is asked once in five.
+const LASTS: &str = "8";
 
 #[test]
 fn units_are_healed_by_their_owner_who_goes_first() {
@@ -18,20 +20,23 @@ fn units_are_healed_by_their_owner_who_goes_first() {
     let program = built(&dir, "fragile");
     let restarts = format!("{START}\nRestart=always");
     let speaks = format!("ExecStartPre=/bin/echo hello from web\n{START}");
-    let services = [("web", speaks.as_str()), ("own", &restarts), ("stopped", START)];
+    let job = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep {LASTS}");
+    let services = [("web", speaks.as_str()), ("own", &restarts), ("stopped", START), ("job", &job)];
     let machine = Machine::boot(&services, &[&program]);
-    for (unit, _) in services {
+    machine.systemctl(&["stop", "job"]);
+    for (unit, _) in &services[..3] {
         until(|| machine.systemctl(&["is-active", unit]) == "active");
     }
     let agent = Agent::start(
         &format!("runtimes: {{systemd: {}}}", machine.bus().display()),
-        &units("web.service, own.service, stopped.service"),
+        &units("web.service, own.service, stopped.service, job.service, task.service"),
     );
+    jobs_begin(&machine);
     // Told to stop: no failure, and nothing that follows may start it again.
     machine.systemctl(&["stop", "stopped"]);
     crashes_and_is_restarted(&machine, &agent);
     restarts_itself(&machine, &agent);
-    killed_is_down(&machine, &agent);
+    jobs_are_over(&machine, &agent);
     assert_eq!(machine.systemctl(&["is-active", "stopped"]), "inactive");
     assert_eq!(agent.lines(&["stopped.service"]), [""; 0], "{}", agent.log());
 }
@@ -72,6 +77,22 @@ fn killed_is_down(machine: &Machine, agent: &Agent) {
     agent.wait_for(&["web.service is down", "killed by SIGKILL from", "no successor in 5"]);
     until(|| machine.systemctl(&["is-active", "web"]) == "active");
     assert_ne!(main_pid("web"), before);
+}
+
+/// A oneshot that counts as running once it is over, and a command that somebody has had run: systemd forgets it.
+fn jobs_begin(machine: &Machine) {
+    machine.systemctl(&["start", "--no-block", "job"]);
+    machine.inside("systemd-run", &["--unit=task", "sleep", LASTS]);
+}
+
+/// What is down is told after five seconds: by then a service that dies after them has been told.
+fn jobs_are_over(machine: &Machine, agent: &Agent) {
+    until(|| machine.systemctl(&["show", "-P", "SubState", "job"]) == "exited");
+    until(|| machine.systemctl(&["show", "-P", "LoadState", "task"]) == "not-found");
+    killed_is_down(machine, agent);
+    for job in ["job.service is down", "task.service is down"] {
+        assert_eq!(agent.lines(&[job]), [""; 0], "{}", agent.log());
+    }
 }
 
 fn main_pid(unit: &str) -> u32 {

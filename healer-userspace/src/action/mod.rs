@@ -335,4 +335,6 @@ fn polite_signal(act: &Act) -> i32 {
 #[cfg(test)]
 mod lease_tests;
 #[cfg(test)]
+mod restart_tests;
+#[cfg(test)]
 mod tests;

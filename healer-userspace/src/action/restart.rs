@@ -7,6 +7,7 @@
 use super::{grace, host::Host, owned, polite_signal, reach, stop};
 use crate::{
     engine::command::{Act, ActionOutcome},
+    identity::process::ProcessId,
     supervise::{Name, protocol::Restart, server::RestartAnswer},
 };
 
@@ -31,9 +32,16 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
 }
 
 async fn by_supervisor(act: &Act, host: &dyn Host, name: &Name) -> ActionOutcome {
+    let master = master(act, host, name);
+    if master.is_some()
+        // Whoever is stuck does not hear that its master ends, and would keep its port.
+        && let Err(outcome) = stop::stop(act, host).await
+    {
+        return outcome;
+    }
     let order = Restart {
         key: act.key.clone(),
-        target: act.target.id(),
+        target: master.unwrap_or(act.target.id()),
         grace_ms: u64::try_from(grace(act).as_millis()).unwrap_or(u64::MAX),
         signal: polite_signal(act),
     };
@@ -54,6 +62,13 @@ async fn by_supervisor(act: &Act, host: &dyn Host, name: &Name) -> ActionOutcome
             ActionOutcome::Unknown { reason: format!("the connection to the supervisor of {name} went away") }
         }
     }
+}
+
+/// The supervised child, if the target is a living process below it. One that is older than the child is left over.
+fn master(act: &Act, host: &dyn Host, name: &Name) -> Option<ProcessId> {
+    let target = act.target.id();
+    let child = host.supervised(name.as_str())?;
+    (child != target && child.start <= target.start && host.hold(target).is_ok()).then_some(child)
 }
 
 /// The successor is recognised by the engine, from the kernel's record of its start.

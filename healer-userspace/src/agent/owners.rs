@@ -19,7 +19,8 @@ impl Agent {
             }
             Learnt::Ended { id, exit } => self.unnamed.ended(&id, exit),
             Learnt::Runs { owner, pid } => self.runs(&owner, pid),
-            Learnt::StopAsked { owner } => self.stop_asked(&owner),
+            Learnt::StopAsked { owner } => self.tell_of(&owner, Fact::StopAsked { signal: libc::SIGTERM }),
+            Learnt::MeantToEnd { owner } => self.tell_of(&owner, Fact::MeantToEnd),
             Learnt::Failed { owner, pid, exit } => self.given_up(&owner, pid, exit),
         }
     }
@@ -146,10 +147,9 @@ impl Agent {
         }
     }
 
-    fn stop_asked(&mut self, owner: &Owner) {
+    fn tell_of(&mut self, owner: &Owner, fact: Fact) {
         let Some((_, workload)) = self.workload_of(owner) else { return };
         let Some(process) = somebody(workload).cloned() else { return };
-        let fact = Fact::StopAsked { signal: libc::SIGTERM };
         self.observe(&Signal { at: clock::boot(), process: Some(process), fact });
     }
 

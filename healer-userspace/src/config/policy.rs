@@ -107,7 +107,7 @@ who! { Avoid {} }
 
 shape! {
     Expect {
-        /// A living main process is wanted. `healer supervise` implies it. Default: false.
+        /// A living main process is wanted; false: none is missed, even if it is cut down. `healer supervise` implies true.
         running: bool,
         /// Listening ports, such as 8080/tcp.
         listen: Many<PortName>,

@@ -118,6 +118,7 @@ impl Memory {
             | Fact::Registered(_)
             | Fact::Deregistered
             | Fact::StopAsked { .. }
+            | Fact::MeantToEnd
             | Fact::Answered { .. }
             | Fact::Waits(_)
             | Fact::Work(_)

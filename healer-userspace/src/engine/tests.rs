@@ -85,7 +85,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
         mode,
         matches: Match { supervise: vec!["web".into()], ..Match::default() },
         avoid: Vec::new(),
-        expect: Expect { running: true, ..Expect::default() },
+        expect: Expect { running: Some(true), ..Expect::default() },
         rules: vec![Rule {
             name: "down".into(),
             when: vec![Condition::of(Class::Down)],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::time::BootTime;
 use crate::{
-    identity::process::{Process, WorkloadKey},
+    identity::process::{Process, ProcessId, WorkloadKey},
     signal::{
         Fact, Signal,
         network::{Listens, Served},
@@ -82,6 +82,13 @@ impl Topology {
         let of_it = living.chain(former).filter(|(_, process)| process.workload == *workload);
         let ports: Vec<u16> = of_it.map(|(port, _)| port).collect();
         (!ports.is_empty()).then(|| ports.contains(&port))
+    }
+
+    /// It listens, or did so last where it did.
+    pub fn has_served(&self, id: ProcessId) -> bool {
+        let former = self.former.values().map(|(_, process)| process);
+        let mut all = self.listeners.values().map(|(_, process)| process).chain(former);
+        all.any(|process| process.id() == id)
     }
 
     /// Is it known whose this listener is?

@@ -42,6 +42,8 @@ pub struct Workload {
     pub passed_on: Option<(BootTime, i32)>,
     /// Abnormal ends seen so far, of those who lived as its own: a helper that fails is none of them.
     pub abnormal_ends: u32,
+    /// Its owner runs it as a job.
+    pub is_meant_to_end: bool,
     /// A supervisor may tell again of an end that the kernel has told.
     last_abnormal: Option<ProcessId>,
     pub touched: BootTime,
@@ -144,6 +146,10 @@ impl World {
                 self.entry(now, &process.workload).stop = Some((signal.at, *by));
                 None
             }
+            Fact::MeantToEnd => {
+                self.entry(now, &process.workload).is_meant_to_end = true;
+                None
+            }
             Fact::Deregistered => {
                 self.entry(now, &process.workload).supervisor = None;
                 None
@@ -204,6 +210,8 @@ impl World {
         self.homes.insert(process.id(), process.workload.clone());
         let workload = self.entry(now, &process.workload);
         workload.stop = None;
+        // A unit may have become another one of that name.
+        workload.is_meant_to_end = false;
         workload.living.insert(process.id(), process.clone());
         Some(Tracking::Track(process.id()))
     }

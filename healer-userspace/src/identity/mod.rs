@@ -119,6 +119,7 @@ impl Identity {
             | Fact::Registered(_)
             | Fact::Deregistered
             | Fact::StopAsked { .. }
+            | Fact::MeantToEnd
             | Fact::Answered { .. }
             | Fact::Waits(_)
             | Fact::Work(_)

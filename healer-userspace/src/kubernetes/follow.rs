@@ -11,11 +11,11 @@ use super::{
     api::{ANSWERS_WITHIN, Api, Send, chain},
     rights::Right,
 };
-use crate::clock;
+use crate::{clock, engine::time::BootTime};
 
 /// The server ends a watch after this; a connection that died is noticed a little later.
 const WATCH_SECONDS: u64 = 240;
-const ENDS_WITHIN: Duration = Duration::from_secs(WATCH_SECONDS + 30);
+pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(WATCH_SECONDS + 30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What is asked for is not granted, or the cluster has no such kind: it may come.
@@ -42,9 +42,11 @@ pub(super) trait Learner {
     /// Nobody wants to know any more.
     fn is_over(&self) -> bool;
     /// What is kept of an object.
-    fn keep(&self, object: Value) -> Value;
+    fn keep(&mut self, object: Value) -> Value;
     /// By namespace and name.
     async fn learn(&mut self, known: &BTreeMap<String, Value>);
+    /// The server has said something, if only that there is nothing new.
+    fn heard(&mut self, _at: BootTime) {}
     /// They are not followed now, and why.
     fn lost(&mut self, why: &str);
 }
@@ -56,7 +58,7 @@ struct Again {
 }
 
 pub(super) async fn follow(api: Api, what: What, learner: impl Learner) {
-    let mut watch = Watch { api, what, learner, known: BTreeMap::new() };
+    let mut watch = Watch { api, what, learner, known: BTreeMap::new(), heard: clock::boot() };
     let mut pause = FIRST_PAUSE;
     let mut last = None;
     while !watch.learner.is_over() {
@@ -84,6 +86,7 @@ struct Watch<L> {
     what: What,
     learner: L,
     known: BTreeMap<String, Value>,
+    heard: BootTime,
 }
 
 impl<L: Learner> Watch<L> {
@@ -114,6 +117,7 @@ impl<L: Learner> Watch<L> {
             _other => return Err(failed(answer.words(), answer.retry_after)),
         }
         let items = answer.body["items"].as_array_mut().map(core::mem::take).unwrap_or_default();
+        self.hear();
         self.known = items.into_iter().map(|item| (name(&item), self.learner.keep(item))).collect();
         Ok(answer.body["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned())
     }
@@ -141,23 +145,34 @@ impl<L: Learner> Watch<L> {
             let until = settles.unwrap_or(end).min(end);
             match tokio::time::timeout_at(until, events.next()).await {
                 Ok(Some(Ok(event))) => {
+                    self.hear();
                     if self.take(event, version)? {
                         settles.get_or_insert_with(|| clock::after(GATHER));
                     }
                 }
                 Ok(Some(Err(error))) if is_gone(&error) => return Err(Again { why: None, pause: None }),
                 Ok(Some(Err(error))) => return Err(failed(chain(&error))),
+                // Not even a bookmark, which servers send once a minute: the list says whether all that still holds.
+                Ok(None) if WATCH_SECONDS <= clock::boot().since(self.heard).as_secs() => {
+                    return Err(Again { why: None, pause: None });
+                }
                 // The server's own end, or something to tell.
                 Ok(None) => {
                     tokio::time::sleep(FIRST_PAUSE).await;
                     return Ok(());
                 }
-                Err(_elapsed) => {
-                    let Some(_) = settles.take() else { return Ok(()) };
-                    self.learner.learn(&self.known).await;
-                }
+                Err(_elapsed) => match settles.take() {
+                    Some(_) => self.learner.learn(&self.known).await,
+                    // The server did not end it in time: its connection is dead.
+                    None => return Err(Again { why: None, pause: None }),
+                },
             }
         }
+    }
+
+    fn hear(&mut self) {
+        self.heard = clock::boot();
+        self.learner.heard(self.heard);
     }
 
     /// Whether an object has changed.

@@ -1,7 +1,7 @@
 //! What the kubelet says of this node's containers: its own probes' results, read instead of asked a second time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,16 +12,19 @@ use serde_json::{Value, json};
 
 use super::{
     api::Api,
-    follow::{self, Learner, What},
+    follow::{self, ENDS_WITHIN, Learner, What},
     rights::{LIST_PODS, WATCH_PODS},
 };
-use crate::identity::process::Place;
+use crate::{clock, engine::time::BootTime, identity::process::Place};
+
+/// Seconds, generously: it was a restart of this container that the kubelet told of so late.
+const KUBELET_SEES_WITHIN: i64 = 30;
 
 /// Cheap to clone; follows nothing until somebody asks.
 #[derive(Clone)]
 pub struct Kubelet {
     api: Option<Api>,
-    known: Arc<Mutex<Known>>,
+    told: Arc<Mutex<Told>>,
     follows: Arc<AtomicBool>,
 }
 
@@ -29,8 +32,43 @@ pub struct Kubelet {
 enum Known {
     /// Why nothing is known.
     Nothing(String),
-    /// By the pod's uid and the container's name: ready.
-    Containers(BTreeMap<(String, String), bool>),
+    /// By the container's id: who follows in the same pod is somebody else.
+    Containers(BTreeMap<String, Ready>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    now: bool,
+    /// Who has never been is starting, however long that takes.
+    once: bool,
+}
+
+#[derive(Debug)]
+struct Told {
+    known: Known,
+    /// When the server last said something.
+    heard: BootTime,
+}
+
+impl Told {
+    fn of(&self, place: &Place, at: BootTime) -> Result<bool, String> {
+        let (Some(_), Some(container)) = (&place.pod, &place.container) else {
+            return Err("it is in no pod".to_owned());
+        };
+        let containers = match &self.known {
+            Known::Nothing(why) => return Err(why.clone()),
+            Known::Containers(containers) => containers,
+        };
+        let silent = at.since(self.heard);
+        if ENDS_WITHIN < silent {
+            return Err(format!("the API server has told nothing of the pods for {} s", silent.as_secs()));
+        }
+        match containers.get(&container.id) {
+            None => Err("the kubelet has said nothing of it yet".to_owned()),
+            Some(Ready { now: false, once: false }) => Err("it has not been ready yet".to_owned()),
+            Some(ready) => Ok(ready.now),
+        }
+    }
 }
 
 impl Kubelet {
@@ -39,7 +77,8 @@ impl Kubelet {
             Some(_) => "the API server has not told of the pods yet".to_owned(),
             None => super::cluster::NOBODY.to_owned(),
         };
-        Self { api, known: Arc::new(Mutex::new(Known::Nothing(why))), follows: Arc::default() }
+        let told = Told { known: Known::Nothing(why), heard: clock::boot() };
+        Self { api, told: Arc::new(Mutex::new(told)), follows: Arc::default() }
     }
 
     /// From now on the pods of this node are followed.
@@ -55,7 +94,7 @@ impl Kubelet {
             absent: "the server has no pods",
             meanwhile: "probes of the kubelet count for nothing meanwhile (deploy/kubernetes/probes grants it)",
         };
-        tokio::spawn(follow::follow(api, what, Pods(Arc::clone(&self.known))));
+        tokio::spawn(follow::follow(api, what, Pods::new(&self.told)));
     }
 
     /// Whether the kubelet has the container for ready.
@@ -63,48 +102,75 @@ impl Kubelet {
     /// # Errors
     /// It is not known, in words.
     pub fn is_ready(&self, place: &Place) -> Result<bool, String> {
-        let (Some(pod), Some(container)) = (&place.pod, &place.container) else {
-            return Err("it is in no pod".to_owned());
-        };
-        match &*locked(&self.known) {
-            Known::Nothing(why) => Err(why.clone()),
-            Known::Containers(known) => known
-                .get(&(pod.uid.clone(), container.name.clone()))
-                .copied()
-                .ok_or_else(|| "the kubelet has said nothing of it yet".to_owned()),
-        }
+        locked(&self.told).of(place, clock::boot())
     }
 }
 
-fn locked(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Pods(Arc<Mutex<Known>>);
+struct Pods {
+    told: Arc<Mutex<Told>>,
+    /// Containers that have been ready.
+    once: BTreeSet<String>,
+}
+
+impl Pods {
+    fn new(told: &Arc<Mutex<Told>>) -> Self {
+        Self { told: Arc::clone(told), once: BTreeSet::new() }
+    }
+}
 
 impl Learner for Pods {
     fn is_over(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
+        Arc::strong_count(&self.told) == 1
     }
 
-    fn keep(&self, pod: Value) -> Value {
+    fn keep(&mut self, pod: Value) -> Value {
         if !pod["metadata"]["deletionTimestamp"].is_null() {
             // Its readiness is taken back while it drains.
-            return json!({"uid": pod["metadata"]["uid"], "containers": []});
+            return json!({"containers": []});
         }
         let statuses = ["containerStatuses", "initContainerStatuses"];
         let all = statuses.iter().filter_map(|key| pod["status"][key].as_array()).flatten();
-        let kept = all.map(|one| json!({"name": one["name"], "ready": one["ready"], "runs": runs(one)}));
-        json!({"uid": pod["metadata"]["uid"], "containers": kept.collect::<Vec<_>>()})
+        let mut kept = Vec::new();
+        for one in all {
+            // Noted at once: of several changes of one moment only the last is learnt.
+            if one["ready"] == true || was_ready(&pod, one) {
+                self.once.insert(id(one).to_owned());
+            }
+            kept.push(json!({"id": id(one), "ready": one["ready"], "runs": runs(one)}));
+        }
+        json!({"containers": kept})
     }
 
     async fn learn(&mut self, known: &BTreeMap<String, Value>) {
-        *locked(&self.0) = Known::Containers(known.values().flat_map(told).collect());
+        let all = || known.values().filter_map(|pod| pod["containers"].as_array()).flatten();
+        let name = |one: &Value| one["id"].as_str().unwrap_or_default().to_owned();
+        let there: BTreeSet<String> = all().map(name).collect();
+        self.once.retain(|id| there.contains(id));
+        let told = all().filter(|one| one["runs"] == true).map(|one| {
+            let id = name(one);
+            let once = self.once.contains(&id);
+            (id, Ready { now: one["ready"] == true, once })
+        });
+        locked(&self.told).known = Known::Containers(told.collect());
+    }
+
+    fn heard(&mut self, at: BootTime) {
+        locked(&self.told).heard = at;
     }
 
     fn lost(&mut self, why: &str) {
-        *locked(&self.0) = Known::Nothing(why.to_owned());
+        locked(&self.told).known = Known::Nothing(why.to_owned());
     }
+}
+
+/// `containerd://c0ffee…`
+fn id(status: &Value) -> &str {
+    let whole = status["containerID"].as_str().unwrap_or_default();
+    whole.split_once("://").map_or(whole, |(_runtime, id)| id)
 }
 
 /// Started: its start-up probe is behind it. Who waits or has ended is not ready either, and not sick for that.
@@ -112,47 +178,130 @@ fn runs(status: &Value) -> bool {
     status["started"] != false && status["state"]["running"].is_object()
 }
 
-fn told(pod: &Value) -> impl Iterator<Item = ((String, String), bool)> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let containers = pod["containers"].as_array().into_iter().flatten();
-    let running = containers.filter(|one| one["runs"] == true);
-    running.map(move |one| ((text(&pod["uid"]), text(&one["name"])), one["ready"] == true))
+/// Before healer looked: all containers of the pod were ready until some time after this one's start.
+fn was_ready(pod: &Value, status: &Value) -> bool {
+    let time = |value: &Value| value.as_str()?.parse::<jiff::Timestamp>().ok();
+    let conditions = pod["status"]["conditions"].as_array();
+    let all_ready = conditions.into_iter().flatten().find(|one| one["type"] == "ContainersReady");
+    let lost =
+        all_ready.filter(|one| one["status"] == "False").and_then(|one| time(&one["lastTransitionTime"]));
+    let (Some(lost), Some(started)) = (lost, time(&status["state"]["running"]["startedAt"])) else {
+        return false;
+    };
+    KUBELET_SEES_WITHIN < lost.as_second() - started.as_second()
 }
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
     use crate::identity::process::{Container, Pod};
 
-    fn place(container: &str) -> Place {
+    fn place(id: &str) -> Place {
         Place {
-            pod: Some(Pod { uid: "u".into(), ..Pod::default() }),
-            container: Some(Container { name: container.into(), ..Container::default() }),
+            pod: Some(Pod::default()),
+            container: Some(Container { id: id.into(), ..Container::default() }),
             ..Place::default()
+        }
+    }
+
+    fn status(id: &str, ready: bool, started: bool, state: &str) -> Value {
+        let id = format!("containerd://{id}");
+        json!({"containerID": id, "ready": ready, "started": started, "state": {state: {"startedAt": "2026-01-01T00:00:00Z"}}})
+    }
+
+    fn pod(statuses: &[Value], ready_until: Option<&str>) -> Value {
+        let condition = ready_until
+            .map(|time| json!({"type": "ContainersReady", "status": "False", "lastTransitionTime": time}));
+        let conditions: Vec<Value> = condition.into_iter().collect();
+        json!({"metadata": {"uid": "u"}, "status": {"containerStatuses": statuses, "conditions": conditions}})
+    }
+
+    /// What is known after the server has told all of these, one after the other.
+    struct Heard {
+        kubelet: Kubelet,
+        pods: Pods,
+    }
+
+    impl Heard {
+        fn new() -> Self {
+            let kubelet = Kubelet::new(None);
+            let pods = Pods::new(&kubelet.told);
+            Self { kubelet, pods }
+        }
+
+        fn told(&mut self, pod: Value) {
+            let known = BTreeMap::from([("prod/web-0".to_owned(), self.pods.keep(pod))]);
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(self.pods.learn(&known));
+        }
+
+        fn says(&self, id: &str) -> Result<bool, String> {
+            self.kubelet.is_ready(&place(id))
         }
     }
 
     #[test]
     fn only_of_who_runs_and_has_started_the_kubelet_says_something() {
-        let status = |name: &str, ready: bool, started: bool, state: &str| json!({"name": name, "ready": ready, "started": started, "state": {state: {}}});
-        let pod = json!({"metadata": {"uid": "u", "namespace": "prod", "name": "web-0"}, "status": {"containerStatuses": [
-            status("well", true, true, "running"),
-            status("sick", false, true, "running"),
-            status("starts", false, false, "running"),
-            status("waits", false, false, "waiting"),
-        ]}});
-        let kubelet = Kubelet::new(None);
-        assert!(kubelet.is_ready(&place("well")).unwrap_err().contains("no Kubernetes here"));
-        let mut pods = Pods(Arc::clone(&kubelet.known));
-        let known = BTreeMap::from([("prod/web-0".to_owned(), pods.keep(pod))]);
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(pods.learn(&known));
-        assert_eq!(kubelet.is_ready(&place("well")), Ok(true));
-        assert_eq!(kubelet.is_ready(&place("sick")), Ok(false));
+        let mut heard = Heard::new();
+        assert!(heard.says("well").unwrap_err().contains("no Kubernetes here"));
+        heard
+            .told(pod(&[status("well", true, true, "running"), status("sick", true, true, "running")], None));
+        heard.told(pod(
+            &[
+                status("well", true, true, "running"),
+                status("sick", false, true, "running"),
+                status("starts", false, false, "running"),
+                status("waits", false, false, "waiting"),
+            ],
+            None,
+        ));
+        assert_eq!((heard.says("well"), heard.says("sick")), (Ok(true), Ok(false)));
         for silent in ["starts", "waits", "other"] {
-            assert!(kubelet.is_ready(&place(silent)).unwrap_err().contains("said nothing"));
+            assert!(heard.says(silent).unwrap_err().contains("said nothing"));
         }
-        assert!(kubelet.is_ready(&Place::default()).unwrap_err().contains("no pod"));
-        pods.lost("403 no");
-        assert_eq!(kubelet.is_ready(&place("well")), Err("403 no".to_owned()));
+        assert!(heard.kubelet.is_ready(&Place::default()).unwrap_err().contains("no pod"));
+        heard.pods.lost("403 no");
+        assert_eq!(heard.says("well"), Err("403 no".to_owned()));
+    }
+
+    #[test]
+    fn who_has_never_been_ready_starts_and_a_restarted_container_is_somebody_else() {
+        let mut heard = Heard::new();
+        let unready = |id: &str| pod(&[status(id, false, true, "running")], None);
+        heard.told(unready("first"));
+        assert!(heard.says("first").unwrap_err().contains("not been ready yet"));
+        heard.told(pod(&[status("first", true, true, "running")], None));
+        heard.pods.lost("the connection broke");
+        heard.told(unready("first"));
+        assert_eq!(heard.says("first"), Ok(false));
+        heard.told(unready("second"));
+        assert!(heard.says("second").unwrap_err().contains("not been ready yet"));
+        assert!(heard.says("first").unwrap_err().contains("said nothing"));
+    }
+
+    #[test]
+    fn who_was_ready_before_healer_looked_is_known_by_the_pods_condition() {
+        let mut heard = Heard::new();
+        let sick = |ready_until| pod(&[status("a", false, true, "running")], Some(ready_until));
+        for starts in ["2025-12-31T23:59:50Z", "2026-01-01T00:00:20Z"] {
+            heard.told(sick(starts));
+            assert!(heard.says("a").unwrap_err().contains("not been ready yet"), "{starts}");
+        }
+        heard.told(sick("2026-01-01T00:05:00Z"));
+        assert_eq!(heard.says("a"), Ok(false));
+    }
+
+    #[test]
+    fn what_was_heard_long_ago_is_no_evidence() {
+        let mut heard = Heard::new();
+        heard.told(pod(&[status("a", true, true, "running")], None));
+        heard.told(pod(&[status("a", false, true, "running")], None));
+        let at = clock::boot();
+        heard.pods.heard(at);
+        let after = |seconds| locked(&heard.kubelet.told).of(&place("a"), at + Duration::from_secs(seconds));
+        assert_eq!(after(270), Ok(false));
+        assert_eq!(after(271), Err("the API server has told nothing of the pods for 271 s".to_owned()));
     }
 }

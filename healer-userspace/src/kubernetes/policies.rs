@@ -34,7 +34,7 @@ impl Learner for Policies {
         self.learnt.is_closed()
     }
 
-    fn keep(&self, object: Value) -> Value {
+    fn keep(&mut self, object: Value) -> Value {
         object
     }
 

@@ -327,6 +327,7 @@ impl Reporter {
                 | Fact::Registered(_)
                 | Fact::Deregistered
                 | Fact::StopAsked { .. }
+                | Fact::MeantToEnd
                 | Fact::Answered { .. }
                 | Fact::Waits(_)
                 | Fact::Work(_)

@@ -30,6 +30,7 @@ pub(super) fn follow_signal(workloads: &mut BTreeMap<String, Workload>, signal: 
         | Fact::SignalSent(_)
         | Fact::OomKilled(_)
         | Fact::StopAsked { .. }
+        | Fact::MeantToEnd
         | Fact::Answered { .. }
         | Fact::Waits(_)
         | Fact::Work(_)

@@ -95,6 +95,8 @@ pub enum Learnt {
     Ended { id: String, exit: Exit },
     /// Somebody asked the owner to stop it: its end is no failure.
     StopAsked { owner: Owner },
+    /// The owner runs it to do something and end.
+    MeantToEnd { owner: Owner },
     /// The owner has given it up; `pid` is what it had, in the owner's own namespace.
     Failed { owner: Owner, pid: u32, exit: Exit },
 }

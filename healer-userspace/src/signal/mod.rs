@@ -97,6 +97,8 @@ pub enum Fact {
     Deregistered,
     /// The supervisor was itself asked to stop and passed the signal on: the end is no failure.
     StopAsked { signal: i32 },
+    /// Its owner runs it to do something and end: it is a job, and no service.
+    MeantToEnd,
     /// An answer to a question that the engine asked.
     Answered { question: u64, answer: Answer },
     /// A scan of the stuck threads; the snapshot belongs to the node, not to one process.
@@ -143,6 +145,7 @@ impl Fact {
             Self::Registered(_) => "registered",
             Self::Deregistered => "deregistered",
             Self::StopAsked { .. } => "stop_asked",
+            Self::MeantToEnd => "meant_to_end",
             Self::Answered { .. } => "answered",
             Self::Waits(_) => "waits",
             Self::Work(_) => "work",

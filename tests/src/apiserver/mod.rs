@@ -99,14 +99,15 @@ impl ApiServer {
         self.put("/api/v1/namespaces/prod/pods", pod);
     }
 
-    /// As the kubelet writes what its probe of the container `app` has found.
+    /// As the kubelet writes what its probe of the container `app`, by its id at containerd, has found.
     ///
     /// # Panics
     /// If there is no such pod.
-    pub fn probed(&self, name: &str, ready: bool) {
+    pub fn probed(&self, name: &str, container: &str, ready: bool) {
         let mut pod = self.get(&format!("/api/v1/namespaces/prod/pods/{name}")).expect("the pod is there");
         let state = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
-        let app = json!({"name": "app", "ready": ready, "started": true, "restartCount": 0, "state": state});
+        let app = json!({"name": "app", "containerID": format!("containerd://{container}"), "ready": ready,
+            "started": true, "restartCount": 0, "state": state});
         pod["status"] = json!({"phase": "Running", "containerStatuses": [app]});
         self.put("/api/v1/namespaces/prod/pods", pod);
     }

@@ -40,6 +40,7 @@ const TABLES: &[Table] = &[
             "look",
             "owned",
             "reach",
+            "restart_tests",
             "tests",
             "systemd",
             "docker",

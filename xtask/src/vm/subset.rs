@@ -3,7 +3,7 @@
 //! `//! guest: all`, or `//! guest: NAME NAME …` for some of a file's tests. A guest has busybox,
 //! healer and the test itself: no compiler, no Python, no network but its own loopback.
 //! `//! one guest: …` is for what no kernel makes differ but pure cgroup v2 may: one of the small guests runs it.
-//! `//! systemd guest: …` is for guests whose first process is a systemd; they have no busybox.
+//! `//! systemd guest: …` is for guests whose first process is a systemd; they have no busybox. With `one` before it, for one of them.
 
 use std::fs;
 use std::path::Path;
@@ -18,12 +18,14 @@ pub(crate) enum For {
     EachKernel,
     OneKernel,
     Systemd,
+    OneSystemd,
 }
 
-const MARKS: [(For, &str); 3] = [
+const MARKS: [(For, &str); 4] = [
     (For::EachKernel, "//! guest:"),
     (For::OneKernel, "//! one guest:"),
     (For::Systemd, "//! systemd guest:"),
+    (For::OneSystemd, "//! one systemd guest:"),
 ];
 
 /// A test file, and what of it runs in guests.
@@ -43,6 +45,7 @@ impl Chosen {
             For::EachKernel => guest.root == Root::Busybox,
             For::OneKernel => guest.root == Root::Busybox && guest.takes_more,
             For::Systemd => guest.root == Root::Systemd,
+            For::OneSystemd => guest.root == Root::Systemd && guest.takes_more,
         }
     }
 }
@@ -101,10 +104,12 @@ mod tests {
             chosen(For::EachKernel, "live_a", &[]),
             chosen(For::Systemd, "guest_b", &[]),
             chosen(For::OneKernel, "live_c", &["x", "y"]),
+            chosen(For::OneSystemd, "guest_d", &["z"]),
         ];
         let plan_of = |name| plan(GUESTS.iter().find(|guest| guest.name == name).unwrap(), &all);
         assert_eq!(plan_of("6.1-rt"), "live_a \n");
         assert_eq!(plan_of("6.12-cloud"), "live_a \nlive_c x y\n");
-        assert_eq!(plan_of("6.1-systemd"), "guest_b \n");
+        assert_eq!(plan_of("6.1-systemd"), "guest_b \nguest_d z\n");
+        assert_eq!(plan_of("6.12-systemd"), "guest_b \n");
     }
 }

@@ -236,7 +236,7 @@ impl Host for Fake {
     }
 
     fn restart_supervised<'a>(&'a self, name: &'a Name, order: Restart) -> Later<'a, RestartAnswer> {
-        self.note(format!("restart {name} with key {}", order.key));
+        self.note(format!("restart {name} of pid {} with key {}", order.target.pid, order.key));
         Box::pin(async { self.answer.clone().unwrap_or(RestartAnswer::NotRegistered) })
     }
 

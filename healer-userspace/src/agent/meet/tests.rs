@@ -8,7 +8,7 @@ const NOW: BootTime = BootTime(900_000_000_000);
 
 pub(in crate::agent) fn exe_policy(exe: &str) -> PolicySet {
     let matches = Match { exes: vec![exe.to_owned()], ..Match::default() };
-    let expect = Expect { running: true, ..Expect::default() };
+    let expect = Expect { running: Some(true), ..Expect::default() };
     let policy = Policy {
         name: "served".to_owned(),
         mode: Mode::Enforce,

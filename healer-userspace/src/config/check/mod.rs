@@ -107,7 +107,7 @@ fn expect(shape: &Key<shape::Expect>, faults: &mut Vec<Fault>) -> Expect {
     listen.dedup();
     let probe = shape.probe.given().and_then(|given| probe::read(given, faults));
     let depends_on = depends::read(&shape.depends_on, faults);
-    Expect { running: shape.running.value().copied().unwrap_or_default(), listen, probe, depends_on }
+    Expect { running: shape.running.value().copied(), listen, probe, depends_on }
 }
 
 fn safety(shape: &Key<shape::Safety>, faults: &mut Vec<Fault>) -> Safety {

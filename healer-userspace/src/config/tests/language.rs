@@ -16,7 +16,7 @@ fn every_word_of_the_language_that_is_built() {
     assert_eq!(policy.matches.units, ["web.service", "db@*"]);
     assert_eq!(policy.matches.pod_labels, [("app".to_owned(), "api".to_owned())]);
     assert_eq!(policy.avoid[0].pod_labels, [("tier".to_owned(), "db".to_owned())]);
-    assert!(policy.expect.running);
+    assert_eq!(policy.expect.running, Some(true));
     let ports: Vec<String> = policy.expect.listen.iter().map(ToString::to_string).collect();
     assert_eq!(ports, ["53/udp", "8080/tcp"]);
     let needs: Vec<String> = policy.expect.depends_on.iter().map(ToString::to_string).collect();

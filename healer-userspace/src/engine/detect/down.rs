@@ -67,6 +67,12 @@ impl Detector for Down {
             Fact::StopAsked { .. } | Fact::Deregistered => {
                 self.missing.remove(&process.workload);
             }
+            Fact::MeantToEnd => {
+                let is_done = |missing: &Missing| is_done(missing.should_run, &missing.certificate);
+                if self.missing.get(&process.workload).is_some_and(is_done) {
+                    self.missing.remove(&process.workload);
+                }
+            }
             Fact::Execed
             | Fact::SignalSent(_)
             | Fact::OomKilled(_)
@@ -123,7 +129,12 @@ impl Down {
         let should_run = choose::should_run(context.policies, process);
         let is_missed =
             should_run || (is_cut_down(&certificate) && choose::was_to_run_on(context.policies, process));
-        if !is_missed || is_errand(context, process, &certificate) || is_finished(process, &certificate) {
+        let is_done = workload.is_meant_to_end && is_done(should_run, &certificate);
+        if !is_missed
+            || is_done
+            || is_errand(context, process, &certificate)
+            || is_finished(process, &certificate)
+        {
             return;
         }
         let hold = if process.place.supervise.is_some() { Duration::ZERO } else { OWNER_GOES_FIRST };
@@ -154,14 +165,30 @@ fn is_cut_down(certificate: &Certificate) -> bool {
     certificate.exit.signal.is_some_and(|signal| !STOPS.contains(&signal))
 }
 
+/// Of a job: it did what it was for, or nobody says that it should have gone on.
+fn is_done(should_run: bool, certificate: &Certificate) -> bool {
+    !should_run || !certificate.exit.is_abnormal()
+}
+
 /// `nginx -s reopen` beside the server: it did what it was for, or said soon with its status that it cannot
-/// (`nginx -t`), and what should run, runs.
+/// (`nginx -t`), and what should run, runs: an older one in the same place and for the same policy.
 fn is_errand(context: &Context<'_>, process: &Process, certificate: &Certificate) -> bool {
-    let is_it = |other: &Process| other.exe == process.exe && other.start <= process.start;
+    let container = |one: &Process| one.place.container.as_ref().map(|container| container.id.clone());
+    let owner = |one: &Process| choose::owner(context.policies, one);
+    let is_it = |other: &Process| {
+        other.exe == process.exe
+            && other.start <= process.start
+            && container(other) == container(process)
+            && owner(other) == owner(process)
+    };
     let mut living = context.world.iter().flat_map(|(_, workload)| workload.living.values());
+    let was_soon = context.now.since(process.start) < SOON;
+    // A child of init is a daemon, or what its unit is for.
+    let is_somebodys = process.parent.as_ref().is_some_and(|parent| parent.pid != 1);
     let exit = certificate.exit;
-    let is_refusal = exit.signal.is_none() && context.now.since(process.start) < SOON;
-    !process.main && process.exe.is_some() && (!exit.is_abnormal() || is_refusal) && living.any(is_it)
+    let has_done_it = exit.signal.is_none() && (was_soon || !exit.is_abnormal() && is_somebodys);
+    let has_served = context.world.topology().has_served(process.id());
+    !process.main && process.exe.is_some() && has_done_it && !has_served && living.any(is_it)
 }
 
 /// An init container, a job's container: in a pod it is the kubelet who knows whether a success is to run again, and it

@@ -43,9 +43,9 @@ pub fn tracked(set: &PolicySet, process: &Process) -> bool {
     process.main || set.policies.iter().any(named)
 }
 
-/// Is a living process the desired state? `healer supervise` implies it.
+/// Is a living process the desired state? `healer supervise` implies it, unless the policy says otherwise.
 pub fn expects_running(policy: &Policy, process: &Process) -> bool {
-    policy.expect.running || process.place.supervise.is_some()
+    policy.expect.running.unwrap_or(process.place.supervise.is_some())
 }
 
 /// By the policy that owns it, if one does.
@@ -61,7 +61,9 @@ pub fn should_run(policies: &PolicySet, process: &Process) -> bool {
 pub fn was_to_run_on(policies: &PolicySet, process: &Process) -> bool {
     let place = &process.place;
     let is_owned = process.main && place.pod.is_none() && (place.unit.is_some() || place.container.is_some());
-    is_owned && readiness(policies, process, Class::Down).is_some()
+    let is_denied =
+        matches!(owner(policies, process), Owner::One(policy) if policy.expect.running == Some(false));
+    is_owned && !is_denied && readiness(policies, process, Class::Down).is_some()
 }
 
 /// How far healing may go when `class` is found of this process: the mode of the policy that owns it, if a rule of

@@ -107,7 +107,8 @@ pub struct Match {
 /// Desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expect {
-    pub running: bool,
+    /// The policy's own word, if it has one.
+    pub running: Option<bool>,
     pub listen: Vec<Port>,
     pub probe: Option<Probe>,
     pub depends_on: Vec<DependsOn>,

@@ -18,7 +18,7 @@ fn db() -> Process {
 fn fails_after(exit: Exit, is_expected: bool) -> bool {
     let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
     set.policies[0].matches = Match { exes: vec!["/usr/bin/db".into()], ..Match::default() };
-    set.policies[0].expect.running = is_expected;
+    set.policies[0].expect.running = Some(is_expected);
     let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
     engine.observe(BootTime(2 * SECOND), &signal(2 * SECOND, &db(), Fact::Execed));
     engine.observe(BootTime(3 * SECOND), &signal(3 * SECOND, &db(), Fact::Exited(exit)));

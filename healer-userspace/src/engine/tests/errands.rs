@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::{
     config::load::{DEFAULT_POLICY, check_text},
-    identity::process::{Container, Place},
+    identity::process::{Container, Parent, Place},
+    signal::network::Listens,
 };
 
 fn after_an_errand(exit: Exit, server_lives: bool) -> Vec<String> {
@@ -23,6 +24,89 @@ fn after_an_errand(exit: Exit, server_lives: bool) -> Vec<String> {
         Signal { at: BootTime(30 * SECOND), process: None, fact: Fact::Levels(LevelSnapshot::default()) };
     signals.push(tick);
     run(&signals, set)
+}
+
+/// Two of one program; the younger ends after so many seconds, well.
+fn beside(older: Process, younger: Process, served: bool, lived: u64) -> Vec<String> {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    let address = ([127, 0, 0, 1], 80).into();
+    let listens = |on| Fact::Listens(Listens { cookie: 1, netns: 7, cgroup: 5, address, on });
+    let ends = (5 + lived) * SECOND;
+    let mut signals =
+        vec![signal(2 * SECOND, &older, Fact::Execed), signal(5 * SECOND, &younger, Fact::Execed)];
+    if served {
+        signals.push(signal(5 * SECOND, &younger, listens(true)));
+        signals.push(signal(ends, &younger, listens(false)));
+    }
+    signals.push(signal(ends, &younger, Fact::Exited(Exit::default())));
+    let tick = Fact::Levels(LevelSnapshot::default());
+    signals.push(Signal { at: BootTime(ends + 30 * SECOND), process: None, fact: tick });
+    run(&signals, set)
+}
+
+#[test]
+fn only_the_server_that_it_was_for_excuses_an_errand() {
+    let server = || served(10, SECOND, "unit/a.service");
+    let parent = |pid| Some(Parent { pid, ..Parent::default() });
+    let errand = |pid| Process { parent: parent(pid), ..served(20, 5 * SECOND, "unit/b.service") };
+    let in_container = |of: Process| {
+        let container = Container { id: "c1".into(), ..Container::default() };
+        Process { place: Place { container: Some(container), ..Place::default() }, ..of }
+    };
+    count(&beside(server(), errand(77), false, 60), "diagnosis down", 0);
+    // A server of its own: it listened, or was init's child for a while, or ran where the other does not.
+    count(&beside(server(), errand(77), true, 3), "diagnosis down", 1);
+    count(&beside(server(), errand(1), false, 60), "diagnosis down", 1);
+    count(&beside(in_container(server()), errand(77), false, 3), "diagnosis down", 1);
+    count(&beside(server(), in_container(errand(77)), false, 3), "diagnosis down", 1);
+}
+
+/// systemd's word, before the end or after it.
+fn job(exit: Exit, running: Option<bool>, is_late: bool) -> Vec<String> {
+    let unit = Place { unit: Some("backup.service".into()), ..Place::default() };
+    let one = Process { main: true, place: unit, ..served(10, SECOND, "unit/backup.service") };
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches = Match { units: vec!["backup.service".into()], ..Match::default() };
+    set.policies[0].expect.running = running;
+    let word = |at| signal(at, &one, Fact::MeantToEnd);
+    let mut signals = vec![signal(2 * SECOND, &one, Fact::Execed)];
+    signals.push(if is_late { word(61 * SECOND) } else { word(3 * SECOND) });
+    signals.push(signal(60 * SECOND, &one, Fact::Exited(exit)));
+    signals.sort_by_key(|signal| signal.at);
+    let tick = Fact::Levels(LevelSnapshot::default());
+    signals.push(Signal { at: BootTime(90 * SECOND), process: None, fact: tick });
+    run(&signals, set)
+}
+
+#[test]
+fn a_job_that_is_over_is_not_down_unless_a_policy_wants_it_and_it_ended_badly() {
+    let cut = Exit { signal: Some(libc::SIGKILL), ..Exit::default() };
+    for is_late in [false, true] {
+        count(&job(Exit::default(), Some(true), is_late), "diagnosis down", 0);
+        count(&job(cut, None, is_late), "diagnosis down", 0);
+        count(&job(cut, Some(true), is_late), "diagnosis down", 1);
+    }
+}
+
+#[test]
+fn a_policy_that_says_that_it_need_not_run_is_taken_at_its_word() {
+    let end = |running, place: Place| {
+        let one = Process { main: true, place, ..served(10, SECOND, "unit/web.service") };
+        let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+        set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+        set.policies[0].expect.running = running;
+        let tick = Fact::Levels(LevelSnapshot::default());
+        let tick = Signal { at: BootTime(90 * SECOND), process: None, fact: tick };
+        run(&[signal(2 * SECOND, &one, Fact::Execed), killed(60 * SECOND, &one), tick], set)
+    };
+    for place in [
+        Place { unit: Some("web.service".into()), ..Place::default() },
+        Place { supervise: Some("web".into()), ..Place::default() },
+    ] {
+        count(&end(None, place.clone()), "diagnosis down", 1);
+        count(&end(Some(false), place), "diagnosis down", 0);
+    }
 }
 
 /// With the policy that healer has built in.

@@ -135,7 +135,7 @@ fn what_an_act_has_healed_since_is_not_replayed_when_the_gate_opens() {
     let set = with_crashes(|set| {
         let policy = &mut set.policies[0];
         policy.matches = Match { exes: vec!["/usr/bin/job".into()], ..Match::default() };
-        policy.expect.running = false;
+        policy.expect.running = None;
         policy.safety.backoff.initial = Duration::from_secs(60);
     });
     let crash = |at: u64, pid: u32| {

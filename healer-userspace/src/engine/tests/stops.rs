@@ -131,7 +131,7 @@ fn without_a_successor_nobody_is_called_healed() {
     let mut set = policies(Mode::Enforce, &[ActionName::RunHook]);
     let policy = &mut set.policies[0];
     policy.matches = Match { units: vec!["web.service".into()], ..Match::default() };
-    (policy.expect.running, policy.rules[0].when[0].class) = (false, Class::Crash);
+    (policy.expect.running, policy.rules[0].when[0].class) = (None, Class::Crash);
     let end = Fact::Exited(Exit { signal: Some(libc::SIGSEGV), ..Exit::default() });
     let lines = run(&[signal(SECOND, &web, Fact::Execed), signal(8 * SECOND, &web, end)], set);
     has(&lines, "result done");

@@ -148,6 +148,16 @@ impl Manager {
         Ok(state != "not-found")
     }
 
+    /// A oneshot, a command that somebody has had run (systemd-run(1)), which systemd has forgotten once it is over, or
+    /// a service that is over and counts as running (`RemainAfterExit=`).
+    pub(super) async fn is_meant_to_end(&self, name: &str, now: &Service) -> Result<bool> {
+        if now.sub == "exited" || !self.is_loaded(name).await? || self.of(name, UNIT, "Transient").await? {
+            return Ok(true);
+        }
+        let kind: String = self.of(name, SERVICE, "Type").await?;
+        Ok(kind == "oneshot")
+    }
+
     pub(super) async fn can_freeze(&self, name: &str) -> Result<bool> {
         self.of(name, UNIT, "CanFreeze").await
     }

@@ -249,8 +249,12 @@ impl Watch {
             self.stopped.forget(unit);
         }
         if let Some(pid) = now.main {
-            self.tell(Learnt::Runs { owner, pid }).await;
-        } else if now.active == "failed" {
+            self.tell(Learnt::Runs { owner: owner.clone(), pid }).await;
+        }
+        if manager.is_meant_to_end(unit, &now).await? {
+            self.tell(Learnt::MeantToEnd { owner: owner.clone() }).await;
+        }
+        if now.main.is_none() && now.active == "failed" {
             let (pid, exit) = manager.last_exit(unit).await?;
             // Nobody knows how it came to that: an end as a stop brings it about is none to answer.
             if before.is_none() && was_stopped(&exit, &manager.result(unit).await?) {

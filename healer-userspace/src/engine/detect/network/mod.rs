@@ -107,6 +107,7 @@ impl Detector for Network {
             | Fact::Registered(_)
             | Fact::Deregistered
             | Fact::StopAsked { .. }
+            | Fact::MeantToEnd
             | Fact::Answered { .. }
             | Fact::Waits(_)
             | Fact::Work(_)

@@ -145,7 +145,7 @@ fn a_cap_never_widens_and_supervise_wants_to_run() {
     assert_eq!(effective_mode(&policy, Some(Mode::Enforce)), Mode::Observe);
     assert!(expects_running(&policy, &process()));
     assert!(!expects_running(&policy, &Process::default()));
-    policy.expect.running = true;
+    policy.expect.running = Some(true);
     assert!(expects_running(&policy, &Process::default()));
 }
 
