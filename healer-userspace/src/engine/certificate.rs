@@ -16,6 +16,8 @@ use crate::{
 /// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
 const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
+/// `si_code` of SIGSYS (include/uapi/asm-generic/siginfo.h).
+const SYS_SECCOMP: i32 = 1;
 /// A service that still finishes its work after SIGTERM is gone by then, or somebody has sent SIGKILL.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// A wrapper ends as soon as its child has.
@@ -80,7 +82,11 @@ pub enum Cause {
     Exited,
     /// A fault of its own, or `abort()`.
     Crashed {
+        /// Of a forbidden system call: where it was made.
         fault_address: u64,
+        /// A filter forbade a system call (seccomp(2)), and not an emulator that knows no such call.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        by_seccomp: bool,
     },
     /// Somebody else sent the signal to this process.
     Killed {
@@ -170,7 +176,7 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
         return Cause::OomKill(oom.clone());
     }
     match memory.signal(process.id(), number) {
-        None if is_fault(number) => Cause::Crashed { fault_address: 0 },
+        None if is_fault(number) => Cause::Crashed { fault_address: 0, by_seccomp: false },
         None => Cause::Unseen,
         Some((_, sent)) => sent_cause(memory, process, sent),
     }
@@ -180,7 +186,10 @@ fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {
     let foreign = sent.sender.as_ref().filter(|party| party.id != process.id());
     match foreign {
         Some(by) if sent.si_code <= SI_USER => by_somebody(memory, process, sent, by.clone()),
-        _ if is_fault(sent.signal) => Cause::Crashed { fault_address: sent.fault_address },
+        _ if is_fault(sent.signal) => Cause::Crashed {
+            fault_address: sent.fault_address,
+            by_seccomp: sent.signal == libc::SIGSYS && sent.si_code == SYS_SECCOMP,
+        },
         _ if sent.si_code == SI_USER || sent.si_code == SI_TKILL => Cause::Exited,
         _ => Cause::Kernel,
     }

@@ -38,10 +38,14 @@ impl Certificate {
             (Cause::OomKill(oom), Some(_)) => {
                 format!("{}{}", oom_sentence(oom), self.leaker.as_ref().map_or(String::new(), Leaker::says))
             }
-            (Cause::Crashed { fault_address: 0 }, Some(signal)) => {
+            (Cause::Crashed { fault_address, by_seccomp: true }, Some(signal)) => format!(
+                "ended by {}: seccomp forbids a system call that it made at {fault_address:#x}",
+                signal_name(signal)
+            ),
+            (Cause::Crashed { fault_address: 0, .. }, Some(signal)) => {
                 format!("crashed with {}", signal_name(signal))
             }
-            (Cause::Crashed { fault_address }, Some(signal)) => {
+            (Cause::Crashed { fault_address, .. }, Some(signal)) => {
                 format!("crashed with {} at address {fault_address:#x}", signal_name(signal))
             }
             (Cause::Killed { by }, Some(signal)) => {

@@ -151,3 +151,26 @@ fn a_wrapper_hands_on_that_memory_ran_out() {
     let says = sentences(&trace).pop().unwrap_or_default();
     assert!(says.contains("status 137: its child hog[20] was OOM-killed because the whole node"), "{says}");
 }
+
+#[test]
+fn a_forbidden_system_call_is_told_from_a_crash() {
+    let web = supervised(10, SECOND);
+    let after = |signal_number, si_code| {
+        let sent = SignalSent { signal: signal_number, si_code, fault_address: 16, ..SignalSent::default() };
+        let end = Exit { signal: Some(signal_number), ..Exit::default() };
+        let trace = [
+            registered(2 * SECOND, &web),
+            signal(8 * SECOND, &web, Fact::SignalSent(sent)),
+            signal(8 * SECOND, &web, Fact::Exited(end)),
+        ];
+        sentences(&trace).pop().unwrap_or_default()
+    };
+    let says = after(libc::SIGSYS, 1);
+    assert!(
+        says.contains("ended by SIGSYS: seccomp forbids a system call that it made at 0x10 after"),
+        "{says}"
+    );
+    for (number, code) in [(libc::SIGSYS, 2), (libc::SIGSEGV, 1)] {
+        assert!(after(number, code).contains("crashed with SIG"), "{number}");
+    }
+}

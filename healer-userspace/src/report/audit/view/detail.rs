@@ -130,6 +130,8 @@ enum CauseView<'a> {
     Exited,
     Crashed {
         fault_address: u64,
+        #[serde(skip_serializing_if = "core::ops::Not::not")]
+        by_seccomp: bool,
     },
     Killed {
         by: PartyView<'a>,
@@ -163,7 +165,9 @@ enum CauseView<'a> {
 fn cause(it: &Cause) -> CauseView<'_> {
     match it {
         Cause::Exited => CauseView::Exited,
-        Cause::Crashed { fault_address } => CauseView::Crashed { fault_address: *fault_address },
+        Cause::Crashed { fault_address, by_seccomp } => {
+            CauseView::Crashed { fault_address: *fault_address, by_seccomp: *by_seccomp }
+        }
         Cause::Killed { by } => CauseView::Killed { by: party(by) },
         Cause::GroupSignal { by, members, aim, process_group } => CauseView::GroupSignal {
             by: party(by),
