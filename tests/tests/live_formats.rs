@@ -1,7 +1,6 @@
 //! The running kernel's tracepoints, found by name. It needs root: tracefs is root's.
 //!
 //! guest: all
-//! old guest: all
 
 use std::path::Path;
 

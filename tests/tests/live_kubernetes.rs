@@ -17,7 +17,7 @@ const NODE: &str = "/api/v1/nodes/n1";
 const HANDS: &[&str] = &["base", "act"];
 const STANDING: &str = "
   rules:
-    - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: cordon}, {do: restart}]}
+    - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: taint, taint: example.com/sick:PreferNoSchedule}, {do: cordon}, {do: restart}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
 
@@ -39,6 +39,13 @@ fn condition(server: &ApiServer, name: &str) -> String {
     let all = node["status"]["conditions"].as_array().unwrap().clone();
     let one = all.into_iter().find(|one| one["type"] == name).unwrap_or_default();
     one["status"].as_str().unwrap_or("absent").to_owned()
+}
+
+/// By key.
+fn taints(server: &ApiServer) -> Vec<String> {
+    let node = server.get(NODE).unwrap();
+    let all = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|one| one["key"].as_str().unwrap().to_owned()).collect()
 }
 
 fn is_cordoned(server: &ApiServer) -> bool {
@@ -66,20 +73,29 @@ fn the_shipped_roles_grant_what_is_asked_for_and_nothing_else() {
 }
 
 #[test]
-fn a_condition_and_a_cordon_stand_until_it_is_well() {
+fn a_condition_a_taint_and_a_cordon_stand_until_it_is_well() {
     let name = name();
     let home = Home::new(&policy("enforce", &format!("supervise: {name}"), STANDING));
     let server = ApiServer::start("n1", HANDS);
+    let mut node = server.get(NODE).unwrap();
+    node["spec"]["taints"] = json!([{"key": "gpu", "value": "yes", "effect": "NoSchedule"}]);
+    server.put("/api/v1/nodes", node);
     // Another writer comes between reading and writing.
     server.disturb(2);
     let mut agent = agent_of(&home, &server, "");
     let service = Supervised::start(&home, &name, &["sleep", "1000"]);
     signal_to(service.child(), Signal::KILL);
     agent.record(&service.workload(), "result", "WorkloadDown of node n1: False → True");
+    agent.record(
+        &service.workload(),
+        "result",
+        "taint example.com/sick:PreferNoSchedule of node n1: absent → set by healer",
+    );
     agent.record(&service.workload(), "result", "node n1: open → cordoned by healer");
     agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
     assert!(lives(service.child()));
     until("the node is as it was", || (!is_cordoned(&server)).then_some(()));
+    until("the taint is gone, and no other", || (taints(&server) == ["gpu"]).then_some(()));
     until("the condition is over", || (condition(&server, "WorkloadDown") == "False").then_some(()));
     assert_eq!(condition(&server, "Ready"), "True", "the kubelet's own is not touched");
     let mark = &server.get(NODE).unwrap()["metadata"]["annotations"]["healer.dev/cordoned"];
@@ -115,7 +131,7 @@ fn what_a_killed_healer_has_set_is_taken_back_by_the_next() {
     // Nothing heals it: what stands goes on standing.
     let rules = "
   rules:
-    - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: cordon}]}
+    - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: taint}, {do: cordon}]}
 ";
     let home = Home::new(&policy("enforce", &format!("supervise: {name}"), rules));
     let server = ApiServer::start("n1", HANDS);
@@ -125,12 +141,13 @@ fn what_a_killed_healer_has_set_is_taken_back_by_the_next() {
     agent.record(&service.workload(), "result", "cordoned by healer");
     agent.record(&service.workload(), "closed", "");
     assert!(is_cordoned(&server));
+    assert_eq!(taints(&server), ["healer.dev/sick"]);
     assert_eq!(condition(&server, "WorkloadDown"), "True");
     agent.signal(Signal::KILL);
     agent.end();
     let mut next = agent_of(&home, &server, "");
-    next.wait("both are taken back", |agent| (2 <= count(&agent.home().audit(), "undone", "")).then_some(()));
-    assert!(!is_cordoned(&server));
+    next.wait("all are taken back", |agent| (3 <= count(&agent.home().audit(), "undone", "")).then_some(()));
+    assert!(!is_cordoned(&server) && taints(&server).is_empty());
     assert_eq!(condition(&server, "WorkloadDown"), "False");
 }
 

@@ -149,7 +149,7 @@ unsafe fn send(counters: *mut PeerCounters, sent: &Sent) {
         (*payload).unacknowledged = sent.unacknowledged;
         (*payload).error = sent.error;
         (*payload).streak = (*counters).streak;
-        (*payload).flags = 0;
+        (*payload).pad = 0;
     }
     slot.submit();
 }

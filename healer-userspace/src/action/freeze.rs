@@ -96,6 +96,7 @@ fn word(knob: &Knob, halt: bool) -> &'static str {
         | Knob::OpenFiles(_)
         | Knob::OomScoreAdj(_)
         | Knob::Cordon { .. }
+        | Knob::Taint { .. }
         | Knob::Condition { .. } => {
             if halt {
                 "stopped"

@@ -36,9 +36,12 @@ pub fn lacks(rung: &Rung, here: Here) -> Option<String> {
             (lowers && !may)
                 .then(|| "healer has no CAP_SYS_RESOURCE: oom_score_adj cannot be lowered".to_owned())
         }
-        ActionName::Evict | ActionName::Cordon | ActionName::Condition => (!here.in_cluster).then(|| {
-            "healer has neither a service account nor a kubeconfig: there is no Kubernetes to ask".to_owned()
-        }),
+        ActionName::Evict | ActionName::Cordon | ActionName::Taint | ActionName::Condition => {
+            (!here.in_cluster).then(|| {
+                "healer has neither a service account nor a kubeconfig: there is no Kubernetes to ask"
+                    .to_owned()
+            })
+        }
         ActionName::Notify
         | ActionName::Capture
         | ActionName::Restart

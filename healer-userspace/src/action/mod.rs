@@ -36,6 +36,7 @@ mod reset_connections;
 mod restart;
 mod run_hook;
 mod stop;
+mod taint;
 mod thaw;
 mod throttle;
 
@@ -159,6 +160,13 @@ pub const ACTIONS: &[Action] = &[
         does: "keeps new pods off this node; undone",
         needs: "a service account or kubeconfig with the rights of deploy/kubernetes/act",
         survey: Some(cordon::survey),
+        run: |act, host| Box::pin(lease::run_afar(act, host)),
+    },
+    Action {
+        name: ActionName::Taint,
+        does: "taints this node, so that new pods go elsewhere; undone",
+        needs: "a service account or kubeconfig with the rights of deploy/kubernetes/act",
+        survey: Some(taint::survey),
         run: |act, host| Box::pin(lease::run_afar(act, host)),
     },
     Action {

@@ -116,6 +116,7 @@ pub(super) fn beside(knob: &Knob, other: &str) -> Knob {
         | Knob::Unit { .. }
         | Knob::Container { .. }
         | Knob::Cordon { .. }
+        | Knob::Taint { .. }
         | Knob::Condition { .. }) => another,
     }
 }

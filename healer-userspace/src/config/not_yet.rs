@@ -9,7 +9,7 @@ const KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// Words of closed lists, by the list's type.
-const WORDS: &[(&str, &[&str])] = &[("ActionName", &["taint"])];
+const WORDS: &[(&str, &[&str])] = &[];
 
 pub(super) fn keys(shape: &str) -> &'static [&'static str] {
     of(KEYS, shape)

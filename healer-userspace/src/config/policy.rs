@@ -264,8 +264,8 @@ shape! {
         signal: SignalName,
         /// Program and arguments of run_hook or restart; no shell.
         command: Items<String>,
-        /// freeze, throttle, raise_limit, protect, cordon and condition: given back after this long at the latest.
-        /// Default: 5m; cordon and condition 30m.
+        /// freeze, throttle, raise_limit, protect, cordon, taint and condition: given back after this long at the latest.
+        /// Default: 5m; cordon, taint and condition 30m.
         undo_after: Period,
         /// throttle: memory.high, in percent of the memory limit. cgroup v2 only.
         memory_high: Percent,
@@ -286,6 +286,8 @@ shape! {
         /// evict: false deletes a pod that its PodDisruptionBudget has kept until the timeout. Default: true.
         #[serde(rename = "respectPDB")]
         respect_pdb: bool,
+        /// taint: key and effect, NoSchedule or PreferNoSchedule. Default: healer.dev/sick:NoSchedule.
+        taint: String,
         /// condition, or notify, which then sets it too: its type, such as WorkloadStuck.
         condition: String,
     }

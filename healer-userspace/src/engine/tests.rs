@@ -28,7 +28,6 @@ mod certificates;
 mod crowd;
 mod deaths;
 mod errands;
-mod gates;
 mod homes;
 mod journal;
 mod late;

@@ -15,6 +15,8 @@ use crate::engine::lease::Knob;
 const MARK: &str = "healer.dev/cordoned";
 const OPEN: &str = "open";
 const OURS: &str = "cordoned by healer (";
+const ABSENT: &str = "absent";
+const SET: &str = "set by healer (";
 const IS_TRUE: &str = "True: ";
 const IS_FALSE: &str = "False";
 /// The node's other writers are many: the kubelet alone writes its status every 10 s.
@@ -28,6 +30,7 @@ pub(super) async fn read(api: &Api, knob: &Knob) -> io::Result<Option<String>> {
 pub(super) async fn set(api: &Api, knob: &Knob, value: &str) -> io::Result<()> {
     match knob {
         Knob::Cordon { node } => cordon(api, knob, node, value).await,
+        Knob::Taint { node, taint } => set_taint(api, knob, node, taint, value).await,
         Knob::Condition { node, name } => condition(api, knob, node, name, value).await,
         Knob::Cgroup { .. }
         | Knob::Running(_)
@@ -40,7 +43,7 @@ pub(super) async fn set(api: &Api, knob: &Knob, value: &str) -> io::Result<()> {
 
 /// None: the cluster has no such node any more.
 async fn node(api: &Api, knob: &Knob) -> io::Result<Option<Value>> {
-    let (Knob::Cordon { node } | Knob::Condition { node, .. }) = knob else {
+    let (Knob::Cordon { node } | Knob::Taint { node, .. } | Knob::Condition { node, .. }) = knob else {
         return Ok(None);
     };
     let path = READ_NODE.path("", node);
@@ -62,6 +65,7 @@ fn value(node: &Value, knob: &Knob) -> String {
                 None => IS_FALSE.to_owned(),
             }
         }
+        Knob::Taint { taint, .. } => tainted(node, taint),
         Knob::Cordon { .. }
         | Knob::Cgroup { .. }
         | Knob::Running(_)
@@ -92,25 +96,69 @@ fn is_managed_by_us(node: &Value) -> bool {
         .any(|one| one["manager"] == MANAGER && one["fieldsV1"]["f:spec"].get("f:unschedulable").is_some())
 }
 
-/// Bound to what was read: a cordon of somebody else that comes between is not overwritten.
 async fn cordon(api: &Api, knob: &Knob, name: &str, wanted: &str) -> io::Result<()> {
     let key = wanted.strip_prefix(OURS).and_then(|rest| rest.strip_suffix(')'));
+    let patch = |_before: &Value| {
+        json!({
+            "metadata": {"annotations": {MARK: key}},
+            "spec": {"unschedulable": key.map(|_| true)},
+        })
+    };
+    mark(api, knob, name, wanted, key.map(|_| OPEN), patch).await
+}
+
+fn is_taint(one: &Value, taint: &str) -> bool {
+    let text = |key: &str| one[key].as_str().unwrap_or_default();
+    taint.rsplit_once(':') == Some((text("key"), text("effect")))
+}
+
+/// Whose it is, its value tells.
+fn tainted(node: &Value, taint: &str) -> String {
+    let all = node["spec"]["taints"].as_array();
+    match all.into_iter().flatten().find(|one| is_taint(one, taint)) {
+        None => ABSENT.to_owned(),
+        Some(one) => match one["value"].as_str() {
+            Some(value) if !value.is_empty() => format!("{SET}{value})"),
+            Some(_) | None => "set".to_owned(),
+        },
+    }
+}
+
+async fn set_taint(api: &Api, knob: &Knob, name: &str, taint: &str, wanted: &str) -> io::Result<()> {
+    let value = wanted.strip_prefix(SET).and_then(|rest| rest.strip_suffix(')'));
+    // The list is one value to the server: the others go with it as they were read.
+    let patch = |before: &Value| {
+        let mut all = before["spec"]["taints"].as_array().cloned().unwrap_or_default();
+        all.retain(|one| !is_taint(one, taint));
+        if let (Some(value), Some((key, effect))) = (value, taint.rsplit_once(':')) {
+            all.push(json!({"key": key, "value": value, "effect": effect}));
+        }
+        json!({"spec": {"taints": if all.is_empty() { Value::Null } else { Value::Array(all) }}})
+    };
+    mark(api, knob, name, wanted, value.map(|_| ABSENT), patch).await
+}
+
+/// Bound to what was read: a mark of somebody else that comes between is not overwritten. `from`: it must be that
+/// before.
+async fn mark(
+    api: &Api,
+    knob: &Knob,
+    name: &str,
+    wanted: &str,
+    from: Option<&str>,
+    patch: impl Fn(&Value) -> Value,
+) -> io::Result<()> {
     let mut last = String::new();
     for _ in 0..TRIES {
         let Some(before) = node(api, knob).await? else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let now = value(&before, knob);
-        if key.is_some() && now != OPEN {
+        if from.is_some_and(|from| now != from) {
             return Err(io::Error::other(format!("it is {now} by now")));
         }
-        let patch = json!({
-            "metadata": {
-                "resourceVersion": before["metadata"]["resourceVersion"],
-                "annotations": {MARK: key},
-            },
-            "spec": {"unschedulable": key.map(|_| true)},
-        });
+        let mut patch = patch(&before);
+        patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
         let path = MARK_NODE.path("", name);
         let answer = api.ask(&MARK_NODE, &path, Send::Merge(&patch)).await.map_err(io::Error::other)?;
         if answer.is_ok() {
@@ -181,6 +229,17 @@ mod tests {
         assert_eq!(cordoned(&node), "cordoned");
         assert_eq!(cordoned(&json!({"metadata": {"annotations": {MARK: "k"}}, "spec": {}})), OPEN);
         assert_eq!(cordoned(&json!({"spec": {"unschedulable": true}})), "cordoned");
+    }
+
+    #[test]
+    fn a_taint_is_known_by_key_and_effect_and_whose_it_is_by_its_value() {
+        let taint =
+            |key: &str, value: Option<&str>| json!({"key": key, "value": value, "effect": "NoSchedule"});
+        let node = json!({"spec": {"taints": [taint("a", None), taint("b/c", Some("k-1"))]}});
+        assert_eq!(tainted(&node, "a:NoSchedule"), "set");
+        assert_eq!(tainted(&node, "b/c:NoSchedule"), "set by healer (k-1)");
+        assert_eq!(tainted(&node, "b/c:PreferNoSchedule"), ABSENT);
+        assert_eq!(tainted(&json!({}), "a:NoSchedule"), ABSENT);
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Knobs for Machine {
             Knob::OpenFiles(id) => of_process(*id, "limits", open_files),
             Knob::OomScoreAdj(id) => of_process(*id, "oom_score_adj", |text| Some(text.trim().to_owned())),
             Knob::Unit { .. } | Knob::Container { .. } => lent::read(knob),
-            Knob::Cordon { .. } | Knob::Condition { .. } => Err(is_afar()),
+            Knob::Cordon { .. } | Knob::Taint { .. } | Knob::Condition { .. } => Err(is_afar()),
         }
     }
 
@@ -77,7 +77,7 @@ impl Knobs for Machine {
                 write(&dir, "oom_score_adj", value)
             }
             Knob::Unit { .. } | Knob::Container { .. } => lent::set(knob, value),
-            Knob::Cordon { .. } | Knob::Condition { .. } => Err(is_afar()),
+            Knob::Cordon { .. } | Knob::Taint { .. } | Knob::Condition { .. } => Err(is_afar()),
         }
     }
 

@@ -4,7 +4,6 @@ mod capabilities;
 mod cgroup;
 mod kernel;
 mod leases;
-mod oldest;
 mod owners;
 mod place;
 mod unit;

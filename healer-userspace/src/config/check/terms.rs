@@ -27,6 +27,7 @@ pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fa
         open_files: number(&shape.open_files, "openFiles", 1..=1_073_741_816, faults).map(u64::from),
         oom_score_adj: number(&shape.oom_score_adj, "oomScoreAdj", -999..=1000, faults),
         condition: shape.condition.given().map(|given| condition(given, faults)),
+        taint: shape.taint.given().map(|given| taint(given, faults)),
         past_budget: shape.respect_pdb.value() == Some(&false),
         wanted: None,
     };
@@ -59,7 +60,7 @@ fn is_silent(shape: &shape::Rung) -> bool {
 }
 
 fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
-    use ActionName::{Condition, Cordon, Evict, Freeze, Protect, RaiseLimit, Throttle};
+    use ActionName::{Condition, Cordon, Evict, Freeze, Protect, RaiseLimit, Taint, Throttle};
     let mut only = |given: Option<_>, name: &str, takers: &[ActionName]| {
         if let Some(place) = given.filter(|_| !takers.contains(&action)) {
             let takers: Vec<_> = takers.iter().map(|taker| taker.name()).collect();
@@ -67,7 +68,8 @@ fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
             faults.push(Fault::new(place, message));
         }
     };
-    only(place(&shape.undo_after), "undoAfter", &[Freeze, Throttle, RaiseLimit, Protect, Cordon, Condition]);
+    let leases = [Freeze, Throttle, RaiseLimit, Protect, Cordon, Taint, Condition];
+    only(place(&shape.undo_after), "undoAfter", &leases);
     only(place(&shape.memory_high), "memoryHigh", &[Throttle]);
     only(place(&shape.cpu), "cpu", &[Throttle]);
     only(place(&shape.cpu_weight), "cpuWeight", &[Throttle]);
@@ -78,6 +80,7 @@ fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
     only(place(&shape.oom_score_adj), "oomScoreAdj", &[Protect]);
     only(place(&shape.respect_pdb), "respectPDB", &[Evict]);
     only(place(&shape.condition), "condition", &[Condition]);
+    only(place(&shape.taint), "taint", &[Taint]);
 }
 
 /// Conditions by which the kubelet, and others that Kubernetes itself knows, tell of a node.
@@ -96,6 +99,30 @@ fn condition(given: &At<String>, faults: &mut Vec<Fault>) -> String {
         faults.push(Fault::new(given.place, format!("condition: {name} is the kubelet's own")));
     }
     name.clone()
+}
+
+/// `healer.dev/sick:NoSchedule`. NoExecute would end every pod of the node: `evict` moves the one that is sick.
+fn taint(given: &At<String>, faults: &mut Vec<Fault>) -> String {
+    let text = &given.value;
+    let (key, effect) = text.rsplit_once(':').unwrap_or((text, ""));
+    let is_part = |part: &str| {
+        let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+        let bytes = part.as_bytes();
+        bytes.len() <= 63
+            && is_end(bytes.first())
+            && is_end(bytes.last())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    let (domain, name) = key.split_once('/').unwrap_or(("x", key));
+    if !(is_part(domain) && is_part(name) && matches!(effect, "NoSchedule" | "PreferNoSchedule")) {
+        let message = format!(
+            "taint: {text:?} is no key with NoSchedule or PreferNoSchedule, such as healer.dev/sick:NoSchedule"
+        );
+        faults.push(Fault::new(given.place, message));
+    } else if domain == "kubernetes.io" || domain.ends_with(".kubernetes.io") {
+        faults.push(Fault::new(given.place, format!("taint: {key} is Kubernetes' own")));
+    }
+    text.clone()
 }
 
 fn place<T>(key: &Key<T>) -> Option<super::super::problem::Place> {

@@ -80,6 +80,25 @@ fn what_is_lent_has_its_bounds() {
     assert_eq!(accepted("below", &with_spec("verify: {signalBelow: 50%}")).verify.signal_below, Some(50));
 }
 
+#[test]
+fn a_taint_keeps_new_pods_away_and_ends_none() {
+    let of = |rung: &str| rule(&format!("{{name: r, when: [{{class: down}}], escalate: [{rung}]}}"));
+    let policy =
+        accepted("taint", &of("{do: taint, taint: \"example.com/sick:PreferNoSchedule\", undoAfter: 1h}"));
+    let rung = &policy.rules[0].escalate[0];
+    assert_eq!(rung.action, ActionName::Taint);
+    assert_eq!(rung.terms.taint.as_deref(), Some("example.com/sick:PreferNoSchedule"));
+    for (rung, words) in [
+        ("{do: taint, taint: \"sick:NoExecute\"}", "NoSchedule or PreferNoSchedule"),
+        ("{do: taint, taint: sick}", "NoSchedule or PreferNoSchedule"),
+        ("{do: taint, taint: \"node.kubernetes.io/x:NoSchedule\"}", "Kubernetes' own"),
+        ("{do: cordon, taint: \"x:NoSchedule\"}", "only taint"),
+    ] {
+        let problems = refused("taint", &of(rung));
+        assert!(problems.iter().any(|problem| problem.contains(words)), "{rung}: {problems:?}");
+    }
+}
+
 /// The example of the language's design, with much that nothing answers to yet.
 #[test]
 fn a_known_key_without_an_answer_is_not_supported_yet() {

@@ -38,6 +38,11 @@ pub enum Knob {
     Cordon {
         node: String,
     },
+    /// Of the cluster's node, KEY:EFFECT: `absent`, `set`, or `set by healer (VALUE)`.
+    Taint {
+        node: String,
+        taint: String,
+    },
     /// Of the cluster's node: `False`, or `True: MESSAGE`.
     Condition {
         node: String,
@@ -49,7 +54,7 @@ impl Knob {
     /// Kubernetes' API server has it: it outlives a boot, and asking takes time.
     pub fn is_afar(&self) -> bool {
         match self {
-            Self::Cordon { .. } | Self::Condition { .. } => true,
+            Self::Cordon { .. } | Self::Taint { .. } | Self::Condition { .. } => true,
             Self::Cgroup { .. }
             | Self::Running(_)
             | Self::OpenFiles(_)
@@ -95,6 +100,9 @@ impl fmt::Display for Knob {
             Self::Unit { unit, of, .. } => write!(out, "{of} of unit {}", printable(unit)),
             Self::Container { id, of, .. } => write!(out, "{of} of container {:.12}", printable(id)),
             Self::Cordon { node } => write!(out, "node {}", printable(node)),
+            Self::Taint { node, taint } => {
+                write!(out, "taint {} of node {}", printable(taint), printable(node))
+            }
             Self::Condition { node, name } => write!(out, "{name} of node {}", printable(node)),
         }
     }

@@ -53,6 +53,8 @@ actions! {
     Evict = "evict", destructive: true;
     /// No new pods on this node, for a while.
     Cordon = "cordon", destructive: false;
+    /// New pods go elsewhere, but for those that tolerate it, for a while.
+    Taint = "taint", destructive: false;
     /// A condition of the node, for whoever repairs nodes, for a while.
     Condition = "condition", destructive: false;
 }
@@ -62,7 +64,7 @@ impl ActionName {
     pub fn is_lease(self) -> bool {
         match self {
             Self::Freeze | Self::Throttle | Self::RaiseLimit | Self::Protect => true,
-            Self::Cordon | Self::Condition => true,
+            Self::Cordon | Self::Taint | Self::Condition => true,
             Self::Notify
             | Self::Capture
             | Self::Restart
@@ -77,12 +79,12 @@ impl ActionName {
 
     /// A lease that cures nothing by itself: the ladder goes on beside it, and it stands until the patient is well.
     pub fn is_standing(self) -> bool {
-        matches!(self, Self::Cordon | Self::Condition)
+        matches!(self, Self::Cordon | Self::Taint | Self::Condition)
     }
 
     /// Asks Kubernetes' API server.
     pub fn is_of_the_cluster(self) -> bool {
-        matches!(self, Self::Evict | Self::Cordon | Self::Condition)
+        matches!(self, Self::Evict | Self::Cordon | Self::Taint | Self::Condition)
     }
 
     pub fn by_name(name: &str) -> Option<Self> {

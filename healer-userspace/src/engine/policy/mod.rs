@@ -274,6 +274,8 @@ pub struct Terms {
     pub oom_score_adj: Option<i32>,
     /// `condition`: its type.
     pub condition: Option<String>,
+    /// `taint`: KEY:EFFECT.
+    pub taint: Option<String>,
     /// `evict`: the pod is deleted if its PodDisruptionBudget keeps it.
     pub past_budget: bool,
     /// `capture`: as its rule says.

@@ -98,8 +98,7 @@ impl Ledger {
                 && now.since(act.at) < budget.per
         });
         let times: Vec<_> = within.map(|act| act.at).collect();
-        // A budget of nothing is never free: it is looked at again when one that was just used up would be.
-        let free_at = *times.first().unwrap_or(&now) + budget.per;
+        let free_at = times.first().map_or(now, |at| *at + budget.per);
         (times.len() as u32, free_at)
     }
 

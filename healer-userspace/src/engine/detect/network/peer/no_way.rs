@@ -48,7 +48,6 @@ impl Peer {
             timeouts: 0,
             is_reset: false,
             is_local,
-            is_inferred: false,
         });
     }
 }
