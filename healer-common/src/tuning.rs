@@ -66,7 +66,7 @@ macro_rules! kernel_offsets {
             SENDER_ARG3: "pt_regs", "r10|regs[3]", optional by "signal_sent";
             FAILED_SYSCALL: "pt_regs", "orig_ax|syscallno", required by "syscall_error";
             FAILED_ARG0: "pt_regs", "di|orig_x0", optional by "syscall_error";
-            FAILED_ARG1: "pt_regs", "si", optional by "syscall_error";
+            FAILED_ARG1: "pt_regs", "si|regs[1]", optional by "syscall_error";
             TASK_STATE: "task_struct", "__state|state", required by "task_scan";
             TASK_FLAGS: "task_struct", "flags", required by "task_scan task_hung";
             TASK_EXIT_STATE: "task_struct", "exit_state", required by "task_scan";
@@ -74,7 +74,7 @@ macro_rules! kernel_offsets {
             TASK_NIVCSW: "task_struct", "nivcsw", required by "task_scan";
             TASK_EXEC_START: "task_struct", "se.exec_start", required by "task_scan";
             TASK_JOBCTL: "task_struct", "jobctl", required by "task_scan";
-            TASK_THREAD_STATUS: "task_struct", "thread_info.status", optional by "task_scan";
+            TASK_THREAD_STATUS: "task_struct", "thread_info.status|thread_info.flags", optional by "task_scan";
             TASK_RUN_DELAY: "task_struct", "sched_info.run_delay", optional by "task_scan";
             TASK_BLOCKER: "task_struct", "blocker", optional by "task_scan task_hung";
             MUTEX_OWNER: "mutex", "owner", optional by "task_scan task_hung";
@@ -156,6 +156,7 @@ macro_rules! kernel_formats {
             VICTIM_FILE: "oom", "mark_victim", "file_rss", 8, optional by "oom_kill_tp";
             VICTIM_SHMEM: "oom", "mark_victim", "shmem_rss", 8, optional by "oom_kill_tp";
             VICTIM_SCORE_ADJ: "oom", "mark_victim", "oom_score_adj", 2, optional by "oom_kill_tp";
+            HUNG_PID: "sched", "sched_process_hang", "pid", 4, required by "task_hung_tp";
             RECLAIMED: "vmscan", "mm_vmscan_memcg_reclaim_end", "nr_reclaimed", 8, required by "reclaim_stall_tp";
             DIRECT_RECLAIMED: "vmscan", "mm_vmscan_direct_reclaim_end", "nr_reclaimed", 8, required by "reclaim_stall_direct_end_tp";
         }
@@ -195,6 +196,8 @@ macro_rules! kernel_settings {
             SIGACTION_SIZE: u32;
             /// Bytes of a `percpu_counter` if `mm_struct.rss_stat` is an array of these (since 6.2), or `ABSENT`.
             RSS_STRIDE: u32;
+            /// The bit of `thread_info.status`, or of its `flags`, that says that a 32-bit program's call is under way.
+            THREAD_COMPAT: u32;
             /// log2 of the page size.
             PAGE_SHIFT: u32;
             /// Where `mem_cgroup_out_of_memory` starts and ends (from kallsyms); 0 unknown.

@@ -32,9 +32,7 @@ pub fn eye_on(level: Level) -> Eye {
 #[must_use]
 pub fn blind_by(level: Level) -> &'static [&'static str] {
     match level {
-        Level::TpBtf => &[],
-        // It has a typed program only.
-        Level::RawTp | Level::Tracepoint => &["task_hung"],
-        Level::User => &["task_hung", "signal_sent", "syscall_error", "reclaim_stall"],
+        Level::TpBtf | Level::RawTp | Level::Tracepoint => &[],
+        Level::User => &["signal_sent", "syscall_error", "reclaim_stall"],
     }
 }

@@ -1,6 +1,8 @@
 //! What every kernel must call alike, with the same certainty; the healthy neighbour is not named. Needs root.
 //!
 //! guest: all
+//! old guest: a_fault_in_a_thread_is_a_crash_with_its_address an_oom_kill_names_its_victim_and_who_asked_for_more
+//! old guest: a_program_started_again_and_again_to_fail_is_a_crash_loop
 
 use std::{path::Path, process::Command};
 

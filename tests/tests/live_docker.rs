@@ -24,6 +24,19 @@ spec:
 const FRONT: &[&str] = &["--label", "tier=front"];
 const FOREVER: &[&str] = &["sleep", "100000"];
 
+/// Of a healer that no runtime tells anything: what the kernel says of a container must do.
+const BY_CGROUP: &str = "
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {name: unheard}
+spec:
+  mode: shadow
+  match: {cgroup: '**/docker/*'}
+  expect: {running: true}
+  rules:
+    - {name: tell, when: [{class: down, for: 1s}, {class: crash_loop}], escalate: [{do: notify}]}
+";
+
 #[test]
 fn containers_are_healed_by_name_and_label_through_their_runtime() {
     let docker = Dockerd::start();
@@ -32,6 +45,10 @@ fn containers_are_healed_by_name_and_label_through_their_runtime() {
     docker.run("told", FRONT, FOREVER);
     docker.run("own", &[FRONT, &["--restart", "always"]].concat(), FOREVER);
     let agent = Agent::start(&format!("runtimes: {{docker: {}}}", docker.socket().display()), POLICY);
+    let unheard = Agent::start(
+        &format!("runtimes: {{docker: {}}}", docker.socket().with_extension("none").display()),
+        BY_CGROUP,
+    );
     let names = ["web", "twin", "told", "own"];
     let before = names.map(|name| docker.pid(name));
     let [web, twin, told, own] = before;
@@ -58,6 +75,11 @@ fn containers_are_healed_by_name_and_label_through_their_runtime() {
         assert_eq!(acts, [""; 0], "{}", agent.log());
     }
     agent.wait_for(&["of short", "exited with"]);
+    unheard.wait_for(&["is down", &format!("busybox[{web}] killed by SIGKILL from")]);
+    for stopped in [told, twin] {
+        let said = unheard.lines(&[&format!("[{stopped}]")]);
+        assert_eq!(said, [""; 0], "its runtime stopped it, or nobody did: {}", unheard.log());
+    }
 }
 
 fn until(mut check: impl FnMut() -> bool) {

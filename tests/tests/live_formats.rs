@@ -1,6 +1,7 @@
 //! The running kernel's tracepoints, found by name. It needs root: tracefs is root's.
 //!
 //! guest: all
+//! old guest: all
 
 use std::path::Path;
 

@@ -1,5 +1,7 @@
 //! What holds the hands back, seen live: pause, reload, budget, backoff, breaker. Needs root.
 
+use std::collections::BTreeSet;
+
 use healer_tests::{
     home::{Agent, Home, count, pause, signal_to},
     policies::{policy, restarting},
@@ -127,6 +129,8 @@ fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
         &policy("observe", &format!("supervise: {name}"), "  rules: []").replace("  rules: []", ""),
     );
     let mut agent = home.agent();
+    let attached = programs(agent.pid());
+    assert!(attached.len() > 4, "{attached:?}");
     home.write_policy(&restarting(&name));
     agent.signal(Signal::HUP);
     agent.says("reload", "1 policies");
@@ -144,6 +148,16 @@ fn a_reload_takes_a_good_file_and_refuses_a_bad_one() {
     agent.wait("the reload", |_| (before < reloads()).then_some(()));
     signal_to(service.child(), Signal::KILL);
     agent.record(&service.workload(), "result", "would_do");
+    assert_eq!(programs(agent.pid()), attached, "none was detached, none loaded anew");
+}
+
+/// Links of kernel programs that the process holds, each with its program. `syscall_error`'s come and go by its budget.
+fn programs(pid: u32) -> BTreeSet<String> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).expect("the agent runs").flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+    let words = texts.filter(|text| text.contains("link_id:") && !text.contains("sys_exit"));
+    let is_id = |line: &&str| line.starts_with("link_id:") || line.starts_with("prog_id:");
+    words.map(|text| text.lines().filter(is_id).collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn with_safety(name: &str, safety: &str) -> String {

@@ -1,6 +1,9 @@
 //! Needs root: every rung of every sensor on the running kernel, each forced, with real deaths.
 //!
 //! guest: all
+//! old guest: by_classic_tracepoints_the_same_is_told_but_for_what_they_list
+//! old guest: without_a_program_of_ours_the_same_is_told_but_for_what_is_listed
+//! old guest: without_the_connector_the_zombie_or_the_signal_tells_the_status
 
 use std::{process::Command, time::Duration};
 
@@ -200,6 +203,18 @@ fn an_oom_kill_is_the_same_class(eye: &mut Eye, level: Level) {
     let (_, exit) = eye.exit_of(tgid);
     assert_eq!(exit.signal(), Some(SIGKILL), "{level:?}");
     assert_eq!(exit.task.start_boot_ns / TICK_NS, killed.victim.start_boot_ns / TICK_NS);
+}
+
+/// As a kernel without memory cgroups, or one in which a tracepoint was renamed.
+#[test]
+fn a_sensor_with_several_hooks_goes_on_with_those_that_are_there() {
+    for hook in ["mm_vmscan_memcg_reclaim_end", "mm_vmscan_direct_reclaim_begin"] {
+        let settings = Settings { absent_hook: Some(hook.to_owned()), ..Settings::default() };
+        let eye = Eye::with(&settings, &[]);
+        let status = eye.sense.sensors().iter().find(|status| status.name == "reclaim_stall").unwrap();
+        assert_eq!((status.via, status.state), (Some("tp_btf"), SensorState::Degraded), "{status:?}");
+        assert!(status.missing.contains(&format!("vmscan:{hook}")), "{status:?}");
+    }
 }
 
 /// As without CAP_SYSLOG.

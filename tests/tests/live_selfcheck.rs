@@ -1,6 +1,7 @@
 //! Needs root: the self-check at start, on every rung and with offsets that are wrong on purpose.
 //!
 //! guest: all
+//! old guest: a_wrong_offset_is_caught_and_its_sensor_is_down every_rung_tells_the_truth_of_healers_own_children
 
 use std::{sync::Mutex, time::Duration};
 
@@ -12,7 +13,10 @@ use healer_userspace::sense::{Checked, Level, SENSORS, SensorState, SensorStatus
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn can_be_checked(status: &SensorStatus) -> bool {
-    ["process_exit", "signal_sent"].contains(&status.name) || status.via == Some("iter/task")
+    // The table of sockets shows no refusal.
+    ["process_exit", "signal_sent"].contains(&status.name)
+        || status.via == Some("iter/task")
+        || (status.name == "socket_state" && status.via != Some("sock_diag"))
 }
 
 fn was_checked(eye: &Eye) -> bool {
@@ -38,6 +42,11 @@ fn every_rung_tells_the_truth_of_healers_own_children() {
                 if exit.parent.tgid == own && exit.exit_code() == Some(23))
         });
         assert_eq!(children.count(), 0, "they are nobody's business");
+        let refused = |(_, event): &&(_, Event)| matches!(event, Event::SocketState(state) if state.owner_tgid == own && state.remote_port != 0);
+        assert_eq!(eye.seen.iter().find(refused), None, "nor is the refusal");
+        let peers = eye.sense.peers();
+        let own_peer = peers.iter().find(|(_, counters)| counters.owner_tgid == own);
+        assert!(own_peer.is_none(), "{own_peer:?}");
     }
 }
 
@@ -71,6 +80,9 @@ fn a_wrong_offset_is_caught_and_its_sensor_is_down() {
     // All programs name processes by these.
     assert_eq!(down(&lie("TASK_COMM", 0)), all);
     assert_eq!(down(&lie("TASK_START", 0)), all);
+    // Of a refusal: what it was, and to whom, which is read by both in the same way.
+    assert_eq!(down(&lie("SK_ERR", 0)), ["socket_state", "tcp_retransmit"]);
+    assert_eq!(down(&lie("SKC_REMOTE_PORT", 0)), ["socket_state", "tcp_retransmit"]);
     // A row that no kernel has changes nothing.
     assert!(down(&lie("NO_SUCH_ROW", 0)).is_empty());
 }

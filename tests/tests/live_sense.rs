@@ -2,6 +2,8 @@
 //!
 //! guest: an_exec_among_threads_is_no_death a_target_that_ignores_the_signal_is_known
 //! guest: a_fault_that_its_target_handles_is_not_sent
+//! old guest: a_fault_that_its_target_handles_is_not_sent a_target_that_ignores_the_signal_is_known
+//! old guest: an_exec_among_threads_is_no_death
 
 use std::{path::Path, process::Command, time::Duration};
 

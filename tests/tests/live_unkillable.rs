@@ -10,9 +10,9 @@ use std::{
 
 use healer_common::event::Event;
 use healer_tests::{
-    eye::Eye,
     hangs::{RECORD, Watch, build, family},
     home::{Home, count},
+    ladder::eye_on,
     policies::policy,
     scratch::{Scratch, unique_name},
     supervised::{Supervised, lives, name},
@@ -24,6 +24,7 @@ use healer_userspace::{
         class::{Certainty, Class},
         diagnosis::Diagnosis,
     },
+    sense::Level,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -160,10 +161,15 @@ struct Watchdog(Vec<(&'static str, String)>);
 
 impl Watchdog {
     fn every_second() -> Option<Self> {
-        let keys = ["hung_task_check_interval_secs", "hung_task_timeout_secs"];
-        let old = keys.map(|key| Some((key, fs::read_to_string(path(key)).ok()?)));
+        // -1: as many lines in the log as there are hung tasks.
+        let keys = [
+            ("hung_task_warnings", "-1"),
+            ("hung_task_check_interval_secs", "1"),
+            ("hung_task_timeout_secs", "1"),
+        ];
+        let old = keys.map(|(key, _)| Some((key, fs::read_to_string(path(key)).ok()?)));
         let old: Vec<_> = old.into_iter().flatten().collect();
-        let set = keys.iter().all(|key| fs::write(path(key), "1").is_ok());
+        let set = keys.iter().all(|(key, value)| fs::write(path(key), value).is_ok());
         let kept = Self(old);
         (set && kept.0.len() == keys.len()).then_some(kept)
     }
@@ -182,16 +188,22 @@ impl Drop for Watchdog {
 #[test]
 fn the_kernels_own_watch_is_heard() {
     let stuck = Stuck::start();
-    let mut eye = Eye::open();
+    let mut eyes = Level::ALL.map(|level| (level, eye_on(level)));
     let Some(_watchdog) = Watchdog::every_second() else {
         say("this kernel has no watch for hung tasks, or its settings cannot be written");
         return;
     };
-    let hung = eye.wait_for("a hung task", |_, event| match event {
-        Event::TaskHung(hung) if hung.task.tgid == stuck.waiter => Some(*hung),
-        _ => None,
-    });
-    assert_eq!((hung.pid, hung.blocker_owner), (stuck.waiter, stuck.holder.tgid()));
+    for (level, eye) in &mut eyes {
+        let hung = eye.wait_for(&format!("a hung task by {level:?}"), |_, event| match event {
+            Event::TaskHung(hung) if hung.task.tgid == stuck.waiter => Some(*hung),
+            _ => None,
+        });
+        let lacks_blocker = *level >= Level::Tracepoint;
+        let holder = if lacks_blocker { 0 } else { stuck.holder.tgid() };
+        assert_eq!((hung.pid, hung.blocker_owner), (stuck.waiter, holder), "{level:?}");
+        assert_eq!(hung.flags, 0, "{level:?}: no thread of the kernel's");
+        assert_ne!(hung.task.start_boot_ns, 0, "{level:?}");
+    }
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub(crate) struct Args {
     /// Real failures on this kernel (root); NAME is a file tests/tests/live_NAME.rs or part of a test's name
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     live: Option<Option<String>>,
-    /// Real failures on other kernels, in guests; KERNEL is one of 6.1-rt, 6.1-cloud, 6.12-cloud, 6.1-systemd, 6.12-systemd
+    /// Real failures on other kernels, in guests; KERNEL is one of 6.1-rt, 6.1-cloud, 6.12-cloud, 6.1-systemd, 6.12-systemd,
+    /// and, if it is named, 5.10-cloud
     #[arg(long, value_name = "KERNEL", num_args = 0..)]
     vm: Option<Vec<String>>,
     /// With --vm: guests with this processor, all programs cross-built
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// With --vm: write what the guests say of their sensors into healer-userspace/KERNELS.md
     #[arg(long, requires = "vm")]
     bless: bool,
+    /// With --vm: static programs, and the agent as it is shipped; for another processor always so
+    #[arg(long, requires = "vm")]
+    r#static: bool,
     /// The long form of tests that have one (they read HEALER_FULL)
     #[arg(long)]
     full: bool,
@@ -199,7 +203,7 @@ fn guests(args: &Args) -> Result<()> {
     }
     let files = test_files(|name| name.starts_with("live_") || name.starts_with("guest_"))?;
     let guests = args.vm.as_deref().unwrap_or_default();
-    vm::run(&vm::Wanted { guests, arch: args.arch, bless: args.bless }, &files)
+    vm::run(&vm::Wanted { guests, arch: args.arch, bless: args.bless, is_static: args.r#static }, &files)
 }
 
 /// Runs these test files of the tests package; says so if there are none yet.

@@ -4,7 +4,7 @@ wire! {
     /// A TCP connection failed, or a listener came or went: from `sock:inet_sock_set_state`.
     ///
     /// Of one peer's failures the first few are sent, then a sample; all are counted in the map PEERS.
-    pub struct SocketState: 104 bytes {
+    pub struct SocketState: 112 bytes {
         /// As `inet_diag` shows it; never reused while the machine runs.
         pub cookie: u64,
         /// From the request for a connection to this edge, ns; 0 unknown.
@@ -29,6 +29,9 @@ wire! {
         pub error: i32,
         /// Failures of this peer since the last connection made to it, this one included.
         pub streak: u32,
+        /// Or of the constants below.
+        pub flags: u32,
+        pub pad: u32,
     }
 }
 
@@ -38,6 +41,9 @@ impl SocketState {
     pub const CLOSE: u32 = 7;
     pub const CLOSE_WAIT: u32 = 8;
     pub const LISTEN: u32 = 10;
+
+    /// From a classic tracepoint, which does not tell `sk_err`: `error` is concluded from who closed the socket, and when.
+    pub const INFERRED: u32 = 1;
 }
 
 impl Payload for SocketState {

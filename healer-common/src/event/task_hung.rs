@@ -24,6 +24,8 @@ wire! {
 impl TaskHung {
     /// A thread of the kernel.
     pub const KERNEL_THREAD: u32 = 1;
+    /// `pid` alone is known: who that is, user space looks up.
+    pub const PARTIAL: u32 = 2;
 }
 
 impl Payload for TaskHung {

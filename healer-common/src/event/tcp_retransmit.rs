@@ -27,8 +27,14 @@ wire! {
         pub error: i32,
         /// Failures of this peer since the last connection made to it.
         pub streak: u32,
-        pub pad: u32,
+        /// Or of the constants below.
+        pub flags: u32,
     }
+}
+
+impl TcpRetransmit {
+    /// From a look at the table of sockets once a second: answers to shorter connections are not seen.
+    pub const SAMPLED: u32 = 1;
 }
 
 impl Payload for TcpRetransmit {

@@ -24,8 +24,6 @@ use crate::{
 const KERNEL_THREAD: u32 = 0x0020_0000;
 /// PF_EXITING of the same.
 const EXITING: u32 = 4;
-/// TS_COMPAT of arch/x86/include/asm/thread_info.h.
-const THREAD_COMPAT: u32 = 2;
 /// TASK_UNINTERRUPTIBLE and TASK_FROZEN of include/linux/sched.h.
 const TAKES_NO_SIGNAL: u32 = 0x8002;
 /// SIGNAL_GROUP_EXIT of include/linux/sched/signal.h: SIGKILL was sent to the group, or it exits.
@@ -186,7 +184,7 @@ fn is_dying(task: Object<Typed>) -> bool {
 
 #[inline(always)]
 fn compat(task: Object<Typed>) -> u32 {
-    let is_compat =
-        present!(TASK_THREAD_STATUS) && task.get::<u32>(tuned!(TASK_THREAD_STATUS)) & THREAD_COMPAT != 0;
+    let is_compat = present!(TASK_THREAD_STATUS)
+        && task.get::<u32>(tuned!(TASK_THREAD_STATUS)) & tuned!(THREAD_COMPAT) != 0;
     if is_compat { TaskRecord::COMPAT } else { 0 }
 }

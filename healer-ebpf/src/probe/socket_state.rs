@@ -107,6 +107,7 @@ fn decided<A: Access>(socket: Object<A>, new: u32) {
             new,
             error,
             age_ns: maker.age(now),
+            flags: 0,
         };
         failed(&edge, counters, now);
     }
@@ -187,7 +188,7 @@ fn broken<A: Access>(socket: Object<A>, old: u32) {
     // SAFETY: takes nothing; an entry of PEERS.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
-        let edge = Edge { cookie, cgroup, netns, remote, local, old, new: CLOSE, error, age_ns: 0 };
+        let edge = Edge { cookie, cgroup, netns, remote, local, old, new: CLOSE, error, age_ns: 0, flags: 0 };
         failed(&edge, counters, now);
     }
 }
@@ -202,6 +203,7 @@ pub(super) struct Edge {
     pub(super) new: u32,
     pub(super) error: i32,
     pub(super) age_ns: u64,
+    pub(super) flags: u32,
 }
 
 /// # Safety
@@ -239,6 +241,7 @@ fn listener<A: Access>(socket: Object<A>, old: u32, new: u32) {
         new,
         error: 0,
         age_ns: 0,
+        flags: 0,
     };
     send(&edge, (maker.tgid, maker.start_boot_ns), 0);
 }
@@ -265,6 +268,8 @@ pub(super) fn send(edge: &Edge, (tgid, start_boot_ns): (u32, u64), streak: u32) 
         (*payload).new_state = edge.new;
         (*payload).error = edge.error;
         (*payload).streak = streak;
+        (*payload).flags = edge.flags;
+        (*payload).pad = 0;
     }
     slot.submit();
 }
@@ -338,7 +343,10 @@ fn told_closed(record: Object<Probed>, socket: u64, old: u32) {
     };
     let local = told_local(record);
     let age_ns = if old == SYN_SENT { maker.age(now) } else { 0 };
-    let edge = Edge { cookie: maker.at_ns, cgroup, netns: 0, remote, local, old, new: CLOSE, error, age_ns };
+    // A reset is the peer's own word, and was seen.
+    let flags = if maker.was_reset != 0 { 0 } else { SocketState::INFERRED };
+    let cookie = maker.at_ns;
+    let edge = Edge { cookie, cgroup, netns: 0, remote, local, old, new: CLOSE, error, age_ns, flags };
     // SAFETY: an entry of PEERS.
     unsafe {
         owned(counters, &maker);
@@ -374,6 +382,7 @@ fn told_listener(record: Object<Probed>, socket: u64, old: u32, new: u32) {
         new,
         error: 0,
         age_ns: 0,
+        flags: 0,
     };
     send(&edge, (maker.tgid, 0), 0);
 }

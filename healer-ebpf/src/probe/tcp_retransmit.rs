@@ -149,7 +149,7 @@ unsafe fn send(counters: *mut PeerCounters, sent: &Sent) {
         (*payload).unacknowledged = sent.unacknowledged;
         (*payload).error = sent.error;
         (*payload).streak = (*counters).streak;
-        (*payload).pad = 0;
+        (*payload).flags = 0;
     }
     slot.submit();
 }

@@ -3,7 +3,10 @@
 use super::Agent;
 use crate::{
     clock,
-    engine::{policy::choose, world::Workload},
+    engine::{
+        policy::{Protect, choose},
+        world::Workload,
+    },
     identity::process::{Container, Place, Pod, Process, WorkloadKey},
     runtimes::{Learnt, Owner},
     signal::{Exit, Fact, Party, Signal},
@@ -36,7 +39,7 @@ impl Agent {
                 self.unnamed.note_end(&container.id);
             }
         }
-        if is_stopped_by_its_runtime(process, &signal.fact)
+        if self.is_stopped_by_its_runtime(process, &signal.fact)
             || self.is_stopped_by_its_manager(process, &signal.fact)
         {
             let by = if let Fact::SignalSent(sent) = &signal.fact { sent.signal } else { libc::SIGTERM };
@@ -73,6 +76,21 @@ impl Agent {
             && matches!(sent.signal, libc::SIGTERM | libc::SIGINT | libc::SIGQUIT)
             && self.engine.world().is_living(&process.workload, process.id())
             && !is_named()
+    }
+
+    /// The CRI tells nobody that a stop was asked for, and not every runtime is asked. The kernel tells: the runtime's own
+    /// hand sent the signal. Whatever the reason, a rollout or a failed liveness probe, it is the owner's business.
+    fn is_stopped_by_its_runtime(&mut self, process: &Process, fact: &Fact) -> bool {
+        const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGKILL, libc::SIGINT, libc::SIGQUIT];
+        let Fact::SignalSent(sent) = fact else { return false };
+        let Some(sender) = sent.sender.as_ref().filter(|_| process.main && STOPS.contains(&sent.signal))
+        else {
+            return false;
+        };
+        process.place.container.is_some() && {
+            let known = self.identity.of_id(sender.id);
+            is_hand(process, sender, known.as_ref(), &self.engine.policies().protect)
+        }
     }
 
     fn named(&mut self, container: Container, pod: Option<Pod>) {
@@ -197,18 +215,22 @@ impl Agent {
     }
 }
 
-/// The CRI tells nobody that a stop was asked for. The kernel does: the runtime's own hand sent the signal. Whatever the
-/// reason, a rollout or a failed liveness probe, it is the kubelet's business.
-fn is_stopped_by_its_runtime(process: &Process, fact: &Fact) -> bool {
-    /// Low-level runtimes; containerd's shim signals through one of them. They live too short to be looked up, and run
-    /// from a sealed copy: root's word for its name has to do.
+/// Outside of the container, and the parent of its first process or a child of that one: a shim, or who sends signals
+/// for it. Or a runtime by its file. Who is gone before it can be looked up has to be known by root's word for its name.
+fn is_hand(process: &Process, sender: &Party, known: Option<&Process>, protect: &Protect) -> bool {
+    /// Low-level runtimes; they live short, and run from a sealed copy.
     const HANDS: [&str; 5] = ["runc", "crun", "youki", "runsc", "containerd-shim"];
-    let Fact::SignalSent(sent) = fact else { return false };
-    let is_hand = |sender: &Party| sender.uid == 0 && HANDS.iter().any(|hand| sender.comm.starts_with(hand));
-    process.main
-        && process.place.pod.is_some()
-        && matches!(sent.signal, libc::SIGTERM | libc::SIGKILL | libc::SIGINT | libc::SIGQUIT)
-        && sent.sender.as_ref().is_some_and(is_hand)
+    let id = |process: &Process| process.place.container.as_ref().map(|container| container.id.clone());
+    let by_name = || sender.uid == 0 && HANDS.iter().any(|hand| sender.comm.starts_with(hand));
+    let Some(known) = known else {
+        return by_name();
+    };
+    let shim = process.parent.as_ref().map(|parent| parent.pid);
+    let is_of_shim = Some(known.pid) == shim || known.parent.as_ref().map(|parent| parent.pid) == shim;
+    let is_outside = id(known) != id(process);
+    let is_shims_hand = shim.is_some() && is_of_shim && sender.uid == 0;
+    let is_runtime = known.exe.as_ref().is_some_and(|exe| protect.exes.contains(exe));
+    is_outside && (is_shims_hand || (id(known).is_none() && (by_name() || is_runtime)))
 }
 
 fn somebody(workload: &Workload) -> Option<&Process> {
@@ -233,5 +255,46 @@ fn stranger(name: &str, pid: u32, place: Place) -> Process {
         main: true,
         place,
         ..Process::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::process::Parent;
+
+    /// Started by 5, in the container of that id.
+    fn process(pid: u32, id: Option<&str>) -> Process {
+        let container = id.map(|id| Container { id: id.to_owned(), ..Container::default() });
+        let parent = Some(Parent { pid: 5, ..Parent::default() });
+        Process { pid, parent, place: Place { container, ..Place::default() }, ..Process::default() }
+    }
+
+    fn by(uid: u32, comm: &str) -> Party {
+        Party { uid, comm: comm.to_owned(), ..Party::default() }
+    }
+
+    #[test]
+    fn the_hand_of_a_runtime_is_known_by_where_it_stands() {
+        let protect = Protect { units: Vec::new(), exes: vec!["/usr/bin/dockerd".to_owned()] };
+        let web = process(7, Some("web"));
+        let is_hand = |sender: &Party, known: Option<&Process>| is_hand(&web, sender, known, &protect);
+        let stranger =
+            |id| Process { parent: Some(Parent { pid: 1, ..Parent::default() }), ..process(9, id) };
+
+        assert!(is_hand(&by(0, "runc:[1:CHILD]"), None), "root's word, nothing else is left of it");
+        assert!(is_hand(&by(0, "any"), Some(&process(9, None))), "the shim started it too");
+        assert!(is_hand(&by(0, "any"), Some(&process(9, Some("outer")))), "a runtime in a container");
+        assert!(is_hand(&by(0, "conmon"), Some(&Process { pid: 5, ..stranger(None) })), "the parent itself");
+        assert!(is_hand(&by(0, "crun"), Some(&stranger(None))));
+        let dockerd = Process { exe: Some("/usr/bin/dockerd".to_owned()), ..stranger(None) };
+        assert!(is_hand(&by(0, "dockerd"), Some(&dockerd)));
+
+        assert!(!is_hand(&by(0, "runc"), Some(&process(9, Some("web")))), "its own root, by docker exec");
+        assert!(!is_hand(&by(0, "runc"), Some(&stranger(Some("other")))), "a neighbour that imitates");
+        assert!(!is_hand(&by(1000, "runc"), None), "not root");
+        assert!(!is_hand(&by(1000, "any"), Some(&process(9, None))));
+        assert!(!is_hand(&by(0, "bash"), Some(&stranger(None))), "somebody on the node");
+        assert!(!is_hand(&by(0, "bash"), None));
     }
 }

@@ -28,6 +28,7 @@ mod certificates;
 mod crowd;
 mod deaths;
 mod errands;
+mod gates;
 mod homes;
 mod journal;
 mod late;

@@ -5,6 +5,7 @@ pub mod exe;
 mod living;
 pub(crate) mod lru;
 mod names;
+pub(crate) mod nature;
 mod shell_loop;
 pub mod place;
 pub mod process;
@@ -33,7 +34,7 @@ use self::{
     shell_loop::ShellLoops,
 };
 use crate::{
-    engine::time::BootTime,
+    engine::{certificate::is_fault, time::BootTime},
     signal::{Fact, Owner, Party, Raw, Seen, Signal},
 };
 
@@ -97,7 +98,7 @@ impl Identity {
             (None, None) => None,
         };
         if let (Fact::Exited(exit), Some(process)) = (&fact, &mut process)
-            && exit.signal.is_none()
+            && exit.signal.is_none_or(is_fault)
             && exit.is_abnormal()
             && !process.main
         {

@@ -105,6 +105,9 @@ pub struct Parent {
     /// A shell whose script starts this command again and again, however it ends.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub restarts_it: bool,
+    /// Not a shell, so that nobody knows what it makes of a status; or a shell that starts it until it ends well.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub may_restart_it: bool,
 }
 
 /// Where a process runs, in the words of whoever owns it.

@@ -93,7 +93,7 @@ impl Identity {
             start: parent.process.start,
             comm: parent.process.comm,
             exe: parent.process.exe,
-            restarts_it: false,
+            ..Parent::default()
         });
     }
 

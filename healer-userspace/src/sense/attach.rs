@@ -104,32 +104,85 @@ fn climb(
     let mut missing: Vec<String> = rung.lacks().iter().map(|field| (*field).to_owned()).collect();
     match rung {
         Rung::TpBtf { program } | Rung::RawTp { program, .. } => {
-            missing.extend(needed_fields(ground, probe_of(kind)?, program)?);
+            missing.extend(hang_all(ground, rung, sensor, program)?);
+            missing.extend(lacking_argument(ground.layout, kind).map(str::to_owned));
         }
-        Rung::Tracepoint { program, .. } => {
-            let optional = ground.formats.missing(program);
-            missing
-                .extend(optional.map_err(|why| Trouble::new(why, "mount tracefs at /sys/kernel/tracing"))?);
-        }
+        Rung::Tracepoint { program, .. } => missing.extend(hang_all(ground, rung, sensor, program)?),
         Rung::Connector { .. } => user.listen(kind)?,
-        Rung::KernelLog { .. } => user.read_log()?,
+        Rung::KernelLog { .. } => user.read_log(kind)?,
         Rung::SocketDiag { .. } => user.ask_sockets()?,
     }
     if hides_symbols(ground, kind, rung).is_some() {
         missing.push("kallsyms:mem_cgroup_out_of_memory".to_owned());
     }
-    if let Some(program) = rung.program() {
-        for (companion, probe) in companions(kind, program) {
-            check_companion(ground, rung, &companion, probe)?;
-            hang(ground, rung, &companion, probe, false)?;
-        }
-        let hook = hang(ground, rung, program, probe_of(kind)?, sensor.given_up.is_some())?;
-        ground.hooks.extend(hook.map(|hook| (kind, hook)));
-    }
     if matches!(rung, Rung::Tracepoint { .. }) {
         user.complete(kind);
     }
     Ok(missing)
+}
+
+/// What an older kernel does not hand to its tracepoint, by the argument's name in the newer.
+fn lacking_argument(layout: &Layout, kind: EventKind) -> Option<&'static str> {
+    match kind {
+        EventKind::OomKill if !layout.victim_is_task => Some("mark_victim.task"),
+        EventKind::TcpRetransmit if !layout.has_retransmit_error => Some("tcp_retransmit_skb.err"),
+        // The end of the last thread is told by the count of those that live.
+        EventKind::ProcessExit
+        | EventKind::ProcessExec
+        | EventKind::SignalSent
+        | EventKind::OomKill
+        | EventKind::SocketState
+        | EventKind::TcpRetransmit
+        | EventKind::SyscallError
+        | EventKind::ReclaimStall
+        | EventKind::TaskHung => None,
+    }
+}
+
+/// Attaches the rung's program and its companions; gives what will be missing. Who has companions goes on with those
+/// whose hooks this kernel has.
+fn hang_all(
+    ground: &mut Ground<'_>,
+    rung: Rung,
+    sensor: &Sensor,
+    program: &str,
+) -> Result<Vec<String>, Trouble> {
+    let kind = sensor.kind;
+    let own = (program.to_owned(), probe_of(kind)?);
+    let all: Vec<_> = companions(kind, program).chain([own]).collect();
+    let (there, absent): (Vec<_>, Vec<_>) = all.iter().partition(|(_, probe)| has_hook(ground, rung, probe));
+    let mut missing: Vec<String> = if there.is_empty() { Vec::new() } else { in_words_all(&absent) };
+    for (program, probe) in if there.is_empty() { all.iter().collect() } else { there } {
+        missing.extend(needed(ground, rung, probe, program)?);
+        let is_governed = sensor.given_up.is_some() && probe.program == kind.name();
+        let hook = hang(ground, rung, program, probe, is_governed)?;
+        ground.hooks.extend(hook.map(|hook| (kind, hook)));
+    }
+    missing.sort();
+    missing.dedup();
+    Ok(missing)
+}
+
+fn in_words_all(absent: &[&(String, &Probe)]) -> Vec<String> {
+    absent.iter().map(|(_, probe)| format!("{}:{}", probe.category, probe.tracepoint)).collect()
+}
+
+/// Without types or tracefs nothing is known of single hooks.
+fn has_hook(ground: &Ground<'_>, rung: Rung, probe: &Probe) -> bool {
+    if matches!(rung, Rung::Tracepoint { .. }) {
+        let events = ground.tracefs.join("events");
+        return !events.is_dir() || events.join(probe.category).join(probe.tracepoint).exists();
+    }
+    ground.no_types.is_some() || ground.layout.has_tracepoint(probe.tracepoint)
+}
+
+/// Optional fields that the program will do without.
+fn needed(ground: &Ground<'_>, rung: Rung, probe: &Probe, program: &str) -> Result<Vec<String>, Trouble> {
+    if matches!(rung, Rung::Tracepoint { .. }) {
+        let optional = ground.formats.missing(program);
+        return optional.map_err(|why| Trouble::new(why, "mount tracefs at /sys/kernel/tracing"));
+    }
+    needed_fields(ground, probe)
 }
 
 /// Programs tell the OOM killer of a cgroup from that of the machine by who called it.
@@ -163,15 +216,8 @@ fn companions(kind: EventKind, program: &str) -> impl Iterator<Item = (String, &
     others.map(move |probe| (format!("{}{variant}", probe.program), probe))
 }
 
-fn check_companion(ground: &Ground<'_>, rung: Rung, program: &str, probe: &Probe) -> Result<(), Trouble> {
-    if matches!(rung, Rung::Tracepoint { .. }) {
-        let known = ground.formats.missing(program).map(drop);
-        return known.map_err(|why| Trouble::new(why, "mount tracefs at /sys/kernel/tracing"));
-    }
-    needed_fields(ground, probe, program).map(drop)
-}
-
-fn needed_fields(ground: &Ground<'_>, probe: &Probe, program: &str) -> Result<Vec<String>, Trouble> {
+/// All programs of a sensor read what the table says under its name.
+fn needed_fields(ground: &Ground<'_>, probe: &Probe) -> Result<Vec<String>, Trouble> {
     if let Some(trouble) = &ground.no_types {
         return Err(trouble.clone());
     }
@@ -185,7 +231,7 @@ fn needed_fields(ground: &Ground<'_>, probe: &Probe, program: &str) -> Result<Ve
             "run a kernel built with tracepoints and BTF",
         ));
     }
-    let (required, optional) = layout.missing(program);
+    let (required, optional) = layout.missing(probe.kind.name());
     if required.is_empty() {
         return Ok(optional);
     }
@@ -226,7 +272,10 @@ fn hang(
     };
     hung.map_err(|error| {
         let what = format!("{program} on {}:{}", probe.category, probe.tracepoint);
-        Trouble::new(format!("{what}: {}", in_words(&error)), REMEDY)
+        let words = in_words(&error);
+        let is_old = words.contains("invalid func unknown");
+        let remedy = if is_old { "run a newer kernel: this one lacks a helper" } else { REMEDY };
+        Trouble::new(format!("{what}: {words}"), remedy)
     })
 }
 

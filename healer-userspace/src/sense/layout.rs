@@ -148,7 +148,8 @@ fn resolve(btf: &Btf<'_>) -> Layout {
     let exit = btf.tracepoint_arguments("sched_process_exit");
     let victim = btf.tracepoint_arguments("mark_victim");
     let retransmit = btf.tracepoint_arguments("tcp_retransmit_skb");
-    Layout {
+    let is_old_rss = btf.offset_of("mm_struct", "rss_stat.count").is_some();
+    let layout = Layout {
         offsets: OFFSETS.iter().map(offset).collect(),
         tracepoints: hooks()
             .filter_map(|probe| {
@@ -167,7 +168,8 @@ fn resolve(btf: &Btf<'_>) -> Layout {
         sigaction_size: btf.size_of("k_sigaction").unwrap_or(ABSENT),
         rss_stride: counter_size.unwrap_or(ABSENT),
         memcg_oom: (0, 0),
-    }
+    };
+    layout.without_halves(is_old_rss)
 }
 
 impl Layout {
@@ -176,10 +178,25 @@ impl Layout {
         Self {
             offsets: vec![ABSENT; OFFSETS.len()],
             memory_cgrp_id: ABSENT,
+            pidtype_pgid: ABSENT,
             sigaction_size: ABSENT,
             rss_stride: ABSENT,
             ..Self::default()
         }
+    }
+
+    /// A member that cannot be used without a number that this kernel does not tell is missing, too.
+    fn without_halves(mut self, is_old_rss: bool) -> Self {
+        let unusable = [
+            ("CSS_SET_SUBSYS", self.memory_cgrp_id == ABSENT),
+            ("SIGNAL_PIDS", self.pidtype_pgid == ABSENT),
+            ("SIGHAND_ACTION", self.sigaction_size == ABSENT),
+            ("MM_RSS", self.rss_stride == ABSENT && !is_old_rss),
+        ];
+        for (name, _) in unusable.iter().filter(|(_, is_unusable)| *is_unusable) {
+            self.falsify(name, ABSENT);
+        }
+        self
     }
 
     /// Makes the layout lie, for tests of the self-check; an unknown name changes nothing.
@@ -198,9 +215,13 @@ impl Layout {
         }
     }
 
+    /// A kernel without this hook, for tests.
+    pub(crate) fn forget_hook(&mut self, tracepoint: &str) {
+        self.tracepoints.retain(|(name, _)| *name != tracepoint);
+    }
+
     /// The members that `program` reads and this kernel lacks: (required, optional).
     pub(crate) fn missing(&self, program: &str) -> (Vec<String>, Vec<String>) {
-        let program = program.strip_suffix("_raw").unwrap_or(program);
         let mut missing = (Vec::new(), Vec::new());
         for (offset, value) in OFFSETS.iter().zip(&self.offsets) {
             let is_used = offset.programs.split(' ').any(|user| user == program);
@@ -277,6 +298,28 @@ mod tests {
         assert!(required.contains(&"kernel_siginfo.si_code".to_owned()));
         assert!(optional.contains(&"task_struct.ptrace".to_owned()));
         assert!(!required.contains(&"task_struct.exit_code".to_owned()));
+    }
+
+    #[test]
+    fn a_member_whose_other_half_is_not_told_is_missing() {
+        let told = Layout { offsets: vec![8; OFFSETS.len()], ..Layout::default() };
+        let all = |layout: &Layout| {
+            [layout.missing("reclaim_stall"), layout.missing("oom_kill"), layout.missing("signal_sent")]
+                .map(|(_, optional)| optional)
+        };
+        assert_eq!(all(&told.clone().without_halves(false)), [const { Vec::<String>::new() }; 3]);
+        let untold = Layout {
+            memory_cgrp_id: ABSENT,
+            pidtype_pgid: ABSENT,
+            sigaction_size: ABSENT,
+            rss_stride: ABSENT,
+            ..told
+        };
+        let of_cgroup = "css_set.subsys".to_owned();
+        let of_signals = ["css_set.subsys", "sighand_struct.action", "signal_struct.pids"].map(str::to_owned);
+        let old = all(&untold.clone().without_halves(true));
+        assert_eq!(old, [vec![of_cgroup.clone()], vec![of_cgroup.clone()], of_signals.to_vec()]);
+        assert_eq!(all(&untold.without_halves(false))[1], [of_cgroup, "mm_struct.rss_stat".to_owned()]);
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub(crate) fn load(
         ("PRUNES_WELL", u32::from(layout.prunes_well)),
         ("SIGACTION_SIZE", layout.sigaction_size),
         ("RSS_STRIDE", layout.rss_stride),
+        ("THREAD_COMPAT", THREAD_COMPAT),
         ("PAGE_SHIFT", page_shift),
     ];
     lift_memlock();
@@ -82,6 +83,9 @@ fn lift_memlock() {
 fn system_call(number: libc::c_long) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
+
+/// TS_COMPAT of arch/x86/include/asm/thread_info.h; elsewhere _TIF_32BIT of arm64's, in the lower half of the word.
+const THREAD_COMPAT: u32 = if cfg!(target_arch = "x86_64") { 1 << 1 } else { 1 << 22 };
 
 /// fork(2) and vfork(2), which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]

@@ -19,6 +19,7 @@ mod ring;
 mod room;
 mod rung;
 mod scancheck;
+mod refusal;
 mod selfcheck;
 mod selfprobe;
 mod settings;
@@ -83,6 +84,8 @@ pub struct Sense {
     has_news: bool,
     /// Kinds whose records are not used: their sensors lied.
     distrusted: Vec<EventKind>,
+    /// Ports at which the self-check was refused: nobody's peers.
+    refused: Vec<u16>,
     /// Records that were read while the start waited for the self-check.
     backlog: Vec<Vec<u8>>,
     kernel: Option<Kernel>,
@@ -248,6 +251,10 @@ impl Sense {
         if let Some(user) = &mut self.user {
             user.complete_peers(&mut peers);
         }
+        let is_of_check = |key: &PeerKey| self.refused.iter().any(|port| key.port == u32::from(*port));
+        peers.retain(|(key, counters)| {
+            !(is_of_check(key) && counters.owner_tgid == self.own_tgid && counters.ok == 0)
+        });
         peers
     }
 

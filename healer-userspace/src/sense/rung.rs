@@ -275,7 +275,15 @@ pub const SENSORS: &[Sensor] = &[
     },
     Sensor {
         kind: EventKind::TaskHung,
-        rungs: &[Rung::TpBtf { program: "task_hung" }],
+        rungs: &[
+            Rung::TpBtf { program: "task_hung" },
+            Rung::RawTp { program: "task_hung_raw", lacks: &[] },
+            Rung::Tracepoint {
+                program: "task_hung_tp",
+                lacks: &["task_struct.start_boottime", "task_struct.blocker"],
+            },
+            Rung::KernelLog { lacks: &["task_struct.start_boottime", "task_struct.blocker"] },
+        ],
         otherwise: "who hangs in the kernel is seen by the scan of the tasks alone",
         given_up: None,
     },

@@ -1,5 +1,5 @@
-//! Whether the sensors tell the truth: at start a child of healer ends with a known status, another
-//! is killed by healer, and what the records say is compared with what is known.
+//! Whether the sensors tell the truth: at start a child of healer ends with a known status, another is killed by healer,
+//! a connection is refused, and what the records say is compared with what is known.
 
 use std::{path::Path, time::Duration};
 
@@ -8,6 +8,7 @@ use healer_common::event::{
 };
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
+use super::refusal::Refusal;
 use crate::{
     engine::time::BootTime,
     identity::{
@@ -51,6 +52,7 @@ pub(super) struct SelfCheck {
     killed: Child,
     exits: [Option<ProcessExit>; 2],
     sent: Option<SignalSent>,
+    refusal: Option<Refusal>,
 }
 
 impl SelfCheck {
@@ -74,7 +76,9 @@ impl SelfCheck {
         })?;
         killed.end();
         let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-        Some(Self { began: now, thread, own_tgid, exiting, killed, exits: [None, None], sent: None })
+        let refusal = Refusal::provoke(thread, own_tgid);
+        let (exits, sent) = ([None, None], None);
+        Some(Self { began: now, thread, own_tgid, exiting, killed, exits, sent, refusal })
     }
 
     /// Whether `record` is about the children, which is of no interest to anybody else.
@@ -89,6 +93,9 @@ impl SelfCheck {
                     self.sent = Some(sent);
                 }
                 is_ours || is_named
+            }
+            Ok((header, Event::SocketState(state))) => {
+                self.refusal.as_mut().is_some_and(|refusal| refusal.claims(&header, &state))
             }
             Ok(_) | Err(_) => false,
         }
@@ -106,6 +113,16 @@ impl SelfCheck {
     /// The children's numbers.
     pub(super) fn children(&self) -> [u32; 2] {
         [self.exiting.pid, self.killed.pid]
+    }
+
+    /// The port at which healer was refused.
+    pub(super) fn refused_port(&self) -> Option<u16> {
+        self.refusal.as_ref().map(|refusal| refusal.port)
+    }
+
+    /// Whether the sensor of connections may still say something.
+    pub(super) fn awaits_refusal(&self, now: BootTime) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.verdict().is_none()) && !self.is_late(now)
     }
 
     /// Whether what has not come by now will not come.
@@ -127,9 +144,9 @@ impl SelfCheck {
                 lie.cloned().or_else(|| both.iter().all(Option::is_some).then_some(Verdict::Truthful))
             }
             EventKind::SignalSent => self.sent.as_ref().map(|sent| self.judge_signal(sent)),
+            EventKind::SocketState => return self.refusal.as_ref().and_then(Refusal::verdict),
             EventKind::ProcessExec
             | EventKind::OomKill
-            | EventKind::SocketState
             | EventKind::TcpRetransmit
             | EventKind::SyscallError
             | EventKind::ReclaimStall

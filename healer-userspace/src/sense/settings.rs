@@ -22,6 +22,8 @@ pub struct Settings {
     pub wrong_offset: Option<(String, u32)>,
     /// The kernel is asked for typed hooks by types that are none, and refuses: a test of the ladder.
     pub wrong_hooks: bool,
+    /// A tracepoint that the kernel seems not to have: a test of sensors with several.
+    pub absent_hook: Option<String>,
     /// How much of the system calls is seen, until somebody says otherwise.
     pub syscall_errors: Wish,
     pub own_tgid: u32,
@@ -44,6 +46,7 @@ impl Default for Settings {
             best: Level::TpBtf,
             wrong_offset: None,
             wrong_hooks: false,
+            absent_hook: None,
             syscall_errors: Wish::default(),
             own_tgid: std::process::id(),
             gives_up_rights: false,

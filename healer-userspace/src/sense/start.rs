@@ -37,6 +37,9 @@ pub(super) fn start(settings: &Settings) -> Sense {
     if settings.wrong_hooks {
         layout.misname_hooks();
     }
+    if let Some(tracepoint) = &settings.absent_hook {
+        layout.forget_hook(tracepoint);
+    }
     let formats = formats::read(&settings.tracefs);
     let ids = load::hook_ids(&layout);
     let mut loaded = load(settings, &layout, &formats);
@@ -96,6 +99,7 @@ pub(super) fn start(settings: &Settings) -> Sense {
         tries: Tries::default(),
         has_news: false,
         distrusted: Vec::new(),
+        refused: Vec::new(),
         backlog: Vec::new(),
         kernel,
         user: user.begin(),

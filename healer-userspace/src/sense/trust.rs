@@ -35,6 +35,7 @@ impl Sense {
     fn begin_check(&mut self, now: BootTime) {
         self.tries.begin(self.losses());
         self.check = SelfCheck::begin(now, self.own_tgid);
+        self.refused.extend(self.check.as_ref().and_then(SelfCheck::refused_port));
     }
 
     fn losses(&self) -> u64 {
@@ -75,11 +76,17 @@ impl Sense {
             }
             match check.verdict(kind, now) {
                 None => {
-                    is_open |= matches!(kind, EventKind::ProcessExit | EventKind::SignalSent);
+                    is_open |= matches!(kind, EventKind::ProcessExit | EventKind::SignalSent)
+                        || (tells_refusals(kind, rung) && check.awaits_refusal(now));
                     continue;
                 }
                 Some(Verdict::Truthful) => self.sensors[index].checked = Checked::Truthful,
-                Some(Verdict::Wrong(says)) => self.distrust(index, &says),
+                Some(Verdict::Wrong(says)) => {
+                    self.distrust(index, &says);
+                    if kind == EventKind::SocketState && reads_structs(rung) {
+                        self.distrust_of(EventKind::TcpRetransmit, &says);
+                    }
+                }
                 Some(Verdict::WrongIdentity(says)) => {
                     self.distrust(index, &says);
                     if reads_structs(rung) {
@@ -95,10 +102,11 @@ impl Sense {
     }
 
     fn check_was_not_possible(&mut self) {
-        let unchecked: Vec<usize> = self.attached().map(|(index, _)| index).collect();
-        for index in unchecked {
+        let unchecked: Vec<(usize, Rung)> = self.attached().collect();
+        for (index, rung) in unchecked {
             let status = &mut self.sensors[index];
-            let can_be = matches!(SENSORS[index].kind, EventKind::ProcessExit | EventKind::SignalSent);
+            let can_be = matches!(SENSORS[index].kind, EventKind::ProcessExit | EventKind::SignalSent)
+                || tells_refusals(SENSORS[index].kind, rung);
             if can_be && status.checked == Checked::No {
                 status.say(
                     "self-check not possible: records were lost",
@@ -116,6 +124,15 @@ impl Sense {
             self.distrust(index, &format!("it reads the same fields as a sensor that lied: {says}"));
         }
         self.scan_by_proc(says);
+    }
+
+    /// It reads addresses by the same offsets.
+    fn distrust_of(&mut self, kind: EventKind, says: &str) {
+        let sharer =
+            self.attached().find(|(index, rung)| SENSORS[*index].kind == kind && reads_structs(*rung));
+        if let Some((index, _)) = sharer {
+            self.distrust(index, &format!("it reads the same fields as a sensor that lied: {says}"));
+        }
     }
 
     /// Who has taken the scan already keeps it: lies come within the first moments.
@@ -151,6 +168,11 @@ pub(super) fn of_scan(scan: &mut TaskScan) -> Result<Checked, Trouble> {
             Err(Trouble::new(format!("it lied in the self-check (iter/task): {says}"), REMEDY))
         }
     }
+}
+
+/// By the table of sockets a refusal is over too soon.
+fn tells_refusals(kind: EventKind, rung: Rung) -> bool {
+    kind == EventKind::SocketState && rung.level() != Level::User
 }
 
 fn reads_structs(rung: Rung) -> bool {

@@ -31,6 +31,9 @@ pub struct ConnectionFailed {
     pub age_us: Option<u64>,
     /// Failures of this peer since the last connection made to it, this one included.
     pub streak: u32,
+    /// The cause is what follows from who closed it and when: nobody told it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub inferred: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,6 +65,9 @@ pub struct Retransmitted {
     pub local_error: Option<i32>,
     /// Failures of this peer since the last connection made to it.
     pub streak: u32,
+    /// Seen in a look once a second, which misses answers in between.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub sampled: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,6 +37,7 @@ fn failed(event: &Record) -> Fact {
         connecting: event.old_state == Record::SYN_SENT,
         age_us: (event.age_ns != 0).then_some(event.age_ns / 1000),
         streak: event.streak,
+        inferred: event.flags & Record::INFERRED != 0,
     })
 }
 

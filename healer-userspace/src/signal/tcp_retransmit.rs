@@ -21,6 +21,7 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
         unacknowledged: event.unacknowledged,
         local_error: event.error.checked_neg().filter(|errno| 0 < *errno),
         streak: event.streak,
+        sampled: event.flags & Record::SAMPLED != 0,
     });
     let owner = raw::owner(event.owner_tgid, event.owner_start_boot_ns, &event.cgroup);
     Meaning::Happened(Raw { at, seen: None, fact, at_limit: None, owner: Some(owner) })

@@ -101,7 +101,7 @@ fn signal(start: BootTime, number: u32, make: Make) -> Signal {
         exe: Some(program),
         args: vec!["-c".to_owned(), number.to_string()],
         cgroup: "/user.slice".to_owned(),
-        parent: Some(Parent { pid: 7, start, comm: "make".to_owned(), exe: None, restarts_it: false }),
+        parent: Some(Parent { pid: 7, start, comm: "make".to_owned(), ..Parent::default() }),
         ..Process::default()
     };
     Signal { at, process: Some(process), fact: make(number) }

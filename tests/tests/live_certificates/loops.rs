@@ -54,8 +54,12 @@ pub(crate) fn shell(shell: &str, script: &str, program: &std::path::Path) -> Vic
 }
 
 fn looping(agent: &mut Agent<'_>, name: &str) -> Value {
+    loops(agent, name, "probable")
+}
+
+fn loops(agent: &mut Agent<'_>, name: &str, certainty: &str) -> Value {
     let found = diagnosis(agent, "crash_loop", name);
-    assert_eq!(found["certainty"], "probable", "{found}");
+    assert_eq!(found["certainty"], certainty, "{found}");
     found
 }
 
@@ -100,6 +104,61 @@ fn a_supervisor_in_another_language() {
     let script = "import subprocess, sys, time\nwhile True:\n    subprocess.run([sys.argv[1], '50'])\n    time.sleep(0.1)";
     let _loop = Victim::start("/usr/bin/python3", &["-c", script, &program.display().to_string()]);
     looping(&mut agent, &name);
+}
+
+/// Listens on a port of the kernel's choice, and ends with 1 after a while. With `argv[1]` it is a master: it serves on,
+/// and its workers end so.
+const SERVES: &str = r#"
+    #include <netinet/in.h>
+    #include <sys/socket.h>
+    #include <sys/wait.h>
+    #include <string.h>
+    #include <unistd.h>
+    int main(int argc, char **argv) {
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        bind(fd, (struct sockaddr *)&at, sizeof at);
+        listen(fd, 9);
+        usleep(300000);
+        if (argc < 2 || strcmp(argv[1], "master")) return 1;
+        for (;;) {
+            if (!fork()) { usleep(100000); _exit(1); }
+            wait(0);
+            usleep(50000);
+        }
+    }"#;
+
+/// Statuses of programs that nobody named, by what says that they are services.
+#[test]
+fn whoever_starts_again_what_exits() {
+    let home = Home::new(&restarting("nobody"));
+    let mut agent = home.agent();
+    let told = "while true; do PROGRAM 60 3; rc=$?; echo \"ended with $rc\"; sleep 0.1; done";
+    let ports = "while :; do PROGRAM 60 3 --port $RANDOM; sleep 0.1; done";
+    let respawn = "until PROGRAM 60 3; do echo Respawning >&2; sleep 0.1; done";
+    let python = "import subprocess, sys, time\nwhile True:\n    subprocess.call([sys.argv[1], '60', '3'])\n    time.sleep(0.1)";
+    let changing = "import random, subprocess, sys, time\nwhile True:\n    subprocess.call([sys.argv[1], str(random.randint(1, 65535))])\n    time.sleep(0.1)";
+    let perl = "while (1) { system($ARGV[0], '60', '3'); select(undef, undef, undef, 0.1) }";
+    let mut started = Vec::new();
+    let mut expected = Vec::new();
+    let mut start = |certainty, source, begin: &dyn Fn(&std::path::Path, &str) -> Victim| {
+        let name = unique_name();
+        let program = compile(home.scratch(), &name, source);
+        started.push(begin(&program, &program.display().to_string()));
+        expected.push((name, certainty));
+    };
+    start("probable", DIES, &|program, _| shell("/bin/sh", told, program));
+    start("probable", DIES, &|program, _| shell("/bin/bash", ports, program));
+    start("suspected", DIES, &|program, _| shell("/bin/bash", respawn, program));
+    start("suspected", DIES, &|_, path| Victim::start("/usr/bin/python3", &["-c", python, path]));
+    start("suspected", DIES, &|_, path| Victim::start("/usr/bin/perl", &["-e", perl, path]));
+    start("probable", SERVES, &|_, path| Victim::start("/usr/bin/python3", &["-c", changing, path]));
+    start("suspected", SERVES, &|program, _| Victim::start(program, &["master"]));
+    for (name, certainty) in &expected {
+        let found = loops(&mut agent, name, certainty);
+        let doubts = found["sentence"].as_str().unwrap_or_default().contains("it may be no service");
+        assert_eq!(doubts, *certainty == "suspected", "{found}");
+    }
 }
 
 #[test]

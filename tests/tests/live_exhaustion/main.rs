@@ -2,6 +2,7 @@
 //!
 //! guest: sensor::every_rung_tells_the_first_at_once_and_then_a_running_count
 //! one guest: governor::a_storm_of_calls_is_sampled_and_afterwards_the_sensor_comes_back_by_itself
+//! old guest: sensor::every_rung_tells_the_first_at_once_and_then_a_running_count
 
 mod faults;
 mod governor;

@@ -11,6 +11,8 @@ use crate::root;
 use crate::step::{Step, answer};
 
 const REMEDY: &str = "look at the network and at apt's sources";
+/// Of all releases, from the package debian-archive-keyring.
+const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt for the packages of one processor. Of another than this machine's it keeps its own lists, so
 /// that the machine's apt never hears of it.
@@ -22,11 +24,29 @@ pub(crate) struct Apt {
 
 impl Apt {
     pub(crate) fn new(arch: Arch, cache: &Path) -> Result<Self> {
-        let cache = cache.to_owned();
-        fs::create_dir_all(&cache).with_context(|| cache.display().to_string())?;
+        fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
         if arch.name() == std::env::consts::ARCH {
-            return Ok(Self { options: Vec::new(), cache });
+            return Ok(Self { options: Vec::new(), cache: cache.to_owned() });
         }
+        Self::apart(arch, cache, &[])
+    }
+
+    /// For the packages of another release of Debian, from where this machine has its own.
+    pub(crate) fn of_release(release: &str, arch: Arch, cache: &Path) -> Result<Self> {
+        fs::create_dir_all(cache).with_context(|| cache.display().to_string())?;
+        let mut command = Command::new("apt-get");
+        command.args(["indextargets", "--format", "$(REPO_URI)", "Origin: Debian", "Component: main"]);
+        let places = answer(&mut command).unwrap_or_default();
+        let place = places.lines().find(|place| !place.contains("security"));
+        let place = place.context("apt has no source that is Debian's")?;
+        let list = cache.join("sources.list");
+        fs::write(&list, format!("deb [signed-by={KEYS}] {place} {release} main\n"))?;
+        let list = list.display().to_string();
+        Self::apart(arch, cache, &[("Dir::Etc::sourcelist", &list), ("Dir::Etc::sourceparts", "/dev/null")])
+    }
+
+    fn apart(arch: Arch, cache: &Path, more: &[(&str, &str)]) -> Result<Self> {
+        let cache = cache.to_owned();
         let state = cache.join("apt");
         for dir in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(state.join(dir)).with_context(|| state.display().to_string())?;
@@ -40,8 +60,9 @@ impl Apt {
             ("Dir::State::status", state.join("status").display().to_string()),
             ("Dir::Cache", state.join("cache").display().to_string()),
         ];
-        let option = |(name, value)| ["-o".to_owned(), format!("{name}={value}")];
-        Ok(Self { options: settings.into_iter().flat_map(option).collect(), cache })
+        let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let option = |(name, value): (&str, &str)| ["-o".to_owned(), format!("{name}={value}")];
+        Ok(Self { options: settings.chain(more.iter().copied()).flat_map(option).collect(), cache })
     }
 
     /// The package that `package`, a package of no files, depends on.

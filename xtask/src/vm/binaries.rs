@@ -28,9 +28,9 @@ pub(crate) struct Binaries {
 
 /// Builds the tests for an emulator, which runs unoptimised code too slowly. Of this machine's
 /// processor the agent is the one that the build stage has made, so most of what they share is built
-/// already; for another all programs are static, and the agent is the one that is shipped.
-pub(crate) fn build(arch: Arch, dir: &Path, chosen: &[Chosen]) -> Result<Binaries> {
-    let is_here = arch.name() == std::env::consts::ARCH;
+/// already; for another, and if it is asked for, all programs are static, and the agent is the one that is shipped.
+pub(crate) fn build(arch: Arch, is_static: bool, dir: &Path, chosen: &[Chosen]) -> Result<Binaries> {
+    let is_here = arch.name() == std::env::consts::ARCH && !is_static;
     let healer = if is_here { workspace::healer_release() } else { dist::of(arch)? };
     let mut tests = workspace::cargo("test");
     tests.args(["--release", "--no-run", "--message-format=json-render-diagnostics"]);

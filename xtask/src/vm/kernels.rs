@@ -20,6 +20,8 @@ pub(crate) struct Guest {
     /// Whether it runs also what one kernel is enough for.
     pub(crate) takes_more: bool,
     pub(crate) arch: Arch,
+    /// Of an older Debian than this machine's; such a guest runs when it is named.
+    pub(crate) release: Option<&'static str>,
 }
 
 /// Who is the first process.
@@ -35,6 +37,8 @@ const CLOUD_6_1: &str = "linux-image-cloud-amd64";
 const RT_6_1: &str = "linux-image-rt-amd64";
 const CLOUD_6_12: &str = "linux-image-6.12-cloud-amd64";
 const ARM_6_1: &str = "linux-image-cloud-arm64";
+/// The same name in an older Debian.
+const CLOUD_5_10: &str = CLOUD_6_1;
 const HERE: Arch = Arch::X86_64;
 
 /// Debian's kernels that differ in what healer reads of them. The slowest first: some run at a time.
@@ -46,6 +50,7 @@ pub(crate) const GUESTS: &[Guest] = &[
     Guest { root: Root::Systemd, takes_more: true, ..Guest::small("6.1-systemd", CLOUD_6_1, HERE) },
     Guest { root: Root::Systemd, ..Guest::small("6.12-systemd", CLOUD_6_12, HERE) },
     Guest { takes_more: true, ..Guest::small("6.1-arm64", ARM_6_1, Arch::Aarch64) },
+    Guest { release: Some("bullseye"), ..Guest::small("5.10-cloud", CLOUD_5_10, HERE) },
 ];
 
 /// A kernel on this machine.
@@ -58,7 +63,7 @@ pub(crate) struct Unpacked {
 
 impl Guest {
     const fn small(name: &'static str, package: &'static str, arch: Arch) -> Self {
-        Self { name, package, root: Root::Busybox, takes_more: false, arch }
+        Self { name, package, root: Root::Busybox, takes_more: false, arch, release: None }
     }
 
     /// The kernel, downloaded by `apt` and unpacked if it is not there yet.

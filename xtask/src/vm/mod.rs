@@ -44,16 +44,18 @@ pub(crate) struct Wanted<'a> {
     pub(crate) arch: Arch,
     /// KERNELS.md is written, not compared.
     pub(crate) bless: bool,
+    /// All programs are static, also those of this processor, and the agent is the one that is shipped.
+    pub(crate) is_static: bool,
 }
 
-/// Runs the tests of `files` (stems in tests/tests) that are for guests. With all of this machine's
+/// Runs the tests of `files` (stems in tests/tests) that are for guests. With all of a
 /// processor KERNELS.md is compared.
 pub(crate) fn run(wanted: &Wanted<'_>, files: &[String]) -> Result<()> {
     let guests = named(wanted)?;
     let dir = workspace::target_dir().join("vm");
     let mut chosen = subset::choose(&workspace::root().join("tests/tests"), files)?;
     chosen.retain(|chosen| guests.iter().any(|guest| chosen.runs_in(guest)));
-    let binaries = binaries::build(wanted.arch, &dir.join(wanted.arch.name()), &chosen)?;
+    let binaries = binaries::build(wanted.arch, wanted.is_static, &dir.join(wanted.arch.name()), &chosen)?;
     let apt = Apt::new(wanted.arch, &dir.join(wanted.arch.name()))?;
     let workshop = Workshop { dir: &dir, chosen: &chosen, binaries: &binaries, apt: &apt };
     let machines = guests.iter().map(|guest| workshop.machine(guest)).collect::<Result<Vec<_>>>()?;
@@ -61,8 +63,8 @@ pub(crate) fn run(wanted: &Wanted<'_>, files: &[String]) -> Result<()> {
     let outcomes = run_all(&machines);
     println!("\nthe guests took {:.0} s", uptime() - begun);
     verdict(&outcomes)?;
-    let is_whole = wanted.guests.is_empty() && wanted.arch.name() == std::env::consts::ARCH;
-    if is_whole { table::check(&facts(&guests, &outcomes), wanted.bless) } else { Ok(()) }
+    let is_whole = wanted.guests.is_empty();
+    if is_whole { table::check(&facts(&guests, &outcomes), wanted.arch, wanted.bless) } else { Ok(()) }
 }
 
 /// Seconds since this machine's start (proc_uptime(5)).
@@ -81,7 +83,10 @@ struct Workshop<'a> {
 
 impl Workshop<'_> {
     fn machine(&self, guest: &Guest) -> Result<Machine> {
-        let kernel = guest.fetch(self.apt)?;
+        let kernel = match guest.release {
+            None => guest.fetch(self.apt)?,
+            Some(release) => guest.fetch(&Apt::of_release(release, guest.arch, &self.dir.join(release))?)?,
+        };
         let logs = self.dir.join(guest.name);
         fs::create_dir_all(&logs).with_context(|| logs.display().to_string())?;
         let initrd = logs.join("initramfs");
@@ -133,7 +138,7 @@ fn facts(guests: &[&Guest], outcomes: &[Result<Transcript>]) -> Vec<Facts> {
 fn named(wanted: &Wanted<'_>) -> Result<Vec<&'static Guest>> {
     let ours = || GUESTS.iter().filter(|guest| guest.arch == wanted.arch);
     if wanted.guests.is_empty() {
-        return Ok(ours().collect());
+        return Ok(ours().filter(|guest| guest.release.is_none()).collect());
     }
     let find = |name: &String| {
         ours().find(|guest| guest.name == name).with_context(|| {

@@ -3,6 +3,7 @@
 //! `//! guest: all`, or `//! guest: NAME NAME …` for some of a file's tests. A guest has busybox,
 //! healer and the test itself: no compiler, no Python, no network but its own loopback.
 //! `//! one guest: …` is for what no kernel makes differ but pure cgroup v2 may: one of the small guests runs it.
+//! `//! old guest: …` is for kernels that are asked for by name, which lack what the others have.
 //! `//! systemd guest: …` is for guests whose first process is a systemd; they have no busybox. With `one` before it, for one of them.
 
 use std::fs;
@@ -17,13 +18,15 @@ use super::kernels::{Guest, Root};
 pub(crate) enum For {
     EachKernel,
     OneKernel,
+    OldKernel,
     Systemd,
     OneSystemd,
 }
 
-const MARKS: [(For, &str); 4] = [
+const MARKS: [(For, &str); 5] = [
     (For::EachKernel, "//! guest:"),
     (For::OneKernel, "//! one guest:"),
+    (For::OldKernel, "//! old guest:"),
     (For::Systemd, "//! systemd guest:"),
     (For::OneSystemd, "//! one systemd guest:"),
 ];
@@ -42,8 +45,9 @@ pub(crate) struct Chosen {
 impl Chosen {
     pub(crate) fn runs_in(&self, guest: &Guest) -> bool {
         match self.by {
-            For::EachKernel => guest.root == Root::Busybox,
+            For::EachKernel => guest.root == Root::Busybox && guest.release.is_none(),
             For::OneKernel => guest.root == Root::Busybox && guest.takes_more,
+            For::OldKernel => guest.release.is_some(),
             For::Systemd => guest.root == Root::Systemd,
             For::OneSystemd => guest.root == Root::Systemd && guest.takes_more,
         }
@@ -105,11 +109,13 @@ mod tests {
             chosen(For::Systemd, "guest_b", &[]),
             chosen(For::OneKernel, "live_c", &["x", "y"]),
             chosen(For::OneSystemd, "guest_d", &["z"]),
+            chosen(For::OldKernel, "live_a", &["z"]),
         ];
         let plan_of = |name| plan(GUESTS.iter().find(|guest| guest.name == name).unwrap(), &all);
         assert_eq!(plan_of("6.1-rt"), "live_a \n");
         assert_eq!(plan_of("6.12-cloud"), "live_a \nlive_c x y\n");
         assert_eq!(plan_of("6.1-systemd"), "guest_b \nguest_d z\n");
         assert_eq!(plan_of("6.12-systemd"), "guest_b \n");
+        assert_eq!(plan_of("5.10-cloud"), "live_a z\n");
     }
 }

@@ -1,11 +1,11 @@
 //! Kernel, its types, its tracing, its lockdown, and the programs we bring.
 
-use super::{Check, Root, State};
+use super::{Check, Root, State, oldest};
 use crate::sense::{PIDS, USERS, is_in};
 
 pub(super) fn checks(root: Root<'_>, object: Option<usize>) -> Vec<Check> {
     vec![
-        version(root),
+        oldest::check(root),
         programs(object),
         btf(root),
         tracefs(root),
@@ -14,12 +14,6 @@ pub(super) fn checks(root: Root<'_>, object: Option<usize>) -> Vec<Check> {
         pids(root),
         users(root),
     ]
-}
-
-/// Told, not judged: distributions port kernel features back.
-fn version(root: Root<'_>) -> Check {
-    let release = root.read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    Check::ok("kernel", format!("Linux {} on {}", release.trim(), std::env::consts::ARCH))
 }
 
 fn programs(object: Option<usize>) -> Check {

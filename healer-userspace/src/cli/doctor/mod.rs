@@ -4,6 +4,7 @@ mod capabilities;
 mod cgroup;
 mod kernel;
 mod leases;
+mod oldest;
 mod owners;
 mod place;
 mod unit;

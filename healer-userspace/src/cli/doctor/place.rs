@@ -7,7 +7,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 
-use super::{Check, Root};
+use super::{Check, Root, oldest};
 
 /// The journal and the audit's files, before rotation.
 const ROOM: u64 = 100 << 20;
@@ -89,9 +89,5 @@ fn memlock(root: Root<'_>) -> Check {
 /// Since 5.11 maps are charged to the memory cgroup and not to RLIMIT_MEMLOCK.
 fn counts_maps(root: Root<'_>) -> bool {
     let release = root.read("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(major), Some(minor)) => (major, minor) < (5, 11),
-        (_, None) | (None, Some(_)) => true,
-    }
+    oldest::numbers(&release).is_none_or(|numbers| numbers < (5, 11))
 }

@@ -98,7 +98,8 @@ impl Ledger {
                 && now.since(act.at) < budget.per
         });
         let times: Vec<_> = within.map(|act| act.at).collect();
-        let free_at = times.first().map_or(now, |at| *at + budget.per);
+        // A budget of nothing is never free: it is looked at again when one that was just used up would be.
+        let free_at = *times.first().unwrap_or(&now) + budget.per;
         (times.len() as u32, free_at)
     }
 

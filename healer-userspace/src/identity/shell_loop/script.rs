@@ -1,16 +1,16 @@
 //! Reads as much of a shell script as it takes to say that a command's status is never asked for. Pure.
 //!
-//! Whatever is not understood counts as asking: silence is the safe answer.
+//! Whatever is not understood counts as asking: silence is the safe answer. To print a status is not to ask.
 
-use super::base;
+use super::{Says, base};
 
 /// How many of a process' arguments may name it: an interpreter, `env`, and the script.
 const NAMES: usize = 3;
 /// Words that run the rest of the line in their own process, and so are no names of it.
 const PREFIXES: [&str; 6] = ["exec", "command", "nohup", "nice", "setsid", "env"];
 
-/// Every place in which `text` runs the command stands plainly in an endless loop that nothing leaves.
-pub(super) fn restarts(text: &str, args: &[String], exe: Option<&str>) -> bool {
+/// `Restarts`: every place in which `text` runs the command stands plainly in an endless loop that nothing leaves.
+pub(super) fn says(text: &str, args: &[String], exe: Option<&str>) -> Says {
     let names: Vec<&str> = args
         .iter()
         .take(NAMES)
@@ -24,8 +24,15 @@ pub(super) fn restarts(text: &str, args: &[String], exe: Option<&str>) -> bool {
         reader.take(token);
     }
     reader.end_command(End::Plain);
-    let calls = if reader.by_name.is_empty() { reader.by_variable } else { reader.by_name };
-    !calls.is_empty() && calls.iter().all(|loop_id| loop_id.is_some_and(|id| !reader.left.contains(&id)))
+    let places = if reader.by_name.is_empty() { &reader.by_variable } else { &reader.by_name };
+    let all = |is: &dyn Fn(&Place) -> bool| !places.is_empty() && places.iter().all(is);
+    if all(&|place| matches!(place, Place::Endless(id) if !reader.left.contains(id))) {
+        Says::Restarts
+    } else if all(&|place| *place == Place::UntilItEndsWell) {
+        Says::UntilItEndsWell
+    } else {
+        Says::Nothing
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +41,16 @@ enum Token {
     /// Newline, `;`, `&`, `|`, a parenthesis or brace.
     Separator,
     AndOr,
+}
+
+/// Where a command stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    /// Plainly in this endless loop.
+    Endless(usize),
+    /// `until COMMAND` and `while ! COMMAND`.
+    UntilItEndsWell,
+    Elsewhere,
 }
 
 /// How a simple command ends.
@@ -50,12 +67,17 @@ struct Reader<'a> {
     command: Vec<String>,
     /// The command before this one ended with `&&` or `||`.
     is_chained: bool,
+    is_negated: bool,
+    /// Variables that hold a status.
+    statuses: Vec<String>,
+    /// The command before this one, if it is ours and `||` follows: where it stands if that is `|| true`.
+    before_or: Option<(bool, Place)>,
     loops: usize,
     /// Loops with a word in them that may leave them or look at a status.
     left: Vec<usize>,
-    /// For each place that runs the command: the endless loop in which it stands plainly.
-    by_name: Vec<Option<usize>>,
-    by_variable: Vec<Option<usize>>,
+    /// Each place that runs the command.
+    by_name: Vec<Place>,
+    by_variable: Vec<Place>,
 }
 
 struct Frame {
@@ -97,7 +119,7 @@ impl Reader<'_> {
             "elif" => self.set_condition(true),
             "done" | "fi" | "esac" => drop(self.frames.pop()),
             "{" | "}" | "time" => {}
-            "!" => self.is_chained = true,
+            "!" => self.is_negated = true,
             _other => return false,
         }
         true
@@ -124,22 +146,49 @@ impl Reader<'_> {
 
     fn end_command(&mut self, end: End) {
         let command = core::mem::take(&mut self.command);
-        let is_asked = end == End::AndOr || core::mem::replace(&mut self.is_chained, end == End::AndOr);
+        let was_chained = core::mem::replace(&mut self.is_chained, end == End::AndOr);
+        let is_negated = core::mem::take(&mut self.is_negated);
+        let before = self.before_or.take();
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         if words.is_empty() {
             return;
         }
-        self.judge_condition(&words, end);
-        if words.iter().any(|word| word.contains("$?")) || LEAVING.contains(&words[0]) {
-            self.leave();
+        if let Some((is_by_name, place)) = before.filter(|_| is_nothing(&words) && end == End::Plain) {
+            // `server || true`: of no account, in any shell with `set -e`.
+            self.calls(is_by_name).pop();
+            self.calls(is_by_name).push(place);
         }
+        self.judge_condition(&words, end);
+        self.follow_status(&words);
         let words = program_and_arguments(&words);
         let is_ours = |word: &&&str| self.names.contains(&base(word));
-        let place = if is_asked { None } else { self.endless_loop() };
-        if words.iter().take(NAMES).any(|word| is_ours(&word)) {
-            self.by_name.push(place);
-        } else if words.first().is_some_and(|word| word.contains('$')) {
-            self.by_variable.push(place);
+        let is_by_name = words.iter().take(NAMES).any(|word| is_ours(&word));
+        if is_by_name || words.first().is_some_and(|word| word.contains('$')) {
+            let is_plain = end == End::Plain && !was_chained;
+            let place = if is_plain { self.place(is_negated) } else { Place::Elsewhere };
+            self.calls(is_by_name).push(place);
+            let if_ignored = if was_chained { Place::Elsewhere } else { self.place(is_negated) };
+            self.before_or = (end == End::AndOr).then_some((is_by_name, if_ignored));
+        }
+    }
+
+    fn calls(&mut self, is_by_name: bool) -> &mut Vec<Place> {
+        if is_by_name { &mut self.by_name } else { &mut self.by_variable }
+    }
+
+    /// Whoever leaves the loop, or looks at a status otherwise than to tell of it, may wait for an answer.
+    fn follow_status(&mut self, words: &[&str]) {
+        let holds = |word: &&&str| {
+            let is_known = |name: &String| [format!("${name}"), format!("${{{name}}}")];
+            word.contains("$?")
+                || self.statuses.iter().flat_map(is_known).any(|status| word.contains(&status))
+        };
+        let is_of_it = words.iter().any(|word| holds(&word));
+        let assigned = words[0].split_once('=').filter(|(name, _)| words.len() == 1 && is_variable(name));
+        if let Some((name, _)) = assigned.filter(|_| is_of_it) {
+            self.statuses.push(name.to_owned());
+        } else if LEAVING.contains(&words[0]) || (is_of_it && !TELLING.contains(&base(words[0]))) {
+            self.leave();
         }
     }
 
@@ -158,12 +207,16 @@ impl Reader<'_> {
             };
     }
 
-    /// The innermost loop, if it is endless and no condition lies between it and here.
-    fn endless_loop(&self) -> Option<usize> {
-        let frame = self.frames.last()?;
+    /// No condition may lie between the innermost loop and here.
+    fn place(&self, is_negated: bool) -> Place {
+        let Some(frame) = self.frames.last() else {
+            return Place::Elsewhere;
+        };
         match frame.kind {
-            Kind::Loop(id) if frame.is_endless => Some(id),
-            Kind::Loop(_) | Kind::While | Kind::Until | Kind::For | Kind::If | Kind::Case => None,
+            Kind::Loop(id) if frame.is_endless && !is_negated => Place::Endless(id),
+            Kind::Until if frame.in_condition && !is_negated => Place::UntilItEndsWell,
+            Kind::While if frame.in_condition && is_negated => Place::UntilItEndsWell,
+            Kind::Loop(_) | Kind::While | Kind::Until | Kind::For | Kind::If | Kind::Case => Place::Elsewhere,
         }
     }
 
@@ -178,7 +231,14 @@ impl Reader<'_> {
 }
 
 const LEAVING: [&str; 4] = ["break", "exit", "return", "trap"];
+/// `log "ended with $?"` may be anything, a function that leaves among them.
+const TELLING: [&str; 4] = ["echo", "printf", "logger", ":"];
 const ENDLESS_FOR: &str = "((;;))";
+
+/// `|| true`
+fn is_nothing(words: &[&str]) -> bool {
+    words == ["true"] || words == [":"]
+}
 
 /// Without assignments and without programs that become the next one.
 fn program_and_arguments<'a>(words: &'a [&'a str]) -> &'a [&'a str] {

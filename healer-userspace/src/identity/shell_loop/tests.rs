@@ -1,8 +1,12 @@
 use super::*;
 use crate::identity::fixture::Tree;
 
+fn says(text: &str) -> Says {
+    script::says(text, &["./server".to_owned(), "-x".to_owned()], Some("/opt/app/server"))
+}
+
 fn restarts(text: &str) -> bool {
-    script::restarts(text, &["./server".to_owned(), "-x".to_owned()], Some("/opt/app/server"))
+    says(text) == Says::Restarts
 }
 
 #[test]
@@ -21,8 +25,33 @@ fn a_loop_that_never_asks_restarts() {
         "while true; do \"$SERVER\" -x; sleep 1; done",
         "start() { while true; do ./server; done; }\nstart",
         "if [ -f env ]; then . ./env; fi; while true; do ./server; done",
+        "while true; do ./server; echo \"exited with $?\"; sleep 1; done",
+        "while :; do ./server; rc=$?; echo \"ended: ${rc}\" >&2; logger -t x $rc; sleep 1; done",
+        "while :; do ./server & wait $!; printf '%s %d\\n' \"$(date)\" $?; done",
+        "while true; do ./server || true; sleep 1; done",
+        "while true; do ./server --port $((8000 + RANDOM % 99)) --id $(date +%s); done",
     ] {
         assert!(restarts(text), "{text}");
+    }
+}
+
+#[test]
+fn until_it_ends_well() {
+    for text in [
+        "until ./server; do echo Respawning; sleep 1; done",
+        "until PORT=80 ./server -x 2>/dev/null\ndo\n  echo \"Server crashed with exit code $?.  Respawning..\" >&2\n  sleep 1\ndone",
+        "while ! ./server; do sleep 1; done",
+    ] {
+        assert_eq!(says(text), Says::UntilItEndsWell, "{text}");
+    }
+    for text in [
+        "until ! ./server; do sleep 1; done",
+        "while ./server; do sleep 1; done",
+        "until ./server && ready; do sleep 1; done",
+        "until [ -e x ]; do ./server; done",
+        "until ./server; do sleep 1; done; ./server",
+    ] {
+        assert_eq!(says(text), Says::Nothing, "{text}");
     }
 }
 
@@ -38,6 +67,12 @@ fn whoever_asks_for_the_status_waits_for_an_answer() {
         "while true; do ./server; [ $? = 0 ] && break; sleep 1; done",
         "while true; do ./server; if test -f done; then break; fi; done",
         "while true; do ! ./server; done",
+        "while true; do ./server || fallback; done",
+        "while true; do ./server || true && break; done",
+        "while true; do ./server; rc=$?; case $rc in 0) echo well;; esac; done",
+        "while true; do ./server; rc=$?; [ $rc -eq 0 ] && mail; done",
+        "while true; do ./server; if [ $? -ne 0 ]; then alert; fi; sleep 9; done",
+        "while true; do ./server; log $?; done",
         "for i in 1 2 3 4 5; do ./server; done",
         "for ((i=0; i<5; i++)); do ./server; done",
         "while read line; do ./server $line; done",
@@ -49,6 +84,24 @@ fn whoever_asks_for_the_status_waits_for_an_answer() {
     ] {
         assert!(!restarts(text), "{text}");
     }
+}
+
+#[test]
+fn a_tool_that_cannot_listen_serves_nobody() {
+    let tree = Tree::new();
+    let shell = ProcessId { pid: 40, start: crate::engine::time::BootTime(40_000_000) };
+    tree.file("proc/40/stat", &stat(40, 4));
+    tree.file("proc/40/cmdline", "sh\0-c\0while :; do check -x; daemon; /opt/own; done\0");
+    tree.file("proc/40/root/usr/bin/check", "\u{7f}ELF\0listening\0connect\0");
+    tree.file("proc/40/root/usr/bin/daemon", "\u{7f}ELF\0connect\0listen\0");
+    tree.file("proc/40/root/opt/own", "\u{7f}ELF\0");
+    let says = |exe: &str, arg: &str| {
+        let process = Process { exe: Some(exe.to_owned()), args: vec![arg.to_owned()], ..Process::default() };
+        of_script(&tree.roots().proc, shell, &process)
+    };
+    assert_eq!(says("/usr/bin/check", "check"), Says::Nothing);
+    assert_eq!(says("/usr/bin/daemon", "daemon"), Says::Restarts);
+    assert_eq!(says("/opt/own", "/opt/own"), Says::Restarts);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use healer_common::event::{
     Event, Header, oom_kill::OomKill, process_exec::ProcessExec, process_exit::ProcessExit,
-    signal_sent::SignalSent,
+    signal_sent::SignalSent, task_hung::TaskHung,
 };
 
 use super::{Hint, User, emit};
@@ -23,6 +23,7 @@ impl User {
                 self.signal(&header, sent, out);
             }
             Event::OomKill(kill) if kill.flags & OomKill::PARTIAL != 0 => self.oom(&header, kill, out),
+            Event::TaskHung(hung) if hung.flags & TaskHung::PARTIAL != 0 => self.hung(header, hung.pid, out),
             Event::ProcessExit(exit) => {
                 // The program took it out of the kernel's map.
                 self.tracked.remove(&exit.task.tgid);

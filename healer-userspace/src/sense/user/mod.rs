@@ -5,6 +5,7 @@ mod complete;
 mod connector;
 mod ends;
 mod hear;
+mod hung_report;
 mod kills;
 mod kmsg;
 mod oom_report;
@@ -41,7 +42,7 @@ use crate::{clock, engine::time::BootTime, identity::roots::Roots};
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// What user space does for a sensor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Duty {
     #[default]
     Nothing,
@@ -62,6 +63,9 @@ pub(crate) struct User {
     connector: Option<Connector>,
     log: Option<KernelLog>,
     oom: OomParser,
+    /// What is read from the log.
+    reads_oom: bool,
+    reads_hung: bool,
     exit: Duty,
     exec: Duty,
     others: Duty,
@@ -97,6 +101,8 @@ impl User {
             connector: None,
             log: None,
             oom: OomParser::default(),
+            reads_oom: false,
+            reads_hung: false,
             exit: Duty::Nothing,
             exec: Duty::Nothing,
             others: Duty::Nothing,
@@ -120,10 +126,12 @@ impl User {
                 self.open_connector().ok();
             }
             EventKind::ProcessExec => self.exec = Duty::Complete,
-            EventKind::SignalSent | EventKind::OomKill => self.others = Duty::Complete,
+            EventKind::SignalSent | EventKind::OomKill | EventKind::TaskHung => {
+                self.others = self.others.max(Duty::Complete);
+            }
             EventKind::SocketState | EventKind::TcpRetransmit => self.network = Duty::Complete,
             // The record says enough, or they have no such rung.
-            EventKind::SyscallError | EventKind::ReclaimStall | EventKind::TaskHung => {}
+            EventKind::SyscallError | EventKind::ReclaimStall => {}
         }
     }
 
@@ -165,12 +173,16 @@ impl User {
         Ok(())
     }
 
-    /// From now on OOM kills are read from the kernel's log.
+    /// From now on `kind` is read from the kernel's log: OOM kills, hung tasks.
     ///
     /// # Errors
     /// In words.
-    pub(crate) fn read_log(&mut self) -> Result<(), Trouble> {
-        self.log = Some(KernelLog::open(&self.kmsg)?);
+    pub(crate) fn read_log(&mut self, kind: EventKind) -> Result<(), Trouble> {
+        if self.log.is_none() {
+            self.log = Some(KernelLog::open(&self.kmsg)?);
+        }
+        self.reads_oom |= kind == EventKind::OomKill;
+        self.reads_hung |= kind == EventKind::TaskHung;
         self.others = Duty::Source;
         Ok(())
     }
@@ -249,7 +261,7 @@ impl User {
     /// Hands on every record that the sources give by now.
     pub(crate) fn drain(&mut self, now: BootTime, out: &mut impl FnMut(&[u8])) {
         self.hear(out);
-        self.read_oom_kills(now, out);
+        self.read_kernel_log(now, out);
         let sockets = self.sockets.as_mut().map(|poll| poll.look(now, &mut self.people));
         for event in sockets.into_iter().flatten() {
             emit(header(now, event.kind(), 0, 0, CgroupRef::ZERO), &event, out);

@@ -187,6 +187,12 @@ impl People {
     }
 }
 
+/// Threads of the kernel are children of kthreadd, which has the number 2 (init/main.c).
+pub(super) fn is_of_kernel(person: &Person) -> bool {
+    const KTHREADD: u32 = 2;
+    person.task.tgid == KTHREADD || person.parent == KTHREADD
+}
+
 /// A name as records keep it.
 pub(super) fn name(comm: &str) -> [u8; 16] {
     let mut name = [0; 16];

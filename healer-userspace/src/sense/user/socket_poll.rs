@@ -252,6 +252,7 @@ fn resent(netns: u32, one: &Seen, retransmits: u8) -> Event {
         state: socket.state.into(),
         retransmits: retransmits.into(),
         unacknowledged: socket.info.map_or(0, |info| info.bytes_acked as u32),
+        flags: TcpRetransmit::SAMPLED,
         ..TcpRetransmit::ZERO
     })
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::{
     engine::{
-        class::Class,
+        class::{Certainty, Class},
         detect::Context,
         diagnosis::End,
         policy::{Exits, choose},
@@ -16,16 +16,23 @@ use crate::{
 
 pub const DEFAULT: Exits = Exits { min: 3, within: Duration::from_secs(300), codes_not_in: Vec::new() };
 const MAX_ENDS: usize = 64;
+/// Whoever restarts what has ended does it soon; who looks now and then lets more time pass.
+const RESTARTS_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 pub(super) struct Ends {
     pub(super) lives: VecDeque<End>,
     pub(super) last: Option<ProcessId>,
-    pub(super) said_at: Option<BootTime>,
+    said: Option<(BootTime, Certainty)>,
+    /// The shell that starts it never asks; a script that could not be read in time once does not change that.
+    pub(super) is_unasked: bool,
+    /// One of its lives had a listening socket.
+    pub(super) serves: bool,
 }
 
 impl Ends {
     pub(super) fn add(&mut self, end: End) {
+        self.is_unasked |= end.unasked;
         self.lives.push_back(end);
         while self.lives.len() > MAX_ENDS {
             self.lives.pop_front();
@@ -38,23 +45,52 @@ impl Ends {
         asked_for(context, process).iter().any(is_enough)
     }
 
-    pub(super) fn was_said(&self, now: BootTime) -> bool {
-        self.said_at.is_some_and(|at| now.since(at) <= DEFAULT.within)
+    /// As surely as that, and not long ago.
+    pub(super) fn was_said(&self, certainty: Certainty, now: BootTime) -> bool {
+        self.said.is_some_and(|(at, said)| certainty <= said && now.since(at) <= DEFAULT.within)
+    }
+
+    pub(super) fn say(&mut self, certainty: Certainty, now: BootTime) {
+        self.said = Some((now, certainty));
     }
 
     /// One was started after another had ended, and ended too: instances that ran side by side and fell together are
-    /// one.
+    /// one. Numbered cases of a test are called in other words each; what is started again in other words is known by
+    /// who starts it, or by what it does.
     pub(super) fn keep_faulting(&self, now: BootTime) -> bool {
-        let mut last = BootTime(0);
-        let mut row = 0;
-        for end in self.lives.iter().filter(|end| end.fault && now.since(end.at) <= DEFAULT.within) {
-            if last <= end.start {
-                last = end.at;
-                row += 1;
-            }
-        }
-        DEFAULT.min <= row
+        let words = self.lives.back().map(|end| end.words);
+        let is_service = self.is_unasked || self.serves;
+        let faults = self.lives.iter().filter(|end| end.fault && (is_service || Some(end.words) == words));
+        DEFAULT.min <= row(faults.filter(|end| now.since(end.at) <= DEFAULT.within))
     }
+
+    /// Short lives of late, one after the other.
+    pub(super) fn short_lives(&self, now: BootTime) -> u32 {
+        row(self.lives.iter().filter(|end| 1 < end.weight && now.since(end.at) <= DEFAULT.within))
+    }
+
+    /// In exactly these words it was started again soon after each of its last ends: how often.
+    pub(super) fn soon_again(&self) -> usize {
+        let again =
+            self.lives.iter().rev().zip(self.lives.iter().rev().skip(1)).take_while(|(end, before)| {
+                end.words == before.words
+                    && before.at <= end.start
+                    && end.start.since(before.at) <= RESTARTS_WITHIN
+            });
+        again.count()
+    }
+}
+
+fn row<'a>(ends: impl Iterator<Item = &'a End>) -> u32 {
+    let mut last = BootTime(0);
+    let mut row = 0;
+    for end in ends {
+        if last <= end.start {
+            last = end.at;
+            row += 1;
+        }
+    }
+    row
 }
 
 /// The default, or what the rules of the owner ask for instead.

@@ -5,16 +5,26 @@
 //! want of memory: build tools, test runners and shells, whose different children fail now and then, are no loop.
 //!
 //! A status of a program that nobody named is an answer as often as a failure: `until nc -z db 5432; do sleep 1; done`,
-//! health checks and monitoring plug-ins look from outside like a server that dies of its configuration. It counts
-//! only where the shell that starts the command again never asks for it, and five times in a row: after the first the
-//! kernel is asked to tell every start of that shell's children, so that one that ended well in between is known.
+//! health checks and monitoring plug-ins look from outside like a server that dies of its configuration. So it takes
+//! a reason to think of a service:
+//!
+//! | what says so | how often | certainty |
+//! |---|---|---|
+//! | the script of the shell that starts it never asks for it | five in a row | probable (of a script: suspected) |
+//! | it listened in one of its lives | five short lives in five minutes | probable |
+//! | its parent runs the same program and listens: a worker, or the child of one connection | the same | suspected |
+//! | none of these, but somebody's own program is started again in the same words within three seconds | nine in a row | suspected |
+//!
+//! Of the first and the last the kernel is asked to tell every start of that parent's children, so that one that ended
+//! well in between is known.
 
 mod ends;
 mod row;
+mod servers;
 mod suspects;
 
 use core::{
-    hash::{Hash as _, Hasher as _},
+    hash::{Hash as _, Hasher},
     time::Duration,
 };
 use std::{
@@ -31,11 +41,15 @@ use crate::{
         policy::choose,
         time::{BootTime, Human},
     },
-    identity::process::{Process, ProcessId},
+    identity::{
+        nature::{Nature, hash_shape, nature},
+        process::{Process, ProcessId},
+    },
     signal::{Fact, Signal},
     text,
 };
 use ends::Ends;
+use servers::Servers;
 use suspects::Suspects;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
@@ -47,6 +61,9 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 pub use ends::enough_ends;
 
 const SHORT_LIFE: Duration = Duration::from_secs(10);
+const SHORT_LIVES: u32 = 5;
+/// Restarts before the kernel is asked for those that ended well.
+const RESTARTS: usize = 3;
 const REMEMBER: Duration = Duration::from_secs(3600);
 const MAX_LOOPS: usize = 2048;
 
@@ -55,6 +72,7 @@ struct CrashLoop {
     loops: BTreeMap<LoopKey, Ends>,
     order: VecDeque<(BootTime, LoopKey)>,
     suspects: Suspects,
+    servers: Servers,
 }
 
 /// A digest of the workload; of untracked programs of the parent process and the command. Most ends are of
@@ -67,6 +85,7 @@ impl Detector for CrashLoop {
         let Some(process) = &signal.process else {
             return;
         };
+        self.servers.observe(signal);
         if matches!(signal.fact, Fact::Execed) {
             self.started(process);
         } else if let (Fact::Exited(_), Some(certificate)) = (&signal.fact, context.certificate) {
@@ -98,13 +117,20 @@ impl CrashLoop {
             return;
         }
         let tracked = choose::tracked(context.policies, process);
-        let end = end(process, certificate, at);
-        if !tracked && !end.fault && !end.unasked {
-            return;
-        }
+        let mut end = end(process, certificate, at);
         let Some(key) = loop_key(process, tracked) else {
             return;
         };
+        let is_worker = self.servers.is_worker(process);
+        let serves = self.servers.has_served(key);
+        let is_own = || {
+            process.parent.as_ref().is_some_and(|parent| parent.may_restart_it)
+                && nature(process) == Nature::Own
+        };
+        if !tracked && !end.fault && !end.unasked && !serves && !is_worker && !is_own() {
+            return;
+        }
+        end.words = command_digest(process).unwrap_or_default();
         self.forget_old(context.now, found);
         let ends = self.loops.entry(key).or_insert_with(|| {
             self.order.push_back((context.now, key));
@@ -114,30 +140,59 @@ impl CrashLoop {
         if ends.last.replace(process.id()) == Some(process.id()) {
             return;
         }
-        let is_unasked = end.unasked || self.suspects.knows(key);
         ends.add(end);
+        ends.serves |= serves;
         let (now, id) = (context.now, process.id());
         let certainty = if tracked {
             ends.are_enough(context, process).then_some(Certainty::Proved)
-        } else if ends.was_said(now) {
-            None
-        } else {
-            let command = parent_of(process).filter(|_| is_unasked).map(|parent| (key, parent));
+        } else if let Some(parent) = parent_of(process) {
+            let has_asked = self.servers.has_asked(key);
+            let may_be_loop = ends.is_unasked || (!has_asked && RESTARTS <= ends.soon_again());
+            let is_news = !ends.was_said(by_row(ends, process), now);
             let is_in_a_row =
-                command.is_some_and(|command| self.suspects.failed(context, command, id, found));
-            (is_in_a_row || ends.keep_faulting(now)).then_some(Certainty::Probable)
+                may_be_loop && is_news && self.suspects.failed(context, (key, parent), id, found);
+            certainty(ends, process, is_in_a_row, is_worker, now).filter(|it| !ends.was_said(*it, now))
+        } else {
+            None
         };
         if let Some(certainty) = certainty {
-            ends.said_at = Some(now);
+            ends.say(certainty, now);
             self.suspects.forget(key, found);
             found.push(raise(context, at, process, certificate, ends, certainty));
         }
     }
 }
 
+/// Of a program that nobody named.
+fn certainty(
+    ends: &Ends,
+    process: &Process,
+    is_in_a_row: bool,
+    is_worker: bool,
+    now: BootTime,
+) -> Option<Certainty> {
+    let are_short = SHORT_LIVES <= ends.short_lives(now);
+    if ends.keep_faulting(now) || (ends.serves && are_short) {
+        Some(Certainty::Probable)
+    } else if is_in_a_row {
+        Some(by_row(ends, process))
+    } else {
+        (is_worker && are_short).then_some(Certainty::Suspected)
+    }
+}
+
+/// What a row of failures makes of it.
+fn by_row(ends: &Ends, process: &Process) -> Certainty {
+    let is_script = nature(process) == Nature::Shell;
+    if ends.is_unasked && !is_script { Certainty::Probable } else { Certainty::Suspected }
+}
+
 /// Of what nobody named: its command and who starts it.
 pub(crate) fn command_digest(process: &Process) -> Option<u64> {
-    Some(command_key(process, parent_of(process)?).0)
+    let mut digest = DefaultHasher::new();
+    parent_of(process)?.hash(&mut digest);
+    hash_command(process, &mut digest, |args, digest| args.hash(digest));
+    Some(digest.finish())
 }
 
 fn loop_key(process: &Process, tracked: bool) -> Option<LoopKey> {
@@ -153,11 +208,15 @@ fn loop_key(process: &Process, tracked: bool) -> Option<LoopKey> {
 fn command_key(process: &Process, parent: ProcessId) -> LoopKey {
     let mut digest = DefaultHasher::new();
     parent.hash(&mut digest);
-    if process.args.is_empty() {
-        process.workload.hash(&mut digest);
-    }
-    process.args.hash(&mut digest);
+    hash_command(process, &mut digest, hash_shape);
     LoopKey(digest.finish())
+}
+
+fn hash_command<H: Hasher>(process: &Process, digest: &mut H, by: fn(&[String], &mut H)) {
+    if process.args.is_empty() {
+        process.workload.hash(digest);
+    }
+    by(&process.args, digest);
 }
 
 fn parent_of(process: &Process) -> Option<ProcessId> {
@@ -173,6 +232,7 @@ fn end(process: &Process, certificate: &Certificate, at: BootTime) -> End {
         fault: matches!(certificate.cause, Cause::Crashed { .. } | Cause::OomKill(_)),
         start: process.start,
         unasked: process.parent.as_ref().is_some_and(|parent| parent.restarts_it),
+        words: 0,
     }
 }
 
@@ -209,6 +269,10 @@ fn raise(
     certainty: Certainty,
 ) -> Finding {
     let first = ends.lives.front().map_or(at, |end| end.at);
+    let doubt = match certainty {
+        Certainty::Suspected => "; it may be no service, but asked again and again for an answer",
+        Certainty::Probable | Certainty::Proved => "",
+    };
     Finding::Raised {
         subject: Subject::Death(process.id()),
         diagnosis: Box::new(Diagnosis {
@@ -219,7 +283,7 @@ fn raise(
             fault_at: at,
             detected_at: context.now,
             sentence: format!(
-                "{} ended abnormally {} times in {}; last: {}[{}] {}",
+                "{} ended abnormally {} times in {}; last: {}[{}] {}{doubt}",
                 text::printable(process.workload.given_name().unwrap_or(&process.comm)),
                 ends.lives.len(),
                 Human(at.since(first)),

@@ -35,10 +35,6 @@ impl Suspects {
         self.watched.contains_key(&parent)
     }
 
-    pub(super) fn knows(&self, key: LoopKey) -> bool {
-        self.commands.contains_key(&key)
-    }
-
     pub(super) fn started(&mut self, key: LoopKey, id: ProcessId) {
         if let Some(suspect) = self.commands.get_mut(&key).filter(|suspect| suspect.watched_since.is_some()) {
             suspect.row.started(id);

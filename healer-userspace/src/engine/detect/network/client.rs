@@ -53,6 +53,7 @@ pub(super) struct Isolated {
     pub(super) of: usize,
     pub(super) is_local: bool,
     pub(super) has_no_route: bool,
+    pub(super) is_doubtful: bool,
     pub(super) peers: Vec<SocketAddr>,
 }
 
@@ -204,7 +205,8 @@ fn isolated(voters: &BTreeSet<SocketAddr>, down: &BTreeMap<SocketAddr, Down>) ->
     let since = lost.values().map(|down| down.since).min()?;
     let peers = lost.keys().map(|address| **address).collect();
     let has_no_route = lost.values().all(|down| down.is_local && down.kind == Kind::Unreachable);
-    Some(Isolated { since, down: lost.len(), of: voters.len(), is_local, has_no_route, peers })
+    let is_doubtful = lost.values().any(|down| down.is_doubtful);
+    Some(Isolated { since, down: lost.len(), of: voters.len(), is_local, has_no_route, is_doubtful, peers })
 }
 
 pub(super) fn earliest(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {

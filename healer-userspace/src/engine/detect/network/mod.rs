@@ -53,11 +53,17 @@ const DEGRADED_FROM: usize = 4;
 /// One workload in one network namespace.
 type Who = (WorkloadKey, u32);
 
+#[derive(Clone, Copy)]
+struct CutOff {
+    since: BootTime,
+    is_doubtful: bool,
+}
+
 #[derive(Default)]
 struct Network {
     clients: BTreeMap<Who, Client>,
     links: Links,
-    isolated: BTreeMap<Who, BootTime>,
+    isolated: BTreeMap<Who, CutOff>,
     down: BTreeMap<(Who, SocketAddr), Down>,
     degraded: BTreeSet<(Who, SocketAddr)>,
     stale: BTreeSet<(Who, SocketAddr)>,
@@ -195,12 +201,14 @@ impl Network {
     fn isolation(&mut self, context: &Context<'_>, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
         let now = context.now;
         if let Some(isolated) = &verdict.isolated {
-            if !self.isolated.contains_key(who) {
+            let is_said =
+                self.isolated.get(who).is_some_and(|said| !said.is_doubtful || isolated.is_doubtful);
+            if !is_said {
                 self.cut_off(context, who, isolated, found);
             }
             return;
         }
-        let Some(since) = self.isolated.get(who).copied() else {
+        let Some(CutOff { since, .. }) = self.isolated.get(who).copied() else {
             return;
         };
         let Some(client) = self.clients.get_mut(who) else {
@@ -231,7 +239,8 @@ impl Network {
             self.due = earliest(self.due, Some(told_by));
             return;
         }
-        self.isolated.insert(who.clone(), now);
+        let before = self.isolated.get(who).map_or(now, |said| said.since);
+        self.isolated.insert(who.clone(), CutOff { since: before, is_doubtful: isolated.is_doubtful });
         self.take_back(who, found);
         let scope = self.scope(who, isolated.since, now);
         if let Some(client) = self.clients.get(who) {

@@ -1,10 +1,12 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
 mod no_way;
+mod weigh;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use self::weigh::{enough_at, kind_of};
 use super::{kind::Kind, piece_words, stuck::Stuck};
 use crate::{
     engine::time::BootTime,
@@ -51,6 +53,8 @@ pub(super) struct Piece {
     timeouts: u32,
     is_reset: bool,
     is_local: bool,
+    /// Concluded, where the sensor in use does not tell it.
+    is_inferred: bool,
 }
 
 /// It is beyond doubt.
@@ -60,7 +64,7 @@ pub(super) struct Down {
     pub(super) since: BootTime,
     /// This machine itself would not send.
     pub(super) is_local: bool,
-    /// It may be that slow by design.
+    /// It may be that slow by design, or what speaks against it is in part concluded.
     pub(super) is_doubtful: bool,
 }
 
@@ -135,6 +139,7 @@ impl Peer {
             timeouts: 0,
             is_reset: !failed.connecting,
             is_local: false,
+            is_inferred: failed.inferred,
         });
     }
 
@@ -177,6 +182,7 @@ impl Peer {
             timeouts: sent.retransmits,
             is_reset: false,
             is_local: refusal.is_some(),
+            is_inferred: sent.sampled && refusal.is_none(),
         });
     }
 
@@ -198,6 +204,7 @@ impl Peer {
             timeouts: 0,
             is_reset: false,
             is_local: true,
+            is_inferred: false,
         });
     }
 
@@ -318,7 +325,7 @@ impl Peer {
             return State::Well;
         };
         let is_local = self.evidence.iter().any(|piece| piece.is_local);
-        let (kind, Some(enough_at)) = (self.kind(), self.enough_at()) else {
+        let (kind, Some(enough_at)) = (kind_of(self.evidence.iter()), enough_at(self.evidence.iter())) else {
             return State::Suspect(None);
         };
         if !self.is_dependency() {
@@ -337,14 +344,22 @@ impl Peer {
         if now < first_due.min(due) {
             return State::Suspect(Some(first_due.min(due)));
         }
-        State::Down(Down { kind, since: first.at, is_local, is_doubtful: false })
+        let is_doubtful = !is_local && self.rests_on_conclusions(kind);
+        State::Down(Down { kind, since: first.at, is_local, is_doubtful })
+    }
+
+    /// What was told does not suffice without what was concluded, or says something else.
+    fn rests_on_conclusions(&self, kind: Kind) -> bool {
+        let told = || self.evidence.iter().filter(|piece| !piece.is_inferred);
+        enough_at(told()).is_none() || kind_of(told()) != kind
     }
 
     /// The piece that made the case; later ones must not put the verdict off.
     fn verdict_at(&self) -> Option<BootTime> {
-        let enough_at = self.enough_at()?;
+        let enough_at = enough_at(self.evidence.iter())?;
         let first = self.evidence.front()?.at;
-        let makes_it = |piece: &&Piece| match self.kind() {
+        let kind = kind_of(self.evidence.iter());
+        let makes_it = |piece: &&Piece| match kind {
             _ if piece.is_local => true,
             Kind::Refuses | Kind::Unreachable => {
                 enough_at <= piece.at && REFUSAL_LASTS <= piece.at.since(first)
@@ -364,36 +379,5 @@ impl Peer {
         let connections: BTreeSet<u64> = self.evidence.iter().map(|piece| piece.cookie).collect();
         let timeouts = self.evidence.iter().map(|piece| piece.timeouts).max();
         lasts <= last.since(enough_at) && (2 <= connections.len() || Some(many) <= timeouts)
-    }
-
-    /// When the evidence became enough. Broken connections alone are never: a server that restarts breaks many.
-    fn enough_at(&self) -> Option<BootTime> {
-        const RESETS_COUNT: u32 = 2;
-        let (mut score, mut resets) = (0, 0);
-        for piece in &self.evidence {
-            if piece.is_reset && piece.weight == 1 {
-                resets += 1;
-            }
-            score += if piece.is_reset && RESETS_COUNT < resets { 0 } else { piece.weight };
-            if ENOUGH <= score {
-                return Some(piece.at);
-            }
-        }
-        None
-    }
-
-    /// What most of it says. Words count more than silence, which is what is left of words that are sent seldom:
-    /// ICMP errors are rate-limited (net/ipv4/icmp.c).
-    fn kind(&self) -> Kind {
-        let weight = |kind: Kind| -> u32 {
-            self.evidence.iter().filter(|piece| piece.kind == kind).map(|piece| piece.weight).sum()
-        };
-        const A_WORD: u32 = 2;
-        let (refused, unreachable) = (weight(Kind::Refuses), weight(Kind::Unreachable));
-        match refused.max(unreachable) {
-            0..A_WORD => Kind::NoAnswer,
-            most if most == unreachable => Kind::Unreachable,
-            _ => Kind::Refuses,
-        }
     }
 }

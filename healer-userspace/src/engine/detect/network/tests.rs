@@ -1,4 +1,6 @@
+mod doubt;
 mod hasty;
+mod local;
 mod no_way;
 mod stuck;
 
@@ -26,6 +28,8 @@ struct Story {
     workload: &'static str,
     pid: u32,
     netns: u32,
+    /// By a rung of the sensors that concludes, or looks now and then.
+    by_lesser_rung: bool,
     said: Vec<Said>,
 }
 
@@ -39,6 +43,7 @@ impl Story {
             workload: "api",
             pid: 40,
             netns: 7,
+            by_lesser_rung: false,
             said: Vec::new(),
         }
     }
@@ -93,7 +98,8 @@ impl Story {
     fn fails(&mut self, ms: u64, peer: &str, cause: FailureCause, age_ms: u64, streak: u32) {
         let flow = self.flow(peer, ms);
         let age_us = Some(age_ms * 1000);
-        let failed = ConnectionFailed { flow, cause, connecting: true, age_us, streak };
+        let failed =
+            ConnectionFailed { flow, cause, connecting: true, age_us, streak, inferred: self.by_lesser_rung };
         self.tell(ms, Fact::ConnectionFailed(failed));
     }
 
@@ -110,6 +116,7 @@ impl Story {
             unacknowledged: first,
             local_error: None,
             streak: 0,
+            sampled: self.by_lesser_rung,
         };
         self.tell(ms, Fact::Retransmitted(sent));
     }
@@ -237,44 +244,6 @@ fn without_a_route_nobody_is_reached() {
     assert_eq!(story(5, 0, false), ["network_isolation netns probable"]);
     assert_eq!(story(0, 5, false), [""; 0], "somebody tries IPv6 first");
     assert_eq!(story(5, 0, true), [""; 0], "it was for somebody else");
-}
-
-#[test]
-fn a_filter_against_one_peer_cuts_nobody_off() {
-    let mut story = Story::new();
-    for peer in [A, B] {
-        story.ok(500, peer);
-    }
-    for ms in [1000, 2000, 3000] {
-        let sent = Retransmitted {
-            flow: story.flow(A, ms),
-            connecting: true,
-            retransmits: 1,
-            unacknowledged: 0,
-            local_error: Some(1),
-            streak: 0,
-        };
-        story.tell(ms, Fact::Retransmitted(sent));
-        story.ok(ms + 300, B);
-    }
-    story.pass(30_000);
-    assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
-}
-
-#[test]
-fn want_of_room_in_this_machine_is_no_filter() {
-    let mut story = Story::new();
-    for (ms, errno) in [(1000, libc::ENOBUFS), (1200, libc::EBUSY), (1400, libc::ENOMEM)] {
-        story.ok(ms - 100, A);
-        let flow = story.flow(A, 1);
-        let (retransmits, local_error) = (1, Some(errno));
-        let sent =
-            Retransmitted { flow, connecting: false, retransmits, unacknowledged: 7, local_error, streak: 0 };
-        story.tell(ms, Fact::Retransmitted(sent));
-    }
-    story.ok(1500, B);
-    story.pass(30_000);
-    assert_eq!(story.words(), [""; 0]);
 }
 
 #[test]

@@ -70,18 +70,23 @@ pub(super) fn isolation(
         (None, _) => "nothing says no, so it is on the way or on the far side".to_owned(),
     };
     let sentence = format!(
-        "{} is cut off ({}): {} of its {} peers out of reach for {}; {why}",
+        "{} is cut off ({}): {} of its {} peers out of reach for {}; {why}{}",
         name(&client.process),
         scope.name(),
         isolated.down,
         isolated.of,
         Human(context.now.since(isolated.since)),
+        doubt(isolated.is_doubtful),
     );
     let proof = json!({
         "scope": scope.name(), "cause": cause, "netns": who.1, "peers": isolated.peers, "of": isolated.of,
     });
     let is_proved = isolated.is_local && !isolated.has_no_route;
-    let certainty = if is_proved { Certainty::Proved } else { Certainty::Probable };
+    let certainty = match (is_proved, isolated.is_doubtful) {
+        (true, _) => Certainty::Proved,
+        (false, false) => Certainty::Probable,
+        (false, true) => Certainty::Suspected,
+    };
     raised(
         Subject::Workload(who.0.clone(), Class::NetworkIsolation),
         Diagnosis {
@@ -139,10 +144,11 @@ pub(super) fn dependency(
     let blamed = server.map(|server| format!(", which is {}", name(server))).unwrap_or_default();
     let why = cause.as_ref().map(|cause| format!("; {}", cause.says)).unwrap_or_default();
     let sentence = format!(
-        "{} depends on {address}{blamed}, which {}: {count} failures in {}, {before}{compared}{shared}{why}",
+        "{} depends on {address}{blamed}, which {}: {count} failures in {}, {before}{compared}{shared}{why}{}",
         name(&client.process),
         says(down.kind),
         Human(context.now.since(down.since)),
+        doubt(down.is_doubtful && down.kind != Kind::Frozen),
     );
     let cause = match cause {
         Some(cause) => cause.name,
@@ -164,6 +170,15 @@ pub(super) fn dependency(
             ..diagnosis(context, client, down.since, sentence, evidence)
         },
     )
+}
+
+/// A lesser rung of the sensors does not tell how a connection ended, or what was answered in between.
+fn doubt(is_doubtful: bool) -> &'static str {
+    if is_doubtful {
+        "; part of it is concluded, not seen: `healer sensors` says what this kernel does not tell"
+    } else {
+        ""
+    }
 }
 
 fn evidence(peer: &Peer, kind: Kind) -> Vec<Evidence> {

@@ -48,6 +48,7 @@ impl Peer {
             timeouts: 0,
             is_reset: false,
             is_local,
+            is_inferred: false,
         });
     }
 }

@@ -1,0 +1,154 @@
+//! Each gate blocks an act that without it would be done: who takes one out of the table sees it here.
+
+use super::*;
+use crate::{
+    engine::policy::{Protect, Unless},
+    signal::Ring,
+};
+
+fn lost(at: u64) -> Signal {
+    Signal { at: BootTime(at), process: None, fact: Fact::Lost { ring: Ring::Bulk, count: 7 } }
+}
+
+fn killed_at_8() -> Vec<Signal> {
+    let web = supervised(10, SECOND);
+    vec![registered(2 * SECOND, &web), killed(8 * SECOND, &web)]
+}
+
+fn restarting(change: impl FnOnce(&mut PolicySet)) -> PolicySet {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    change(&mut set);
+    set
+}
+
+/// Blocked by that gate with that reason, and without what blocks it done.
+#[track_caller]
+fn blocks(part: &str, lines: &[String]) {
+    has(lines, part);
+    count(lines, "intent restart", 0);
+    count(lines, "result done", 0);
+}
+
+#[test]
+fn nothing_blocks_an_act_that_is_in_order() {
+    let lines = run(&killed_at_8(), restarting(|_| ()));
+    count(&lines, "intent restart", 1);
+}
+
+#[test]
+fn a_pause_holds() {
+    let mut engine = Engine::new(BootTime(SECOND), restarting(|_| ()), Recovered::default());
+    engine.pause(BootTime(SECOND), Some("a person".to_owned()));
+    for signal in killed_at_8() {
+        engine.observe(signal.at, &signal);
+    }
+    (9..99).for_each(|second| engine.advance(BootTime(second * SECOND)));
+    assert!(!engine.has_journal(), "no intent is wanted");
+    engine.pause(BootTime(99 * SECOND), None);
+    assert!(engine.has_journal());
+}
+
+#[test]
+fn a_protected_unit_and_executable_are_refused() {
+    let mut web = supervised(10, SECOND);
+    web.exe = Some("/usr/bin/web".into());
+    web.place.unit = Some("web.service".into());
+    let signals = [registered(2 * SECOND, &web), killed(8 * SECOND, &web)];
+    let by = |protect: Protect| run(&signals, restarting(|set| set.protect = protect));
+    let units = by(Protect { units: vec!["web*".into()], ..Protect::default() });
+    blocks("gate protected refuse: unit web.service is protected", &units);
+    let exes = by(Protect { exes: vec!["/usr/bin/web".into()], ..Protect::default() });
+    blocks("gate protected refuse: executable /usr/bin/web is protected", &exes);
+    count(&by(Protect { units: vec!["db*".into()], ..Protect::default() }), "intent restart", 1);
+}
+
+#[test]
+fn a_used_up_budget_holds() {
+    let lines = run(&killed_at_8(), restarting(|set| set.policies[0].safety.budget.max = 0));
+    blocks("gate budget hold: 0 of 0 acts", &lines);
+    let node = Some(Budget { max: 0, per: Duration::from_secs(60) });
+    blocks("gate budget hold: 0 of 0 acts", &run(&killed_at_8(), restarting(|set| set.node_budget = node)));
+}
+
+/// A unit that only the kernel tells of: a successor whose start was lost would not be seen.
+#[test]
+fn lost_records_forbid_a_conclusion_from_absence() {
+    let mut web = supervised(10, SECOND);
+    web.place = Place { unit: Some("web.service".into()), ..Place::default() };
+    web.workload = WorkloadKey("unit/web.service".into());
+    let set = || {
+        restarting(|set| {
+            set.policies[0].matches = Match { units: vec!["web.service".into()], ..Match::default() }
+        })
+    };
+    let began = signal(2 * SECOND, &web, Fact::Execed);
+    let died = killed(8 * SECOND, &web);
+    let lines = run(&[began.clone(), died.clone(), lost(9 * SECOND)], set());
+    blocks("gate evidence refuse: 7 records were lost and the diagnosis rests on what was not seen", &lines);
+    count(&run(&[lost(SECOND), began, died], set()), "intent restart", 1);
+    // Whoever has a supervisor is missed by that, and not by the kernel's silence.
+    let mut supervised = killed_at_8();
+    supervised.insert(1, lost(8 * SECOND));
+    let lines = run(&supervised, restarting(|_| ()));
+    has(&lines, "gate evidence pass: 7 records lost, but");
+    count(&lines, "intent restart", 1);
+}
+
+#[test]
+fn the_rule_may_ask_for_all_the_evidence() {
+    let mut signals = killed_at_8();
+    signals.insert(1, lost(8 * SECOND));
+    let set = || restarting(|set| set.policies[0].rules[0].unless = vec![Unless::EvidenceLost]);
+    blocks("gate unless refuse: 7 records were lost, and the rule says", &run(&signals, set()));
+    count(&run(&killed_at_8(), set()), "intent restart", 1);
+}
+
+#[test]
+fn a_class_that_the_rule_excepts_holds_it() {
+    let web = supervised(10, SECOND);
+    let failed = Exit { code: 3, ..Exit::default() };
+    let signals = [registered(2 * SECOND, &web), signal(8 * SECOND, &web, Fact::Exited(failed))];
+    let unless = |class| restarting(|set| set.policies[0].rules[0].unless = vec![Unless::Class(class)]);
+    blocks("gate unless hold: crash is diagnosed for this workload", &run(&signals, unless(Class::Crash)));
+    count(&run(&signals, unless(Class::DiskFull)), "intent restart", 1);
+}
+
+/// healer stops it; that it is down then is healer's own doing.
+#[test]
+fn what_our_own_act_did_is_refused() {
+    let lines = stopped_by_a_rule();
+    has(&lines, "gate self_effect refuse: our own act");
+    count(&lines, "intent stop", 1);
+    count(&lines, "intent restart", 0);
+}
+
+fn stopped_by_a_rule() -> Vec<String> {
+    let web = supervised(10, SECOND);
+    let of = Resource::Descriptors { pid: 10 };
+    let full = Level { process: Some(web.clone()), ..Level::new(of, 100, 100) };
+    let error = SyscallError {
+        call: "openat".into(),
+        errno: libc::EMFILE,
+        count: 1,
+        level: Some(full),
+        ..SyscallError::default()
+    };
+    let signals = [
+        registered(2 * SECOND, &web),
+        signal(7 * SECOND, &web, Fact::SyscallError(Box::new(error))),
+        killed(8 * SECOND, &web),
+    ];
+    let set = restarting(|set| {
+        let policy = &mut set.policies[0];
+        policy.rules[0].when[0].class = Class::FdExhaustion;
+        policy.rules[0].escalate = vec![rung(ActionName::Stop)];
+        policy.rules.push(Rule {
+            name: "down".into(),
+            when: vec![Condition::of(Class::Down)],
+            unless: Vec::new(),
+            capture: None,
+            escalate: vec![rung(ActionName::Restart)],
+        });
+    });
+    run(&signals, set)
+}
