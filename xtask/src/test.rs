@@ -156,7 +156,8 @@ fn unit(args: &Args) -> Result<()> {
     command.args(["--package", "healer-userspace", "--package", "xtask"]);
     // The properties, some seconds each, are run with the traces.
     command.args(["--lib", "--bins", "--test", "policy"]);
-    command.env("HEALER_FUZZ", "1");
+    // The fuzz targets go by the clock: side by side with all others.
+    command.args(["--", "--test-threads=5"]).env("HEALER_FUZZ", "1");
     if args.full {
         command.env("HEALER_FULL", "1");
     }

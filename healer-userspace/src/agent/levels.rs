@@ -1,4 +1,4 @@
-//! The looks at what may run out: once a second.
+//! The looks at what may run out: once a second, or in two while nothing is half used up.
 
 use core::{sync::atomic::Ordering, time::Duration};
 use std::{path::Path, sync::mpsc as std_mpsc};
@@ -89,7 +89,7 @@ impl Look for LevelLook {
                 Ask::Interval(wanted) => self.interval = wanted,
             }
         }
-        self.due = beat(now, self.interval);
+        self.due = beat(now, self.pace());
         let before = clock::thread_cpu();
         let snapshot = self.poller.look(now);
         let cost = clock::thread_cpu().saturating_sub(before);
@@ -101,6 +101,13 @@ impl Look for LevelLook {
             self.sender.try_send((clock::boot(), snapshot)).ok();
         }
         !self.sender.is_closed()
+    }
+}
+
+impl LevelLook {
+    /// While nothing is half used up, half as often.
+    fn pace(&self) -> Duration {
+        if EMPTY_TOLD < self.empty { self.interval * 2 } else { self.interval }
     }
 }
 

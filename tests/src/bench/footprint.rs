@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use healer_userspace::clock;
 
-use super::{agent::Agent, args::Args, figure::Figure, meter, pairs, say};
+use super::{agent::Agent, args::Args, figure::Figure, meter, meter::Usage, pairs, say};
 
 /// Starts of which the median counts.
 const STARTS: usize = 7;
@@ -47,11 +47,21 @@ fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
     let time = clock::boot().since(start).as_secs_f64();
     let memory = meter::memory(pid)?;
     let signals = agent.signals()? - signals;
-    let share = (after.cpu.saturating_sub(before.cpu)).as_secs_f64() / time * 100.0;
+    let percent =
+        |of: fn(&Usage) -> Duration| of(&after).saturating_sub(of(&before)).as_secs_f64() / time * 100.0;
     let sleeps = after.sleeps.saturating_sub(before.sleeps) as f64 / time;
     let came = format!("over {time:.0} s, in which {signals:.0} signals came from others on this machine");
     Ok(vec![
-        Figure::new("idle CPU", share, "% of a core").at_most(0.05).remark(came),
+        Figure::new("idle CPU, everything on", percent(|used| used.cpu), "% of a core")
+            .at_most(0.1)
+            .remark(came),
+        Figure::new("of it the line", percent(line), "% of a core")
+            .at_most(0.05)
+            .remark("records, engine, journal, the overhead's governor"),
+        Figure::new("of it the scan of all tasks", percent(|used| used.named("healer-waits")), "% of a core")
+            .at_most(0.03),
+        Figure::new("of it the looks", percent(|used| used.named("healer-looks")), "% of a core")
+            .remark("memory, limits, sockets"),
         Figure::new("idle wake-ups", sleeps, "/s").at_most(5.0).remark("voluntary switches of all threads"),
         Figure::new("RSS", memory.rss as f64 / MIB, "MiB").at_most(15.0).remark(format!(
             "PSS {:.1}, peak {:.1} MiB; {time:.0} s after ready",
@@ -63,4 +73,9 @@ fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
             .remark("memlock of fdinfo, each map once"),
         Figure::new("threads", after.threads as f64, ""),
     ])
+}
+
+/// All that is there without the scan and the looks.
+fn line(used: &Usage) -> Duration {
+    used.cpu.saturating_sub(used.named("healer-waits")).saturating_sub(used.named("healer-looks"))
 }

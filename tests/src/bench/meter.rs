@@ -5,12 +5,22 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use anyhow::Context as _;
 
 /// Of all threads that live.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
     pub cpu: Duration,
     /// Voluntary switches: how often a thread went to sleep, and so was woken.
     pub sleeps: u64,
     pub threads: u64,
+    /// CPU time by the name of the thread.
+    pub of: BTreeMap<String, Duration>,
+}
+
+impl Usage {
+    /// CPU time of the threads of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Duration {
+        self.of.get(name).copied().unwrap_or_default()
+    }
 }
 
 /// In bytes.
@@ -33,7 +43,10 @@ pub fn usage(pid: u32) -> anyhow::Result<Usage> {
     for task in tasks.flatten() {
         let Ok(statistics) = fs::read_to_string(task.path().join("schedstat")) else { continue };
         let nanos = statistics.split(' ').next().and_then(|word| word.parse().ok());
-        usage.cpu += Duration::from_nanos(nanos.unwrap_or(0));
+        let cpu = Duration::from_nanos(nanos.unwrap_or(0));
+        let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        *usage.of.entry(name.trim_end().to_owned()).or_default() += cpu;
+        usage.cpu += cpu;
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
         usage.sleeps += field(&status, "voluntary_ctxt_switches:").unwrap_or(0);
         usage.threads += 1;
