@@ -1,7 +1,6 @@
 //! From the embedded object to loaded maps and programs ready to attach.
 
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, programs::ProgramError};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     formats::{Formats, SLOTS},
@@ -10,6 +9,7 @@ use super::{
     room::{CROWDED, room},
     status::Trouble,
 };
+use crate::memlock;
 
 include!(concat!(env!("OUT_DIR"), "/object.rs"));
 
@@ -44,7 +44,7 @@ pub(crate) fn load(
         ("THREAD_COMPAT", THREAD_COMPAT),
         ("PAGE_SHIFT", page_shift),
     ];
-    lift_memlock();
+    memlock::lift();
     let mut loader = EbpfLoader::new();
     // The programs have no relocations against kernel types: offsets come from `layout`.
     loader.btf(None);
@@ -72,12 +72,6 @@ pub(crate) fn load(
         }
         Trouble::new(format!("the kernel did not take healer's maps: {}", in_words(&error)), REMEDY)
     })
-}
-
-/// Before 5.11 maps count as locked memory, of which a process may have 64 KiB (getrlimit(2)). Who may not lift the
-/// limit is told what that costs by the kernel's refusal, and by `healer doctor`.
-fn lift_memlock() {
-    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).ok();
 }
 
 fn system_call(number: libc::c_long) -> u32 {

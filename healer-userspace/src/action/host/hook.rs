@@ -58,7 +58,7 @@ fn start(hook: &Hook, writer: std::os::fd::OwnedFd) -> io::Result<Child> {
     // SAFETY: async-signal-safe, and nothing is shared with it.
     unsafe {
         command.pre_exec(|| {
-            plain::reset_score();
+            plain::reset();
             Ok(())
         });
     }
@@ -140,6 +140,13 @@ mod tests {
         std::fs::write("/proc/self/oom_score_adj", "5").unwrap();
         assert_eq!(shell("cat /proc/self/oom_score_adj", LONG).output, "0\n");
         std::fs::write("/proc/self/oom_score_adj", "0").unwrap();
+    }
+
+    #[test]
+    fn neither_are_its_limits() {
+        let before = shell("ulimit -l", LONG).output;
+        crate::memlock::lift();
+        assert_eq!(shell("ulimit -l", LONG).output, before);
     }
 
     #[test]

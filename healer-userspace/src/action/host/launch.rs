@@ -24,7 +24,7 @@ pub(super) fn detached(argv: &[String], cgroup: &str) -> io::Result<u32> {
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").env_clear().env("PATH", plain::PATH);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // SAFETY: only open(2), write(2), close(2) and setsid(2), which are async-signal-safe; `doors` was moved into the
+    // SAFETY: only open(2), write(2), close(2), setrlimit(2) and setsid(2), which are async-signal-safe; `doors` was moved into the
     // closure.
     unsafe {
         command.pre_exec(move || {
@@ -32,7 +32,7 @@ pub(super) fn detached(argv: &[String], cgroup: &str) -> io::Result<u32> {
                 // "0" is the writer itself (cgroups(7)); outside its cgroup it would run all the same.
                 libc::write(door.as_raw_fd(), b"0".as_ptr().cast(), 1);
             }
-            plain::reset_score();
+            plain::reset();
             libc::setsid();
             Ok(())
         });

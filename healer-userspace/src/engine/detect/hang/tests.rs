@@ -313,7 +313,7 @@ fn a_queue_waits_for_every_worker_that_may_take_from_it() {
 }
 
 #[test]
-fn who_takes_one_after_the_other_and_takes_no_more_is_hung() {
+fn who_takes_one_after_the_other_and_takes_no_more_may_be_hung() {
     let queue = |ms, slowest_ms, last_answer_ms| Backlog {
         answered: 9,
         slowest_ms,
