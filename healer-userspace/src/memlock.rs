@@ -17,6 +17,6 @@ pub(crate) fn lift() {
 /// For what the agent starts, between fork(2) and execve(2): async-signal-safe.
 pub(crate) fn give_back() {
     if let Some(before) = BEFORE.get() {
-        setrlimit(Resource::Memlock, before.clone()).ok();
+        setrlimit(Resource::Memlock, *before).ok();
     }
 }
