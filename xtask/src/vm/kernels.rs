@@ -19,6 +19,8 @@ pub(crate) struct Guest {
     pub(crate) root: Root,
     /// Whether it runs also what one kernel is enough for.
     pub(crate) takes_more: bool,
+    /// The rest of that.
+    pub(crate) takes_others: bool,
     pub(crate) arch: Arch,
     /// Of an older Debian than this machine's; such a guest runs when it is named.
     pub(crate) release: Option<&'static str>,
@@ -44,12 +46,12 @@ const HERE: Arch = Arch::X86_64;
 /// Debian's kernels that differ in what healer reads of them. The slowest first: some run at a time.
 /// Those of another processor run when it is asked for.
 pub(crate) const GUESTS: &[Guest] = &[
-    Guest::small("6.1-rt", RT_6_1, HERE),
+    Guest { takes_others: true, ..Guest::small("6.1-rt", RT_6_1, HERE) },
     Guest { takes_more: true, ..Guest::small("6.12-cloud", CLOUD_6_12, HERE) },
     Guest::small("6.1-cloud", CLOUD_6_1, HERE),
     Guest { root: Root::Systemd, takes_more: true, ..Guest::small("6.1-systemd", CLOUD_6_1, HERE) },
     Guest { root: Root::Systemd, ..Guest::small("6.12-systemd", CLOUD_6_12, HERE) },
-    Guest { takes_more: true, ..Guest::small("6.1-arm64", ARM_6_1, Arch::Aarch64) },
+    Guest { takes_more: true, takes_others: true, ..Guest::small("6.1-arm64", ARM_6_1, Arch::Aarch64) },
     Guest { release: Some("bullseye"), ..Guest::small("5.10-cloud", CLOUD_5_10, HERE) },
 ];
 
@@ -63,7 +65,8 @@ pub(crate) struct Unpacked {
 
 impl Guest {
     const fn small(name: &'static str, package: &'static str, arch: Arch) -> Self {
-        Self { name, package, root: Root::Busybox, takes_more: false, arch, release: None }
+        let root = Root::Busybox;
+        Self { name, package, root, takes_more: false, takes_others: false, arch, release: None }
     }
 
     /// The kernel, downloaded by `apt` and unpacked if it is not there yet.

@@ -2,7 +2,8 @@
 //!
 //! `//! guest: all`, or `//! guest: NAME NAME …` for some of a file's tests. A guest has busybox,
 //! healer and the test itself: no compiler, no Python, no network but its own loopback.
-//! `//! one guest: …` is for what no kernel makes differ but pure cgroup v2 may: one of the small guests runs it.
+//! `//! one guest: …` is for what no kernel makes differ but pure cgroup v2 may: one of the small guests runs it;
+//! `//! one other guest: …` another one, so that no guest lasts much longer than the rest.
 //! `//! old guest: …` is for kernels that are asked for by name, which lack what the others have.
 //! `//! systemd guest: …` is for guests whose first process is a systemd; they have no busybox. With `one` before it, for one of them.
 
@@ -18,14 +19,16 @@ use super::kernels::{Guest, Root};
 pub(crate) enum For {
     EachKernel,
     OneKernel,
+    OtherKernel,
     OldKernel,
     Systemd,
     OneSystemd,
 }
 
-const MARKS: [(For, &str); 5] = [
+const MARKS: [(For, &str); 6] = [
     (For::EachKernel, "//! guest:"),
     (For::OneKernel, "//! one guest:"),
+    (For::OtherKernel, "//! one other guest:"),
     (For::OldKernel, "//! old guest:"),
     (For::Systemd, "//! systemd guest:"),
     (For::OneSystemd, "//! one systemd guest:"),
@@ -47,6 +50,7 @@ impl Chosen {
         match self.by {
             For::EachKernel => guest.root == Root::Busybox && guest.release.is_none(),
             For::OneKernel => guest.root == Root::Busybox && guest.takes_more,
+            For::OtherKernel => guest.root == Root::Busybox && guest.takes_others,
             For::OldKernel => guest.release.is_some(),
             For::Systemd => guest.root == Root::Systemd,
             For::OneSystemd => guest.root == Root::Systemd && guest.takes_more,
@@ -108,11 +112,12 @@ mod tests {
             chosen(For::EachKernel, "live_a", &[]),
             chosen(For::Systemd, "guest_b", &[]),
             chosen(For::OneKernel, "live_c", &["x", "y"]),
+            chosen(For::OtherKernel, "live_e", &["x"]),
             chosen(For::OneSystemd, "guest_d", &["z"]),
             chosen(For::OldKernel, "live_a", &["z"]),
         ];
         let plan_of = |name| plan(GUESTS.iter().find(|guest| guest.name == name).unwrap(), &all);
-        assert_eq!(plan_of("6.1-rt"), "live_a \n");
+        assert_eq!(plan_of("6.1-rt"), "live_a \nlive_e x\n");
         assert_eq!(plan_of("6.12-cloud"), "live_a \nlive_c x y\n");
         assert_eq!(plan_of("6.1-systemd"), "guest_b \nguest_d z\n");
         assert_eq!(plan_of("6.12-systemd"), "guest_b \n");
