@@ -8,10 +8,8 @@ static BEFORE: OnceLock<Rlimit> = OnceLock::new();
 
 /// For the agent. Who may not lift the limit is told what that costs by the kernel's refusal, and by `healer doctor`.
 pub(crate) fn lift() {
-    let before = getrlimit(Resource::Memlock);
-    if setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).is_ok() {
-        BEFORE.get_or_init(|| before);
-    }
+    BEFORE.get_or_init(|| getrlimit(Resource::Memlock));
+    setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None }).ok();
 }
 
 /// For what the agent starts, between fork(2) and execve(2): async-signal-safe.

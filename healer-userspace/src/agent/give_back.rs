@@ -30,7 +30,10 @@ fn unwritten(smaps: &str) -> Vec<(usize, usize)> {
     for line in smaps.lines() {
         if let Some(range) = range_of(line) {
             last = is_constant(line).then_some(range);
-        } else if line.strip_prefix("Anonymous:").is_some_and(|size| size.trim() == "0 kB") {
+        } else if line.strip_prefix("Anonymous:").is_some_and(|size| size.trim() != "0 kB") {
+            last = None;
+        } else if line.strip_prefix("Swap:").is_some_and(|size| size.trim() == "0 kB") {
+            // What was relocated may have been swapped out: then it is not counted above.
             found.extend(last.take());
         }
     }
@@ -60,8 +63,10 @@ mod tests {
     fn only_what_nobody_wrote_of_a_file_is_meant() {
         let map = |rights: &str, path: &str, written: u32| {
             let first = format!("55d0-65d0 {rights} 00001000 fe:00 4242       {path}");
-            unwritten(&format!("{first}\nSize: 4 kB\nAnonymous: {written:>9} kB\n"))
+            unwritten(&format!("{first}\nSize: 4 kB\nAnonymous: {written:>9} kB\nSwap: 0 kB\n"))
         };
+        let swapped = "55d0-65d0 r--p 00001000 fe:00 4242       /a\nAnonymous: 0 kB\nSwap: 4 kB\n";
+        assert_eq!(unwritten(swapped), []);
         assert_eq!(map("r-xp", "/usr/bin/a healer", 0), [(0x55d0, 0x1000)]);
         assert_eq!(map("r--p", "/usr/lib/libc.so.6", 0), [(0x55d0, 0x1000)]);
         assert_eq!(map("r--p", "/usr/bin/a healer", 4), [], "relocated");

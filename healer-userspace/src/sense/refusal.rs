@@ -1,6 +1,7 @@
 //! Whether the sensor of connections tells the truth: at start healer asks a port of its own, where nobody listens, for a
 //! connection over loopback, and compares what the record says with what is known.
 
+use core::time::Duration;
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     os::{fd::OwnedFd, unix::fs::MetadataExt as _},
@@ -9,11 +10,17 @@ use std::{
 use healer_common::event::{Header, socket_state::SocketState};
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, socket_with},
+    net::{
+        AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
+    },
 };
 
 use super::selfcheck::Verdict;
 use crate::{clock, engine::time::BootTime};
+
+/// Loopback refuses at once.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(30);
 
 /// A connection that was refused, and what is known of it.
 pub(super) struct Refusal {
@@ -35,6 +42,8 @@ impl Refusal {
         // It is bound and does not listen: nobody else gets the port meanwhile.
         let (_deaf, port) = bound()?;
         let (client, local) = bound()?;
+        // A firewall may drop it, even here.
+        set_socket_timeout(&client, Timeout::Send, Some(ANSWERS_WITHIN)).ok()?;
         let before = clock::boot();
         let refused = connect(&client, &loopback(port)).err()?;
         let during = (before, clock::boot());

@@ -127,6 +127,10 @@ impl CrashLoop {
             process.parent.as_ref().is_some_and(|parent| parent.may_restart_it)
                 && nature(process) == Nature::Own
         };
+        // Whoever kills a server may start it again, as test harnesses do.
+        let is_killed = certificate.exit.signal.is_some() && !end.fault;
+        let serves = serves && !is_killed;
+        let is_worker = is_worker && !is_killed;
         if !tracked && !end.fault && !end.unasked && !serves && !is_worker && !is_own() {
             return;
         }
