@@ -92,9 +92,10 @@ fn a_tool_that_cannot_listen_serves_nobody() {
     let shell = ProcessId { pid: 40, start: crate::engine::time::BootTime(40_000_000) };
     tree.file("proc/40/stat", &stat(40, 4));
     tree.file("proc/40/cmdline", "sh\0-c\0while :; do check -x; daemon; /opt/own; done\0");
-    tree.file("proc/40/root/usr/bin/check", "\u{7f}ELF\0listening\0connect\0");
-    tree.file("proc/40/root/usr/bin/daemon", "\u{7f}ELF\0connect\0listen\0");
-    tree.file("proc/40/root/opt/own", "\u{7f}ELF\0");
+    let program = |path: &str, bytes: &str| tree.file(&format!("proc/40/root/{path}"), bytes);
+    program("usr/bin/check", "\u{7f}ELF\0listening\0connect\0");
+    program("usr/bin/daemon", "\u{7f}ELF\0connect\0listen\0");
+    program("opt/own", "\u{7f}ELF\0");
     let says = |exe: &str, arg: &str| {
         let process = Process { exe: Some(exe.to_owned()), args: vec![arg.to_owned()], ..Process::default() };
         of_script(&tree.roots().proc, shell, &process)
