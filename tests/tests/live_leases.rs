@@ -1,6 +1,6 @@
 //! What is lent is given back, whatever becomes of healer; the neighbour is never touched.
 //!
-//! one guest: all
+//! one other guest: all
 
 use std::fs;
 

@@ -117,7 +117,8 @@ mod tests {
             chosen(For::OldKernel, "live_a", &["z"]),
         ];
         let plan_of = |name| plan(GUESTS.iter().find(|guest| guest.name == name).unwrap(), &all);
-        assert_eq!(plan_of("6.1-rt"), "live_a \nlive_e x\n");
+        assert_eq!(plan_of("6.1-rt"), "live_a \n");
+        assert_eq!(plan_of("6.1-cloud"), "live_a \nlive_e x\n");
         assert_eq!(plan_of("6.12-cloud"), "live_a \nlive_c x y\n");
         assert_eq!(plan_of("6.1-systemd"), "guest_b \nguest_d z\n");
         assert_eq!(plan_of("6.12-systemd"), "guest_b \n");
