@@ -14,7 +14,6 @@ mod tail;
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -216,12 +215,6 @@ fn connections(proc: &Proc, pid: u32) -> String {
         };
     }
     text
-}
-
-/// The symbol table of a bigger file would cost too much memory.
-fn is_readable(path: &Path) -> bool {
-    const FILE_MAX: u64 = 64 << 20;
-    fs::metadata(path).is_ok_and(|file| file.len() <= FILE_MAX)
 }
 
 #[cfg(test)]

@@ -1,16 +1,11 @@
 //! Names of functions in the memory of another process. Loaded for one capture and dropped with it.
 
-use std::path::Path;
-
-use blazesym::{
-    Pid,
-    symbolize::{
-        Input, Symbolizer,
-        source::{self, Source},
-    },
+use blazesym::symbolize::{
+    Input, Symbolizer,
+    source::{self, Source},
 };
 
-use super::{is_readable, maps::Maps};
+use super::maps::Maps;
 use crate::text::printable;
 
 const NAME_MAX: usize = 120;
@@ -36,13 +31,12 @@ impl Symbols {
             return format!("{address:#x}");
         };
         let place = code.place(address);
-        // A map of symbols in /tmp is anybody's word: not read.
-        let mut process = source::Process::new(Pid::from(self.pid));
-        (process.perf_map, process.debug_syms, process.vdso) = (false, false, false);
-        if !is_readable(Path::new(&code.link(self.pid))) {
+        let Some(file) = code.file(self.pid) else {
             return printable(&place).to_string();
-        }
-        let found = self.symbolizer.symbolize_single(&Source::Process(process), Input::AbsAddr(address));
+        };
+        let elf = source::Elf { debug_syms: false, ..source::Elf::new(file) };
+        let offset = Input::FileOffset(code.offset_of(address));
+        let found = self.symbolizer.symbolize_single(&Source::Elf(elf), offset);
         let name = found.ok().and_then(|found| {
             let symbol = found.as_sym()?;
             let name: String = readable(&symbol.name).chars().take(NAME_MAX).collect();
