@@ -9,13 +9,12 @@ use std::{
 };
 
 use healer_tests::{
+    deploy::path,
     home::{Home, until},
     policies::policy,
     supervised::{Supervised, name},
 };
 use serde_json::Value;
-
-use super::manifests::path;
 
 #[test]
 fn the_rules_are_clean_and_do_as_they_say() {
