@@ -13,6 +13,8 @@ pub struct Capability {
     /// A wider one that includes it.
     pub or_bit: Option<u32>,
     pub for_what: For,
+    /// Sensors that go on and see less. Where a sensor finds that out itself, it says so itself.
+    pub dims: &'static [&'static str],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub const SYS_ADMIN: u32 = 21;
 pub const SYS_RESOURCE: u32 = 24;
 
 const fn more(name: &'static str, bit: u32, costs: &'static str) -> Capability {
-    Capability { name, bit, costs, or_bit: None, for_what: For::More }
+    Capability { name, bit, costs, or_bit: None, for_what: For::More, dims: &[] }
 }
 
 pub const CAPABILITIES: &[Capability] = &[
@@ -41,6 +43,7 @@ pub const CAPABILITIES: &[Capability] = &[
         costs: "kernel programs cannot be loaded: the lesser sensors of user space take over",
         or_bit: Some(SYS_ADMIN),
         for_what: For::Loading,
+        dims: &[],
     },
     Capability {
         name: "CAP_PERFMON",
@@ -48,15 +51,24 @@ pub const CAPABILITIES: &[Capability] = &[
         costs: "kernel programs cannot be attached: the lesser sensors of user space take over",
         or_bit: Some(SYS_ADMIN),
         for_what: For::Loading,
+        dims: &[],
     },
-    more(
-        "CAP_SYS_PTRACE",
-        19,
-        "programs and files of other users' processes stay unknown, and what their threads wait for",
-    ),
+    Capability {
+        dims: &["task_scan", "levels"],
+        ..more(
+            "CAP_SYS_PTRACE",
+            19,
+            "programs and files of other users' processes stay unknown, and what their threads wait for",
+        )
+    },
     Capability {
         or_bit: Some(DAC_OVERRIDE),
-        ..more("CAP_DAC_READ_SEARCH", 2, "programs in directories closed to others cannot be identified")
+        dims: &["task_scan", "levels"],
+        ..more(
+            "CAP_DAC_READ_SEARCH",
+            2,
+            "what other users' processes have open stays unknown, and programs in directories closed to others",
+        )
     },
     more(
         "CAP_SYS_RESOURCE",
@@ -93,6 +105,11 @@ pub const CAPABILITIES: &[Capability] = &[
 ];
 
 impl Capability {
+    /// What its absence means.
+    pub fn words(&self) -> String {
+        format!("no {}: {}", self.name, self.costs)
+    }
+
     pub fn is_held(&self, effective: u64) -> bool {
         has(effective, self.bit) || self.or_bit.is_some_and(|bit| has(effective, bit))
     }
@@ -113,12 +130,11 @@ pub fn own() -> Option<u64> {
     effective(&fs::read_to_string("/proc/thread-self/status").ok()?)
 }
 
-/// What is missing of the table and should not be, in words for the log.
-pub fn missing() -> Vec<String> {
+/// What is missing of the table and should not be. Before loading: afterwards more may have been given up.
+pub fn missing() -> Vec<&'static Capability> {
     let Some(effective) = own() else { return Vec::new() };
     let lacks = |one: &&Capability| one.for_what != For::Extra && !one.is_held(effective);
-    let lacking = CAPABILITIES.iter().filter(lacks);
-    lacking.map(|one| format!("no {}: {}", one.name, one.costs)).collect()
+    CAPABILITIES.iter().filter(lacks).collect()
 }
 
 /// `struct __user_cap_header_struct`, version 3.

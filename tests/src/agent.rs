@@ -3,17 +3,17 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     thread,
     time::Duration,
 };
 
 use healer_userspace::clock;
 
-use crate::scratch::Scratch;
+use crate::{rights, scratch::Scratch};
 
 /// Generous: other work runs on the machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(20);
 
 /// Ended and reaped on drop.
@@ -39,7 +39,7 @@ impl Agent {
         let config = format!("apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\n{config}\n");
         let (config, policy) = (write("agent.yaml", &config), write("policy.yaml", policy));
         let log = state.path().join("log");
-        let process = Command::new(crate::binary::healer())
+        let process = rights::agent()
             .arg("--state-dir")
             .arg(state.path().join("state"))
             .args(["run", "--listen", "127.0.0.1:0", "--config"])
@@ -52,6 +52,7 @@ impl Agent {
             .expect("healer starts");
         let agent = Self { process, log, state };
         agent.wait_for(&[" ready: "]);
+        rights::are_kept(agent.process.id());
         agent
     }
 

@@ -18,7 +18,7 @@ use healer_userspace::{clock, engine::time::BootTime};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{binary::healer, scratch::Scratch};
+use crate::{binary::healer, rights, scratch::Scratch};
 
 /// Generous: other work runs on the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,7 +80,7 @@ impl Home {
     /// `healer run` on this home; the caller may add arguments.
     #[must_use]
     pub fn run_command(&self) -> Command {
-        let mut command = Command::new(healer());
+        let mut command = rights::agent();
         self.add_run(&mut command);
         command
     }
@@ -140,6 +140,7 @@ impl Home {
         let process = command.spawn().expect("healer can be started");
         let mut agent = Agent { home: self, process, log, status: None };
         agent.wait("ready", |agent| agent.log().lines().any(|line| line.contains("ready: ")).then_some(()));
+        rights::are_kept(agent.pid());
         agent
     }
 

@@ -118,6 +118,20 @@ impl Group {
         read(&self.file("pids.max", "pids.max"))
     }
 
+    /// A delegated one: its files are another user's, who alone may write them.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn belongs_to(&self, uid: u32) {
+        let own = |path: &Path| std::os::unix::fs::chown(path, Some(uid), Some(uid));
+        for dir in &self.dirs {
+            own(dir).expect("this test needs root");
+            for file in fs::read_dir(dir).expect("the group is there").flatten() {
+                own(&file.path()).expect("this test needs root");
+            }
+        }
+    }
+
     /// # Panics
     /// Without the controller.
     pub fn set_pids_max(&self, max: u32) {

@@ -1,5 +1,7 @@
 //! A real containerd over the CRI: containers go by pod and name, are stopped through their runtime, and started again
 //! by whoever owns the pod.
+//!
+//! act rights: a_container_at_its_limit_is_stopped_with_grace_and_comes_back
 
 use std::{path::Path, thread, time::Duration};
 

@@ -1,4 +1,6 @@
 //! Needs root and gcc: what is kept of a patient before anything is done about it.
+//!
+//! act rights: stacks_and_graph_of_a_deadlock_are_kept_although_it_is_ended_at_once
 
 use std::{fs, path::Path, process::Command};
 

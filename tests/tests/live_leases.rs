@@ -1,6 +1,7 @@
 //! What is lent is given back, whatever becomes of healer; the neighbour is never touched.
 //!
-//! one other guest: all
+//! one guest: all
+//! act rights: limits_and_weights_are_lent_and_given_back
 
 use std::fs;
 

@@ -1,4 +1,6 @@
 //! The whole line as users run it: a real death, and what the agent makes of it. Needs root.
+//!
+//! act rights: a_kill_by_somebody_is_down_and_healed
 
 use std::{path::PathBuf, process::Command, time::Duration};
 

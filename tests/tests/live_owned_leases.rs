@@ -1,4 +1,6 @@
 //! What systemd and Docker keep account of is lent through them, and given back whatever becomes of healer.
+//!
+//! act rights: docker_pauses_and_slows_containers_and_a_killed_healer_leaves_nothing_behind
 
 use std::fs;
 
@@ -11,12 +13,12 @@ use healer_tests::{
 };
 use rustix::process::Signal;
 
-/// Nobody listens on port 9.
+/// Sick by its probe, which needs no right of the agent's.
 fn policy(name: &str, who: &str, rung: &str) -> String {
     format!(
         "apiVersion: healer.dev/v1alpha1\nkind: HealPolicy\nmetadata: {{name: {name}}}\nspec:\n  mode: enforce\n  \
          match: {{{who}}}\n  \
-         expect: {{probe: {{tcp: {{port: 9}}, period: 1s, timeout: 500ms, failures: 1, startGrace: 1ms}}}}\n  \
+         expect: {{probe: {{exec: {{command: [/bin/false]}}, period: 1s, failures: 1, startGrace: 1ms}}}}\n  \
          rules:\n    - name: deaf\n      when: [{{class: probe_failed}}]\n      escalate: [{rung}]\n  \
          verify: {{within: 90s, stableFor: 60s}}\n---\n"
     )

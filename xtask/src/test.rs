@@ -5,7 +5,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage as Packages, ensure_packages, ensure_validator};
-use crate::{build, lint, root, signals, tidy, vm, workspace};
+use crate::{build, lint, rights, root, signals, tidy, vm, workspace};
 
 /// Run the tests: with no flag, everything that CI runs
 #[derive(clap::Args, Default)]
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Real failures on this kernel (root); NAME is a file tests/tests/live_NAME.rs or part of a test's name
     #[arg(long, value_name = "NAME", num_args = 0..=1)]
     live: Option<Option<String>>,
+    /// Some of them again, by an agent with no more rights than the DaemonSet `act` gives it (root)
+    #[arg(long)]
+    rights: bool,
     /// Real failures on other kernels, in guests; KERNEL is one of 6.1-rt, 6.1-cloud, 6.12-cloud, 6.1-systemd, 6.12-systemd,
     /// and, if it is named, 5.10-cloud
     #[arg(long, value_name = "KERNEL", num_args = 0..)]
@@ -52,13 +55,23 @@ enum Stage {
     Replay,
     Object,
     Vm,
+    Rights,
     Live,
 }
 
 impl Stage {
     /// The live tests last: their runner's sum is what one looks for at the end.
-    const ALL: [Self; 8] =
-        [Self::Lint, Self::Tidy, Self::Build, Self::Unit, Self::Replay, Self::Object, Self::Vm, Self::Live];
+    const ALL: [Self; 9] = [
+        Self::Lint,
+        Self::Tidy,
+        Self::Build,
+        Self::Unit,
+        Self::Replay,
+        Self::Object,
+        Self::Vm,
+        Self::Rights,
+        Self::Live,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -68,6 +81,7 @@ impl Stage {
             Self::Build => "build",
             Self::Replay => "replay",
             Self::Object => "object",
+            Self::Rights => "rights",
             Self::Live => "live",
             Self::Vm => "vm",
         }
@@ -76,7 +90,7 @@ impl Stage {
     /// Whether the stage looks at what the build stage makes.
     fn needs_build(self) -> bool {
         match self {
-            Self::Object | Self::Live | Self::Vm => true,
+            Self::Object | Self::Rights | Self::Live | Self::Vm => true,
             Self::Lint | Self::Tidy | Self::Unit | Self::Build | Self::Replay => false,
         }
     }
@@ -105,9 +119,10 @@ fn chosen(args: &Args) -> Vec<Stage> {
     let asked = |stage: &Stage| match stage {
         Stage::Lint | Stage::Tidy => false,
         Stage::Unit => args.unit,
-        Stage::Build => args.object || args.live.is_some() || args.vm.is_some(),
+        Stage::Build => args.object || args.rights || args.live.is_some() || args.vm.is_some(),
         Stage::Replay => args.replay,
         Stage::Object => args.object,
+        Stage::Rights => args.rights,
         Stage::Live => args.live.is_some(),
         Stage::Vm => args.vm.is_some(),
     };
@@ -145,6 +160,7 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
         Stage::Build => build::release(args.toolchain),
         Stage::Replay => replay(args),
         Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
+        Stage::Rights => with_rights(args),
         Stage::Live => live(args),
         Stage::Vm => guests(args),
     }
@@ -195,6 +211,19 @@ fn live(args: &Args) -> Result<()> {
     from_files("live", &files, args, &runner)
 }
 
+fn with_rights(args: &Args) -> Result<()> {
+    ensure_packages(Packages::Test, args.toolchain)?;
+    root::mount_tracefs();
+    vm::debian_archive()?;
+    let all = test_files(|name| name.starts_with("live_"))?;
+    let marked = rights::marked(&workspace::root().join("tests/tests"), &all)?;
+    let mut runner = vec!["--test-threads=2".to_owned(), "--exact".to_owned()];
+    runner.extend(marked.tests);
+    let mut command = from(&marked.files, args, &runner);
+    command.env("HEALER_TEST_RIGHTS", "act");
+    test_step("rights", signals::heard(command)).run()
+}
+
 fn guests(args: &Args) -> Result<()> {
     ensure_packages(Packages::Test, args.toolchain)?;
     ensure_packages(Packages::Vm, args.toolchain)?;
@@ -213,6 +242,10 @@ fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[Strin
         println!("no {name} tests yet: tests/tests has no file for them");
         return Ok(());
     }
+    test_step(name, signals::heard(from(files, args, runner))).run()
+}
+
+fn from(files: &[String], args: &Args, runner: &[String]) -> Command {
     let mut command = workspace::cargo("test");
     command.args(["--no-fail-fast", "--package", "healer-tests"]);
     for file in files {
@@ -223,7 +256,7 @@ fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[Strin
     if args.full {
         command.env("HEALER_FULL", "1");
     }
-    test_step(name, signals::heard(command)).run()
+    command
 }
 
 fn test_step(name: &'static str, command: Command) -> Step {
@@ -286,7 +319,7 @@ mod tests {
             Ok(())
         });
         let names: Vec<_> = failed.iter().map(|(stage, _)| stage.name()).collect();
-        assert_eq!(names, ["lint", "build", "object", "vm", "live"]);
+        assert_eq!(names, ["lint", "build", "object", "vm", "rights", "live"]);
         assert!(ran.contains(&Stage::Replay));
         assert!(!ran.contains(&Stage::Live));
     }

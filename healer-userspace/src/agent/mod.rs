@@ -87,6 +87,8 @@ pub struct Options {
 struct Agent {
     options: Options,
     sense: Sense,
+    /// Rights that it had not at its start.
+    lacking: Vec<&'static crate::capabilities::Capability>,
     identity: Identity,
     engine: Engine,
     store: StoreHandle,

@@ -35,7 +35,8 @@ use crate::{
         host::{evidence::Evidence, linux::Linux},
         lacks,
     },
-    capabilities, clock,
+    capabilities::{self, Capability},
+    clock,
     config::{self, FromCluster, Loaded, Problems},
     control,
     engine::{Engine, detect, policy::choose, report::Report},
@@ -82,7 +83,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         tracing::warn!("{warning}");
     }
     for lacking in capabilities::missing() {
-        tracing::warn!("{lacking}");
+        tracing::warn!("{}", lacking.words());
     }
     if let Err(error) = sense::ask_for_short_turns() {
         tracing::debug!("no short turns: {error}");
@@ -131,6 +132,7 @@ async fn assemble(
     let facts = ClockFacts { boot_id: boot_id.clone(), now_boot: now, now_wall: clock::wall() };
     let (store, recovered) = Store::open(&options.state_dir, facts)?;
     let notes = store.notes().to_vec();
+    let lacking = capabilities::missing();
     // Before any other thread: rights are each thread's own, and some are given up here.
     let mut sense = Sense::start(&sense::Settings {
         best: options.sense_rung,
@@ -202,8 +204,10 @@ async fn assemble(
     };
     let wakes = Wakes::new(inbox, options.duration).context("listen for signals")?;
     let recording = options.record.as_ref().map(File::create).transpose().context("create the recording")?;
+    reporter.metrics.capabilities(&lacking);
     let mut agent = Agent {
         sense,
+        lacking,
         identity: Identity::new(Roots::default()),
         engine: Engine::by_the_wall(now, clock::on_the_wall(), loaded.policies.clone(), recovered),
         store,
@@ -281,11 +285,26 @@ impl Agent {
         sensors.push(self.work_watch.sensor());
         sensors.push(self.memory_watch.sensor());
         sensors.push(levels::sensor());
+        dim(&mut sensors, &self.lacking);
         let shown = self.reporter.shared.read(|view| view.sensors.clone());
         let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));
         say_what_is_missing(sensors.iter().filter(|sensor| !is_shown(sensor)));
         self.reporter.set_sensors(sensors.clone());
         sensors
+    }
+}
+
+/// What sees less without a right, and cannot tell by itself.
+fn dim(sensors: &mut [Sensor], lacking: &[&Capability]) {
+    for right in lacking {
+        for sensor in sensors.iter_mut().filter(|one| one.is_up() && right.dims.contains(&&*one.name)) {
+            let join = |said: Option<String>, more: String| {
+                said.map_or(more.clone(), |said| format!("{said}; {more}"))
+            };
+            sensor.state = view::SensorState::Degraded;
+            sensor.reason = Some(join(sensor.reason.take(), right.words()));
+            sensor.remedy = Some(join(sensor.remedy.take(), format!("give healer {}", right.name)));
+        }
     }
 }
 

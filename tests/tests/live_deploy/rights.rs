@@ -4,51 +4,19 @@
 use std::process::Command;
 
 use healer_tests::{
-    binary::healer,
+    deploy::{rights_of_daemon_set, rights_of_unit},
     home::{Agent, Home, is, signal_to},
+    lent::Group,
     policies::{policy, restarting},
-    scratch::Scratch,
+    rights::healer_with,
     supervised::{Supervised, lives, name},
     victim::Victim,
 };
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::manifests::{text, yaml};
-
-/// `bpf`, `perfmon`, … as setpriv(1) has them.
-fn of_daemon_set(with_hands: bool) -> Vec<String> {
-    let set = yaml("kubernetes/base/daemonset.yaml");
-    let rights = &set["spec"]["template"]["spec"]["containers"][0]["securityContext"]["capabilities"];
-    assert_eq!(rights["drop"][0], "ALL");
-    let mut names: Vec<String> = serde_json::from_value(rights["add"].clone()).expect("a list of names");
-    if with_hands {
-        let hands = yaml("kubernetes/act/hands.yaml");
-        let is_right =
-            |patch: &&Value| patch["path"].as_str().is_some_and(|path| path.contains("capabilities"));
-        let hands = hands.as_array().expect("patches").iter().filter(is_right);
-        names.extend(hands.map(|patch| patch["value"].as_str().expect("a name").to_owned()));
-    }
-    names.iter().map(|name| name.to_lowercase()).collect()
-}
-
-fn of_unit() -> Vec<String> {
-    let unit = text("systemd/healer.service");
-    let line = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
-    let names = line.expect("the unit has a bounding set").split_ascii_whitespace();
-    names.map(|name| name.trim_start_matches("CAP_").to_lowercase()).collect()
-}
-
-fn with_rights(rights: &[String]) -> Command {
-    let set: String = rights.iter().map(|name| format!(",+{name}")).collect();
-    let mut command = Command::new("setpriv");
-    command.args([&format!("--bounding-set=-all{set}"), "--inh-caps=-all", "--no-new-privs"]);
-    command.arg(healer());
-    command
-}
-
 fn agent_with<'home>(home: &'home Home, rights: &[String]) -> Agent<'home> {
-    let mut command = with_rights(rights);
+    let mut command = healer_with(rights);
     home.add_run(&mut command);
     home.agent_of(command)
 }
@@ -104,7 +72,7 @@ fn the_base_senses_with_the_rights_it_is_given() {
     let rules =
         "  rules:\n    - {name: told, when: [{class: down}, {class: crash}], escalate: [{do: notify}]}\n";
     let home = Home::new(&policy("shadow", &format!("supervise: {name}"), rules));
-    let mut agent = agent_with(&home, &of_daemon_set(false));
+    let mut agent = agent_with(&home, &rights_of_daemon_set(false));
     all_sensors_are_up(&home);
     what_only_loading_needs_is_gone(&mut agent);
     let service = Supervised::start(&home, &name, &["sh", "-c", "sleep 0.5; kill -SEGV $$"]);
@@ -114,7 +82,7 @@ fn the_base_senses_with_the_rights_it_is_given() {
 
 #[test]
 fn hands_act_with_the_rights_they_are_given() {
-    for rights in [of_daemon_set(true), of_unit()] {
+    for rights in [rights_of_daemon_set(true), rights_of_unit()] {
         let name = name();
         let home = Home::new(&restarting(&name));
         let mut agent = agent_with(&home, &rights);
@@ -127,11 +95,32 @@ fn hands_act_with_the_rights_they_are_given() {
     }
 }
 
-/// Whichever is missing: the agent starts, and it and `doctor` name it and what it costs.
+/// What sees less, or by a lesser way; the rest are of the hands.
+const DIMMED: [(&str, &str); 7] = [
+    ("bpf", "process_exit"),
+    ("perfmon", "process_exit"),
+    ("sys_ptrace", "task_scan"),
+    ("sys_ptrace", "levels"),
+    ("sys_resource", "memory"),
+    ("syslog", "oom_kill"),
+    ("dac_read_search", "levels"),
+];
+
+fn is_dimmed(home: &Home, name: &str, right: &str) {
+    let sensors = home.healer(&["sensors", "--json"]);
+    let sensors: Value = serde_json::from_slice(&sensors.stdout).expect("sensors speak JSON");
+    let mut all = sensors["sensors"].as_array().expect("a list").iter();
+    let sensor = all.find(|sensor| sensor["name"] == name).expect(name);
+    assert_eq!(sensor["state"], "degraded", "{sensor}");
+    let said = format!("{}{}", sensor["reason"], sensor["remedy"]);
+    assert!(said.contains(right), "{sensor}");
+}
+
+/// Whichever is missing: the agent starts, and it, `doctor`, a metric and the sensor that sees less name it.
 #[test]
 fn a_right_that_is_missing_is_named_with_its_cost() {
-    let all = of_daemon_set(true);
-    let mut unit = of_unit();
+    let all = rights_of_daemon_set(true);
+    let mut unit = rights_of_unit();
     unit.sort();
     assert_eq!(
         {
@@ -149,7 +138,7 @@ fn a_right_that_is_missing_is_named_with_its_cost() {
     };
     for missing in &all {
         let others = left(missing);
-        let said = with_rights(&others).args(["doctor", "--json"]).output().expect("healer can be started");
+        let said = healer_with(&others).args(["doctor", "--json"]).output().expect("healer can be started");
         let said: Value = serde_json::from_slice(&said.stdout).expect("doctor speaks JSON");
         let name = format!("CAP_{}", missing.to_uppercase());
         let checks = said["checks"].as_array().expect("checks");
@@ -163,44 +152,67 @@ fn a_right_that_is_missing_is_named_with_its_cost() {
         let agent = agent_with(&home, &others);
         assert!(agent.log().contains(&format!("no {name}: {costs}")), "{}", agent.log());
         assert!(agent.get("/healthz").contains(" 200 "));
+        let metrics = agent.get("/metrics");
+        assert!(metrics.contains(&format!("healer_capability_held{{capability=\"{name}\"}} 0")), "{metrics}");
+        let hurt = DIMMED.iter().filter(|(right, _)| *right == missing);
+        hurt.for_each(|(_, sensor)| is_dimmed(&home, sensor, &name));
     }
 }
 
-const DEAF: &str = "
-  expect: {probe: {exec: {command: [/bin/false]}, period: 1s, failures: 1, startGrace: 1ms}}
-  rules:
-    - {name: stop, when: [{class: probe_failed}], escalate: [{do: stop, grace: 1s, timeout: 5s}]}
-  verify: {within: 5s, stableFor: 100ms}
-";
-
-/// Another user's process: with KILL it is stopped, without it the act fails in words.
+/// Another user's process in a group of that user's: without the right the act fails in words, and nothing is changed.
 #[test]
-fn without_kill_the_processes_of_others_stay_and_it_is_said() {
-    for (has_kill, words) in [(false, "Operation not permitted"), (true, "ended")] {
-        let rights =
-            of_daemon_set(true).into_iter().filter(|name| has_kill || name != "kill").collect::<Vec<_>>();
-        let scratch = Scratch::new();
-        let program = scratch.path().join("sleeps");
+fn what_hands_cannot_reach_is_said() {
+    const NOBODY: u32 = 65_534;
+    let stop = ("kill", "{do: stop, grace: 1s, timeout: 5s}", ["Operation not permitted", "ended"]);
+    let raise = (
+        "dac_override",
+        "{do: raise_limit, pidsMax: 140, by: 80%, undoAfter: 10m}",
+        ["Permission denied", "\"done\""],
+    );
+    for ((right, rung, words), is_held) in [(&stop, false), (&stop, true), (&raise, false), (&raise, true)] {
+        let mut rights = rights_of_daemon_set(true);
+        rights.retain(|name| is_held || name != right);
+        let home = Home::new("");
+        let program = home.path().join("sleeps");
         std::fs::copy("/bin/sleep", &program).expect("the scratch directory can be written");
         let exe = program.canonicalize().expect("it is there");
-        let home = Home::new(&policy("enforce", &format!("exe: {}", exe.display()), DEAF));
+        home.write_policy(&policy("enforce", &format!("exe: {}", exe.display()), &deaf(rung)));
         let mut other = Command::new("setpriv");
         other.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&exe).arg("1000");
         let other = Victim::spawn(&mut other);
+        let group = Group::new();
+        group.set_pids_max(100);
+        group.take(other.tgid());
+        group.belongs_to(NOBODY);
         let mut agent = agent_with(&home, &rights);
-        agent.wait("the act's result", |agent| {
+        agent.wait(&format!("{rung}: {}", words[usize::from(is_held)]), |agent| {
             let audit = agent.home().audit();
-            audit.iter().any(|record| is(record, "result", words)).then_some(())
+            audit.iter().any(|record| is(record, "result", words[usize::from(is_held)])).then_some(())
         });
+        let has_more = group.pids_max() == "140";
+        assert_eq!(has_more, is_held && *right == "dac_override", "{}", agent.log());
+        drop(agent);
         drop(other);
     }
+}
+
+fn deaf(rung: &str) -> String {
+    format!(
+        "
+  expect: {{probe: {{exec: {{command: [/bin/false]}}, period: 1s, failures: 1, startGrace: 1ms}}}}
+  rules:
+    - {{name: deaf, when: [{{class: probe_failed}}], escalate: [{rung}]}}
+  verify: {{within: 30s, stableFor: 20s}}
+"
+    )
 }
 
 /// Without either nothing is silent: the other ways are taken, and said.
 #[test]
 fn without_bpf_or_perfmon_the_lesser_ways_are_taken_and_said() {
     for missing in ["bpf", "perfmon"] {
-        let rights: Vec<String> = of_daemon_set(true).into_iter().filter(|name| name != missing).collect();
+        let rights: Vec<String> =
+            rights_of_daemon_set(true).into_iter().filter(|name| name != missing).collect();
         let name = name();
         let home = Home::new(&restarting(&name));
         let mut agent = agent_with(&home, &rights);

@@ -34,6 +34,7 @@ labels! {
     OutcomeLabels { outcome: &'static str }
     NodeLabels {}
     ModeLabels { sensor: String, mode: String }
+    CapabilityLabels { capability: &'static str }
     PartLabels { part: &'static str }
     ReclaimLabels { found: &'static str }
     StateLabels { state: &'static str }

@@ -37,6 +37,7 @@ pub struct Metrics {
     ring_lost: Family<RingLabels, Counter>,
     sensor_up: Family<SensorLabels, Gauge>,
     sensor_mode: Family<ModeLabels, Gauge>,
+    capability_held: Family<CapabilityLabels, Gauge>,
     overhead: Family<PartLabels, Gauge<f64, AtomicU64>>,
     overhead_budget: Gauge<f64, AtomicU64>,
     system_calls: Family<NodeLabels, Gauge>,
@@ -115,6 +116,8 @@ impl Metrics {
             ring_lost: to.family("ring_lost", "Kernel records lost because a ring was full"),
             sensor_up: to.gauges("sensor_up", "1 while the sensor is attached, 0 while it is not"),
             sensor_mode: to.gauges("sensor_mode", "1 for how much a governed sensor sees"),
+            capability_held: to
+                .gauges("capability_held", "1 for a right that healer had at its start, 0 if it lacked it"),
             overhead: to.shares("overhead_cpu_ratio", "CPU time that sensing uses, of one CPU"),
             overhead_budget: to.share("overhead_budget_cpu_ratio", "What it may use"),
             system_calls: to.gauges("system_calls_per_second", "System calls of the node, as last counted"),

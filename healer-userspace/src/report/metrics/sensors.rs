@@ -4,9 +4,12 @@ use std::sync::PoisonError;
 
 use super::{
     Metrics, Sensor,
-    labels::{ModeLabels, SensorLabels, SignalLabels},
+    labels::{CapabilityLabels, ModeLabels, SensorLabels, SignalLabels},
 };
-use crate::sense::govern::Mode;
+use crate::{
+    capabilities::{CAPABILITIES, Capability, For},
+    sense::govern::Mode,
+};
 
 impl Metrics {
     /// The whole list of sensors, whenever it changes. Values of dead sensors disappear.
@@ -34,6 +37,17 @@ impl Metrics {
             self.signals.get_or_create_owned(&SignalLabels { signal: alive.clone() });
         }
         *known = sensors.to_vec();
+    }
+}
+
+impl Metrics {
+    /// Once, at start.
+    pub fn capabilities(&self, lacking: &[&Capability]) {
+        for right in CAPABILITIES.iter().filter(|right| right.for_what != For::Extra) {
+            let labels = CapabilityLabels { capability: right.name };
+            let is_held = lacking.iter().all(|lacked| lacked.bit != right.bit);
+            self.capability_held.get_or_create_owned(&labels).set(i64::from(is_held));
+        }
     }
 }
 
