@@ -78,6 +78,8 @@ pub struct ScanSettings {
     pub min_sleep_ns: u64,
     /// Not 0. What was written under another number is written again.
     pub generation: u64,
+    /// Not 0: the threads of this process that sleep now are written, and nothing is remembered.
+    pub of_tgid: u64,
 }
 
 /// Value of the map SEEN, by thread id.

@@ -205,7 +205,8 @@ pub fn build(dir: &Scratch, source: &str) -> PathBuf {
     let mut command = match from.extension().and_then(|extension| extension.to_str()) {
         Some("c") => with(&["gcc", "-O0", "-pthread"]),
         Some("cc") => with(&["g++", "-O0", "-pthread", "-std=c++20"]),
-        Some("rs") => with(&["rustc", "-O", "--edition=2024"]),
+        // Where nothing is unwound a guard may be known by what its lock lies in alone.
+        Some("rs") => with(&["rustc", "-O", "-C", "panic=abort", "--edition=2024"]),
         Some("go") => with(&["go", "build"]),
         Some("java") => with(&["javac", "-d", dir.path().to_str().expect("a plain path")]),
         // Without any library: 32-bit ones are rarely installed.

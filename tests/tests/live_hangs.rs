@@ -152,7 +152,7 @@ fn without_proof_it_is_probable_after_ten_seconds() {
         rust("mutex_served"),
         rust("rwlock_served"),
         rust("philosophers"),
-        musl("musl_served", "served"),
+        rust("mutex_ticking"),
         parking_lot("parking_lot_served", "served"),
         c("orphan"),
         python("python_interruptible", "abba", false),
@@ -194,7 +194,9 @@ fn who_only_waits_is_never_flagged() {
     ];
     let idle = Idle::start();
     let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
-    victims.extend(["pool", "decoy", "decoy_ticking"].map(rust));
+    victims.extend(["pool", "decoy", "decoy_ticking", "transfer", "transfer_ticking"].map(rust));
+    victims.push(musl("musl_transfer", "transfer"));
+    victims.push(musl("musl_transfer_ticking", "transfer_ticking"));
     victims.push(python("python_queue", "queue", false));
     victims.push(("sleep", Victim::start("/bin/sleep", &["100000"])));
     let mut watch = Watch::open();

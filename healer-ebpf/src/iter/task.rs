@@ -79,6 +79,14 @@ fn try_task_scan(file: *mut seq_file, task: Object<Typed>) -> Option<()> {
     let switches = voluntary + involuntary;
     let now = settings.now_boot_ns;
     let fresh = Seen { start_boot_ns: start, switches, since_boot_ns: now, written: 0 };
+    if settings.of_tgid != 0 {
+        let is_asleep = task.get::<u32>(tuned!(TASK_STATE)) != 0;
+        return if is_asleep && settings.of_tgid == u64::from(tgid) {
+            write(file, task, &fresh, compat(task))
+        } else {
+            None
+        };
+    }
     let Some(seen) = SEEN.get_ptr_mut(pid) else {
         return SEEN.insert(pid, fresh, 0).ok();
     };
@@ -129,8 +137,13 @@ fn write(file: *mut seq_file, task: Object<Typed>, seen: &Seen, flags: u32) -> O
 
 #[inline(always)]
 fn describe(task: Object<Typed>, record: &mut TaskRecord) -> Option<()> {
-    record.leader_start_boot_ns = task.follow(tuned!(TASK_LEADER))?.get(tuned!(TASK_START));
+    let leader = task.follow(tuned!(TASK_LEADER))?;
+    record.leader_start_boot_ns = leader.get(tuned!(TASK_START));
     record.threads = task.follow(tuned!(TASK_SIGNAL))?.get(tuned!(SIGNAL_THREADS));
+    // It may have exited before the others: they are its threads still, and it is none.
+    if leader.get::<u32>(tuned!(TASK_EXIT_STATE)) != 0 {
+        record.threads -= 1;
+    }
     record.state = task.get(tuned!(TASK_STATE));
     record.jobctl = task.get(tuned!(TASK_JOBCTL));
     record.exec_start_ns = task.get(tuned!(TASK_EXEC_START));

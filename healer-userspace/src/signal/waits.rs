@@ -52,6 +52,12 @@ impl WaitingProcess {
     pub fn may_be_woken(&self) -> bool {
         self.wakers.iter().any(|waker| waker != BY_INTERRUPT)
     }
+
+    /// Nothing but handlers of signals, those of timers among them.
+    pub fn is_woken_by_signals_only(&self) -> bool {
+        let is_signal = |waker: &String| waker.starts_with("catches signal ") || waker.contains("timers");
+        self.wakers.iter().all(is_signal)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,19 @@ use std::{hint::black_box, thread, time::Duration};
 static FIRST: Mutex<u64> = Mutex::new(1);
 static SECOND: Mutex<u64> = Mutex::new(2);
 
+struct Accounts {
+    kept: u64,
+    one: Mutex<u64>,
+    two: Mutex<u64>,
+}
+
+#[inline(never)]
+fn transfer(from: &Mutex<u64>, to: &Mutex<u64>) {
+    let mut from = from.lock().unwrap();
+    *to.lock().unwrap() += *from;
+    *from = 0;
+}
+
 fn serve() {
     thread::spawn(|| TcpListener::bind("127.0.0.1:0").unwrap().accept());
 }
@@ -15,8 +28,9 @@ fn main() {
     let barrier = Arc::new(Barrier::new(2));
     let mut threads = Vec::new();
     match mode.as_str() {
-        "mutex" | "mutex_served" => {
+        "mutex" | "mutex_served" | "mutex_ticking" => {
             if mode == "mutex_served" { serve(); }
+            if mode == "mutex_ticking" { thread::spawn(|| loop { thread::sleep(Duration::from_millis(30)); }); }
             let locks = [Arc::new(Mutex::new(1_u64)), Arc::new(Mutex::new(2_u64))];
             for i in 0..2 {
                 let (one, other, barrier) = (locks[i].clone(), locks[1 - i].clone(), barrier.clone());
@@ -73,6 +87,24 @@ fn main() {
                 let _accepted = TcpListener::bind("127.0.0.1:0").unwrap().accept();
                 drop(sender);
             }));
+        }
+        // A slow holder that knows its lock by what it lies in; two wait behind it, the second has its address as an argument.
+        "transfer" | "transfer_ticking" => {
+            let pause = Duration::from_millis(if mode == "transfer" { 10_000 } else { 30 });
+            let accounts = Arc::new(Accounts { kept: 3, one: Mutex::new(1), two: Mutex::new(2) });
+            let held = accounts.clone();
+            threads.push(thread::spawn(move || {
+                let mut two = held.two.lock().unwrap();
+                loop {
+                    thread::sleep(pause);
+                    *two += held.kept;
+                }
+            }));
+            for _ in 0..2 {
+                thread::sleep(Duration::from_millis(100));
+                let accounts = accounts.clone();
+                threads.push(thread::spawn(move || transfer(&accounts.one, &accounts.two)));
+            }
         }
         // The first holds A and waits for B; the second only refers to B and waits for A; the third owns B and is slow.
         "decoy" | "decoy_ticking" => {

@@ -1,18 +1,25 @@
-// AB-BA of two mutexes of musl, whose words name no owner; with `served` a third thread waits for the network.
-#include <arpa/inet.h>
+// AB-BA of two mutexes of musl, whose words name no owner. With `transfer` nobody is stuck: two wait behind a slow
+// holder, and the second of them has the address of its lock as an argument.
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 static pthread_barrier_t barrier;
 
-static void *accept_one(void *arg) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
-    int s = socket(AF_INET, SOCK_STREAM, 0);
-    bind(s, (void *)&a, sizeof a);
-    listen(s, 16);
-    accept(s, 0, 0);
+static struct {
+    long other[8];
+    pthread_mutex_t one, two;
+} *accounts;
+
+static void *audit(void *arg) {
+    pthread_mutex_lock(&accounts->two);
+    for (;;) usleep(arg ? 30000 : 10000000);
+}
+static void *transfer(void *arg) {
+    pthread_mutex_t *from = &accounts->one, *volatile to = &accounts->two;
+    pthread_mutex_lock(from);
+    pthread_mutex_lock(to);
     return arg;
 }
 static void *take_two(void *arg) {
@@ -28,7 +35,15 @@ int main(int argc, char **argv) {
     pthread_mutex_t *two[] = {&one, &other}, *reversed[] = {&other, &one};
     pthread_t t[3];
     pthread_barrier_init(&barrier, 0, 2);
-    if (argc > 1 && !strcmp(argv[1], "served")) pthread_create(&t[2], 0, accept_one, 0);
+    if (strcmp(argv[1], "alone")) {
+        accounts = calloc(1, sizeof *accounts);
+        pthread_create(&t[2], 0, audit, strcmp(argv[1], "transfer") ? argv : 0);
+        for (int i = 0; i < 2; i++) {
+            usleep(100000);
+            pthread_create(&t[i], 0, transfer, 0);
+        }
+        pthread_join(t[2], 0);
+    }
     pthread_create(&t[0], 0, take_two, two);
     pthread_create(&t[1], 0, take_two, reversed);
     pthread_join(t[0], 0);

@@ -66,7 +66,7 @@ pub struct TaskScan {
 #[repr(transparent)]
 struct Settings(ScanSettings);
 
-// SAFETY: three u64, without padding.
+// SAFETY: four u64, without padding.
 unsafe impl aya::Pod for Settings {}
 
 impl TaskScan {
@@ -121,18 +121,37 @@ impl TaskScan {
             now_boot_ns: clock::boot().0,
             min_sleep_ns: u64::try_from(min_sleep.as_nanos()).unwrap_or(u64::MAX),
             generation: self.generation,
+            of_tgid: 0,
         };
+        let records = self.read(settings)?;
+        self.scans = self.scans.wrapping_add(1);
+        Ok(Pass { is_full, records })
+    }
+
+    /// The threads of one process that sleep at this moment, for however short a time.
+    ///
+    /// # Errors
+    /// If the kernel refuses the file or the settings.
+    pub fn asleep_now(&mut self, tgid: u32) -> io::Result<Vec<TaskRecord>> {
+        let settings = ScanSettings {
+            now_boot_ns: clock::boot().0,
+            of_tgid: u64::from(tgid),
+            ..ScanSettings::default()
+        };
+        self.read(settings)
+    }
+
+    fn read(&mut self, settings: ScanSettings) -> io::Result<Vec<TaskRecord>> {
         self.settings.set(0, Settings(settings), 0).map_err(io::Error::other)?;
         self.bytes.clear();
         iterator(self.link.as_fd())?.read_to_end(&mut self.bytes)?;
-        self.scans = self.scans.wrapping_add(1);
         let mut rest = self.bytes.as_slice();
         let records = std::iter::from_fn(|| TaskRecord::take(&mut rest));
         let records =
             records.map(|record| TaskRecord { syscall: by_x86_64(record.syscall), ..record }).collect();
         // One busy pass must not hold memory for ever.
         self.bytes.shrink_to(256 * 1024);
-        Ok(Pass { is_full, records })
+        Ok(records)
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use healer_common::task_scan::TaskRecord;
+
 use super::{
     children,
     condition::condition,
@@ -12,9 +14,12 @@ use super::{
     hope, memory,
     namespace::Namespaces,
     owned::{joined, owned, vfork},
+    parked::park,
     peers::Peers,
     procfs::Proc,
+    shared::{self, Place},
     stack,
+    stack_memory::{self, StackMemory},
     table::{Sleeper, Table},
     world,
 };
@@ -28,10 +33,10 @@ const SYS_VFORK: i32 = 58;
 const SYS_CLONE: i32 = 56;
 const CLONE_VFORK: u64 = 0x4000;
 
-/// Parked threads of one process that are named; the rest is counted.
-const PARKED_MAX: usize = 64;
-
 pub(super) type ByThread = BTreeMap<u32, Vec<Wait>>;
+
+/// Gives the threads of a process that sleep at this moment, for however short a time.
+pub(super) type Now<'a> = &'a mut dyn FnMut(&Proc, u32) -> Vec<TaskRecord>;
 
 /// All waits that are known.
 #[derive(Default)]
@@ -42,7 +47,7 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
-    fn add(&mut self, tid: u32, wait: Wait) {
+    pub(super) fn add(&mut self, tid: u32, wait: Wait) {
         self.by_thread.entry(tid).or_default().push(wait);
     }
 
@@ -51,7 +56,7 @@ impl Waits {
     }
 
     /// Threads that wait, and threads that others wait for.
-    fn tids(&self) -> impl Iterator<Item = u32> {
+    pub(super) fn tids(&self) -> impl Iterator<Item = u32> {
         let owners = self.by_thread.values().flatten().flat_map(|wait| &wait.owners);
         let owners = owners.filter_map(|owner| match owner {
             Owner::Task(tid) => Some(*tid),
@@ -73,7 +78,7 @@ pub(crate) struct Extractor {
     sees_everybody: bool,
     /// Who waits for somebody awake is told of too.
     pub(crate) shows_all: bool,
-    stacks: BTreeMap<u32, (u64, ByThread)>,
+    stacks: BTreeMap<u32, StackMemory>,
     /// Processes of which every thread is parked, and their version then.
     worlds: BTreeMap<u32, u64>,
     wakers: BTreeMap<u32, (u64, Vec<String>)>,
@@ -100,11 +105,10 @@ impl Extractor {
     }
 
     /// Waits of all sleepers. With `anew` nothing is taken from memory.
-    pub(crate) fn waits(&mut self, table: &mut Table, now: BootTime, anew: bool) -> Waits {
+    pub(crate) fn waits(&mut self, table: &mut Table, time: BootTime, anew: bool, now: Now<'_>) -> Waits {
         let mut waits = Waits::default();
         if anew {
             self.worlds.clear();
-            self.stacks.clear();
             self.files.clear();
             self.walk = Walk::default();
         }
@@ -112,8 +116,8 @@ impl Extractor {
         self.look_at_futexes(table, &locked);
         self.owners(table, &mut waits);
         self.blockers(table, &mut waits);
-        self.stacks(table, &locked, &mut waits);
-        self.files(table, now, anew, &mut waits);
+        self.stacks(table, time, now, &mut waits);
+        self.files(table, time, anew, &mut waits);
         self.worlds(table, &mut waits);
         waits
     }
@@ -136,11 +140,26 @@ impl Extractor {
     }
 
     fn look_at_futexes(&self, table: &mut Table, locked: &BTreeSet<u32>) {
+        self.look(table, locked);
+        // The C++ library asks for a shared futex wherever its word lies, and so does musl for a static semaphore.
+        let is_new = |one: &&Sleeper| !one.is_placed && matches!(one.sight, Some(Sight::Shared { .. }));
+        let place = |one: &Sleeper| {
+            let address = one.call.as_ref()?.address;
+            Some((one.record.pid, shared::place(&self.proc, one.record.pid, address) == Some(Place::Own)))
+        };
+        let places: Vec<(u32, bool)> = table.open().filter(is_new).filter_map(place).collect();
+        places.iter().for_each(|(tid, is_own)| table.place(*tid, *is_own));
+        if places.iter().any(|(_, is_own)| *is_own) {
+            self.look(table, locked);
+        }
+    }
+
+    fn look(&self, table: &mut Table, locked: &BTreeSet<u32>) {
         table.look(|sleeper| {
             let is_seen =
                 || condition(&sleeper.record) == Condition::Stuck && !locked.contains(&sleeper.record.tgid);
             let call = sleeper.call.filter(|_| is_seen())?;
-            let read = memory::reader(sleeper.record.tgid);
+            let read = memory::reader(sleeper.record.pid);
             Some(futex::look(&call, self.layout, &read))
         });
     }
@@ -198,21 +217,26 @@ impl Extractor {
         }
     }
 
-    fn stacks(&mut self, table: &Table, locked: &BTreeSet<u32>, waits: &mut Waits) {
+    /// Nobody's stack changes while it sleeps: what they have shown is not read again to be proved.
+    fn stacks(&mut self, table: &Table, time: BootTime, now: Now<'_>, waits: &mut Waits) {
         let mut stacks = BTreeMap::new();
         for tgid in table.ownerless() {
-            // Whoever is awake cannot be excluded, and one candidate who may run saves everybody.
-            let is_small = table.all_asleep(tgid).is_some_and(|threads| threads <= stack::THREADS_MAX);
-            if !is_small || locked.contains(&tgid) {
-                continue;
+            let known = self.stacks.remove(&tgid);
+            let is_enough = known.as_ref().is_some_and(|known| known.is_fresh(table, tgid, time));
+            let is_small = table.sleepers_of(tgid).count() <= stack::THREADS_MAX;
+            let memory = match known {
+                Some(known) if is_enough => known,
+                known if is_small && (known.is_some() || stack_memory::is_due(table, tgid, time)) => {
+                    let innocent = known.map(|known| known.innocent(table, tgid)).unwrap_or_default();
+                    let shown = stack::look(&self.proc, table, tgid, innocent, &mut *now);
+                    StackMemory::new(table, tgid, time, shown)
+                }
+                _ => continue,
+            };
+            for (tid, more) in memory.waits(table) {
+                more.into_iter().for_each(|wait| waits.add(tid, wait));
             }
-            let version = table.version(tgid);
-            let known = self.stacks.remove(&tgid).filter(|(known, _)| *known == version);
-            let found = known.unwrap_or_else(|| (version, stack::waits(table, tgid)));
-            for (tid, more) in &found.1 {
-                more.iter().for_each(|wait| waits.add(*tid, wait.clone()));
-            }
-            stacks.insert(tgid, found);
+            stacks.insert(tgid, memory);
         }
         self.stacks = stacks;
     }
@@ -341,39 +365,4 @@ fn locked(table: &Table) -> BTreeSet<u32> {
     let doubtful: BTreeSet<u32> =
         table.open().filter(is_deaf).chain(table.deaf()).map(|one| one.record.tgid).collect();
     doubtful.into_iter().filter(|tgid| !memory::is_open(*tgid)).collect()
-}
-
-/// Names the first parked threads, and those that others wait for; counts the rest.
-fn park(table: &Table, tgid: u32, waits: &mut Waits) {
-    let Some(all) = table.parked_of(tgid) else { return };
-    let wanted: BTreeSet<u32> = waits.tids().filter(|tid| all.contains(tid)).collect();
-    let free = all.iter().filter(|tid| !wanted.contains(tid)).take(PARKED_MAX).copied();
-    let named: Vec<u32> = free.chain(wanted.iter().copied()).collect();
-    let left_out = all.len() - named.len();
-    if left_out != 0 {
-        waits.parked.insert(tgid, left_out as u32);
-    }
-    for tid in named {
-        if let Some(wait) = table.get(tid).and_then(parked) {
-            waits.add(tid, wait);
-        }
-    }
-}
-
-/// The wait of a thread that only its own process can wake.
-fn parked(sleeper: &Sleeper) -> Option<Wait> {
-    let call = sleeper.call.as_ref()?;
-    let word = match &sleeper.sight {
-        Some(Sight::Parked { word }) => *word,
-        Some(Sight::Owned { word, .. } | Sight::Ownerless { word, .. }) => Some(*word),
-        Some(Sight::Open | Sight::Shared { .. } | Sight::Join { .. }) | None => return None,
-    };
-    Some(Wait {
-        kind: WaitKind::Wakeup,
-        lock: format!("{:#x}", call.address),
-        source: Source::ClosedWorld,
-        word,
-        owners: vec![Owner::Process(sleeper.record.tgid)],
-        says: "an unbounded wait at a private futex: only a thread of its process can wake it".to_owned(),
-    })
 }

@@ -159,7 +159,7 @@ impl FileWait {
         let record = &sleeper.record;
         let tgid = record.tgid;
         if let Some(call) = sleeper.call {
-            return match shared::place(proc, tgid, call.address)? {
+            return match shared::place(proc, record.pid, call.address)? {
                 Place::Nameless(own) => Some(Self { want: Want::Memory, fd: MAPPED, own, peer: None }),
                 Place::Own => None,
             };

@@ -55,11 +55,20 @@ impl Call {
         })
     }
 
+    /// As the C libraries wait for a mutex of theirs.
+    pub(crate) fn is_mutex(&self) -> bool {
+        self.command == WAIT && matches!(self.value, CONTENDED | MUSL_CONTENDED)
+    }
+
     /// It sleeps until a lock is free, by the value that it has seen there.
     fn is_contended(&self) -> bool {
-        self.command == WAIT_BITSET && matches!(self.value, CONTENDED | 3)
-            || self.command == WAIT && matches!(self.value, CONTENDED | MUSL_CONTENDED)
+        self.command == WAIT_BITSET && matches!(self.value, CONTENDED | 3) || self.is_mutex()
     }
+}
+
+/// Whether a thread sleeps on that very word.
+pub(super) fn is_futex_on(record: &TaskRecord, address: u64) -> bool {
+    record.syscall == SYS_FUTEX && record.arg0 == address
 }
 
 /// What a look at the words has shown.
@@ -130,7 +139,8 @@ fn owned(call: &Call, kind: WaitKind, lock: u64, word: u32, tid: u32, by_kernel:
 }
 
 fn shared(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<Sight> {
-    if word & WAITERS != 0 && word & OWNER_DIED == 0 && word & TID != TID {
+    // A lock of nobody is none: so a promise of the C++ library looks.
+    if word & WAITERS != 0 && word & OWNER_DIED == 0 && !matches!(word & TID, 0 | TID) {
         return Some(owned(call, WaitKind::RobustMutex, call.address, word, word & TID, true));
     }
     if call.command == WAIT_BITSET && 1 < word && word < 1 << 22 {
@@ -151,9 +161,13 @@ fn private(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<S
         let (tid, lock) = glibc::rwlock_writer(read, lock)?;
         return Some(owned(call, WaitKind::Rwlock, lock, word, tid, false));
     }
+    // Of C programs none: they find their locks by names, and by pointers to what these lie in.
+    if call.is_mutex() {
+        return Some(Sight::Ownerless { lock, word, keys: Vec::new() });
+    }
     let keys = if word == CONTENDED {
         vec![lock]
-    } else if word == MUSL_CONTENDED || is_rust_writer(call, read, word) {
+    } else if is_rust_writer(call, read, word) {
         vec![lock, lock.wrapping_sub(4)]
     } else if call.command == WAIT_BITSET && word & RUST_WRITE_LOCKED == RUST_WRITE_LOCKED {
         vec![lock]
@@ -332,20 +346,22 @@ mod tests {
     #[test]
     fn musl_has_no_owner_even_though_its_word_looks_like_one() {
         let sight = look_at(call(0x80, MUSL_CONTENDED, 0), &[MUSL_CONTENDED]);
-        let keys = vec![0x1000, 0xffc];
-        assert_eq!(sight, Sight::Ownerless { lock: 0x1000, word: MUSL_CONTENDED, keys });
+        assert_eq!(sight, Sight::Ownerless { lock: 0x1000, word: MUSL_CONTENDED, keys: Vec::new() });
     }
 
     #[test]
     fn a_semaphore_parks_in_memory_of_its_own_or_in_shared_memory() {
         assert_eq!(look_at(call(0x189, 0, 0), &[0]), Sight::Parked { word: Some(0) });
         assert_eq!(look_at(call(0x109, 0, 0), &[0]), Sight::Shared { word: 0 });
+        assert_eq!(look_at(call(0, WAITERS, 0), &[WAITERS]), Sight::Shared { word: WAITERS }, "std::future");
         assert_eq!(look_at(call(0x109, 77, 0), &[77]), Sight::Join { word: 77, by_kernel: true });
     }
 
     #[test]
     fn without_the_layout_a_mutex_is_ownerless() {
         let sight = look(&call(0x80, 2, 0), Layout::default(), &holding(0x1000, &[2, 0, 77, 1, 0]));
-        assert_eq!(sight, Sight::Ownerless { lock: 0x1000, word: 2, keys: vec![0x1000] });
+        assert_eq!(sight, Sight::Ownerless { lock: 0x1000, word: 2, keys: Vec::new() });
+        let of_rust = look(&call(0x89, 2, 0), Layout::default(), &holding(0x1000, &[2, 0]));
+        assert_eq!(of_rust, Sight::Ownerless { lock: 0x1000, word: 2, keys: vec![0x1000] });
     }
 }

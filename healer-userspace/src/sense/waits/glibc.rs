@@ -18,7 +18,8 @@ const WRITER_HAS_IT: u32 = 3;
 /// `__kind`: process-shared, elision on and off, priority ceiling kept out (nptl/pthreadP.h).
 const PROCESS_SHARED: u32 = 0x80;
 const ELISION: u32 = 0x300;
-const USERS_MAX: u32 = 100_000;
+/// Below the upper half of a pointer into a stack: a lock of stdio has one there (`_IO_lock_t`).
+const USERS_MAX: u32 = 0x5000;
 
 /// Thread id of the owner of a `pthread_mutex_t` at `address`, if it looks like one.
 pub(crate) fn mutex_owner(read: Reader<'_>, address: u64, is_private: bool) -> Option<u32> {
@@ -105,5 +106,6 @@ mod tests {
         assert_eq!(mutex_owner(&with([2, 0, 77, 1, 0x80]), 0x1000, true), None, "shared, but a private wait");
         assert_eq!(mutex_owner(&with([2, 0, 0x1234_5678, 1, 0]), 0x1000, true), None, "user data");
         assert_eq!(mutex_owner(&with([2, 0, 77, 0, 0]), 0x1000, true), None, "no user");
+        assert_eq!(mutex_owner(&with([2, 1, 0x20_06c0, 0x7f12, 0]), 0x1000, true), None, "a lock of stdio");
     }
 }

@@ -14,12 +14,14 @@ mod hope;
 pub(in crate::sense) mod memory;
 mod namespace;
 mod owned;
+mod parked;
 mod peers;
 pub(in crate::sense) mod procfs;
 mod prove;
 mod shared;
 mod snapshot;
 mod stack;
+mod stack_memory;
 mod table;
 mod world;
 
@@ -82,6 +84,15 @@ enum Source {
     Kernel(TaskScan),
     /// The records of the last scan.
     Proc(std::collections::BTreeMap<u32, TaskRecord>),
+}
+
+impl Source {
+    fn asleep_now(&mut self, proc: &Proc, tgid: u32) -> Vec<TaskRecord> {
+        match self {
+            Self::Kernel(scan) => scan.asleep_now(tgid).unwrap_or_default(),
+            Self::Proc(_) => proc.asleep_now(tgid),
+        }
+    }
 }
 
 impl Scanner {
@@ -156,7 +167,9 @@ impl Scanner {
         };
         self.table.apply(&pass);
         self.scans += 1;
-        let waits = self.extractor.waits(&mut self.table, began, false);
+        let source = &mut self.source;
+        let mut now = |proc: &Proc, tgid| source.asleep_now(proc, tgid);
+        let waits = self.extractor.waits(&mut self.table, began, false, &mut now);
         let quick = self.shot(&waits, began).take(Depth::Hopeless, &mut numbered);
         let dead = Graph::new(&quick).dead(Grade::Any);
         let is_known = threads(&quick, &dead).is_subset(&self.suspects) && !self.is_alert();
@@ -201,7 +214,9 @@ impl Scanner {
         let suspects = dead.iter().filter_map(|tid| self.table.get(*tid));
         let tgids: BTreeSet<u32> = suspects.map(|one| one.record.tgid).collect();
         self.table.reopen(&tgids);
-        let waits = self.extractor.waits(&mut self.table, now, !dead.is_empty());
+        let source = &mut self.source;
+        let mut at_once = |proc: &Proc, tgid| source.asleep_now(proc, tgid);
+        let waits = self.extractor.waits(&mut self.table, now, !dead.is_empty(), &mut at_once);
         let quick = self.shot(&waits, now).take(Depth::Hopeless, &mut numbered);
         let worlds = snapshot::worlds(&quick, dead);
         self.extractor.learn_wakers(&self.table, &worlds);
@@ -217,7 +232,7 @@ impl Scanner {
     /// Only whoever ends in its sleep does not run once more, and with it ends its process.
     fn forget_ended(&mut self, snapshot: &mut WaitSnapshot) {
         let proc = &self.extractor.proc;
-        let has_ended = |tgid: &u32| proc.status(*tgid, *tgid).is_none_or(|leader| leader.state == 'Z');
+        let has_ended = |tgid: &u32| proc.threads(*tgid).is_empty();
         let tgids: BTreeSet<u32> = snapshot.tasks.iter().map(|task| task.tgid).collect();
         let ended: BTreeSet<u32> = tgids.into_iter().filter(has_ended).collect();
         let gone = snapshot.tasks.iter().filter(|task| ended.contains(&task.tgid));

@@ -2,7 +2,7 @@
 
 use healer_common::task_scan::TaskRecord;
 
-use super::{futex::Sight, namespace::Who, procfs::Proc, table::Sleeper};
+use super::{futex::Sight, namespace::Who, procfs::Proc, table::Sleeper, world};
 use crate::signal::waits::{Owner, Source, Wait, WaitKind};
 
 /// The wait for a lock that says who holds it.
@@ -14,7 +14,11 @@ pub(super) fn owned(sleeper: &Sleeper, who: Who) -> Option<Wait> {
     let is_private = sleeper.call.is_some_and(|call| call.is_private);
     let owner = match who {
         // A thread id of another process in a private lock: it was given to somebody new.
-        Who::Thread { tgid: other, .. } if is_private && other != tgid => Owner::Gone(*tid),
+        Who::Thread { tgid: other, .. }
+            if is_private && other != tgid && !world::shares_memory(tgid, other) =>
+        {
+            Owner::Gone(*tid)
+        }
         Who::Thread { tid, .. } => Owner::Task(tid),
         Who::Gone => Owner::Gone(*tid),
         Who::Unknown => return None,

@@ -66,8 +66,14 @@ impl Proc {
         numbers(&self.root)
     }
 
+    /// Those that live: a leader may have exited before the others.
     pub(crate) fn threads(&self, tgid: u32) -> Vec<u32> {
-        numbers(&self.root.join(format!("{tgid}/task")))
+        let mut threads = numbers(&self.root.join(format!("{tgid}/task")));
+        let leader = || self.text(&format!("{tgid}/stat"));
+        if leader().is_some_and(|text| state_of(&text) == Some("Z")) {
+            threads.retain(|tid| *tid != tgid);
+        }
+        threads
     }
 
     pub(crate) fn has_thread(&self, tgid: u32, tid: u32) -> bool {
@@ -119,6 +125,12 @@ impl Proc {
             parse_syscall(&call, &mut record);
         }
         Some(record)
+    }
+
+    /// Its threads that sleep at this moment.
+    pub(crate) fn asleep_now(&self, tgid: u32) -> Vec<TaskRecord> {
+        let records = self.threads(tgid).into_iter().filter_map(|tid| self.record(tgid, tid, 0, 0));
+        records.filter(|record| record.state != 0).collect()
     }
 
     /// By the class in the header of its program (elf(5)).
@@ -245,6 +257,11 @@ impl Proc {
 }
 
 /// Of `PID (NAME) STATE PPID …`.
+fn state_of(stat: &str) -> Option<&str> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().next()
+}
+
+/// Of the same.
 fn parent_of(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }

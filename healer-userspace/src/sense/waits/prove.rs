@@ -89,7 +89,7 @@ fn look(extractor: &mut Extractor, proof: &Proof) -> WaitSnapshot {
             }
         }
     }
-    let waits = extractor.waits(&mut table, now, true);
+    let waits = extractor.waits(&mut table, now, true, &mut Proc::asleep_now);
     extractor.learn_wakers(&table, &tgids);
     Shot { extractor, table: &table, waits: &waits, scan: 0, now }.take(Depth::Everybody, &mut |_, _| None)
 }

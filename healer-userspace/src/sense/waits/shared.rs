@@ -1,5 +1,7 @@
 //! Memory that several processes share: a futex there is woken by one of those who have it, or never.
 
+use std::{fs, os::unix::fs::MetadataExt as _};
+
 use super::procfs::Proc;
 
 /// Device and inode of a file.
@@ -20,10 +22,28 @@ pub(super) fn place(proc: &Proc, tgid: u32, address: u64) -> Option<Place> {
     let line =
         maps.lines().find(|line| range(line).is_some_and(|(from, to)| from <= address && address < to))?;
     match file(line) {
-        Some(file) if is_nameless(line) => Some(Place::Nameless(file)),
+        Some(file) if is_nameless(proc, tgid, line) => Some(Place::Nameless(file)),
         Some(_) => None,
         None => Some(Place::Own),
     }
+}
+
+/// Whether an address lies in the data of a program or library, with what begins as zeros right behind its file.
+pub(super) fn is_of_module(maps: &str, address: u64) -> bool {
+    let mut end_of_file = 0;
+    for line in maps.lines() {
+        let Some((from, to)) = range(line) else { continue };
+        let name = line.split_ascii_whitespace().nth(5);
+        let is_of_file = name.is_some_and(|name| name.starts_with('/'));
+        let is_behind = name.is_none() && from == end_of_file;
+        if is_of_file || is_behind {
+            end_of_file = to;
+        }
+        if (from..to).contains(&address) {
+            return is_of_file || is_behind;
+        }
+    }
+    false
 }
 
 /// The files that are mapped to be shared.
@@ -37,9 +57,18 @@ fn range(line: &str) -> Option<(u64, u64)> {
     Some((u64::from_str_radix(from, 16).ok()?, u64::from_str_radix(to, 16).ok()?))
 }
 
-/// Memory of System V is shown as deleted, and found by its key (ipc/shm.c).
-fn is_nameless(line: &str) -> bool {
-    line.ends_with(" (deleted)") && !line.contains(" /SYSV")
+/// A deleted name is not all: who makes a semaphore gives its file a second one and deletes the first (`sem_open` of
+/// glibc). Memory of System V is shown as deleted, and found by its key (ipc/shm.c).
+fn is_nameless(proc: &Proc, tgid: u32, line: &str) -> bool {
+    if !line.ends_with(" (deleted)") || line.contains(" /SYSV") {
+        return false;
+    }
+    let range = line.split(' ').next().unwrap_or_default();
+    let range: Vec<&str> = range.split('-').map(|end| end.trim_start_matches('0')).collect();
+    let file = proc.path(&format!("{tgid}/map_files/{}", range.join("-")));
+    // Not everybody may follow that link (CAP_CHECKPOINT_RESTORE); files of the kernel itself never had a name.
+    let is_kernels = || line.ends_with(" /dev/zero (deleted)") || line.contains(" /memfd:");
+    fs::metadata(file).map_or_else(|_| is_kernels(), |file| file.nlink() == 0)
 }
 
 /// `None` for what is not shared.
@@ -63,10 +92,32 @@ mod tests {
         assert_eq!(range(zero), Some((0x7f00_0000_1000, 0x7f00_0000_3000)));
         assert_eq!(file(zero), Some((1, 4242)));
         assert_eq!(file(own), None);
-        assert!(
-            is_nameless(zero)
-                && !is_nameless("7f0000001000-7f0000003000 rw-s 0 00:01 7  /SYSV00001234 (deleted)")
-        );
         assert_eq!(mapped(&format!("{own}\n{zero}\n")).collect::<Vec<_>>(), [(1, 4242)]);
+    }
+    #[test]
+    fn static_data_lies_in_a_file_or_right_behind_it() {
+        let maps = "1000-2000 r-xp 0 fe:00 7    /bin/x\n2000-3000 rw-p 0 fe:00 7    /bin/x\n\
+            3000-4000 rw-p 0 00:00 0 \n4000-5000 rw-p 0 00:00 0    [heap]\n7000-8000 rw-p 0 00:00 0 \n";
+        let is_static: Vec<bool> =
+            [0x2010, 0x3010, 0x4010, 0x7010, 0x9000].map(|address| is_of_module(maps, address)).into();
+        assert_eq!(is_static, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn memory_has_no_name_only_if_its_file_has_no_other() {
+        let root = std::env::temp_dir().join(format!("healer-nameless-{}", std::process::id()));
+        let files = root.join("7/map_files");
+        fs::create_dir_all(&files).unwrap();
+        fs::write(root.join("sem.named"), "").unwrap();
+        std::os::unix::fs::symlink(root.join("sem.named"), files.join("1000-2000")).unwrap();
+        let proc = Proc::new(&root);
+        let deleted = |range: &str, name: &str| {
+            is_nameless(&proc, 7, &format!("{range} rw-s 00000000 00:19 77    {name} (deleted)"))
+        };
+        assert!(!deleted("00001000-00002000", "/dev/shm/sem.Xy1"), "the semaphore has another name");
+        assert!(!deleted("3000-4000", "/dev/shm/sem.Xy1"), "nobody knows");
+        assert!(deleted("3000-4000", "/dev/zero") && deleted("3000-4000", "/memfd:ring"));
+        assert!(!deleted("3000-4000", "/SYSV00001234"));
+        fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Sleeper {
     pub(crate) call: Option<Call>,
     /// `None` until it was looked at.
     pub(crate) sight: Option<Sight>,
+    /// It was looked at where the word of a shared futex lies.
+    pub(crate) is_placed: bool,
 }
 
 /// Those of its threads that sleep.
@@ -102,7 +104,7 @@ impl Table {
         if is_deaf(&record) {
             self.deaf.insert(record.pid);
         }
-        self.sleepers.insert(record.pid, Sleeper { record, call, sight: None });
+        self.sleepers.insert(record.pid, Sleeper { record, call, sight: None, is_placed: false });
     }
 
     /// Some may have come or gone that were never seen to sleep.
@@ -160,6 +162,11 @@ impl Table {
         tgids
     }
 
+    /// Those of one process.
+    pub(crate) fn ownerless_of(&self, tgid: u32) -> impl Iterator<Item = u32> {
+        self.ownerless.range((tgid, 0)..=(tgid, u32::MAX)).map(|(_, tid)| *tid)
+    }
+
     pub(crate) fn joins(&self) -> &BTreeMap<u32, Wait> {
         &self.joins
     }
@@ -180,6 +187,15 @@ impl Table {
                     self.open.insert(tid);
                 }
             }
+        }
+    }
+
+    /// Where the word of its shared futex lies: in memory of its own it is as good as private.
+    pub(crate) fn place(&mut self, tid: u32, is_own: bool) {
+        let Some(sleeper) = self.sleepers.get_mut(&tid) else { return };
+        sleeper.is_placed = true;
+        if let Some(call) = sleeper.call.as_mut().filter(|_| is_own) {
+            call.is_private = true;
         }
     }
 

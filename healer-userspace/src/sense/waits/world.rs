@@ -36,7 +36,9 @@ pub(crate) fn wakers(proc: &Proc, tgid: u32, knows_children: bool) -> Vec<String
     if proc.fds(tgid).iter().any(has_ring) {
         wakers.push("has an io_uring".to_owned());
     }
-    if let Some(other) = proc.pids().into_iter().find(|pid| *pid != tgid && shares_memory(tgid, *pid)) {
+    // A leader that has exited has no memory, as threads of the kernel have none.
+    let one = proc.threads(tgid).first().copied().unwrap_or(tgid);
+    if let Some(other) = proc.pids().into_iter().find(|pid| *pid != tgid && shares_memory(one, *pid)) {
         wakers.push(format!("shares its memory with process {other}"));
     }
     wakers
@@ -51,7 +53,7 @@ fn caught(mask: u64) -> Option<String> {
 }
 
 /// `false` also where kcmp(2) is missing: then a memory shared without threads is not noticed.
-fn shares_memory(one: u32, other: u32) -> bool {
+pub(super) fn shares_memory(one: u32, other: u32) -> bool {
     // SAFETY: takes numbers only.
     unsafe { libc::syscall(libc::SYS_kcmp, one as i32, other as i32, KCMP_VM, 0, 0) == 0 }
 }

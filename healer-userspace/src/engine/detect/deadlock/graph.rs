@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::signal::waits::{Condition, Owner, Source, Task, Wait, WaitSnapshot, WaitingProcess};
+use crate::signal::waits::{Condition, Owner, Source, Task, Wait, WaitKind, WaitSnapshot, WaitingProcess};
 
 /// Which waits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,10 +114,40 @@ impl<'a> Graph<'a> {
             Source::Layout => !wait.owners.iter().any(|owner| matches!(owner, Owner::Gone(_))),
             Source::Stack => false,
             Source::ClosedWorld => {
-                return self.process(task.tgid).is_some_and(|one| is_closed(one, grade));
+                return self
+                    .process(task.tgid)
+                    .is_some_and(|one| is_closed(one, grade) || grade == Grade::Any && self.only_locks(one));
             }
         };
         is_sure || grade == Grade::Any
+    }
+
+    /// Each of its threads waits for a lock, or for the end of another: no handler of a signal gives a lock back.
+    fn only_locks(&self, one: &WaitingProcess) -> bool {
+        let is_lock = |wait: &Wait| match wait.kind {
+            WaitKind::Lock => wait.source == Source::ClosedWorld,
+            WaitKind::Mutex
+            | WaitKind::RobustMutex
+            | WaitKind::PiMutex
+            | WaitKind::Rwlock
+            | WaitKind::Join => true,
+            WaitKind::Wakeup
+            | WaitKind::Flock
+            | WaitKind::PosixLock
+            | WaitKind::OfdLock
+            | WaitKind::PipeWrite
+            | WaitKind::PipeRead
+            | WaitKind::SocketWrite
+            | WaitKind::SocketRead
+            | WaitKind::KernelLock
+            | WaitKind::Vfork
+            | WaitKind::Child => false,
+        };
+        let members = self.members.get(&one.process.pid).map_or(&[][..], Vec::as_slice);
+        one.parked == 0
+            && members.len() as u32 == one.threads
+            && one.is_woken_by_signals_only()
+            && members.iter().all(|tid| self.tasks[tid].waits.iter().any(is_lock))
     }
 
     /// Processes of which every thread is dead.
