@@ -19,7 +19,7 @@ kind: HealPolicy
 metadata: {name: front}
 spec:
   mode: enforce
-  match: {namespaces: [prod], podSelector: {app: web}, avoid: [{container: mute}]}
+  match: {namespaces: [prod], podSelector: {app: web}, avoid: [{container: mute}, {container: rotten}]}
   expect: {running: true}
   rules:
     - {name: restart, when: [{class: crash}, {class: down}], escalate: [{do: restart, grace: 1s, timeout: 4s}]}
@@ -35,6 +35,17 @@ spec:
   expect: {probe: {exec: {command: [/bin/false]}, period: 1s, failures: 1, startGrace: 1s}}
   rules:
     - {name: stop, when: [{class: probe_failed}], escalate: [{do: stop, scope: container, grace: 5s, timeout: 10s}]}
+  verify: {within: 20s, stableFor: 500ms}
+---
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {name: rotten}
+spec:
+  mode: enforce
+  match: {container: rotten}
+  expect: {probe: {exec: {command: [/bin/false]}, period: 1s, failures: 1, startGrace: 1s}}
+  rules:
+    - {name: whole, when: [{class: probe_failed}], escalate: [{do: kill, scope: pod, timeout: 10s}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
 
@@ -116,6 +127,23 @@ fn a_container_at_its_limit_is_stopped_with_grace_and_comes_back() {
     assert_eq!((state, status), (2, 0), "it had its grace");
     assert_eq!(containerd.state(&twin).0, 1, "the healthy one is not touched");
     assert_eq!(agent.lines(&["web-0/twin", "restart"]), [""; 0], "{}", agent.log());
+}
+
+#[test]
+fn a_pod_is_killed_with_all_its_containers_and_its_neighbour_is_not() {
+    let containerd = Containerd::start();
+    let [sick, twin] =
+        [("web-0", "8d7e-5"), ("web-1", "8d7e-6")].map(|(name, uid)| containerd.pod(&pod(name, uid)));
+    let beside = containerd.container(&sick, "beside", 0, SLEEP);
+    let neighbour = containerd.container(&twin, "app", 0, SLEEP);
+    let agent = agent(&containerd);
+    let rotten = containerd.container(&sick, "rotten", 0, SLEEP);
+    let done = agent.wait_for(&["act     kill prod/web-0/rotten is done", "pod8d7e-5 ended by"]);
+    assert!(done.contains("3 processes of cgroup"), "with the one that holds the namespaces: {done}");
+    for container in [&rotten, &beside] {
+        until("it is over", || (containerd.state(container).0 == 2).then_some(()));
+    }
+    assert_eq!(containerd.state(&neighbour).0, 1, "the neighbour is not touched");
 }
 
 #[test]

@@ -308,6 +308,37 @@ fn a_budget_that_never_gives_way_and_a_daemon_set_are_left_to_the_next_rung() {
     assert!(server.asked().iter().all(|asked| asked.verb != "delete"));
 }
 
+/// The annotation came after the pod: only the server knows of it.
+#[test]
+fn a_pod_that_its_owner_has_paused_is_left_alone_until_it_is_resumed() {
+    const KEY: &str = "healer.dev/pause";
+    let containerd = Containerd::start();
+    let server = ApiServer::start("n1", HANDS);
+    let home = Home::new(
+        &EVICTING
+            .replace("{do: evict, timeout: 8s}, ", "")
+            .replace("  verify:", &format!("  safety: {{pause: {{annotation: {KEY}}}}}\n  verify:")),
+    );
+    let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
+    for (name, uid) in [("web-0", "5d-7"), ("web-1", "5d-8")] {
+        server.pod(name, uid, "n1", "ReplicaSet");
+    }
+    server.annotate("web-0", KEY, Some("upgrade"));
+    let mut agent = agent_of(&home, &server, &config);
+    let [paused, other] = [("web-0", "5d-7"), ("web-1", "5d-8")].map(|(name, uid)| {
+        let pod = containerd.pod(&pod(name, uid, &[("app", "web")]));
+        containerd.container(&pod, "app", 0, &["sleep", "100000"])
+    });
+    agent.record("pod/prod/web-0/app", "gate", "paused by the annotation healer.dev/pause of pod prod/web-0");
+    agent.record("pod/prod/web-1/app", "result", "stopped container app");
+    until("the other one is stopped", || (containerd.state(&other).0 == 2).then_some(()));
+    assert_eq!(containerd.state(&paused).0, 1, "nobody touches it");
+    assert_eq!(count(&home.of("pod/prod/web-0/app"), "intent", ""), 0, "{}", agent.log());
+    server.annotate("web-0", KEY, None);
+    agent.record("pod/prod/web-0/app", "result", "stopped container app");
+    assert!(server.asked().iter().all(|asked| asked.code < 400), "{:?}", server.asked());
+}
+
 /// The kubelet's own readiness probe is read, not doubled: what it says is answered by the policy.
 #[test]
 fn what_the_kubelet_has_probed_is_read() {

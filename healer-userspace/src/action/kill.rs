@@ -9,6 +9,7 @@ use crate::{
     clock,
     engine::{
         command::{Act, ActionOutcome},
+        policy::Scope,
         time::BootTime,
     },
 };
@@ -31,8 +32,9 @@ async fn kill(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
     let memory = reach.release(act, host).await;
     confirm(act, host, &reach).await?;
     if let Some(domain) = &reach.domain {
-        // cgroup.kill misses nobody who forks: who began after it is a successor, started by the owner.
-        let until = (how == CGROUP_KILL).then_some(struck_at);
+        // cgroup.kill misses nobody who forks: who began after it is a successor, started by the owner. In a pod the
+        // successors come where the dead were.
+        let until = (how == CGROUP_KILL || act.rung.scope == Scope::Pod).then_some(struck_at);
         mop_up(act, host, domain, until).await?;
     }
     Ok(format!("{} ended by {how}{memory}", reach.what))

@@ -58,18 +58,40 @@ fn domain(act: &Act, target: &Held, host: &dyn Host) -> Result<Option<Domain>, A
             let error = format!("pid {} runs in no container", act.target.pid);
             return Err(ActionOutcome::Failed { error, errno: None });
         }
-        Scope::Pod => {
-            return Err(ActionOutcome::Failed {
-                error: "no Kubernetes integration yet: use scope process, group, cgroup or container"
-                    .to_owned(),
-                errno: None,
-            });
-        }
+        Scope::Pod => return pod(act, target, host).map(Some),
     };
     match found {
         Ok(domain) => Ok(Some(domain)),
         Err(error) => Err(failed("cannot find the scope", &error)),
     }
+}
+
+/// All its containers, and the one that holds its namespaces.
+fn pod(act: &Act, target: &Held, host: &dyn Host) -> Result<Domain, ActionOutcome> {
+    let fail = |error: String| ActionOutcome::Failed { error, errno: None };
+    let Some(pod) = &act.target.place.pod else {
+        return Err(fail(format!("pid {} runs in no pod", act.target.pid)));
+    };
+    let inside = host.cgroup(target).map_err(|error| failed("cannot find the scope", &error))?;
+    above(inside, &pod.uid).ok_or_else(|| {
+        fail(format!("pid {} runs in no cgroup of pod {}", act.target.pid, printable(&pod.uid)))
+    })
+}
+
+/// The kubelet's cgroup of the pod (`pod<uid>`, `kubepods-pod<uid_with_underscores>.slice`), which holds those of its
+/// containers.
+fn above(inside: Domain, uid: &str) -> Option<Domain> {
+    let Domain::Cgroup { path, dir } = inside else { return None };
+    let is_of_pod = |part: &str| {
+        let name = part.strip_suffix(".slice").map(|slice| slice.replace('_', "-"));
+        let name = name.as_deref().unwrap_or(part);
+        name.strip_suffix(uid).is_some_and(|rest| rest == "pod" || rest.ends_with("-pod"))
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    let at = parts.iter().rposition(|part| is_of_pod(part)).filter(|_| !uid.is_empty())?;
+    let below = parts.len() - 1 - at;
+    let dir = dir.ancestors().nth(below)?.to_owned();
+    Some(Domain::Cgroup { path: parts[..=at].join("/"), dir })
 }
 
 /// Refused if somebody must not be touched in the group that an owner is about to turn.
@@ -162,4 +184,30 @@ pub(super) fn name(signal: i32) -> String {
         other => return format!("signal {other}"),
     };
     named.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pods_cgroup_is_above_those_of_its_containers() {
+        const UID: &str = "0a-1b";
+        let above = |path: &str| {
+            let dir = format!("/sys/fs/cgroup{path}").into();
+            match above(Domain::Cgroup { path: path.to_owned(), dir }, UID)? {
+                Domain::Cgroup { path, dir } => {
+                    assert_eq!(dir.to_str().unwrap(), format!("/sys/fs/cgroup{path}"));
+                    Some(path)
+                }
+                Domain::Group(_) => None,
+            }
+        };
+        assert_eq!(above("/kubepods/besteffort/pod0a-1b/c0ffee").unwrap(), "/kubepods/besteffort/pod0a-1b");
+        assert_eq!(above("/k/pod0a-1b/c0ffee/init.scope").unwrap(), "/k/pod0a-1b");
+        let slice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a_1b.slice";
+        assert_eq!(above(&format!("{slice}/cri-containerd-c0ffee.scope")).unwrap(), slice);
+        assert_eq!(above("/kubepods/pod0a-1bc/c0ffee"), None, "another pod");
+        assert_eq!(above("/kubepods/pod00a-1b/c0ffee"), None, "another pod");
+    }
 }

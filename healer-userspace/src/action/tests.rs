@@ -210,7 +210,7 @@ fn one_protected_member_saves_the_whole_scope() {
 
 #[test]
 fn scopes_that_do_not_exist_are_refused_in_words() {
-    for (scope, words) in [(Scope::Container, "runs in no container"), (Scope::Pod, "no Kubernetes")] {
+    for (scope, words) in [(Scope::Container, "runs in no container"), (Scope::Pod, "runs in no pod")] {
         let mut act = act(ActionName::Kill);
         act.rung.scope = scope;
         let outcome = perform(&act, &Fake::with([(TARGET, plain())]));

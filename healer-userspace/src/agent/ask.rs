@@ -8,6 +8,7 @@ use crate::{
     engine::command::{Ask, Question},
     signal::Answer,
     supervise::child,
+    text::printable,
 };
 
 impl Agent {
@@ -15,6 +16,22 @@ impl Agent {
     pub(super) fn ask(&mut self, question: Question) {
         let process = self.identity.of_id(question.about);
         let answers = self.answers.clone();
+        if let Ask::Paused { pod, annotation } = question.what {
+            let cluster = self.cluster.clone();
+            tokio::spawn(async move {
+                let said = cluster.is_paused(&pod, &annotation).await;
+                if let Err(why) = &said {
+                    let name = format!("{}/{}", pod.namespace, pod.name);
+                    let name = printable(&name);
+                    tracing::warn!(
+                        "whether pod {name} is paused now is not known ({why}); what it was made with counts"
+                    );
+                }
+                let answer = Answer::Paused(said.ok());
+                answers.send(answer_signal(clock::boot(), process, question.id, answer)).ok();
+            });
+            return;
+        }
         tokio::task::spawn_blocking(move || {
             let answer = find_out(&question);
             // Closed only when the agent is on its way out.
@@ -35,5 +52,6 @@ fn find_out(question: &Question) -> Answer {
             child::start_of(pid)
                 .is_some_and(|start| crate::identity::process::ProcessId { pid, start } == question.about),
         ),
+        Ask::Paused { .. } => Answer::Paused(None),
     }
 }

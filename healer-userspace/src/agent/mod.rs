@@ -52,7 +52,7 @@ use crate::{
         time::BootTime,
     },
     identity::Identity,
-    kubernetes::Kubelet,
+    kubernetes::{Cluster, Kubelet},
     report::{Reporter, log},
     runtimes::Owners,
     sense::{Level, Lost, Sense, govern::account},
@@ -117,6 +117,7 @@ struct Agent {
     /// Empty between two passes; kept because a new one would cost the allocator more than a record costs.
     raws: Vec<Raw>,
     unnamed: unnamed::Unnamed,
+    cluster: Cluster,
     /// The cluster's policies, as it last told them.
     from_cluster: Vec<FromCluster>,
 }

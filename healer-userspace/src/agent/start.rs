@@ -173,8 +173,9 @@ async fn assemble(
         reporter.set_statuses(cluster.follow_policies(policies_sender));
     }
     let kubelet = cluster.kubelet();
-    let host =
-        Arc::new(host.with_owners(owners.clone()).with_cluster(cluster).with_evidence(evidence.clone()));
+    let host = Arc::new(
+        host.with_owners(owners.clone()).with_cluster(cluster.clone()).with_evidence(evidence.clone()),
+    );
     let (results_sender, results) = mpsc::channel(64);
     let (answers, answers_in) = mpsc::unbounded_channel();
     let (listen, orders) = serve(&options, &reporter).await?;
@@ -233,6 +234,7 @@ async fn assemble(
         captures: Captures::new(evidence),
         raws: Vec::new(),
         unnamed: super::unnamed::Unnamed::default(),
+        cluster,
         from_cluster,
         options,
     };

@@ -2,11 +2,8 @@
 //! Whoever builds one takes it out of here and into its shape.
 
 /// Keys, by the shape that will have them.
-const KEYS: &[(&str, &[&str])] = &[
-    ("Metadata", &["namespace", "labels", "annotations"]),
-    ("Safety", &["pause"]),
-    ("Sensors", &["sockets", "tasks"]),
-];
+const KEYS: &[(&str, &[&str])] =
+    &[("Metadata", &["namespace", "labels", "annotations"]), ("Sensors", &["sockets", "tasks"])];
 
 /// Words of closed lists, by the list's type.
 const WORDS: &[(&str, &[&str])] = &[];

@@ -299,8 +299,18 @@ shape! {
         backoff: Backoff,
         breaker: Breaker,
         canary: Canary,
+        /// By whoever owns the workload.
+        pause: Pause,
         /// Nobody is touched meanwhile.
         maintenance: Items<Maintenance>,
+    }
+}
+
+shape! {
+    #[schemars(extend("required" = ["annotation"]))]
+    Pause {
+        /// A pod that has it, with any value but "false", is not touched, such as healer.dev/pause.
+        annotation: String,
     }
 }
 

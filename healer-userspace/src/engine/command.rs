@@ -8,7 +8,7 @@ use super::{
     policy::{ActionName, Mode, Port, Rung},
     time::BootTime,
 };
-use crate::identity::process::{Process, ProcessId, WorkloadKey};
+use crate::identity::process::{Pod, Process, ProcessId, WorkloadKey};
 
 /// Names one act for ever: target with start time, class, rung, attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,6 +120,11 @@ pub enum Ask {
     /// Which of these ports does nobody listen on in the network namespace of the process?
     Listening(Vec<Port>),
     Alive,
+    /// Has the pod this annotation now?
+    Paused {
+        pod: Pod,
+        annotation: String,
+    },
 }
 
 /// Comes back by `Engine::action_finished`.

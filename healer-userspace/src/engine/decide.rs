@@ -147,6 +147,7 @@ impl Engine {
                 well_since: None,
                 root_seen: None,
                 peers_asked: None,
+                pause: None,
                 unseen_until: None,
             },
         );

@@ -7,6 +7,7 @@ use super::{
     command::{ActionKey, IncidentId},
     detect::Subject,
     diagnosis::Diagnosis,
+    pause::Asked,
     policy::{ActionName, Mode, Policy, Rule, Rung, Verify},
     report::Outcome,
     time::BootTime,
@@ -39,6 +40,8 @@ pub struct Incident {
     pub root_seen: Option<BootTime>,
     /// When who uses whom was last read for its sake.
     pub peers_asked: Option<BootTime>,
+    /// Whether the owner of its pod wants it left alone.
+    pub pause: Option<Asked>,
     /// An earlier life of the agent saw the fault of one that lives; until then this one may see it too, and before it
     /// has no rung is climbed.
     pub unseen_until: Option<BootTime>,
@@ -118,6 +121,12 @@ impl Plan {
     pub fn wait_for_undo(&mut self) {
         if let Stage::Gating { at, .. } = &mut self.stage {
             *at = None;
+        }
+    }
+
+    pub fn ask_again(&mut self, when: BootTime) {
+        if let Stage::Gating { at, .. } = &mut self.stage {
+            *at = Some(when);
         }
     }
 

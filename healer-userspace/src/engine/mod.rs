@@ -17,6 +17,7 @@ pub mod lease;
 mod memory;
 mod ordinals;
 mod outbox;
+mod pause; // the owner's annotation
 pub mod policy;
 mod reconcile; // intents that an earlier life left open
 mod remedy; // gates → intent → act → verification → next rung

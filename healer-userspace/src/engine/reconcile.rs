@@ -137,6 +137,7 @@ impl Engine {
             well_since: None,
             root_seen: None,
             peers_asked: None,
+            pause: None,
             unseen_until: (!is_dead).then_some(now.max(until) + SEEN_AGAIN),
         })
     }

@@ -96,6 +96,7 @@ fn policies(mode: Mode, ladder: &[ActionName]) -> PolicySet {
         }],
         safety: Safety {
             canary: None,
+            pause: None,
             maintenance: Vec::new(),
             budget: Budget { max: 3, per: Duration::from_secs(3600) },
             backoff: Backoff {

@@ -6,12 +6,13 @@ use tokio::sync::mpsc;
 
 use super::{
     Events, Eviction, Kubelet, Settings, Statuses, api::Api, connect::Credentials, evict, failed, node,
-    policies,
+    pause, policies,
 };
 use crate::{
     action::host::{Afar, Later},
     config::FromCluster,
     engine::lease::Knob,
+    identity::process::Pod,
     runtimes::Done,
 };
 
@@ -46,6 +47,14 @@ impl Cluster {
     /// The act's outcome: refused, failed or unknown, in words.
     pub async fn evict(&self, eviction: &Eviction) -> Done {
         evict::evict(self.api().map_err(failed)?, eviction).await
+    }
+
+    /// Whether the pod has the annotation now, with any value but `false`.
+    ///
+    /// # Errors
+    /// It is not known, in words.
+    pub async fn is_paused(&self, pod: &Pod, annotation: &str) -> Result<bool, String> {
+        pause::is_paused(self.api()?, pod, annotation).await
     }
 
     /// Starts the task that tells them. None: there is nobody to tell.

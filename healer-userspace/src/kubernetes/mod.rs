@@ -21,6 +21,8 @@ mod node;
 #[cfg(not(feature = "kube"))]
 mod off;
 #[cfg(feature = "kube")]
+mod pause;
+#[cfg(feature = "kube")]
 mod pods;
 #[cfg(feature = "kube")]
 mod policies;

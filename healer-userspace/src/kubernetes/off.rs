@@ -9,7 +9,7 @@ use crate::{
     action::host::{Afar, Later},
     config::{FromCluster, Verdict},
     engine::{lease::Knob, report::Report},
-    identity::process::Place,
+    identity::process::{Place, Pod},
     report::record::ActName,
     runtimes::Done,
 };
@@ -60,6 +60,12 @@ impl Cluster {
     /// Always.
     pub async fn evict(&self, _: &Eviction) -> Done {
         Err(failed(WORDS))
+    }
+
+    /// # Errors
+    /// Always.
+    pub async fn is_paused(&self, _: &Pod, _: &str) -> Result<bool, String> {
+        Err(WORDS.to_owned())
     }
 
     pub fn tell_events(&self) -> Option<Events> {

@@ -325,6 +325,8 @@ pub enum Answer {
     /// Ports of the question that nobody of the workload listens on; empty = all are back.
     NotListening(Vec<String>),
     Alive(bool),
+    /// By the annotation of the question. None: the API server has not told.
+    Paused(Option<bool>),
 }
 
 #[cfg(test)]

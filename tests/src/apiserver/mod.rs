@@ -112,6 +112,16 @@ impl ApiServer {
         self.put("/api/v1/namespaces/prod/pods", pod);
     }
 
+    /// As `kubectl annotate pod` does; without a value it is taken away.
+    ///
+    /// # Panics
+    /// If there is no such pod.
+    pub fn annotate(&self, name: &str, key: &str, value: Option<&str>) {
+        let mut pod = self.get(&format!("/api/v1/namespaces/prod/pods/{name}")).expect("the pod is there");
+        pod["metadata"]["annotations"] = value.map_or(json!({}), |value| json!({key: value}));
+        self.put("/api/v1/namespaces/prod/pods", pod);
+    }
+
     /// As somebody else would write it.
     pub fn put(&self, collection: &str, object: Value) {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();

@@ -126,11 +126,31 @@ fn safety(shape: &Key<shape::Safety>, faults: &mut Vec<Fault>) -> Safety {
             .value()
             .map_or(default.breaker, |given| breaker(given, default.breaker, faults)),
         maintenance: maintenance::read(&shape.maintenance, faults),
+        pause: shape.pause.given().and_then(|given| pause(given, faults)),
         canary: shape.canary.value().map(|given| Canary {
             instances: count(&given.instances, "instances", 1, faults),
             soak: period(&given.soak, "soak", Duration::from_secs(60), faults),
         }),
     }
+}
+
+/// `PREFIX/NAME`, as Kubernetes takes them.
+fn pause(given: &At<shape::Pause>, faults: &mut Vec<Fault>) -> Option<String> {
+    const MOST: usize = 317;
+    let key = required(&given.value.annotation, "annotation", "safety.pause", given.place, faults)?;
+    let is_name = |part: &str| {
+        let is_end = |at: Option<char>| at.is_some_and(|c| c.is_ascii_alphanumeric());
+        is_end(part.chars().next())
+            && is_end(part.chars().next_back())
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let parts: Vec<&str> = key.value.split('/').collect();
+    if parts.len() <= 2 && parts.iter().all(|part| is_name(part)) && key.value.len() <= MOST {
+        return Some(key.value.clone());
+    }
+    let message = "annotation: no key of an annotation, such as healer.dev/pause".to_owned();
+    faults.push(Fault::new(key.place, message));
+    None
 }
 
 pub(super) fn budget(shape: &shape::Budget, default: Budget, faults: &mut Vec<Fault>) -> Budget {

@@ -230,7 +230,7 @@ fn rung(at: &At<shape::Rung>, faults: &mut Vec<Fault>) -> Option<Rung> {
     only_for(&shape.command, "command", &[ActionName::Restart, ActionName::RunHook], action, faults);
     let rung = Rung {
         action,
-        scope: scope(&shape.scope, faults),
+        scope: scope(&shape.scope, action, faults),
         grace: shape.grace.value().map(|grace| grace.0),
         timeout: timeout(&shape.timeout, action, faults),
         signal: shape.signal.value().map(|signal| signal.0),
@@ -261,15 +261,13 @@ fn only_for<T>(key: &Key<T>, name: &str, takers: &[ActionName], action: ActionNa
     }
 }
 
-fn scope(key: &Key<Scope>, faults: &mut Vec<Fault>) -> Scope {
+fn scope(key: &Key<Scope>, action: ActionName, faults: &mut Vec<Fault>) -> Scope {
     let Some(given) = key.given() else {
         return Scope::default();
     };
-    let word = match given.value {
-        Scope::Process | Scope::Group | Scope::Cgroup | Scope::Container => return given.value,
-        Scope::Pod => "pod",
-    };
-    faults.push(Fault::new(given.place, format!("scope: \"{word}\" is not supported yet")));
+    if given.value == Scope::Pod && !matches!(action, ActionName::Stop | ActionName::Kill) {
+        faults.push(Fault::new(given.place, "scope: pod is for stop and kill alone".to_owned()));
+    }
     given.value
 }
 

@@ -87,7 +87,7 @@ const SENSELESS_RULES: &[(&str, &str, &str)] = &[
     ("class: down", "do: notify, command: [a]", "command: notify takes none, only restart and run_hook"),
     ("class: down", "do: stop, signal: KILL", "signal: KILL cannot be a first signal: use `do: kill`"),
     ("class: down", "do: stop, grace: 30s", "the grace of 30s does not end before the timeout of 30s"),
-    ("class: down", "do: kill, scope: pod", "scope: \"pod\" is not supported yet"),
+    ("class: down", "do: freeze, scope: pod", "scope: pod is for stop and kill alone"),
     ("class: down", "do: notify, timeout: 0s", "timeout: cannot be zero"),
     ("class: hang", "do: throttle", "throttle needs one of cpu, cpuWeight and memoryHigh"),
     ("class: hang", "do: raise_limit, by: 10%", "raise_limit needs one of memoryMax, pidsMax and openFiles"),

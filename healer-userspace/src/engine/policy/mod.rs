@@ -9,12 +9,16 @@ pub mod depends;
 mod fixture;
 pub mod glob;
 pub mod maintenance;
+mod pace;
 
 use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::action_name::ActionName;
+pub use self::{
+    action_name::ActionName,
+    pace::{Backoff, Breaker, Budget},
+};
 use self::{depends::DependsOn, maintenance::Maintenance};
 use super::class::{Certainty, Class};
 use crate::identity::process::Process;
@@ -302,6 +306,8 @@ pub enum Scope {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Safety {
+    /// The annotation by which a pod's owner says: touch nothing.
+    pub pause: Option<String>,
     pub maintenance: Vec<Maintenance>,
     pub budget: Budget,
     pub backoff: Backoff,
@@ -322,30 +328,6 @@ pub struct Storm {
     pub targets: u32,
     pub percent: u32,
     pub window: Duration,
-}
-
-/// At most `max` acts per workload in any window of `per`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    pub max: u32,
-    pub per: Duration,
-}
-
-/// Wait before the second, third, … act on one workload; the first is immediate.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Backoff {
-    pub initial: Duration,
-    pub factor: f64,
-    pub max: Duration,
-    pub reset_after: Duration,
-}
-
-/// After `trip_after` failed verifications within `within`, hold for `probe_after`, then try one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker {
-    pub trip_after: u32,
-    pub within: Duration,
-    pub probe_after: Duration,
 }
 
 impl Breaker {
@@ -382,6 +364,7 @@ impl Default for Safety {
             },
             canary: None,
             maintenance: Vec::new(),
+            pause: None,
         }
     }
 }

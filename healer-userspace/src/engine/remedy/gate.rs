@@ -1,6 +1,7 @@
 //! The current rung through the gates; what passes becomes an intent.
 
 use super::*;
+use crate::engine::pause::Asked;
 use crate::engine::{
     class::Certainty,
     safety::{STALE, canary::Group, ledger::BreakerState},
@@ -40,7 +41,7 @@ impl Engine {
         let Some(diagnosis) = incident.active.get(&plan.class).cloned() else {
             return over(plan, Outcome::RecoveredAlone, "the finding is gone".to_owned());
         };
-        if self.asks_who_uses_whom(now, incident, plan) {
+        if self.asks_who_uses_whom(now, incident, plan) || self.asks_whether_paused(now, incident, plan) {
             return Next::Wait;
         }
         let active: Vec<Class> = self.active_classes(incident);
@@ -79,6 +80,7 @@ impl Engine {
             born: self.born,
             wall: self.wall,
             paused: self.paused.as_deref(),
+            pod_is_paused: incident.pause.as_ref().and_then(Asked::told),
             journal_error: self.journal_error.as_deref(),
             lost: self.memory.lost_since(diagnosis.fault_at),
             root: root.as_ref(),

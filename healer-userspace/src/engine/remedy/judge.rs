@@ -246,6 +246,9 @@ impl Engine {
     }
 
     pub(super) fn answered(&mut self, now: BootTime, question: u64, answer: &Answer) {
+        if let Answer::Paused(said) = answer {
+            return self.told_of_pause(now, question, *said);
+        }
         let asked = self.incidents.values_mut().find_map(|incident| {
             let Stage::Verifying(verification) = &mut incident.plan.as_mut()?.stage else {
                 return None;
@@ -257,7 +260,7 @@ impl Engine {
         };
         match answer {
             Answer::NotListening(missing) => verification.answered(question, missing),
-            Answer::Alive(_) => {}
+            Answer::Alive(_) | Answer::Paused(_) => {}
         }
         self.step(now, id);
     }

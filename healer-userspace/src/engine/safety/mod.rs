@@ -89,6 +89,8 @@ pub struct Facts<'a> {
     pub wall: Option<WallClock>,
     /// Why acting is paused, if it is.
     pub paused: Option<&'a str>,
+    /// By its annotation, if the API server has told.
+    pub pod_is_paused: Option<bool>,
     /// Why the journal cannot be written, if it cannot.
     pub journal_error: Option<&'a str>,
     /// Records lost since the fault.

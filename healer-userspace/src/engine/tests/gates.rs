@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::{
-    engine::policy::{Protect, Unless},
-    signal::Ring,
+    engine::{
+        command::{Ask, Question},
+        policy::{Protect, Unless},
+    },
+    identity::process::Pod,
+    signal::{Answer, Ring},
 };
 
 fn lost(at: u64) -> Signal {
@@ -46,6 +50,51 @@ fn a_pause_holds() {
     assert!(!engine.has_journal(), "no intent is wanted");
     engine.pause(BootTime(99 * SECOND), None);
     assert!(engine.has_journal());
+}
+
+/// The last question about a pause that the engine has.
+fn question(engine: &mut Engine) -> u64 {
+    let asked = core::iter::from_fn(|| engine.poll_command()).filter_map(|command| {
+        let Command::Ask(Question { id, what: Ask::Paused { .. }, .. }) = command else { return None };
+        Some(id)
+    });
+    asked.last().expect("it asks before it acts")
+}
+
+#[test]
+fn a_pod_is_left_alone_while_its_owner_says_so() {
+    const KEY: &str = "healer.dev/pause";
+    // What the pod was made with, what the API server says at first, and whether that blocks.
+    for (made_with, said, blocks) in [
+        (Some("yes"), None, true),
+        (Some("yes"), Some(false), false),
+        (Some("false"), None, false),
+        (None, None, false),
+        (None, Some(true), true),
+    ] {
+        let mut web = supervised(10, SECOND);
+        let annotations = made_with.map(|value| (KEY.to_owned(), value.to_owned())).into_iter().collect();
+        web.place.pod = Some(Pod { annotations, ..Pod::default() });
+        let set = restarting(|set| set.policies[0].safety.pause = Some(KEY.to_owned()));
+        let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
+        let answer = |engine: &mut Engine, at: u64, said: Option<bool>| {
+            let question = question(engine);
+            let fact = Fact::Answered { question, answer: Answer::Paused(said) };
+            engine.observe(BootTime(at * SECOND), &signal(at * SECOND, &web, fact));
+        };
+        for signal in [registered(2 * SECOND, &web), killed(8 * SECOND, &web)] {
+            engine.observe(signal.at, &signal);
+        }
+        assert!(!engine.has_journal(), "the answer comes first");
+        answer(&mut engine, 9, said);
+        assert_eq!(engine.has_journal(), !blocks, "{made_with:?}, {said:?}");
+        if blocks {
+            (10..60).for_each(|second| engine.advance(BootTime(second * SECOND)));
+            assert!(!engine.has_journal() || made_with.is_none(), "{made_with:?}, {said:?}");
+            answer(&mut engine, 60, Some(false));
+            assert!(engine.has_journal(), "{made_with:?}, {said:?}");
+        }
+    }
 }
 
 #[test]
