@@ -27,8 +27,8 @@ macro_rules! kernel_offsets {
             TASK_PARENT: "task_struct", "real_parent", required by "process_exit process_exec";
             TASK_SIGNAL: "task_struct", "signal", required by "process_exit signal_sent oom_kill task_scan";
             TASK_EXIT_CODE: "task_struct", "exit_code", required by "process_exit";
-            SIGNAL_LIVE: "signal_struct", "live", required by "process_exit";
-            SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit task_scan";
+            SIGNAL_LIVE: "signal_struct", "live", required by "process_exit signal_sent";
+            SIGNAL_FLAGS: "signal_struct", "flags", required by "process_exit signal_sent task_scan";
             SIGNAL_GROUP_EXIT_CODE: "signal_struct", "group_exit_code", required by "process_exit";
             SIGNAL_OOM_SCORE_ADJ: "signal_struct", "oom_score_adj", optional by "oom_kill";
             TASK_CGROUPS: "task_struct", "cgroups", optional by "process_exit process_exec signal_sent oom_kill syscall_error reclaim_stall task_hung";
@@ -54,6 +54,8 @@ macro_rules! kernel_offsets {
             BPRM_FILENAME: "linux_binprm", "filename", optional by "process_exec";
             SIGINFO_CODE: "kernel_siginfo", "si_code", required by "signal_sent";
             SIGINFO_ADDRESS: "kernel_siginfo", "_sifields._sigfault._addr", optional by "signal_sent";
+            SIGINFO_CALL: "kernel_siginfo", "_sifields._sigsys._syscall", optional by "signal_sent";
+            SIGINFO_CALL_ARCH: "kernel_siginfo", "_sifields._sigsys._arch", optional by "signal_sent";
             TASK_PTRACE: "task_struct", "ptrace", optional by "signal_sent task_scan";
             TASK_SIGHAND: "task_struct", "sighand", optional by "signal_sent";
             SIGHAND_ACTION: "sighand_struct", "action", optional by "signal_sent";
@@ -68,7 +70,7 @@ macro_rules! kernel_offsets {
             FAILED_ARG0: "pt_regs", "di|orig_x0", optional by "syscall_error";
             FAILED_ARG1: "pt_regs", "si|regs[1]", optional by "syscall_error";
             TASK_STATE: "task_struct", "__state|state", required by "task_scan";
-            TASK_FLAGS: "task_struct", "flags", required by "task_scan task_hung";
+            TASK_FLAGS: "task_struct", "flags", required by "signal_sent task_scan task_hung";
             TASK_EXIT_STATE: "task_struct", "exit_state", required by "task_scan";
             TASK_NVCSW: "task_struct", "nvcsw", required by "task_scan";
             TASK_NIVCSW: "task_struct", "nivcsw", required by "task_scan";

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -95,6 +95,25 @@ impl Agent {
             thread::sleep(STEP);
         }
         panic!("nothing is kept of {incident:?} ({line}):\n{}", self.log());
+    }
+
+    /// What `healer why` says; waits until it knows of this process.
+    ///
+    /// # Panics
+    /// With the log, if it never does.
+    #[must_use]
+    pub fn why(&self, pid: u32) -> String {
+        let deadline = clock::boot() + PATIENCE;
+        while clock::boot() < deadline {
+            let mut command = Command::new(crate::binary::healer());
+            command.arg("--state-dir").arg(self.state.path().join("state")).args(["why", &pid.to_string()]);
+            let told = command.output().expect("healer can be started");
+            if told.status.success() {
+                return String::from_utf8_lossy(&told.stdout).into_owned();
+            }
+            thread::sleep(STEP);
+        }
+        panic!("healer why {pid} knows nothing:\n{}", self.log());
     }
 
     #[must_use]

@@ -53,6 +53,12 @@ impl Machine {
         format!("/proc/{}/root/run/dbus/system_bus_socket", self.leader).into()
     }
 
+    /// Its first process.
+    #[must_use]
+    pub fn leader(&self) -> u32 {
+        self.leader
+    }
+
     /// systemctl inside; gives what it printed.
     ///
     /// # Panics

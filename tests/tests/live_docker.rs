@@ -43,17 +43,19 @@ fn containers_are_healed_by_name_and_label_through_their_runtime() {
     docker.run("web", FRONT, FOREVER);
     docker.run("twin", FRONT, FOREVER);
     docker.run("told", FRONT, FOREVER);
+    docker.run("shot", FRONT, FOREVER);
     docker.run("own", &[FRONT, &["--restart", "always"]].concat(), FOREVER);
     let agent = Agent::start(&format!("runtimes: {{docker: {}}}", docker.socket().display()), POLICY);
     let unheard = Agent::start(
         &format!("runtimes: {{docker: {}}}", docker.socket().with_extension("none").display()),
         BY_CGROUP,
     );
-    let names = ["web", "twin", "told", "own"];
+    let names = ["web", "twin", "told", "own", "shot"];
     let before = names.map(|name| docker.pid(name));
-    let [web, twin, told, own] = before;
+    let [web, twin, told, own, shot] = before;
 
     docker.docker(&["stop", "--time", "1", "told"]);
+    docker.docker(&["kill", "shot"]);
     kill(own);
     until(|| ![0, own].contains(&docker.pid("own")));
     kill(web);
@@ -69,14 +71,16 @@ fn containers_are_healed_by_name_and_label_through_their_runtime() {
 
     assert_eq!(docker.pid("twin"), twin, "the healthy one is not touched");
     assert_ne!(docker.pid("own"), own, "Docker restarts what it was told to");
-    assert_eq!(docker.pid("told"), 0, "stopped is stopped: {told}");
-    for name in ["twin", "told", "own"] {
+    let why = agent.why(shot);
+    assert!(why.contains(&format!("busybox[{shot}] of shot killed by SIGKILL from runc")), "{why}");
+    assert_eq!(docker.pid("told") + docker.pid("shot"), 0, "stopped is stopped: {told}");
+    for name in ["twin", "told", "own", "shot"] {
         let acts = agent.lines(&["docker restarted container", name]);
         assert_eq!(acts, [""; 0], "{}", agent.log());
     }
     agent.wait_for(&["of short", "exited with"]);
     unheard.wait_for(&["is down", &format!("busybox[{web}] killed by SIGKILL from")]);
-    for stopped in [told, twin] {
+    for stopped in [told, twin, shot] {
         let said = unheard.lines(&[&format!("[{stopped}]")]);
         assert_eq!(said, [""; 0], "its runtime stopped it, or nobody did: {}", unheard.log());
     }

@@ -21,10 +21,11 @@ fn units_are_healed_by_their_owner_who_goes_first() {
     let restarts = format!("{START}\nRestart=always");
     let speaks = format!("ExecStartPre=/bin/echo hello from web\n{START}");
     let job = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep {LASTS}");
-    let services = [("web", speaks.as_str()), ("own", &restarts), ("stopped", START), ("job", &job)];
+    let services =
+        [("web", speaks.as_str()), ("own", &restarts), ("stopped", START), ("shot", START), ("job", &job)];
     let machine = Machine::boot(&services, &[&program]);
     machine.systemctl(&["stop", "job"]);
-    for (unit, _) in &services[..3] {
+    for (unit, _) in &services[..4] {
         until(|| machine.systemctl(&["is-active", unit]) == "active");
     }
     let agent = Agent::start(
@@ -36,6 +37,7 @@ fn units_are_healed_by_their_owner_who_goes_first() {
     machine.systemctl(&["stop", "stopped"]);
     crashes_and_is_restarted(&machine, &agent);
     restarts_itself(&machine, &agent);
+    is_killed_through_systemd(&machine, &agent);
     jobs_are_over(&machine, &agent);
     assert_eq!(machine.systemctl(&["is-active", "stopped"]), "inactive");
     assert_eq!(agent.lines(&["stopped.service"]), [""; 0], "{}", agent.log());
@@ -68,6 +70,15 @@ fn restarts_itself(machine: &Machine, agent: &Agent) {
     assert_eq!(main_pid("own"), after);
     assert_eq!(machine.systemctl(&["show", "-P", "NRestarts", "own"]), "1", "{}", agent.log());
     assert_eq!(agent.lines(&["systemd restarted own.service"]), [""; 0], "{}", agent.log());
+}
+
+/// `systemctl kill` of a unit that no policy names: systemd's own hand, whoever asked.
+fn is_killed_through_systemd(machine: &Machine, agent: &Agent) {
+    let pid = main_pid("shot");
+    machine.systemctl(&["kill", "--signal=KILL", "shot"]);
+    let why = agent.why(pid);
+    let by = format!("killed by SIGKILL from systemd[{}] (uid 0)", machine.leader());
+    assert!(why.contains(&format!("fragile[{pid}] of shot.service {by}")), "{why}");
 }
 
 /// No crash, so the owner has its time first; the unit is down until healer acts.

@@ -29,7 +29,8 @@ wire! {
         pub sender_pid: u32,
         /// Process group of the target, as the initial pid namespace numbers it; 0 if it could not be read.
         pub target_pgid: u32,
-        pub pad: u32,
+        /// Of SIGSYS by seccomp(2): the call's number, with [`SignalSent::CALL_64`] if it is one of the 64-bit table.
+        pub forbidden_call: u32,
     }
 }
 
@@ -54,6 +55,13 @@ impl SignalSent {
     /// It came without a siginfo: from the kernel, while the sender wrote to cgroup.kill or ended
     /// (`PR_SET_PDEATHSIG`). No call of kill(2) has done it.
     pub const NO_INFO: u32 = 256;
+    /// Besides `NO_INFO`: the sender is ending as a whole.
+    pub const ENDING: u32 = 512;
+    /// Besides `NO_INFO`: the sender's thread is ending, others of it live on.
+    pub const THREAD_ENDING: u32 = 1024;
+
+    /// `__AUDIT_ARCH_64BIT` of include/uapi/linux/audit.h.
+    pub const CALL_64: u32 = 1 << 31;
 
     pub const DELIVERED: u32 = 0;
     /// The target ignores it: waiting for its end is in vain.

@@ -11,7 +11,7 @@ use crate::{
     memory::{Access, Object, Probed, Typed},
     ring::{Lane, Slot},
     task,
-    tuning::{present, tuned},
+    tuning::{present, read, tuned},
 };
 
 const SIGHUP: u32 = 1;
@@ -39,18 +39,27 @@ const FAULTS: u32 = 1 << SIGILL | 1 << SIGTRAP | 1 << SIGBUS | 1 << SIGFPE | 1 <
 const ALWAYS: u32 = FAULTS | 1 << SIGABRT | 1 << SIGKILL | 1 << SIGTERM | 1 << SIGXCPU | 1 << SIGXFSZ;
 /// Of interest to a tracked target that has no handler for them: with one they are its daily bread.
 const UNHANDLED: u32 = 1 << SIGUSR1 | 1 << SIGUSR2 | 1 << SIGPIPE | 1 << SIGALRM;
-/// Of interest to a tracked target.
+/// What programs send to themselves as their daily bread, and what needs no word: abort(3) shows in the end itself.
+const OWN: u32 = 1 << SIGUSR1 | 1 << SIGUSR2 | 1 << SIGABRT;
+/// Of interest to a tracked target. To another one the others are told, and what it sends itself, if it has not provided
+/// for them: it dies of them (from 6.12 on).
 const TRACKED: u32 = ALWAYS | UNHANDLED | 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT;
 
 /// The values of `info` that are no pointer (include/linux/sched/signal.h).
-const SEND_SIG_NOINFO: u64 = 0;
 const SEND_SIG_PRIV: u64 = 1;
+/// The least of them that is not `SEND_SIG_NOINFO`. Unknown to the compiler, which would compare with 0: a typed pointer
+/// is never that, says the verifier, and takes the branch out.
+static NOT_NOINFO: u64 = SEND_SIG_PRIV;
 
 /// `si_code` (include/uapi/asm-generic/siginfo.h).
 const SI_USER: i32 = 0;
 const SI_KERNEL: i32 = 0x80;
 const SI_QUEUE: i32 = -1;
 const SI_TKILL: i32 = -6;
+
+/// Of include/linux/sched.h and sched/signal.h.
+const PF_EXITING: u32 = 4;
+const SIGNAL_GROUP_EXIT: u32 = 4;
 
 /// Flag of pidfd_send_signal(2) (include/uapi/linux/pidfd.h).
 const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
@@ -69,7 +78,11 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
     }
     if let Some(target) = Object::<Typed>::new(ctx.arg(2)) {
         // Before anything dear is read.
-        let is_told = || ALWAYS >> signal & 1 != 0 || task::is_tracked(target.get(tuned!(TASK_TGID)));
+        let is_told = || {
+            let tgid: u32 = target.get(tuned!(TASK_TGID));
+            let current = (bpf_get_current_pid_tgid() >> 32) as u32;
+            OWN >> signal & 1 == 0 || current != tgid || task::is_tracked(tgid)
+        };
         if tuned!(PRUNES_WELL) != 0 && !is_told() {
             return 0;
         }
@@ -78,7 +91,8 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
             signal,
             code: code_of(info),
             address: address_of(info),
-            has_info: info as u64 != SEND_SIG_NOINFO,
+            forbidden_call: forbidden_call(signal, info),
+            has_info: has_info(info),
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
@@ -102,7 +116,8 @@ fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
             signal,
             code: code_of(info),
             address: address_of(info),
-            has_info: info as u64 != SEND_SIG_NOINFO,
+            forbidden_call: forbidden_call(signal, info),
+            has_info: has_info(info),
             is_group: ctx.arg::<u32>(3) != 0,
             result: ctx.arg(4),
         };
@@ -122,6 +137,7 @@ fn signal_sent_tp(ctx: TracePointContext) -> u32 {
                 signal,
                 code: record.get(tuned!(SENT_CODE)),
                 address: 0,
+                forbidden_call: 0,
                 // The record does not say.
                 has_info: true,
                 is_group: record.get::<u32>(tuned!(SENT_GROUP)) != 0,
@@ -167,7 +183,7 @@ fn try_signal_sent_tp(record: Object<Probed>, sent: &Sent) {
         (*payload).target_pid = target_pid;
         (*payload).sender_pid = if is_by_process { current_pid } else { 0 };
         (*payload).target_pgid = 0;
-        (*payload).pad = 0;
+        (*payload).forbidden_call = 0;
     }
     slot.submit();
 }
@@ -176,6 +192,7 @@ struct Sent {
     signal: u32,
     code: i32,
     address: u64,
+    forbidden_call: u32,
     has_info: bool,
     is_group: bool,
     result: u32,
@@ -209,11 +226,16 @@ impl Sent {
 /// By a helper: the verifier of 6.12 takes the argument, which may be one of these numbers, for no pointer.
 #[inline(always)]
 fn code_of(info: *const u8) -> i32 {
-    match info as u64 {
-        SEND_SIG_NOINFO => SI_USER,
-        SEND_SIG_PRIV => SI_KERNEL,
-        _ => Object::<Probed>::new(info).map_or(0, |info| info.get(tuned!(SIGINFO_CODE))),
+    if info as u64 == SEND_SIG_PRIV {
+        return SI_KERNEL;
     }
+    // Of `SEND_SIG_NOINFO` nothing can be read.
+    Object::<Probed>::new(info).map_or(SI_USER, |info| info.get(tuned!(SIGINFO_CODE)))
+}
+
+#[inline(always)]
+fn has_info(info: *const u8) -> bool {
+    read(&NOT_NOINFO) <= info as u64
 }
 
 /// By a helper: it lies in a union, of which verifiers before 6.4 know the first member only.
@@ -225,13 +247,26 @@ fn address_of(info: *const u8) -> u64 {
     Object::<Probed>::new(info).map_or(0, |info| info.get(tuned!(SIGINFO_ADDRESS)))
 }
 
+/// The number of the call, and how wide its table is.
+#[inline(always)]
+fn forbidden_call(signal: u32, info: *const u8) -> u32 {
+    if signal != SIGSYS || info as u64 <= SEND_SIG_PRIV || !present!(SIGINFO_CALL, SIGINFO_CALL_ARCH) {
+        return 0;
+    }
+    Object::<Probed>::new(info).map_or(0, |info| {
+        let arch: u32 = info.get(tuned!(SIGINFO_CALL_ARCH));
+        let number: u32 = info.get(tuned!(SIGINFO_CALL));
+        number & !SignalSent::CALL_64 | arch & SignalSent::CALL_64
+    })
+}
+
 #[inline(always)]
 fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent) -> Option<()> {
     let tgid: u32 = target.get(tuned!(TASK_TGID));
     let is_tracked = task::is_tracked(tgid);
     if !is_tracked {
         let by_itself = sent.is_by_process() && current.get::<u32>(tuned!(TASK_TGID)) == tgid;
-        if by_itself || !sent.is_in(ALWAYS) {
+        if (by_itself || !sent.is_in(ALWAYS)) && !is_fatal(target.probed(), sent, by_itself) {
             return None;
         }
     }
@@ -245,11 +280,21 @@ fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent
     Some(())
 }
 
+/// The target has not provided for it. Not asked where the verifier walks every way through it (6.1:
+/// 203,042 instructions).
+#[inline(always)]
+fn is_fatal(target: Object<Probed>, sent: &Sent, by_itself: bool) -> bool {
+    tuned!(PRUNES_WELL) != 0
+        && !(by_itself && sent.is_in(OWN))
+        && sent.result == SignalSent::DELIVERED
+        && !is_harmless(target, sent.signal)
+}
+
 /// Whom the sender's call named: a group signal reaches each member by a record of its own.
 #[inline(always)]
 fn aim<A: Access>(current: Object<A>, sent: &Sent) -> u32 {
     if !sent.has_info {
-        return SignalSent::NO_INFO;
+        return SignalSent::NO_INFO | ending(current);
     }
     if !A::IS_TYPED || !sent.is_by_process() || !present!(SENDER_SYSCALL, SENDER_ARG0) {
         return 0;
@@ -274,6 +319,20 @@ fn aim<A: Access>(current: Object<A>, sent: &Sent) -> u32 {
         0 => SignalSent::TO_ONE,
         _ => SignalSent::TO_PROCESS_GROUP,
     }
+}
+
+/// Whether the sender is on its way out: its end is what its children asked to be told of (`PR_SET_PDEATHSIG`). They
+/// are told of the end of the thread that forked them (prctl(2)).
+#[inline(always)]
+fn ending<A: Access>(current: Object<A>) -> u32 {
+    if current.get::<u32>(tuned!(TASK_FLAGS)) & PF_EXITING == 0 {
+        return 0;
+    }
+    let is_whole = current.follow(tuned!(TASK_SIGNAL)).is_none_or(|signal| {
+        signal.get::<u32>(tuned!(SIGNAL_LIVE)) == 0
+            || signal.get::<u32>(tuned!(SIGNAL_FLAGS)) & SIGNAL_GROUP_EXIT != 0
+    });
+    if is_whole { SignalSent::ENDING } else { SignalSent::THREAD_ENDING }
 }
 
 /// The process group of `task`, as the initial pid namespace has it.
@@ -329,7 +388,7 @@ fn send<A: Access>(current: Object<A>, target: Object<Probed>, sent: &Sent, is_t
         (*payload).target_pid = target.get(tuned!(TASK_PID));
         (*payload).sender_pid = sender.map_or(0, |sender| sender.get(tuned!(TASK_PID)));
         (*payload).target_pgid = target_pgid;
-        (*payload).pad = 0;
+        (*payload).forbidden_call = sent.forbidden_call;
         let address = if has_address { SignalSent::HAS_ADDRESS } else { 0 };
         (*payload).flags = sent.flags(is_tracked) | address | aim(current, sent);
     }

@@ -10,14 +10,12 @@ pub use self::words::{called, mebibytes, of_whom, party, signal_name};
 use super::{memory::Memory, time::BootTime};
 use crate::{
     identity::process::{Process, ProcessId},
-    signal::{Aim, Exit, OomKill, Party, SignalSent},
+    signal::{Aim, Exit, OomKill, Party, SYS_SECCOMP, SignalSent},
 };
 
 /// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
 const SI_USER: i32 = 0;
 const SI_TKILL: i32 = -6;
-/// `si_code` of SIGSYS (include/uapi/asm-generic/siginfo.h).
-const SYS_SECCOMP: i32 = 1;
 /// A service that still finishes its work after SIGTERM is gone by then, or somebody has sent SIGKILL.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 /// A wrapper ends as soon as its child has.
@@ -87,6 +85,9 @@ pub enum Cause {
         /// A filter forbade a system call (seccomp(2)), and not an emulator that knows no such call.
         #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         by_seccomp: bool,
+        /// `ptrace (101)`, if the kernel told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        call: Option<String>,
     },
     /// Somebody else sent the signal to this process.
     Killed {
@@ -110,6 +111,9 @@ pub enum Cause {
     /// It had asked for this signal at its parent's end (`PR_SET_PDEATHSIG`), and the parent ended.
     ParentEnded {
         parent: Party,
+        /// Only the thread that had forked it did: that is the parent that prctl(2) means.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        only_thread: bool,
     },
     OomKill(OomKill),
     /// A signal of the kernel that was no fault and no OOM kill (a limit, a terminal, seccomp).
@@ -176,7 +180,7 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
         return Cause::OomKill(oom.clone());
     }
     match memory.signal(process.id(), number) {
-        None if is_fault(number) => Cause::Crashed { fault_address: 0, by_seccomp: false },
+        None if is_fault(number) => Cause::Crashed { fault_address: 0, by_seccomp: false, call: None },
         None => Cause::Unseen,
         Some((_, sent)) => sent_cause(memory, process, sent),
     }
@@ -189,7 +193,10 @@ fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {
         _ if is_fault(sent.signal) => Cause::Crashed {
             fault_address: sent.fault_address,
             by_seccomp: sent.signal == libc::SIGSYS && sent.si_code == SYS_SECCOMP,
+            call: sent.forbidden_call.clone(),
         },
+        // SIGPIPE and SIGXFSZ: the kernel has its own code for neither.
+        _ if sent.aim == Aim::NoCall => Cause::Kernel,
         _ if sent.si_code == SI_USER || sent.si_code == SI_TKILL => Cause::Exited,
         _ => Cause::Kernel,
     }
@@ -199,11 +206,11 @@ fn by_somebody(memory: &Memory, process: &Process, sent: &SignalSent, by: Party)
     let aim = sent.aim;
     // `__cgroup_kill` signals as if one thread were meant (kernel/cgroup/cgroup.c).
     let may_be_cgroup_kill = sent.signal == libc::SIGKILL && !sent.group && sent.si_code == SI_USER;
-    let is_parent = process.parent.as_ref().is_some_and(|parent| parent.pid == by.id.pid);
     match aim {
         Aim::NoCall | Aim::Untold if may_be_cgroup_kill => Cause::CgroupKill { by },
-        // `reparent_leader` (kernel/exit.c); the kernel's own hang-ups come without a siginfo too.
-        Aim::NoCall if sent.group && is_parent => Cause::ParentEnded { parent: by },
+        // `forget_original_parent` (kernel/exit.c). By then the child has another parent.
+        Aim::Ending => Cause::ParentEnded { parent: by, only_thread: false },
+        Aim::ThreadEnding => Cause::ParentEnded { parent: by, only_thread: true },
         Aim::NoCall => Cause::Kernel,
         Aim::One => Cause::Killed { by },
         Aim::ProcessGroup | Aim::Everybody => {

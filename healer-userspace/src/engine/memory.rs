@@ -192,10 +192,23 @@ impl Memory {
         self.about.get(&id)?.oom.as_ref()
     }
 
-    /// The signal `number` that counts for `id`: the first SIGKILL, for nobody survives one; of others the last.
+    /// The signal `number` that counts for `id`: the first SIGKILL, for nobody survives one; of others the last that
+    /// was not ignored, as all are that come after a fatal one (`prepare_signal`, kernel/signal.c).
     pub fn signal(&self, id: ProcessId, number: i32) -> Option<&(BootTime, SignalSent)> {
-        let mut sent = self.about.get(&id)?.signals.iter().filter(|(_, sent)| sent.signal == number);
-        if number == libc::SIGKILL { sent.next() } else { sent.next_back() }
+        if number == libc::SIGKILL {
+            return self.signals(id, number).next();
+        }
+        let last = self.signals(id, number).rfind(|(_, sent)| !sent.ignored);
+        last.or_else(|| self.signals(id, number).next_back())
+    }
+
+    fn signals(
+        &self,
+        id: ProcessId,
+        number: i32,
+    ) -> impl DoubleEndedIterator<Item = &(BootTime, SignalSent)> {
+        let signals = self.about.get(&id).into_iter().flat_map(|about| &about.signals);
+        signals.filter(move |(_, sent)| sent.signal == number)
     }
 
     /// The last signal that asked `id` to stop, and was not ignored.
@@ -225,7 +238,7 @@ impl Memory {
 
     /// The kernel said that the process ignores this signal.
     pub fn ignores(&self, id: ProcessId, number: i32) -> bool {
-        self.signal(id, number).is_some_and(|(_, sent)| sent.ignored)
+        self.signals(id, number).next_back().is_some_and(|(_, sent)| sent.ignored)
     }
 
     /// How many processes the blow that struck `id` last has struck so far.

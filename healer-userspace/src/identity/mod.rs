@@ -27,7 +27,7 @@ use self::{
     names::Names,
     process::{Container, Pod, Process, ProcessId, WorkloadKey},
     process_table::{Entry, ProcessTable},
-    procfs::{ProcDir, pids},
+    procfs::{ProcDir, machine_memory, pids},
     reading::Reading,
     resolve::same_file,
     roots::Roots,
@@ -35,7 +35,7 @@ use self::{
 };
 use crate::{
     engine::{certificate::is_fault, time::BootTime},
-    signal::{Fact, Owner, Party, Raw, Seen, Signal},
+    signal::{Fact, OomScope, Owner, Party, Raw, Seen, Signal},
 };
 
 /// Inode number of a hierarchy's root directory: everybody whom nobody put anywhere.
@@ -114,6 +114,9 @@ impl Identity {
                 self.complete(&mut kill.trigger, at);
                 let path = at_limit.and_then(|cgroup| self.cgroups.find(cgroup, at));
                 kill.memcg = path.unwrap_or_default();
+                if kill.scope == OomScope::Global && kill.limit == 0 {
+                    kill.limit = machine_memory(&self.roots.proc).unwrap_or_default();
+                }
             }
             Fact::Exited(_)
             | Fact::Execed

@@ -12,6 +12,14 @@ use crate::{
     text::lossy,
 };
 
+/// `MemTotal` of `/proc/meminfo`, bytes.
+pub fn machine_memory(proc: &Path) -> Option<u64> {
+    let info = std::fs::read_to_string(proc.join("meminfo")).ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_ascii_whitespace().next()?.parse().ok()?;
+    Some(kib << 10)
+}
+
 const STAT_MAX: usize = 4 << 10;
 /// `Groups:` stands before `NSpid:` and may hold 65,536 numbers.
 const STATUS_MAX: usize = 1 << 20;

@@ -177,6 +177,7 @@ pub const SENSORS: &[Sensor] = &[
                     "task_struct.start_boottime",
                     "task_struct.cgroups",
                     "kernel_siginfo._sifields._sigfault._addr",
+                    "kernel_siginfo._sifields._sigsys._syscall",
                     "pt_regs.di",
                     "signal_struct.pids",
                     "sighand_struct.action",

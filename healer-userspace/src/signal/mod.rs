@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::raw::owner;
 pub use self::raw::{Owner, Raw, Seen};
+pub use self::signal_sent::SYS_SECCOMP;
 
 use crate::{
     engine::time::BootTime,
@@ -229,6 +230,9 @@ pub struct SignalSent {
     /// Process group of the target; 0 if it is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub process_group: u32,
+    /// `ptrace (101)`: the call for which seccomp ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forbidden_call: Option<String>,
 }
 
 /// Whom a call of kill(2) and its like named. Each process that it reaches has a record of its own.
@@ -243,8 +247,12 @@ pub enum Aim {
     ProcessGroup,
     /// `kill(-1)`.
     Everybody,
-    /// The kernel did it while the sender did something else: wrote to `cgroup.kill`, or ended.
+    /// The kernel did it while the sender did something else: wrote to `cgroup.kill`, let go of its terminal.
     NoCall,
+    /// The kernel did it because the sender ended.
+    Ending,
+    /// The kernel did it because one thread of the sender ended.
+    ThreadEnding,
 }
 
 impl Aim {

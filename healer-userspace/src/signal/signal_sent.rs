@@ -1,10 +1,13 @@
 use healer_common::event::signal_sent::SignalSent as Record;
 
-use super::{Aim, Fact, Meaning, Party, Raw, Seen, SignalSent, raw};
+use super::{Aim, Fact, Meaning, Party, Raw, Seen, SignalSent, raw, syscalls};
 use crate::engine::time::BootTime;
 
 /// `include/uapi/asm-generic/siginfo.h`: a POSIX timer ran out in the kernel.
 const SI_TIMER: i32 = -2;
+/// The same, of SIGSYS.
+pub const SYS_SECCOMP: i32 = 1;
+const SIGSYS: u32 = libc::SIGSYS as u32;
 
 pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
     let seen = Seen {
@@ -25,14 +28,27 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
             fault_address: event.fault_address,
             aim: aim(event.flags),
             process_group: event.target_pgid,
+            forbidden_call: forbidden_call(event),
         }),
         at_limit: None,
         owner: None,
     })
 }
 
+fn forbidden_call(event: &Record) -> Option<String> {
+    let number = event.forbidden_call & !Record::CALL_64;
+    let is_by_seccomp = event.signal == SIGSYS && event.si_code == SYS_SECCOMP;
+    // Of a rung that has no siginfo both are 0: the read(2) of an old table.
+    (is_by_seccomp && event.forbidden_call != 0).then(|| match event.forbidden_call & Record::CALL_64 {
+        0 => format!("32-bit system call {number}"),
+        _ => format!("{} ({number})", syscalls::name(number)),
+    })
+}
+
 fn aim(flags: u32) -> Aim {
     let aims = [
+        (Record::ENDING, Aim::Ending),
+        (Record::THREAD_ENDING, Aim::ThreadEnding),
         (Record::NO_INFO, Aim::NoCall),
         (Record::TO_EVERYBODY, Aim::Everybody),
         (Record::TO_PROCESS_GROUP, Aim::ProcessGroup),

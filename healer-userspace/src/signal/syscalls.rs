@@ -1,4 +1,4 @@
-//! Names of the system calls that fail when something runs out.
+//! Names of the system calls that fail when something runs out, or that filters like to forbid.
 
 macro_rules! calls {
     ($($constant:ident = $name:literal),* $(; $($old:ident = $old_name:literal),*)?) => {
@@ -13,7 +13,17 @@ macro_rules! calls {
 }
 
 calls! {
-    SYS_accept = "accept", SYS_accept4 = "accept4", SYS_bind = "bind", SYS_brk = "brk", SYS_clone = "clone",
+    SYS_accept = "accept", SYS_accept4 = "accept4", SYS_add_key = "add_key", SYS_bind = "bind", SYS_bpf = "bpf",
+    SYS_brk = "brk", SYS_chroot = "chroot", SYS_clock_settime = "clock_settime", SYS_clone = "clone",
+    SYS_delete_module = "delete_module", SYS_execveat = "execveat", SYS_finit_module = "finit_module",
+    SYS_init_module = "init_module", SYS_io_uring_enter = "io_uring_enter", SYS_io_uring_setup = "io_uring_setup",
+    SYS_ioctl = "ioctl", SYS_kexec_load = "kexec_load", SYS_keyctl = "keyctl", SYS_kill = "kill",
+    SYS_mount = "mount", SYS_perf_event_open = "perf_event_open", SYS_personality = "personality",
+    SYS_pivot_root = "pivot_root", SYS_prctl = "prctl", SYS_process_vm_readv = "process_vm_readv",
+    SYS_process_vm_writev = "process_vm_writev", SYS_ptrace = "ptrace", SYS_reboot = "reboot",
+    SYS_request_key = "request_key", SYS_seccomp = "seccomp", SYS_sethostname = "sethostname", SYS_setns = "setns",
+    SYS_setuid = "setuid", SYS_swapon = "swapon", SYS_tgkill = "tgkill", SYS_umount2 = "umount2",
+    SYS_uname = "uname", SYS_unshare = "unshare",
     SYS_clone3 = "clone3", SYS_close = "close", SYS_connect = "connect", SYS_copy_file_range = "copy_file_range",
     SYS_dup = "dup", SYS_dup3 = "dup3", SYS_epoll_create1 = "epoll_create1", SYS_eventfd2 = "eventfd2",
     SYS_execve = "execve", SYS_fallocate = "fallocate", SYS_fcntl = "fcntl", SYS_fdatasync = "fdatasync",

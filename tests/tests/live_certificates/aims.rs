@@ -9,12 +9,17 @@ use healer_tests::{
 
 const SIGKILL: u32 = 9;
 const SIGTERM: u32 = 15;
-const AIMS: u32 =
-    SignalSent::TO_ONE | SignalSent::TO_PROCESS_GROUP | SignalSent::TO_EVERYBODY | SignalSent::NO_INFO;
+const AIMS: u32 = SignalSent::TO_ONE
+    | SignalSent::TO_PROCESS_GROUP
+    | SignalSent::TO_EVERYBODY
+    | SignalSent::NO_INFO
+    | SignalSent::ENDING
+    | SignalSent::THREAD_ENDING;
 
 /// `argv[1]` says how the parent strikes its child, which waits for ever in a group of its own.
 const STRIKES: &str = r#"
     #define _GNU_SOURCE
+    #include <pthread.h>
     #include <sched.h>
     #include <signal.h>
     #include <stdlib.h>
@@ -34,8 +39,25 @@ const STRIKES: &str = r#"
         }
         if (!strcmp(how, "everybody")) kill(-1, SIGKILL);
     }
+    static void *starts(void *how) {
+        if (!fork()) {
+            setpgid(0, 0);
+            prctl(PR_SET_PDEATHSIG, SIGTERM);
+            alarm(20);
+            for (;;) pause();
+        }
+        usleep(100000);
+        return how;
+    }
     int main(int argc, char **argv) {
         const char *how = argv[1];
+        if (!strcmp(how, "starter")) {
+            pthread_t t;
+            pthread_create(&t, 0, starts, 0);
+            pthread_join(t, 0);
+            wait(0);
+            return 0;
+        }
         if (!strcmp(how, "everybody")) {
             /* As PID 1 of a namespace: there, everybody is its children. */
             if (unshare(CLONE_NEWPID)) return 9;
@@ -67,7 +89,8 @@ fn every_way_to_strike_is_told_apart() {
         ("queue", SIGKILL, SignalSent::TO_ONE, true),
         ("pidfd", SIGKILL, SignalSent::TO_ONE, true),
         ("everybody", SIGKILL, SignalSent::TO_EVERYBODY, true),
-        ("parent", SIGTERM, SignalSent::NO_INFO, true),
+        ("parent", SIGTERM, SignalSent::NO_INFO | SignalSent::ENDING, true),
+        ("starter", SIGTERM, SignalSent::NO_INFO | SignalSent::THREAD_ENDING, true),
     ] {
         let mut parent = Victim::start(&program, &[how]);
         let sender = parent.tgid();

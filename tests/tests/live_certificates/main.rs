@@ -1,6 +1,7 @@
 //! Why it died and who did it, through the real agent; each with a healthy twin that nobody speaks of. Needs root.
 
 mod aims;
+mod cron;
 mod faults;
 mod group;
 mod healthy;

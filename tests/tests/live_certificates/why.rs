@@ -1,10 +1,13 @@
 //! `healer why` of an end that is nobody's incident.
 
+use std::{os::unix::process::CommandExt as _, process::Command};
+
 use healer_tests::{
-    home::{Agent, Home},
+    hangs::family,
+    home::{Agent, Home, until},
     policies::restarting,
     supervised::{Supervised, name},
-    victim::Victim,
+    victim::{Victim, compile},
 };
 use serde_json::Value;
 
@@ -71,4 +74,149 @@ fn a_wrapper_hands_on_who_killed_its_child() {
     );
     assert!(says.contains(&by), "{says}");
     killer.wait();
+}
+
+/// Leads a process group of its own.
+fn leader() -> Victim {
+    Victim::spawn(Command::new("sleep").arg("1000").process_group(0))
+}
+
+fn says(agent: &mut Agent<'_>, pid: u32) -> String {
+    end_of(agent, &pid.to_string())["sentence"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn whatever_people_kill_with_is_named() {
+    let home = Home::new(&restarting(&name()));
+    let mut agent = home.agent();
+    let mut twin = leader();
+    for (program, args, how) in [
+        ("bash", "-c|kill -- -PGID; sleep 1", "SIGTERM that KILLER (uid 0) sent to process group PGID"),
+        ("kill", "-KILL|--|-PGID", "SIGKILL that KILLER (uid 0) sent to process group PGID"),
+        ("pkill", "-g|PGID", "SIGTERM from KILLER"),
+        ("perl", "-e|kill 'USR1', -PGID; sleep 1", "SIGUSR1 that KILLER (uid 0) sent to process group PGID"),
+    ] {
+        let mut victim = leader();
+        let pgid = victim.tgid().to_string();
+        let args = args.replace("PGID", &pgid);
+        let mut killer = Victim::start(program, &args.split('|').collect::<Vec<_>>());
+        let by = format!("{program}[{}]", killer.tgid());
+        let how = how.replace("KILLER", &by).replace("PGID", &pgid);
+        let says = says(&mut agent, victim.tgid());
+        assert!(says.contains(&format!(" killed by {how}")), "{how}: {says}");
+        victim.wait();
+        killer.wait();
+    }
+    for (how, says_of_it) in [
+        ("kill 'KILL', $$", "ended itself with SIGKILL"),
+        ("$SIG{PIPE} = 'DEFAULT'; pipe(R, W); close R; syswrite(W, 'x')", "ended by SIGPIPE from the kernel"),
+        ("alarm 1; sleep 9", "ended by SIGALRM from the kernel (its own timer)"),
+    ] {
+        let mut victim = Victim::start("perl", &["-e", how]);
+        let says = says(&mut agent, victim.tgid());
+        assert!(says.contains(says_of_it), "{how}: {says}");
+        victim.wait();
+    }
+    let mut limit = Victim::start("timeout", &["1", "sleep", "1000"]);
+    let child = until("the child", || family(limit.tgid()).get(1).copied());
+    let says = says(&mut agent, child);
+    let (pid, by) = (limit.tgid(), format!("killed by SIGTERM from timeout[{}] (uid 0)", limit.tgid()));
+    assert!(says.contains(&by) && says.contains(&format!("started by timeout[{pid}]")), "{says}");
+    limit.wait();
+    assert!(twin.try_wait().is_none());
+    let told = home.healer(&["why", &twin.tgid().to_string()]);
+    assert!(!told.status.success(), "{}", String::from_utf8_lossy(&told.stdout));
+}
+
+/// Ends while its child, which has asked for SIGHUP then, waits; `argv[1]`: only the thread ends that has started it.
+const LEAVES: &str = r#"
+    #include <pthread.h>
+    #include <signal.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <sys/prctl.h>
+    #include <sys/wait.h>
+    #include <unistd.h>
+    static void *starts(void *arg) {
+        int ready[2];
+        char byte;
+        pipe(ready);
+        pid_t child = fork();
+        if (!child) {
+            prctl(PR_SET_PDEATHSIG, SIGHUP);
+            write(ready[1], "", 1);
+            alarm(20);
+            for (;;) pause();
+        }
+        printf("%d\n", child);
+        fflush(stdout);
+        read(ready[0], &byte, 1);
+        return arg;
+    }
+    int main(int argc, char **argv) {
+        pthread_t t;
+        if (argc < 2) { starts(0); return 0; }
+        pthread_create(&t, 0, starts, 0);
+        pthread_join(t, 0);
+        wait(0);
+        return 0;
+    }"#;
+
+/// The agent meets the child at its end, when it has its next parent already.
+#[test]
+fn whoever_ends_with_its_parent_says_so() {
+    let home = Home::new(&restarting(&name()));
+    let mut agent = home.agent();
+    let program = compile(home.scratch(), "leaves", LEAVES);
+    for (args, how) in [(&[][..], ""), (&["thread"][..], "the thread that had started it, of ")] {
+        let mut command = Command::new(&program);
+        let parent = command.args(args).stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+        let pid = parent.id();
+        let told = parent.wait_with_output().expect("it is our child").stdout;
+        let child: u32 = String::from_utf8_lossy(&told).trim().parse().expect("its child's pid");
+        let says = says(&mut agent, child);
+        let by =
+            format!("SIGHUP, which it had asked for at its parent's end: {how}leaves[{pid}] (uid 0) ended");
+        assert!(says.contains(&by), "{says}");
+    }
+}
+
+/// May not call uname(2), and does.
+const FORBIDS: &str = r#"
+    #include <linux/filter.h>
+    #include <linux/seccomp.h>
+    #include <stddef.h>
+    #include <sys/prctl.h>
+    #include <sys/syscall.h>
+    #include <sys/utsname.h>
+    int main(int argc, char **argv) {
+        struct sock_filter code[] = {
+            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_uname, 0, 1),
+            BPF_STMT(BPF_RET | BPF_K, argc > 1 ? SECCOMP_RET_ERRNO | 1 : SECCOMP_RET_KILL_PROCESS),
+            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        struct sock_fprog filter = {sizeof code / sizeof *code, code};
+        struct utsname name;
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+        uname(&name);
+        return 0;
+    }"#;
+
+#[test]
+fn whom_seccomp_ends_is_told_for_which_call() {
+    let home = Home::new(&restarting("nobody"));
+    let mut agent = home.agent();
+    let (name, other) = (name(), name());
+    let program = compile(home.scratch(), &name, FORBIDS);
+    // Twin: to it the call only fails.
+    Victim::start(compile(home.scratch(), &other, FORBIDS), &["fails"]).wait();
+    Victim::start(program, &[]).wait();
+    let found = crate::diagnosis(&mut agent, "crash", &name);
+    let says = found["sentence"].as_str().unwrap_or_default();
+    assert!(says.contains("ended by SIGSYS: seccomp forbids the call uname ("), "{says}");
+    assert_eq!(found["detail"]["certificate"]["by_seccomp"], true, "{found}");
+    crate::caught_up(&mut agent);
+    assert_eq!(crate::diagnoses(&home, &other), Vec::<Value>::new(), "{}", agent.log());
 }

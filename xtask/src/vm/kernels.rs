@@ -21,6 +21,7 @@ pub(crate) struct Guest {
     pub(crate) takes_more: bool,
     /// The rest of that.
     pub(crate) takes_others: bool,
+    pub(crate) takes_thirds: bool,
     pub(crate) arch: Arch,
     /// Of an older Debian than this machine's; such a guest runs when it is named.
     pub(crate) release: Option<&'static str>,
@@ -48,10 +49,15 @@ const HERE: Arch = Arch::X86_64;
 pub(crate) const GUESTS: &[Guest] = &[
     Guest { takes_others: true, ..Guest::small("6.1-rt", RT_6_1, HERE) },
     Guest { takes_more: true, ..Guest::small("6.12-cloud", CLOUD_6_12, HERE) },
-    Guest::small("6.1-cloud", CLOUD_6_1, HERE),
+    Guest { takes_thirds: true, ..Guest::small("6.1-cloud", CLOUD_6_1, HERE) },
     Guest { root: Root::Systemd, takes_more: true, ..Guest::small("6.1-systemd", CLOUD_6_1, HERE) },
     Guest { root: Root::Systemd, ..Guest::small("6.12-systemd", CLOUD_6_12, HERE) },
-    Guest { takes_more: true, takes_others: true, ..Guest::small("6.1-arm64", ARM_6_1, Arch::Aarch64) },
+    Guest {
+        takes_more: true,
+        takes_others: true,
+        takes_thirds: true,
+        ..Guest::small("6.1-arm64", ARM_6_1, Arch::Aarch64)
+    },
     Guest { release: Some("bullseye"), ..Guest::small("5.10-cloud", CLOUD_5_10, HERE) },
 ];
 
@@ -66,7 +72,8 @@ pub(crate) struct Unpacked {
 impl Guest {
     const fn small(name: &'static str, package: &'static str, arch: Arch) -> Self {
         let root = Root::Busybox;
-        Self { name, package, root, takes_more: false, takes_others: false, arch, release: None }
+        let (takes_more, takes_others, takes_thirds) = (false, false, false);
+        Self { name, package, root, takes_more, takes_others, takes_thirds, arch, release: None }
     }
 
     /// The kernel, downloaded by `apt` and unpacked if it is not there yet.

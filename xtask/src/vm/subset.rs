@@ -3,7 +3,7 @@
 //! `//! guest: all`, or `//! guest: NAME NAME …` for some of a file's tests. A guest has busybox,
 //! healer and the test itself: no compiler, no Python, no network but its own loopback.
 //! `//! one guest: …` is for what no kernel makes differ but pure cgroup v2 may: one of the small guests runs it;
-//! `//! one other guest: …` another one, so that no guest lasts much longer than the rest.
+//! `//! one other guest: …` and `//! one third guest: …` others, so that no guest lasts much longer than the rest.
 //! `//! old guest: …` is for kernels that are asked for by name, which lack what the others have.
 //! `//! systemd guest: …` is for guests whose first process is a systemd; they have no busybox. With `one` before it, for one of them.
 
@@ -20,15 +20,17 @@ pub(crate) enum For {
     EachKernel,
     OneKernel,
     OtherKernel,
+    ThirdKernel,
     OldKernel,
     Systemd,
     OneSystemd,
 }
 
-const MARKS: [(For, &str); 6] = [
+const MARKS: [(For, &str); 7] = [
     (For::EachKernel, "//! guest:"),
     (For::OneKernel, "//! one guest:"),
     (For::OtherKernel, "//! one other guest:"),
+    (For::ThirdKernel, "//! one third guest:"),
     (For::OldKernel, "//! old guest:"),
     (For::Systemd, "//! systemd guest:"),
     (For::OneSystemd, "//! one systemd guest:"),
@@ -51,6 +53,7 @@ impl Chosen {
             For::EachKernel => guest.root == Root::Busybox && guest.release.is_none(),
             For::OneKernel => guest.root == Root::Busybox && guest.takes_more,
             For::OtherKernel => guest.root == Root::Busybox && guest.takes_others,
+            For::ThirdKernel => guest.root == Root::Busybox && guest.takes_thirds,
             For::OldKernel => guest.release.is_some(),
             For::Systemd => guest.root == Root::Systemd,
             For::OneSystemd => guest.root == Root::Systemd && guest.takes_more,
@@ -114,12 +117,14 @@ mod tests {
             chosen(For::Systemd, "guest_b", &[]),
             chosen(For::OneKernel, "live_c", &["x", "y"]),
             chosen(For::OtherKernel, "live_e", &["x"]),
+            chosen(For::ThirdKernel, "guest_f", &[]),
             chosen(For::OneSystemd, "guest_d", &["z"]),
             chosen(For::OldKernel, "live_a", &["z"]),
         ];
         let plan_of = |name| plan(GUESTS.iter().find(|guest| guest.name == name).unwrap(), &all);
         assert_eq!(plan_of("6.1-rt"), "live_a \nlive_e x\n");
         assert_eq!(plan_of("6.12-cloud"), "live_a \nlive_c x y\n");
+        assert_eq!(plan_of("6.1-cloud"), "live_a \nguest_f \n");
         assert_eq!(plan_of("6.1-systemd"), "guest_b \nguest_d z\n");
         assert_eq!(plan_of("6.12-systemd"), "guest_b \n");
         assert_eq!(plan_of("5.10-cloud"), "live_a z\n");

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::Control;
-use crate::{engine::lease::Knob, identity::cgroup::view::View};
+use crate::{
+    engine::lease::Knob,
+    identity::{cgroup::view::View, procfs},
+};
 
 const MOUNT: &str = "/sys/fs/cgroup";
 const UNIFY: &str = "boot with systemd.unified_cgroup_hierarchy=1";
@@ -109,11 +112,7 @@ pub(super) fn memory_limit(pid: u32) -> Option<u64> {
 }
 
 pub(super) fn machine_memory() -> u64 {
-    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.split_ascii_whitespace().next()?.parse().ok());
-    kib.map_or(0, |kib: u64| kib * 1024)
+    procfs::machine_memory(Path::new("/proc")).unwrap_or_default()
 }
 
 #[cfg(test)]

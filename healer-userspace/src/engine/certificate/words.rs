@@ -38,9 +38,10 @@ impl Certificate {
             (Cause::OomKill(oom), Some(_)) => {
                 format!("{}{}", oom_sentence(oom), self.leaker.as_ref().map_or(String::new(), Leaker::says))
             }
-            (Cause::Crashed { fault_address, by_seccomp: true }, Some(signal)) => format!(
-                "ended by {}: seccomp forbids a system call that it made at {fault_address:#x}",
-                signal_name(signal)
+            (Cause::Crashed { fault_address, by_seccomp: true, call }, Some(signal)) => format!(
+                "ended by {}: seccomp forbids {} that it made at {fault_address:#x}",
+                signal_name(signal),
+                call.as_deref().map_or_else(|| "a system call".to_owned(), |call| format!("the call {call}"))
             ),
             (Cause::Crashed { fault_address: 0, .. }, Some(signal)) => {
                 format!("crashed with {}", signal_name(signal))
@@ -57,9 +58,10 @@ impl Certificate {
                 party(by),
                 struck(*aim, *process_group, *members)
             ),
-            (Cause::ParentEnded { parent }, Some(signal)) => format!(
-                "ended by {}, which it had asked for at its parent's end: {} ended",
+            (Cause::ParentEnded { parent, only_thread }, Some(signal)) => format!(
+                "ended by {}, which it had asked for at its parent's end: {}{} ended",
                 signal_name(signal),
+                if *only_thread { "the thread that had started it, of " } else { "" },
                 party(parent)
             ),
             (Cause::CgroupKill { by }, Some(_)) => {
@@ -67,7 +69,7 @@ impl Certificate {
             }
             (Cause::Exited, Some(signal)) => format!("ended itself with {}", signal_name(signal)),
             (Cause::Kernel, Some(signal)) => {
-                format!("ended by {} from the kernel", signal_name(signal))
+                format!("ended by {} from the kernel{}", signal_name(signal), what_for(signal))
             }
             (Cause::Unseen, Some(signal)) => {
                 format!("ended by {}, whose sender was not seen", signal_name(signal))
@@ -147,6 +149,7 @@ impl Asked {
 fn oom_sentence(oom: &OomKill) -> String {
     let numbers = match oom.limit {
         0 => String::new(),
+        limit if oom.scope == OomScope::Global => format!(" ({})", mebibytes(limit)),
         limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
     };
     let asker = party(&oom.trigger);
@@ -174,6 +177,17 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
+/// What the kernel sends it for, where there is but one reason (signal(7)).
+fn what_for(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGPIPE => " (nobody reads what it writes)",
+        libc::SIGXCPU => " (its limit of CPU time)",
+        libc::SIGXFSZ => " (its limit of a file's size)",
+        libc::SIGALRM => " (its own timer)",
+        _other => "",
+    }
+}
+
 /// `process group 4242 (3 processes)`
 fn struck(aim: Aim, process_group: u32, members: usize) -> String {
     let many = match members {
@@ -184,7 +198,9 @@ fn struck(aim: Aim, process_group: u32, members: usize) -> String {
         (Aim::Everybody, _) => format!("everybody{many}"),
         (Aim::ProcessGroup, 0) => format!("its process group{many}"),
         (Aim::ProcessGroup, group) => format!("process group {group}{many}"),
-        (Aim::Untold | Aim::One | Aim::NoCall, _) => format!("{members} processes at once"),
+        (Aim::Untold | Aim::One | Aim::NoCall | Aim::Ending | Aim::ThreadEnding, _) => {
+            format!("{members} processes at once")
+        }
     }
 }
 

@@ -156,7 +156,14 @@ fn a_wrapper_hands_on_that_memory_ran_out() {
 fn a_forbidden_system_call_is_told_from_a_crash() {
     let web = supervised(10, SECOND);
     let after = |signal_number, si_code| {
-        let sent = SignalSent { signal: signal_number, si_code, fault_address: 16, ..SignalSent::default() };
+        let forbidden_call = (si_code == 1).then(|| "ptrace (101)".to_owned());
+        let sent = SignalSent {
+            signal: signal_number,
+            si_code,
+            fault_address: 16,
+            forbidden_call,
+            ..SignalSent::default()
+        };
         let end = Exit { signal: Some(signal_number), ..Exit::default() };
         let trace = [
             registered(2 * SECOND, &web),
@@ -167,10 +174,35 @@ fn a_forbidden_system_call_is_told_from_a_crash() {
     };
     let says = after(libc::SIGSYS, 1);
     assert!(
-        says.contains("ended by SIGSYS: seccomp forbids a system call that it made at 0x10 after"),
+        says.contains("ended by SIGSYS: seccomp forbids the call ptrace (101) that it made at 0x10 after"),
         "{says}"
     );
     for (number, code) in [(libc::SIGSYS, 2), (libc::SIGSEGV, 1)] {
         assert!(after(number, code).contains("crashed with SIG"), "{number}");
     }
+}
+
+/// The kernel gives the child its next parent before it sends the signal: whose child it is says nothing.
+#[test]
+fn a_parents_end_is_told_from_the_kernels_own_signals() {
+    let init = Process { pid: 1, comm: "init".into(), ..supervised(10, SECOND) };
+    let orphan = child(20, &init, "worker");
+    let after = |aim, group| {
+        let sent =
+            SignalSent { signal: libc::SIGHUP, sender: Some(killer()), group, aim, ..SignalSent::default() };
+        let end = Exit { signal: Some(libc::SIGHUP), ..Exit::default() };
+        let trace = [
+            signal(8 * SECOND, &orphan, Fact::SignalSent(sent)),
+            signal(8 * SECOND, &orphan, Fact::Exited(end)),
+        ];
+        sentences(&trace).pop().unwrap_or_default()
+    };
+    let says =
+        "worker[20], started by init[1], ended by SIGHUP, which it had asked for at its parent's end: ";
+    assert!(after(Aim::Ending, true).starts_with(&format!("{says}bash[77] (uid 0) ended after")));
+    let of_thread = format!("{says}the thread that had started it, of bash[77] (uid 0) ended after");
+    assert!(after(Aim::ThreadEnding, true).starts_with(&of_thread), "{}", after(Aim::ThreadEnding, true));
+    // Whoever leads a session lets go of its terminal.
+    assert!(after(Aim::NoCall, true).contains("ended by SIGHUP from the kernel"));
+    assert!(after(Aim::One, true).contains("killed by SIGHUP from bash[77]"));
 }

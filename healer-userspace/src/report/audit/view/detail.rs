@@ -132,6 +132,8 @@ enum CauseView<'a> {
         fault_address: u64,
         #[serde(skip_serializing_if = "core::ops::Not::not")]
         by_seccomp: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        call: Option<&'a str>,
     },
     Killed {
         by: PartyView<'a>,
@@ -145,6 +147,8 @@ enum CauseView<'a> {
     },
     ParentEnded {
         parent: PartyView<'a>,
+        #[serde(skip_serializing_if = "core::ops::Not::not")]
+        only_thread: bool,
     },
     CgroupKill {
         by: PartyView<'a>,
@@ -165,9 +169,11 @@ enum CauseView<'a> {
 fn cause(it: &Cause) -> CauseView<'_> {
     match it {
         Cause::Exited => CauseView::Exited,
-        Cause::Crashed { fault_address, by_seccomp } => {
-            CauseView::Crashed { fault_address: *fault_address, by_seccomp: *by_seccomp }
-        }
+        Cause::Crashed { fault_address, by_seccomp, call } => CauseView::Crashed {
+            fault_address: *fault_address,
+            by_seccomp: *by_seccomp,
+            call: call.as_deref(),
+        },
         Cause::Killed { by } => CauseView::Killed { by: party(by) },
         Cause::GroupSignal { by, members, aim, process_group } => CauseView::GroupSignal {
             by: party(by),
@@ -175,7 +181,9 @@ fn cause(it: &Cause) -> CauseView<'_> {
             aim: *aim,
             process_group: Some(*process_group).filter(|group| *group != 0),
         },
-        Cause::ParentEnded { parent } => CauseView::ParentEnded { parent: party(parent) },
+        Cause::ParentEnded { parent, only_thread } => {
+            CauseView::ParentEnded { parent: party(parent), only_thread: *only_thread }
+        }
         Cause::CgroupKill { by } => CauseView::CgroupKill { by: party(by) },
         Cause::OomKill(kill) => oom_kill(kill),
         Cause::Kernel => CauseView::Kernel,
