@@ -1,6 +1,6 @@
 //! What is lent is given back, whatever becomes of healer; the neighbour is never touched.
 //!
-//! one guest: all
+//! one third guest: all
 //! act rights: limits_and_weights_are_lent_and_given_back
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! Units and containers that deadlock and that leak: named as their owner names them, restarted by it, verified; their
 //! healthy twins are not touched, and the owner's own restart is not doubled.
 
+use std::fs;
+
 use healer_tests::{
     agent::{Agent, number_after, pids_in},
     dockerd::Dockerd,
@@ -27,9 +29,17 @@ fn policy(name: &str, who: &str) -> String {
     )
 }
 
-/// Told to fall ill, each in its way.
-fn falls_ill(pids: [u32; 4]) {
-    pids.iter().for_each(|pid| signal_to(*pid, Signal::USR1));
+/// Told to fall ill, each in its way, once they are ready to hear it.
+fn fall_ill(pids: &[u32]) {
+    for pid in pids {
+        until("it waits for its signal", || awaits_a_signal(*pid).then_some(()));
+        signal_to(*pid, Signal::USR1);
+    }
+}
+
+/// Not by what it blocks: what is waited for is let through meanwhile.
+fn awaits_a_signal(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|place| place.contains("sigtimedwait"))
 }
 
 /// The sentence names whom its owner names; what the owner did is read back; the successor is well.
@@ -71,7 +81,7 @@ fn units_that_deadlock_or_leak_are_restarted_by_systemd() {
     let names = "unit: [stuck.service, leak.service, turns.service, steady.service]";
     let bus = format!("{ROOM}runtimes: {{systemd: {}}}", machine.bus().display());
     let agent = Agent::start(&bus, &policy("units", names));
-    falls_ill(pids);
+    fall_ill(&pids);
     for (pid, unit, says) in [(pids[0], "stuck", "threads wait for each other"), (pids[1], "leak", "leaks: ")]
     {
         let done = format!("systemd restarted {unit}.service: active (running)");
@@ -104,7 +114,7 @@ fn containers_that_deadlock_or_leak_are_restarted_by_docker() {
         + &policy("named", "container: leak");
     let agent =
         Agent::start(&format!("{ROOM}runtimes: {{docker: {}}}", docker.socket().display()), &policies);
-    falls_ill(pids);
+    fall_ill(&pids);
     for (pid, name, says) in [(pids[0], "stuck", "threads wait for each other"), (pids[1], "leak", "leaks: ")]
     {
         let done = format!("docker restarted container {name}: running");
@@ -137,7 +147,7 @@ fn a_worker_that_deadlocks_has_its_supervised_master_restarted() {
     let sick = Supervised::start(&home, &sick, &["sh", "-c", &master("stuck")]);
     let worker = until("the worker", || workers.pids().into_iter().find(|pid| *pid != of_twin));
     let (before, of_sick) = (twin.child(), sick.child());
-    [worker, of_twin].iter().for_each(|pid| signal_to(*pid, Signal::USR1));
+    fall_ill(&[worker, of_twin]);
     let said = agent.record(&sick.workload(), "diagnosis", "threads wait for each other");
     assert_eq!(said["target"]["pid"], worker, "{said}");
     agent.record(&sick.workload(), "result", "restarted by its supervisor");

@@ -1,6 +1,7 @@
 //! Needs root: the self-check at start, on every rung and with offsets that are wrong on purpose.
 //!
-//! guest: all
+//! guest: a_scan_of_the_tasks_that_lies_is_replaced_by_proc every_rung_tells_the_truth_of_healers_own_children
+//! one third guest: a_wrong_offset_is_caught_and_its_sensor_is_down
 //! old guest: a_wrong_offset_is_caught_and_its_sensor_is_down every_rung_tells_the_truth_of_healers_own_children
 
 use std::{sync::Mutex, time::Duration};

@@ -273,7 +273,10 @@ fn a_server_that_falls_silent_is_the_same_class_on_every_rung_and_its_neighbour_
             last = agent.found(silent);
             last.contains(&wanted).then_some(())
         });
-        assert_eq!(last, [wanted], "{:?}", agent.level);
+        // It may have been suspected of it before.
+        let is_of_it = |(class, _): &(String, String)| *class == wanted.0;
+        assert!(last.iter().all(is_of_it), "{:?} {last:?}", agent.level);
+        assert!(!is_sampled || last == [wanted], "{:?} {last:?}", agent.level);
         assert_eq!(agent.found(well), [], "{:?}", agent.level);
     }
 }

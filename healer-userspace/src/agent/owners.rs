@@ -217,6 +217,7 @@ impl Agent {
 
 /// Outside of the container, and the parent of its first process or a child of that one: a shim, or who sends signals
 /// for it. Or a runtime by its file. Who is gone before it can be looked up has to be known by root's word for its name.
+/// Containers of one pod have one shim, and init's children are anybody's: neither makes a neighbour the runtime.
 fn is_hand(process: &Process, sender: &Party, known: Option<&Process>, protect: &Protect) -> bool {
     /// Low-level runtimes; they live short, and run from a sealed copy.
     const HANDS: [&str; 5] = ["runc", "crun", "youki", "runsc", "containerd-shim"];
@@ -226,8 +227,10 @@ fn is_hand(process: &Process, sender: &Party, known: Option<&Process>, protect: 
         return by_name();
     };
     let shim = process.parent.as_ref().map(|parent| parent.pid);
-    let is_of_shim = Some(known.pid) == shim || known.parent.as_ref().map(|parent| parent.pid) == shim;
-    let is_outside = id(known) != id(process);
+    let parent = known.parent.as_ref().map(|parent| parent.pid).filter(|parent| *parent != 1);
+    let is_of_shim = Some(known.pid) == shim || (parent.is_some() && parent == shim);
+    let encloses = |outer: &String| process.cgroup.contains(outer.as_str());
+    let is_outside = id(known) != id(process) && id(known).as_ref().is_none_or(encloses);
     let is_shims_hand = shim.is_some() && is_of_shim && sender.uid == 0;
     let is_runtime = known.exe.as_ref().is_some_and(|exe| protect.exes.contains(exe));
     is_outside && (is_shims_hand || (id(known).is_none() && (by_name() || is_runtime)))
@@ -284,7 +287,9 @@ mod tests {
 
         assert!(is_hand(&by(0, "runc:[1:CHILD]"), None), "root's word, nothing else is left of it");
         assert!(is_hand(&by(0, "any"), Some(&process(9, None))), "the shim started it too");
-        assert!(is_hand(&by(0, "any"), Some(&process(9, Some("outer")))), "a runtime in a container");
+        let inner = Process { cgroup: "/docker/outer/docker/web".to_owned(), ..web.clone() };
+        let outer = process(9, Some("outer"));
+        assert!(super::is_hand(&inner, &by(0, "any"), Some(&outer), &protect), "a runtime in a container");
         assert!(is_hand(&by(0, "conmon"), Some(&Process { pid: 5, ..stranger(None) })), "the parent itself");
         assert!(is_hand(&by(0, "crun"), Some(&stranger(None))));
         let dockerd = Process { exe: Some("/usr/bin/dockerd".to_owned()), ..stranger(None) };
@@ -292,6 +297,10 @@ mod tests {
 
         assert!(!is_hand(&by(0, "runc"), Some(&process(9, Some("web")))), "its own root, by docker exec");
         assert!(!is_hand(&by(0, "runc"), Some(&stranger(Some("other")))), "a neighbour that imitates");
+        assert!(!is_hand(&by(0, "any"), Some(&process(9, Some("sidecar")))), "of the same pod, and shim");
+        let orphan = Process { parent: Some(Parent { pid: 1, ..Parent::default() }), ..web.clone() };
+        let daemon = stranger(None);
+        assert!(!super::is_hand(&orphan, &by(0, "any"), Some(&daemon), &protect), "init has many children");
         assert!(!is_hand(&by(1000, "runc"), None), "not root");
         assert!(!is_hand(&by(1000, "any"), Some(&process(9, None))));
         assert!(!is_hand(&by(0, "bash"), Some(&stranger(None))), "somebody on the node");

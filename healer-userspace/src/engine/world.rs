@@ -201,6 +201,7 @@ impl World {
     }
 
     fn appeared(&mut self, now: BootTime, process: &Process, policies: &PolicySet) -> Option<Tracking> {
+        let goes_on = self.get(&process.workload).is_some_and(|known| !known.living.is_empty());
         // A container that was known by its id has a name now: the same process, another workload. Or it has become
         // another program, which nobody cares for.
         self.leaves(process.id());
@@ -210,8 +211,8 @@ impl World {
         self.homes.insert(process.id(), process.workload.clone());
         let workload = self.entry(now, &process.workload);
         workload.stop = None;
-        // A unit may have become another one of that name.
-        workload.is_meant_to_end = false;
+        // A unit may have become another one of that name. A job's second program is the same job.
+        workload.is_meant_to_end &= goes_on;
         workload.living.insert(process.id(), process.clone());
         Some(Tracking::Track(process.id()))
     }

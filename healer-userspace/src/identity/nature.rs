@@ -44,17 +44,34 @@ pub(crate) fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+fn runs_scripts(name: &str) -> bool {
+    SHELLS.contains(&name) || is_interpreter(name)
+}
+
+/// Where a temporary name begins: a path begins with the argument, or behind `--option=` or `host:`.
+fn temporary(arg: &str) -> Option<usize> {
+    let begins = |at: usize| arg[..at].chars().next_back().is_none_or(|before| matches!(before, '=' | ':'));
+    let found =
+        |dir: &&str| arg.match_indices(dir).find(|(at, _)| begins(*at)).map(|(at, dir)| at + dir.len());
+    TEMPORARY.iter().filter_map(found).min()
+}
+
 /// `python3.11` as well.
 fn is_interpreter(name: &str) -> bool {
     let name = name.trim_end_matches(|c: char| c == '.' || c.is_ascii_digit());
     INTERPRETERS.contains(&name)
 }
 
-/// The same for two starts of a command that differ in ports, dates, counters and temporary files.
+/// The same for two starts of a command that differ in ports, dates, counters and temporary files. What it is called
+/// by, and the script that it runs, are never left out: `check1` and `check2` are two.
 pub(crate) fn hash_shape(args: &[String], digest: &mut impl Hasher) {
-    for arg in args {
-        let end = TEMPORARY.iter().filter_map(|dir| Some(arg.find(dir)? + dir.len())).min();
-        let fixed = &arg[..end.unwrap_or(arg.len())];
+    let runs_script = args.first().is_some_and(|name| runs_scripts(base(name)));
+    let script = args.get(1).filter(|arg| runs_script && !arg.starts_with('-'));
+    let names = usize::from(!args.is_empty()) + usize::from(script.is_some());
+    let (names, rest) = args.split_at(names);
+    names.hash(digest);
+    for arg in rest {
+        let fixed = &arg[..temporary(arg).unwrap_or(arg.len())];
         for run in fixed.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
             if run.bytes().any(|byte| byte.is_ascii_digit()) {
                 let separator = run.chars().next_back().filter(|c| !c.is_ascii_alphanumeric());
@@ -98,20 +115,29 @@ mod tests {
 
     #[test]
     fn what_changes_from_start_to_start_is_no_part_of_the_shape() {
-        for (one, other) in [
+        let same: &[(&[&str], &[&str])] = &[
             (&["./srv", "--port=8080"], &["./srv", "--port=41973"]),
             (&["./srv", "/tmp/tmp.aBcDeF/sock"], &["./srv", "/tmp/tmp.xYz9/sock"]),
             (&["./srv", "2026-11-29T06:03:15"], &["./srv", "2026-12-01T17:44:02"]),
             (&["./srv", "id-3fa9c0"], &["./srv", "id-77be21d4"]),
-        ] {
+            (&["./srv", "--pid=/run/a.pid"], &["./srv", "--pid=/run/b.pid"]),
+            (&["sh", "-c", "x 1"], &["sh", "-c", "x 2"]),
+        ];
+        for (one, other) in same {
             assert_eq!(shape(one), shape(other), "{one:?} {other:?}");
         }
-        for (one, other) in [
+        let others: &[(&[&str], &[&str])] = &[
             (&["./srv", "alpha"], &["./srv", "beta"]),
             (&["./srv", "a b"], &["./srv", "a-b"]),
             (&["./srv", "x1-y"], &["./srv", "x1-z"]),
             (&["./srv", "-p"], &["./srv-p", ""]),
-        ] {
+            (&["./sync1"], &["./check2"]),
+            (&["/tmp/a/srv"], &["/tmp/b/srv"]),
+            (&["python3", "job1.py"], &["python3", "job2.py"]),
+            (&["sh", "/run/a.sh"], &["sh", "/run/b.sh"]),
+            (&["./srv", "/opt/run/a"], &["./srv", "/opt/run/b"]),
+        ];
+        for (one, other) in others {
             assert_ne!(shape(one), shape(other), "{one:?} {other:?}");
         }
     }

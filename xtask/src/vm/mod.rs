@@ -36,7 +36,7 @@ const GUEST_LIMIT: u32 = 600;
 const SYSTEMD_ARGUMENTS: &str =
     "systemd.wants=healer-guest.service systemd.mask=serial-getty@ttyS0.service systemd.mask=getty.target";
 /// Most of their time they wait; more of them would make each slow enough to fail for it.
-const AT_A_TIME: usize = 3;
+const AT_A_TIME: usize = 4;
 
 /// What is asked of the guests.
 pub(crate) struct Wanted<'a> {

@@ -89,6 +89,24 @@ fn a_job_that_is_over_is_not_down_unless_a_policy_wants_it_and_it_ended_badly() 
     }
 }
 
+/// `ExecStart=/bin/sh -c 'prepare; exec backup'`
+#[test]
+fn a_jobs_second_program_is_the_same_job() {
+    let unit = Place { unit: Some("backup.service".into()), ..Place::default() };
+    let one = Process { main: true, place: unit, ..served(10, SECOND, "unit/backup.service") };
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches = Match { units: vec!["backup.service".into()], ..Match::default() };
+    set.policies[0].expect.running = None;
+    let cut = Exit { signal: Some(libc::SIGKILL), ..Exit::default() };
+    let tick = Fact::Levels(LevelSnapshot::default());
+    let after =
+        |second: u64, fact| Signal { at: BootTime(second * SECOND), process: Some(one.clone()), fact };
+    let mut signals = vec![after(2, Fact::Execed), after(3, Fact::MeantToEnd), after(4, Fact::Execed)];
+    signals.push(after(60, Fact::Exited(cut)));
+    signals.push(Signal { at: BootTime(90 * SECOND), process: None, fact: tick });
+    count(&run(&signals, set), "diagnosis down", 0);
+}
+
 #[test]
 fn a_policy_that_says_that_it_need_not_run_is_taken_at_its_word() {
     let end = |running, place: Place| {

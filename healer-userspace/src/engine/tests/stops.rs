@@ -40,6 +40,30 @@ fn restarts_by_the_manager_are_no_loop_and_by_a_stranger_they_are() {
     has(&run(&restarts_by(stranger), of_class(Class::CrashLoop)), "diagnosis crash_loop");
 }
 
+/// A build of thousands of files, each with a crash of the compiler.
+#[test]
+fn failures_of_what_nobody_named_do_not_push_a_loop_out() {
+    let crash = |at, who: &Process| {
+        signal(at, who, Fact::Exited(Exit { signal: Some(libc::SIGSEGV), ..Exit::default() }))
+    };
+    let life = |number: u64| {
+        let start = (2 + 8 * number) * SECOND;
+        let web = supervised(10 + number as u32, start);
+        [registered(start + 1, &web), crash(start + SECOND, &web)]
+    };
+    let compilers = (0..3000_u64).map(|number| {
+        let at = 20 * SECOND + number * 100_000;
+        let parent = Some(Parent { pid: 77, ..Parent::default() });
+        let args = vec!["cc1".to_owned(), ["abc", "def", "ghi"][number as usize % 3].repeat(number as usize)];
+        let one = served(1000 + number as u32, at, "process/cc1");
+        crash(at + 1, &Process { parent, args, ..one })
+    });
+    let mut signals: Vec<_> = [life(0), life(1)].concat();
+    signals.extend(compilers);
+    signals.extend(life(3));
+    has(&run(&signals, of_class(Class::CrashLoop)), "web ended abnormally 3 times in 24.0s");
+}
+
 #[test]
 fn after_the_managers_word_an_exit_with_any_code_is_no_crash() {
     let web = supervised(10, SECOND);

@@ -7,7 +7,7 @@
 mod script;
 
 use core::{
-    hash::Hasher as _,
+    hash::{Hash as _, Hasher as _},
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -78,6 +78,7 @@ impl ShellLoops {
 
     fn of_script(&mut self, proc: &Path, shell: ProcessId, process: &Process) -> Says {
         let mut shape = DefaultHasher::new();
+        process.exe.hash(&mut shape);
         hash_shape(&process.args, &mut shape);
         let key = (shell, shape.finish());
         if let Some(known) = self.0.get(&key) {

@@ -38,8 +38,9 @@ pub(super) fn says(text: &str, args: &[String], exe: Option<&str>) -> Says {
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
     Word(String),
-    /// Newline, `;`, `&`, `|`, a parenthesis or brace.
+    /// Newline, `;`, `&`, a parenthesis or brace.
     Separator,
+    Pipe,
     AndOr,
 }
 
@@ -57,6 +58,7 @@ enum Place {
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Plain,
+    Pipe,
     AndOr,
 }
 
@@ -70,6 +72,8 @@ struct Reader<'a> {
     is_negated: bool,
     /// Variables that hold a status.
     statuses: Vec<String>,
+    /// A status goes through a pipe into this command.
+    is_told: bool,
     /// The command before this one, if it is ours and `||` follows: where it stands if that is `|| true`.
     before_or: Option<(bool, Place)>,
     loops: usize,
@@ -102,6 +106,7 @@ impl Reader<'_> {
             Token::Word(word) if self.command.is_empty() && self.keyword(&word) => {}
             Token::Word(word) => self.command.push(word),
             Token::Separator => self.end_command(End::Plain),
+            Token::Pipe => self.end_command(End::Pipe),
             Token::AndOr => self.end_command(End::AndOr),
         }
     }
@@ -153,18 +158,18 @@ impl Reader<'_> {
         if words.is_empty() {
             return;
         }
-        if let Some((is_by_name, place)) = before.filter(|_| is_nothing(&words) && end == End::Plain) {
+        if let Some((is_by_name, place)) = before.filter(|_| is_nothing(&words) && end != End::AndOr) {
             // `server || true`: of no account, in any shell with `set -e`.
             self.calls(is_by_name).pop();
             self.calls(is_by_name).push(place);
         }
         self.judge_condition(&words, end);
-        self.follow_status(&words);
+        self.follow_status(&words, end);
         let words = program_and_arguments(&words);
         let is_ours = |word: &&&str| self.names.contains(&base(word));
         let is_by_name = words.iter().take(NAMES).any(|word| is_ours(&word));
         if is_by_name || words.first().is_some_and(|word| word.contains('$')) {
-            let is_plain = end == End::Plain && !was_chained;
+            let is_plain = end != End::AndOr && !was_chained;
             let place = if is_plain { self.place(is_negated) } else { Place::Elsewhere };
             self.calls(is_by_name).push(place);
             let if_ignored = if was_chained { Place::Elsewhere } else { self.place(is_negated) };
@@ -177,18 +182,23 @@ impl Reader<'_> {
     }
 
     /// Whoever leaves the loop, or looks at a status otherwise than to tell of it, may wait for an answer.
-    fn follow_status(&mut self, words: &[&str]) {
+    fn follow_status(&mut self, words: &[&str], end: End) {
         let holds = |word: &&&str| {
             let is_known = |name: &String| [format!("${name}"), format!("${{{name}}}")];
             word.contains("$?")
                 || self.statuses.iter().flat_map(is_known).any(|status| word.contains(&status))
         };
-        let is_of_it = words.iter().any(|word| holds(&word));
+        let was_told = core::mem::take(&mut self.is_told);
+        let is_of_it = was_told || words.iter().any(|word| holds(&word));
         let assigned = words[0].split_once('=').filter(|(name, _)| words.len() == 1 && is_variable(name));
+        let teller = if was_told { PASSING.as_slice() } else { TELLING.as_slice() };
+        let is_telling = teller.contains(&base(words[0])) && !words.iter().any(|word| is_overwriting(word));
         if let Some((name, _)) = assigned.filter(|_| is_of_it) {
             self.statuses.push(name.to_owned());
-        } else if LEAVING.contains(&words[0]) || (is_of_it && !TELLING.contains(&base(words[0]))) {
+        } else if LEAVING.contains(&words[0]) || (is_of_it && !is_telling) {
             self.leave();
+        } else {
+            self.is_told = is_of_it && end == End::Pipe;
         }
     }
 
@@ -198,7 +208,7 @@ impl Reader<'_> {
             return;
         };
         let program = base(words[0]);
-        frame.is_endless = end == End::Plain
+        frame.is_endless = end != End::AndOr
             && match frame.kind {
                 Kind::While => ["true", ":", "sleep"].contains(&program) || words == ["[", "1", "]"],
                 Kind::Until => program == "false",
@@ -233,7 +243,14 @@ impl Reader<'_> {
 const LEAVING: [&str; 4] = ["break", "exit", "return", "trap"];
 /// `log "ended with $?"` may be anything, a function that leaves among them.
 const TELLING: [&str; 4] = ["echo", "printf", "logger", ":"];
+/// Behind a pipe.
+const PASSING: [&str; 5] = ["logger", "systemd-cat", "tee", "cat", "ts"];
 const ENDLESS_FOR: &str = "((;;))";
+
+/// A file with a status in it is there for somebody to ask; a log and a terminal are not.
+fn is_overwriting(word: &str) -> bool {
+    word.contains('>') && !word.contains(">>") && !word.contains(">&") && !word.contains(">/dev/")
+}
 
 /// `|| true`
 fn is_nothing(words: &[&str]) -> bool {
@@ -274,7 +291,11 @@ fn tokens(text: &str) -> Vec<Token> {
             '&' | '|' => {
                 flush(&mut tokens, &mut word);
                 let is_double = rest.next_if_eq(&c).is_some();
-                tokens.push(if is_double { Token::AndOr } else { Token::Separator });
+                tokens.push(match (is_double, c) {
+                    (true, _) => Token::AndOr,
+                    (false, '|') => Token::Pipe,
+                    (false, _) => Token::Separator,
+                });
             }
             // `2>&1`, `>&2`: no background.
             '>' | '<' => {

@@ -29,6 +29,9 @@ fn a_loop_that_never_asks_restarts() {
         "while :; do ./server; rc=$?; echo \"ended: ${rc}\" >&2; logger -t x $rc; sleep 1; done",
         "while :; do ./server & wait $!; printf '%s %d\\n' \"$(date)\" $?; done",
         "while true; do ./server || true; sleep 1; done",
+        "while true; do ./server; echo \"ended: $?\" >> /var/log/server.log; done",
+        "while true; do ./server; echo \"ended: $?\" 2>&1 | tee -a log | logger -t x; done",
+        "while true; do ./server; echo \"ended: $?\" >/dev/stderr; done",
         "while true; do ./server --port $((8000 + RANDOM % 99)) --id $(date +%s); done",
     ] {
         assert!(restarts(text), "{text}");
@@ -73,6 +76,11 @@ fn whoever_asks_for_the_status_waits_for_an_answer() {
         "while true; do ./server; rc=$?; [ $rc -eq 0 ] && mail; done",
         "while true; do ./server; if [ $? -ne 0 ]; then alert; fi; sleep 9; done",
         "while true; do ./server; log $?; done",
+        "while true; do ./server; echo \"up $?\" > up.prom; done",
+        "while true; do ./server; printf 'up %s' $? >|up.prom; done",
+        "while true; do ./server; echo \"up $?\" | curl --data-binary @- http://push/; done",
+        "while true; do ./server; echo \"up $?\" | tee up.prom | nc push 9091; done",
+        "while true; do ./server; rc=$?; echo $rc | tee log >up.prom; done",
         "for i in 1 2 3 4 5; do ./server; done",
         "for ((i=0; i<5; i++)); do ./server; done",
         "while read line; do ./server $line; done",

@@ -21,6 +21,8 @@ const RESTARTS_WITHIN: Duration = Duration::from_secs(3);
 
 #[derive(Default)]
 pub(super) struct Ends {
+    /// Of a workload that a policy named.
+    pub(super) tracked: bool,
     pub(super) lives: VecDeque<End>,
     pub(super) last: Option<ProcessId>,
     said: Option<(BootTime, Certainty)>,
@@ -31,6 +33,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
+    pub(super) fn of(tracked: bool) -> Self {
+        Self { tracked, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, end: End) {
         self.is_unasked |= end.unasked;
         self.lives.push_back(end);

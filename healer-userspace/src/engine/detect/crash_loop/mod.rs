@@ -138,7 +138,7 @@ impl CrashLoop {
         self.forget_old(context.now, found);
         let ends = self.loops.entry(key).or_insert_with(|| {
             self.order.push_back((context.now, key));
-            Ends::default()
+            Ends::of(tracked)
         });
         // A supervisor repeats what the kernel has told.
         if ends.last.replace(process.id()) == Some(process.id()) {
@@ -241,7 +241,9 @@ fn end(process: &Process, certificate: &Certificate, at: BootTime) -> End {
 }
 
 impl CrashLoop {
+    /// A build whose compilers fail must not push out what somebody named.
     fn forget_old(&mut self, now: BootTime, found: &mut Vec<Finding>) {
+        let mut spared = 0;
         while let Some((at, _)) = self.order.front() {
             if now.since(*at) < REMEMBER && self.order.len() <= MAX_LOOPS {
                 return;
@@ -249,12 +251,12 @@ impl CrashLoop {
             let Some((_, key)) = self.order.pop_front() else {
                 return;
             };
-            let recent = self
-                .loops
-                .get(&key)
-                .and_then(|ends| ends.lives.back())
-                .is_some_and(|end| now.since(end.at) < REMEMBER);
-            if recent && self.order.len() < MAX_LOOPS {
+            let ends = self.loops.get(&key);
+            let last = ends.and_then(|ends| ends.lives.back());
+            let recent = last.is_some_and(|end| now.since(end.at) < REMEMBER);
+            let is_spared = spared < MAX_LOOPS && ends.is_some_and(|ends| ends.tracked);
+            if recent && (self.order.len() < MAX_LOOPS || is_spared) {
+                spared += usize::from(self.order.len() >= MAX_LOOPS);
                 self.order.push_back((now, key));
             } else {
                 self.loops.remove(&key);
