@@ -14,7 +14,7 @@ pub fn lossy(bytes: &[u8]) -> String {
 ///
 /// What is not printable becomes `\n`, `\r`, `\t`, `\x1b` (below U+0100) or `\u{202e}`.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unprintable) {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(is_unprintable) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);

@@ -35,7 +35,7 @@ impl Death {
             comm: process.comm.clone(),
             workload: process.workload.clone(),
             by_signal: certificate.exit.signal.is_some(),
-            sentence: format!("{} {}", called(process), certificate.sentence()),
+            sentence: called(process) + " " + &certificate.sentence(),
             evidence: certificate.causes(memory, process),
         })
     }

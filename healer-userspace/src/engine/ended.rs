@@ -1,7 +1,8 @@
 //! Ends that were already seen: kernels without `group_dead` may tell one twice, and the supervisor tells it too.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::keyed::Keyed;
 use crate::identity::process::ProcessId;
 
 const REMEMBERED: usize = 4096;
@@ -9,7 +10,7 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Ended {
     /// Whether it was an abnormal end.
-    known: BTreeMap<ProcessId, bool>,
+    known: Keyed<ProcessId, bool>,
     order: VecDeque<ProcessId>,
 }
 

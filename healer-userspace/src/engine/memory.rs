@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     certificate::{Certificate, Child},
+    keyed::Keyed,
     time::BootTime,
 };
 use crate::{
@@ -34,7 +35,7 @@ const UNSEEN_PART: u64 = 12;
 
 #[derive(Debug, Default)]
 pub struct Memory {
-    about: BTreeMap<ProcessId, About>,
+    about: Keyed<ProcessId, About>,
     /// Whom to forget next, one entry for each process; its `touched` says whether it is still due.
     order: VecDeque<(BootTime, ProcessId)>,
     /// The last blow of each sender.
@@ -155,7 +156,7 @@ impl Memory {
     }
 
     fn about(&mut self, now: BootTime, id: ProcessId) -> &mut About {
-        let about = self.about.entry(id).or_insert_with(|| {
+        let about = self.about.get_or_insert_with(id, || {
             self.order.push_back((now, id));
             About::default()
         });

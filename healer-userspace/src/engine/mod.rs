@@ -13,6 +13,7 @@ pub mod diagnosis;
 mod ended;
 mod incident;
 mod incidents;
+mod keyed;
 pub mod lease;
 mod memory;
 mod ordinals;

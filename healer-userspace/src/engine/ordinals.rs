@@ -1,15 +1,15 @@
 //! How often a command that nobody named has ended abnormally under its parent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use super::detect::crash_loop::command_digest;
+use super::{detect::crash_loop::command_digest, keyed::Keyed};
 use crate::identity::process::Process;
 
 const MAX_COMMANDS: usize = 2048;
 
 #[derive(Debug, Default)]
 pub(super) struct Ordinals {
-    counts: BTreeMap<u64, u32>,
+    counts: Keyed<u64, u32>,
     order: VecDeque<u64>,
 }
 
@@ -19,7 +19,7 @@ impl Ordinals {
         let Some(command) = command_digest(process) else {
             return 1;
         };
-        let count = self.counts.entry(command).or_insert_with(|| {
+        let count = self.counts.get_or_insert_with(command, || {
             self.order.push_back(command);
             0
         });

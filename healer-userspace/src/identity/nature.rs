@@ -50,6 +50,9 @@ fn runs_scripts(name: &str) -> bool {
 
 /// Where a temporary name begins: a path begins with the argument, or behind `--option=` or `host:`.
 fn temporary(arg: &str) -> Option<usize> {
+    if !arg.contains('/') {
+        return None;
+    }
     let begins = |at: usize| arg[..at].chars().next_back().is_none_or(|before| matches!(before, '=' | ':'));
     let found =
         |dir: &&str| arg.match_indices(dir).find(|(at, _)| begins(*at)).map(|(at, dir)| at + dir.len());

@@ -1,5 +1,7 @@
 //! A certificate in words.
 
+use core::fmt::Write as _;
+
 use super::{Asked, Cause, Certificate, Child, Leaker};
 use crate::{
     engine::{
@@ -15,13 +17,16 @@ use crate::{
 impl Certificate {
     /// `killed by SIGKILL from bash[4242] (uid 0) after 3.2s`
     pub fn sentence(&self) -> String {
-        let core = if self.exit.core { ", core dumped" } else { "" };
-        let (what, again) = (self.what(), again(self.ordinal));
+        let mut says = self.what();
         if self.uptime.is_zero() {
             // Nobody met it before its end.
-            return format!("{}{core}{again}", what.trim_end_matches(','));
+            says.truncate(says.trim_end_matches(',').len());
+        } else {
+            // Writing to a String cannot fail.
+            write!(says, " after {}", Human(self.uptime)).ok();
         }
-        format!("{what} after {}{core}{again}", Human(self.uptime))
+        says.push_str(if self.exit.core { ", core dumped" } else { "" });
+        says + &again(self.ordinal)
     }
 
     /// Neither when nor how often.
@@ -206,21 +211,26 @@ fn struck(aim: Aim, process_group: u32, members: usize) -> String {
 
 /// `nginx[17] of web`; who started it, for a program that nobody named.
 pub fn called(process: &Process) -> String {
-    let name = of_whom(process);
-    match &process.parent {
-        Some(parent) if process.workload.given_name().is_none() => {
-            format!("{name}, started by {}[{}],", text::printable(&parent.comm), parent.pid)
-        }
-        Some(_) | None => name,
+    let mut name = of_whom(process);
+    if let Some(parent) = process.parent.as_ref().filter(|_| process.workload.given_name().is_none()) {
+        // Writing to a String cannot fail.
+        write!(name, ", started by {}[{}],", text::printable(&parent.comm), parent.pid).ok();
     }
+    name
 }
 
 /// `nginx[17] of web`, or `nginx[17]`
 pub fn of_whom(process: &Process) -> String {
     let comm = if process.comm.is_empty() { "a process that nobody met" } else { &process.comm };
-    let name = format!("{}[{}]", text::printable(comm), process.pid);
-    let given = process.workload.given_name();
-    given.map_or_else(|| name.clone(), |given| format!("{name} of {}", text::printable(given)))
+    // Room for most: every abnormal end of a node has its sentence.
+    let mut name = String::with_capacity(128);
+    name.push_str(&text::printable(comm));
+    write!(name, "[{}]", process.pid).ok();
+    if let Some(given) = process.workload.given_name() {
+        name.push_str(" of ");
+        name.push_str(&text::printable(given));
+    }
+    name
 }
 
 /// `bash[4242] (uid 0)`

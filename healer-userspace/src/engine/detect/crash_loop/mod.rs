@@ -27,10 +27,7 @@ use core::{
     hash::{Hash as _, Hasher},
     time::Duration,
 };
-use std::{
-    collections::{BTreeMap, VecDeque},
-    hash::DefaultHasher,
-};
+use std::{collections::VecDeque, hash::DefaultHasher};
 
 use super::{Context, Detector, DetectorEntry, Finding, Subject};
 use crate::{
@@ -38,6 +35,7 @@ use crate::{
         certificate::{Cause, Certificate},
         class::{Certainty, Class},
         diagnosis::{Detail, Diagnosis, End},
+        keyed::Keyed,
         policy::choose,
         time::{BootTime, Human},
     },
@@ -69,7 +67,7 @@ const MAX_LOOPS: usize = 2048;
 
 #[derive(Default)]
 struct CrashLoop {
-    loops: BTreeMap<LoopKey, Ends>,
+    loops: Keyed<LoopKey, Ends>,
     order: VecDeque<(BootTime, LoopKey)>,
     suspects: Suspects,
     servers: Servers,
@@ -77,7 +75,7 @@ struct CrashLoop {
 
 /// A digest of the workload; of untracked programs of the parent process and the command. Most ends are of
 /// programs that nobody will ask about again: they cost no strings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct LoopKey(u64);
 
 impl Detector for CrashLoop {
@@ -136,7 +134,7 @@ impl CrashLoop {
         }
         end.words = command_digest(process).unwrap_or_default();
         self.forget_old(context.now, found);
-        let ends = self.loops.entry(key).or_insert_with(|| {
+        let ends = self.loops.get_or_insert_with(key, || {
             self.order.push_back((context.now, key));
             Ends::of(tracked)
         });
