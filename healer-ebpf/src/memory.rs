@@ -81,11 +81,17 @@ impl<A: Access> Object<A> {
         (!pointer.is_null()).then_some(Self(pointer, PhantomData))
     }
 
+    /// Of what may be no pointer: then its members are zero. Without a branch, which would double the verifier's paths.
+    #[inline(always)]
+    pub(crate) fn anywhere(pointer: *const u8) -> Object<Probed> {
+        Object(pointer, PhantomData)
+    }
+
     /// The member at `offset`.
     #[inline(always)]
     pub(crate) fn get<T: Copy + Default>(self, offset: u32) -> T {
         // SAFETY: the offset is that of an integer member, from the running kernel's BTF.
-        unsafe { A::load(self.0.add(offset as usize).cast()) }
+        unsafe { A::load(self.0.wrapping_add(offset as usize).cast()) }
     }
 
     /// The struct that the pointer at `offset` points to.

@@ -144,6 +144,9 @@ fn a_pod_is_killed_with_all_its_containers_and_its_neighbour_is_not() {
         until("it is over", || (containerd.state(container).0 == 2).then_some(()));
     }
     assert_eq!(containerd.state(&neighbour).0, 1, "the neighbour is not touched");
+    // Its other containers ended by the same blow: they are no patients for that.
+    thread::sleep(Duration::from_secs(7));
+    assert_eq!(agent.lines(&["web-0/beside", "is down"]), [""; 0], "{}", agent.log());
 }
 
 #[test]

@@ -11,18 +11,20 @@ use healer_tests::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-/// Two threads that wait for each other for ever.
+/// Two threads that wait for each other for ever: each has its lock before it asks for the other's.
 const STUCK: &str = r#"
     #include <pthread.h>
     #include <unistd.h>
     static pthread_mutex_t a = PTHREAD_MUTEX_INITIALIZER, b = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_barrier_t both;
     static void *cross(void *arg) {
-        pthread_mutex_lock(&b); usleep(300000); pthread_mutex_lock(&a); return arg;
+        pthread_mutex_lock(&b); pthread_barrier_wait(&both); pthread_mutex_lock(&a); return arg;
     }
     int main(void) {
         pthread_t t;
+        pthread_barrier_init(&both, 0, 2);
         pthread_create(&t, 0, cross, 0);
-        pthread_mutex_lock(&a); usleep(300000); pthread_mutex_lock(&b);
+        pthread_mutex_lock(&a); pthread_barrier_wait(&both); pthread_mutex_lock(&b);
     }"#;
 
 const WAITS: &str = "#include <unistd.h>\nint main(void) { for (;;) pause(); }";
@@ -128,10 +130,11 @@ fn every_verdict_has_its_reason_in_audit_metric_and_why() {
     assert!(reason.ends_with("in force on this workload, and probe_failed may come of that"), "{reason}");
     is_told(&mut agent, "self_effect", "hold", &slowed.name, &reason);
 
+    let calls = compile(home.scratch(), "calls", CALLS);
     agent.signal(Signal::STOP);
     signal_to(pid, Signal::KILL);
     waits.wait();
-    Victim::start(compile(home.scratch(), "calls", CALLS), &[]).wait();
+    Victim::start(calls, &[]).wait();
     agent.signal(Signal::CONT);
     let reason = verdict(&mut agent, "evidence", "refuse", &path);
     assert!(reason.ends_with("records were lost and the diagnosis rests on what was not seen"), "{reason}");

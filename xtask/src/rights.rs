@@ -23,11 +23,13 @@ pub(crate) fn marked(dir: &Path, files: &[String]) -> Result<Marked> {
     let mut marked = Marked::default();
     for file in files {
         let sources = sources_of(dir, file)?;
-        let Some(tests) = sources.first().and_then(|head| tests_of(head, MARK)) else { continue };
+        let Some(tests) = sources.first().and_then(|(_, head)| tests_of(head, MARK)) else { continue };
         for test in &tests {
-            let name = test.rsplit("::").next().unwrap_or(test);
-            let is_there = sources.iter().any(|source| source.contains(&format!("fn {name}()")));
-            ensure!(is_there, "{file} has no test {name}, which its line `{MARK}` names");
+            let (module, name) = test.rsplit_once("::").unwrap_or(("main", test));
+            let is_there = sources
+                .iter()
+                .any(|(of, source)| of == module && source.contains(&format!("#[test]\nfn {name}()")));
+            ensure!(is_there, "{file} has no test {test}, which its line `{MARK}` names");
         }
         ensure!(!tests.is_empty(), "{file}: name the tests after `{MARK}`");
         marked.files.push(file.clone());
@@ -37,19 +39,20 @@ pub(crate) fn marked(dir: &Path, files: &[String]) -> Result<Marked> {
     Ok(marked)
 }
 
-/// The one with the head first.
-fn sources_of(dir: &Path, file: &str) -> Result<Vec<String>> {
+/// By module, the one with the head, `main`, first.
+fn sources_of(dir: &Path, file: &str) -> Result<Vec<(String, String)>> {
     let alone = dir.join(format!("{file}.rs"));
     let read = |path: PathBuf| fs::read_to_string(&path).with_context(|| path.display().to_string());
     if alone.exists() {
-        return Ok(vec![read(alone)?]);
+        return Ok(vec![("main".to_owned(), read(alone)?)]);
     }
     let folder = dir.join(file);
-    let mut sources = vec![read(folder.join("main.rs"))?];
+    let mut sources = vec![("main".to_owned(), read(folder.join("main.rs"))?)];
     for entry in folder.read_dir().with_context(|| folder.display().to_string())? {
         let path = entry?.path();
-        if path.is_file() {
-            sources.push(read(path)?);
+        let module = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        if let Some(module) = module.filter(|module| module != "main" && path.is_file()) {
+            sources.push((module, read(path)?));
         }
     }
     Ok(sources)
@@ -76,8 +79,10 @@ mod tests {
             (vec!["live_a".into(), "live_b".into()], vec!["x".into(), "m::y".into()])
         );
         assert!(of(&["live_c"]).is_err(), "nothing would run");
-        write("live_a.rs", "//! act rights: z\nfn x() {}\n");
-        assert!(of(&["live_a"]).unwrap_err().to_string().contains("no test z"));
+        for (head, names) in [("z", "z"), ("m::x", "m::x"), ("y", "y")] {
+            write("live_a.rs", &format!("//! act rights: {head}\n#[test]\nfn x() {{}}\nfn y() {{}}\n"));
+            assert!(of(&["live_a"]).unwrap_err().to_string().contains(&format!("no test {names}")));
+        }
         fs::remove_dir_all(dir).unwrap();
     }
 }

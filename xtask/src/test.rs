@@ -253,6 +253,7 @@ fn from(files: &[String], args: &Args, runner: &[String]) -> Command {
     }
     command.arg("--").args(runner);
     command.env("HEALER_BIN", workspace::healer_release()).env("HEALER_OBJECT", workspace::ebpf_object());
+    command.env("HEALER_VALIDATOR", toolchain::validator());
     if args.full {
         command.env("HEALER_FULL", "1");
     }

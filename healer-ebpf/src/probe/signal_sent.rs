@@ -226,11 +226,9 @@ impl Sent {
 /// By a helper: the verifier of 6.12 takes the argument, which may be one of these numbers, for no pointer.
 #[inline(always)]
 fn code_of(info: *const u8) -> i32 {
-    if info as u64 == SEND_SIG_PRIV {
-        return SI_KERNEL;
-    }
-    // Of `SEND_SIG_NOINFO` nothing can be read.
-    Object::<Probed>::new(info).map_or(SI_USER, |info| info.get(tuned!(SIGINFO_CODE)))
+    // Of `SEND_SIG_NOINFO` nothing can be read, and 0 is `SI_USER`.
+    let code = Object::<Probed>::anywhere(info).get(tuned!(SIGINFO_CODE));
+    if info as u64 == SEND_SIG_PRIV { SI_KERNEL } else { code }
 }
 
 #[inline(always)]
@@ -241,23 +239,19 @@ fn has_info(info: *const u8) -> bool {
 /// By a helper: it lies in a union, of which verifiers before 6.4 know the first member only.
 #[inline(always)]
 fn address_of(info: *const u8) -> u64 {
-    if info as u64 <= SEND_SIG_PRIV || !present!(SIGINFO_ADDRESS) {
-        return 0;
-    }
-    Object::<Probed>::new(info).map_or(0, |info| info.get(tuned!(SIGINFO_ADDRESS)))
+    if present!(SIGINFO_ADDRESS) { Object::<Probed>::anywhere(info).get(tuned!(SIGINFO_ADDRESS)) } else { 0 }
 }
 
 /// The number of the call, and how wide its table is.
 #[inline(always)]
 fn forbidden_call(signal: u32, info: *const u8) -> u32 {
-    if signal != SIGSYS || info as u64 <= SEND_SIG_PRIV || !present!(SIGINFO_CALL, SIGINFO_CALL_ARCH) {
+    if signal != SIGSYS || !present!(SIGINFO_CALL, SIGINFO_CALL_ARCH) {
         return 0;
     }
-    Object::<Probed>::new(info).map_or(0, |info| {
-        let arch: u32 = info.get(tuned!(SIGINFO_CALL_ARCH));
-        let number: u32 = info.get(tuned!(SIGINFO_CALL));
-        number & !SignalSent::CALL_64 | arch & SignalSent::CALL_64
-    })
+    let info = Object::<Probed>::anywhere(info);
+    let arch: u32 = info.get(tuned!(SIGINFO_CALL_ARCH));
+    let number: u32 = info.get(tuned!(SIGINFO_CALL));
+    number & !SignalSent::CALL_64 | arch & SignalSent::CALL_64
 }
 
 #[inline(always)]

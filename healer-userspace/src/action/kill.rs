@@ -27,8 +27,8 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
 
 async fn kill(act: &Act, host: &dyn Host) -> Result<String, ActionOutcome> {
     let reach = reach::everybody(act, host)?;
-    let struck_at = clock::boot();
     let how = blow(host, &reach)?;
+    let struck_at = clock::boot();
     let memory = reach.release(act, host).await;
     confirm(act, host, &reach).await?;
     if let Some(domain) = &reach.domain {

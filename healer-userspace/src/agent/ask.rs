@@ -24,7 +24,7 @@ impl Agent {
                     let name = format!("{}/{}", pod.namespace, pod.name);
                     let name = printable(&name);
                     tracing::warn!(
-                        "whether pod {name} is paused now is not known ({why}); what it was made with counts"
+                        "whether pod {name} is paused now is not known ({why}); what was known of it counts"
                     );
                 }
                 let answer = Answer::Paused(said.ok());

@@ -195,8 +195,9 @@ fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {
             by_seccomp: sent.signal == libc::SIGSYS && sent.si_code == SYS_SECCOMP,
             call: sent.forbidden_call.clone(),
         },
-        // SIGPIPE and SIGXFSZ: the kernel has its own code for neither.
-        _ if sent.aim == Aim::NoCall => Cause::Kernel,
+        // SIGPIPE and SIGXFSZ: the kernel has its own code for neither. Who writes the cgroup.kill of its own cgroup is
+        // struck without a call of kill(2), too.
+        _ if sent.aim == Aim::NoCall && sent.signal != libc::SIGKILL => Cause::Kernel,
         _ if sent.si_code == SI_USER || sent.si_code == SI_TKILL => Cause::Exited,
         _ => Cause::Kernel,
     }

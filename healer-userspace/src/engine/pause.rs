@@ -20,6 +20,8 @@ pub struct Asked {
     question: u64,
     at: BootTime,
     answer: Answer,
+    /// What was last told: no silence since then has taken it back.
+    is_paused: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +34,8 @@ enum Answer {
 impl Asked {
     pub fn told(&self) -> Option<bool> {
         match self.answer {
-            Answer::Told(said) => said,
-            Answer::Outstanding => None,
+            Answer::Told(Some(said)) => Some(said),
+            Answer::Told(None) | Answer::Outstanding => self.is_paused.then_some(true),
         }
     }
 }
@@ -66,7 +68,8 @@ impl Engine {
         let what = Ask::Paused { pod: pod.clone(), annotation: annotation.clone() };
         let about = incident.target.id();
         self.out.commands.push_back(Command::Ask(Question { id: question, about, what }));
-        incident.pause = Some(Asked { question, at: now, answer: Answer::Outstanding });
+        let is_paused = incident.pause.as_ref().is_some_and(|asked| asked.is_paused);
+        incident.pause = Some(Asked { question, at: now, answer: Answer::Outstanding, is_paused });
         plan.ask_again(now + ANSWERS_WITHIN);
         true
     }
@@ -80,6 +83,7 @@ impl Engine {
         let id = incident.id;
         if let Some(asked) = &mut incident.pause {
             (asked.at, asked.answer) = (now, Answer::Told(said));
+            asked.is_paused = said.unwrap_or(asked.is_paused);
         }
         if let Some(plan) = &mut incident.plan {
             plan.wake(now);

@@ -44,16 +44,30 @@ pub(crate) fn base(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-fn runs_scripts(name: &str) -> bool {
-    SHELLS.contains(&name) || is_interpreter(name)
+/// Where the script stands that an interpreter was called with: `-u job.py`, `-jar a.jar`, `-m job`. None for a text to
+/// run: `-c`, `-e`.
+fn script(args: &[String]) -> Option<usize> {
+    let name = base(args.first()?);
+    if !SHELLS.contains(&name) && !is_interpreter(name) {
+        return None;
+    }
+    let is_option = |arg: &&String| arg.starts_with('-');
+    let options = args[1..].iter().take_while(is_option).count();
+    let is_text = |arg: &String| !arg.starts_with("--") && arg.ends_with(['c', 'e']);
+    let is_file = !args[1..=options].iter().any(is_text) && options + 1 < args.len();
+    is_file.then_some(options + 1)
 }
 
-/// Where a temporary name begins: a path begins with the argument, or behind `--option=` or `host:`.
+/// Where a temporary name begins: a path begins with the argument, a word in it, or behind `-o`, `--option=` or `host:`.
 fn temporary(arg: &str) -> Option<usize> {
     if !arg.contains('/') {
         return None;
     }
-    let begins = |at: usize| arg[..at].chars().next_back().is_none_or(|before| matches!(before, '=' | ':'));
+    let begins = |at: usize| {
+        let before = arg[..at].chars().next_back();
+        before.is_none_or(|before| matches!(before, '=' | ':' | ' ' | '"' | '\''))
+            || (at == 2 && arg.starts_with('-'))
+    };
     let found =
         |dir: &&str| arg.match_indices(dir).find(|(at, _)| begins(*at)).map(|(at, dir)| at + dir.len());
     TEMPORARY.iter().filter_map(found).min()
@@ -68,12 +82,12 @@ fn is_interpreter(name: &str) -> bool {
 /// The same for two starts of a command that differ in ports, dates, counters and temporary files. What it is called
 /// by, and the script that it runs, are never left out: `check1` and `check2` are two.
 pub(crate) fn hash_shape(args: &[String], digest: &mut impl Hasher) {
-    let runs_script = args.first().is_some_and(|name| runs_scripts(base(name)));
-    let script = args.get(1).filter(|arg| runs_script && !arg.starts_with('-'));
-    let names = usize::from(!args.is_empty()) + usize::from(script.is_some());
-    let (names, rest) = args.split_at(names);
-    names.hash(digest);
-    for arg in rest {
+    let script = script(args);
+    for (at, arg) in args.iter().enumerate() {
+        if at == 0 || Some(at) == script {
+            arg.hash(digest);
+            continue;
+        }
         let fixed = &arg[..temporary(arg).unwrap_or(arg.len())];
         for run in fixed.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
             if run.bytes().any(|byte| byte.is_ascii_digit()) {
@@ -125,6 +139,9 @@ mod tests {
             (&["./srv", "id-3fa9c0"], &["./srv", "id-77be21d4"]),
             (&["./srv", "--pid=/run/a.pid"], &["./srv", "--pid=/run/b.pid"]),
             (&["sh", "-c", "x 1"], &["sh", "-c", "x 2"]),
+            (&["sh", "-c", "./srv /tmp/a.XyZ/s"], &["sh", "-c", "./srv /tmp/b.zYx/s"]),
+            (&["./srv", "-o/tmp/x"], &["./srv", "-o/tmp/y"]),
+            (&["python3", "-u", "job.py", "1"], &["python3", "-u", "job.py", "2"]),
         ];
         for (one, other) in same {
             assert_eq!(shape(one), shape(other), "{one:?} {other:?}");
@@ -138,6 +155,8 @@ mod tests {
             (&["/tmp/a/srv"], &["/tmp/b/srv"]),
             (&["python3", "job1.py"], &["python3", "job2.py"]),
             (&["sh", "/run/a.sh"], &["sh", "/run/b.sh"]),
+            (&["bash", "-x", "check1.sh"], &["bash", "-x", "check2.sh"]),
+            (&["java", "-jar", "a1.jar"], &["java", "-jar", "a2.jar"]),
             (&["./srv", "/opt/run/a"], &["./srv", "/opt/run/b"]),
         ];
         for (one, other) in others {

@@ -40,13 +40,17 @@ const STRIKES: &str = r#"
         if (!strcmp(how, "everybody")) kill(-1, SIGKILL);
     }
     static void *starts(void *how) {
+        int ready[2];
+        char byte;
+        pipe(ready);
         if (!fork()) {
             setpgid(0, 0);
             prctl(PR_SET_PDEATHSIG, SIGTERM);
+            write(ready[1], "", 1);
             alarm(20);
             for (;;) pause();
         }
-        usleep(100000);
+        read(ready[0], &byte, 1);
         return how;
     }
     int main(int argc, char **argv) {

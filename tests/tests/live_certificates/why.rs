@@ -76,6 +76,13 @@ fn a_wrapper_hands_on_who_killed_its_child() {
     killer.wait();
 }
 
+/// The verifier of older kernels walks too far through the program that would tell of the lesser signals to programs
+/// that nobody named (`PRUNES_WELL` in healer-userspace/src/sense/layout.rs).
+fn tells_of_every_sender() -> bool {
+    let types = std::fs::read("/sys/kernel/btf/vmlinux").expect("the kernel tells its types");
+    types.windows(18).any(|name| name == b"\0fastcall_pattern\0")
+}
+
 /// Leads a process group of its own.
 fn leader() -> Victim {
     Victim::spawn(Command::new("sleep").arg("1000").process_group(0))
@@ -90,6 +97,7 @@ fn whatever_people_kill_with_is_named() {
     let home = Home::new(&restarting(&name()));
     let mut agent = home.agent();
     let mut twin = leader();
+    let tells_all = tells_of_every_sender();
     for (program, args, how) in [
         ("bash", "-c|kill -- -PGID; sleep 1", "SIGTERM that KILLER (uid 0) sent to process group PGID"),
         ("kill", "-KILL|--|-PGID", "SIGKILL that KILLER (uid 0) sent to process group PGID"),
@@ -103,7 +111,9 @@ fn whatever_people_kill_with_is_named() {
         let by = format!("{program}[{}]", killer.tgid());
         let how = how.replace("KILLER", &by).replace("PGID", &pgid);
         let says = says(&mut agent, victim.tgid());
-        assert!(says.contains(&format!(" killed by {how}")), "{how}: {says}");
+        let unseen =
+            how.starts_with("SIGUSR1") && !tells_all && says.contains(" ended by SIGUSR1, whose sender");
+        assert!(unseen || says.contains(&format!(" killed by {how}")), "{how}: {says}");
         victim.wait();
         killer.wait();
     }
@@ -114,10 +124,13 @@ fn whatever_people_kill_with_is_named() {
     ] {
         let mut victim = Victim::start("perl", &["-e", how]);
         let says = says(&mut agent, victim.tgid());
-        assert!(says.contains(says_of_it), "{how}: {says}");
+        assert!(
+            says.contains(if tells_all { says_of_it } else { "whose sender was not seen" }),
+            "{how}: {says}"
+        );
         victim.wait();
     }
-    let mut limit = Victim::start("timeout", &["1", "sleep", "1000"]);
+    let mut limit = Victim::start("timeout", &["5", "sleep", "1000"]);
     let child = until("the child", || family(limit.tgid()).get(1).copied());
     let says = says(&mut agent, child);
     let (pid, by) = (limit.tgid(), format!("killed by SIGTERM from timeout[{}] (uid 0)", limit.tgid()));
@@ -177,6 +190,7 @@ fn whoever_ends_with_its_parent_says_so() {
         let says = says(&mut agent, child);
         let by =
             format!("SIGHUP, which it had asked for at its parent's end: {how}leaves[{pid}] (uid 0) ended");
+        let by = if tells_of_every_sender() { by } else { "SIGHUP, whose sender was not seen".to_owned() };
         assert!(says.contains(&by), "{says}");
     }
 }

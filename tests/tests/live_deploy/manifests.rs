@@ -67,7 +67,8 @@ fn rendered(kustomization: &Path, to: &Path) -> PathBuf {
 fn validate(file: &Path, version: &str) -> Output {
     let check = Command::new(validator()).args(["--strict", "-k", version]).arg(file).output();
     check.expect(
-        "kubernetes-validate of PyPI is in target/kubernetes-validate: cargo xtask test --live puts it there",
+        "kubernetes-validate of PyPI is where HEALER_VALIDATOR says, or in target/kubernetes-validate: \
+         cargo xtask test --live puts it there",
     )
 }
 
@@ -81,7 +82,10 @@ fn is_valid(file: &Path, version: &str) {
 }
 
 fn validator() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kubernetes-validate/bin/kubernetes-validate")
+    let built = || {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/kubernetes-validate/bin/kubernetes-validate")
+    };
+    std::env::var_os("HEALER_VALIDATOR").map_or_else(built, PathBuf::from)
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod validator;
 pub(crate) use ebpf::{find_linker, rustc_name};
 pub(crate) use install::{ensure_ebpf, ensure_packages};
 pub(crate) use packages::{PACKAGES, Stage};
-pub(crate) use validator::ensure_validator;
+pub(crate) use validator::{ensure_validator, validator};
 
 /// bpf-linker's version: the one whose `llvm-22` feature fits [`LLVM`].
 pub(crate) const BPF_LINKER: &str = "0.13.0";

@@ -2,25 +2,35 @@
 //! build. Without it the tests of the manifests fail.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 
 use super::Install;
-use crate::step::Step;
+use crate::step::{Step, answer};
 use crate::workspace;
 
 /// It brings the schemas of 1.25 to 1.37.
 const VALIDATOR: &str = "kubernetes-validate==1.37.0";
 const REMEDY: &str = "look at the network and at pip's index, or put kubernetes-validate into target/kubernetes-validate/bin; until then the tests of the manifests fail";
 
-/// Made once: 10 s and 25 MB of downloads. tests/tests/live_deploy/manifests.rs takes it from there.
+/// The program, where it is or would be.
+pub(crate) fn validator() -> PathBuf {
+    dir().join("bin/kubernetes-validate")
+}
+
+fn dir() -> PathBuf {
+    workspace::target_dir().join("kubernetes-validate")
+}
+
+/// Made once: 10 s and 25 MB of downloads.
 pub(crate) fn ensure_validator(args: Install) {
-    let dir = workspace::target_dir().join("kubernetes-validate");
-    if dir.join("bin/kubernetes-validate").is_file() {
+    // Its interpreter may have gone, or its place may have moved, since it was made.
+    if answer(Command::new(validator()).arg("--version")).is_some() {
         return;
     }
+    let dir = dir();
     if args.no_install {
         eprintln!("missing, not installed (--no-install): {VALIDATOR} of PyPI");
         return;

@@ -154,8 +154,9 @@ fn named(wanted: &Wanted<'_>) -> Result<Vec<&'static Guest>> {
 fn run_all(machines: &[Machine]) -> Vec<Result<Transcript>> {
     let next = Mutex::new(machines.iter().enumerate());
     let outcomes = Mutex::new(Vec::new());
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
-        for _ in 0..AT_A_TIME.min(machines.len()) {
+        for _ in 0..AT_A_TIME.min(2 * processors).min(machines.len()) {
             scope.spawn(|| {
                 let take = || next.lock().ok()?.next();
                 while let Some((at, machine)) = take() {

@@ -186,7 +186,7 @@ pub fn mebibytes(bytes: u64) -> String {
 fn what_for(signal: i32) -> &'static str {
     match signal {
         libc::SIGPIPE => " (nobody reads what it writes)",
-        libc::SIGXCPU => " (its limit of CPU time)",
+        libc::SIGXCPU => " (a limit of its CPU time)",
         libc::SIGXFSZ => " (its limit of a file's size)",
         libc::SIGALRM => " (its own timer)",
         _other => "",

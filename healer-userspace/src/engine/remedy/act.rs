@@ -1,7 +1,10 @@
 //! The act: started when its intent is on disk, counted when it may have had an effect.
 
 use super::{gate::gate_report, *};
-use crate::identity::process::{Parent, ProcessId};
+use crate::{
+    engine::policy::Scope,
+    identity::process::{Parent, ProcessId},
+};
 
 /// Why who is about to end is not touched.
 const IS_LEAVING: &str = "it was asked to stop, and is at it";
@@ -32,8 +35,21 @@ impl Engine {
         let strikes_living = act.look.iter().any(|look| matches!(look, Look::SameProcess(_)));
         if act.mode == Mode::Enforce && act.rung.action.is_destructive() && strikes_living {
             self.ledger.strike(now, act.target.id(), key.clone());
+            for other in self.of_its_pod(&act) {
+                self.ledger.strike(now, other, key.clone());
+            }
         }
         self.out.commands.push_back(Command::Act(Box::new(act)));
+    }
+
+    /// Who else is struck, and is no patient: the other containers of a pod.
+    fn of_its_pod(&self, act: &Act) -> Vec<ProcessId> {
+        let Some(pod) = act.target.place.pod.as_ref().filter(|_| act.rung.scope == Scope::Pod) else {
+            return Vec::new();
+        };
+        let living = self.world.iter().flat_map(|(_, workload)| workload.living.values());
+        let is_beside = |one: &&Process| one.place.pod.as_ref().is_some_and(|its| its.uid == pod.uid);
+        living.filter(is_beside).map(Process::id).collect()
     }
 
     /// What was heard while the intent was synced: an act now would start it twice, or against somebody's will.
@@ -160,7 +176,7 @@ impl Engine {
                 healed: None,
             });
         } else {
-            self.ledger.spare(incident.target.id());
+            self.ledger.spare(&result.key);
         }
         let stands = plan.mode == Mode::Enforce && plan.rung().is_some_and(|rung| rung.action.is_standing());
         match result.outcome {

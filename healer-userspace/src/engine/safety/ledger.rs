@@ -76,8 +76,9 @@ impl Ledger {
         self.struck.insert(target, (now, key));
     }
 
-    pub fn spare(&mut self, target: ProcessId) {
-        self.struck.remove(&target);
+    /// It was not done after all.
+    pub fn spare(&mut self, act: &ActionKey) {
+        self.struck.retain(|_, (_, key)| key != act);
     }
 
     pub fn struck_by(&self, target: ProcessId) -> Option<&ActionKey> {

@@ -192,7 +192,7 @@ impl Reader<'_> {
         let is_of_it = was_told || words.iter().any(|word| holds(&word));
         let assigned = words[0].split_once('=').filter(|(name, _)| words.len() == 1 && is_variable(name));
         let teller = if was_told { PASSING.as_slice() } else { TELLING.as_slice() };
-        let is_telling = teller.contains(&base(words[0])) && !words.iter().any(|word| is_overwriting(word));
+        let is_telling = teller.contains(&base(words[0])) && !overwrites(words);
         if let Some((name, _)) = assigned.filter(|_| is_of_it) {
             self.statuses.push(name.to_owned());
         } else if LEAVING.contains(&words[0]) || (is_of_it && !is_telling) {
@@ -246,10 +246,25 @@ const TELLING: [&str; 4] = ["echo", "printf", "logger", ":"];
 /// Behind a pipe.
 const PASSING: [&str; 5] = ["logger", "systemd-cat", "tee", "cat", "ts"];
 const ENDLESS_FOR: &str = "((;;))";
+/// A `>` that is no part of a text.
+const REDIRECT: char = '\u{1}';
 
 /// A file with a status in it is there for somebody to ask; a log and a terminal are not.
-fn is_overwriting(word: &str) -> bool {
-    word.contains('>') && !word.contains(">>") && !word.contains(">&") && !word.contains(">/dev/")
+fn overwrites(words: &[&str]) -> bool {
+    let is_terminal = |file: &str| {
+        ["/dev/null", "/dev/stdout", "/dev/stderr", "/dev/tty"].contains(&file)
+            || file.starts_with("/dev/fd/")
+    };
+    let redirects = words.iter().enumerate().any(|(at, word)| {
+        let Some((_, to)) = word.split_once(REDIRECT) else {
+            return false;
+        };
+        let file = if to.is_empty() { words.get(at + 1).copied().unwrap_or_default() } else { to };
+        !to.starts_with([REDIRECT, '&']) && !is_terminal(file)
+    });
+    let appends = || words.iter().any(|word| ["-a", "--append"].contains(word));
+    let is_file = |word: &&str| !word.starts_with('-') && !word.contains(REDIRECT) && !is_terminal(word);
+    redirects || (base(words[0]) == "tee" && !appends() && words[1..].iter().any(is_file))
 }
 
 /// `|| true`
@@ -299,9 +314,10 @@ fn tokens(text: &str) -> Vec<Token> {
             }
             // `2>&1`, `>&2`: no background.
             '>' | '<' => {
-                word.get_or_insert_default().push(c);
+                let mark = |c| if c == '>' { REDIRECT } else { c };
+                word.get_or_insert_default().push(mark(c));
                 while let Some(next) = rest.next_if(|c| matches!(c, '>' | '<' | '&' | '|')) {
-                    word.get_or_insert_default().push(next);
+                    word.get_or_insert_default().push(mark(next));
                 }
             }
             '\n' | ';' | '(' | ')' => {

@@ -32,6 +32,8 @@ fn a_loop_that_never_asks_restarts() {
         "while true; do ./server; echo \"ended: $?\" >> /var/log/server.log; done",
         "while true; do ./server; echo \"ended: $?\" 2>&1 | tee -a log | logger -t x; done",
         "while true; do ./server; echo \"ended: $?\" >/dev/stderr; done",
+        "while true; do ./server; echo \"--> server ended: $?\"; logger \"srv => $?\"; done",
+        "while true; do ./server; echo \"ended: $?\" > /dev/null; echo $? | tee /dev/stderr; done",
         "while true; do ./server --port $((8000 + RANDOM % 99)) --id $(date +%s); done",
     ] {
         assert!(restarts(text), "{text}");
@@ -79,7 +81,10 @@ fn whoever_asks_for_the_status_waits_for_an_answer() {
         "while true; do ./server; echo \"up $?\" > up.prom; done",
         "while true; do ./server; printf 'up %s' $? >|up.prom; done",
         "while true; do ./server; echo \"up $?\" | curl --data-binary @- http://push/; done",
-        "while true; do ./server; echo \"up $?\" | tee up.prom | nc push 9091; done",
+        "while true; do ./server; echo \"up $?\" | tee up.prom; done",
+        "while true; do ./server; echo \"up $?\" | tee -a log | nc push 9091; done",
+        "while true; do ./server; echo $? >/dev/tcp/push/9091; done",
+        "while true; do ./server; echo $? > /dev/shm/up; done",
         "while true; do ./server; rc=$?; echo $rc | tee log >up.prom; done",
         "for i in 1 2 3 4 5; do ./server; done",
         "for ((i=0; i<5; i++)); do ./server; done",
