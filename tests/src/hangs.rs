@@ -205,8 +205,7 @@ pub fn build(dir: &Scratch, source: &str) -> PathBuf {
     let mut command = match from.extension().and_then(|extension| extension.to_str()) {
         Some("c") => with(&["gcc", "-O0", "-pthread"]),
         Some("cc") => with(&["g++", "-O0", "-pthread", "-std=c++20"]),
-        // Where nothing is unwound a guard may be known by what its lock lies in alone.
-        Some("rs") => with(&["rustc", "-O", "-C", "panic=abort", "--edition=2024"]),
+        Some("rs") => with(&["rustc", "-O", "--edition=2024"]),
         Some("go") => with(&["go", "build"]),
         Some("java") => with(&["javac", "-d", dir.path().to_str().expect("a plain path")]),
         // Without any library: 32-bit ones are rarely installed.
@@ -220,7 +219,20 @@ pub fn build(dir: &Scratch, source: &str) -> PathBuf {
     to
 }
 
-/// The same with musl, all in one file.
+/// A program of Rust that unwinds nothing.
+///
+/// # Panics
+/// As [`build`] does.
+#[must_use]
+pub fn build_aborting(dir: &Scratch, source: &str) -> PathBuf {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/victims").join(source);
+    let to = dir.path().join(format!("{}_aborting", source.replace('.', "_")));
+    let mut command = with(&["rustc", "-O", "-C", "panic=abort", "--edition=2024", "-o"]);
+    run_compiler(command.arg(&to).arg(&from), source);
+    to
+}
+
+/// As [`build`] does, with musl, all in one file.
 ///
 /// # Panics
 /// As [`build`] does.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use healer_tests::{
-    hangs::{RECORD, Watch, build, build_with_musl, family},
+    hangs::{RECORD, Watch, build, build_aborting, build_with_musl, family},
     idle::Idle,
     scratch::{Scratch, unique_name},
     victim::Victim,
@@ -29,6 +29,7 @@ struct Programs {
     c: PathBuf,
     cc: PathBuf,
     rs: PathBuf,
+    aborting: PathBuf,
     musl: PathBuf,
     compat: PathBuf,
 }
@@ -39,7 +40,8 @@ fn programs() -> &'static Programs {
         let dir = Scratch::new();
         let (c, cc, rs) = (build(&dir, "locks.c"), build(&dir, "locks.cc"), build(&dir, "locks.rs"));
         let (musl, compat) = (build_with_musl(&dir, "musl.c"), build(&dir, "compat.s"));
-        Programs { dir, c, cc, rs, musl, compat }
+        let aborting = build_aborting(&dir, "locks.rs");
+        Programs { dir, c, cc, rs, aborting, musl, compat }
     })
 }
 
@@ -53,6 +55,11 @@ fn c(mode: &'static str) -> Named {
 
 fn rust(mode: &'static str) -> Named {
     (mode, Victim::start(&programs().rs, &[mode]))
+}
+
+/// Where nothing is unwound a guard may be known by what its lock lies in alone.
+fn aborting(mode: &'static str) -> Named {
+    (mode, Victim::start(&programs().aborting, &[mode]))
 }
 
 fn musl(name: &'static str, mode: &str) -> Named {
@@ -155,6 +162,7 @@ fn without_proof_it_is_probable_after_ten_seconds() {
         rust("mutex_ticking"),
         parking_lot("parking_lot_served", "served"),
         c("orphan"),
+        c("malloc_handler"),
         python("python_interruptible", "abba", false),
     ];
     let mut watch = Watch::open();
@@ -177,6 +185,7 @@ fn who_only_waits_is_never_flagged() {
         "pool",
         "sigwait",
         "handler",
+        "number",
         "epoll",
         "accept",
         "timed",
@@ -194,7 +203,9 @@ fn who_only_waits_is_never_flagged() {
     ];
     let idle = Idle::start();
     let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
-    victims.extend(["pool", "decoy", "decoy_ticking", "transfer", "transfer_ticking"].map(rust));
+    let of_rust = ["pool", "decoy", "decoy_ticking", "transfer", "transfer_ticking"];
+    let joined = ["joined", "joined_ticking", "notified", "notified_ticking"];
+    victims.extend(of_rust.into_iter().chain(joined).map(aborting));
     victims.push(musl("musl_transfer", "transfer"));
     victims.push(musl("musl_transfer_ticking", "transfer_ticking"));
     victims.push(python("python_queue", "queue", false));

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/userfaultfd.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -170,7 +171,9 @@ static void listen_on(int s) {
     bind(s, (void *)&a, sizeof a);
     listen(s, 16);
 }
+static void *nothing(void *arg) { return arg; }
 static void on_signal(int s) { ready = s; }
+static void allocate(int s) { free(malloc(5000 + s)); } // no cache of its own thread has as much
 
 int main(int argc, char **argv) {
     const char *mode = argv[1], *dir = argc > 2 ? argv[2] : ".";
@@ -291,6 +294,17 @@ int main(int argc, char **argv) {
         sem_init(&s, 0, 0);
         many(2, work);
         sem_wait(&s);
+    } else if (IS("number")) { // waits for a number as for a lock, until a handler stores another
+        ready = 2;
+        signal(SIGTERM, on_signal);
+        while (ready == 2) syscall(SYS_futex, &ready, FUTEX_WAIT_PRIVATE, 2, 0, 0, 0);
+        return 0;
+    } else if (IS("malloc_handler")) { // a handler takes malloc's lock while its own thread holds it
+        many(1, nothing);
+        pthread_join(t[0], 0); // before, there is no lock
+        signal(SIGUSR1, allocate);
+        if (!child()) for (;;) kill(getppid(), SIGUSR1), usleep(1000);
+        for (;;) allocate(0);
     } else if (IS("epoll")) {
         int s = socket(AF_INET, SOCK_STREAM, 0), e = epoll_create1(0);
         struct epoll_event event = {.events = EPOLLIN};

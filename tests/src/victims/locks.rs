@@ -1,6 +1,6 @@
 //! Locks of Rust's standard library, really stuck; a thread in accept stays alive where the mode says so.
 use std::net::TcpListener;
-use std::sync::{Arc, Barrier, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock, mpsc};
 use std::{hint::black_box, thread, time::Duration};
 
 static FIRST: Mutex<u64> = Mutex::new(1);
@@ -19,12 +19,26 @@ fn transfer(from: &Mutex<u64>, to: &Mutex<u64>) {
     *from = 0;
 }
 
+#[inline(never)]
+fn notify(pair: &Arc<(Mutex<u64>, Condvar)>) {
+    pair.1.notify_one();
+}
+
+fn go_on<T>(kept: &T, is_ticking: bool) {
+    if !is_ticking { let _accepted = TcpListener::bind("127.0.0.1:0").unwrap().accept(); }
+    loop {
+        thread::sleep(Duration::from_millis(30));
+        black_box(kept);
+    }
+}
+
 fn serve() {
     thread::spawn(|| TcpListener::bind("127.0.0.1:0").unwrap().accept());
 }
 
 fn main() {
     let mode = std::env::args().nth(1).unwrap();
+    let is_ticking = mode.ends_with("_ticking");
     let barrier = Arc::new(Barrier::new(2));
     let mut threads = Vec::new();
     match mode.as_str() {
@@ -87,6 +101,34 @@ fn main() {
                 let _accepted = TcpListener::bind("127.0.0.1:0").unwrap().accept();
                 drop(sender);
             }));
+        }
+        // Main joins who rests; who could wake that one rests in accept, or ticks.
+        "joined" | "joined_ticking" => {
+            let (sender, receiver) = mpsc::channel::<u64>();
+            threads.push(thread::spawn(move || receiver.iter().for_each(|job| { black_box(job); })));
+            thread::spawn(move || go_on(&sender, is_ticking));
+        }
+        // The same with a condition that was notified twice: its word is that of a contended mutex. Who could notify it
+        // knows where it is written where it lies.
+        "notified" | "notified_ticking" => {
+            let pair = Arc::new((Mutex::new(0_u64), Condvar::new()));
+            let (waits, notifies) = (pair.clone(), Box::new(pair.clone()));
+            threads.push(thread::spawn(move || {
+                let mut seen = waits.0.lock().unwrap();
+                while *seen < 77 {
+                    *seen += 1;
+                    seen = waits.1.wait(seen).unwrap();
+                }
+            }));
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    thread::sleep(Duration::from_millis(100));
+                    notify(&notifies);
+                }
+                go_on(&notifies, is_ticking);
+            });
+            for thread in threads.drain(..) { let _ended = thread.join(); }
+            black_box(pair);
         }
         // A slow holder that knows its lock by what it lies in; two wait behind it, the second has its address as an argument.
         "transfer" | "transfer_ticking" => {

@@ -104,7 +104,7 @@ impl Extractor {
         }
     }
 
-    /// Waits of all sleepers. With `anew` nothing is taken from memory.
+    /// Waits of all sleepers. With `anew` nothing is taken from memory but what stacks have shown.
     pub(crate) fn waits(&mut self, table: &mut Table, time: BootTime, anew: bool, now: Now<'_>) -> Waits {
         let mut waits = Waits::default();
         if anew {
@@ -116,7 +116,7 @@ impl Extractor {
         self.look_at_futexes(table, &locked);
         self.owners(table, &mut waits);
         self.blockers(table, &mut waits);
-        self.stacks(table, time, now, &mut waits);
+        self.stacks(table, time, &locked, now, &mut waits);
         self.files(table, time, anew, &mut waits);
         self.worlds(table, &mut waits);
         waits
@@ -218,17 +218,24 @@ impl Extractor {
     }
 
     /// Nobody's stack changes while it sleeps: what they have shown is not read again to be proved.
-    fn stacks(&mut self, table: &Table, time: BootTime, now: Now<'_>, waits: &mut Waits) {
+    fn stacks(
+        &mut self,
+        table: &Table,
+        time: BootTime,
+        locked: &BTreeSet<u32>,
+        now: Now<'_>,
+        waits: &mut Waits,
+    ) {
         let mut stacks = BTreeMap::new();
-        for tgid in table.ownerless() {
+        let mut again = stack::ASKED_AGAIN_MAX;
+        for tgid in table.ownerless().into_iter().filter(|tgid| !locked.contains(tgid)) {
             let known = self.stacks.remove(&tgid);
             let is_enough = known.as_ref().is_some_and(|known| known.is_fresh(table, tgid, time));
             let is_small = table.sleepers_of(tgid).count() <= stack::THREADS_MAX;
             let memory = match known {
                 Some(known) if is_enough => known,
                 known if is_small && (known.is_some() || stack_memory::is_due(table, tgid, time)) => {
-                    let innocent = known.map(|known| known.innocent(table, tgid)).unwrap_or_default();
-                    let shown = stack::look(&self.proc, table, tgid, innocent, &mut *now);
+                    let shown = stack::look(&self.proc, table, tgid, &mut *now, &mut again);
                     StackMemory::new(table, tgid, time, shown)
                 }
                 _ => continue,
@@ -350,7 +357,7 @@ impl Extractor {
             let version = table.version(tgid);
             let is_known = self.worlds.get(&tgid) == Some(&version);
             if is_known || self.proc.threads(tgid).len() == threads {
-                park(table, tgid, waits);
+                park(&self.proc, table, tgid, waits);
                 worlds.insert(tgid, version);
             }
         }

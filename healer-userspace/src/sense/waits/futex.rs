@@ -26,8 +26,11 @@ const OWNER_DIED: u32 = 0x4000_0000;
 const CONTENDED: u32 = 2;
 /// musl's word of a locked plain mutex: the waiters' bit and `EBUSY`.
 const MUSL_CONTENDED: u32 = WAITERS | 16;
-/// Rust's `RwLock`: locked for writing; the state lies just before the word that writers sleep on.
-const RUST_WRITE_LOCKED: u32 = 0x3fff_ffff;
+/// Rust's `RwLock`: locked for writing, and readers or writers wait. Where both do all bits are set, but so they are in
+/// the word of a thread that is parked: nothing is said of that. The state lies just before the word that writers
+/// sleep on.
+const RUST_READERS_WAIT: u32 = 0x7fff_ffff;
+const RUST_WRITERS_WAIT: u32 = 0xbfff_ffff;
 /// `parking_lot`: bits of a lock's byte, and how far around a parked thread's word its key may lie.
 const PARKING_LOCKED_PARKED: u8 = 3;
 const PARKING_REACH: usize = 64;
@@ -58,6 +61,11 @@ impl Call {
     /// As the C libraries wait for a mutex of theirs.
     pub(crate) fn is_mutex(&self) -> bool {
         self.command == WAIT && matches!(self.value, CONTENDED | MUSL_CONTENDED)
+    }
+
+    /// By a value that hardly anybody else waits at.
+    pub(crate) fn is_musl_mutex(&self) -> bool {
+        self.command == WAIT && self.value == MUSL_CONTENDED
     }
 
     /// It sleeps until a lock is free, by the value that it has seen there.
@@ -169,7 +177,7 @@ fn private(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<S
         vec![lock]
     } else if is_rust_writer(call, read, word) {
         vec![lock, lock.wrapping_sub(4)]
-    } else if call.command == WAIT_BITSET && word & RUST_WRITE_LOCKED == RUST_WRITE_LOCKED {
+    } else if call.command == WAIT_BITSET && word == RUST_READERS_WAIT {
         vec![lock]
     } else if call.command == WAIT && word == 1 {
         parking_keys(read, lock)
@@ -214,8 +222,7 @@ fn glibc_mutex(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Opti
 fn is_rust_writer(call: &Call, read: Reader<'_>, word: u32) -> bool {
     call.command == WAIT_BITSET
         && word == 0
-        && memory::word(read, call.address.wrapping_sub(4))
-            .is_some_and(|state| state & RUST_WRITE_LOCKED == RUST_WRITE_LOCKED)
+        && memory::word(read, call.address.wrapping_sub(4)) == Some(RUST_WRITERS_WAIT)
 }
 
 /// Pointers around the parked thread's word that point to a locked byte with waiters.
@@ -347,6 +354,18 @@ mod tests {
     fn musl_has_no_owner_even_though_its_word_looks_like_one() {
         let sight = look_at(call(0x80, MUSL_CONTENDED, 0), &[MUSL_CONTENDED]);
         assert_eq!(sight, Sight::Ownerless { lock: 0x1000, word: MUSL_CONTENDED, keys: Vec::new() });
+    }
+
+    #[test]
+    fn a_lock_of_rust_is_locked_for_writing_and_a_parked_thread_is_none() {
+        let ownerless = |lock, word, keys| Sight::Ownerless { lock, word, keys };
+        let writer = Call { address: 0x1004, ..call(0x89, 0, 0) };
+        let seen = |state| look(&writer, ALL, &holding(0x1000, &[state, 0]));
+        assert_eq!(seen(RUST_WRITERS_WAIT), ownerless(0x1004, 0, vec![0x1004, 0x1000]));
+        assert_eq!(seen(u32::MAX), Sight::Parked { word: Some(0) }, "a condition behind -1");
+        let reader = |word| look_at(call(0x89, word, 0), &[word, 0]);
+        assert_eq!(reader(RUST_READERS_WAIT), ownerless(0x1000, RUST_READERS_WAIT, vec![0x1000]));
+        assert_eq!(reader(u32::MAX), Sight::Parked { word: Some(u32::MAX) }, "thread::park");
     }
 
     #[test]

@@ -37,6 +37,15 @@ pub(crate) fn is_open(pid: u32) -> bool {
     MEMORY.ask(&pid.to_string(), move || read(pid, 0, &mut [0])).is_some()
 }
 
+/// The word of eight bytes at `address`, unless somebody holds the lock of the mappings for long.
+pub(crate) fn pointer_patiently(pid: u32, address: u64) -> Option<u64> {
+    let ask = move || {
+        let mut bytes = [0; 8];
+        (read(pid, address, &mut bytes) == bytes.len()).then(|| u64::from_ne_bytes(bytes))
+    };
+    MEMORY.ask(&pid.to_string(), ask).flatten()
+}
+
 /// How a look at a lock reads memory: all of `buffer` from `address`, or false.
 pub(crate) type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
 

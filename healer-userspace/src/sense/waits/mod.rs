@@ -11,11 +11,13 @@ mod files;
 mod futex;
 mod glibc;
 mod hope;
+mod libc_locks;
 pub(in crate::sense) mod memory;
 mod namespace;
 mod owned;
 mod parked;
 mod peers;
+mod pieces;
 pub(in crate::sense) mod procfs;
 mod prove;
 mod shared;
@@ -204,7 +206,8 @@ impl Scanner {
         self
     }
 
-    /// What was remembered is not good enough for a proof: everything is read anew.
+    /// What was remembered is not good enough for a proof: words and files are read anew. What stacks have shown, which
+    /// proves nothing, holds as long as those concerned sleep on.
     fn look_closely(
         &mut self,
         dead: &BTreeSet<u32>,

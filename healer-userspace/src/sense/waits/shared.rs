@@ -28,22 +28,22 @@ pub(super) fn place(proc: &Proc, tgid: u32, address: u64) -> Option<Place> {
     }
 }
 
-/// Whether an address lies in the data of a program or library, with what begins as zeros right behind its file.
-pub(super) fn is_of_module(maps: &str, address: u64) -> bool {
-    let mut end_of_file = 0;
+/// The program or library in whose data an address lies, with what begins as zeros right behind its file.
+pub(super) fn module_of(maps: &str, address: u64) -> Option<&str> {
+    let (mut last, mut end_of_last) = (None, 0);
     for line in maps.lines() {
         let Some((from, to)) = range(line) else { continue };
         let name = line.split_ascii_whitespace().nth(5);
-        let is_of_file = name.is_some_and(|name| name.starts_with('/'));
-        let is_behind = name.is_none() && from == end_of_file;
-        if is_of_file || is_behind {
-            end_of_file = to;
-        }
+        let module = match name {
+            Some(name) => Some(name).filter(|name| name.starts_with('/')),
+            None => last.filter(|_| from == end_of_last),
+        };
         if (from..to).contains(&address) {
-            return is_of_file || is_behind;
+            return module;
         }
+        (last, end_of_last) = (module, to);
     }
-    false
+    None
 }
 
 /// The files that are mapped to be shared.
@@ -98,9 +98,8 @@ mod tests {
     fn static_data_lies_in_a_file_or_right_behind_it() {
         let maps = "1000-2000 r-xp 0 fe:00 7    /bin/x\n2000-3000 rw-p 0 fe:00 7    /bin/x\n\
             3000-4000 rw-p 0 00:00 0 \n4000-5000 rw-p 0 00:00 0    [heap]\n7000-8000 rw-p 0 00:00 0 \n";
-        let is_static: Vec<bool> =
-            [0x2010, 0x3010, 0x4010, 0x7010, 0x9000].map(|address| is_of_module(maps, address)).into();
-        assert_eq!(is_static, [true, true, false, false, false]);
+        let modules = [0x2010, 0x3010, 0x4010, 0x7010, 0x9000].map(|address| module_of(maps, address));
+        assert_eq!(modules, [Some("/bin/x"), Some("/bin/x"), None, None, None]);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! A stale pointer can only make somebody a candidate who is none, and a candidate who may run saves everybody:
 //! so it causes misses, not false alarms. The reverse happens, because an argument points to a lock as well as a guard
 //! does, where the true holder knows the lock by the start of what it lies in, or by no pointer at all. So whoever
-//! knows that start is a candidate too; of locks in a module's own data and of those of C libraries, whose holders
-//! find them by names, nothing is said; and what follows is probable, not proved.
+//! knows that start is a candidate too, and never the only one: what holds a lock holds much else. Of locks in a module's
+//! own data and of those of C libraries, whose holders find them by names, nothing is said; and what follows is
+//! probable, not proved.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,7 @@ use super::{
     extract::{ByThread, Now},
     futex::{Sight, is_futex_on},
     memory,
+    pieces::{AROUND, Pieces},
     procfs::Proc,
     shared,
     table::{Sleeper, Table},
@@ -29,37 +31,44 @@ const REACH: usize = 64 * 1024;
 const RED_ZONE: u64 = 128;
 /// Threads of one process looked at: 16 MB.
 pub(crate) const THREADS_MAX: usize = 256;
-/// How far before a lock what it lies in may begin: if the allocator says that it reaches so far, and if it says nothing.
-const AROUND: u64 = 4096;
-const INSIDE: u64 = 256;
 /// Of these, threads that were awake lately: each is looked at in a moment when it sleeps.
 const AWAKE_MAX: usize = 32;
-const TRIES: usize = 4;
+/// So often one scan asks again who sleeps now, whichever process it looks at: each time the kernel goes through all
+/// tasks of the node.
+pub(super) const ASKED_AGAIN_MAX: usize = 3;
 const BETWEEN_TRIES: Duration = Duration::from_millis(2);
 
 type Keys = BTreeSet<u64>;
+/// By key, who knows it.
+type Known = BTreeMap<u64, BTreeSet<u32>>;
 
 /// What one look at the stacks of a process has shown.
 #[derive(Default)]
 pub(super) struct Shown {
     pub(super) waits: ByThread,
-    /// Threads that were awake lately and know none of the locks. As long as the waiters sleep on the locks have not
-    /// changed hands, so whoever holds none in one moment holds none.
-    pub(super) innocent: BTreeSet<u32>,
+    /// Each thread was met asleep.
+    pub(super) met_all: bool,
 }
 
-/// Whom the threads of `tgid` wait for that sleep on a lock which names no owner. `innocent`: see [`Shown`].
-pub(super) fn look(proc: &Proc, table: &Table, tgid: u32, innocent: BTreeSet<u32>, now: Now<'_>) -> Shown {
-    let own_data = proc.maps(tgid).map(|(maps, _)| maps).unwrap_or_default();
+/// Whom the threads of `tgid` wait for that sleep on a lock which names no owner. `again`: see [`ASKED_AGAIN_MAX`].
+pub(super) fn look(proc: &Proc, table: &Table, tgid: u32, now: Now<'_>, again: &mut usize) -> Shown {
+    // Nobody is waited for here who lets nobody read its memory. Where modules lie must be known of all of them.
+    let maps = if memory::is_open(tgid) { proc.maps(tgid) } else { None };
+    let Some((maps, true)) = maps else {
+        return Shown::default();
+    };
     let wanted: BTreeMap<u32, Vec<u64>> =
-        table.sleepers_of(tgid).map(|one| (one.record.pid, keys_of(one, &own_data))).collect();
+        table.sleepers_of(tgid).map(|one| (one.record.pid, keys_of(one, &maps))).collect();
     let mut scene = Scene { all: wanted.values().flatten().copied().collect(), ..Scene::default() };
     if scene.all.is_empty() {
-        return Shown::default();
+        return Shown { met_all: true, ..Shown::default() };
     }
     scene.sleepers(table, tgid);
-    let innocent = scene.awake(proc, table, tgid, innocent, now);
+    let met_all = scene.awake(proc, table, tgid, now, again);
     let mut waits = ByThread::new();
+    if scene.pieces.is_too_much() {
+        return Shown { waits, met_all };
+    }
     for sleeper in table.sleepers_of(tgid) {
         let (Some(Sight::Ownerless { lock, word, .. }), Some(keys)) =
             (&sleeper.sight, wanted.get(&sleeper.record.pid))
@@ -68,10 +77,9 @@ pub(super) fn look(proc: &Proc, table: &Table, tgid: u32, innocent: BTreeSet<u32
         };
         let is_fellow =
             |tid: &u32| wanted.get(tid).is_some_and(|other| other.iter().any(|key| keys.contains(key)));
-        let those = |known: &BTreeMap<u64, BTreeSet<u32>>| {
+        let those = |known: &Known| {
             let candidates = keys.iter().filter_map(|key| known.get(key)).flatten();
-            let owners = candidates.filter(|tid| !is_fellow(tid) && scene.may_hold(**tid, sleeper));
-            owners.copied().collect::<BTreeSet<u32>>()
+            candidates.filter(|tid| !is_fellow(tid)).copied().collect::<BTreeSet<u32>>()
         };
         let mut owners = those(&scene.known);
         if owners.is_empty() {
@@ -84,19 +92,20 @@ pub(super) fn look(proc: &Proc, table: &Table, tgid: u32, innocent: BTreeSet<u32
             source: Source::Stack,
             word: Some(*word),
             says: format!(
-                "its address, or that of what it lies in, is on the stacks of threads {owners:?} and on no other"
+                "its address, or one that may lead to it, is on the stacks of threads {owners:?}, and else only of such \
+                 as wait for it too"
             ),
             owners: owners.into_iter().map(Owner::Task).collect(),
         };
         waits.entry(sleeper.record.pid).or_default().push(wait);
     }
-    Shown { waits, innocent }
+    Shown { waits, met_all }
 }
 
 /// None of a lock in a module's own data.
 fn keys_of(sleeper: &Sleeper, maps: &str) -> Vec<u64> {
     match &sleeper.sight {
-        Some(Sight::Ownerless { lock, keys, .. }) if !shared::is_of_module(maps, *lock) => keys.clone(),
+        Some(Sight::Ownerless { lock, keys, .. }) if shared::module_of(maps, *lock).is_none() => keys.clone(),
         Some(
             Sight::Open
             | Sight::Parked { .. }
@@ -112,116 +121,87 @@ fn keys_of(sleeper: &Sleeper, maps: &str) -> Vec<u64> {
 #[derive(Default)]
 struct Scene {
     all: Keys,
-    /// Per key the threads of the process that know it, or what it lies in.
-    known: BTreeMap<u64, BTreeSet<u32>>,
-    /// The same of those that know something just before it, which may be what it lies in.
-    around: BTreeMap<u64, BTreeSet<u32>>,
-    began: BTreeMap<u32, u64>,
+    known: Known,
+    /// Who knows something just before a key, which may be what it lies in, and who may know anything.
+    around: Known,
+    pieces: Pieces,
+}
+
+/// What one thread knows of the keys.
+#[derive(Default)]
+struct Knows {
+    these: Keys,
+    around: Keys,
 }
 
 impl Scene {
     fn sleepers(&mut self, table: &Table, tgid: u32) {
         let mut buffer = vec![0; REACH];
         for sleeper in table.sleepers_of(tgid) {
-            self.note(&sleeper.record, &mut buffer);
+            let knows = self.ask(&sleeper.record, &mut buffer);
+            self.note(sleeper.record.pid, knows);
         }
     }
 
-    /// Whether it knows none of the keys.
-    fn note(&mut self, record: &TaskRecord, buffer: &mut [u8]) -> bool {
-        self.began.insert(record.pid, record.start_boot_ns);
-        let mut knows_nothing = true;
-        for value in values(record, buffer) {
-            for key in self.all.range(value..value.saturating_add(AROUND)) {
-                // Whoever waits for a lock does not hold it.
-                let reach = if is_futex_on(record, *key) { None } else { reach(record.pid, value, *key) };
-                let to = match reach {
-                    Some(Reach::Sure) => &mut self.known,
-                    Some(Reach::Possible) => &mut self.around,
-                    None => continue,
-                };
-                to.entry(*key).or_default().insert(record.pid);
-                knows_nothing = false;
+    fn ask(&mut self, record: &TaskRecord, buffer: &mut [u8]) -> Knows {
+        let (all, pieces) = (&self.all, &mut self.pieces);
+        let behind = |value: u64| all.range(value..value.saturating_add(AROUND));
+        let near: BTreeSet<u64> =
+            values(record, buffer).filter(|value| behind(*value).next().is_some()).collect();
+        let mut knows = Knows::default();
+        for value in near {
+            // Whoever waits for a lock does not hold it.
+            for key in behind(value).filter(|key| !is_futex_on(record, **key)) {
+                if value == *key {
+                    knows.these.insert(*key);
+                } else if !knows.around.contains(key) && pieces.may_lead(record.pid, value, *key) {
+                    knows.around.insert(*key);
+                }
             }
         }
-        knows_nothing
+        knows
     }
 
-    /// Who is never met asleep cannot be excluded. Gives those who know nothing.
-    fn awake(
-        &mut self,
-        proc: &Proc,
-        table: &Table,
-        tgid: u32,
-        mut innocent: BTreeSet<u32>,
-        now: Now<'_>,
-    ) -> BTreeSet<u32> {
-        let is_open = |tid: &u32| table.get(*tid).is_none() && !innocent.contains(tid);
-        let mut open: BTreeSet<u32> = proc.threads(tgid).into_iter().filter(is_open).collect();
+    fn note(&mut self, tid: u32, knows: Knows) {
+        let note = |known: &mut Known, keys: Keys| {
+            keys.into_iter().for_each(|key| {
+                known.entry(key).or_default().insert(tid);
+            });
+        };
+        note(&mut self.known, knows.these);
+        note(&mut self.around, knows.around);
+    }
+
+    /// Who is never met asleep cannot be excluded. Gives whether there is none.
+    fn awake(&mut self, proc: &Proc, table: &Table, tgid: u32, now: Now<'_>, again: &mut usize) -> bool {
+        let mut open = proc.threads(tgid);
+        open.retain(|tid| table.get(*tid).is_none());
+        let mut open: BTreeSet<u32> = open.into_iter().collect();
         let mut buffer = vec![0; REACH];
-        for attempt in 0..TRIES {
-            if open.is_empty() || AWAKE_MAX < open.len() {
-                break;
-            }
-            if attempt != 0 {
-                thread::sleep(BETWEEN_TRIES);
-            }
+        while !open.is_empty() && open.len() <= AWAKE_MAX {
             for record in now(proc, tgid) {
                 if !open.contains(&record.pid) {
                     continue;
                 }
-                let mut moment = Self { all: self.all.clone(), ..Self::default() };
-                let knows_nothing = moment.note(&record, &mut buffer);
+                let knows = self.ask(&record, &mut buffer);
                 let slept_on = proc
                     .status(tgid, record.pid)
                     .is_some_and(|status| status.switches == record.switches && status.state != 'R');
                 if slept_on {
                     open.remove(&record.pid);
-                    self.take(moment);
-                    innocent.extend(knows_nothing.then_some(record.pid));
+                    self.note(record.pid, knows);
                 }
             }
+            if open.is_empty() || *again == 0 {
+                break;
+            }
+            *again -= 1;
+            thread::sleep(BETWEEN_TRIES);
         }
-        for key in self.all.clone() {
-            self.known.entry(key).or_default().extend(open.iter().copied());
+        for tid in &open {
+            self.note(*tid, Knows { around: self.all.clone(), ..Knows::default() });
         }
-        innocent
-    }
-
-    fn take(&mut self, other: Self) {
-        self.began.extend(other.began);
-        other.known.into_iter().for_each(|(key, tids)| self.known.entry(key).or_default().extend(tids));
-        other.around.into_iter().for_each(|(key, tids)| self.around.entry(key).or_default().extend(tids));
-    }
-
-    /// A thread that began after the waiter fell asleep was not there when the lock was taken.
-    fn may_hold(&self, tid: u32, waiter: &Sleeper) -> bool {
-        let since = waiter.record.since_boot_ns;
-        since == 0 || self.began.get(&tid).is_none_or(|began| *began <= since)
-    }
-}
-
-/// How a pointer leads to a lock behind it.
-enum Reach {
-    /// It is the lock's, or that of the piece of memory that the lock lies in.
-    Sure,
-    Possible,
-}
-
-/// Before a piece of its memory glibc keeps the size, a multiple of sixteen, and three flags (malloc/malloc.c).
-fn reach(pid: u32, start: u64, key: u64) -> Option<Reach> {
-    const LEAST: u64 = 32;
-    const MOST: u64 = 1 << 20;
-    if start == key {
-        return Some(Reach::Sure);
-    }
-    let mut size = [0; 8];
-    let is_read = memory::read(pid, start.wrapping_sub(8), &mut size) == size.len();
-    let size = u64::from_ne_bytes(size) & !7;
-    let is_size = start.is_multiple_of(16) && size.is_multiple_of(16) && (LEAST..=MOST).contains(&size);
-    match is_read && is_size {
-        true => (key < start + size - 8).then_some(Reach::Sure),
-        false => (key - start <= INSIDE).then_some(Reach::Possible),
+        open.is_empty()
     }
 }
 

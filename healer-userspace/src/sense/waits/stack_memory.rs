@@ -1,9 +1,9 @@
 //! What the stacks of a process have shown, and how long that holds.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::{extract::ByThread, stack::Shown, table::Table};
+use super::{extract::ByThread, futex::Sight, stack::Shown, table::Table};
 use crate::{
     engine::time::BootTime,
     signal::waits::{Owner, Wait},
@@ -30,8 +30,9 @@ impl StackMemory {
 
     /// Nothing could be seen by another look that this one did not see, or it is too soon.
     pub(super) fn is_fresh(&self, table: &Table, tgid: u32, now: BootTime) -> bool {
-        if table.version(tgid) == self.version || table.all_asleep(tgid).is_some() {
-            return table.version(tgid) == self.version;
+        let is_same = table.version(tgid) == self.version;
+        if is_same && self.shown.met_all || table.all_asleep(tgid).is_some() {
+            return is_same;
         }
         let since = now.since(self.looked_at);
         let mut waiters = waited(table, tgid, now);
@@ -44,7 +45,7 @@ impl StackMemory {
         }
     }
 
-    /// What is still true of it: nobody of those concerned has run.
+    /// What is still true of it: nobody of those concerned has run, and the word is that of a lock that is held.
     pub(super) fn waits(&self, table: &Table) -> ByThread {
         let holds = |wait: &&Wait| {
             wait.owners.iter().all(|owner| match owner {
@@ -52,14 +53,11 @@ impl StackMemory {
                 Owner::Process(_) | Owner::Gone(_) => true,
             })
         };
-        let waiters = self.shown.waits.iter().filter(|(tid, _)| self.sleeps_on(table, **tid));
+        let is_at_lock =
+            |tid| table.get(tid).is_some_and(|one| matches!(one.sight, Some(Sight::Ownerless { .. })));
+        let waiters =
+            self.shown.waits.iter().filter(|(tid, _)| self.sleeps_on(table, **tid) && is_at_lock(**tid));
         waiters.map(|(tid, waits)| (*tid, waits.iter().filter(holds).cloned().collect())).collect()
-    }
-
-    /// Whom the next look need not look at: while the same threads wait, no lock of theirs has changed hands.
-    pub(super) fn innocent(self, table: &Table, tgid: u32) -> BTreeSet<u32> {
-        let mut waiters = table.ownerless_of(tgid);
-        if waiters.all(|tid| self.sleeps_on(table, tid)) { self.shown.innocent } else { BTreeSet::new() }
     }
 
     fn sleeps_on(&self, table: &Table, tid: u32) -> bool {
@@ -87,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        sense::{poll::tasks::Pass, waits::futex::Sight},
+        sense::poll::tasks::Pass,
         signal::waits::{Source, WaitKind},
     };
 
@@ -117,7 +115,7 @@ mod tests {
         table
     }
 
-    fn shown() -> Shown {
+    fn shown(met_all: bool) -> Shown {
         let wait = |owner| Wait {
             kind: WaitKind::Lock,
             lock: String::new(),
@@ -126,15 +124,17 @@ mod tests {
             owners: vec![Owner::Task(owner)],
             says: String::new(),
         };
-        let waits = ByThread::from([(1, vec![wait(2)]), (2, vec![wait(3)])]);
-        Shown { waits, innocent: BTreeSet::from([4]) }
+        Shown { waits: ByThread::from([(1, vec![wait(2)]), (2, vec![wait(3)])]), met_all }
     }
 
     #[test]
     fn what_was_seen_holds_for_those_who_sleep_on() {
         let mut table = table();
         assert!(!is_due(&table, 1, at(102)) && is_due(&table, 1, at(103)));
-        let memory = StackMemory::new(&table, 1, at(103), shown());
+        let memory = StackMemory::new(&table, 1, at(103), shown(true));
+        assert!(memory.is_fresh(&table, 1, at(170)), "nothing has changed");
+        let memory = StackMemory::new(&table, 1, at(103), shown(false));
+        assert!(memory.is_fresh(&table, 1, at(105)) && !memory.is_fresh(&table, 1, at(106)), "3 was not met");
         let waits = memory.waits(&table);
         assert_eq!((waits[&1].len(), waits[&2].len()), (1, 0), "3 is awake, and not bound by what it did");
         let ticks = |flags| TaskRecord { pid: 3, tgid: 1, threads: 3, flags, ..TaskRecord::ZERO };
@@ -146,6 +146,5 @@ mod tests {
         assert!(!memory.is_fresh(&table, 1, at(109)) && !memory.is_fresh(&table, 1, at(170)));
         table.remove(2);
         assert!(memory.waits(&table)[&1].is_empty());
-        assert_eq!(memory.innocent(&table, 1), BTreeSet::from([4]), "fewer wait, and nobody else");
     }
 }
