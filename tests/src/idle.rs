@@ -64,7 +64,7 @@ fn nginx(dir: &Scratch) -> Victim {
 pub fn nginx_command(dir: &Scratch, port: u16) -> Command {
     let config = format!(
         "daemon off; worker_processes 2; pid nginx.pid; error_log error.log; events {{}} \
-         http {{ access_log off; server {{ listen 127.0.0.1:{port}; }} }}"
+         http {{ access_log off; server {{ listen 127.0.0.1:{port}; location / {{ return 200 well; }} }} }}"
     );
     let path = dir.path().join("nginx.conf");
     fs::write(&path, config).expect("the scratch directory can be written");
