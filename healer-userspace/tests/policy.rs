@@ -40,6 +40,27 @@ fn good_policies_and_the_default_are_exit_status_0() {
 }
 
 #[test]
+fn a_pause_that_nobody_here_can_tell_of_is_a_warning() {
+    let dir = std::env::temp_dir();
+    let file = dir.join(format!("healer-policy-pause-{}.yaml", std::process::id()));
+    let policy = "apiVersion: healer.dev/v1alpha1\nkind: HealPolicy\nmetadata: {name: p}\nspec:\n  match: \
+        {comm: web}\n  safety: {pause: {annotation: healer.dev/pause}}\n  rules: [{name: tell, when: \
+        [{class: crash}], escalate: [{do: notify}]}]\n";
+    let config = "---\napiVersion: healer.dev/v1alpha1\nkind: AgentConfig\n\
+        kubernetes: {kubeconfig: /etc/kubeconfig}\n";
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let output = healer(&["check", file.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", crate::text(&output.stderr));
+        crate::text(&output.stdout)
+    };
+    let (alone, asked) = (check(policy), check(&format!("{policy}{config}")));
+    std::fs::remove_file(&file).unwrap();
+    assert!(alone.contains("no Kubernetes to ask") && alone.contains("`healer pause`"), "{alone}");
+    assert!(!asked.contains("warning"), "{asked}");
+}
+
+#[test]
 fn the_schema_is_json() {
     for args in [&["schema"][..], &["schema", "--kind", "AgentConfig", "--crd"]] {
         let schema: serde_json::Value = serde_json::from_slice(&healer(args).stdout).unwrap();

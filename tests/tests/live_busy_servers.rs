@@ -151,7 +151,8 @@ fn nothing_is_said_of_busy_servers() {
         let is_its = |pid: &serde_json::Value| pid.as_u64().is_some_and(|pid| seen[name].contains(&pid));
         let mut said = home.audit();
         // Who gets no CPU on a busy machine is told so, and who writes to a disk that builds have filled: that is true.
-        let is_the_machine = |found: &serde_json::Value| found["class"] == "starved" || found["class"] == "disk_full";
+        let is_the_machine =
+            |found: &serde_json::Value| found["class"] == "starved" || found["class"] == "disk_full";
         said.retain(|found| {
             found["record"] == "diagnosis" && !is_the_machine(found) && is_its(&found["target"]["pid"])
         });

@@ -11,6 +11,9 @@ use healer_tests::{
 };
 
 const START: &str = "ExecStart=/usr/local/bin/fragile";
+/// Says that it is ready, and never again that it lives.
+const WATCHED: &str = "Type=notify\nNotifyAccess=all\nWatchdogSec=2\n\
+    ExecStart=/bin/sh -c 'systemd-notify --ready && exec sleep 1000'";
 /// Seconds, of a job: systemd is asked once in five.
 const LASTS: &str = "8";
 
@@ -21,8 +24,14 @@ fn units_are_healed_by_their_owner_who_goes_first() {
     let restarts = format!("{START}\nRestart=always");
     let speaks = format!("ExecStartPre=/bin/echo hello from web\n{START}");
     let job = format!("Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep {LASTS}");
-    let services =
-        [("web", speaks.as_str()), ("own", &restarts), ("stopped", START), ("shot", START), ("job", &job)];
+    let services = [
+        ("web", speaks.as_str()),
+        ("own", &restarts),
+        ("stopped", START),
+        ("shot", START),
+        ("job", &job),
+        ("watched", WATCHED),
+    ];
     let machine = Machine::boot(&services, &[&program]);
     machine.systemctl(&["stop", "job"]);
     for (unit, _) in &services[..4] {
@@ -38,6 +47,7 @@ fn units_are_healed_by_their_owner_who_goes_first() {
     crashes_and_is_restarted(&machine, &agent);
     restarts_itself(&machine, &agent);
     is_killed_through_systemd(&machine, &agent);
+    is_given_up_by_its_watchdog(&machine, &agent);
     jobs_are_over(&machine, &agent);
     assert_eq!(machine.systemctl(&["is-active", "stopped"]), "inactive");
     assert_eq!(agent.lines(&["stopped.service"]), [""; 0], "{}", agent.log());
@@ -79,6 +89,16 @@ fn is_killed_through_systemd(machine: &Machine, agent: &Agent) {
     let why = agent.why(pid);
     let by = format!("killed by SIGKILL from systemd[{}] (uid 0)", machine.leader());
     assert!(why.contains(&format!("fragile[{pid}] of shot.service {by}")), "{why}");
+}
+
+fn is_given_up_by_its_watchdog(machine: &Machine, agent: &Agent) {
+    machine.systemctl(&["start", "watched"]);
+    let pid = main_pid("watched");
+    let killed = format!("killed by SIGABRT from systemd[{}] (uid 0)", machine.leader());
+    agent.wait_for(&[
+        &format!("[{pid}] of watched.service {killed}"),
+        "a watchdog or a time limit gave it up",
+    ]);
 }
 
 /// No crash, so the owner has its time first; the unit is down until healer acts.

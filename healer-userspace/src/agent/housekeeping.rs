@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Agent, give_back, last_policies};
+use super::{Agent, give_back, last_policies, start};
 use crate::{
     clock,
     config::{self, FromCluster, Loaded, files::Look},
@@ -151,6 +151,7 @@ impl Agent {
                     loaded.policies.policies.len(),
                     loaded.policies.version
                 );
+                start::warn_of(&loaded);
                 self.put_in_force(loaded);
                 self.meet_everybody();
                 self.say("reload", &says);

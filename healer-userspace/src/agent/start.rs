@@ -77,11 +77,7 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     let options = with_configured(options, &loaded);
     let (loaded, from_cluster) = with_last_policies(&options, loaded)?;
     log::init(options.log, read_clock())?;
-    let here = lacks::Here::of(&loaded.agent.kubernetes);
-    let cannot = loaded.cannot(&|rung| lacks::lacks(rung, here));
-    for warning in loaded.warnings.iter().chain(&cannot) {
-        tracing::warn!("{warning}");
-    }
+    warn_of(&loaded);
     for lacking in capabilities::missing() {
         tracing::warn!("{}", lacking.words());
     }
@@ -99,6 +95,16 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
         agent.store.close()?;
         Ok(ended)
     }))
+}
+
+/// What stops no load: what a policy asks for and this machine cannot do, too.
+pub(super) fn warn_of(loaded: &config::Loaded) {
+    let here = lacks::Here::of(&loaded.agent.kubernetes);
+    let cannot = loaded.cannot(&|rung| lacks::lacks(rung, here));
+    let unheard = if here.in_cluster { &[][..] } else { &loaded.asking };
+    for warning in loaded.warnings.iter().chain(&cannot).chain(unheard) {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// The command line wins over the administrator's file, that over the defaults.

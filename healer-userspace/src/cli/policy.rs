@@ -86,8 +86,11 @@ fn check(paths: &[PathBuf], supported: &dyn Fn(Class) -> bool) -> anyhow::Result
 }
 
 /// A rung that this machine cannot do is refused here, where somebody reads it; a running agent says it and goes on.
-fn can_be_done(loaded: Loaded) -> Result<Loaded, Problems> {
+fn can_be_done(mut loaded: Loaded) -> Result<Loaded, Problems> {
     let here = lacks::Here::of(&loaded.agent.kubernetes);
+    if !here.in_cluster {
+        loaded.warnings.append(&mut loaded.asking);
+    }
     match loaded.cannot(&|rung| lacks::lacks(rung, here)) {
         problems if problems.is_empty() => Ok(loaded),
         problems => Err(Problems(problems)),

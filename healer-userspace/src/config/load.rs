@@ -53,6 +53,8 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Rungs that not every machine can do, in a frame for the problem.
     pub demanding: Vec<(Problem, Rung)>,
+    /// What only Kubernetes' API server can tell, as a warning for where there is none.
+    pub asking: Vec<Problem>,
     /// Of the policies that Kubernetes keeps.
     pub verdicts: Vec<Verdict>,
 }
@@ -132,6 +134,15 @@ struct Loading<'a> {
 struct Placed<T> {
     value: T,
     at: Problem,
+}
+
+fn asks_for_pause(policy: &Placed<Policy>) -> Option<Problem> {
+    let annotation = policy.value.safety.pause.as_ref()?;
+    let message = format!(
+        "safety.pause: there is no Kubernetes to ask (neither a service account nor a kubeconfig): {annotation} \
+         holds healer back only if the pod was made with it; `healer pause` works everywhere"
+    );
+    Some(Problem { message, ..policy.at.clone() })
 }
 
 impl<'a> Loading<'a> {
@@ -234,6 +245,7 @@ impl<'a> Loading<'a> {
             return Err(Problems(self.problems));
         }
         let agent = self.agents.pop().map(|placed| placed.value).unwrap_or_default();
+        let asking = self.policies.iter().filter_map(asks_for_pause).collect();
         let policies = PolicySet {
             policies: self.policies.into_iter().map(|placed| placed.value).collect(),
             mode_cap: [agent.mode, mode_cap].into_iter().flatten().min(),
@@ -251,6 +263,7 @@ impl<'a> Loading<'a> {
             look: files::Look::default(),
             warnings: self.warnings,
             demanding: self.demanding,
+            asking,
             verdicts: Vec::new(),
         })
     }

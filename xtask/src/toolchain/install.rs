@@ -98,7 +98,8 @@ fn install_packages(name: &'static str, packages: &[&str]) -> Result<()> {
         );
     }
     let mut install = root::command("apt-get", &QUIET_APT)?;
-    install.args(["install", "-y", "--no-install-recommends"]);
+    // On a machine that has just come up, unattended-upgrades may be at it (apt.conf(5)).
+    install.args(["-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends"]);
     install.args(packages);
     Step {
         name,

@@ -1,4 +1,4 @@
-//! A process ended by a fault, or a tracked main process with a non-zero status.
+//! A process ended by a fault, a tracked main process with a non-zero status, or what its own supervisor gave up.
 
 use super::{Context, Detector, DetectorEntry, Finding, Subject};
 use crate::{
@@ -9,11 +9,13 @@ use crate::{
         policy::choose,
     },
     identity::process::Process,
-    signal::{Exit, Fact, SeenBy, Signal},
+    signal::{Exit, Fact, Party, SeenBy, Signal},
 };
 
 pub(super) const ENTRY: DetectorEntry =
     DetectorEntry { name: "crash", classes: &[Class::Crash], build: || Box::new(Crash) };
+
+const GIVEN_UP: &str = ", its own parent: a watchdog or a time limit gave it up, or somebody asked there";
 
 struct Crash;
 
@@ -42,8 +44,8 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
                 && choose::tracked(context.policies, process)
                 && !stop_was_asked(context, process, certificate.exit)
         }
+        Cause::Killed { ref by } => was_given_up(process, certificate.exit, by),
         Cause::Exited
-        | Cause::Killed { .. }
         | Cause::GroupSignal { .. }
         | Cause::CgroupKill { .. }
         | Cause::ParentEnded { .. }
@@ -51,6 +53,17 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
         | Cause::Kernel
         | Cause::Unseen => false,
     }
+}
+
+/// systemd's watchdog (systemd.service(5), `WatchdogSec=`) and masters of workers (gunicorn's `timeout`) want a core of
+/// who does not answer.
+fn was_given_up(process: &Process, exit: Exit, by: &Party) -> bool {
+    let place = &process.place;
+    let is_unit = |unit: &String| unit.ends_with(".service") && !unit.starts_with("user@");
+    let is_service =
+        place.supervise.is_some() || place.container.is_some() || place.unit.as_ref().is_some_and(is_unit);
+    let is_its_parent = process.parent.as_ref().is_some_and(|parent| parent.pid == by.id.pid);
+    exit.signal == Some(libc::SIGABRT) && is_service && is_its_parent
 }
 
 /// A service that ends with 143 after the TERM that was asked for did not crash.
@@ -68,15 +81,12 @@ fn diagnosis(
 ) -> Diagnosis {
     Diagnosis {
         class: Class::Crash,
-        certainty: match certificate.exit.seen_by {
-            SeenBy::Inferred | SeenBy::NoStatus => Certainty::Probable,
-            SeenBy::Kernel | SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector => Certainty::Proved,
-        },
+        certainty: certainty(process, certificate),
         target: process.clone(),
         related: Vec::new(),
         fault_at: signal.at,
         detected_at: context.now,
-        sentence: format!("{} {}", called(process), certificate.sentence()),
+        sentence: sentence(process, certificate),
         evidence: certificate.evidence(context.memory, process, signal.at),
         lost: context.memory.lost_since(process.start),
         from_absence: false,
@@ -86,4 +96,19 @@ fn diagnosis(
             ..Detail::default()
         },
     }
+}
+
+fn certainty(process: &Process, certificate: &Certificate) -> Certainty {
+    match certificate.exit.seen_by {
+        SeenBy::Inferred | SeenBy::NoStatus => Certainty::Probable,
+        // `timeout -s ABRT` in a job of a service does the same.
+        _ if matches!(certificate.cause, Cause::Killed { .. }) && !process.main => Certainty::Suspected,
+        SeenBy::Kernel | SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector => Certainty::Proved,
+    }
+}
+
+fn sentence(process: &Process, certificate: &Certificate) -> String {
+    let is_given_up = matches!(certificate.cause, Cause::Killed { .. });
+    let why = if is_given_up { GIVEN_UP } else { "" };
+    format!("{} {}{why}", called(process), certificate.sentence())
 }

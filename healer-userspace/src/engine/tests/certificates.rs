@@ -206,3 +206,24 @@ fn a_parents_end_is_told_from_the_kernels_own_signals() {
     assert!(after(Aim::NoCall, true).contains("ended by SIGHUP from the kernel"));
     assert!(after(Aim::One, true).contains("killed by SIGHUP from bash[77]"));
 }
+
+/// systemd's watchdog, gunicorn's `timeout`.
+#[test]
+fn whom_its_own_parent_aborts_has_crashed_and_whom_a_stranger_aborts_was_killed() {
+    let abort = |mut process: Process, parent: u32, is_main: bool| {
+        process.place.unit = Some("web.service".into());
+        process.main = is_main;
+        process.parent = Some(Parent { pid: parent, comm: "systemd".into(), ..Parent::default() });
+        let end = Exit { signal: Some(libc::SIGABRT), ..Exit::default() };
+        let trace =
+            [struck(8 * SECOND, &process, libc::SIGABRT), signal(8 * SECOND, &process, Fact::Exited(end))];
+        let mut lines = run(&trace, policies(Mode::Observe, &[ActionName::Notify]));
+        lines.retain(|line| line.contains("crash"));
+        lines.join("\n")
+    };
+    let worker = || child(20, &supervised(10, SECOND), "worker");
+    let (main, suspected) = (abort(worker(), 77, true), abort(worker(), 77, false));
+    assert!(main.contains("a watchdog or a time limit gave it up") && main.contains("proved"), "{main}");
+    assert!(suspected.contains("suspected"), "{suspected}");
+    assert_eq!(abort(worker(), 78, true), "");
+}
