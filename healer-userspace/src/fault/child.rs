@@ -56,7 +56,7 @@ pub(super) fn asked_within(time: Duration) -> bool {
     if !IS_ASKED.load(Ordering::Relaxed) {
         let set = asking();
         let limit = libc::timespec {
-            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_sec: u32::try_from(time.as_secs()).unwrap_or(u32::MAX).into(),
             tv_nsec: libc::c_long::from(time.subsec_nanos().cast_signed()),
         };
         // SAFETY: all pointers are to live locals, or null.
