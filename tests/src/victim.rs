@@ -51,6 +51,9 @@ fn gcc(source: &Path, program: &Path) {
     assert!(output.status.success(), "gcc: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// What the victim `hog` takes, and keeps.
+pub const HOGS: u64 = 40 << 20;
+
 /// A child that is killed and reaped on drop.
 pub struct Victim(Child);
 
@@ -97,6 +100,24 @@ impl Victim {
 }
 
 impl Victim {
+    /// On a slow machine it takes longer than its neighbour waits.
+    ///
+    /// # Panics
+    /// If it ends before.
+    pub fn has_taken(&self, bytes: u64) {
+        let file = format!("/proc/{}/statm", self.tgid());
+        loop {
+            let statm = fs::read_to_string(&file).unwrap_or_default();
+            // Of who has ended all are 0 (proc_pid_statm(5)).
+            assert!(!statm.is_empty() && !statm.starts_with("0 "), "{} ended early", self.tgid());
+            let resident = statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+            if bytes <= resident.unwrap_or(0) * rustix::param::page_size() as u64 {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Its raw wait status, if it has ended.
     ///
     /// # Panics

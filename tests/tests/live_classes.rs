@@ -12,7 +12,7 @@ use healer_tests::{
     home::{Agent, Home, count},
     policies::restarting,
     supervised::{Supervised, name},
-    victim::{Victim, built},
+    victim::{HOGS, Victim, built},
 };
 use healer_userspace::fault::{Fault, victim::Victim as FaultVictim};
 use serde_json::Value;
@@ -47,6 +47,7 @@ fn an_oom_kill_names_its_victim_and_who_asked_for_more() {
     group.set_limit(LIMIT);
     let start = |program: &Path| Victim::spawn(Command::new("/bin/sh").args(["-c", &group.run(program)]));
     let mut hog = start(&built(home.scratch(), "hog"));
+    hog.has_taken(HOGS);
     let leak = start(&built(home.scratch(), "leak"));
     let pid = hog.tgid();
     let (certainty, says) = diagnosed(&mut agent, "oom_kill", |record| is_about(record, pid));

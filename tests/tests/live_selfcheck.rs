@@ -30,7 +30,7 @@ fn every_rung_tells_the_truth_of_healers_own_children() {
     let _alone = ONE_AT_A_TIME.lock();
     for level in Level::ALL {
         // On a busy machine the children may end too late to be waited for: that says nothing of a sensor.
-        let mut eyes = (0..5).map(|_try| eye_on(level));
+        let mut eyes = (0..20).map(|_try| eye_on(level));
         let mut eye = eyes.find(was_checked).unwrap_or_else(|| panic!("{level:?}: never checked"));
         eye.pause(Duration::from_millis(300));
         for status in eye.sense.sensors().iter().filter(|status| status.state != SensorState::Down) {

@@ -15,7 +15,7 @@ use healer_tests::{
     cgroup::MemoryCgroup,
     eye::{Eye, as_exec, as_exit, as_oom_kill, as_signal},
     scratch::Scratch,
-    victim::{Victim, built},
+    victim::{HOGS, Victim, built},
 };
 
 const SIGKILL: u32 = 9;
@@ -197,6 +197,7 @@ fn an_oom_kill_names_victim_trigger_and_limit() {
     group.set_limit(LIMIT);
     let start = |program: &Path| Victim::spawn(Command::new("/bin/sh").args(["-c", &group.run(program)]));
     let mut hog = start(&built(&dir, "hog"));
+    hog.has_taken(HOGS);
     let leak = start(&built(&dir, "leak"));
     let tgid = hog.tgid();
     let killed = eye.wait_for("the OOM kill", |_, event| {

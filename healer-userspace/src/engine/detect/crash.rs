@@ -60,9 +60,8 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
 fn was_given_up(process: &Process, exit: Exit, by: &Party) -> bool {
     let place = &process.place;
     // Neither a session's scope nor a user's own systemd, with whatever somebody types there.
-    let is_unit = |unit: &String| {
-        unit.ends_with(".service") && (!unit.starts_with("user@") || unit.contains('/'))
-    };
+    let is_unit =
+        |unit: &String| unit.ends_with(".service") && (!unit.starts_with("user@") || unit.contains('/'));
     let is_service =
         place.supervise.is_some() || place.container.is_some() || place.unit.as_ref().is_some_and(is_unit);
     let is_its_parent = process.parent.as_ref().is_some_and(|parent| parent.pid == by.id.pid);
