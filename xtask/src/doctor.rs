@@ -11,6 +11,9 @@ use crate::{root, workspace};
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
+/// What a clean clone grows by, with the guests and the containers of the tests.
+const ROOM_GB: u64 = 30;
+
 /// One line of the table.
 struct Finding {
     what: String,
@@ -96,11 +99,27 @@ fn this_machine() -> Vec<Finding> {
             fix: "a kernel built with CONFIG_DEBUG_INFO_BTF=y".to_owned(),
         },
         Finding {
+            what: "kubectl >= 1.21 (live tests)".to_owned(),
+            found: workspace::find_program("kubectl").map(|path| path.display().to_string()),
+            fix: "https://kubernetes.io/docs/tasks/tools (Debian 12's kubernetes-client is older)".to_owned(),
+        },
+        Finding {
+            what: format!("{ROOM_GB} GB of disk (all tests, cold)"),
+            found: room().filter(|gigabytes| ROOM_GB <= *gigabytes).map(|free| format!("{free} GB free")),
+            fix: "free some, or set CARGO_TARGET_DIR to another disk".to_owned(),
+        },
+        Finding {
             what: "tracefs".to_owned(),
             found: exists("/sys/kernel/tracing/events"),
             fix: "mount -t tracefs tracefs /sys/kernel/tracing".to_owned(),
         },
     ]
+}
+
+/// Gigabytes that are free where the build goes.
+fn room() -> Option<u64> {
+    let said = answer(Command::new("df").args(["--output=avail", "-B1G"]).arg(workspace::root()))?;
+    said.split_whitespace().last()?.parse().ok()
 }
 
 fn table(findings: &[Finding]) -> String {
@@ -115,6 +134,11 @@ fn table(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn room_is_known() {
+        assert!(room().is_some());
+    }
 
     #[test]
     fn a_missing_thing_is_shown_with_what_brings_it() {
