@@ -18,6 +18,8 @@ use crate::{
     text::printable,
 };
 
+/// Between two looks, nearly: they come with the sweep of the rings.
+const LOOKS_EVERY: core::time::Duration = core::time::Duration::from_millis(900);
 /// Touching this file in the state directory pauses; removing it resumes.
 const PAUSE_FILE: &str = "pause";
 const TRIMS_EVERY: core::time::Duration = core::time::Duration::from_secs(60);
@@ -27,6 +29,8 @@ const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(20);
 #[derive(Default)]
 pub(super) struct Files {
     looked_at: BootTime,
+    /// Records were lost, and nobody has asked `/proc` yet what they would have said.
+    has_missed: bool,
     policies: Look,
     pause_file: bool,
     /// The first look of this life, until what the start needed was given back.
@@ -47,10 +51,14 @@ impl Agent {
         self.reporter.shared.update(|view| view.dependencies.declare(declared));
     }
 
+    pub(super) fn is_look_due(&self, now: BootTime) -> bool {
+        LOOKS_EVERY <= now.since(self.files.looked_at)
+    }
+
     /// Cheap, and at most once a second.
     pub(super) fn look_around(&mut self) {
         let now = clock::boot();
-        if now.since(self.files.looked_at) < core::time::Duration::from_millis(900) {
+        if !self.is_look_due(now) {
             return;
         }
         self.files.looked_at = now;
@@ -92,15 +100,21 @@ impl Agent {
         }
     }
 
-    fn look_for_losses(&mut self, now: BootTime) {
+    /// Before anything is judged by what the records do not say.
+    pub(super) fn count_losses(&mut self, now: BootTime) {
         let lost = self.sense.lost();
         let missed = Signal::losses(now, lost.since(self.lost));
         self.lost = lost;
-        if missed.is_empty() {
-            return;
-        }
+        self.files.has_missed |= !missed.is_empty();
         for signal in missed {
             self.observe(&signal);
+        }
+    }
+
+    pub(super) fn look_for_losses(&mut self, now: BootTime) {
+        self.count_losses(now);
+        if !core::mem::take(&mut self.files.has_missed) {
+            return;
         }
         // What the lost records would have said is still in /proc. Ends first: who began meanwhile may be a successor.
         self.bury_the_gone(now);

@@ -64,6 +64,8 @@ use crate::{
     supervise::server::{Supervisors, Told},
 };
 
+/// Records go before deadlines, but not for ever.
+const OVERDUE: Duration = Duration::from_secs(1);
 /// Records for which room is kept.
 const FEW: usize = 64;
 
@@ -129,7 +131,13 @@ impl Agent {
             let wake = wakes.next(&mut self.sense, deadline).await;
             self.engine.set_wall_clock(clock::on_the_wall());
             match wake {
-                Wake::Records => self.records(),
+                Wake::Records => {
+                    self.records();
+                    // Who floods the rings must not stop the time.
+                    if deadline.is_some_and(|at| OVERDUE <= clock::boot().since(at)) {
+                        self.time_passed();
+                    }
+                }
                 Wake::Store(event) => self.stored(event),
                 Wake::Returned(returned) => self.returned(returned),
                 Wake::Told(told) => self.told(told),
@@ -143,8 +151,9 @@ impl Agent {
                 Wake::Policies(policies) => self.take_policies(policies),
                 Wake::Order(order) => self.order(order),
                 Wake::Deadline => {
-                    self.look_at_peers(clock::boot(), true);
-                    self.engine.advance(clock::boot());
+                    // Time proves nothing while what happened meanwhile lies unread.
+                    self.records();
+                    self.time_passed();
                 }
                 Wake::Reload => self.reload_and_say(),
                 Wake::Pause(by) => self.pause(Some(by)),
@@ -157,6 +166,13 @@ impl Agent {
             }
             self.flush();
         }
+    }
+
+    /// Nor while nobody has counted what is lost.
+    fn time_passed(&mut self) {
+        self.look_for_losses(clock::boot());
+        self.look_at_peers(clock::boot(), true);
+        self.engine.advance(clock::boot());
     }
 
     /// All that the rings hold: bytes → meaning → who → engine.
@@ -172,6 +188,10 @@ impl Agent {
         });
         if let Some(error) = malformed {
             self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
+        }
+        if self.is_look_due(clock::boot()) {
+            // These records may have waited long, and the rings have been full.
+            self.count_losses(clock::boot());
         }
         for raw in raws.drain(..) {
             let account = account(&raw.fact).map(|account| (account, clock::thread_cpu()));

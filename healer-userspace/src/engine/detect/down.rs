@@ -93,15 +93,26 @@ impl Detector for Down {
             | Fact::Peers(_)
             | Fact::Lost { .. } => {}
         }
-        self.advance(context, found);
+        // Who was held is judged by `advance` alone, when all has been read: the next record may be its successor's.
+        self.raise(context, found, |missing| missing.due == missing.at);
     }
 
     fn advance(&mut self, context: &Context<'_>, found: &mut Vec<Finding>) {
+        self.raise(context, found, |_| true);
+    }
+
+    fn deadline(&self) -> Option<BootTime> {
+        self.due
+    }
+}
+
+impl Down {
+    fn raise(&mut self, context: &Context<'_>, found: &mut Vec<Finding>, may: fn(&Missing) -> bool) {
         if self.due.is_none_or(|due| context.now < due) {
             return;
         }
         for missing in self.missing.values_mut() {
-            if !missing.raised && missing.due <= context.now {
+            if !missing.raised && missing.due <= context.now && may(missing) {
                 missing.raised = true;
                 found.push(Finding::Raised {
                     subject: Subject::Death(missing.dead.id()),
@@ -112,12 +123,6 @@ impl Detector for Down {
         self.due = self.missing.values().filter(|missing| !missing.raised).map(|missing| missing.due).min();
     }
 
-    fn deadline(&self) -> Option<BootTime> {
-        self.due
-    }
-}
-
-impl Down {
     fn died(&mut self, context: &Context<'_>, process: &Process, certificate: Certificate, at: BootTime) {
         let Some(workload) = context.world.get(&process.workload) else {
             return;

@@ -185,3 +185,28 @@ fn what_an_earlier_life_left_open_waits_for_the_end_of_maintenance() {
     let mut entries = core::iter::from_fn(|| engine.poll_journal());
     assert!(!entries.any(|entry| matches!(entry, JournalEntry::Intent(_))));
 }
+
+/// healer itself was stopped, or got no CPU: what it reads afterwards happened long ago.
+#[test]
+fn a_successor_that_lies_unread_behind_a_long_past_end_counts() {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    let began = |pid, second: u64| {
+        let process = served(pid, second * SECOND, "program/nginx");
+        signal(second * SECOND, &process, Fact::Execed)
+    };
+    let old = served(10, SECOND, "program/nginx");
+    let told = |signals: &[Signal]| {
+        let mut engine = Engine::new(BootTime(SECOND), set.clone(), Recovered::default());
+        engine.observe(BootTime(2 * SECOND), &began(10, 1));
+        for signal in signals {
+            engine.observe(BootTime(20 * SECOND), signal);
+        }
+        engine.advance(BootTime(20 * SECOND));
+        core::iter::from_fn(|| engine.poll_report())
+            .map(|report| line(&report, BootTime(0)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(&[killed(8 * SECOND, &old), began(11, 9)]), Vec::<String>::new());
+    has(&told(&[killed(8 * SECOND, &old)]), "diagnosis down proved");
+}
