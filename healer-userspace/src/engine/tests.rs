@@ -215,6 +215,30 @@ fn a_child_that_was_dead_before_it_was_introduced_is_down_and_not_healed() {
     has(&lines, "verification unchanged: the successor web[11] ended by SIGKILL");
 }
 
+/// The kernel tells its end before the supervisor can introduce it, and the supervisor tells that end again.
+#[test]
+fn the_end_of_a_successor_is_one_incident_whoever_tells_it_first() {
+    let failed =
+        |at, process: &Process| signal(at, process, Fact::Exited(Exit { code: 1, ..Exit::default() }));
+    let (old, second) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart, ActionName::Notify]);
+    set.policies[0].rules[0].when = vec![Condition::of(Class::Crash), Condition::of(Class::Down)];
+    let lines = run(
+        &[
+            registered(2 * SECOND, &old),
+            failed(8 * SECOND, &old),
+            failed(9 * SECOND, &second),
+            registered(9 * SECOND + 1, &second),
+            failed(9 * SECOND + 2, &second),
+        ],
+        set,
+    );
+    count(&lines, "diagnosis crash proved: web[11]", 1);
+    count(&lines, "diagnosis down proved", 2);
+    count(&lines, " i3 ", 0);
+    has(&lines, "i1 supervise/web closed unchanged");
+}
+
 #[test]
 fn a_service_that_keeps_dying_is_backed_off_and_then_held_by_the_breaker() {
     let mut signals = vec![registered(SECOND, &supervised(10, SECOND))];

@@ -25,7 +25,10 @@ impl Engine {
         if is_well || !incident.is_of_death() && incident.active.is_empty() {
             self.stand_down(now, id);
         }
-        self.subjects.remove(&incident.subject);
+        // What a successor's death is called may be another incident's by now.
+        if self.subjects.get(&incident.subject) == Some(&id) {
+            self.subjects.remove(&incident.subject);
+        }
         self.unsettled.insert(incident.workload.clone());
         let is_shadow = incident.plan.as_ref().is_some_and(|plan| plan.mode == Mode::Shadow);
         self.lands(now, &incident, is_well || is_shadow);

@@ -220,7 +220,10 @@ impl Engine {
                 );
                 let since = verification.since;
                 let more = plan.rule().escalate.len() > plan.rung + 1;
-                if more && plan.mode == Mode::Enforce {
+                // It was dead before anybody knew whose successor it is, and has an incident of its own.
+                let elsewhere = self.subjects.get(&Subject::Death(process.id())).copied();
+                let elsewhere = elsewhere.filter(|other| *other != id && more && plan.mode == Mode::Enforce);
+                if more && plan.mode == Mode::Enforce && elsewhere.is_none() {
                     self.goes_on_with(&mut incident, process);
                 }
                 let outcome = match (plan.mode, stop_asked) {
@@ -230,6 +233,12 @@ impl Engine {
                 };
                 let verdict = Verdicts { outcome, says, successor: None, since };
                 next = self.verified(now, &mut incident, &mut plan, verdict);
+                if let (Some(other), Next::Again) = (elsewhere, &next) {
+                    next = Next::Close(
+                        Outcome::Unchanged,
+                        format!("incident {other} is about its successor's end"),
+                    );
+                }
             }
             incident.plan = Some(plan);
         }
