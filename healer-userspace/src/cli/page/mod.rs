@@ -1,5 +1,6 @@
 //! `healer incidents ID --html`: one incident as one page that needs nothing else, for a post-mortem.
 
+mod edge;
 mod picture;
 
 use std::path::Path;
@@ -43,6 +44,7 @@ pub fn document(incident: &Incident, kept: &Kept) -> String {
         section("Course", &picture::course(incident)),
         section("Chain", &chain(incident)),
         section("Who waits for whom", &kept.svg),
+        section("Who depends on whom", &edge::svg(incident)),
         section("Evidence, taken before any act", &preformatted(&kept.text)),
         records(incident),
     ]

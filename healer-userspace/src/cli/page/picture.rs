@@ -9,6 +9,8 @@ use crate::{cli::story, engine::time::Human, report::incidents::Incident};
 const WIDTH: f64 = 960.0;
 /// A part of a millisecond beside one of a minute can still be seen.
 const PART_MIN: f64 = 0.12;
+/// What follows the last known part is shown if it takes more than this fraction of all that.
+const NOTABLE: u64 = 20;
 const BAR: f64 = 34.0;
 const LANE: f64 = 18.0;
 const LABEL: f64 = 84.0;
@@ -22,13 +24,13 @@ struct Part {
 
 /// Empty if nothing is known of the times.
 pub(super) fn course(incident: &Incident) -> String {
-    let parts = parts(incident);
+    let rows = story::rows(incident);
+    let parts = parts(incident, &rows);
     let whole: u64 = parts.iter().map(|part| part.took).sum();
     if whole == 0 {
         return String::new();
     }
     let scale = Scale::new(&parts);
-    let rows = story::rows(incident);
     let mut lanes: Vec<&str> = Vec::new();
     for row in &rows {
         if !lanes.contains(&row.part) {
@@ -52,13 +54,22 @@ pub(super) fn course(incident: &Incident) -> String {
     svg + "</svg>\n"
 }
 
-fn parts(incident: &Incident) -> Vec<Part> {
+fn parts(incident: &Incident, rows: &[story::Row<'_>]) -> Vec<Part> {
     let known = [
         ("detected", "#b42318", incident.to_detect_ns),
         ("acted", "#b54708", incident.to_act_ns),
         ("well", "#067647", incident.to_recover_ns),
     ];
-    known.into_iter().filter_map(|(name, colour, took)| Some(Part { name, colour, took: took? })).collect()
+    let known = known.into_iter().filter_map(|(name, colour, took)| Some(Part { name, colour, took: took? }));
+    let mut parts: Vec<_> = known.collect();
+    let whole: u64 = parts.iter().map(|part| part.took).sum();
+    let last = rows.iter().map(|row| row.boot_ns.saturating_sub(incident.fault_boot_ns)).max();
+    let took = last.unwrap_or_default().saturating_sub(whole);
+    if 0 < whole && whole / NOTABLE < took {
+        let name = if incident.closed_time.is_some() { "over" } else { "last told" };
+        parts.push(Part { name, colour: "#475467", took });
+    }
+    parts
 }
 
 fn bars(parts: &[Part], scale: &Scale, svg: &mut String) {

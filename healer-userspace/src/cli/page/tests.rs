@@ -56,3 +56,37 @@ fn an_open_incident_without_times_has_a_page_too() {
     assert!(page.contains(">open<"), "{page}");
     assert!(!page.contains("<svg"), "{page}");
 }
+
+#[test]
+fn a_dependency_is_drawn_with_both_its_ends() {
+    let mut book = Book::default();
+    book.add(&record(json!({
+        "record": "diagnosis", "incident": "i8", "class": "dependency_failure", "certainty": "probable",
+        "sentence": "web depends on db", "time": "2026-01-02T03:04:05Z", "boot_ns": 2_000_000_000_u64,
+        "fault_boot_ns": 1_000_000_000_u64, "target": {"pid": 42, "comm": "web<"}, "related": [{"pid": 43, "comm": "db"}],
+        "detail": {"proof": {"peer": "127.0.0.3:5432", "kind": "refuses"}},
+    })));
+    let page = document(&book.get("i8").unwrap(), &Kept::default());
+    let drawn =
+        page.split("Who depends on whom").nth(1).and_then(|rest| rest.split("</svg>").next()).unwrap();
+    for part in ["web&lt;[42]", "db[43]", "127.0.0.3:5432", "refuses"] {
+        assert!(drawn.contains(part), "{part} is not in {drawn}");
+    }
+}
+
+/// What happens after the last of the known times has room of its own.
+#[test]
+fn the_end_of_what_nobody_healed_is_not_drawn_at_its_diagnosis() {
+    let told = |record_kind: &str, at: u64| {
+        json!({
+            "record": record_kind, "incident": "i9", "class": "hang", "certainty": "proved", "sentence": "it hangs",
+            "time": "2026-01-02T03:04:05Z", "boot_ns": at, "fault_boot_ns": 1_000_000_000_u64, "says": "it has ended",
+            "detected_boot_ns": 2_000_000_000_u64, "outcome": "died", "to_detect_ns": 1_000_000_000_u64,
+        })
+    };
+    let mut book = Book::default();
+    book.add(&record(told("diagnosis", 2_000_000_000)));
+    book.add(&record(told("closed", 9_000_000_000)));
+    let page = document(&book.get("i9").unwrap(), &Kept::default());
+    assert!(page.contains("detected in 1.0s") && page.contains("over in 7.0s"), "{page}");
+}

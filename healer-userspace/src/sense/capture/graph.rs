@@ -13,8 +13,11 @@ use crate::{
 
 /// More would not be legible.
 const NODES_MAX: usize = 12;
-const RADIUS: f64 = 150.0;
-const NODE: f64 = 34.0;
+const RADIUS: f64 = 110.0;
+const NODE: f64 = 16.0;
+/// Room for the words beside a circle.
+const WORDS: f64 = 205.0;
+const MARGIN: f64 = 40.0;
 
 pub(super) fn text(proof: &Proof) -> String {
     let mut text = format!("\nwaits, {}\n", proof.certainty.name());
@@ -29,15 +32,19 @@ pub(super) fn text(proof: &Proof) -> String {
 /// Each thread waits for the next, around a circle.
 pub(super) fn svg(proof: &Proof) -> String {
     let links = &proof.threads[..proof.threads.len().min(NODES_MAX)];
-    let (size, middle) = (2.0 * (RADIUS + 110.0), RADIUS + 110.0);
+    let (middle, centre) = (RADIUS + WORDS, RADIUS + MARGIN);
+    let height = 2.0 * centre;
+    // Two stand one above the other, and nobody at their left.
+    let (left, width) =
+        if links.len() < 3 { (middle - MARGIN, MARGIN + NODE + WORDS) } else { (0.0, 2.0 * middle) };
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {size} {size}\" font-family=\"sans-serif\" font-size=\"11\" \
-         text-anchor=\"middle\">\n<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
+        "<svg class=\"graph\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"{left} 0 {width} {height}\" \
+         font-family=\"sans-serif\" font-size=\"12\">\n<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
          markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n"
     );
     let at = |index: usize| {
         let angle = TAU * index as f64 / links.len().max(1) as f64 - TAU / 4.0;
-        (middle + RADIUS * angle.cos(), middle + RADIUS * angle.sin())
+        (middle + RADIUS * angle.cos(), centre + RADIUS * angle.sin())
     };
     for (index, link) in links.iter().enumerate() {
         let ((x, y), (to_x, to_y)) = (at(index), at((index + 1) % links.len()));
@@ -51,13 +58,14 @@ pub(super) fn svg(proof: &Proof) -> String {
         }
         writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{NODE}\" fill=\"#fdd\" stroke=\"#900\"/>")
             .ok();
-        writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escaped(&name(link))).ok();
         let wait = format!("{} {}", link.wait.kind.phrase(), link.wait.lock);
         // Beside the circle, away from the lines.
         let (beside, anchor) =
             if x < middle - 1.0 { (x - NODE - 6.0, "end") } else { (x + NODE + 6.0, "start") };
-        let place = format!("x=\"{beside:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\"");
-        writeln!(svg, "<text {place} font-size=\"9\">{}</text>", escaped(&wait)).ok();
+        for (line, says) in [(y - 2.0, name(link)), (y + 13.0, wait)] {
+            let place = format!("x=\"{beside:.1}\" y=\"{line:.1}\" text-anchor=\"{anchor}\"");
+            writeln!(svg, "<text {place}>{}</text>", escaped(&says)).ok();
+        }
     }
     svg + "</svg>\n"
 }
