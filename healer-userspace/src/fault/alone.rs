@@ -2,6 +2,9 @@
 
 use std::{io, net::Ipv4Addr, os::fd::AsRawFd as _};
 
+/// What who cannot have one is told.
+pub(super) const REMEDY: &str = "it needs CAP_SYS_ADMIN and CAP_NET_ADMIN";
+
 /// With a loopback that is up. For a process of one thread.
 pub(super) fn namespace() -> io::Result<()> {
     // SAFETY: takes a number.

@@ -1,6 +1,7 @@
 //! The process in which the fault happens.
 
 use core::{
+    fmt::Display,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -15,6 +16,8 @@ pub enum When {
     Asked,
 }
 
+/// The exit status of a fault that cannot be made on this machine.
+const UNMADE: u8 = 2;
 /// The end of a child whose cgroup nobody killed.
 const LIFE_SECONDS: u32 = 300;
 const LONG: Duration = Duration::from_secs(3600);
@@ -37,6 +40,13 @@ pub fn run(fault: &Fault, when: When) -> u8 {
         }
     }
     (fault.child)()
+}
+
+/// The status of a child that could not make its fault. A victim that ends without a word helps nobody.
+#[expect(clippy::print_stderr, reason = "the victim's own words: there is no log in it")]
+pub(super) fn unmade(what: &str, error: impl Display, remedy: &str) -> u8 {
+    eprintln!("the fault cannot be made here: {what}: {error}; {remedy}");
+    UNMADE
 }
 
 fn no_core_file() {

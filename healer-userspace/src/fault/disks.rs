@@ -11,7 +11,7 @@ use std::{
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
-use super::{End, Fault};
+use super::{End, Fault, child::unmade};
 use crate::engine::class::Class;
 
 pub(super) const DISK_FULL: Fault = Fault::failing(
@@ -46,6 +46,9 @@ pub(super) const TEMP_FILES: Fault = Fault::healthy(
 )
 .lasting(6);
 
+const REMEDY: &str =
+    "it needs CAP_SYS_ADMIN for a mount namespace, and io-error a free loop device (/dev/loop-control)";
+
 /// The mount is seen by nobody else, and goes with the last process of its namespace.
 fn small_disk(options: &CStr) -> io::Result<PathBuf> {
     // SAFETY: takes a number; the child has one thread.
@@ -58,9 +61,11 @@ fn small_disk(options: &CStr) -> io::Result<PathBuf> {
     Ok(point)
 }
 
-/// Status 1: the disk could not be made.
 fn on(options: &CStr, fault: fn(&Path) -> io::Result<()>) -> u8 {
-    u8::from(small_disk(options).and_then(|disk| fault(&disk)).is_err())
+    match small_disk(options).and_then(|disk| fault(&disk)) {
+        Ok(()) => 0,
+        Err(error) => unmade("a small disk of its own", error, REMEDY),
+    }
 }
 
 fn full() -> u8 {

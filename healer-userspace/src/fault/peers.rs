@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use super::{End, Fault, alone};
+use super::{End, Fault, alone, child::unmade};
 use crate::engine::class::Class;
 
 pub(super) const REFUSED: Fault = Fault::failing(
@@ -68,12 +68,15 @@ fn client(each_takes: Duration, then: fn(&mut [Server; 2]) -> io::Result<()>) ->
         alone::namespace()?;
         Ok::<_, io::Error>([Server::start(SERVERS[0], each_takes)?, Server::start(SERVERS[1], each_takes)?])
     };
-    let Ok(mut servers) = begin() else { return 2 };
+    let mut servers = match begin() {
+        Ok(servers) => servers,
+        Err(error) => return unmade("two servers in a network namespace of their own", error, alone::REMEDY),
+    };
     let asking: Vec<_> =
         SERVERS.into_iter().map(|server| thread::spawn(move || ask_for_ever(server))).collect();
     thread::sleep(WELL_FIRST);
-    if then(&mut servers).is_err() {
-        return 2;
+    if let Err(error) = then(&mut servers) {
+        return unmade("the end of a server", error, alone::REMEDY);
     }
     asking.into_iter().for_each(|one| drop(one.join()));
     1

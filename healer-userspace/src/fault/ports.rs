@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use super::{End, Fault, alone};
+use super::{End, Fault, alone, child::unmade};
 use crate::engine::class::Class;
 
 pub(super) const PORTS: Fault = Fault::failing(
@@ -27,11 +27,18 @@ pub(super) const CONNECTIONS: Fault = Fault::healthy(
 .lasting(6);
 
 fn all() -> u8 {
-    u8::from(connect(usize::MAX).is_err())
+    holding(usize::MAX)
 }
 
 fn some() -> u8 {
-    u8::from(connect(40).is_err())
+    holding(40)
+}
+
+fn holding(wanted: usize) -> u8 {
+    match connect(wanted) {
+        Ok(()) => 0,
+        Err(error) => unmade("a network namespace with few ports", error, alone::REMEDY),
+    }
 }
 
 fn connect(wanted: usize) -> io::Result<()> {

@@ -8,7 +8,10 @@ use std::{
     thread,
 };
 
-use super::{End, Fault, alone, child::asked_within};
+use super::{
+    End, Fault, alone,
+    child::{asked_within, unmade},
+};
 use crate::{clock, engine::class::Class};
 
 pub(super) const HANG: Fault = service(Fault::failing(
@@ -68,11 +71,16 @@ struct Server {
 
 /// Well until it is asked; `then` is what it does from then on.
 fn serve(clients: usize, then: impl FnOnce(&mut Server)) -> u8 {
-    let begun = alone::namespace().and_then(|()| listen());
-    let Ok(listener) = begun else { return 2 };
-    if (0..clients).any(|number| client(number).is_err()) {
-        return 2;
-    }
+    let begin = || {
+        alone::namespace()?;
+        let listener = listen()?;
+        (0..clients).try_for_each(client)?;
+        Ok::<_, io::Error>(listener)
+    };
+    let listener = match begin() {
+        Ok(listener) => listener,
+        Err(error) => return unmade("a server in a network namespace of its own", error, alone::REMEDY),
+    };
     let mut server = Server { listener: Some(listener), held: Vec::new() };
     while !asked_within(TURN) {
         server.turn();

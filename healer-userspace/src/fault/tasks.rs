@@ -5,7 +5,7 @@ use std::thread;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{End, Fault};
+use super::{End, Fault, child::unmade};
 use crate::engine::class::Class;
 
 pub(super) const FORK_BOMB: Fault = Fault::failing(
@@ -78,7 +78,12 @@ fn threads() -> u8 {
     const FEW: u64 = 12;
     // SAFETY: plain system calls, before there is a second thread.
     if unsafe { libc::setgid(NOBODY) != 0 || libc::setuid(NOBODY) != 0 } {
-        return 1;
+        let error = std::io::Error::last_os_error();
+        return unmade(
+            "become nobody (65534)",
+            error,
+            "run it with CAP_SETUID and CAP_SETGID, as root has them",
+        );
     }
     let limit = Rlimit { current: Some(FEW), maximum: Some(FEW) };
     setrlimit(Resource::Nproc, limit).ok();

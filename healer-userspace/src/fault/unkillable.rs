@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use super::{End, Fault};
+use super::{End, Fault, child::unmade};
 use crate::engine::class::Class;
 
 pub(super) const UNKILLABLE: Fault = Fault::failing(
@@ -36,11 +36,17 @@ const MISSING: u64 = 1;
 const PAGE: usize = 4096;
 const LIFE_SECONDS: u32 = 60;
 
+const REMEDY: &str =
+    "it needs CAP_SYS_PTRACE, a kernel with CONFIG_USERFAULTFD, and a /tmp that can be written";
+
 fn waits(late: Option<Duration>) -> u8 {
     let name = format!("/tmp/healer-fault-{}-locked", std::process::id());
     let made = File::create_new(&name).and_then(|file| Ok((file, File::options().append(true).open(&name)?)));
     std::fs::remove_file(&name).ok();
-    let (Ok((holds, waits)), Ok((faults, page))) = (made, page()) else { return 2 };
+    let ((holds, waits), (faults, page)) = match made.and_then(|files| Ok((files, page()?))) {
+        Ok(made) => made,
+        Err(error) => return unmade("a page that nobody fills (userfaultfd)", error, REMEDY),
+    };
     let Ok(waiter) = child(waits, &[1], Duration::from_millis(300)) else { return 2 };
     if let Some(late) = late {
         thread::spawn(move || {

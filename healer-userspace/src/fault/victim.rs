@@ -87,6 +87,15 @@ pub(super) fn start_in(cgroup: &Cgroup, mut command: Command) -> io::Result<Chil
 }
 
 impl End {
+    /// As a person reads it, of what should have been.
+    pub fn words(self) -> String {
+        match self {
+            Self::Signal(signal) => format!("it should have ended by signal {signal}"),
+            Self::Status(status) => format!("it should have ended with status {status}"),
+            Self::Never => "it should have lived on".to_owned(),
+        }
+    }
+
     /// Whether a child that ended so did what its fault promises. A supervisor returns 128 + signal.
     pub fn is_met_by(self, status: Option<ExitStatus>) -> bool {
         match (self, status) {

@@ -98,7 +98,8 @@ async fn make(fault: &'static Fault, keep: bool, state_dir: &Path) -> anyhow::Re
         Some(class) => format!("an agent should call it {class}"),
         None => "an agent should say nothing".to_owned(),
     };
-    let verdict = if made { expected } else { format!("NOT the fault that was meant: {:?}", fault.end) };
+    let verdict =
+        if made { expected } else { format!("NOT the fault that was meant: {}", fault.end.words()) };
     emit(&format!("  {how}; {verdict}\n"))?;
     if keep && ended.is_none() {
         emit("  kept until ^C\n")?;
