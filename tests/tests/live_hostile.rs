@@ -3,13 +3,18 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt as _, symlink},
+    os::unix::{
+        fs::{DirBuilderExt as _, symlink},
+        net::UnixListener,
+    },
+    path::Path,
+    process::Command,
     time::Duration,
 };
 
 use healer_tests::{
     home::{Agent, Home, pause, signal_to},
-    policies::{RESTART, policy, restarting},
+    policies::{RESTART, policy, restarting, units},
     supervised::{Supervised, lives, name},
     victim::{Victim, compile},
 };
@@ -95,6 +100,65 @@ fn a_webhook_that_never_answers_holds_nobody_up() {
         let count = metrics.lines().find_map(|line| line.strip_prefix(failed)?.parse::<f64>().ok());
         count.is_some_and(|count| 1.0 <= count).then_some(())
     });
+}
+
+/// Docker, a CRI runtime, systemd and the API server: each takes the connection and says nothing.
+#[test]
+fn owners_that_never_answer_hold_nobody_up() {
+    let name = name();
+    let units = units("nobody.service").replace("name: test", "name: units");
+    let home = Home::new(&format!("{}---\n{units}", restarting(&name)));
+    let silent = |kind: &str| UnixListener::bind(home.path().join(kind)).unwrap();
+    let _owners = ["docker", "cri", "systemd"].map(silent);
+    let api = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let kubeconfig = home.path().join("kubeconfig");
+    let cluster = format!("{{name: c, cluster: {{server: 'http://{}'}}}}", api.local_addr().unwrap());
+    let rest = "users: [{name: u, user: {token: t}}]\ncontexts: [{name: x, context: {cluster: c, user: u}}]\ncurrent-context: x";
+    fs::write(&kubeconfig, format!("apiVersion: v1\nkind: Config\nclusters: [{cluster}]\n{rest}\n")).unwrap();
+    let at = home.path().display();
+    let config = format!(
+        "runtimes: {{docker: {at}/docker, cri: {at}/cri, systemd: {at}/systemd}}\nkubernetes: {{kubeconfig: {}, node: n1}}",
+        kubeconfig.display()
+    );
+    let mut agent = home.agent_with_config(&config);
+    is_healed(&mut agent, &Supervised::start(&home, &name, &["sleep", "1000"]));
+    for said in
+        ["no Docker at", "no container runtime at", "no systemd at", "are not followed: list healpolicies"]
+    {
+        agent.wait(said, |agent| {
+            let log = agent.log();
+            log.lines().any(|line| line.contains(said) && line.contains("no answer within")).then_some(())
+        });
+    }
+    agent.signal(Signal::TERM);
+    assert!(agent.end().success(), "{}", agent.log());
+}
+
+fn chattr(flag: &str, file: &Path) {
+    let output = Command::new("chattr").arg(flag).arg(file).output().expect("chattr of e2fsprogs");
+    assert!(output.status.success(), "{}", words(&output));
+}
+
+#[test]
+fn without_an_audit_nothing_is_done_and_all_is_done_when_it_can_be_written_again() {
+    let name = name();
+    let home = Home::new(&restarting(&name));
+    let mut agent = home.agent();
+    let service = Supervised::start(&home, &name, &["sleep", "1000"]);
+    let child = service.child();
+    pause(Duration::from_millis(300));
+    let audit = home.state().join("audit.jsonl");
+    chattr("+i", &audit);
+    signal_to(child, Signal::KILL);
+    agent.wait("the gate", |agent| agent.log().contains("journal_not_writable").then_some(()));
+    pause(Duration::from_millis(800));
+    let (started, status) = (service.child_now(), words(&home.healer(&["status"])));
+    chattr("-i", &audit);
+    assert_eq!(started, None, "no act without its record: {}", agent.log());
+    assert!(status.contains("audit.jsonl: Operation not permitted"), "{status}");
+    agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
+    assert!(lives(service.successor(child)));
+    assert!(home.healer(&["audit", "verify"]).status.success());
 }
 
 /// All live at once; then all are gone at once, half of them in failure.

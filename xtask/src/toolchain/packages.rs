@@ -61,6 +61,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "ruby", Sign::Program("ruby")),
     Package::new(Stage::Test, "perl", Sign::Program("perl")),
     Package::new(Stage::Test, "util-linux", Sign::Program("flock")),
+    Package::new(Stage::Test, "e2fsprogs", Sign::Program("chattr")),
     Package::new(Stage::Test, "cron", Sign::Path("/usr/sbin/cron")),
     Package::new(Stage::Test, "redis-server", Sign::Program("redis-server")),
     Package::new(Stage::Test, "nginx-light", Sign::Path("/usr/sbin/nginx")),
