@@ -15,6 +15,7 @@ use crate::{
         process::{Process, ProcessId, TICK_NS},
     },
     signal::{Exit, Fact, SeenBy, Signal},
+    text::printable,
 };
 
 /// By then a record that was on its way has come.
@@ -90,6 +91,19 @@ impl Agent {
             let newcomers = newcomers(&self.identity, self.engine.policies(), self.engine.world());
             self.introduce(now, those_left(&left, newcomers));
         }
+    }
+
+    /// `server[17] is running under policy web`; nothing of whom no policy owns.
+    pub(super) fn who_lives(&mut self, pid: u32) -> Option<String> {
+        let process = self.identity.of_pid(pid)?;
+        let under = match choose::owner(self.engine.policies(), &process) {
+            choose::Owner::One(policy) => format!("policy {}", policy.name),
+            choose::Owner::Clash(one, other) => {
+                format!("policies {} and {}, of which neither may act", one.name, other.name)
+            }
+            choose::Owner::None => return None,
+        };
+        Some(format!("{}[{pid}] is running under {under}", printable(&process.comm)))
     }
 
     fn introduce(&mut self, now: BootTime, newcomers: Vec<Process>) {

@@ -311,10 +311,10 @@ impl Agent {
                 Ok("acting again".to_owned())
             }
             Change::Reload => self.reload(),
-            Change::CatchUp => {
+            Change::CatchUp { about } => {
                 self.records();
                 self.flush();
-                Ok("read".to_owned())
+                Ok(about.and_then(|pid| self.who_lives(pid)).unwrap_or_default())
             }
             Change::Undo { of } => Ok(self.undo(of.as_deref())),
             Change::Record { lines } => {

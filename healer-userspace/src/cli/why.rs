@@ -38,6 +38,9 @@ struct Known {
     incidents: Vec<Incident>,
     #[serde(default)]
     workload: Option<Workload>,
+    /// A process that runs, and the policy that owns it.
+    #[serde(default)]
+    living: Option<String>,
     /// Newest first; an agent that does not run has forgotten them.
     #[serde(default)]
     ends: Vec<End>,
@@ -45,7 +48,10 @@ struct Known {
 
 impl Known {
     fn is_something(&self) -> bool {
-        !self.incidents.is_empty() || self.workload.is_some() || !self.ends.is_empty()
+        !self.incidents.is_empty()
+            || self.workload.is_some()
+            || self.living.is_some()
+            || !self.ends.is_empty()
     }
 
     /// Ends of which no incident tells, newest first.
@@ -100,6 +106,8 @@ fn render(known: &Known, paint: Paint) -> String {
     let mut out = String::new();
     if let Some(workload) = &known.workload {
         out.push_str(&workload_line(workload, paint));
+    } else if let Some(living) = &known.living {
+        out.push_str(&format!("{}.\n", printable(living)));
     }
     let untold = known.untold();
     let Some((latest, earlier)) = known.incidents.split_first() else {

@@ -78,8 +78,10 @@ pub enum Change {
     },
     Resume,
     Reload,
-    /// Read what the kernel has told by now.
-    CatchUp,
+    /// Read what the kernel has told by now, and say under which policy this process runs: empty of others.
+    CatchUp {
+        about: Option<u32>,
+    },
     Undo {
         of: Option<String>,
     },

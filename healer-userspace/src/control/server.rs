@@ -142,8 +142,10 @@ impl Peers {
             },
             Request::Why { target } => {
                 // An end of a moment ago may lie in a ring. A busy agent tells what it has read.
-                self.order(Change::CatchUp).await.ok();
-                self.look(|view, peers| why(view, &target, (peers.clock)()))
+                let about = target.parse().ok();
+                let told = self.order(Change::CatchUp { about }).await.unwrap_or_default();
+                let living = told["says"].as_str().filter(|says| !says.is_empty());
+                self.look(|view, peers| why(view, &target, living, (peers.clock)()))
             }
             Request::Pause { reason } => self.order(Change::Pause { by: by(reason) }).await,
             Request::Resume => self.order(Change::Resume).await,
@@ -177,11 +179,12 @@ impl Peers {
     }
 }
 
-fn why(view: &View, target: &str, now: Now) -> Value {
+fn why(view: &View, target: &str, living: Option<&str>, now: Now) -> Value {
     let incidents = view.book.about(target);
     let pid = target.parse().ok();
     let workload = view.workloads.values().find(|of| is_named(&of.key, target) || Some(of.pid) == pid);
-    json!({"incidents": incidents, "workload": workload, "ends": view.deaths.about(target, now)})
+    let ends = view.deaths.about(target, now);
+    json!({"incidents": incidents, "workload": workload, "living": living, "ends": ends})
 }
 
 fn not_understood(error: &serde_json::Error) -> String {

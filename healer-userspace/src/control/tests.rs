@@ -118,7 +118,9 @@ fn orders_reach_the_agent_with_who_gave_them() {
             Change::Pause { by } => Ok(format!("paused by {by}")),
             Change::Resume => Ok("acting again".into()),
             Change::Reload => Err("policy.yaml:3:7: unknown key".into()),
-            Change::CatchUp => Ok("read".into()),
+            Change::CatchUp { about } => {
+                Ok(about.map_or_else(String::new, |pid| format!("web[{pid}] is running")))
+            }
             Change::Undo { of } => Ok(format!("undoing {of:?}")),
             Change::Record { .. } => Ok("recording".into()),
         }
@@ -130,6 +132,10 @@ fn orders_reach_the_agent_with_who_gave_them() {
         assert!(says.starts_with("paused by healer pause (uid "), "{says}");
         assert!(says.ends_with("): deploy"), "{says}");
         assert_eq!(ask(dir, &Request::Resume).expect("an answer")["says"], "acting again");
+        let living = |target: &str| {
+            ask(dir, &Request::Why { target: target.into() }).expect("an answer")["living"].clone()
+        };
+        assert_eq!((living("17"), living("web")), ("web[17] is running".into(), serde_json::Value::Null));
         let refused = ask(dir, &Request::Reload).expect_err("refused");
         assert_eq!(refused.to_string(), "policy.yaml:3:7: unknown key");
     });
