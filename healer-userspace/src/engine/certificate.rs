@@ -182,8 +182,16 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
     match memory.signal(process.id(), number) {
         None if is_fault(number) => Cause::Crashed { fault_address: 0, by_seccomp: false, call: None },
         None => Cause::Unseen,
-        Some((_, sent)) => sent_cause(memory, process, sent),
+        Some((_, sent)) => sent_cause(memory, process, handed_on(memory, process, sent)),
     }
+}
+
+/// Python, Ruby, node and timeout(1) catch a signal, clean up, and then die of the same one by their own hand, so that
+/// their parent sees what ended them: the first one did.
+fn handed_on<'a>(memory: &'a Memory, process: &Process, sent: &'a SignalSent) -> &'a SignalSent {
+    let is_own = sent.sender.as_ref().is_some_and(|party| party.id == process.id());
+    let caught = if is_own { memory.caught_before(process.id(), sent.signal) } else { None };
+    caught.map_or(sent, |(_, caught)| caught)
 }
 
 fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {

@@ -24,6 +24,8 @@ pub(super) const KEEP: Duration = Duration::from_secs(60);
 
 /// Of one process: a storm of signals to it must not grow without end.
 const MAX_SIGNALS: usize = 16;
+/// From a signal that was caught to the same one by its own hand: time to clean up.
+const HANDED_ON_WITHIN: Duration = Duration::from_secs(30);
 const MAX_SENDERS: usize = 256;
 const MAX_CGROUPS: usize = 256;
 /// Cgroups near their limit are looked at every second at least.
@@ -55,6 +57,10 @@ struct Growth {
     limit: u64,
     anon: u64,
     users: Vec<MemoryUser>,
+}
+
+fn is_by(sent: &SignalSent, id: ProcessId) -> bool {
+    sent.sender.as_ref().is_some_and(|party| party.id == id)
 }
 
 /// The manager of the system or its own parent, by a signal that stops: `systemctl restart`, a service manager, a
@@ -203,6 +209,14 @@ impl Memory {
         last.or_else(|| self.signals(id, number).next_back())
     }
 
+    /// The one before the last of these that `id` sent to itself: it had caught that, and handed it on.
+    pub fn caught_before(&self, id: ProcessId, number: i32) -> Option<&(BootTime, SignalSent)> {
+        let mut latest = self.signals(id, number).rev();
+        let (own, _) = latest.find(|(_, sent)| is_by(sent, id))?;
+        let caught = latest.find(|(_, sent)| !is_by(sent, id) && !sent.ignored)?;
+        (own.since(caught.0) <= HANDED_ON_WITHIN).then_some(caught)
+    }
+
     fn signals(
         &self,
         id: ProcessId,
@@ -212,11 +226,11 @@ impl Memory {
         signals.filter(move |(_, sent)| sent.signal == number)
     }
 
-    /// The last signal that asked `id` to stop, and was not ignored.
+    /// The last signal of somebody else that asked `id` to stop, and was not ignored.
     pub fn asked_to_stop(&self, id: ProcessId) -> Option<&(BootTime, SignalSent)> {
         const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
         let signals = self.about.get(&id)?.signals.iter();
-        signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored)
+        signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored && !is_by(sent, id))
     }
 
     /// It was told to stop, caught that, and ended as shells and init systems expect of it: 128 and the signal. After

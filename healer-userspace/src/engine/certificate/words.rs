@@ -89,7 +89,9 @@ impl Certificate {
             evidence.push(Evidence { signal: "oom_kill".into(), at: *when, says: oom_sentence(oom) });
         }
         let number = self.exit.signal.or(self.asked.as_ref().map(|asked| asked.signal));
-        if let Some((when, sent)) = number.and_then(|number| memory.signal(process.id(), number)) {
+        let last = number.and_then(|number| memory.signal(process.id(), number));
+        let caught = number.and_then(|number| memory.caught_before(process.id(), number));
+        for (when, sent) in caught.into_iter().chain(last) {
             evidence.push(Evidence { signal: "signal_sent".into(), at: *when, says: sent_sentence(sent) });
         }
         evidence

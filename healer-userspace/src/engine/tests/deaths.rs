@@ -49,3 +49,30 @@ fn a_guessed_scope_is_told_as_what_was_seen_and_not_as_the_cause() {
     );
     count(&guessed, "because its memory cgroup", 0);
 }
+
+/// As Python, Ruby, node and timeout(1) do it.
+#[test]
+fn who_hands_a_signal_on_to_itself_was_ended_by_the_first() {
+    let web = supervised(10, SECOND);
+    let sent = |at, by: ProcessId, comm: &str| {
+        let sender = Some(Party { id: by, comm: comm.into(), ..Party::default() });
+        signal(
+            at,
+            &web,
+            Fact::SignalSent(SignalSent { signal: libc::SIGTERM, sender, ..SignalSent::default() }),
+        )
+    };
+    let stranger = ProcessId { pid: 77, start: BootTime(5) };
+    let end = || {
+        let exit = Exit { signal: Some(libc::SIGTERM), ..Exit::default() };
+        [sent(60 * SECOND, web.id(), "web"), signal(60 * SECOND + 1, &web, Fact::Exited(exit))]
+    };
+    let after = |first: Vec<Signal>| {
+        let signals: Vec<_> = [registered(2 * SECOND, &web)].into_iter().chain(first).chain(end()).collect();
+        run(&signals, policies(Mode::Enforce, &[ActionName::Restart]))
+    };
+    has(&after(vec![sent(55 * SECOND, stranger, "bash")]), "web[10] killed by SIGTERM from bash[77]");
+    for nobody in [vec![], vec![sent(20 * SECOND, stranger, "bash")]] {
+        has(&after(nobody), "web[10] ended itself with SIGTERM");
+    }
+}

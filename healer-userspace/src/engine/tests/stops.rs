@@ -40,6 +40,29 @@ fn restarts_by_the_manager_are_no_loop_and_by_a_stranger_they_are() {
     has(&run(&restarts_by(stranger), of_class(Class::CrashLoop)), "diagnosis crash_loop");
 }
 
+/// systemd starts and stops them; they catch its signal and then end by the same one, as Ruby and node do.
+#[test]
+fn who_hands_its_managers_signal_on_to_itself_is_in_no_loop() {
+    let ends = |by_init: bool| {
+        let mut signals = Vec::new();
+        for life in 0..3 {
+            let start = (2 + 8 * life) * SECOND;
+            let parent = Some(Parent { pid: INIT.pid, start: INIT.start, ..Parent::default() });
+            let web = Process { parent, ..supervised(10 + life as u32, start) };
+            signals.push(registered(start + 1, &web));
+            if by_init {
+                signals.push(sent_by(start + 6 * SECOND, INIT, libc::SIGTERM, &web));
+            }
+            signals.push(sent_by(start + 7 * SECOND, web.id(), libc::SIGTERM, &web));
+            let end = Fact::Exited(Exit { signal: Some(libc::SIGTERM), ..Exit::default() });
+            signals.push(signal(start + 7 * SECOND + 1, &web, end));
+        }
+        run(&signals, of_class(Class::CrashLoop))
+    };
+    count(&ends(true), "diagnosis crash_loop", 0);
+    has(&ends(false), "diagnosis crash_loop");
+}
+
 /// A build of thousands of files, each with a crash of the compiler.
 #[test]
 fn failures_of_what_nobody_named_do_not_push_a_loop_out() {
