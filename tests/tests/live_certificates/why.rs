@@ -5,11 +5,13 @@ use std::{os::unix::process::CommandExt as _, process::Command};
 use healer_tests::{
     hangs::family,
     home::{Agent, Home, until},
-    policies::restarting,
+    policies::{policy, restarting},
     supervised::{Supervised, name},
     victim::{Victim, compile},
 };
 use serde_json::Value;
+
+const TELL: &str = "  rules: [{name: tell, when: [{class: crash}], escalate: [{do: notify}]}]";
 
 /// The one end that is known of it.
 fn end_of(agent: &mut Agent<'_>, target: &str) -> Value {
@@ -233,4 +235,34 @@ fn whom_seccomp_ends_is_told_for_which_call() {
     assert_eq!(found["detail"]["certificate"]["by_seccomp"], true, "{found}");
     crate::caught_up(&mut agent);
     assert_eq!(crate::diagnoses(&home, &other), Vec::<Value>::new(), "{}", agent.log());
+}
+
+/// Owned by its name alone, it is no main process of anything.
+#[test]
+fn who_runs_under_a_policy_is_said_to_and_who_hands_a_signal_on_was_killed_by_its_sender() {
+    let home = Home::new(&policy("shadow", "comm: python3", TELL));
+    let mut agent = home.agent();
+    let victim = "import os, signal\n\
+        def handler(number, _frame):\n    signal.signal(number, signal.SIG_DFL)\n    os.kill(os.getpid(), number)\n\
+        signal.signal(signal.SIGTERM, handler)\nwhile True: signal.pause()\n";
+    let mut victim = Victim::start("python3", &["-c", victim]);
+    let pid = victim.tgid().to_string();
+    let living = format!("python3[{pid}] is running under policy test.");
+    agent.wait("the living", |_agent| {
+        let told = home.healer(&["why", &pid]);
+        String::from_utf8_lossy(&told.stdout).contains(&living).then_some(())
+    });
+    let catches = format!("/proc/{pid}/status");
+    agent.wait("the handler", |_agent| {
+        let status = std::fs::read_to_string(&catches).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim();
+        let caught = u64::from_str_radix(caught, 16).ok()?;
+        (caught & 1 << (libc::SIGTERM - 1) != 0).then_some(())
+    });
+    let mut killer = Victim::start("/bin/bash", &["-c", &format!("kill {pid}; sleep 1")]);
+    victim.wait();
+    let end = end_of(&mut agent, &pid);
+    let says = end["sentence"].as_str().unwrap_or_default();
+    assert!(says.contains(&format!("killed by SIGTERM from bash[{}]", killer.tgid())), "{says}");
+    killer.wait();
 }
