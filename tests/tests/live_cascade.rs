@@ -108,8 +108,8 @@ fn the_root_is_healed_first_and_then_only_who_did_not_recover() {
     agent.record(&zombie.links[0].workload(), "closed", "\"outcome\":\"recovered_alone\"");
     let acts =
         |chain: &Chain| [0, 1, 2].map(|at| count(&chain.of(&home, at), "intent", "\"action\":\"restart\""));
-    assert_eq!(acts(&sound), [0, 0, 1], "only C was touched");
-    assert_eq!(acts(&zombie), [0, 1, 1], "B stayed broken");
+    assert_eq!(acts(&sound), [0, 0, 1], "only C was touched:\n{}", agent.log());
+    assert_eq!(acts(&zombie), [0, 1, 1], "B stayed broken:\n{}", agent.log());
     agent.signal(Signal::TERM);
 }
 

@@ -1,6 +1,6 @@
 //! Needs root. Alone in its binary: the storm would fill the rings of other tests too.
 //!
-//! one guest: all
+//! one guest: a_full_ring_is_counted_and_never_silent
 
 use std::{path::PathBuf, time::Duration};
 

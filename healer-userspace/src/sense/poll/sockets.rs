@@ -6,9 +6,12 @@ mod request;
 
 use core::time::Duration;
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
     thread,
 };
@@ -226,11 +229,14 @@ pub(super) fn in_namespace<T: Send + 'static>(
     there.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
-/// The calling thread moves into the network namespace, for good.
+/// The calling thread moves into the network namespace, for good. Where it is already, it needs no right for that.
 ///
 /// # Errors
 /// It may not be entered (CAP_SYS_ADMIN).
 pub fn enter(namespace: &File) -> io::Result<()> {
+    if namespace.metadata()?.ino() == fs::metadata("/proc/thread-self/ns/net")?.ino() {
+        return Ok(());
+    }
     // SAFETY: no pointers; only the calling thread is moved.
     let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
     if entered == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
