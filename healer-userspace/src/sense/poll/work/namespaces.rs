@@ -16,10 +16,7 @@ use crate::{
     clock,
     engine::time::BootTime,
     sense::{
-        poll::{
-            sockets::{LISTEN, SockDiag, Socket},
-            unix_sockets::UnixSocket,
-        },
+        poll::sockets::{LISTEN, SockDiag, Socket},
         waits::Proc,
     },
 };
@@ -161,11 +158,9 @@ impl Namespaces {
         }
         let before = clock::thread_cpu();
         match namespace.ask(&self.proc, &families) {
-            Ok((sockets, by_name)) => {
+            Ok(sockets) => {
                 namespace.trouble = None;
-                let owners = owners(&families, &sockets);
-                let mut pass = namespace.ledger.update(now, &sockets, &owners);
-                namespace.ledger.update_unix(now, &by_name, &owners, &mut pass);
+                let pass = namespace.ledger.update(now, &sockets, &owners(&families, &sockets));
                 namespace.waiting = pass.waiting;
                 namespace.has_strangers = pass.has_strangers;
             }
@@ -180,23 +175,12 @@ impl Namespaces {
 }
 
 impl Namespace {
-    fn ask(
-        &mut self,
-        proc: &Path,
-        families: &[(&u32, &Family)],
-    ) -> io::Result<(Vec<Socket>, Vec<UnixSocket>)> {
+    fn ask(&mut self, proc: &Path, families: &[(&u32, &Family)]) -> io::Result<Vec<Socket>> {
         let diag = match self.diag.take() {
             Some(diag) => diag,
             None => open(proc, families)?,
         };
-        let diag = self.diag.insert(diag);
-        let sockets = diag.dump()?;
-        let by_name = match diag.dump_unix() {
-            // A kernel without CONFIG_UNIX_DIAG.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            by_name => by_name?,
-        };
-        Ok((sockets, by_name))
+        self.diag.insert(diag).dump()
     }
 }
 
