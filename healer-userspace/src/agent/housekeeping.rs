@@ -31,6 +31,7 @@ pub(super) struct Files {
     looked_at: BootTime,
     /// Records were lost, and nobody has asked `/proc` yet what they would have said.
     has_missed: bool,
+    made_up_at: BootTime,
     policies: Look,
     pause_file: bool,
     /// The first look of this life, until what the start needed was given back.
@@ -113,9 +114,11 @@ impl Agent {
 
     pub(super) fn look_for_losses(&mut self, now: BootTime) {
         self.count_losses(now);
-        if !core::mem::take(&mut self.files.has_missed) {
+        // In a storm deadlines come often, and a look at everybody is the dearer the more there are.
+        if !self.files.has_missed || now.since(self.files.made_up_at) < LOOKS_EVERY {
             return;
         }
+        (self.files.has_missed, self.files.made_up_at) = (false, now);
         // What the lost records would have said is still in /proc. Ends first: who began meanwhile may be a successor.
         self.bury_the_gone(now);
         self.meet_everybody();

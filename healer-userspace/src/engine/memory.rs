@@ -25,7 +25,7 @@ pub(super) const KEEP: Duration = Duration::from_secs(60);
 /// Of one process: a storm of signals to it must not grow without end.
 const MAX_SIGNALS: usize = 16;
 /// From a signal that was caught to the same one by its own hand: time to clean up.
-const HANDED_ON_WITHIN: Duration = Duration::from_secs(30);
+const HANDED_ON_WITHIN: Duration = Duration::from_secs(50);
 const MAX_SENDERS: usize = 256;
 const MAX_CGROUPS: usize = 256;
 /// Cgroups near their limit are looked at every second at least.
@@ -228,20 +228,28 @@ impl Memory {
 
     /// The last signal of somebody else that asked `id` to stop, and was not ignored.
     pub fn asked_to_stop(&self, id: ProcessId) -> Option<&(BootTime, SignalSent)> {
+        self.stops(id).find(|(_, sent)| !is_by(sent, id))
+    }
+
+    /// Latest first.
+    fn stops(&self, id: ProcessId) -> impl Iterator<Item = &(BootTime, SignalSent)> {
         const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
-        let signals = self.about.get(&id)?.signals.iter();
-        signals.rev().find(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored && !is_by(sent, id))
+        let signals = self.about.get(&id).into_iter().flat_map(|about| about.signals.iter().rev());
+        signals.filter(|(_, sent)| STOPS.contains(&sent.signal) && !sent.ignored)
     }
 
     /// It was told to stop, caught that, and ended as shells and init systems expect of it: 128 and the signal. After
     /// the word of whoever manages it, any end but by a fault is what was asked for.
     pub fn obeyed(&self, process: &Process, exit: Exit) -> bool {
-        let Some((_, sent)) = self.asked_to_stop(process.id()) else {
-            return false;
+        let as_expected = |sent: &SignalSent| exit.signal.is_none() && exit.code == 128 + sent.signal;
+        let as_told = |sent: &SignalSent| {
+            exit.signal.is_none_or(|signal| signal == sent.signal || signal == libc::SIGKILL)
         };
-        let as_expected = exit.signal.is_none() && exit.code == 128 + sent.signal;
-        let as_told = exit.signal.is_none_or(|signal| signal == sent.signal || signal == libc::SIGKILL);
-        as_expected || (as_told && is_by_its_manager(process, sent))
+        // A JVM may stop itself so.
+        self.stops(process.id()).next().is_some_and(|(_, sent)| as_expected(sent))
+            || self.asked_to_stop(process.id()).is_some_and(|(_, sent)| {
+                as_expected(sent) || (as_told(sent) && is_by_its_manager(process, sent))
+            })
     }
 
     /// Whoever manages it has told it to stop, and no later than a stop lasts by default (systemd.service(5),

@@ -8,7 +8,7 @@ use crate::{
         diagnosis::{Detail, Diagnosis},
         policy::choose,
     },
-    identity::process::Process,
+    identity::process::{Process, ProcessId},
     signal::{Exit, Fact, Party, SeenBy, Signal},
 };
 
@@ -44,7 +44,9 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
                 && choose::tracked(context.policies, process)
                 && !stop_was_asked(context, process, certificate.exit)
         }
-        Cause::Killed { ref by } => was_given_up(process, certificate.exit, by),
+        Cause::Killed { ref by } => {
+            was_given_up(process, certificate.exit, by) && !stop_is_under_way(context, process)
+        }
         Cause::Exited
         | Cause::GroupSignal { .. }
         | Cause::CgroupKill { .. }
@@ -64,8 +66,16 @@ fn was_given_up(process: &Process, exit: Exit, by: &Party) -> bool {
         |unit: &String| unit.ends_with(".service") && (!unit.starts_with("user@") || unit.contains('/'));
     let is_service =
         place.supervise.is_some() || place.container.is_some() || place.unit.as_ref().is_some_and(is_unit);
-    let is_its_parent = process.parent.as_ref().is_some_and(|parent| parent.pid == by.id.pid);
+    let parent = process.parent.as_ref().map(|parent| ProcessId { pid: parent.pid, start: parent.start });
+    let is_its_parent = parent == Some(by.id);
     exit.signal == Some(libc::SIGABRT) && is_service && is_its_parent
+}
+
+/// A stop may end with it (systemd.service(5), `TimeoutStopFailureMode=abort`; `STOPSIGNAL` of an image).
+fn stop_is_under_way(context: &Context<'_>, process: &Process) -> bool {
+    let by_owner =
+        context.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(context.now));
+    by_owner || context.memory.is_told_to_stop(context.now, process)
 }
 
 /// A service that ends with 143 after the TERM that was asked for did not crash.

@@ -222,7 +222,13 @@ impl Engine {
                 let more = plan.rule().escalate.len() > plan.rung + 1;
                 // It was dead before anybody knew whose successor it is, and has an incident of its own.
                 let elsewhere = self.subjects.get(&Subject::Death(process.id())).copied();
-                let elsewhere = elsewhere.filter(|other| *other != id && more && plan.mode == Mode::Enforce);
+                let heals = |other: &IncidentId| {
+                    let plan = self.incidents.values().find(|one| one.id == *other)?.plan.as_ref()?;
+                    (plan.mode == Mode::Enforce).then_some(())
+                };
+                let elsewhere = elsewhere.filter(|other| {
+                    *other != id && more && plan.mode == Mode::Enforce && heals(other).is_some()
+                });
                 if more && plan.mode == Mode::Enforce && elsewhere.is_none() {
                     self.goes_on_with(&mut incident, process);
                 }

@@ -211,9 +211,10 @@ fn a_parents_end_is_told_from_the_kernels_own_signals() {
 #[test]
 fn whom_its_own_parent_aborts_has_crashed_and_whom_a_stranger_aborts_was_killed() {
     let abort = |mut process: Process, parent: u32, is_main: bool| {
+        let start = BootTime(1);
         process.place.unit = Some("web.service".into());
         process.main = is_main;
-        process.parent = Some(Parent { pid: parent, comm: "systemd".into(), ..Parent::default() });
+        process.parent = Some(Parent { pid: parent, start, comm: "systemd".into(), ..Parent::default() });
         let end = Exit { signal: Some(libc::SIGABRT), ..Exit::default() };
         let trace =
             [struck(8 * SECOND, &process, libc::SIGABRT), signal(8 * SECOND, &process, Fact::Exited(end))];

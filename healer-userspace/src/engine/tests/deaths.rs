@@ -72,7 +72,7 @@ fn who_hands_a_signal_on_to_itself_was_ended_by_the_first() {
         run(&signals, policies(Mode::Enforce, &[ActionName::Restart]))
     };
     has(&after(vec![sent(55 * SECOND, stranger, "bash")]), "web[10] killed by SIGTERM from bash[77]");
-    for nobody in [vec![], vec![sent(20 * SECOND, stranger, "bash")]] {
+    for nobody in [vec![], vec![sent(5 * SECOND, stranger, "bash")]] {
         has(&after(nobody), "web[10] ended itself with SIGTERM");
     }
 }
