@@ -96,7 +96,8 @@ spec:
     /// An agent whose node may act as often as it likes; `fail_point` is a state of the journal, or empty.
     pub(crate) fn agent<'home>(&self, home: &'home Home, fail_point: &str) -> Agent<'home> {
         let config = self.dir.join("agent.yaml");
-        let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {node: {max: 10000, per: 1h}}\nstorm: {targets: 10000}\n";
+        let text = "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nbudget: {node: {max: 10000, per: 1h}}\nstorm: {targets: 10000}\n\
+            breaker: {node: {tripAfter: 10000, within: 1m, probeAfter: 1s}}\n";
         fs::write(&config, text).expect("the scratch directory can be written");
         let mut command = home.run_command();
         command.arg("--config").arg(config);
