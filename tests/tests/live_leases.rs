@@ -1,6 +1,7 @@
 //! What is lent is given back, whatever becomes of healer; the neighbour is never touched.
 //!
-//! one third guest: all
+//! one third guest: limits_and_weights_are_lent_and_given_back the_next_rung_meets_the_patient_as_it_was
+//! one third guest: what_a_killed_healer_has_lent_is_given_back_by_the_next
 //! act rights: limits_and_weights_are_lent_and_given_back
 
 use std::fs;

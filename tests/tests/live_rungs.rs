@@ -1,6 +1,6 @@
 //! Needs root: the whole agent on each rung gives the same classes.
 //!
-//! guest: the_same_failures_are_the_same_classes_on_every_rung
+//! one other guest: the_same_failures_are_the_same_classes_on_every_rung
 //! old guest: the_same_failures_are_the_same_classes_on_every_rung
 
 use std::{

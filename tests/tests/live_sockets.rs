@@ -3,7 +3,6 @@
 //! guest: a_refusal_is_told_by_every_program a_listener_that_comes_and_goes_is_told_on_every_rung
 //! guest: a_request_without_an_answer_is_told_on_every_rung_and_so_is_giving_up
 //! guest: data_without_an_answer_is_told_on_every_rung_and_healthy_talk_is_not
-//! one other guest: a_server_that_falls_silent_is_the_same_class_on_every_rung_and_its_neighbour_is_none
 //! old guest: a_refusal_is_told_by_every_program a_listener_that_comes_and_goes_is_told_on_every_rung
 //! old guest: a_request_without_an_answer_is_told_on_every_rung_and_so_is_giving_up
 //! old guest: data_without_an_answer_is_told_on_every_rung_and_healthy_talk_is_not
