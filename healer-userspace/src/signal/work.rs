@@ -66,6 +66,19 @@ pub struct Work {
     pub unanswered: Option<Unanswered>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<Throttled>,
+    /// It may go on without anybody's help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hope: Option<Hope>,
+}
+
+/// What whoever does nothing may be waiting for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hope {
+    /// What it asked somebody else over a connection of its own has no answer yet.
+    Peer,
+    /// None of its threads ran, and one of them sleeps until a time that it has set.
+    Timer,
 }
 
 /// Why a process may not run, as far as it can be seen from outside.
@@ -98,6 +111,7 @@ impl Backlog {
 /// Connections that are complete and not accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backlog {
+    /// 0: of a unix socket.
     pub port: u16,
     pub waiting: u32,
     /// What `listen` was called with.

@@ -152,7 +152,7 @@ impl SockDiag {
     fn each_of(&mut self, states: u32, mut see: impl FnMut(Socket)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             self.ask(&tcp_request(family as u8, states))?;
-            while !read_messages(self.answer()?, &mut see)? {}
+            while !read_messages(self.answer()?, &mut |body| socket(body).into_iter().for_each(&mut see))? {}
         }
         Ok(())
     }
@@ -164,7 +164,7 @@ impl SockDiag {
     pub(super) fn each_udp(&mut self, peer_port: u16, mut see: impl FnMut(Socket)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             self.ask(&udp_request(family as u8, 1 << ESTABLISHED, peer_port))?;
-            while !read_messages(self.answer()?, &mut see)? {}
+            while !read_messages(self.answer()?, &mut |body| socket(body).into_iter().for_each(&mut see))? {}
         }
         Ok(())
     }
@@ -243,7 +243,7 @@ pub fn enter(namespace: &File) -> io::Result<()> {
 }
 
 /// True after the last message.
-fn read_messages(mut bytes: &[u8], see: &mut impl FnMut(Socket)) -> io::Result<bool> {
+pub(super) fn read_messages(mut bytes: &[u8], see: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     while let Some(length) = u32_at(bytes, 0).map(|length| length as usize) {
         let kind = u16_at(bytes, 4);
         let Some(body) = bytes.get(HEADER_SIZE..length) else {
@@ -257,7 +257,7 @@ fn read_messages(mut bytes: &[u8], see: &mut impl FnMut(Socket)) -> io::Result<b
                     errno => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
                 };
             }
-            Some(SOCK_DIAG_BY_FAMILY) => socket(body).into_iter().for_each(&mut *see),
+            Some(SOCK_DIAG_BY_FAMILY) => see(body),
             Some(_) | None => {}
         }
         bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -393,7 +393,7 @@ mod tests {
         let mut sockets = Vec::new();
         for length in 0..200 {
             let bytes: Vec<u8> = (0..length).map(|byte| (byte * 7) as u8).collect();
-            read_messages(&bytes, &mut |socket| sockets.push(socket)).ok();
+            read_messages(&bytes, &mut |body| sockets.extend(socket(body))).ok();
         }
         assert!(socket(&[0; 40]).is_none());
     }

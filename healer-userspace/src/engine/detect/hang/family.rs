@@ -30,6 +30,12 @@ impl<'a> Member<'a> {
     }
 }
 
+/// What keeps it from its work now is not its own fault, and it did nothing that would show it well.
+pub(super) fn is_held(members: &[Member<'_>]) -> bool {
+    let does = |member: &Member<'_>| member.work.moved || member.work.accepted || member.work.answered;
+    members.iter().any(|member| member.is_excused) && !members.iter().any(does)
+}
+
 /// Nobody who could take connections from a queue does, and nobody did: among those who have inherited a listener
 /// one that works may be at a long request, and take the next soon.
 pub(super) fn accepts_none(at: BootTime, members: &[Member<'_>]) -> bool {
@@ -49,6 +55,7 @@ pub(super) fn together(at: BootTime, members: &[Member<'_>]) -> Option<(Work, In
     (sum.process, sum.pid, sum.comm) = (first.process.clone(), first.process.pid, first.process.comm.clone());
     for work in still.iter().map(|member| member.work) {
         sum.runs += work.runs;
+        sum.hope = sum.hope.or(work.hope);
         if work.condition == Life::Free {
             sum.condition = Life::Free;
         }

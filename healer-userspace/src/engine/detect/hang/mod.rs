@@ -27,11 +27,11 @@ use crate::{
     identity::process::ProcessId,
     signal::{
         Fact, Signal,
-        work::{Life, Work, WorkSnapshot},
+        work::{Hope, Life, Work, WorkSnapshot},
     },
     text,
 };
-use family::{Member, accepts_none, together};
+use family::{Member, accepts_none, is_held, together};
 use pieces::{Piece, SAME_SOCKETS, UNANSWERED, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
@@ -152,11 +152,10 @@ impl Hang {
             self.tracks.insert(key, track);
             families.entry(key.0).or_default().push(Member::new(at, work, track));
         }
-        let hung: BTreeMap<_, _> = families
-            .into_iter()
-            .filter_map(|(id, members)| Some((id, self.judge(at, id, &members)?)))
-            .collect();
-        self.clear(|id| hung.contains_key(&id) || unseen.contains(&id), found);
+        let hung: BTreeMap<_, _> =
+            families.iter().filter_map(|(id, members)| Some((*id, self.judge(at, *id, members)?))).collect();
+        let is_held = |id| families.get(&id).is_some_and(|members| is_held(members));
+        self.clear(|id| hung.contains_key(&id) || unseen.contains(&id) || is_held(id), found);
         for (id, judged) in hung {
             self.say(context, at, id, &judged, found);
         }
@@ -260,7 +259,7 @@ fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis 
         pieces.iter().map(|piece| Evidence { signal: piece.source.to_owned(), at, says: piece.says.clone() });
     Diagnosis {
         class: Class::Hang,
-        certainty: certainty(*instead, pieces),
+        certainty: certainty(*instead, pieces, work.hope),
         target: work.process.clone(),
         related: Vec::new(),
         fault_at: at - pieces.iter().map(|piece| piece.lasted).max().unwrap_or_default(),
@@ -279,10 +278,19 @@ fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis 
 
 /// Who does work, though no answer of it was seen, may be at what is never answered by nature: its own sockets alone
 /// do not make that probable. Nor does a queue behind the one request that is in hand.
-fn certainty(instead: Instead, pieces: &[Piece]) -> Certainty {
+///
+/// Whoever waits for an answer itself may be held up by somebody else, and whoever sleeps for a time may be slow.
+fn certainty(instead: Instead, pieces: &[Piece], hope: Option<Hope>) -> Certainty {
     let independent = independent(pieces);
     let is_silent = pieces.len() > independent && pieces.iter().any(|piece| piece.source == UNANSWERED);
-    if 2 <= independent || (is_silent && instead.is_nothing()) {
+    let may_go_on = match hope {
+        Some(Hope::Peer) => instead.is_nothing(),
+        Some(Hope::Timer) => independent < 2,
+        None => false,
+    };
+    if may_go_on {
+        Certainty::Suspected
+    } else if 2 <= independent || (is_silent && instead.is_nothing()) {
         Certainty::Probable
     } else {
         Certainty::Suspected
@@ -312,5 +320,10 @@ fn sentence(judged: &Judged) -> String {
         (Instead::Other, _) => "runs, but leaves work undone".to_owned(),
     };
     let said: Vec<_> = pieces.iter().map(|piece| piece.says.as_str()).collect();
-    format!("{}{member} {does} while work waits: {}", called(process), said.join("; "))
+    let hope = match work.hope {
+        Some(Hope::Peer) => "; it waits itself for somebody else's answer",
+        Some(Hope::Timer) => "; one of its threads sleeps until a time that it has set",
+        None => "",
+    };
+    format!("{}{member} {does} while work waits: {}{hope}", called(process), said.join("; "))
 }

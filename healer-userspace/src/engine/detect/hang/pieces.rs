@@ -76,13 +76,17 @@ fn unread(unread: &Unread) -> Option<Piece> {
 fn backlog(backlog: &Backlog) -> Option<Piece> {
     let lasted = Duration::from_millis(backlog.oldest_ms);
     let says = format!(
-        "{} of at most {} not accepted on port {} for {}",
+        "{} of at most {} not accepted on {} for {}",
         counted(backlog.waiting, "connection"),
         backlog.limit,
-        backlog.port,
+        place(backlog.port),
         Human(lasted)
     );
     (LASTS <= lasted).then_some(Piece { source: "accept_queue", says, lasted })
+}
+
+fn place(port: u16) -> String {
+    if port == 0 { "a unix socket".to_owned() } else { format!("port {port}") }
 }
 
 fn failed_probe(probe: &Known) -> Piece {

@@ -1,12 +1,17 @@
 //! What the sockets of one network namespace have told so far: since when bytes lie unread, connections wait to
 //! be accepted, and requests have no answer.
 
+mod by_name;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::time::BootTime,
-    sense::poll::sockets::{CLOSE_WAIT, LISTEN, Socket},
+    sense::poll::{
+        sockets::{CLOSE_WAIT, Info, LISTEN, Socket},
+        unix_sockets::UnixSocket,
+    },
     signal::work::{Backlog, Unanswered, Unread},
 };
 
@@ -29,6 +34,7 @@ pub(super) struct Ledger {
     connections: BTreeMap<u64, Connection>,
     listeners: BTreeMap<u64, Queue>,
     ports: BTreeMap<u16, Answers>,
+    by_name: by_name::ByName,
 }
 
 /// Work that waits for one process.
@@ -40,6 +46,8 @@ pub(super) struct Waiting {
     pub(super) accepted: bool,
     /// Bytes were written on a connection that it serves.
     pub(super) answered: bool,
+    /// It has asked somebody else, and waits for the answer.
+    pub(super) asks: bool,
     /// A backlog of somebody else's listener waits for it as well.
     pub(super) shares: bool,
     pub(super) unread: Option<Unread>,
@@ -79,6 +87,11 @@ struct Connection {
     asked_at: Option<BootTime>,
     /// Its peer goes on sending without waiting for an answer.
     one_way: bool,
+    received: u64,
+    /// What it sent last has no answer.
+    asks: bool,
+    /// It goes on sending without an answer.
+    tells: bool,
 }
 
 struct Queue {
@@ -124,6 +137,17 @@ impl Ledger {
         pass
     }
 
+    /// Adds what waits at unix sockets.
+    pub(super) fn update_unix(
+        &mut self,
+        now: BootTime,
+        sockets: &[UnixSocket],
+        owners: &Owners,
+        pass: &mut Pass,
+    ) {
+        self.by_name.update(now, sockets, owners, pass);
+    }
+
     fn listener(&mut self, now: BootTime, socket: &Socket, waiting: &mut Waiting) {
         let length = socket.receive_queue;
         let queue = self.listeners.entry(socket.cookie).or_insert(Queue { length, since: now });
@@ -156,7 +180,16 @@ impl Ledger {
             if 0 < sent && 0 < consumed && serves {
                 self.ports.entry(socket.local_port).or_default().answered(now, Duration::ZERO);
             }
-            let first = Connection { consumed, sent, unread_since: now, asked_at, one_way: false };
+            let first = Connection {
+                consumed,
+                sent,
+                unread_since: now,
+                asked_at,
+                one_way: false,
+                received: info.bytes_received,
+                asks: false,
+                tells: false,
+            };
             self.connections.insert(socket.cookie, first);
             waiting.accepted |= serves;
             waiting.moved |= 0 < consumed || 0 < sent;
@@ -180,6 +213,7 @@ impl Ledger {
             known.one_way |= known.asked_at.is_some();
             known.asked_at = Some(received_at);
         }
+        waiting.asks |= !serves && known.asks_on(&info, has_sent);
         // Output that the peer does not take is a reason not to read on.
         let is_held_up = 0 < socket.send_queue;
         if has_read || has_sent || unread == 0 || is_held_up {
@@ -223,6 +257,18 @@ impl Ledger {
                 backlog.last_answer_ms = Some(millis(now.since(answers.last)));
             }
         }
+    }
+}
+
+impl Connection {
+    /// As a client it has asked once and waits; whoever sends on does not.
+    fn asks_on(&mut self, info: &Info, has_sent: bool) -> bool {
+        let is_answered = info.bytes_received != self.received;
+        self.tells = !is_answered && (self.tells || (has_sent && self.asks));
+        self.received = info.bytes_received;
+        let spoke_last = info.bytes_received == 0 || info.last_data_sent_ms < info.last_data_received_ms;
+        self.asks = 0 < info.data_segments_out && spoke_last;
+        self.asks && !self.tells
     }
 }
 

@@ -1,6 +1,8 @@
 //! One process: did its threads run, did they get the CPU, and may it run at all?
 
 use core::time::Duration;
+
+use healer_common::task_scan::TaskRecord;
 use std::{
     collections::BTreeMap,
     fs,
@@ -10,7 +12,7 @@ use std::{
 use crate::{
     engine::time::BootTime,
     identity::procfs::{self, ProcDir},
-    sense::poll::cpu::SchedStat,
+    sense::{poll::cpu::SchedStat, waits::Proc},
     signal::work::Life,
 };
 
@@ -18,6 +20,9 @@ use crate::{
 const THREADS_MAX: usize = 256;
 /// Of the time, what a thread that spins wants of a CPU.
 const SPINS_PERCENT: u32 = 90;
+/// Of one that spun before: what it waits for now is counted when it gets the CPU, but had it slept, it would have given
+/// up the CPU of its own accord.
+const SPINS_ON_PERCENT: u32 = 10;
 
 /// What its threads did up to the last look.
 #[derive(Default)]
@@ -29,7 +34,7 @@ pub(super) struct Member {
 #[derive(Clone, Copy, Default)]
 struct Thread {
     stat: SchedStat,
-    /// Read only of threads that want a CPU all the time.
+    /// Read only of threads that want a CPU all the time; `None` after one that slept.
     voluntary: Option<u64>,
 }
 
@@ -73,7 +78,8 @@ fn thread(task: &Path, known: Option<Thread>, wall: Duration, look: &mut Look) -
     look.ran += ran;
     look.delay = look.delay.max(delay);
     look.runs += stat.runs.saturating_sub(before.stat.runs);
-    let wants_it_all = known.is_some() && wall * SPINS_PERCENT / 100 <= ran + delay;
+    let percent = if before.voluntary.is_some() { SPINS_ON_PERCENT } else { SPINS_PERCENT };
+    let wants_it_all = known.is_some() && wall * percent / 100 <= ran + delay;
     let voluntary = if wants_it_all { voluntary_switches(task) } else { None };
     if voluntary.is_some() && voluntary == before.voluntary {
         look.spinning += 1;
@@ -97,6 +103,33 @@ pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
         return Life::Stopped;
     }
     if is_frozen(proc, cgroup, pid) { Life::Frozen } else { Life::Free }
+}
+
+/// One of its threads sleeps until a time that it has set.
+pub(super) fn sleeps_for_a_time(proc: &Path, pid: u32) -> bool {
+    let proc = Proc::new(proc);
+    let tids = proc.threads(pid);
+    tids.into_iter()
+        .take(THREADS_MAX)
+        .filter_map(|tid| proc.record(pid, tid, 0, 0))
+        .any(|record| has_end(&record))
+}
+
+/// The system calls that take a time, as far as their first four arguments tell.
+fn has_end(record: &TaskRecord) -> bool {
+    const FUTEX_COMMAND: u64 = 0x7f;
+    let by_pointer = |pointer: u64| pointer != 0;
+    let by_millis = |millis: u64| 0 < millis as i32;
+    match i64::from(record.syscall) {
+        libc::SYS_nanosleep | libc::SYS_clock_nanosleep => true,
+        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => by_millis(record.arg3),
+        libc::SYS_poll => by_millis(record.arg2),
+        libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => by_pointer(record.arg3),
+        libc::SYS_ppoll | libc::SYS_rt_sigtimedwait => by_pointer(record.arg2),
+        // FUTEX_WAIT and FUTEX_WAIT_BITSET.
+        libc::SYS_futex => matches!(record.arg1 & FUTEX_COMMAND, 0 | 9) && by_pointer(record.arg3),
+        _ => false,
+    }
 }
 
 /// Its first thread wants a CPU now.

@@ -20,7 +20,7 @@ use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId},
     sense::poll::cpu::{Kept, pressure_total_us},
-    signal::work::{Life, Unseen, Work, WorkSnapshot},
+    signal::work::{Hope, Life, Unseen, Work, WorkSnapshot},
 };
 use cpu_users::CpuUsers;
 use ledger::Waiting;
@@ -163,6 +163,12 @@ impl WorkPoller {
         work.comm = std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
         if work.runs == 0 {
             work.condition = member::life(&self.proc, &self.cgroup, work.pid);
+            if work.hope.is_none()
+                && work.unanswered.is_some()
+                && member::sleeps_for_a_time(&self.proc, work.pid)
+            {
+                work.hope = Some(Hope::Timer);
+            }
         }
         work
     }
@@ -196,6 +202,7 @@ fn work(process: &Process, pid: u32, look: &member::Look, waiting: Option<&Waiti
         backlog: waiting.backlog,
         unanswered: waiting.unanswered,
         throttled: None,
+        hope: waiting.asks.then_some(Hope::Peer),
     }
 }
 

@@ -16,7 +16,10 @@ use crate::{
     clock,
     engine::time::BootTime,
     sense::{
-        poll::sockets::{LISTEN, SockDiag, Socket},
+        poll::{
+            sockets::{LISTEN, SockDiag, Socket},
+            unix_sockets::UnixSocket,
+        },
         waits::Proc,
     },
 };
@@ -158,9 +161,11 @@ impl Namespaces {
         }
         let before = clock::thread_cpu();
         match namespace.ask(&self.proc, &families) {
-            Ok(sockets) => {
+            Ok((sockets, by_name)) => {
                 namespace.trouble = None;
-                let pass = namespace.ledger.update(now, &sockets, &owners(&families, &sockets));
+                let owners = owners(&families, &sockets);
+                let mut pass = namespace.ledger.update(now, &sockets, &owners);
+                namespace.ledger.update_unix(now, &by_name, &owners, &mut pass);
                 namespace.waiting = pass.waiting;
                 namespace.has_strangers = pass.has_strangers;
             }
@@ -175,12 +180,23 @@ impl Namespaces {
 }
 
 impl Namespace {
-    fn ask(&mut self, proc: &Path, families: &[(&u32, &Family)]) -> io::Result<Vec<Socket>> {
+    fn ask(
+        &mut self,
+        proc: &Path,
+        families: &[(&u32, &Family)],
+    ) -> io::Result<(Vec<Socket>, Vec<UnixSocket>)> {
         let diag = match self.diag.take() {
             Some(diag) => diag,
             None => open(proc, families)?,
         };
-        self.diag.insert(diag).dump()
+        let diag = self.diag.insert(diag);
+        let sockets = diag.dump()?;
+        let by_name = match diag.dump_unix() {
+            // A kernel without CONFIG_UNIX_DIAG.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            by_name => by_name?,
+        };
+        Ok((sockets, by_name))
     }
 }
 

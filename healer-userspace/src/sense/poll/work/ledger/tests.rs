@@ -140,3 +140,27 @@ fn a_backlog_waits_for_all_who_have_the_listener() {
     assert!(pass.waiting[&8].shares && pass.waiting[&9].shares);
     assert!(!ledger.update(at(1), &[queue(0)], &owners).waiting.contains_key(&8));
 }
+
+/// As a client of somebody else.
+#[test]
+fn whoever_has_asked_somebody_else_waits_for_the_answer() {
+    let client = |received, out, sent_ms, received_ms| {
+        let info = Info {
+            bytes_received: received,
+            data_segments_out: out,
+            last_data_sent_ms: sent_ms,
+            last_data_received_ms: received_ms,
+            ..Info::default()
+        };
+        [Socket { local_port: 40000, info: Some(info), ..connection(1, 0, received, out) }]
+    };
+    let mut ledger = Ledger::default();
+    run(&mut ledger, 0, &client(9, 1, 500, 400));
+    assert!(!run(&mut ledger, 1, &client(9, 1, 1500, 1400)).asks, "it is answered");
+    assert!(run(&mut ledger, 2, &client(9, 2, 100, 2400)).asks);
+    assert!(run(&mut ledger, 9, &client(9, 2, 7100, 9400)).asks);
+    assert!(!run(&mut ledger, 10, &client(9, 3, 100, 10400)).asks, "it goes on without an answer");
+    assert!(!run(&mut ledger, 11, &client(9, 3, 1100, 11400)).asks);
+    assert!(!run(&mut ledger, 12, &client(18, 3, 2100, 100)).asks);
+    assert!(run(&mut ledger, 13, &client(18, 4, 100, 1100)).asks);
+}
