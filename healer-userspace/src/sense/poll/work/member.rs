@@ -115,9 +115,9 @@ pub(super) fn sleeps_for_a_time(proc: &Path, pid: u32) -> bool {
         .any(|record| has_end(&record))
 }
 
-/// The system calls that take a time, as far as their first four arguments tell.
+/// The system calls that take a time, as far as their first four arguments tell. Not futex: runtimes rest in it for a time
+/// of their own (Go's sysmon).
 fn has_end(record: &TaskRecord) -> bool {
-    const FUTEX_COMMAND: u64 = 0x7f;
     let by_pointer = |pointer: u64| pointer != 0;
     let by_millis = |millis: u64| 0 < millis as i32;
     match i64::from(record.syscall) {
@@ -126,8 +126,6 @@ fn has_end(record: &TaskRecord) -> bool {
         libc::SYS_poll => by_millis(record.arg2),
         libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => by_pointer(record.arg3),
         libc::SYS_ppoll | libc::SYS_rt_sigtimedwait => by_pointer(record.arg2),
-        // FUTEX_WAIT and FUTEX_WAIT_BITSET.
-        libc::SYS_futex => matches!(record.arg1 & FUTEX_COMMAND, 0 | 9) && by_pointer(record.arg3),
         _ => false,
     }
 }
