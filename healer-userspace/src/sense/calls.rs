@@ -19,9 +19,16 @@ pub(crate) fn by_x86_64(native: i32) -> i32 {
     found.map_or(OTHERS + native, |(_, x86_64)| *x86_64)
 }
 
-/// Those that tell whom a thread waits for.
+/// Those that tell whom a thread waits for, or for how long.
 #[cfg(not(target_arch = "x86_64"))]
 const TABLE: &[(libc::c_long, i32)] = &[
+    (libc::SYS_nanosleep, 35),
+    (libc::SYS_rt_sigtimedwait, 128),
+    (libc::SYS_semtimedop, 220),
+    (libc::SYS_clock_nanosleep, 230),
+    (libc::SYS_ppoll, 271),
+    (libc::SYS_epoll_pwait, 281),
+    (libc::SYS_epoll_pwait2, 441),
     (libc::SYS_read, 0),
     (libc::SYS_write, 1),
     (libc::SYS_readv, 19),

@@ -66,6 +66,9 @@ pub struct Work {
     pub unanswered: Option<Unanswered>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<Throttled>,
+    /// Of some of its unread bytes nobody counts whether they are others than before: those of unix sockets.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub uncounted: bool,
     /// It may go on without anybody's help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hope: Option<Hope>,
@@ -77,7 +80,7 @@ pub struct Work {
 pub enum Hope {
     /// What it asked somebody else over a connection of its own has no answer yet.
     Peer,
-    /// None of its threads ran, and one of them sleeps until a time that it has set.
+    /// One of its threads has slept for long, until a time that it has set.
     Timer,
 }
 

@@ -44,12 +44,12 @@ impl SockDiag {
         Ok(peer(self.answer()?))
     }
 
-    /// Of all that have a name: listeners, and streams that are connected.
+    /// Of all that have a name: listeners and, if wanted, streams that are connected.
     ///
     /// # Errors
     /// The kernel has no `unix_diag` (ENOENT), or as of [`SockDiag::dump`].
-    pub fn dump_unix(&mut self) -> io::Result<Vec<UnixSocket>> {
-        let states = 1 << ESTABLISHED | 1 << LISTEN;
+    pub fn dump_unix(&mut self, with_streams: bool) -> io::Result<Vec<UnixSocket>> {
+        let states = 1 << LISTEN | u32::from(with_streams) << ESTABLISHED;
         self.ask(&request(NLM_F_REQUEST_DUMP, states, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_RQLEN))?;
         let mut sockets = Vec::new();
         while !read_messages(self.answer()?, &mut |body| sockets.extend(named(body)))? {}
@@ -146,7 +146,7 @@ mod tests {
         let _waiting = UnixStream::connect(&dir).unwrap();
         std::fs::remove_file(&dir).ok();
         let name = dir.as_os_str().as_encoded_bytes();
-        let all = SockDiag::open().unwrap().dump_unix().unwrap();
+        let all = SockDiag::open().unwrap().dump_unix(true).unwrap();
         let ours: Vec<_> = all.iter().filter(|socket| socket.name.starts_with(name)).collect();
         let listening = ours.iter().find(|socket| socket.state == LISTEN).unwrap();
         assert_eq!(listening.receive_queue, 1);

@@ -70,6 +70,7 @@ struct Track {
 struct Raised {
     comm: String,
     pieces: u32,
+    certainty: Certainty,
     missing: u32,
 }
 
@@ -192,12 +193,14 @@ impl Hang {
         let raised = self.raised.entry(id).or_insert(Raised {
             comm: judged.work.process.comm.clone(),
             pieces: 0,
+            certainty: Certainty::Suspected,
             missing: 0,
         });
         raised.missing = 0;
+        let certainty = certainty(judged.instead, &judged.pieces, judged.work.hope);
         // Less than before is news too: a rule may want more.
-        if raised.pieces != count {
-            raised.pieces = count;
+        if (raised.pieces, raised.certainty) != (count, certainty) {
+            (raised.pieces, raised.certainty) = (count, certainty);
             let diagnosis = Box::new(diagnosis(context, at, judged));
             found.push(Finding::Raised { subject: subject(id), diagnosis });
         }
@@ -219,12 +222,13 @@ impl Track {
     fn next(self, at: BootTime, work: &Work, wall_ms: u64) -> Self {
         let began = at - Duration::from_millis(wall_ms);
         let going_on = |holds: bool, since: Option<BootTime>| holds.then_some(since.unwrap_or(began));
-        let rests = work.runs == 0 || work.ran_ms * 100 <= wall_ms * IDLE_PERCENT;
+        // Whoever runs at all may be reading what nobody counts.
+        let rests = work.runs == 0 || (!work.uncounted && work.ran_ms * 100 <= wall_ms * IDLE_PERCENT);
         let is_fed = wall_ms * FED_PERCENT <= work.ran_ms * 100;
         let lacks = lack(work, wall_ms).is_some() && !is_fed;
         Self {
             idle: going_on(rests && !work.moved, self.idle),
-            spins: going_on(0 < work.spinning && !work.moved, self.spins),
+            spins: going_on(0 < work.spinning && !work.moved && !work.uncounted, self.spins),
             accepts_none: going_on(!work.accepted, self.accepts_none),
             answers_none: going_on(!work.answered, self.answers_none),
             silent: going_on(!work.answered && !is_fed, self.silent),

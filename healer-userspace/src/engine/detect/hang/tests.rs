@@ -352,6 +352,21 @@ fn whoever_waits_for_its_own_backend_or_sleeps_for_a_time_is_only_suspected() {
     let mut run = Run::new();
     run.seconds(11, stuck(Hope::Peer));
     assert_eq!(run.diagnoses()[0].certainty, Certainty::Suspected);
+    run.seconds(1, |_| Work { unread: unread(11_000), backlog: backlog(11_000), ..server() });
+    assert_eq!(run.diagnoses()[1].certainty, Certainty::Probable, "the same evidence, and no hope any more");
+}
+
+#[test]
+fn of_a_unix_socket_who_runs_at_all_may_be_reading() {
+    let looks = |runs| move |ms| Work { runs, unread: unread(ms), uncounted: true, ..server() };
+    let mut reads = Run::new();
+    reads.seconds(30, looks(1));
+    assert!(reads.diagnoses().is_empty());
+    reads.seconds(30, |ms| Work { spinning: 1, ran_ms: 990, ..looks(9)(ms) });
+    assert!(reads.diagnoses().is_empty());
+    let mut rests = Run::new();
+    rests.seconds(11, looks(0));
+    assert_eq!(rests.diagnoses().len(), 1);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     engine::time::BootTime,
     sense::poll::{
-        sockets::{CLOSE_WAIT, Info, LISTEN, Socket},
+        sockets::{CLOSE_WAIT, ESTABLISHED, Info, LISTEN, Socket},
         unix_sockets::UnixSocket,
     },
     signal::work::{Backlog, Unanswered, Unread},
@@ -19,6 +19,8 @@ use crate::{
 pub(super) const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// Fewer may be slow by nature.
 pub(super) const UNANSWERED_MIN: u32 = 3;
+/// Whoever waits longer for an answer, or for a time that it has set, does not only wait for that.
+pub(super) const HOPE_LASTS: Duration = Duration::from_secs(60);
 
 /// Who owns what in this namespace.
 #[derive(Default)]
@@ -48,6 +50,8 @@ pub(super) struct Waiting {
     pub(super) answered: bool,
     /// It has asked somebody else, and waits for the answer.
     pub(super) asks: bool,
+    /// Unread bytes of which nobody counts whether they are others than before: those of unix sockets.
+    pub(super) uncounted: bool,
     /// A backlog of somebody else's listener waits for it as well.
     pub(super) shares: bool,
     pub(super) unread: Option<Unread>,
@@ -127,6 +131,9 @@ impl Ledger {
             } else if socket.inode != 0 {
                 // Without an inode it is not accepted yet: the listener's queue counts it.
                 let troubled = self.connection(now, socket, serving.is_some(), waiting);
+                // Whoever asks itself waits for nobody else.
+                let is_own = socket.local == socket.remote && owners.by_port.contains_key(&socket.peer_port);
+                waiting.asks |= serving.is_none() && !is_own && self.asks(socket);
                 pass.has_strangers |= troubled && exact.is_none();
             }
         }
@@ -213,7 +220,7 @@ impl Ledger {
             known.one_way |= known.asked_at.is_some();
             known.asked_at = Some(received_at);
         }
-        waiting.asks |= !serves && known.asks_on(&info, has_sent);
+        known.speaks(&info, has_sent);
         // Output that the peer does not take is a reason not to read on.
         let is_held_up = 0 < socket.send_queue;
         if has_read || has_sent || unread == 0 || is_held_up {
@@ -241,6 +248,13 @@ impl Ledger {
         WORTH_SAYING <= now.since(asked)
     }
 
+    /// Its own question is on the way, and not for too long.
+    fn asks(&self, socket: &Socket) -> bool {
+        let Some((known, info)) = self.connections.get(&socket.cookie).zip(socket.info) else { return false };
+        let is_recent = Duration::from_millis(u64::from(info.last_data_sent_ms)) <= HOPE_LASTS;
+        socket.state == ESTABLISHED && known.asks && !known.tells && is_recent
+    }
+
     /// What is normal on the port.
     fn add_answers(&self, now: BootTime, pass: &mut Pass) {
         for unanswered in pass.waiting.values_mut().filter_map(|waiting| waiting.unanswered.as_mut()) {
@@ -261,14 +275,13 @@ impl Ledger {
 }
 
 impl Connection {
-    /// As a client it has asked once and waits; whoever sends on does not.
-    fn asks_on(&mut self, info: &Info, has_sent: bool) -> bool {
+    /// As a client: who has asked once waits, whoever sends on without an answer does not.
+    fn speaks(&mut self, info: &Info, has_sent: bool) {
         let is_answered = info.bytes_received != self.received;
         self.tells = !is_answered && (self.tells || (has_sent && self.asks));
         self.received = info.bytes_received;
         let spoke_last = info.bytes_received == 0 || info.last_data_sent_ms < info.last_data_received_ms;
         self.asks = 0 < info.data_segments_out && spoke_last;
-        self.asks && !self.tells
     }
 }
 

@@ -1,13 +1,13 @@
 //! One process: did its threads run, did they get the CPU, and may it run at all?
 
 use core::time::Duration;
-
-use healer_common::task_scan::TaskRecord;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
+
+use healer_common::task_scan::TaskRecord;
 
 use crate::{
     engine::time::BootTime,
@@ -23,6 +23,8 @@ const SPINS_PERCENT: u32 = 90;
 /// Of one that spun before: what it waits for now is counted when it gets the CPU, but had it slept, it would have given
 /// up the CPU of its own accord.
 const SPINS_ON_PERCENT: u32 = 10;
+/// Longer than timers tick that do no work.
+const STILL: Duration = Duration::from_secs(10);
 
 /// What its threads did up to the last look.
 #[derive(Default)]
@@ -36,6 +38,8 @@ struct Thread {
     stat: SchedStat,
     /// Read only of threads that want a CPU all the time; `None` after one that slept.
     voluntary: Option<u64>,
+    /// It was not seen to run since.
+    still: BootTime,
 }
 
 /// Since the look before.
@@ -49,6 +53,14 @@ pub(super) struct Look {
 }
 
 impl Member {
+    /// One of its threads has slept for long, until a time that it has set: it goes on without anybody's help.
+    pub(super) fn sleeps_for_a_time(&self, proc: &Path, pid: u32) -> bool {
+        let Some(now) = self.looked else { return false };
+        let still = self.threads.iter().filter(|(_, thread)| STILL <= now.since(thread.still));
+        let proc = Proc::new(proc);
+        still.filter_map(|(tid, _)| proc.record(pid, *tid, 0, 0)).any(|record| has_end(&record))
+    }
+
     /// `None` at first sight, and once the process is gone.
     pub(super) fn look(&mut self, proc: &Path, pid: u32, now: BootTime) -> Option<Look> {
         let tasks = proc.join(format!("{pid}/task"));
@@ -60,7 +72,7 @@ impl Member {
         let mut threads = BTreeMap::new();
         for tid in tids.into_iter().take(THREADS_MAX) {
             let known = self.threads.get(&tid).copied();
-            if let Some(thread) = thread(&tasks.join(tid.to_string()), known, wall, &mut look) {
+            if let Some(thread) = thread(&tasks.join(tid.to_string()), known, now, wall, &mut look) {
                 threads.insert(tid, thread);
             }
         }
@@ -69,7 +81,13 @@ impl Member {
     }
 }
 
-fn thread(task: &Path, known: Option<Thread>, wall: Duration, look: &mut Look) -> Option<Thread> {
+fn thread(
+    task: &Path,
+    known: Option<Thread>,
+    now: BootTime,
+    wall: Duration,
+    look: &mut Look,
+) -> Option<Thread> {
     let stat = SchedStat::parse(&fs::read_to_string(task.join("schedstat")).ok()?)?;
     let before = known.unwrap_or_default();
     let since = |now: u64, before: u64| Duration::from_nanos(now.saturating_sub(before));
@@ -77,14 +95,16 @@ fn thread(task: &Path, known: Option<Thread>, wall: Duration, look: &mut Look) -
     let delay = since(stat.delay_ns, before.stat.delay_ns);
     look.ran += ran;
     look.delay = look.delay.max(delay);
-    look.runs += stat.runs.saturating_sub(before.stat.runs);
-    let percent = if before.voluntary.is_some() { SPINS_ON_PERCENT } else { SPINS_PERCENT };
-    let wants_it_all = known.is_some() && wall * percent / 100 <= ran + delay;
-    let voluntary = if wants_it_all { voluntary_switches(task) } else { None };
-    if voluntary.is_some() && voluntary == before.voluntary {
-        look.spinning += 1;
-    }
-    Some(Thread { stat, voluntary })
+    let runs = stat.runs.saturating_sub(before.stat.runs);
+    look.runs += runs;
+    let wants = |percent| known.is_some() && wall * percent / 100 <= ran + delay;
+    let enough = if before.voluntary.is_some() { SPINS_ON_PERCENT } else { SPINS_PERCENT };
+    let voluntary = if wants(enough) { voluntary_switches(task) } else { None };
+    let spins = voluntary.is_some() && voluntary == before.voluntary;
+    look.spinning += u32::from(spins);
+    let voluntary = voluntary.filter(|_| spins || wants(SPINS_PERCENT));
+    let still = if known.is_none() || 0 < runs { now } else { before.still };
+    Some(Thread { stat, voluntary, still })
 }
 
 fn voluntary_switches(task: &Path) -> Option<u64> {
@@ -105,27 +125,25 @@ pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
     if is_frozen(proc, cgroup, pid) { Life::Frozen } else { Life::Free }
 }
 
-/// One of its threads sleeps until a time that it has set.
-pub(super) fn sleeps_for_a_time(proc: &Path, pid: u32) -> bool {
-    let proc = Proc::new(proc);
-    let tids = proc.threads(pid);
-    tids.into_iter()
-        .take(THREADS_MAX)
-        .filter_map(|tid| proc.record(pid, tid, 0, 0))
-        .any(|record| has_end(&record))
-}
-
-/// The system calls that take a time, as far as their first four arguments tell. Not futex: runtimes rest in it for a time
-/// of their own (Go's sysmon).
+/// The system calls that take a time, by the table of x86-64 and as far as their first four arguments tell. Not futex:
+/// runtimes rest in it for a time of their own (Go's sysmon, the JVM's cleaner).
 fn has_end(record: &TaskRecord) -> bool {
-    let by_pointer = |pointer: u64| pointer != 0;
+    const POLL: i32 = 7;
+    const NANOSLEEP: i32 = 35;
+    const RT_SIGTIMEDWAIT: i32 = 128;
+    const SEMTIMEDOP: i32 = 220;
+    const CLOCK_NANOSLEEP: i32 = 230;
+    const EPOLL_WAIT: i32 = 232;
+    const PPOLL: i32 = 271;
+    const EPOLL_PWAIT: i32 = 281;
+    const EPOLL_PWAIT2: i32 = 441;
     let by_millis = |millis: u64| 0 < millis as i32;
-    match i64::from(record.syscall) {
-        libc::SYS_nanosleep | libc::SYS_clock_nanosleep => true,
-        libc::SYS_epoll_wait | libc::SYS_epoll_pwait => by_millis(record.arg3),
-        libc::SYS_poll => by_millis(record.arg2),
-        libc::SYS_epoll_pwait2 | libc::SYS_semtimedop => by_pointer(record.arg3),
-        libc::SYS_ppoll | libc::SYS_rt_sigtimedwait => by_pointer(record.arg2),
+    match record.syscall {
+        NANOSLEEP | CLOCK_NANOSLEEP => true,
+        EPOLL_WAIT | EPOLL_PWAIT => by_millis(record.arg3),
+        POLL => by_millis(record.arg2),
+        EPOLL_PWAIT2 | SEMTIMEDOP => record.arg3 != 0,
+        PPOLL | RT_SIGTIMEDWAIT => record.arg2 != 0,
         _ => false,
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     signal::work::{Hope, Life, Unseen, Work, WorkSnapshot},
 };
 use cpu_users::CpuUsers;
-use ledger::Waiting;
+use ledger::{HOPE_LASTS, Waiting};
 use limits::Limits;
 use member::Member;
 pub use member::life;
@@ -163,12 +163,14 @@ impl WorkPoller {
         work.comm = std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
         if work.runs == 0 {
             work.condition = member::life(&self.proc, &self.cgroup, work.pid);
-            if work.hope.is_none()
-                && work.unanswered.is_some()
-                && member::sleeps_for_a_time(&self.proc, work.pid)
-            {
-                work.hope = Some(Hope::Timer);
-            }
+        }
+        let waits = work.unanswered.as_ref().map(|some| Duration::from_millis(some.oldest_ms));
+        let member = self.members.get(&work.pid);
+        if work.hope.is_none()
+            && waits.is_some_and(|waits| waits <= HOPE_LASTS)
+            && member.is_some_and(|member| member.sleeps_for_a_time(&self.proc, work.pid))
+        {
+            work.hope = Some(Hope::Timer);
         }
         work
     }
@@ -202,6 +204,7 @@ fn work(process: &Process, pid: u32, look: &member::Look, waiting: Option<&Waiti
         backlog: waiting.backlog,
         unanswered: waiting.unanswered,
         throttled: None,
+        uncounted: waiting.uncounted,
         hope: waiting.asks.then_some(Hope::Peer),
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct Namespaces {
     proc: PathBuf,
     families: BTreeMap<u32, Family>,
     by_inode: BTreeMap<u64, Namespace>,
+    /// The kernel has said so once.
+    lacks_unix_diag: bool,
 }
 
 /// A tracked process and its descendants.
@@ -58,6 +60,9 @@ struct Namespace {
     /// Opened anew after every failure, because the rest of an answer may still be on its way.
     diag: Option<SockDiag>,
     ledger: Ledger,
+    /// Some of them have a listener among the unix sockets with a name, as of that look at their descriptors.
+    listens_by_name: bool,
+    listens_as_of: Option<BootTime>,
     next: BootTime,
     waiting: BTreeMap<u32, Waiting>,
     has_strangers: bool,
@@ -76,7 +81,12 @@ pub(super) struct Sockets {
 
 impl Namespaces {
     pub(super) fn new(proc: &Path) -> Self {
-        Self { proc: proc.to_owned(), families: BTreeMap::new(), by_inode: BTreeMap::new() }
+        Self {
+            proc: proc.to_owned(),
+            families: BTreeMap::new(),
+            by_inode: BTreeMap::new(),
+            lacks_unix_diag: false,
+        }
     }
 
     /// The tracked process `pid` and its descendants.
@@ -160,7 +170,7 @@ impl Namespaces {
             return;
         }
         let before = clock::thread_cpu();
-        match namespace.ask(&self.proc, &families) {
+        match namespace.ask(&self.proc, &families, &mut self.lacks_unix_diag) {
             Ok((sockets, by_name)) => {
                 namespace.trouble = None;
                 let owners = owners(&families, &sockets);
@@ -184,6 +194,7 @@ impl Namespace {
         &mut self,
         proc: &Path,
         families: &[(&u32, &Family)],
+        lacks_unix_diag: &mut bool,
     ) -> io::Result<(Vec<Socket>, Vec<UnixSocket>)> {
         let diag = match self.diag.take() {
             Some(diag) => diag,
@@ -191,13 +202,31 @@ impl Namespace {
         };
         let diag = self.diag.insert(diag);
         let sockets = diag.dump()?;
-        let by_name = match diag.dump_unix() {
-            // A kernel without CONFIG_UNIX_DIAG.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        if *lacks_unix_diag {
+            return Ok((sockets, Vec::new()));
+        }
+        let known = families.iter().map(|(_, family)| family.looked_up).max();
+        let is_anew = known != self.listens_as_of;
+        if !is_anew && !self.listens_by_name {
+            return Ok((sockets, Vec::new()));
+        }
+        // Only listeners, until one of them is known to be theirs.
+        let by_name = match diag.dump_unix(self.listens_by_name) {
+            // A kernel without CONFIG_UNIX_DIAG: each question would have it look for a module.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                *lacks_unix_diag = true;
+                Vec::new()
+            }
             by_name => by_name?,
         };
+        self.listens_as_of = known;
+        self.listens_by_name = by_name.iter().any(|socket| is_listener_of(families, socket));
         Ok((sockets, by_name))
     }
+}
+
+fn is_listener_of(families: &[(&u32, &Family)], socket: &UnixSocket) -> bool {
+    socket.state == LISTEN && families.iter().any(|(_, family)| family.sockets.contains_key(&socket.inode))
 }
 
 /// By way of any of those who live there.

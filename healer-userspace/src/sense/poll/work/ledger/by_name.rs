@@ -18,10 +18,13 @@ struct Queue {
     length: u32,
     /// It has not become less and was not empty since.
     since: BootTime,
+    /// It has become less since the look before.
+    was_read: bool,
 }
 
 impl ByName {
-    /// Only what is served: whoever is connected to a bus that it does not listen to leaves no work undone.
+    /// Only what is served: whoever is connected to a bus that it does not listen to leaves no work undone. Others may
+    /// have a socket of the same name: bytes wait only for whoever is known to have the descriptor.
     pub(super) fn update(&mut self, now: BootTime, sockets: &[UnixSocket], owners: &Owners, pass: &mut Pass) {
         let owner_of = |socket: &UnixSocket| owners.by_inode.get(&socket.inode).copied();
         let listeners = sockets.iter().filter(|socket| socket.state == LISTEN);
@@ -34,10 +37,13 @@ impl ByName {
                 continue;
             };
             seen.insert(socket.cookie);
-            let exact = owner_of(socket);
-            let waiting = pass.waiting.entry(exact.unwrap_or(*serving)).or_default();
-            let waits_long = self.look(now, socket, waiting);
-            pass.has_strangers |= waits_long && exact.is_none();
+            let is_new = !self.queues.contains_key(&socket.cookie);
+            pass.waiting.entry(*serving).or_default().accepted |= is_new && socket.state != LISTEN;
+            let queue = self.queue(now, socket);
+            match owner_of(socket) {
+                Some(owner) => queue.waits_for(pass.waiting.entry(owner).or_default(), now, socket),
+                None => pass.has_strangers |= 0 < queue.length && WORTH_SAYING <= now.since(queue.since),
+            }
             if socket.state == LISTEN && 0 < socket.receive_queue {
                 for sharer in owners.sharers.get(&socket.inode).into_iter().flatten() {
                     pass.waiting.entry(*sharer).or_default().shares = true;
@@ -47,38 +53,39 @@ impl ByName {
         self.queues.retain(|cookie, _| seen.contains(cookie));
     }
 
-    /// True if it has waited long.
-    fn look(&mut self, now: BootTime, socket: &UnixSocket, waiting: &mut Waiting) -> bool {
+    fn queue(&mut self, now: BootTime, socket: &UnixSocket) -> &Queue {
         let length = socket.receive_queue;
-        let is_listener = socket.state == LISTEN;
-        waiting.accepted |= !is_listener && !self.queues.contains_key(&socket.cookie);
-        let queue = self.queues.entry(socket.cookie).or_insert(Queue { length, since: now });
-        let was_read = length < queue.length;
+        let queue = self.queues.entry(socket.cookie).or_insert(Queue { length, since: now, was_read: false });
+        queue.was_read = length < queue.length;
         // Output that the peer does not take is a reason not to read on.
-        let is_held_up = !is_listener && 0 < socket.send_queue;
-        if length == 0 || was_read || is_held_up {
+        let is_held_up = socket.state != LISTEN && 0 < socket.send_queue;
+        if length == 0 || queue.was_read || is_held_up {
             queue.since = now;
         }
         queue.length = length;
-        waiting.moved |= was_read && !is_listener;
-        waiting.accepted |= was_read && is_listener;
-        if length == 0 {
-            return false;
-        }
-        let age = now.since(queue.since);
-        let oldest_ms = millis(age);
-        if is_listener {
-            if waiting.backlog.as_ref().is_none_or(|other| other.oldest_ms <= oldest_ms) {
-                let limit = socket.send_queue;
+        queue
+    }
+}
+
+impl Queue {
+    fn waits_for(&self, waiting: &mut Waiting, now: BootTime, socket: &UnixSocket) {
+        let oldest_ms = millis(now.since(self.since));
+        if socket.state == LISTEN {
+            waiting.accepted |= self.was_read;
+            if 0 < self.length && waiting.backlog.as_ref().is_none_or(|other| other.oldest_ms <= oldest_ms) {
+                let (limit, length) = (socket.send_queue, self.length);
                 waiting.backlog = Some(Backlog { waiting: length, limit, oldest_ms, ..Backlog::default() });
             }
-        } else {
+            return;
+        }
+        waiting.moved |= self.was_read;
+        if 0 < self.length {
+            waiting.uncounted = true;
             let sum = waiting.unread.get_or_insert_default();
             sum.sockets += 1;
-            sum.bytes += u64::from(length);
+            sum.bytes += u64::from(self.length);
             sum.oldest_ms = sum.oldest_ms.max(oldest_ms);
         }
-        WORTH_SAYING <= age
     }
 }
 
@@ -120,9 +127,13 @@ mod tests {
         assert!(first.waiting[&OWNER].accepted && !first.has_strangers);
         let pass = run(&mut by_name, 5, &all(2, 7));
         let waiting = &pass.waiting[&OWNER];
-        assert!(pass.has_strangers, "the third was accepted after the owners were looked up");
+        assert!(
+            pass.has_strangers,
+            "the third was accepted after the owners were looked up, or is a stranger's"
+        );
+        assert!(waiting.uncounted);
         let (unread, backlog) = (waiting.unread.as_ref().unwrap(), waiting.backlog.as_ref().unwrap());
-        assert_eq!((unread.sockets, unread.bytes, unread.oldest_ms), (2, 14, 5000));
+        assert_eq!((unread.sockets, unread.bytes, unread.oldest_ms), (1, 7, 5000));
         assert_eq!((backlog.waiting, backlog.oldest_ms, waiting.moved), (2, 5000, false));
         let pass = run(&mut by_name, 6, &all(1, 6));
         let waiting = &pass.waiting[&OWNER];

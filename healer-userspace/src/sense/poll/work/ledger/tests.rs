@@ -163,4 +163,9 @@ fn whoever_has_asked_somebody_else_waits_for_the_answer() {
     assert!(!run(&mut ledger, 11, &client(9, 3, 1100, 11400)).asks);
     assert!(!run(&mut ledger, 12, &client(18, 3, 2100, 100)).asks);
     assert!(run(&mut ledger, 13, &client(18, 4, 100, 1100)).asks);
+    let own = client(18, 4, 1100, 2100).map(|socket| Socket { peer_port: PORT, ..socket });
+    assert!(!run(&mut ledger, 14, &own).asks, "it has asked itself");
+    let closing = client(18, 4, 2100, 3100).map(|socket| Socket { state: CLOSE_WAIT, ..socket });
+    assert!(!run(&mut ledger, 15, &closing).asks, "nobody is there any more");
+    assert!(!run(&mut ledger, 80, &client(18, 4, 67_100, 68_100)).asks, "for so long nobody waits");
 }
