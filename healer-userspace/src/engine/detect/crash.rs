@@ -71,18 +71,18 @@ fn was_given_up(process: &Process, exit: Exit, by: &Party) -> bool {
     exit.signal == Some(libc::SIGABRT) && is_service && is_its_parent
 }
 
+fn owner_stops_it(context: &Context<'_>, process: &Process) -> bool {
+    context.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(context.now))
+}
+
 /// A stop may end with it (systemd.service(5), `TimeoutStopFailureMode=abort`; `STOPSIGNAL` of an image).
 fn stop_is_under_way(context: &Context<'_>, process: &Process) -> bool {
-    let by_owner =
-        context.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(context.now));
-    by_owner || context.memory.is_told_to_stop(context.now, process)
+    owner_stops_it(context, process) || context.memory.is_told_to_stop(context.now, process)
 }
 
 /// A service that ends with 143 after the TERM that was asked for did not crash.
 fn stop_was_asked(context: &Context<'_>, process: &Process, exit: Exit) -> bool {
-    let by_owner =
-        context.world.get(&process.workload).is_some_and(|workload| workload.is_stopping(context.now));
-    by_owner || context.memory.obeyed(process, exit)
+    owner_stops_it(context, process) || context.memory.obeyed(process, exit)
 }
 
 fn diagnosis(
