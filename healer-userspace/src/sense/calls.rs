@@ -26,6 +26,7 @@ const TABLE: &[(libc::c_long, i32)] = &[
     (libc::SYS_rt_sigtimedwait, 128),
     (libc::SYS_semtimedop, 220),
     (libc::SYS_clock_nanosleep, 230),
+    (libc::SYS_pselect6, 270),
     (libc::SYS_ppoll, 271),
     (libc::SYS_epoll_pwait, 281),
     (libc::SYS_epoll_pwait2, 441),

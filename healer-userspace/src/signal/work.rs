@@ -66,12 +66,29 @@ pub struct Work {
     pub unanswered: Option<Unanswered>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throttled: Option<Throttled>,
-    /// Of some of its unread bytes nobody counts whether they are others than before: those of unix sockets.
+    /// All of its threads were looked at, and none ran.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub uncounted: bool,
+    pub rested: bool,
+    #[serde(default, skip_serializing_if = "UnixWork::is_empty")]
+    pub unix: UnixWork,
     /// It may go on without anybody's help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hope: Option<Hope>,
+}
+
+/// What waits at unix sockets with a name. Nobody counts what was read of them: only who did not run has read nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnixWork {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backlog: Option<Backlog>,
+}
+
+impl UnixWork {
+    pub fn is_empty(&self) -> bool {
+        self.unread.is_none() && self.backlog.is_none()
+    }
 }
 
 /// What whoever does nothing may be waiting for.

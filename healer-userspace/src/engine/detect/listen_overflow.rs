@@ -69,10 +69,7 @@ impl ListenOverflow {
             full.missing += 1;
         }
         for work in &snapshot.processes {
-            // Whoever connects to a full unix socket waits: nothing is dropped.
-            let is_tcp = |backlog: &&Backlog| backlog.port != 0;
-            let Some(backlog) = work.backlog.as_ref().filter(is_tcp).filter(|backlog| backlog.is_full())
-            else {
+            let Some(backlog) = work.backlog.as_ref().filter(|backlog| backlog.is_full()) else {
                 continue;
             };
             let full = self.watched.entry((work.process.id(), backlog.port)).or_insert_with(|| Full {

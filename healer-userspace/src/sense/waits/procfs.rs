@@ -127,6 +127,14 @@ impl Proc {
         Some(record)
     }
 
+    /// The system call that a thread sleeps in, and nothing else; `None` while it runs.
+    pub(crate) fn call(&self, tgid: u32, tid: u32) -> Option<TaskRecord> {
+        let call = self.text(&format!("{tgid}/task/{tid}/syscall"))?;
+        let mut record = TaskRecord { pid: tid, tgid, ..TaskRecord::ZERO };
+        parse_syscall(&call, &mut record);
+        (0 <= record.syscall).then_some(record)
+    }
+
     /// Its threads that sleep at this moment.
     pub(crate) fn asleep_now(&self, tgid: u32) -> Vec<TaskRecord> {
         let records = self.threads(tgid).into_iter().filter_map(|tid| self.record(tgid, tid, 0, 0));

@@ -3,7 +3,7 @@
 use super::{Instead, LASTS, Track};
 use crate::{
     engine::time::BootTime,
-    signal::work::{Backlog, Life, Unanswered, Unread, Work},
+    signal::work::{Backlog, Life, Unanswered, UnixWork, Unread, Work},
 };
 
 /// A process of the family, and what it does instead of its work.
@@ -25,6 +25,15 @@ impl<'a> Member<'a> {
         Self { work, track, instead: track.instead(at), is_excused: is_held || is_starved }
     }
 
+    /// What it leaves undone. Of unix sockets only who did not run at all is known to have read nothing.
+    pub(super) fn own_work(&self, at: BootTime) -> Work {
+        let mut work = self.work.clone();
+        if !lasted(at, self.track.rested) {
+            work.unix = UnixWork::default();
+        }
+        work
+    }
+
     fn does_nothing(&self) -> bool {
         !self.is_excused && self.instead.is_nothing()
     }
@@ -33,13 +42,19 @@ impl<'a> Member<'a> {
 /// What keeps it from its work now is not its own fault, and it did nothing that would show it well.
 pub(super) fn is_held(members: &[Member<'_>]) -> bool {
     let does = |member: &Member<'_>| member.work.moved || member.work.accepted || member.work.answered;
-    members.iter().any(|member| member.is_excused) && !members.iter().any(does)
+    let waits = |work: &Work| {
+        work.unread.is_some() || work.backlog.is_some() || work.unanswered.is_some() || !work.unix.is_empty()
+    };
+    members.iter().any(|member| member.is_excused && waits(member.work)) && !members.iter().any(does)
 }
 
 /// Nobody who could take connections from a queue does, and nobody did: among those who have inherited a listener
 /// one that works may be at a long request, and take the next soon.
 pub(super) fn accepts_none(at: BootTime, members: &[Member<'_>]) -> bool {
-    let may_accept = |member: &&Member<'_>| member.work.backlog.is_some() || member.work.shares;
+    let may_accept = |member: &&Member<'_>| {
+        let work = member.work;
+        work.backlog.is_some() || work.unix.backlog.is_some() || work.shares
+    };
     members.iter().filter(may_accept).all(|one| one.does_nothing() && lasted(at, one.track.accepts_none))
 }
 
@@ -53,7 +68,7 @@ pub(super) fn together(at: BootTime, members: &[Member<'_>]) -> Option<(Work, In
     let first = still[0].work;
     let mut sum = Work { condition: first.condition, ..Work::default() };
     (sum.process, sum.pid, sum.comm) = (first.process.clone(), first.process.pid, first.process.comm.clone());
-    for work in still.iter().map(|member| member.work) {
+    for work in still.iter().map(|member| member.own_work(at)) {
         sum.runs += work.runs;
         sum.hope = sum.hope.or(work.hope);
         if work.condition == Life::Free {
@@ -62,6 +77,8 @@ pub(super) fn together(at: BootTime, members: &[Member<'_>]) -> Option<(Work, In
         sum.unread = both(sum.unread, &work.unread, unread);
         sum.backlog = both(sum.backlog, &work.backlog, backlog);
         sum.unanswered = both(sum.unanswered, &work.unanswered, unanswered);
+        sum.unix.unread = both(sum.unix.unread, &work.unix.unread, unread);
+        sum.unix.backlog = both(sum.unix.backlog, &work.unix.backlog, backlog);
     }
     let instead = still.iter().map(|member| member.instead).reduce(Instead::and)?;
     Some((sum, instead, still.len()))

@@ -59,6 +59,8 @@ struct Hang {
 struct Track {
     idle: Option<BootTime>,
     spins: Option<BootTime>,
+    /// Not one of its threads ran.
+    rested: Option<BootTime>,
     starved: Option<BootTime>,
     /// Of the whole family.
     accepts_none: Option<BootTime>,
@@ -156,7 +158,7 @@ impl Hang {
         let hung: BTreeMap<_, _> =
             families.iter().filter_map(|(id, members)| Some((*id, self.judge(at, *id, members)?))).collect();
         let is_held = |id| families.get(&id).is_some_and(|members| is_held(members));
-        self.clear(|id| hung.contains_key(&id) || unseen.contains(&id) || is_held(id), found);
+        self.clear(|id| hung.contains_key(&id) || unseen.contains(&id), is_held, found);
         for (id, judged) in hung {
             self.say(context, at, id, &judged, found);
         }
@@ -167,13 +169,19 @@ impl Hang {
     fn judge(&self, at: BootTime, id: ProcessId, members: &[Member<'_>]) -> Option<Judged> {
         let probe = self.probes.get(id).filter(|probe| probe.is_failing());
         let accepts_none = accepts_none(at, members);
+        let hope = members.iter().find_map(|member| member.work.hope);
         let judged = |mut work: Work, instead, members| {
             work.backlog = work.backlog.filter(|_| accepts_none);
+            work.unix.backlog = work.unix.backlog.filter(|_| accepts_none);
+            if work.backlog.is_some() || work.unix.backlog.is_some() || probe.is_some() {
+                // What waits for all of them, one that goes on may take.
+                work.hope = work.hope.or(hope);
+            }
             let pieces = pieces(&work, instead, probe, 1 < members);
             (!pieces.is_empty()).then_some(Judged { work, members, instead, pieces })
         };
         let alone = members.iter().filter(|member| !member.is_excused);
-        let alone = alone.filter_map(|member| judged(member.work.clone(), member.instead, 1));
+        let alone = alone.filter_map(|member| judged(member.own_work(at), member.instead, 1));
         let all = together(at, members).and_then(|(sum, instead, count)| judged(sum, instead, count));
         // Of two that say as much the earlier, so that a single process is named.
         let more =
@@ -206,9 +214,14 @@ impl Hang {
         }
     }
 
-    fn clear(&mut self, is_hung: impl Fn(ProcessId) -> bool, found: &mut Vec<Finding>) {
+    fn clear(
+        &mut self,
+        is_hung: impl Fn(ProcessId) -> bool,
+        is_held: impl Fn(ProcessId) -> bool,
+        found: &mut Vec<Finding>,
+    ) {
         self.raised.retain(|id, raised| {
-            raised.missing = if is_hung(*id) { 0 } else { raised.missing + 1 };
+            raised.missing = if is_hung(*id) { 0 } else { raised.missing + u32::from(!is_held(*id)) };
             let is_over = ROUNDS_TO_CLEAR <= raised.missing;
             if is_over {
                 found.push(cleared(*id, raised, "does its work again"));
@@ -222,13 +235,13 @@ impl Track {
     fn next(self, at: BootTime, work: &Work, wall_ms: u64) -> Self {
         let began = at - Duration::from_millis(wall_ms);
         let going_on = |holds: bool, since: Option<BootTime>| holds.then_some(since.unwrap_or(began));
-        // Whoever runs at all may be reading what nobody counts.
-        let rests = work.runs == 0 || (!work.uncounted && work.ran_ms * 100 <= wall_ms * IDLE_PERCENT);
+        let rests = work.runs == 0 || work.ran_ms * 100 <= wall_ms * IDLE_PERCENT;
         let is_fed = wall_ms * FED_PERCENT <= work.ran_ms * 100;
         let lacks = lack(work, wall_ms).is_some() && !is_fed;
         Self {
             idle: going_on(rests && !work.moved, self.idle),
-            spins: going_on(0 < work.spinning && !work.moved && !work.uncounted, self.spins),
+            spins: going_on(0 < work.spinning && !work.moved, self.spins),
+            rested: going_on(work.rested, self.rested),
             accepts_none: going_on(!work.accepted, self.accepts_none),
             answers_none: going_on(!work.answered, self.answers_none),
             silent: going_on(!work.answered && !is_fed, self.silent),
@@ -288,8 +301,8 @@ fn certainty(instead: Instead, pieces: &[Piece], hope: Option<Hope>) -> Certaint
     let independent = independent(pieces);
     let is_silent = pieces.len() > independent && pieces.iter().any(|piece| piece.source == UNANSWERED);
     let may_go_on = match hope {
-        Some(Hope::Peer) => instead.is_nothing(),
-        Some(Hope::Timer) => independent < 2,
+        Some(Hope::Peer) => matches!(instead, Instead::Nothing(_) | Instead::AnswersNobody(_)),
+        Some(Hope::Timer) => matches!(instead, Instead::Nothing(_)) && independent < 2,
         None => false,
     };
     if may_go_on {

@@ -39,8 +39,11 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>, is_su
     let is_silent = does_nothing || matches!(instead, Instead::AnswersNobody(_));
     let mut pieces = Vec::new();
     if does_nothing {
-        pieces.extend(work.unread.as_ref().and_then(unread));
-        pieces.extend(work.backlog.as_ref().and_then(backlog));
+        let of_unix = &work.unix;
+        let unread = |some: &Option<Unread>| some.as_ref().and_then(unread);
+        let backlog = |some: &Option<Backlog>| some.as_ref().and_then(backlog);
+        pieces.extend(unread(&work.unread).or_else(|| unread(&of_unix.unread)));
+        pieces.extend(backlog(&work.backlog).or_else(|| backlog(&of_unix.backlog)));
         pieces.extend(probe.map(failed_probe));
     }
     let alone = is_sum || (pieces.is_empty() && probe.is_none());

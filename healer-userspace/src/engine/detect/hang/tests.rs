@@ -2,8 +2,10 @@ use super::*;
 use crate::{
     engine::{memory::Memory, policy::PolicySet, world::World},
     identity::process::Process,
-    signal::work::{Backlog, Hope, Throttled, Unanswered, Unread, Unseen},
+    signal::work::{Backlog, Hope, Throttled, Unanswered, UnixWork, Unread, Unseen},
 };
+
+mod hope;
 
 const START: u64 = 1_000_000_000_000;
 
@@ -332,59 +334,4 @@ fn who_takes_one_after_the_other_and_takes_no_more_may_be_hung() {
     let mut slow = Run::new();
     slow.seconds(59, |ms| Work { backlog: Some(queue(ms, 20_000, Some(ms + 100))), ..server() });
     assert!(slow.diagnoses().iter().all(|one| one.certainty == Certainty::Suspected));
-}
-
-#[test]
-fn whoever_waits_for_its_own_backend_or_sleeps_for_a_time_is_only_suspected() {
-    let resting = |ms: u64| Work { ran_ms: 0, runs: 0, moved: false, ..late(ms, 500, Some(ms + 100)) };
-    for (hope, says) in [(Hope::Peer, "somebody else's answer"), (Hope::Timer, "a time that it has set")] {
-        let mut run = Run::new();
-        run.seconds(31, |ms| Work { hope: Some(hope), ..resting(ms) });
-        let found = run.diagnoses()[0];
-        assert_eq!(found.certainty, Certainty::Suspected);
-        assert!(found.sentence.ends_with(says), "{}", found.sentence);
-    }
-    let stuck =
-        |hope| move |ms| Work { unread: unread(ms), backlog: backlog(ms), hope: Some(hope), ..server() };
-    let mut run = Run::new();
-    run.seconds(11, stuck(Hope::Timer));
-    assert_eq!(run.diagnoses()[0].certainty, Certainty::Probable, "a loop that sleeps serves nobody");
-    let mut run = Run::new();
-    run.seconds(11, stuck(Hope::Peer));
-    assert_eq!(run.diagnoses()[0].certainty, Certainty::Suspected);
-    run.seconds(1, |_| Work { unread: unread(11_000), backlog: backlog(11_000), ..server() });
-    assert_eq!(run.diagnoses()[1].certainty, Certainty::Probable, "the same evidence, and no hope any more");
-}
-
-#[test]
-fn of_a_unix_socket_who_runs_at_all_may_be_reading() {
-    let looks = |runs| move |ms| Work { runs, unread: unread(ms), uncounted: true, ..server() };
-    let mut reads = Run::new();
-    reads.seconds(30, looks(1));
-    assert!(reads.diagnoses().is_empty());
-    reads.seconds(30, |ms| Work { spinning: 1, ran_ms: 990, ..looks(9)(ms) });
-    assert!(reads.diagnoses().is_empty());
-    let mut rests = Run::new();
-    rests.seconds(11, looks(0));
-    assert_eq!(rests.diagnoses().len(), 1);
-}
-
-#[test]
-fn who_gets_no_cpu_for_a_while_is_not_cured() {
-    let spins =
-        |ms| Work { ran_ms: 990, runs: 9, spinning: 1, unread: unread(ms), backlog: backlog(ms), ..server() };
-    let starves = |ms| Work { ran_ms: 10, delay_ms: 900, runs: 9, unread: unread(ms), ..server() };
-    let mut run = Run::new();
-    run.seconds(11, spins).seconds(20, starves);
-    assert_eq!(run.found.len(), 1, "not over");
-    run.seconds(3, |_| Work { runs: 9, moved: true, ..server() });
-    assert!(matches!(run.found.last(), Some(Finding::Cleared { .. })));
-}
-
-#[test]
-fn a_queue_of_a_unix_socket_is_told_as_one() {
-    let mut run = Run::new();
-    let queue = |ms| Backlog { port: 0, ..backlog(ms).unwrap() };
-    run.seconds(11, |ms| Work { backlog: Some(queue(ms)), ..server() });
-    assert!(run.diagnoses()[0].sentence.contains("not accepted on a unix socket for"));
 }

@@ -3,7 +3,7 @@
 
 mod by_name;
 
-use core::time::Duration;
+use core::{ops::Range, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         sockets::{CLOSE_WAIT, ESTABLISHED, Info, LISTEN, Socket},
         unix_sockets::UnixSocket,
     },
-    signal::work::{Backlog, Unanswered, Unread},
+    signal::work::{Backlog, Unanswered, UnixWork, Unread},
 };
 
 /// Sooner than this nobody waits: it is not worth a word.
@@ -21,6 +21,10 @@ pub(super) const WORTH_SAYING: Duration = Duration::from_secs(2);
 pub(super) const UNANSWERED_MIN: u32 = 3;
 /// Whoever waits longer for an answer, or for a time that it has set, does not only wait for that.
 pub(super) const HOPE_LASTS: Duration = Duration::from_secs(60);
+/// While something waits so long its owner is looked for often; who was not found until then is a stranger.
+pub(super) const LOOKED_UP: Range<Duration> = WORTH_SAYING..Duration::from_secs(15);
+/// Who has said so many things in a row, with pauses, and got no answer, wants none.
+const TELLS: u32 = 3;
 
 /// Who owns what in this namespace.
 #[derive(Default)]
@@ -29,6 +33,8 @@ pub(super) struct Owners {
     pub(super) by_port: BTreeMap<u16, u32>,
     /// Who else has the descriptor: workers inherit their master's listener.
     pub(super) sharers: BTreeMap<u32, Vec<u32>>,
+    /// The tracked process that a member belongs to.
+    pub(super) root: BTreeMap<u32, u32>,
 }
 
 #[derive(Default)]
@@ -50,24 +56,37 @@ pub(super) struct Waiting {
     pub(super) answered: bool,
     /// It has asked somebody else, and waits for the answer.
     pub(super) asks: bool,
-    /// Unread bytes of which nobody counts whether they are others than before: those of unix sockets.
-    pub(super) uncounted: bool,
     /// A backlog of somebody else's listener waits for it as well.
     pub(super) shares: bool,
     pub(super) unread: Option<Unread>,
     pub(super) backlog: Option<Backlog>,
     pub(super) unanswered: Option<Unanswered>,
+    pub(super) unix: UnixWork,
 }
 
 impl Waiting {
     pub(super) fn is_any(&self) -> bool {
-        self.shares || self.unread.is_some() || self.backlog.is_some() || self.unanswered.is_some()
+        self.shares
+            || self.unread.is_some()
+            || self.backlog.is_some()
+            || self.unanswered.is_some()
+            || !self.unix.is_empty()
+    }
+
+    /// Something has begun to wait: who has which descriptor is worth a look.
+    pub(super) fn has_begun(&self) -> bool {
+        let unread = self.unread.iter().chain(&self.unix.unread).map(|unread| unread.oldest_ms);
+        let backlog = self.backlog.iter().chain(&self.unix.backlog).map(|backlog| backlog.oldest_ms);
+        let unanswered = self.unanswered.iter().map(|some| some.oldest_ms);
+        unread.chain(backlog).chain(unanswered).any(|ms| LOOKED_UP.contains(&Duration::from_millis(ms)))
     }
 
     pub(super) fn is_worth_saying(&self) -> bool {
         let long = |ms: u64| WORTH_SAYING <= Duration::from_millis(ms);
         self.unread.as_ref().is_some_and(|unread| long(unread.oldest_ms))
             || self.backlog.as_ref().is_some_and(|backlog| backlog.is_full() || long(backlog.oldest_ms))
+            || self.unix.unread.as_ref().is_some_and(|unread| long(unread.oldest_ms))
+            || self.unix.backlog.as_ref().is_some_and(|backlog| long(backlog.oldest_ms))
             || self
                 .unanswered
                 .as_ref()
@@ -92,10 +111,14 @@ struct Connection {
     /// Its peer goes on sending without waiting for an answer.
     one_way: bool,
     received: u64,
-    /// What it sent last has no answer.
-    asks: bool,
-    /// It goes on sending without an answer.
-    tells: bool,
+    /// Bytes that its process has written, acknowledged or not: what is sent again is none.
+    written: u64,
+    /// It wrote in the look before.
+    writes: bool,
+    /// What it has written has no answer since.
+    asks: Option<BootTime>,
+    /// How often it has written since the last answer, with pauses.
+    said: u32,
 }
 
 struct Queue {
@@ -131,9 +154,8 @@ impl Ledger {
             } else if socket.inode != 0 {
                 // Without an inode it is not accepted yet: the listener's queue counts it.
                 let troubled = self.connection(now, socket, serving.is_some(), waiting);
-                // Whoever asks itself waits for nobody else.
-                let is_own = socket.local == socket.remote && owners.by_port.contains_key(&socket.peer_port);
-                waiting.asks |= serving.is_none() && !is_own && self.asks(socket);
+                waiting.asks |=
+                    serving.is_none() && !owners.asks_itself(owner, socket) && self.asks(now, socket);
                 pass.has_strangers |= troubled && exact.is_none();
             }
         }
@@ -194,8 +216,10 @@ impl Ledger {
                 asked_at,
                 one_way: false,
                 received: info.bytes_received,
-                asks: false,
-                tells: false,
+                written: info.bytes_acked + u64::from(socket.send_queue),
+                writes: false,
+                asks: spoke_last(&info).then_some(now),
+                said: u32::from(spoke_last(&info)),
             };
             self.connections.insert(socket.cookie, first);
             waiting.accepted |= serves;
@@ -220,7 +244,7 @@ impl Ledger {
             known.one_way |= known.asked_at.is_some();
             known.asked_at = Some(received_at);
         }
-        known.speaks(&info, has_sent);
+        known.speaks(now, socket.send_queue, &info);
         // Output that the peer does not take is a reason not to read on.
         let is_held_up = 0 < socket.send_queue;
         if has_read || has_sent || unread == 0 || is_held_up {
@@ -249,10 +273,10 @@ impl Ledger {
     }
 
     /// Its own question is on the way, and not for too long.
-    fn asks(&self, socket: &Socket) -> bool {
-        let Some((known, info)) = self.connections.get(&socket.cookie).zip(socket.info) else { return false };
-        let is_recent = Duration::from_millis(u64::from(info.last_data_sent_ms)) <= HOPE_LASTS;
-        socket.state == ESTABLISHED && known.asks && !known.tells && is_recent
+    fn asks(&self, now: BootTime, socket: &Socket) -> bool {
+        let known = self.connections.get(&socket.cookie).filter(|known| known.said < TELLS);
+        let asked = known.and_then(|known| known.asks);
+        socket.state == ESTABLISHED && asked.is_some_and(|asked| now.since(asked) <= HOPE_LASTS)
     }
 
     /// What is normal on the port.
@@ -274,15 +298,33 @@ impl Ledger {
     }
 }
 
-impl Connection {
-    /// As a client: who has asked once waits, whoever sends on without an answer does not.
-    fn speaks(&mut self, info: &Info, has_sent: bool) {
-        let is_answered = info.bytes_received != self.received;
-        self.tells = !is_answered && (self.tells || (has_sent && self.asks));
-        self.received = info.bytes_received;
-        let spoke_last = info.bytes_received == 0 || info.last_data_sent_ms < info.last_data_received_ms;
-        self.asks = 0 < info.data_segments_out && spoke_last;
+impl Owners {
+    /// Whoever asks itself waits for nobody else.
+    fn asks_itself(&self, owner: u32, socket: &Socket) -> bool {
+        let serving = self.by_port.get(&socket.peer_port).filter(|_| socket.local == socket.remote);
+        serving.is_some_and(|serving| self.root.get(serving) == self.root.get(&owner))
     }
+}
+
+impl Connection {
+    /// As a client: who has asked waits, whoever goes on without an answer does not.
+    fn speaks(&mut self, now: BootTime, send_queue: u32, info: &Info) {
+        let written = info.bytes_acked + u64::from(send_queue);
+        if info.bytes_received != self.received {
+            (self.asks, self.said, self.writes) = (None, 0, false);
+        }
+        let writes = written != self.written && spoke_last(info);
+        if writes {
+            self.said += u32::from(!self.writes);
+            self.asks = self.asks.or(Some(now));
+        }
+        (self.received, self.written, self.writes) = (info.bytes_received, written, writes);
+    }
+}
+
+fn spoke_last(info: &Info) -> bool {
+    let is_answered = info.bytes_received != 0 && info.last_data_received_ms <= info.last_data_sent_ms;
+    0 < info.data_segments_out && !is_answered
 }
 
 impl Answers {

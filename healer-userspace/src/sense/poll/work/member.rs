@@ -25,6 +25,8 @@ const SPINS_PERCENT: u32 = 90;
 const SPINS_ON_PERCENT: u32 = 10;
 /// Longer than timers tick that do no work.
 const STILL: Duration = Duration::from_secs(10);
+/// Threads of one process that are asked what they sleep in, at most.
+const ASKED_MAX: usize = 32;
 
 /// What its threads did up to the last look.
 #[derive(Default)]
@@ -50,6 +52,8 @@ pub(super) struct Look {
     pub(super) runs: u64,
     pub(super) spinning: u32,
     pub(super) delay: Duration,
+    /// The kernel counts the runs of each of them.
+    pub(super) sees_all: bool,
 }
 
 impl Member {
@@ -58,7 +62,7 @@ impl Member {
         let Some(now) = self.looked else { return false };
         let still = self.threads.iter().filter(|(_, thread)| STILL <= now.since(thread.still));
         let proc = Proc::new(proc);
-        still.filter_map(|(tid, _)| proc.record(pid, *tid, 0, 0)).any(|record| has_end(&record))
+        still.take(ASKED_MAX).filter_map(|(tid, _)| proc.call(pid, *tid)).any(|record| has_end(&record))
     }
 
     /// `None` at first sight, and once the process is gone.
@@ -77,6 +81,8 @@ impl Member {
             }
         }
         self.threads = threads;
+        let all = self.threads.len() as u32 == look.threads;
+        look.sees_all = all && self.threads.values().any(|thread| 0 < thread.stat.runs);
         (before.is_some() && !self.threads.is_empty()).then_some(look)
     }
 }
@@ -129,17 +135,21 @@ pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
 /// runtimes rest in it for a time of their own (Go's sysmon, the JVM's cleaner).
 fn has_end(record: &TaskRecord) -> bool {
     const POLL: i32 = 7;
+    const SELECT: i32 = 23;
     const NANOSLEEP: i32 = 35;
     const RT_SIGTIMEDWAIT: i32 = 128;
     const SEMTIMEDOP: i32 = 220;
     const CLOCK_NANOSLEEP: i32 = 230;
     const EPOLL_WAIT: i32 = 232;
+    const PSELECT6: i32 = 270;
     const PPOLL: i32 = 271;
     const EPOLL_PWAIT: i32 = 281;
     const EPOLL_PWAIT2: i32 = 441;
     let by_millis = |millis: u64| 0 < millis as i32;
     match record.syscall {
         NANOSLEEP | CLOCK_NANOSLEEP => true,
+        // Of no descriptor at all: that it waits for the time is all it can.
+        SELECT | PSELECT6 => record.arg0 == 0,
         EPOLL_WAIT | EPOLL_PWAIT => by_millis(record.arg3),
         POLL => by_millis(record.arg2),
         EPOLL_PWAIT2 | SEMTIMEDOP => record.arg3 != 0,

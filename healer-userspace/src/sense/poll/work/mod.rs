@@ -20,10 +20,10 @@ use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId},
     sense::poll::cpu::{Kept, pressure_total_us},
-    signal::work::{Hope, Life, Unseen, Work, WorkSnapshot},
+    signal::work::{Hope, Life, Unanswered, Unseen, Work, WorkSnapshot},
 };
 use cpu_users::CpuUsers;
-use ledger::{HOPE_LASTS, Waiting};
+use ledger::{HOPE_LASTS, UNANSWERED_MIN, WORTH_SAYING, Waiting};
 use limits::Limits;
 use member::Member;
 pub use member::life;
@@ -164,16 +164,22 @@ impl WorkPoller {
         if work.runs == 0 {
             work.condition = member::life(&self.proc, &self.cgroup, work.pid);
         }
-        let waits = work.unanswered.as_ref().map(|some| Duration::from_millis(some.oldest_ms));
-        let member = self.members.get(&work.pid);
-        if work.hope.is_none()
-            && waits.is_some_and(|waits| waits <= HOPE_LASTS)
-            && member.is_some_and(|member| member.sleeps_for_a_time(&self.proc, work.pid))
-        {
-            work.hope = Some(Hope::Timer);
+        if work.hope.is_none() && may_sleep_for_a_time(&work) {
+            let member = self.members.get(&work.pid);
+            let sleeps = member.is_some_and(|member| member.sleeps_for_a_time(&self.proc, work.pid));
+            work.hope = sleeps.then_some(Hope::Timer);
         }
         work
     }
+}
+
+/// Requests wait long enough for a word, and not too long for hope.
+fn may_sleep_for_a_time(work: &Work) -> bool {
+    let is_late = |some: &Unanswered| {
+        let oldest = Duration::from_millis(some.oldest_ms);
+        UNANSWERED_MIN <= some.sockets && WORTH_SAYING <= oldest && oldest <= HOPE_LASTS
+    };
+    !work.moved && work.unanswered.as_ref().is_some_and(is_late)
 }
 
 fn unseen(watched: &[Watched], trouble: &BTreeMap<u32, String>) -> Vec<Unseen> {
@@ -204,7 +210,8 @@ fn work(process: &Process, pid: u32, look: &member::Look, waiting: Option<&Waiti
         backlog: waiting.backlog,
         unanswered: waiting.unanswered,
         throttled: None,
-        uncounted: waiting.uncounted,
+        rested: look.runs == 0 && look.sees_all,
+        unix: waiting.unix,
         hope: waiting.asks.then_some(Hope::Peer),
     }
 }

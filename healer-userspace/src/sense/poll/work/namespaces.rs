@@ -134,9 +134,9 @@ impl Namespaces {
         let pid = one.process.pid;
         let is_young = now.since(one.process.start) < YOUNG;
         let due = self.families.get(&pid).is_none_or(|family| {
-            let has_strangers =
-                self.by_inode.get(&family.namespace).is_some_and(|namespace| namespace.has_strangers);
-            let every = if is_young || has_strangers { LOOK_UP_YOUNG } else { LOOK_UP };
+            let namespace = self.by_inode.get(&family.namespace);
+            let is_news = namespace.is_some_and(|namespace| namespace.is_news_of(family));
+            let every = if is_young || is_news { LOOK_UP_YOUNG } else { LOOK_UP };
             every <= now.since(family.looked_up)
         });
         if !due {
@@ -175,7 +175,9 @@ impl Namespaces {
                 namespace.trouble = None;
                 let owners = owners(&families, &sockets);
                 let mut pass = namespace.ledger.update(now, &sockets, &owners);
-                namespace.ledger.update_unix(now, &by_name, &owners, &mut pass);
+                if let Some(by_name) = by_name {
+                    namespace.ledger.update_unix(now, &by_name, &owners, &mut pass);
+                }
                 namespace.waiting = pass.waiting;
                 namespace.has_strangers = pass.has_strangers;
             }
@@ -190,12 +192,19 @@ impl Namespaces {
 }
 
 impl Namespace {
+    /// Somebody unknown is in trouble, or something has begun to wait for one of them: what it does about it may be on a
+    /// descriptor that is new.
+    fn is_news_of(&self, family: &Family) -> bool {
+        let waiting = family.members.iter().filter_map(|pid| self.waiting.get(pid));
+        self.has_strangers || waiting.into_iter().any(Waiting::has_begun)
+    }
+
     fn ask(
         &mut self,
         proc: &Path,
         families: &[(&u32, &Family)],
         lacks_unix_diag: &mut bool,
-    ) -> io::Result<(Vec<Socket>, Vec<UnixSocket>)> {
+    ) -> io::Result<(Vec<Socket>, Option<Vec<UnixSocket>>)> {
         let diag = match self.diag.take() {
             Some(diag) => diag,
             None => open(proc, families)?,
@@ -203,25 +212,29 @@ impl Namespace {
         let diag = self.diag.insert(diag);
         let sockets = diag.dump()?;
         if *lacks_unix_diag {
-            return Ok((sockets, Vec::new()));
+            return Ok((sockets, None));
         }
         let known = families.iter().map(|(_, family)| family.looked_up).max();
         let is_anew = known != self.listens_as_of;
         if !is_anew && !self.listens_by_name {
-            return Ok((sockets, Vec::new()));
+            return Ok((sockets, None));
         }
         // Only listeners, until one of them is known to be theirs.
-        let by_name = match diag.dump_unix(self.listens_by_name) {
-            // A kernel without CONFIG_UNIX_DIAG: each question would have it look for a module.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                *lacks_unix_diag = true;
-                Vec::new()
+        match diag.dump_unix(self.listens_by_name) {
+            Ok(by_name) => {
+                self.listens_as_of = known;
+                self.listens_by_name = by_name.iter().any(|socket| is_listener_of(families, socket));
+                Ok((sockets, Some(by_name)))
             }
-            by_name => by_name?,
-        };
-        self.listens_as_of = known;
-        self.listens_by_name = by_name.iter().any(|socket| is_listener_of(families, socket));
-        Ok((sockets, by_name))
+            Err(error) => {
+                // Of TCP enough is known. Without CONFIG_UNIX_DIAG each question would have it look for a module.
+                *lacks_unix_diag = error.kind() == io::ErrorKind::NotFound;
+                self.listens_as_of = known;
+                self.listens_by_name = false;
+                self.diag = None;
+                Ok((sockets, None))
+            }
+        }
     }
 }
 
@@ -244,7 +257,8 @@ fn open(proc: &Path, families: &[(&u32, &Family)]) -> io::Result<SockDiag> {
 /// Ports belong to whoever listens, descriptors to whoever has them.
 fn owners(families: &[(&u32, &Family)], sockets: &[Socket]) -> Owners {
     let mut owners = Owners::default();
-    for (_, family) in families {
+    for (root, family) in families {
+        owners.root.extend(family.members.iter().map(|member| (*member, **root)));
         owners.by_inode.extend(&family.sockets);
         owners.sharers.extend(family.sharers.iter().map(|(inode, pids)| (*inode, pids.clone())));
     }

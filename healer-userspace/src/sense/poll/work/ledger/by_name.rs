@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Owners, Pass, WORTH_SAYING, Waiting, millis};
+use super::{LOOKED_UP, Owners, Pass, Waiting, millis};
 use crate::{
     engine::time::BootTime,
     sense::poll::{sockets::LISTEN, unix_sockets::UnixSocket},
@@ -20,34 +20,37 @@ struct Queue {
     since: BootTime,
     /// It has become less since the look before.
     was_read: bool,
+    is_new: bool,
 }
 
 impl ByName {
     /// Only what is served: whoever is connected to a bus that it does not listen to leaves no work undone. Others may
-    /// have a socket of the same name: bytes wait only for whoever is known to have the descriptor.
+    /// have a socket of the same name: work waits only for whoever is known to have the descriptor, alone if it is a
+    /// connection (a child that has inherited it may be reading).
     pub(super) fn update(&mut self, now: BootTime, sockets: &[UnixSocket], owners: &Owners, pass: &mut Pass) {
         let owner_of = |socket: &UnixSocket| owners.by_inode.get(&socket.inode).copied();
-        let listeners = sockets.iter().filter(|socket| socket.state == LISTEN);
-        let served: BTreeMap<&[u8], u32> = listeners
-            .filter_map(|socket| owner_of(socket).map(|owner| (socket.name.as_slice(), owner)))
-            .collect();
+        let is_known_listener = |socket: &&UnixSocket| socket.state == LISTEN && owner_of(socket).is_some();
+        let served: BTreeSet<&[u8]> =
+            sockets.iter().filter(is_known_listener).map(|socket| socket.name.as_slice()).collect();
         let mut seen = BTreeSet::new();
         for socket in sockets.iter().filter(|socket| socket.inode != 0) {
-            let Some(serving) = served.get(socket.name.as_slice()) else {
+            if !served.contains(socket.name.as_slice()) {
+                continue;
+            }
+            seen.insert(socket.cookie);
+            let queue = self.queue(now, socket);
+            let Some(owner) = owner_of(socket) else {
+                pass.has_strangers |= 0 < queue.length && LOOKED_UP.contains(&now.since(queue.since));
                 continue;
             };
-            seen.insert(socket.cookie);
-            let is_new = !self.queues.contains_key(&socket.cookie);
-            pass.waiting.entry(*serving).or_default().accepted |= is_new && socket.state != LISTEN;
-            let queue = self.queue(now, socket);
-            match owner_of(socket) {
-                Some(owner) => queue.waits_for(pass.waiting.entry(owner).or_default(), now, socket),
-                None => pass.has_strangers |= 0 < queue.length && WORTH_SAYING <= now.since(queue.since),
-            }
-            if socket.state == LISTEN && 0 < socket.receive_queue {
-                for sharer in owners.sharers.get(&socket.inode).into_iter().flatten() {
+            let sharers = owners.sharers.get(&socket.inode);
+            if socket.state == LISTEN {
+                queue.is_not_accepted(pass.waiting.entry(owner).or_default(), now, socket);
+                for sharer in sharers.filter(|_| 0 < socket.receive_queue).into_iter().flatten() {
                     pass.waiting.entry(*sharer).or_default().shares = true;
                 }
+            } else if sharers.is_none() {
+                queue.is_not_read(pass.waiting.entry(owner).or_default(), now);
             }
         }
         self.queues.retain(|cookie, _| seen.contains(cookie));
@@ -55,7 +58,8 @@ impl ByName {
 
     fn queue(&mut self, now: BootTime, socket: &UnixSocket) -> &Queue {
         let length = socket.receive_queue;
-        let queue = self.queues.entry(socket.cookie).or_insert(Queue { length, since: now, was_read: false });
+        let new = Queue { length, since: now, was_read: false, is_new: true };
+        let queue = self.queues.entry(socket.cookie).and_modify(|known| known.is_new = false).or_insert(new);
         queue.was_read = length < queue.length;
         // Output that the peer does not take is a reason not to read on.
         let is_held_up = socket.state != LISTEN && 0 < socket.send_queue;
@@ -68,23 +72,24 @@ impl ByName {
 }
 
 impl Queue {
-    fn waits_for(&self, waiting: &mut Waiting, now: BootTime, socket: &UnixSocket) {
+    fn is_not_accepted(&self, waiting: &mut Waiting, now: BootTime, socket: &UnixSocket) {
+        waiting.accepted |= self.was_read;
         let oldest_ms = millis(now.since(self.since));
-        if socket.state == LISTEN {
-            waiting.accepted |= self.was_read;
-            if 0 < self.length && waiting.backlog.as_ref().is_none_or(|other| other.oldest_ms <= oldest_ms) {
-                let (limit, length) = (socket.send_queue, self.length);
-                waiting.backlog = Some(Backlog { waiting: length, limit, oldest_ms, ..Backlog::default() });
-            }
-            return;
+        let other = waiting.unix.backlog.as_ref();
+        if 0 < self.length && other.is_none_or(|other| other.oldest_ms <= oldest_ms) {
+            let (limit, length) = (socket.send_queue, self.length);
+            waiting.unix.backlog = Some(Backlog { waiting: length, limit, oldest_ms, ..Backlog::default() });
         }
+    }
+
+    fn is_not_read(&self, waiting: &mut Waiting, now: BootTime) {
+        waiting.accepted |= self.is_new;
         waiting.moved |= self.was_read;
         if 0 < self.length {
-            waiting.uncounted = true;
-            let sum = waiting.unread.get_or_insert_default();
+            let sum = waiting.unix.unread.get_or_insert_default();
             sum.sockets += 1;
             sum.bytes += u64::from(self.length);
-            sum.oldest_ms = sum.oldest_ms.max(oldest_ms);
+            sum.oldest_ms = sum.oldest_ms.max(millis(now.since(self.since)));
         }
     }
 }
@@ -131,14 +136,29 @@ mod tests {
             pass.has_strangers,
             "the third was accepted after the owners were looked up, or is a stranger's"
         );
-        assert!(waiting.uncounted);
-        let (unread, backlog) = (waiting.unread.as_ref().unwrap(), waiting.backlog.as_ref().unwrap());
+        assert!(waiting.unread.is_none() && waiting.backlog.is_none(), "kept apart");
+        let (unread, backlog) =
+            (waiting.unix.unread.as_ref().unwrap(), waiting.unix.backlog.as_ref().unwrap());
         assert_eq!((unread.sockets, unread.bytes, unread.oldest_ms), (1, 7, 5000));
         assert_eq!((backlog.waiting, backlog.oldest_ms, waiting.moved), (2, 5000, false));
         let pass = run(&mut by_name, 6, &all(1, 6));
         let waiting = &pass.waiting[&OWNER];
         assert!(waiting.moved && waiting.accepted);
-        assert_eq!(waiting.unread.as_ref().unwrap().oldest_ms, 0);
+        assert_eq!(waiting.unix.unread.as_ref().unwrap().oldest_ms, 0);
+        let later = run(&mut by_name, 60, &all(1, 6));
+        assert!(!later.has_strangers, "whose it is was looked up meanwhile");
+    }
+
+    #[test]
+    fn what_a_child_has_inherited_it_may_be_reading() {
+        let owners = Owners {
+            by_inode: BTreeMap::from([(1, OWNER), (2, OWNER)]),
+            sharers: BTreeMap::from([(2, vec![8])]),
+            ..Owners::default()
+        };
+        let (mut by_name, mut pass) = (ByName::default(), Pass::default());
+        by_name.update(BootTime(1), &[socket(1, LISTEN, 0), socket(2, ESTABLISHED, 5)], &owners, &mut pass);
+        assert!(pass.waiting[&OWNER].unix.is_empty());
     }
 
     #[test]

@@ -141,31 +141,45 @@ fn a_backlog_waits_for_all_who_have_the_listener() {
     assert!(!ledger.update(at(1), &[queue(0)], &owners).waiting.contains_key(&8));
 }
 
-/// As a client of somebody else.
+/// To the port of somebody else on the same machine.
+fn client(received: u64, written: u64, sent_ms: u32, received_ms: u32) -> Socket {
+    let info = Info {
+        bytes_received: received,
+        bytes_acked: written,
+        data_segments_out: 1,
+        last_data_sent_ms: sent_ms,
+        last_data_received_ms: received_ms,
+        ..Info::default()
+    };
+    Socket { local_port: 40000, info: Some(info), ..connection(1, 0, received, 1) }
+}
+
 #[test]
 fn whoever_has_asked_somebody_else_waits_for_the_answer() {
-    let client = |received, out, sent_ms, received_ms| {
-        let info = Info {
-            bytes_received: received,
-            data_segments_out: out,
-            last_data_sent_ms: sent_ms,
-            last_data_received_ms: received_ms,
-            ..Info::default()
-        };
-        [Socket { local_port: 40000, info: Some(info), ..connection(1, 0, received, out) }]
-    };
     let mut ledger = Ledger::default();
-    run(&mut ledger, 0, &client(9, 1, 500, 400));
-    assert!(!run(&mut ledger, 1, &client(9, 1, 1500, 1400)).asks, "it is answered");
-    assert!(run(&mut ledger, 2, &client(9, 2, 100, 2400)).asks);
-    assert!(run(&mut ledger, 9, &client(9, 2, 7100, 9400)).asks);
-    assert!(!run(&mut ledger, 10, &client(9, 3, 100, 10400)).asks, "it goes on without an answer");
-    assert!(!run(&mut ledger, 11, &client(9, 3, 1100, 11400)).asks);
-    assert!(!run(&mut ledger, 12, &client(18, 3, 2100, 100)).asks);
-    assert!(run(&mut ledger, 13, &client(18, 4, 100, 1100)).asks);
-    let own = client(18, 4, 1100, 2100).map(|socket| Socket { peer_port: PORT, ..socket });
-    assert!(!run(&mut ledger, 14, &own).asks, "it has asked itself");
-    let closing = client(18, 4, 2100, 3100).map(|socket| Socket { state: CLOSE_WAIT, ..socket });
-    assert!(!run(&mut ledger, 15, &closing).asks, "nobody is there any more");
-    assert!(!run(&mut ledger, 80, &client(18, 4, 67_100, 68_100)).asks, "for so long nobody waits");
+    let mut asks = |second, socket| run(&mut ledger, second, &[socket]).asks;
+    assert!(!asks(0, client(9, 1, 500, 400)));
+    assert!(!asks(1, client(9, 1, 1500, 1400)), "it is answered");
+    assert!(asks(2, client(9, 2, 100, 2400)));
+    assert!(asks(3, client(9, 2, 100, 3400)), "the kernel has sent it again");
+    assert!(asks(9, client(9, 3, 100, 9400)) && asks(10, client(9, 4, 100, 10_400)), "a long question");
+    assert!(asks(11, client(9, 4, 1100, 11_400)));
+    assert!(!asks(12, client(9, 5, 100, 12_400)), "it goes on without an answer");
+    assert!(!asks(13, client(18, 5, 1100, 100)));
+    assert!(asks(14, client(18, 6, 100, 1100)));
+    let closing = Socket { state: CLOSE_WAIT, ..client(18, 6, 1100, 2100) };
+    assert!(!asks(15, closing), "nobody is there any more");
+    assert!(asks(70, client(18, 6, 56_100, 57_100)) && !asks(75, client(18, 6, 61_100, 62_100)), "a minute");
+}
+
+#[test]
+fn whoever_asks_itself_waits_for_nobody_else() {
+    let asked = |root| {
+        let by_port = BTreeMap::from([(PORT, 8)]);
+        let owners = Owners { by_port, root: BTreeMap::from([(OWNER, 7), (8, root)]), ..owners() };
+        let socket = Socket { peer_port: PORT, ..client(0, 1, 100, 100) };
+        Ledger::default().update(at(0), &[socket], &owners).waiting[&OWNER].asks
+    };
+    assert!(asked(8), "a backend that is tracked as well");
+    assert!(!asked(7), "another of its own processes");
 }
