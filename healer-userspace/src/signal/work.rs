@@ -83,11 +83,14 @@ pub struct UnixWork {
     pub unread: Option<Unread>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backlog: Option<Backlog>,
+    /// As [`Work::shares`].
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub shares: bool,
 }
 
 impl UnixWork {
     pub fn is_empty(&self) -> bool {
-        self.unread.is_none() && self.backlog.is_none()
+        self.unread.is_none() && self.backlog.is_none() && !self.shares
     }
 }
 

@@ -1,9 +1,11 @@
 //! A master and its workers are one server: work may wait for several of them, and each shows a little of it.
 
+use core::time::Duration;
+
 use super::{Instead, LASTS, Track};
 use crate::{
     engine::time::BootTime,
-    signal::work::{Backlog, Life, Unanswered, UnixWork, Unread, Work},
+    signal::work::{Backlog, Hope, Life, Unanswered, UnixWork, Unread, Work},
 };
 
 /// A process of the family, and what it does instead of its work.
@@ -45,17 +47,46 @@ pub(super) fn is_held(members: &[Member<'_>]) -> bool {
     let waits = |work: &Work| {
         work.unread.is_some() || work.backlog.is_some() || work.unanswered.is_some() || !work.unix.is_empty()
     };
-    members.iter().any(|member| member.is_excused && waits(member.work)) && !members.iter().any(does)
+    let is_kept = |member: &Member<'_>| {
+        // A timer that ticks is no cure of whoever leaves a unix socket alone.
+        (member.is_excused && waits(member.work)) || waits_long(&member.work.unix)
+    };
+    members.iter().any(is_kept) && !members.iter().any(does)
+}
+
+fn waits_long(unix: &UnixWork) -> bool {
+    let unread = unix.unread.iter().map(|unread| unread.oldest_ms);
+    let all = unread.chain(unix.backlog.iter().map(|backlog| backlog.oldest_ms));
+    all.max().is_some_and(|ms| LASTS <= Duration::from_millis(ms))
+}
+
+fn shares_queue(member: &Member<'_>) -> bool {
+    member.work.backlog.is_some() || member.work.shares
+}
+
+fn shares_unix_queue(member: &Member<'_>) -> bool {
+    member.work.unix.backlog.is_some() || member.work.unix.shares
+}
+
+/// What one of those waits for who could take from the same queue, or answer the probe.
+pub(super) fn hope_of_all(members: &[Member<'_>], is_probed: bool) -> Option<Hope> {
+    let may_serve = |member: &&Member<'_>| {
+        member.does_nothing() && (is_probed || shares_queue(member) || shares_unix_queue(member))
+    };
+    members.iter().filter(may_serve).find_map(|member| member.work.hope)
+}
+
+/// As [`accepts_none`]: nobody counts what was taken, so nobody of them may have run.
+pub(super) fn leaves_unix_queue(at: BootTime, members: &[Member<'_>]) -> bool {
+    let mut may_accept = members.iter().filter(|member| shares_unix_queue(member));
+    may_accept.all(|one| one.does_nothing() && lasted(at, one.track.rested))
 }
 
 /// Nobody who could take connections from a queue does, and nobody did: among those who have inherited a listener
 /// one that works may be at a long request, and take the next soon.
 pub(super) fn accepts_none(at: BootTime, members: &[Member<'_>]) -> bool {
-    let may_accept = |member: &&Member<'_>| {
-        let work = member.work;
-        work.backlog.is_some() || work.unix.backlog.is_some() || work.shares
-    };
-    members.iter().filter(may_accept).all(|one| one.does_nothing() && lasted(at, one.track.accepts_none))
+    let mut may_accept = members.iter().filter(|member| shares_queue(member));
+    may_accept.all(|one| one.does_nothing() && lasted(at, one.track.accepts_none))
 }
 
 /// All of them that do nothing, as one; `None` if that tells no more than each of them alone, or the family answers.

@@ -31,7 +31,7 @@ use crate::{
     },
     text,
 };
-use family::{Member, accepts_none, is_held, together};
+use family::{Member, accepts_none, hope_of_all, is_held, leaves_unix_queue, together};
 use pieces::{Piece, SAME_SOCKETS, UNANSWERED, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
@@ -43,6 +43,8 @@ const LASTS: Duration = Duration::from_secs(10);
 const IDLE_PERCENT: u64 = 2;
 /// Whoever gets this much of a CPU and does nothing with it does not lack it.
 const FED_PERCENT: u64 = 10;
+/// Whoever has not gone on for so long does not only wait for somebody else, or for a time.
+const HOPE_LASTS: Duration = Duration::from_secs(60);
 /// One look may fail to read a process; a cure shows in the next as well.
 const ROUNDS_TO_CLEAR: u32 = 2;
 
@@ -73,6 +75,7 @@ struct Raised {
     comm: String,
     pieces: u32,
     certainty: Certainty,
+    since: BootTime,
     missing: u32,
 }
 
@@ -116,6 +119,12 @@ struct Judged {
     members: usize,
     instead: Instead,
     pieces: Vec<Piece>,
+}
+
+impl Judged {
+    fn certainty(&self) -> Certainty {
+        certainty(self.instead, &self.pieces, self.work.hope.is_some())
+    }
 }
 
 impl Detector for Hang {
@@ -168,24 +177,25 @@ impl Hang {
     /// explains it.
     fn judge(&self, at: BootTime, id: ProcessId, members: &[Member<'_>]) -> Option<Judged> {
         let probe = self.probes.get(id).filter(|probe| probe.is_failing());
-        let accepts_none = accepts_none(at, members);
-        let hope = members.iter().find_map(|member| member.work.hope);
+        let (accepts_none, rests) = (accepts_none(at, members), leaves_unix_queue(at, members));
+        let hope = hope_of_all(members, probe.is_some());
         let judged = |mut work: Work, instead, members| {
             work.backlog = work.backlog.filter(|_| accepts_none);
-            work.unix.backlog = work.unix.backlog.filter(|_| accepts_none);
+            work.unix.backlog = work.unix.backlog.filter(|_| rests);
             if work.backlog.is_some() || work.unix.backlog.is_some() || probe.is_some() {
                 // What waits for all of them, one that goes on may take.
                 work.hope = work.hope.or(hope);
             }
             let pieces = pieces(&work, instead, probe, 1 < members);
+            work.hope = work.hope.filter(|hope| may_go_on(*hope, instead, &pieces));
             (!pieces.is_empty()).then_some(Judged { work, members, instead, pieces })
         };
         let alone = members.iter().filter(|member| !member.is_excused);
         let alone = alone.filter_map(|member| judged(member.own_work(at), member.instead, 1));
         let all = together(at, members).and_then(|(sum, instead, count)| judged(sum, instead, count));
         // Of two that say as much the earlier, so that a single process is named.
-        let more =
-            |one: Judged, other: Judged| if one.pieces.len() < other.pieces.len() { other } else { one };
+        let weight = |one: &Judged| (one.certainty(), one.pieces.len());
+        let more = |one: Judged, other: Judged| if weight(&one) < weight(&other) { other } else { one };
         alone.chain(all).reduce(more)
     }
 
@@ -202,14 +212,20 @@ impl Hang {
             comm: judged.work.process.comm.clone(),
             pieces: 0,
             certainty: Certainty::Suspected,
+            since: at,
             missing: 0,
         });
         raised.missing = 0;
-        let certainty = certainty(judged.instead, &judged.pieces, judged.work.hope);
+        let has_hope = judged.work.hope.is_some() && at.since(raised.since) <= HOPE_LASTS;
+        let mut certainty = certainty(judged.instead, &judged.pieces, has_hope);
+        if raised.pieces <= count {
+            // Hope delays, and takes nothing back.
+            certainty = certainty.max(raised.certainty);
+        }
         // Less than before is news too: a rule may want more.
         if (raised.pieces, raised.certainty) != (count, certainty) {
             (raised.pieces, raised.certainty) = (count, certainty);
-            let diagnosis = Box::new(diagnosis(context, at, judged));
+            let diagnosis = Box::new(diagnosis(context, at, judged, certainty));
             found.push(Finding::Raised { subject: subject(id), diagnosis });
         }
     }
@@ -269,19 +285,19 @@ fn cleared(id: ProcessId, raised: &Raised, what: &str) -> Finding {
     }
 }
 
-fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis {
+fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged, certainty: Certainty) -> Diagnosis {
     let Judged { work, instead, pieces, .. } = judged;
     let kind = if matches!(instead, Instead::Spins(_)) { "spinning" } else { "unresponsive" };
     let evidence =
         pieces.iter().map(|piece| Evidence { signal: piece.source.to_owned(), at, says: piece.says.clone() });
     Diagnosis {
         class: Class::Hang,
-        certainty: certainty(*instead, pieces, work.hope),
+        certainty,
         target: work.process.clone(),
         related: Vec::new(),
         fault_at: at - pieces.iter().map(|piece| piece.lasted).max().unwrap_or_default(),
         detected_at: context.now,
-        sentence: sentence(judged),
+        sentence: sentence(judged, certainty),
         evidence: evidence.collect(),
         lost: 0,
         from_absence: false,
@@ -295,30 +311,30 @@ fn diagnosis(context: &Context<'_>, at: BootTime, judged: &Judged) -> Diagnosis 
 
 /// Who does work, though no answer of it was seen, may be at what is never answered by nature: its own sockets alone
 /// do not make that probable. Nor does a queue behind the one request that is in hand.
-///
-/// Whoever waits for an answer itself may be held up by somebody else, and whoever sleeps for a time may be slow.
-fn certainty(instead: Instead, pieces: &[Piece], hope: Option<Hope>) -> Certainty {
+fn certainty(instead: Instead, pieces: &[Piece], has_hope: bool) -> Certainty {
     let independent = independent(pieces);
     let is_silent = pieces.len() > independent && pieces.iter().any(|piece| piece.source == UNANSWERED);
-    let may_go_on = match hope {
-        Some(Hope::Peer) => matches!(instead, Instead::Nothing(_) | Instead::AnswersNobody(_)),
-        Some(Hope::Timer) => matches!(instead, Instead::Nothing(_)) && independent < 2,
-        None => false,
+    let is_enough = 2 <= independent || (is_silent && instead.is_nothing());
+    if is_enough && !has_hope { Certainty::Probable } else { Certainty::Suspected }
+}
+
+/// Whoever waits for an answer itself may be held up by somebody else, and whoever sleeps for a time may be slow; for
+/// long neither is.
+fn may_go_on(hope: Hope, instead: Instead, pieces: &[Piece]) -> bool {
+    let of_now = pieces.iter().filter(|piece| piece.source != SAME_SOCKETS);
+    let is_young = of_now.map(|piece| piece.lasted).max().is_some_and(|lasted| lasted <= HOPE_LASTS);
+    let waits = match hope {
+        Hope::Peer => matches!(instead, Instead::Nothing(_) | Instead::AnswersNobody(_)),
+        Hope::Timer => matches!(instead, Instead::Nothing(_)) && independent(pieces) < 2,
     };
-    if may_go_on {
-        Certainty::Suspected
-    } else if 2 <= independent || (is_silent && instead.is_nothing()) {
-        Certainty::Probable
-    } else {
-        Certainty::Suspected
-    }
+    is_young && waits
 }
 
 fn independent(pieces: &[Piece]) -> usize {
     pieces.iter().filter(|piece| piece.source != SAME_SOCKETS).count()
 }
 
-fn sentence(judged: &Judged) -> String {
+fn sentence(judged: &Judged, certainty: Certainty) -> String {
     let Judged { work, members, instead, pieces } = judged;
     let process = &work.process;
     let member = match (members, work.pid == process.pid) {
@@ -337,7 +353,7 @@ fn sentence(judged: &Judged) -> String {
         (Instead::Other, _) => "runs, but leaves work undone".to_owned(),
     };
     let said: Vec<_> = pieces.iter().map(|piece| piece.says.as_str()).collect();
-    let hope = match work.hope {
+    let hope = match work.hope.filter(|_| certainty == Certainty::Suspected) {
         Some(Hope::Peer) => "; it waits itself for somebody else's answer",
         Some(Hope::Timer) => "; one of its threads sleeps until a time that it has set",
         None => "",

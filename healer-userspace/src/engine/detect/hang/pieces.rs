@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::{super::probe_failed::Known, Instead, LASTS};
 use crate::{
     engine::time::Human,
-    signal::work::{Backlog, Life, Unanswered, Unread, Work},
+    signal::work::{Backlog, Life, Unanswered, UnixWork, Unread, Work},
 };
 
 /// Fewer connections may be slow by nature.
@@ -19,6 +19,8 @@ const SLOWER_THAN_EVER: u64 = 3;
 
 /// A piece of this source is no evidence of its own: `minEvidence` does not count it.
 pub(super) const SAME_SOCKETS: &str = "answers";
+const UNREAD: &str = "sockets";
+const ACCEPT_QUEUE: &str = "accept_queue";
 pub(super) const UNANSWERED: &str = "unanswered";
 
 pub(super) struct Piece {
@@ -39,11 +41,8 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>, is_su
     let is_silent = does_nothing || matches!(instead, Instead::AnswersNobody(_));
     let mut pieces = Vec::new();
     if does_nothing {
-        let of_unix = &work.unix;
-        let unread = |some: &Option<Unread>| some.as_ref().and_then(unread);
-        let backlog = |some: &Option<Backlog>| some.as_ref().and_then(backlog);
-        pieces.extend(unread(&work.unread).or_else(|| unread(&of_unix.unread)));
-        pieces.extend(backlog(&work.backlog).or_else(|| backlog(&of_unix.backlog)));
+        pieces.extend(work.unread.as_ref().and_then(unread));
+        pieces.extend(work.backlog.as_ref().and_then(backlog));
         pieces.extend(probe.map(failed_probe));
     }
     let alone = is_sum || (pieces.is_empty() && probe.is_none());
@@ -58,11 +57,25 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>, is_su
     } else if does_nothing && let Some(backlog) = &work.backlog {
         pieces.extend(serves_no_more(backlog));
     }
+    if does_nothing {
+        add_unix(&work.unix, &mut pieces);
+    }
     if !pieces.is_empty() && work.condition == Life::Stopped {
         let says = "a stop signal holds it (state T)".to_owned();
         pieces.push(Piece { source: "proc", says, lasted: Duration::ZERO });
     }
     pieces
+}
+
+/// A stream that is never read by nature is no second reason: only a queue behind it makes it one.
+fn add_unix(unix: &UnixWork, pieces: &mut Vec<Piece>) {
+    let (unread, backlog) = (unix.unread.as_ref().and_then(unread), unix.backlog.as_ref().and_then(backlog));
+    let has_tcp = |source| pieces.iter().any(|piece: &Piece| piece.source == source);
+    let (has_unread, has_backlog) = (has_tcp(UNREAD), has_tcp(ACCEPT_QUEUE));
+    if backlog.is_some() || pieces.is_empty() {
+        pieces.extend(unread.filter(|_| !has_unread));
+    }
+    pieces.extend(backlog.filter(|_| !has_backlog));
 }
 
 fn unread(unread: &Unread) -> Option<Piece> {
@@ -73,7 +86,7 @@ fn unread(unread: &Unread) -> Option<Piece> {
         counted(unread.sockets, "socket"),
         Human(lasted)
     );
-    (LASTS <= lasted).then_some(Piece { source: "sockets", says, lasted })
+    (LASTS <= lasted).then_some(Piece { source: UNREAD, says, lasted })
 }
 
 fn backlog(backlog: &Backlog) -> Option<Piece> {
@@ -85,7 +98,7 @@ fn backlog(backlog: &Backlog) -> Option<Piece> {
         place(backlog.port),
         Human(lasted)
     );
-    (LASTS <= lasted).then_some(Piece { source: "accept_queue", says, lasted })
+    (LASTS <= lasted).then_some(Piece { source: ACCEPT_QUEUE, says, lasted })
 }
 
 fn place(port: u16) -> String {

@@ -77,7 +77,8 @@ impl Waiting {
     pub(super) fn has_begun(&self) -> bool {
         let unread = self.unread.iter().chain(&self.unix.unread).map(|unread| unread.oldest_ms);
         let backlog = self.backlog.iter().chain(&self.unix.backlog).map(|backlog| backlog.oldest_ms);
-        let unanswered = self.unanswered.iter().map(|some| some.oldest_ms);
+        let unanswered = self.unanswered.iter().filter(|some| UNANSWERED_MIN <= some.sockets);
+        let unanswered = unanswered.map(|some| some.oldest_ms);
         unread.chain(backlog).chain(unanswered).any(|ms| LOOKED_UP.contains(&Duration::from_millis(ms)))
     }
 

@@ -28,7 +28,7 @@ fn whoever_waits_for_its_own_backend_or_sleeps_for_a_time_is_only_suspected() {
 fn of_a_unix_socket_who_runs_at_all_may_be_reading() {
     let looks = |runs| {
         move |ms| {
-            let unix = UnixWork { unread: unread(ms), backlog: backlog(ms) };
+            let unix = UnixWork { unread: unread(ms), backlog: backlog(ms), shares: false };
             Work { runs, rested: runs == 0, unix, ..server() }
         }
     };
@@ -78,4 +78,40 @@ fn a_queue_of_a_unix_socket_is_told_as_one() {
         ..server()
     });
     assert!(run.diagnoses()[0].sentence.contains("not accepted on a unix socket for"));
+}
+
+#[test]
+fn hope_delays_and_takes_nothing_back() {
+    let stuck = |hope| move |ms| Work { unread: unread(ms), backlog: backlog(ms), hope, ..server() };
+    let mut run = Run::new();
+    run.seconds(58, stuck(Some(Hope::Peer)));
+    assert_eq!(run.diagnoses().len(), 1);
+    run.seconds(3, stuck(Some(Hope::Peer)));
+    assert_eq!(run.diagnoses()[1].certainty, Certainty::Probable, "nobody waits so long");
+    assert!(!run.diagnoses()[1].sentence.contains("somebody else"));
+
+    let mut flickers = Run::new();
+    flickers.seconds(11, stuck(None)).seconds(9, stuck(Some(Hope::Peer))).seconds(9, stuck(None));
+    assert_eq!(flickers.diagnoses().len(), 1);
+}
+
+#[test]
+fn a_tick_is_no_cure_of_who_leaves_a_unix_socket_alone() {
+    let look = |runs, unix: fn(u64) -> UnixWork| {
+        move |ms| Work { runs, rested: runs == 0, unix: unix(ms), ..server() }
+    };
+    let waits = |ms| UnixWork { unread: unread(ms), backlog: backlog(ms), shares: false };
+    let mut run = Run::new();
+    run.seconds(11, look(0, waits)).seconds(1, look(1, waits)).seconds(20, look(0, waits));
+    assert_eq!(run.found.len(), 1);
+    run.seconds(2, look(1, |_| UnixWork::default()));
+    assert!(matches!(run.found.last(), Some(Finding::Cleared { .. })));
+}
+
+#[test]
+fn a_unix_stream_that_is_never_read_is_no_second_reason() {
+    let unix = |ms| UnixWork { unread: unread(ms), ..UnixWork::default() };
+    let mut run = Run::new();
+    run.seconds(20, |ms| Work { rested: true, unix: unix(ms), unread: unread(ms), ..server() });
+    assert_eq!(run.diagnoses()[0].certainty, Certainty::Suspected);
 }

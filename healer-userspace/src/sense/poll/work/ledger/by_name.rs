@@ -18,9 +18,6 @@ struct Queue {
     length: u32,
     /// It has not become less and was not empty since.
     since: BootTime,
-    /// It has become less since the look before.
-    was_read: bool,
-    is_new: bool,
 }
 
 impl ByName {
@@ -47,7 +44,7 @@ impl ByName {
             if socket.state == LISTEN {
                 queue.is_not_accepted(pass.waiting.entry(owner).or_default(), now, socket);
                 for sharer in sharers.filter(|_| 0 < socket.receive_queue).into_iter().flatten() {
-                    pass.waiting.entry(*sharer).or_default().shares = true;
+                    pass.waiting.entry(*sharer).or_default().unix.shares = true;
                 }
             } else if sharers.is_none() {
                 queue.is_not_read(pass.waiting.entry(owner).or_default(), now);
@@ -58,12 +55,10 @@ impl ByName {
 
     fn queue(&mut self, now: BootTime, socket: &UnixSocket) -> &Queue {
         let length = socket.receive_queue;
-        let new = Queue { length, since: now, was_read: false, is_new: true };
-        let queue = self.queues.entry(socket.cookie).and_modify(|known| known.is_new = false).or_insert(new);
-        queue.was_read = length < queue.length;
+        let queue = self.queues.entry(socket.cookie).or_insert(Queue { length, since: now });
         // Output that the peer does not take is a reason not to read on.
         let is_held_up = socket.state != LISTEN && 0 < socket.send_queue;
-        if length == 0 || queue.was_read || is_held_up {
+        if length == 0 || length < queue.length || is_held_up {
             queue.since = now;
         }
         queue.length = length;
@@ -73,7 +68,6 @@ impl ByName {
 
 impl Queue {
     fn is_not_accepted(&self, waiting: &mut Waiting, now: BootTime, socket: &UnixSocket) {
-        waiting.accepted |= self.was_read;
         let oldest_ms = millis(now.since(self.since));
         let other = waiting.unix.backlog.as_ref();
         if 0 < self.length && other.is_none_or(|other| other.oldest_ms <= oldest_ms) {
@@ -83,8 +77,6 @@ impl Queue {
     }
 
     fn is_not_read(&self, waiting: &mut Waiting, now: BootTime) {
-        waiting.accepted |= self.is_new;
-        waiting.moved |= self.was_read;
         if 0 < self.length {
             let sum = waiting.unix.unread.get_or_insert_default();
             sum.sockets += 1;
@@ -129,7 +121,7 @@ mod tests {
             [socket(1, LISTEN, queue), socket(2, ESTABLISHED, bytes), socket(3, ESTABLISHED, bytes)]
         };
         let first = run(&mut by_name, 0, &all(1, 5));
-        assert!(first.waiting[&OWNER].accepted && !first.has_strangers);
+        assert!(!first.has_strangers);
         let pass = run(&mut by_name, 5, &all(2, 7));
         let waiting = &pass.waiting[&OWNER];
         assert!(
@@ -143,7 +135,7 @@ mod tests {
         assert_eq!((backlog.waiting, backlog.oldest_ms, waiting.moved), (2, 5000, false));
         let pass = run(&mut by_name, 6, &all(1, 6));
         let waiting = &pass.waiting[&OWNER];
-        assert!(waiting.moved && waiting.accepted);
+        assert!(!waiting.moved && !waiting.accepted, "TCP's alone");
         assert_eq!(waiting.unix.unread.as_ref().unwrap().oldest_ms, 0);
         let later = run(&mut by_name, 60, &all(1, 6));
         assert!(!later.has_strangers, "whose it is was looked up meanwhile");
