@@ -43,15 +43,20 @@ impl<'a> Member<'a> {
 
 /// What keeps it from its work now is not its own fault, and it did nothing that would show it well.
 pub(super) fn is_held(members: &[Member<'_>]) -> bool {
-    let does = |member: &Member<'_>| member.work.moved || member.work.accepted || member.work.answered;
     let waits = |work: &Work| {
-        work.unread.is_some() || work.backlog.is_some() || work.unanswered.is_some() || !work.unix.is_empty()
+        let of_unix = work.unix.unread.is_some() || work.unix.backlog.is_some();
+        work.unread.is_some() || work.backlog.is_some() || work.unanswered.is_some() || of_unix
     };
-    let is_kept = |member: &Member<'_>| {
-        // A timer that ticks is no cure of whoever leaves a unix socket alone.
-        (member.is_excused && waits(member.work)) || waits_long(&member.work.unix)
-    };
-    members.iter().any(is_kept) && !members.iter().any(does)
+    members.iter().any(|member| member.is_excused && waits(member.work)) && does_nothing_to_be_seen(members)
+}
+
+/// One of them leaves a unix socket alone. That it ran a moment is no cure yet: a timer may have ticked.
+pub(super) fn leaves_unix(members: &[Member<'_>]) -> bool {
+    members.iter().any(|member| waits_long(&member.work.unix)) && does_nothing_to_be_seen(members)
+}
+
+fn does_nothing_to_be_seen(members: &[Member<'_>]) -> bool {
+    members.iter().map(|member| member.work).all(|work| !work.moved && !work.accepted && !work.answered)
 }
 
 fn waits_long(unix: &UnixWork) -> bool {

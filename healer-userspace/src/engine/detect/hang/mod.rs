@@ -31,7 +31,7 @@ use crate::{
     },
     text,
 };
-use family::{Member, accepts_none, hope_of_all, is_held, leaves_unix_queue, together};
+use family::{Member, accepts_none, hope_of_all, is_held, leaves_unix, leaves_unix_queue, together};
 use pieces::{Piece, SAME_SOCKETS, UNANSWERED, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
@@ -76,6 +76,8 @@ struct Raised {
     pieces: u32,
     certainty: Certainty,
     since: BootTime,
+    /// When it was last judged hung.
+    last: BootTime,
     missing: u32,
 }
 
@@ -166,7 +168,10 @@ impl Hang {
         }
         let hung: BTreeMap<_, _> =
             families.iter().filter_map(|(id, members)| Some((*id, self.judge(at, *id, members)?))).collect();
-        let is_held = |id| families.get(&id).is_some_and(|members| is_held(members));
+        let is_held = |id, raised: &Raised| {
+            let is_recent = at.since(raised.last) <= 2 * LASTS;
+            families.get(&id).is_some_and(|members| is_held(members) || (is_recent && leaves_unix(members)))
+        };
         self.clear(|id| hung.contains_key(&id) || unseen.contains(&id), is_held, found);
         for (id, judged) in hung {
             self.say(context, at, id, &judged, found);
@@ -213,15 +218,15 @@ impl Hang {
             pieces: 0,
             certainty: Certainty::Suspected,
             since: at,
+            last: at,
             missing: 0,
         });
         raised.missing = 0;
-        let has_hope = judged.work.hope.is_some() && at.since(raised.since) <= HOPE_LASTS;
-        let mut certainty = certainty(judged.instead, &judged.pieces, has_hope);
-        if raised.pieces <= count {
-            // Hope delays, and takes nothing back.
-            certainty = certainty.max(raised.certainty);
-        }
+        raised.last = at;
+        // Hope delays, and takes nothing back.
+        let was_told = raised.certainty == Certainty::Probable && raised.pieces <= count;
+        let has_hope = judged.work.hope.is_some() && !was_told && at.since(raised.since) <= HOPE_LASTS;
+        let certainty = certainty(judged.instead, &judged.pieces, has_hope);
         // Less than before is news too: a rule may want more.
         if (raised.pieces, raised.certainty) != (count, certainty) {
             (raised.pieces, raised.certainty) = (count, certainty);
@@ -233,11 +238,11 @@ impl Hang {
     fn clear(
         &mut self,
         is_hung: impl Fn(ProcessId) -> bool,
-        is_held: impl Fn(ProcessId) -> bool,
+        is_held: impl Fn(ProcessId, &Raised) -> bool,
         found: &mut Vec<Finding>,
     ) {
         self.raised.retain(|id, raised| {
-            raised.missing = if is_hung(*id) { 0 } else { raised.missing + u32::from(!is_held(*id)) };
+            raised.missing = if is_hung(*id) { 0 } else { raised.missing + u32::from(!is_held(*id, raised)) };
             let is_over = ROUNDS_TO_CLEAR <= raised.missing;
             if is_over {
                 found.push(cleared(*id, raised, "does its work again"));
@@ -322,7 +327,8 @@ fn certainty(instead: Instead, pieces: &[Piece], has_hope: bool) -> Certainty {
 /// long neither is.
 fn may_go_on(hope: Hope, instead: Instead, pieces: &[Piece]) -> bool {
     let of_now = pieces.iter().filter(|piece| piece.source != SAME_SOCKETS);
-    let is_young = of_now.map(|piece| piece.lasted).max().is_some_and(|lasted| lasted <= HOPE_LASTS);
+    // A stream that is never read by nature ends no hope: as much must be old as would do without it.
+    let is_young = of_now.filter(|piece| HOPE_LASTS < piece.lasted).count() < independent(pieces).min(2);
     let waits = match hope {
         Hope::Peer => matches!(instead, Instead::Nothing(_) | Instead::AnswersNobody(_)),
         Hope::Timer => matches!(instead, Instead::Nothing(_)) && independent(pieces) < 2,

@@ -109,6 +109,25 @@ fn a_tick_is_no_cure_of_who_leaves_a_unix_socket_alone() {
 }
 
 #[test]
+fn who_serves_again_beside_a_stream_that_is_never_read_is_well() {
+    let waits = |ms| UnixWork { unread: unread(ms), backlog: backlog(ms), shares: false };
+    let mut run = Run::new();
+    run.seconds(11, |ms| Work { rested: true, unix: waits(ms), ..server() });
+    let left = |ms| UnixWork { unread: unread(ms), ..UnixWork::default() };
+    run.seconds(30, |ms| Work { runs: 9, unix: left(ms), ..server() });
+    assert!(matches!(run.found.last(), Some(Finding::Cleared { .. })));
+}
+
+#[test]
+fn an_old_stream_that_is_never_read_takes_no_hope() {
+    let old = |ms| Some(Unread { oldest_ms: 3_600_000 + ms, ..unread(ms).unwrap() });
+    let hope = Some(Hope::Peer);
+    let mut run = Run::new();
+    run.seconds(12, |ms| Work { unread: old(ms), backlog: backlog(ms), hope, ..server() });
+    assert!(run.diagnoses().iter().all(|one| one.certainty == Certainty::Suspected));
+}
+
+#[test]
 fn a_unix_stream_that_is_never_read_is_no_second_reason() {
     let unix = |ms| UnixWork { unread: unread(ms), ..UnixWork::default() };
     let mut run = Run::new();
