@@ -1,6 +1,6 @@
 //! Crash loops, whoever restarts: a shell, a prefork master, another language, `healer supervise`.
 
-use std::path::PathBuf;
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use healer_tests::{
     home::{Agent, Home},
@@ -159,6 +159,39 @@ fn whoever_starts_again_what_exits() {
         let doubts = found["sentence"].as_str().unwrap_or_default().contains("it may be no service");
         assert_eq!(doubts, *certainty == "suspected", "{found}");
     }
+}
+
+/// The directory of a service, as supervisors read it: ended by 3 each time, or only the first two, and then by its
+/// supervisor's end.
+fn service(home: &Home, is_well: bool) -> (String, String) {
+    let (name, program) = dies(home);
+    let dir = home.path().join(format!("{name}.d"));
+    fs::create_dir(&dir).expect("the scratch directory can be written");
+    let stays = "[ -e two ] && exec setpriv --pdeathsig KILL sleep 300; [ -e one ] && : >two; : >one";
+    let first = if is_well { stays } else { ":" };
+    let run = dir.join("run");
+    fs::write(&run, format!("#!/bin/sh\n{first}\nexec {} 60 3\n", program.display())).expect("so can this");
+    fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    (name, dir.display().to_string())
+}
+
+#[test]
+fn supervisors_of_services_are_taken_at_their_name() {
+    let home = Home::new(&restarting("nobody"));
+    let mut agent = home.agent();
+    let begin = |supervisor: &str, is_well| {
+        let (name, dir) = service(&home, is_well);
+        (name, Victim::start(supervisor, &[&dir]))
+    };
+    let supervisors = ["/usr/bin/runsv", "/usr/bin/s6-supervise", "/usr/bin/supervise"];
+    let (twin, _twin) = begin(supervisors[0], true);
+    for (name, _supervisor) in &supervisors.map(|supervisor| begin(supervisor, false)) {
+        let found = looping(&mut agent, name);
+        assert!(found["sentence"].as_str().unwrap_or_default().contains("exited with status 3"), "{found}");
+    }
+    caught_up(&mut agent);
+    let all = diagnoses(&home, &twin);
+    assert!(all.iter().all(|found| found["class"] != "crash_loop"), "{all:?}");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Does a shell start this command again however it ends? Its own script is the evidence.
+//! Does a shell start this command again however it ends? Its own script is the evidence; of a supervisor of services
+//! its name is.
 //!
 //! `while true; do server; done` and `until nc -z db 5432; do sleep 1; done` look alike to the kernel: one parent, one
 //! command, one status after the other. In the first the status is a failure; in the second it is an answer, unless
@@ -24,10 +25,13 @@ use std::{
 use super::{
     lru::Lru,
     nature::{Nature, SHELLS, base, hash_shape, nature, program},
-    process::{Process, ProcessId},
+    process::{Parent, Process, ProcessId},
     procfs::ProcDir,
 };
 
+/// They start services again however these end: runit, s6, daemontools, OpenRC, Supervisor, perp.
+const SUPERVISORS: [&str; 6] =
+    ["runsv", "s6-supervise", "supervise", "supervise-daemon", "supervisord", "perpd"];
 /// A longer script is not read: nothing is said about its loops.
 const SCRIPT_MAX: u64 = 64 * 1024;
 const REMEMBERED: usize = 1024;
@@ -68,6 +72,7 @@ impl ShellLoops {
             }
             // What healer itself starts, a probe, a hook, it asks.
             (false, _) if parent.pid == std::process::id() => Says::Nothing,
+            (false, _) if is_supervisor(parent) => Says::Restarts,
             (false, _) => Says::UntilItEndsWell,
         };
         if let Some(parent) = &mut process.parent {
@@ -89,6 +94,12 @@ impl ShellLoops {
         self.0.insert(key, says);
         says
     }
+}
+
+/// One is a program of an interpreter.
+fn is_supervisor(parent: &Parent) -> bool {
+    let program = base(parent.exe.as_deref().unwrap_or_default());
+    SUPERVISORS.contains(&program) || SUPERVISORS.contains(&parent.comm.as_str())
 }
 
 fn of_script(proc: &Path, shell: ProcessId, process: &Process) -> Says {

@@ -154,3 +154,19 @@ fn the_script_is_found_behind_c_and_in_a_file() {
 fn stat(pid: u32, start: u64) -> String {
     format!("{pid} (sh) S 1 {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {start} 0 0 0")
 }
+
+#[test]
+fn supervisors_of_services_are_known_by_name_whatever_they_are_written_in() {
+    let starts_again = |exe: Option<&str>, comm: &str| {
+        let parent = Parent { exe: exe.map(str::to_owned), comm: comm.into(), pid: 4, ..Parent::default() };
+        let mut process =
+            Process { parent: Some(parent), args: vec!["/opt/app/server".into()], ..Process::default() };
+        ShellLoops::new().note(Path::new("/proc"), &mut process);
+        let parent = process.parent.expect("it has one");
+        (parent.restarts_it, parent.may_restart_it)
+    };
+    assert_eq!(starts_again(Some("/usr/bin/runsv"), "runsv"), (true, false));
+    assert_eq!(starts_again(Some("/usr/bin/python3.11"), "supervisord"), (true, false));
+    assert_eq!(starts_again(None, "s6-supervise"), (true, false));
+    assert_eq!(starts_again(Some("/usr/bin/python3.11"), "python3"), (false, true));
+}
