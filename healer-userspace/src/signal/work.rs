@@ -1,5 +1,7 @@
 //! One look at the tracked processes: did they run, did they get the CPU, and does work wait for them?
 
+use core::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::identity::process::Process;
@@ -102,6 +104,11 @@ pub enum Hope {
     Peer,
     /// One of its threads has slept for long, until a time that it has set.
     Timer,
+}
+
+impl Hope {
+    /// Whoever waits longer for an answer, or for a time that it has set, does not only wait for that.
+    pub const LASTS: Duration = Duration::from_secs(60);
 }
 
 /// Why a process may not run, as far as it can be seen from outside.

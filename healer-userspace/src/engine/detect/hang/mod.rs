@@ -43,8 +43,6 @@ const LASTS: Duration = Duration::from_secs(10);
 const IDLE_PERCENT: u64 = 2;
 /// Whoever gets this much of a CPU and does nothing with it does not lack it.
 const FED_PERCENT: u64 = 10;
-/// Whoever has not gone on for so long does not only wait for somebody else, or for a time.
-const HOPE_LASTS: Duration = Duration::from_secs(60);
 /// One look may fail to read a process; a cure shows in the next as well.
 const ROUNDS_TO_CLEAR: u32 = 2;
 
@@ -78,6 +76,8 @@ struct Raised {
     since: BootTime,
     /// When it was last judged hung.
     last: BootTime,
+    /// When it last showed all that was told.
+    shown: BootTime,
     missing: u32,
 }
 
@@ -117,6 +117,8 @@ impl Instead {
 /// What hangs, and what shows it.
 struct Judged {
     work: Work,
+    /// It may be that less is seen now because a timer ticked.
+    may_have_ticked: bool,
     /// How many processes the numbers are of.
     members: usize,
     instead: Instead,
@@ -184,6 +186,7 @@ impl Hang {
         let probe = self.probes.get(id).filter(|probe| probe.is_failing());
         let (accepts_none, rests) = (accepts_none(at, members), leaves_unix_queue(at, members));
         let hope = hope_of_all(members, probe.is_some());
+        let may_have_ticked = leaves_unix(members);
         let judged = |mut work: Work, instead, members| {
             work.backlog = work.backlog.filter(|_| accepts_none);
             work.unix.backlog = work.unix.backlog.filter(|_| rests);
@@ -193,7 +196,7 @@ impl Hang {
             }
             let pieces = pieces(&work, instead, probe, 1 < members);
             work.hope = work.hope.filter(|hope| may_go_on(*hope, instead, &pieces));
-            (!pieces.is_empty()).then_some(Judged { work, members, instead, pieces })
+            (!pieces.is_empty()).then_some(Judged { work, may_have_ticked, members, instead, pieces })
         };
         let alone = members.iter().filter(|member| !member.is_excused);
         let alone = alone.filter_map(|member| judged(member.own_work(at), member.instead, 1));
@@ -219,14 +222,20 @@ impl Hang {
             certainty: Certainty::Suspected,
             since: at,
             last: at,
+            shown: at,
             missing: 0,
         });
         raised.missing = 0;
         raised.last = at;
         // Hope delays, and takes nothing back.
         let was_told = raised.certainty == Certainty::Probable && raised.pieces <= count;
-        let has_hope = judged.work.hope.is_some() && !was_told && at.since(raised.since) <= HOPE_LASTS;
+        let has_hope = judged.work.hope.is_some() && !was_told && at.since(raised.since) <= Hope::LASTS;
         let certainty = certainty(judged.instead, &judged.pieces, has_hope);
+        if (raised.certainty, raised.pieces) <= (certainty, count) {
+            raised.shown = at;
+        } else if judged.may_have_ticked && at.since(raised.shown) <= 2 * LASTS {
+            return;
+        }
         // Less than before is news too: a rule may want more.
         if (raised.pieces, raised.certainty) != (count, certainty) {
             (raised.pieces, raised.certainty) = (count, certainty);
@@ -328,7 +337,7 @@ fn certainty(instead: Instead, pieces: &[Piece], has_hope: bool) -> Certainty {
 fn may_go_on(hope: Hope, instead: Instead, pieces: &[Piece]) -> bool {
     let of_now = pieces.iter().filter(|piece| piece.source != SAME_SOCKETS);
     // A stream that is never read by nature ends no hope: as much must be old as would do without it.
-    let is_young = of_now.filter(|piece| HOPE_LASTS < piece.lasted).count() < independent(pieces).min(2);
+    let is_young = of_now.filter(|piece| Hope::LASTS < piece.lasted).count() < independent(pieces).min(2);
     let waits = match hope {
         Hope::Peer => matches!(instead, Instead::Nothing(_) | Instead::AnswersNobody(_)),
         Hope::Timer => matches!(instead, Instead::Nothing(_)) && independent(pieces) < 2,
@@ -341,7 +350,7 @@ fn independent(pieces: &[Piece]) -> usize {
 }
 
 fn sentence(judged: &Judged, certainty: Certainty) -> String {
-    let Judged { work, members, instead, pieces } = judged;
+    let Judged { work, members, instead, pieces, .. } = judged;
     let process = &work.process;
     let member = match (members, work.pid == process.pid) {
         (2.., _) => format!(" ({members} of its processes)"),

@@ -12,15 +12,13 @@ use crate::{
         sockets::{CLOSE_WAIT, ESTABLISHED, Info, LISTEN, Socket},
         unix_sockets::UnixSocket,
     },
-    signal::work::{Backlog, Unanswered, UnixWork, Unread},
+    signal::work::{Backlog, Hope, Unanswered, UnixWork, Unread},
 };
 
 /// Sooner than this nobody waits: it is not worth a word.
 pub(super) const WORTH_SAYING: Duration = Duration::from_secs(2);
 /// Fewer may be slow by nature.
 pub(super) const UNANSWERED_MIN: u32 = 3;
-/// Whoever waits longer for an answer, or for a time that it has set, does not only wait for that.
-pub(super) const HOPE_LASTS: Duration = Duration::from_secs(60);
 /// While something waits so long its owner is looked for often; who was not found until then is a stranger.
 pub(super) const LOOKED_UP: Range<Duration> = WORTH_SAYING..Duration::from_secs(15);
 /// Who has said so many things in a row, with pauses, and got no answer, wants none.
@@ -277,7 +275,7 @@ impl Ledger {
     fn asks(&self, now: BootTime, socket: &Socket) -> bool {
         let known = self.connections.get(&socket.cookie).filter(|known| known.said < TELLS);
         let asked = known.and_then(|known| known.asks);
-        socket.state == ESTABLISHED && asked.is_some_and(|asked| now.since(asked) <= HOPE_LASTS)
+        socket.state == ESTABLISHED && asked.is_some_and(|asked| now.since(asked) <= Hope::LASTS)
     }
 
     /// What is normal on the port.

@@ -23,7 +23,7 @@ use crate::{
     signal::work::{Hope, Life, Unanswered, Unseen, Work, WorkSnapshot},
 };
 use cpu_users::CpuUsers;
-use ledger::{HOPE_LASTS, UNANSWERED_MIN, WORTH_SAYING, Waiting};
+use ledger::{UNANSWERED_MIN, WORTH_SAYING, Waiting};
 use limits::Limits;
 use member::Member;
 pub use member::life;
@@ -177,7 +177,7 @@ impl WorkPoller {
 fn may_sleep_for_a_time(work: &Work) -> bool {
     let is_late = |some: &Unanswered| {
         let oldest = Duration::from_millis(some.oldest_ms);
-        UNANSWERED_MIN <= some.sockets && WORTH_SAYING <= oldest && oldest <= HOPE_LASTS
+        UNANSWERED_MIN <= some.sockets && WORTH_SAYING <= oldest && oldest <= Hope::LASTS
     };
     !work.moved && work.unanswered.as_ref().is_some_and(is_late)
 }

@@ -109,6 +109,25 @@ fn a_tick_is_no_cure_of_who_leaves_a_unix_socket_alone() {
 }
 
 #[test]
+fn a_tick_takes_no_certainty_of_who_leaves_two_kinds_of_work_alone() {
+    let look = |runs| {
+        move |ms| {
+            let unix = UnixWork { backlog: backlog(ms), ..UnixWork::default() };
+            Work { runs, rested: runs == 0, unread: unread(ms), unix, ..server() }
+        }
+    };
+    let mut run = Run::new();
+    run.seconds(11, look(0));
+    for _ in 0..3 {
+        run.seconds(1, look(1)).seconds(14, look(0));
+    }
+    assert_eq!(run.diagnoses().len(), 1);
+    assert_eq!(run.diagnoses()[0].certainty, Certainty::Probable);
+    run.seconds(30, look(1));
+    assert_eq!(run.diagnoses()[1].certainty, Certainty::Suspected, "it may read its unix sockets");
+}
+
+#[test]
 fn who_serves_again_beside_a_stream_that_is_never_read_is_well() {
     let waits = |ms| UnixWork { unread: unread(ms), backlog: backlog(ms), shares: false };
     let mut run = Run::new();
