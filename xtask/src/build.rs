@@ -64,7 +64,7 @@ fn renew(object: &Path) -> io::Result<()> {
 }
 
 /// healer-userspace/build.rs takes the kernel object from its place in the target directory.
-fn agent(release: bool) -> Result<()> {
+pub(crate) fn agent(release: bool) -> Result<()> {
     let mut command = workspace::cargo("build");
     if release {
         command.arg("--release");

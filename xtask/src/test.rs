@@ -1,7 +1,9 @@
 use std::process::Command;
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use crate::ahead::Ahead;
 use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage as Packages, ensure_packages, ensure_validator};
@@ -156,8 +158,8 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
     match stage {
         Stage::Lint => lint::all(),
         Stage::Tidy => tidy::check(),
-        Stage::Unit => unit(args),
-        Stage::Build => build::release(args.toolchain),
+        Stage::Unit => test_step("unit", cargo_test(&UNIT)).run(),
+        Stage::Build => build(args),
         Stage::Replay => replay(args),
         Stage::Object => from_files("object", &existing(&["object"])?, args, &[]),
         Stage::Rights => with_rights(args),
@@ -166,31 +168,72 @@ fn run(stage: Stage, args: &Args) -> Result<()> {
     }
 }
 
-fn unit(args: &Args) -> Result<()> {
-    let mut command = workspace::cargo("test");
-    command.args(["--no-fail-fast", "--package", "healer-common"]);
-    command.args(["--package", "healer-userspace", "--package", "xtask"]);
-    // The properties, some seconds each, are run with the traces.
-    command.args(["--lib", "--bins", "--test", "policy"]);
-    // The fuzz targets go by the clock: side by side with all others.
-    command.args(["--", "--test-threads=5"]).env("HEALER_FUZZ", "1");
-    if args.full {
-        command.env("HEALER_FULL", "1");
-    }
-    test_step("unit", command).run()
+fn build(args: &Args) -> Result<()> {
+    build::kernel_programs(args.toolchain)?;
+    let is_all = chosen(args) == Stage::ALL;
+    let _tests = Ahead::of(if is_all { all_tests()? } else { Vec::new() });
+    build::agent(true)
 }
 
-/// Both, even if the first fails.
+/// What compiles the tests that run on this machine.
+fn all_tests() -> Result<Vec<Command>> {
+    let files = test_files(|name| !name.starts_with("guest_"))?;
+    let mut all = vec![cargo_test(&UNIT), cargo_test(&PROPERTIES), tests_package(&files)];
+    for command in &mut all {
+        command.arg("--no-run");
+    }
+    Ok(all)
+}
+
+/// The properties, some seconds each, are run with the traces.
+const UNIT: [&str; 9] = [
+    "--package",
+    "healer-common",
+    "--package",
+    "healer-userspace",
+    "--package",
+    "xtask",
+    "--lib",
+    "--bins",
+    "--test=policy",
+];
+const PROPERTIES: [&str; 4] = ["--package", "healer-userspace", "--test", "properties"];
+/// What the library alone can be asked: its fuzz targets.
+const ANSWERS: [&str; 3] = ["--package", "healer-userspace", "--lib"];
+
+fn cargo_test(what: &[&str]) -> Command {
+    let mut command = workspace::cargo("test");
+    command.arg("--no-fail-fast").args(what);
+    command
+}
+
+fn tests_package(files: &[String]) -> Command {
+    let mut command = cargo_test(&["--package", "healer-tests"]);
+    for file in files {
+        command.args(["--test", file]);
+    }
+    command
+}
+
+/// All of them, even if the first fails.
 fn replay(args: &Args) -> Result<()> {
     let traces = from_files("replay", &existing(&["replay"])?, args, &[]);
-    let mut command = workspace::cargo("test");
-    command.args(["--package", "healer-userspace", "--test", "properties"]);
     // Each goes by the clock, not by the processor: all of them side by side.
-    command.args(["--", "--test-threads=16"]).env("HEALER_FUZZ", "1");
-    if args.full {
-        command.env("HEALER_FULL", "1");
+    let mut properties = cargo_test(&PROPERTIES);
+    properties.args(["--", "--test-threads=16"]);
+    let mut answers = cargo_test(&ANSWERS);
+    answers.args(["--", "fuzz::", "--test-threads=16"]);
+    for command in [&mut properties, &mut answers] {
+        command.env("HEALER_FUZZ", "1");
+        if args.full {
+            command.env("HEALER_FULL", "1");
+        }
     }
-    test_step("properties", command).run().and(traces)
+    let (properties, answers) = thread::scope(|scope| {
+        let answers = scope.spawn(|| test_step("answers of runtimes", answers).run());
+        (test_step("properties", properties).run(), answers.join())
+    });
+    properties.and(answers.unwrap_or_else(|_| Err(anyhow!("the step panicked")))).and(traces)
 }
 
 fn live(args: &Args) -> Result<()> {
@@ -246,11 +289,7 @@ fn from_files(name: &'static str, files: &[String], args: &Args, runner: &[Strin
 }
 
 fn from(files: &[String], args: &Args, runner: &[String]) -> Command {
-    let mut command = workspace::cargo("test");
-    command.args(["--no-fail-fast", "--package", "healer-tests"]);
-    for file in files {
-        command.args(["--test", file]);
-    }
+    let mut command = tests_package(files);
     command.arg("--").args(runner);
     command.env("HEALER_BIN", workspace::healer_release()).env("HEALER_OBJECT", workspace::ebpf_object());
     command.env("HEALER_VALIDATOR", toolchain::validator());

@@ -1,7 +1,6 @@
 //! Needs root: what runs out is seen by what fails of it, and by looks; who is well is left alone.
 //!
 //! guest: sensor::every_rung_tells_the_first_at_once_and_then_a_running_count
-//! one other guest: governor::a_storm_of_calls_is_sampled_and_afterwards_the_sensor_comes_back_by_itself
 //! old guest: sensor::every_rung_tells_the_first_at_once_and_then_a_running_count
 //! act rights: faults::every_exhaustion_is_called_by_its_name_and_no_twin_or_neighbour_is
 
