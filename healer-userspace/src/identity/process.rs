@@ -108,6 +108,9 @@ pub struct Parent {
     /// Not a shell, so that nobody knows what it makes of a status; or a shell that starts it until it ends well.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub may_restart_it: bool,
+    /// A supervisor of services, such as runsv.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub supervises: bool,
 }
 
 /// Where a process runs, in the words of whoever owns it.

@@ -1,6 +1,10 @@
 //! Crash loops, whoever restarts: a shell, a prefork master, another language, `healer supervise`.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use healer_tests::{
     home::{Agent, Home},
@@ -161,34 +165,43 @@ fn whoever_starts_again_what_exits() {
     }
 }
 
-/// The directory of a service, as supervisors read it: ended by 3 each time, or only the first two, and then by its
-/// supervisor's end.
-fn service(home: &Home, is_well: bool) -> (String, String) {
+/// The directory of a service, as supervisors read it, that ends with 3 each time, or two times of three.
+fn service(home: &Home, is_loop: bool) -> (String, PathBuf) {
     let (name, program) = dies(home);
     let dir = home.path().join(format!("{name}.d"));
-    fs::create_dir(&dir).expect("the scratch directory can be written");
-    let stays = "[ -e two ] && exec setpriv --pdeathsig KILL sleep 300; [ -e one ] && : >two; : >one";
-    let first = if is_well { stays } else { ":" };
+    let status = if is_loop { "3" } else { "$((lives % 3 ? 3 : 0))" };
+    let script = format!(
+        "#!/bin/sh\nlives=$(cat lives || echo 0)\nlives=$((lives + 1))\necho $lives >lives\nexport STATUS={status}\nexec {} 60\n",
+        program.display()
+    );
     let run = dir.join("run");
-    fs::write(&run, format!("#!/bin/sh\n{first}\nexec {} 60 3\n", program.display())).expect("so can this");
+    fs::create_dir(&dir).expect("the scratch directory can be written");
+    fs::write(&run, script).expect("so can this");
     fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    (name, dir.display().to_string())
+    (name, dir)
+}
+
+fn lives(dir: &Path) -> usize {
+    fs::read_to_string(dir.join("lives")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 #[test]
 fn supervisors_of_services_are_taken_at_their_name() {
+    const ENOUGH: usize = 15;
     let home = Home::new(&restarting("nobody"));
     let mut agent = home.agent();
-    let begin = |supervisor: &str, is_well| {
-        let (name, dir) = service(&home, is_well);
-        (name, Victim::start(supervisor, &[&dir]))
+    let begin = |supervisor: &str, is_loop| {
+        let (name, dir) = service(&home, is_loop);
+        let started = Victim::start(supervisor, &[dir.to_str().expect("a plain path")]);
+        (name, dir, started)
     };
-    let supervisors = ["/usr/bin/runsv", "/usr/bin/s6-supervise", "/usr/bin/supervise"];
-    let (twin, _twin) = begin(supervisors[0], true);
-    for (name, _supervisor) in &supervisors.map(|supervisor| begin(supervisor, false)) {
+    let supervisors = ["runsv", "s6-supervise", "supervise"];
+    let (twin, twins_dir, _twin) = begin(supervisors[0], false);
+    for (name, _dir, _supervisor) in &supervisors.map(|supervisor| begin(supervisor, true)) {
         let found = looping(&mut agent, name);
         assert!(found["sentence"].as_str().unwrap_or_default().contains("exited with status 3"), "{found}");
     }
+    agent.wait("the twin's lives", |_| (ENOUGH <= lives(&twins_dir)).then_some(()));
     caught_up(&mut agent);
     let all = diagnoses(&home, &twin);
     assert!(all.iter().all(|found| found["class"] != "crash_loop"), "{all:?}");

@@ -1,5 +1,5 @@
-//! Does a shell start this command again however it ends? Its own script is the evidence; of a supervisor of services
-//! its name is.
+//! Does a shell start this command again however it ends? Its own script is the evidence. Is its parent a supervisor of
+//! services? Its program says so.
 //!
 //! `while true; do server; done` and `until nc -z db 5432; do sleep 1; done` look alike to the kernel: one parent, one
 //! command, one status after the other. In the first the status is a failure; in the second it is an answer, unless
@@ -29,9 +29,8 @@ use super::{
     procfs::ProcDir,
 };
 
-/// They start services again however these end: runit, s6, daemontools, OpenRC, Supervisor, perp.
-const SUPERVISORS: [&str; 6] =
-    ["runsv", "s6-supervise", "supervise", "supervise-daemon", "supervisord", "perpd"];
+/// Programs that start services again, and little else: of runit, s6, daemontools, OpenRC and perp.
+const SUPERVISORS: [&str; 5] = ["runsv", "s6-supervise", "supervise", "supervise-daemon", "perpd"];
 /// A longer script is not read: nothing is said about its loops.
 const SCRIPT_MAX: u64 = 64 * 1024;
 const REMEMBERED: usize = 1024;
@@ -64,7 +63,8 @@ impl ShellLoops {
         let Some(parent) = &process.parent else {
             return;
         };
-        let is_shell = SHELLS.contains(&base(parent.exe.as_deref().unwrap_or(&parent.comm)));
+        let supervises = is_supervisor(parent);
+        let is_shell = !supervises && SHELLS.contains(&base(parent.exe.as_deref().unwrap_or(&parent.comm)));
         let says = match (is_shell, process.args.is_empty()) {
             (true, true) => Says::Nothing,
             (true, false) => {
@@ -72,12 +72,12 @@ impl ShellLoops {
             }
             // What healer itself starts, a probe, a hook, it asks.
             (false, _) if parent.pid == std::process::id() => Says::Nothing,
-            (false, _) if is_supervisor(parent) => Says::Restarts,
             (false, _) => Says::UntilItEndsWell,
         };
         if let Some(parent) = &mut process.parent {
             parent.restarts_it = says == Says::Restarts;
             parent.may_restart_it = says == Says::UntilItEndsWell;
+            parent.supervises = supervises;
         }
     }
 
@@ -96,10 +96,15 @@ impl ShellLoops {
     }
 }
 
-/// One is a program of an interpreter.
+/// By its program: a name that it gives itself anybody may take.
 fn is_supervisor(parent: &Parent) -> bool {
     let program = base(parent.exe.as_deref().unwrap_or_default());
-    SUPERVISORS.contains(&program) || SUPERVISORS.contains(&parent.comm.as_str())
+    match program {
+        "busybox" => parent.comm == "runsv",
+        // Supervisor is a script.
+        _ if program.starts_with("python") => parent.comm == "supervisord",
+        _ => SUPERVISORS.contains(&program),
+    }
 }
 
 fn of_script(proc: &Path, shell: ProcessId, process: &Process) -> Says {

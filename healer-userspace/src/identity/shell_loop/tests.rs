@@ -156,17 +156,20 @@ fn stat(pid: u32, start: u64) -> String {
 }
 
 #[test]
-fn supervisors_of_services_are_known_by_name_whatever_they_are_written_in() {
-    let starts_again = |exe: Option<&str>, comm: &str| {
+fn supervisors_of_services_are_known_by_their_program() {
+    let supervises = |exe: Option<&str>, comm: &str| {
         let parent = Parent { exe: exe.map(str::to_owned), comm: comm.into(), pid: 4, ..Parent::default() };
         let mut process =
             Process { parent: Some(parent), args: vec!["/opt/app/server".into()], ..Process::default() };
         ShellLoops::new().note(Path::new("/proc"), &mut process);
         let parent = process.parent.expect("it has one");
-        (parent.restarts_it, parent.may_restart_it)
+        assert!(!parent.restarts_it);
+        (parent.supervises, parent.may_restart_it)
     };
-    assert_eq!(starts_again(Some("/usr/bin/runsv"), "runsv"), (true, false));
-    assert_eq!(starts_again(Some("/usr/bin/python3.11"), "supervisord"), (true, false));
-    assert_eq!(starts_again(None, "s6-supervise"), (true, false));
-    assert_eq!(starts_again(Some("/usr/bin/python3.11"), "python3"), (false, true));
+    assert_eq!(supervises(Some("/usr/bin/runsv"), "runsv"), (true, true));
+    assert_eq!(supervises(Some("/bin/busybox"), "runsv"), (true, true));
+    assert_eq!(supervises(Some("/usr/bin/python3.11"), "supervisord"), (true, true));
+    assert_eq!(supervises(Some("/usr/bin/python3.11"), "supervise"), (false, true));
+    assert_eq!(supervises(Some("/opt/app/checker"), "runsv"), (false, true));
+    assert_eq!(supervises(None, "runsv"), (false, true));
 }

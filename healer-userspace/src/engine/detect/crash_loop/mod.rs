@@ -14,8 +14,9 @@
 //! | it listened in one of its lives | five short lives in five minutes | probable |
 //! | its parent runs the same program and listens: a worker, or the child of one connection | the same | suspected |
 //! | none of these, but somebody's own program is started again in the same words within three seconds | nine in a row | suspected |
+//! | the same, by a supervisor of services, after short lives | the same | probable |
 //!
-//! Of the first and the last the kernel is asked to tell every start of that parent's children, so that one that ended
+//! Of the first and the last two the kernel is asked to tell every start of that parent's children, so that one that ended
 //! well in between is known.
 
 mod ends;
@@ -150,7 +151,7 @@ impl CrashLoop {
         } else if let Some(parent) = parent_of(process) {
             let has_asked = self.servers.has_asked(key);
             let may_be_loop = ends.is_unasked || (!has_asked && RESTARTS <= ends.soon_again());
-            let is_news = !ends.was_said(by_row(ends, process), now);
+            let is_news = !ends.was_said(by_row(ends, process, now), now);
             let is_in_a_row =
                 may_be_loop && is_news && self.suspects.failed(context, (key, parent), id, found);
             certainty(ends, process, is_in_a_row, is_worker, now).filter(|it| !ends.was_said(*it, now))
@@ -177,16 +178,18 @@ fn certainty(
     if ends.keep_faulting(now) || (ends.serves && are_short) {
         Some(Certainty::Probable)
     } else if is_in_a_row {
-        Some(by_row(ends, process))
+        Some(by_row(ends, process, now))
     } else {
         (is_worker && are_short).then_some(Certainty::Suspected)
     }
 }
 
 /// What a row of failures makes of it.
-fn by_row(ends: &Ends, process: &Process) -> Certainty {
+fn by_row(ends: &Ends, process: &Process, now: BootTime) -> Certainty {
     let is_script = nature(process) == Nature::Shell;
-    if ends.is_unasked && !is_script { Certainty::Probable } else { Certainty::Suspected }
+    let is_supervised = process.parent.as_ref().is_some_and(|parent| parent.supervises);
+    let is_service = ends.is_unasked || (is_supervised && SHORT_LIVES <= ends.short_lives(now));
+    if is_service && !is_script { Certainty::Probable } else { Certainty::Suspected }
 }
 
 /// Of what nobody named: its command and who starts it.
