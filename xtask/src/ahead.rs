@@ -3,8 +3,10 @@
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 
+use crate::step::shown;
+
 /// Commands that run one after the other, in silence: the stage that needs what they make runs them
-/// again, finds it made, or says what is wrong.
+/// again, finds it made, or says what is wrong. They come after the build that they run beside (nice(1)).
 pub(crate) struct Ahead(Option<JoinHandle<()>>);
 
 impl Ahead {
@@ -16,13 +18,22 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
+            if !thread.is_finished() {
+                eprintln!("waiting for what is compiled beside it");
+            }
             let _said_by_the_stage = thread.join();
         }
     }
 }
 
-fn run(mut command: Command) {
-    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+fn run(command: Command) {
+    eprintln!("$ {} &", shown(&command));
+    let mut nice = Command::new("nice");
+    nice.arg(command.get_program()).args(command.get_args());
+    if let Some(dir) = command.get_current_dir() {
+        nice.current_dir(dir);
+    }
+    let silent = nice.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let _said_by_the_stage = silent.status();
 }
 

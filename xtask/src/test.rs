@@ -222,7 +222,7 @@ fn replay(args: &Args) -> Result<()> {
     let mut properties = cargo_test(&PROPERTIES);
     properties.args(["--", "--test-threads=16"]);
     let mut answers = cargo_test(&ANSWERS);
-    answers.args(["--", "fuzz::", "--test-threads=16"]);
+    answers.args(["--", "runtimes::fuzz::", "--test-threads=16"]);
     for command in [&mut properties, &mut answers] {
         command.env("HEALER_FUZZ", "1");
         if args.full {
@@ -233,7 +233,10 @@ fn replay(args: &Args) -> Result<()> {
         let answers = scope.spawn(|| test_step("answers of runtimes", answers).run());
         (test_step("properties", properties).run(), answers.join())
     });
-    properties.and(answers.unwrap_or_else(|_| Err(anyhow!("the step panicked")))).and(traces)
+    let answers = answers.unwrap_or_else(|_| Err(anyhow!("the step panicked")));
+    let failed: Vec<_> = [traces, properties, answers].into_iter().filter_map(Result::err).collect();
+    let words: Vec<_> = failed.iter().map(|error| format!("{error:#}")).collect();
+    if words.is_empty() { Ok(()) } else { bail!("{}", words.join("\n")) }
 }
 
 fn live(args: &Args) -> Result<()> {
