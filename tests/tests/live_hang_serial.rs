@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
     process::Command,
     sync::{
@@ -30,9 +30,9 @@ fn serial(words: &[&str]) -> Victim {
     Victim::spawn(Command::new("python3").arg(script).args(words))
 }
 
-fn tcp(mode: &str, backend: u16) -> Server {
+fn tcp(mode: &str, backend: &str) -> Server {
     let port = free_port();
-    Server::of(serial(&[mode, &port.to_string(), &backend.to_string()]), port)
+    Server::of(serial(&[mode, &port.to_string(), backend]), port)
 }
 
 #[expect(clippy::print_stdout, reason = "what was said, for whoever reads the test's output")]
@@ -74,23 +74,33 @@ impl Drop for Clients {
 #[test]
 fn one_thread_that_serves_no_more_is_seen_and_a_slow_one_is_well() {
     let mut watch = WorkWatch::default();
-    let (stuck, slow) = (tcp("one", 0), tcp("one", 0));
-    // Of a backend that takes what is asked and says nothing; the second server asks it.
+    let (stuck, slow) = (tcp("one", ""), tcp("one", ""));
+    // Of backends that take what is asked and say nothing.
+    let dir = Scratch::new();
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let backend = silent.local_addr().expect("it listens").port();
-    let (deep, asks) = (tcp("loop", 0), tcp("loop", backend));
-    let all = [("stuck", &stuck), ("slow", &slow), ("deep", &deep), ("asks", &asks)];
+    let backend = silent.local_addr().expect("it listens").port().to_string();
+    let path = dir.path().join("backend.socket");
+    let _silent = UnixListener::bind(&path).expect("the scratch directory can be written");
+    let deep = tcp("loop", "");
+    let waiting = [
+        ("asks", "ask\n", tcp("loop", &backend)),
+        ("asks_here", "ask\n", tcp("loop", path.to_str().expect("a plain path"))),
+        ("runs", "run\n", tcp("loop", "")),
+    ];
+    let all = [("stuck", &stuck), ("slow", &slow), ("deep", &deep)];
     all.iter().for_each(|(name, server)| watch.track(name, server.pid()));
+    waiting.iter().for_each(|(name, _, server)| watch.track(name, server.pid()));
     drop((stuck.answered(), slow.answered()));
-    let loops: Vec<_> = [&deep, &asks].iter().map(|server| [server.answered(), server.answered()]).collect();
+    let mut loops = vec![(&deep, "stuck\n")];
+    loops.extend(waiting.iter().map(|(_, line, server)| (server, *line)));
+    let streams: Vec<_> = loops.iter().map(|(server, _)| [server.answered(), server.answered()]).collect();
     watch.look_for(3);
 
     let _busy = Clients::of(slow.port, 3);
-    send(&loops[0][0], "stuck\n");
-    send(&loops[1][0], "ask\n");
+    loops.iter().zip(&streams).for_each(|((_, line), streams)| send(&streams[0], line));
     thread::sleep(Duration::from_millis(500));
     let mut held: Vec<TcpStream> = Vec::new();
-    for (server, streams) in [&deep, &asks].iter().zip(&loops) {
+    for ((server, _), streams) in loops.iter().zip(&streams) {
         send(&streams[1], "ping\n");
         held.push(server.connect());
     }
@@ -103,7 +113,8 @@ fn one_thread_that_serves_no_more_is_seen_and_a_slow_one_is_well() {
     watch.look_for(20);
     // A busy machine may keep the CPU from them for a while.
     for _ in 0..60 {
-        if [&stuck, &deep, &asks].iter().all(|server| watch.said(server.pid(), Class::Hang).is_some()) {
+        let mut hung = loops.iter().map(|(server, _)| *server).chain([&stuck]);
+        if hung.all(|server| watch.said(server.pid(), Class::Hang).is_some()) {
             break;
         }
         watch.look_for(1);
@@ -113,9 +124,11 @@ fn one_thread_that_serves_no_more_is_seen_and_a_slow_one_is_well() {
     let found = said(&watch, "stuck", stuck.pid()).expect("takes no more connections");
     assert_eq!((found.certainty, found.detail.kind.as_deref()), (Certainty::Suspected, Some("unresponsive")));
     assert_eq!(said(&watch, "deep", deep.pid()).map(|one| one.certainty), Some(Certainty::Probable));
-    let found = said(&watch, "asks", asks.pid()).expect("its clients wait");
-    assert_eq!(found.certainty, Certainty::Suspected, "its backend may be to blame");
-    assert!(found.sentence.ends_with("it waits itself for somebody else's answer"), "{}", found.sentence);
+    for (name, _, server) in &waiting {
+        let found = said(&watch, name, server.pid()).expect("its clients wait");
+        assert_eq!(found.certainty, Certainty::Suspected, "somebody else may be to blame");
+        assert!(found.sentence.ends_with("it waits itself for somebody else"), "{}", found.sentence);
+    }
     assert!(said(&watch, "slow", slow.pid()).is_none());
 }
 

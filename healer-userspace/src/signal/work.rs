@@ -100,7 +100,7 @@ impl UnixWork {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Hope {
-    /// What it asked somebody else over a connection of its own has no answer yet.
+    /// It waits for another process: for the answer to what it asked, or for a child's end.
     Peer,
     /// One of its threads has slept for long, until a time that it has set.
     Timer,

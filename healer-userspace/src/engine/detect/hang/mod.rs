@@ -31,7 +31,7 @@ use crate::{
     },
     text,
 };
-use family::{Member, accepts_none, hope_of_all, is_held, leaves_unix, leaves_unix_queue, together};
+use family::{Member, accepts_none, hope_of_all, is_held, leaves_unix, leaves_unix_queue, ticked, together};
 use pieces::{Piece, SAME_SOCKETS, UNANSWERED, pieces};
 
 pub(super) const ENTRY: DetectorEntry =
@@ -117,7 +117,7 @@ impl Instead {
 /// What hangs, and what shows it.
 struct Judged {
     work: Work,
-    /// It may be that less is seen now because a timer ticked.
+    /// What waits at its unix sockets is not counted now: a timer may have ticked.
     may_have_ticked: bool,
     /// How many processes the numbers are of.
     members: usize,
@@ -186,7 +186,7 @@ impl Hang {
         let probe = self.probes.get(id).filter(|probe| probe.is_failing());
         let (accepts_none, rests) = (accepts_none(at, members), leaves_unix_queue(at, members));
         let hope = hope_of_all(members, probe.is_some());
-        let may_have_ticked = leaves_unix(members);
+        let may_have_ticked = ticked(at, members);
         let judged = |mut work: Work, instead, members| {
             work.backlog = work.backlog.filter(|_| accepts_none);
             work.unix.backlog = work.unix.backlog.filter(|_| rests);
@@ -369,7 +369,7 @@ fn sentence(judged: &Judged, certainty: Certainty) -> String {
     };
     let said: Vec<_> = pieces.iter().map(|piece| piece.says.as_str()).collect();
     let hope = match work.hope.filter(|_| certainty == Certainty::Suspected) {
-        Some(Hope::Peer) => "; it waits itself for somebody else's answer",
+        Some(Hope::Peer) => "; it waits itself for somebody else",
         Some(Hope::Timer) => "; one of its threads sleeps until a time that it has set",
         None => "",
     };

@@ -65,6 +65,12 @@ impl Member {
         still.take(ASKED_MAX).filter_map(|(tid, _)| proc.call(pid, *tid)).any(|record| has_end(&record))
     }
 
+    /// If it has but one.
+    pub(super) fn only_thread(&self) -> Option<u32> {
+        let mut all = self.threads.keys();
+        all.next().copied().filter(|_| all.next().is_none())
+    }
+
     /// `None` at first sight, and once the process is gone.
     pub(super) fn look(&mut self, proc: &Path, pid: u32, now: BootTime) -> Option<Look> {
         let tasks = proc.join(format!("{pid}/task"));

@@ -3,6 +3,7 @@
 //! Nothing tracked: nothing is read. Nothing waits: one dump of the sockets of each namespace in which a tracked
 //! process has any, and one line of pressure. Threads are looked at only where somebody waits or lacks the CPU.
 
+mod asking;
 mod cpu_users;
 mod ledger;
 mod limits;
@@ -158,28 +159,34 @@ impl WorkPoller {
         wall * CONTENDED_PERCENT / 100 < waited
     }
 
+    fn hope(&self, member: &Member, work: &Work) -> Option<Hope> {
+        let unread = work.unread.iter().chain(&work.unix.unread).map(|unread| unread.oldest_ms);
+        let mut requests = unread.chain(work.unanswered.iter().map(|some| some.oldest_ms));
+        let waits = |tid: u32| work.runs == 0 && asking::waits_for_somebody(&self.proc, work.pid, tid);
+        if requests.any(may_have_hope) && member.only_thread().is_some_and(waits) {
+            return Some(Hope::Peer);
+        }
+        let is_late = |some: &Unanswered| UNANSWERED_MIN <= some.sockets && may_have_hope(some.oldest_ms);
+        let are_late = work.unanswered.as_ref().is_some_and(is_late);
+        (are_late && member.sleeps_for_a_time(&self.proc, work.pid)).then_some(Hope::Timer)
+    }
+
     fn finish(&self, mut work: Work) -> Work {
         let path = self.proc.join(format!("{}/comm", work.pid));
         work.comm = std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
         if work.runs == 0 {
             work.condition = member::life(&self.proc, &self.cgroup, work.pid);
         }
-        if work.hope.is_none() && may_sleep_for_a_time(&work) {
-            let member = self.members.get(&work.pid);
-            let sleeps = member.is_some_and(|member| member.sleeps_for_a_time(&self.proc, work.pid));
-            work.hope = sleeps.then_some(Hope::Timer);
+        if work.hope.is_none() && !work.moved {
+            work.hope = self.members.get(&work.pid).and_then(|member| self.hope(member, &work));
         }
         work
     }
 }
 
-/// Requests wait long enough for a word, and not too long for hope.
-fn may_sleep_for_a_time(work: &Work) -> bool {
-    let is_late = |some: &Unanswered| {
-        let oldest = Duration::from_millis(some.oldest_ms);
-        UNANSWERED_MIN <= some.sockets && WORTH_SAYING <= oldest && oldest <= Hope::LASTS
-    };
-    !work.moved && work.unanswered.as_ref().is_some_and(is_late)
+/// A client waits long enough for a word, and not too long for hope.
+fn may_have_hope(oldest_ms: u64) -> bool {
+    (WORTH_SAYING..=Hope::LASTS).contains(&Duration::from_millis(oldest_ms))
 }
 
 fn unseen(watched: &[Watched], trouble: &BTreeMap<u32, String>) -> Vec<Unseen> {

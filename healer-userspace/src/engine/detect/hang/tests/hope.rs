@@ -5,7 +5,7 @@ use super::*;
 #[test]
 fn whoever_waits_for_its_own_backend_or_sleeps_for_a_time_is_only_suspected() {
     let resting = |ms: u64| Work { ran_ms: 0, runs: 0, moved: false, ..late(ms, 500, Some(ms + 100)) };
-    for (hope, says) in [(Hope::Peer, "somebody else's answer"), (Hope::Timer, "a time that it has set")] {
+    for (hope, says) in [(Hope::Peer, "for somebody else"), (Hope::Timer, "a time that it has set")] {
         let mut run = Run::new();
         run.seconds(31, |ms| Work { hope: Some(hope), ..resting(ms) });
         let found = run.diagnoses()[0];
