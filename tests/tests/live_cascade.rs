@@ -33,7 +33,11 @@ impl Chain {
             argv.extend(ports[at..].iter().take(2).map(u16::to_string));
             Supervised::start(home, &names[at], &argv)
         };
-        Self { links: [link(0), link(1), link(2)], ports }
+        // Whom a zombie once found gone it never forgets: nobody may be asked before he listens.
+        let last = link(2);
+        until_well(ports[2]);
+        let middle = link(1);
+        Self { links: [link(0), middle, last], ports }
     }
 
     fn of(&self, home: &Home, at: usize) -> Vec<Value> {
