@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::report::{
-    incidents::{INTERRUPTED, Incident},
-    record::{Record, number, text},
+use crate::{
+    engine::class::Certainty,
+    report::{
+        incidents::{INTERRUPTED, Incident},
+        record::{Record, number, text},
+    },
 };
 
 pub(super) const TIMELINE_CAP: usize = 200;
@@ -62,15 +65,21 @@ impl Page {
         self.remember(record);
     }
 
-    /// The first diagnosis names the incident; further classes of the same death are in the timeline.
+    /// The first diagnosis names the incident, the surest of its class says what it is; further classes of the same death are
+    /// in the timeline.
     fn diagnosed(&mut self, record: &Record) {
         let incident = &mut self.incident;
-        if !incident.class.is_empty() {
+        let is_first = incident.class.is_empty();
+        let is_surer = incident.class == text(record, "class")
+            && certainty(&incident.certainty) < certainty(text(record, "certainty"));
+        if is_first || is_surer {
+            incident.certainty = text(record, "certainty").into();
+            incident.sentence = text(record, "sentence").into();
+        }
+        if !is_first {
             return;
         }
         incident.class = text(record, "class").into();
-        incident.certainty = text(record, "certainty").into();
-        incident.sentence = text(record, "sentence").into();
         incident.fault_time = text(record, "fault_time").into();
         incident.fault_boot_ns = number(record, "fault_boot_ns");
         let detected = number(record, "detected_boot_ns");
@@ -134,6 +143,11 @@ impl Page {
         *line_of_it = line(last);
         true
     }
+}
+
+/// `None` is less than any.
+fn certainty(name: &str) -> Option<Certainty> {
+    serde_json::from_value(name.into()).ok()
 }
 
 fn line(entry: &Record) -> Box<str> {

@@ -37,6 +37,25 @@ fn an_incident_goes_from_open_to_closed() {
 }
 
 #[test]
+fn an_incident_says_the_surest_that_was_said_of_its_class() {
+    let mut book = Book::default();
+    let said = |class: &str, certainty: &str| {
+        let mut said = diagnosis(7, "supervise/web", 100);
+        said.insert("class".into(), class.into());
+        said.insert("certainty".into(), certainty.into());
+        said.insert("sentence".into(), format!("{class} {certainty}").into());
+        said
+    };
+    let sentence = |book: &Book| book.get("i7").expect("filed").sentence;
+    book.add(&said("hang", "suspected"));
+    book.add(&said("crash", "proved"));
+    assert_eq!(sentence(&book), "hang suspected");
+    book.add(&said("hang", "probable"));
+    book.add(&said("hang", "suspected"));
+    assert_eq!(sentence(&book), "hang probable");
+}
+
+#[test]
 fn the_book_is_bounded_and_keeps_what_is_open() {
     let mut book = Book::with_cap(2);
     book.add(&diagnosis(1, "supervise/a", 1));
