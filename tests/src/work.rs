@@ -84,6 +84,12 @@ impl WorkWatch {
         self.found.get(&pid)?.iter().rev().find(|one| one.class == class)
     }
 
+    /// The first.
+    #[must_use]
+    pub fn first(&self, pid: u32, class: Class) -> Option<&Diagnosis> {
+        self.found.get(&pid)?.iter().find(|one| one.class == class)
+    }
+
     /// What was seen of this process, as a trace.
     #[must_use]
     pub fn trace(&self, pid: u32) -> String {

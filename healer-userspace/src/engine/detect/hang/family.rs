@@ -55,10 +55,10 @@ pub(super) fn leaves_unix(members: &[Member<'_>]) -> bool {
     members.iter().any(|member| waits_long(&member.work.unix)) && does_nothing_to_be_seen(members)
 }
 
-/// The same, and what waits there is not counted, because something ran a moment ago.
+/// The same, and what waits there is not counted, because one who could take it ran a moment ago.
 pub(super) fn ticked(at: BootTime, members: &[Member<'_>]) -> bool {
-    let ticked = |one: &Member<'_>| waits_long(&one.work.unix) && !lasted(at, one.track.rested);
-    members.iter().any(ticked) && does_nothing_to_be_seen(members)
+    let may_take = |one: &Member<'_>| waits_long(&one.work.unix) || shares_unix_queue(one);
+    leaves_unix(members) && members.iter().any(|one| may_take(one) && !lasted(at, one.track.rested))
 }
 
 fn does_nothing_to_be_seen(members: &[Member<'_>]) -> bool {

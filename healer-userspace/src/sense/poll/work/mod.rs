@@ -23,6 +23,7 @@ use crate::{
     sense::poll::cpu::{Kept, pressure_total_us},
     signal::work::{Hope, Life, Unanswered, Unseen, Work, WorkSnapshot},
 };
+use asking::Asking;
 use cpu_users::CpuUsers;
 use ledger::{UNANSWERED_MIN, WORTH_SAYING, Waiting};
 use limits::Limits;
@@ -105,6 +106,7 @@ impl WorkPoller {
         let wall = self.looked.replace(now).map_or(Duration::ZERO, |before| now.since(before));
         let is_contended = self.is_contended(wall);
         let sockets = self.namespaces.look(now, watched);
+        let mut asking = Asking::new(&self.proc);
         let mut processes = Vec::new();
         let mut looked_at = BTreeSet::new();
         for one in watched {
@@ -136,7 +138,7 @@ impl WorkPoller {
                 }
                 (work.accepted, work.answered) = (family.accepted, family.answered);
                 work.throttled.clone_from(&throttled);
-                processes.push(self.finish(work));
+                processes.push(self.finish(&mut asking, work));
             }
         }
         self.members.retain(|pid, _| looked_at.contains(pid));
@@ -159,11 +161,13 @@ impl WorkPoller {
         wall * CONTENDED_PERCENT / 100 < waited
     }
 
-    fn hope(&self, member: &Member, work: &Work) -> Option<Hope> {
+    fn hope(&self, asking: &mut Asking, member: &Member, work: &Work) -> Option<Hope> {
         let unread = work.unread.iter().chain(&work.unix.unread).map(|unread| unread.oldest_ms);
         let mut requests = unread.chain(work.unanswered.iter().map(|some| some.oldest_ms));
-        let waits = |tid: u32| work.runs == 0 && asking::waits_for_somebody(&self.proc, work.pid, tid);
-        if requests.any(may_have_hope) && member.only_thread().is_some_and(waits) {
+        let waits = |tid: u32| asking.waits_for_somebody(work.pid, tid);
+        // Who is stopped goes on when somebody lets it.
+        let is_free = work.condition == Life::Free;
+        if is_free && requests.any(may_have_hope) && member.only_thread().is_some_and(waits) {
             return Some(Hope::Peer);
         }
         let is_late = |some: &Unanswered| UNANSWERED_MIN <= some.sockets && may_have_hope(some.oldest_ms);
@@ -171,14 +175,14 @@ impl WorkPoller {
         (are_late && member.sleeps_for_a_time(&self.proc, work.pid)).then_some(Hope::Timer)
     }
 
-    fn finish(&self, mut work: Work) -> Work {
+    fn finish(&self, asking: &mut Asking, mut work: Work) -> Work {
         let path = self.proc.join(format!("{}/comm", work.pid));
         work.comm = std::fs::read_to_string(path).unwrap_or_default().trim_end().to_owned();
         if work.runs == 0 {
             work.condition = member::life(&self.proc, &self.cgroup, work.pid);
         }
         if work.hope.is_none() && !work.moved {
-            work.hope = self.members.get(&work.pid).and_then(|member| self.hope(member, &work));
+            work.hope = self.members.get(&work.pid).and_then(|member| self.hope(asking, member, &work));
         }
         work
     }

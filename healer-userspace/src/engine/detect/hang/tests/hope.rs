@@ -108,23 +108,34 @@ fn a_tick_is_no_cure_of_who_leaves_a_unix_socket_alone() {
     assert!(matches!(run.found.last(), Some(Finding::Cleared { .. })));
 }
 
-#[test]
-fn a_tick_takes_no_certainty_of_who_leaves_two_kinds_of_work_alone() {
+/// One process, or a master that rests and a worker that may take from its queue.
+fn ticks(is_alone: bool) {
     let look = |runs| {
         move |ms| {
             let unix = UnixWork { backlog: backlog(ms), ..UnixWork::default() };
-            Work { runs, rested: runs == 0, unread: unread(ms), unix, ..server() }
+            let rests = |runs| Work { runs, rested: runs == 0, ..server() };
+            let served = |runs| Work { unread: unread(ms), unix: unix.clone(), ..rests(runs) };
+            let shares = UnixWork { shares: true, ..UnixWork::default() };
+            let worker = Work { pid: 8, unix: shares, ..rests(runs) };
+            let processes = if is_alone { vec![served(runs)] } else { vec![served(0), worker] };
+            WorkSnapshot { processes, ..WorkSnapshot::default() }
         }
     };
     let mut run = Run::new();
-    run.seconds(11, look(0));
+    run.looks(11, look(0));
     for _ in 0..3 {
-        run.seconds(1, look(1)).seconds(14, look(0));
+        run.looks(1, look(1)).looks(14, look(0));
     }
     assert_eq!(run.diagnoses().len(), 1);
     assert_eq!(run.diagnoses()[0].certainty, Certainty::Probable);
-    run.seconds(30, look(1));
-    assert_eq!(run.diagnoses()[1].certainty, Certainty::Suspected, "it may read its unix sockets");
+    run.looks(30, look(1));
+    assert_eq!(run.diagnoses()[1].certainty, Certainty::Suspected, "it may take from its unix sockets");
+}
+
+#[test]
+fn a_tick_takes_no_certainty_of_who_leaves_two_kinds_of_work_alone() {
+    ticks(true);
+    ticks(false);
 }
 
 #[test]
