@@ -124,9 +124,7 @@ impl Engine {
                 class: act.class,
                 mode: act.mode,
                 rung: intent.rung_index,
-                // Greater at each start: a key that an earlier life gave to an intent that never reached the disk
-                // is not given again.
-                attempt: u32::try_from(self.next_incident).unwrap_or(u32::MAX),
+                attempt: tenths(now),
                 sick_since: intent.at,
                 key: Some(act.key.clone()),
                 failure: None,
@@ -175,6 +173,12 @@ impl Engine {
             self.out.commands.push_back(Command::Act(Box::new(act)));
         }
     }
+}
+
+/// Of seconds since boot. Nobody tries so often: a key that an earlier life gave to an intent that never reached the disk
+/// is not given again.
+fn tenths(now: BootTime) -> u32 {
+    u32::try_from(now.0 / 100_000_000).unwrap_or(u32::MAX)
 }
 
 enum Happened {

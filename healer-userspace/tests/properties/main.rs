@@ -84,6 +84,18 @@ fn the_engine_keeps_its_promises() {
     });
 }
 
+/// Found by the property above in its long form.
+#[test]
+fn a_later_life_gives_no_key_of_an_intent_that_the_disk_refused() {
+    use steps::{Disk, End, Hands, Step};
+    let mut machine = machine::Machine::new();
+    let begin = [Step::Hands(Hands::TakeTheirTime), Step::Start(0), Step::Disk(Disk::Refuses)];
+    let fails = [Step::End(0, End::Status(220)), Step::LongPass(32_263), Step::Disk(Disk::Writes)];
+    let again = [Step::AgentDies, Step::Reload(150), Step::Lost(6)];
+    begin.iter().chain(&fails).chain(&again).for_each(|step| machine.take(step));
+    machine.finish();
+}
+
 #[test]
 fn any_bytes_are_a_record_or_none() {
     take_in(&bytes::record(), |bytes| {
