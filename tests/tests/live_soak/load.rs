@@ -100,7 +100,7 @@ impl Load {
     /// Yields to the others: what it does counts, not how much of it.
     fn strain(&mut self) {
         let kinds =
-            "--fork 1 --mutex 1 --flock 1 --pipe 1 --sock 1 --hdd 1 --hdd-bytes 16m --vm 1 --vm-bytes 48m";
+            "--fork 1 --futex 1 --flock 1 --pipe 1 --sock 1 --hdd 1 --hdd-bytes 16m --vm 1 --vm-bytes 48m";
         let mut command = Command::new("nice");
         command.args(["-n", "15", "stress-ng", "--quiet", "--oom-avoid", "--temp-path"]).arg(self.dir.path());
         self.run("stress-ng", command.args(kinds.split(' ')));
