@@ -2,6 +2,7 @@
 
 pub mod cli; // the command line over all that follows
 pub mod clock; // the only reader of time
+mod own_binary; // this program, run again for a chore
 mod memlock; // a limit that old kernels have for maps
 mod patience; // what may hang is asked beside
 

@@ -22,5 +22,6 @@ pub mod scratch;
 pub mod silent;
 pub mod small_disk;
 pub mod supervised;
+pub mod told;
 pub mod victim;
 pub mod work;

@@ -1,14 +1,14 @@
 //! Every fault and every healthy twin beside an agent that enforces: all the sick get their name, nobody innocent is
-//! touched, nothing is done twice. `HEALER_FULL`: two hundred of them, in three orders.
+//! touched, nothing is done twice. `HEALER_FULL`: two hundred of them, in three orders. What each gave is kept as
+//! `campaign-SEED.json` in target/tmp.
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
-use healer_tests::{binary::healer, scratch::Scratch};
+use healer_tests::{binary::healer, told::tell};
 use serde_json::Value;
 
 fn campaign(seed: u32, instances: u32, more: &[&str]) {
-    let scratch = Scratch::new();
-    let file = scratch.path().join("campaign.json");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("campaign-{seed}.json"));
     let output = Command::new(healer())
         .args(["chaos", "--campaign", "--overlap", "8"])
         .args(["--seed", &seed.to_string(), "--instances", &instances.to_string()])
@@ -19,7 +19,7 @@ fn campaign(seed: u32, instances: u32, more: &[&str]) {
         .unwrap();
     let words =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{words}");
+    tell(&words);
     assert!(output.status.success(), "{words}");
     let kept: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     let made = kept["instances"].as_array().unwrap();

@@ -1,4 +1,6 @@
 //! Roots before their clients, and connections that outlive their backend. Needs root.
+//!
+//! mostly waits
 
 use std::{
     fs,

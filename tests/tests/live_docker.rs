@@ -17,7 +17,7 @@ spec:
   match: {containerLabels: {tier: front}}
   expect: {running: true}
   rules:
-    - {name: restart, when: [{class: crash}, {class: down}], escalate: [{do: restart, grace: 1s}, {do: notify}]}
+    - {name: restart, when: [{class: crash}, {class: down}], capture: {logLines: 5}, escalate: [{do: restart, grace: 1s}, {do: notify}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
 
@@ -40,7 +40,7 @@ spec:
 #[test]
 fn containers_are_healed_by_name_and_label_through_their_runtime() {
     let docker = Dockerd::start();
-    docker.run("web", FRONT, FOREVER);
+    docker.run("web", FRONT, &["sh", "-c", "echo hello from web; exec /bin/busybox sleep 100000"]);
     docker.run("twin", FRONT, FOREVER);
     docker.run("told", FRONT, FOREVER);
     docker.run("shot", FRONT, FOREVER);
@@ -62,7 +62,10 @@ fn containers_are_healed_by_name_and_label_through_their_runtime() {
     // Started behind our back, and under no policy.
     docker.run("short", &[], &["sh", "-c", "/bin/busybox sleep 2; exit 3"]);
 
-    agent.wait_for(&["web is down", &format!("busybox[{web}] killed by SIGKILL from"), "no successor in 5"]);
+    let by = format!("busybox[{web}] killed by SIGKILL from");
+    let down = agent.wait_for(&["web is down", &by, "no successor in 5"]);
+    let evidence = agent.evidence(&down);
+    assert!(evidence.contains("last lines of") && evidence.contains(" hello from web\n"), "{evidence}");
     let done = agent.wait_for(&["docker restarted container web: running"]);
     let after = number_after(&done, "main pid ");
     agent.wait_for(&["closed  healed", &format!("busybox[{after}] has lived")]);

@@ -1,4 +1,6 @@
 //! What holds the hands back, seen live: pause, reload, budget, backoff, breaker. Needs root.
+//!
+//! mostly waits
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,6 @@
 //! Needs root and python3: servers that leave their work undone, beside others that are only idle, busy or slow.
+//!
+//! mostly waits
 
 use std::{fs, net::TcpStream, path::Path, thread, time::Duration};
 

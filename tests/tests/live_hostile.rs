@@ -7,8 +7,10 @@ use std::{
         fs::{DirBuilderExt as _, symlink},
         net::UnixListener,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::Duration,
 };
 
@@ -186,6 +188,96 @@ const CROWD: &str = r#"
         while (wait(0) > 0) {}
         return 0;
     }"#;
+
+/// In code of a library that it has loaded, two threads wait for each other. Their locks lie elsewhere: whoever cuts the
+/// file short takes away what was mapped of it.
+const IN_LIBRARY: &str = r#"
+    #include <pthread.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    static pthread_mutex_t *locks;
+    static void *other(void *arg) {
+        pthread_mutex_lock(&locks[1]);
+        usleep(200000);
+        pthread_mutex_lock(&locks[0]);
+        return arg;
+    }
+    void get_stuck(void) {
+        pthread_t thread;
+        locks = malloc(2 * sizeof *locks);
+        pthread_mutex_init(&locks[0], 0);
+        pthread_mutex_init(&locks[1], 0);
+        pthread_create(&thread, 0, other, 0);
+        pthread_mutex_lock(&locks[0]);
+        usleep(200000);
+        pthread_mutex_lock(&locks[1]);
+    }"#;
+const LOADS_IT: &str = r#"
+    #include <dlfcn.h>
+    int main(int argc, char **argv) {
+        void *library = dlopen(argv[1], RTLD_NOW);
+        if (!library) return 2;
+        ((void (*)(void))dlsym(library, "get_stuck"))();
+        return 3;
+    }"#;
+
+fn library(home: &Home) -> PathBuf {
+    let (source, library) = (home.path().join("stuck.c"), home.path().join("libstuck.so"));
+    // What reads its symbols reads for a while.
+    let more: String = (0..20_000).map(|number| format!("void f{number}(void) {{}}\n")).collect();
+    fs::write(&source, IN_LIBRARY.to_owned() + &more).unwrap();
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O0", "-shared", "-fPIC", "-o"]).args([&library, &source]);
+    let output = gcc.output().expect("this test needs gcc");
+    assert!(output.status.success(), "{}", words(&output));
+    library
+}
+
+/// Of the incident that is about this process.
+fn evidence(agent: &Agent<'_>, pid: u32) -> Option<String> {
+    let records = agent.home().audit();
+    let about = records.iter().find(|one| one["record"] == "diagnosis" && one["target"]["pid"] == pid)?;
+    let incident = about["incident"].as_str()?;
+    fs::read_to_string(agent.home().state().join(format!("capture-{incident}.txt"))).ok()
+}
+
+/// Also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn files_of_a_patient_that_shrink_while_they_are_read_do_not_end_the_agent() {
+    const PATIENTS: usize = 3;
+    let home = Home::new(&restarting("nobody"));
+    let (program, library) = (compile(home.scratch(), "loads", LOADS_IT), library(&home));
+    let whole = fs::read(&library).unwrap();
+    let mut agent = home.agent();
+    let patients: Vec<_> =
+        (0..PATIENTS).map(|_| Victim::start(&program, &[library.to_str().unwrap()])).collect();
+    // All of them wait by then, and need no code any more.
+    pause(Duration::from_millis(700));
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                fs::write(&library, &whole).unwrap();
+            }
+        });
+        let _over = Over(&is_over);
+        for patient in &patients {
+            agent.wait("its evidence", |agent| evidence(agent, patient.tgid()));
+        }
+    });
+    assert!(home.healer(&["status"]).status.success(), "{}", agent.log());
+    drop(patients);
+    agent.signal(Signal::TERM);
+    assert!(agent.end().success(), "{}", agent.log());
+}
 
 /// A part of what the machine and this test's own cgroup take.
 fn allowed() -> u64 {

@@ -63,6 +63,23 @@ fn is_clean(text: &str) -> bool {
     text.chars().all(|c| c == '\n' || !c.is_control())
 }
 
+/// A line of the exposition format: a quote in a label ends nothing but the label.
+fn is_sample(line: &str) -> bool {
+    let mut rest = line.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "_:".contains(c));
+    if let Some(labels) = rest.strip_prefix('{') {
+        let (mut is_quoted, mut is_escaped) = (false, false);
+        let end = labels.find(|c| {
+            let was_escaped = core::mem::take(&mut is_escaped);
+            is_escaped = c == '\\' && is_quoted && !was_escaped;
+            is_quoted ^= c == '"' && !was_escaped;
+            c == '}' && !is_quoted
+        });
+        let Some(end) = end else { return false };
+        rest = &labels[end + 1..];
+    }
+    rest.trim().parse::<f64>().is_ok()
+}
+
 #[test]
 fn hostile_names_reach_no_reader_raw() {
     let home = Home::new("");
@@ -104,7 +121,11 @@ fn hostile_names_reach_no_reader_raw() {
         assert!(is_clean(&agent.log()), "{:?}", agent.log());
         assert!(agent.log().contains("\\x1b[31m") || agent.log().contains("\\\\x1b[31m"), "{}", agent.log());
         let metrics = agent.get("/metrics");
-        assert!(is_clean(&metrics.replace("\r\n", "\n")), "{metrics:?}");
+        let metrics = metrics.replace("\r\n", "\n");
+        assert!(is_clean(&metrics), "{metrics:?}");
+        let (_head, body) = metrics.split_once("\n\n").expect("HTTP");
+        let broken = body.lines().find(|line| !line.starts_with('#') && !is_sample(line));
+        assert_eq!(broken, None);
         for path in ["/api/v1/incidents", "/api/v1/sensors"] {
             let answer = agent.get(path).replace("\r\n", "\n");
             assert!(is_clean(&answer), "{answer:?}");

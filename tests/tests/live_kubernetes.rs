@@ -1,4 +1,6 @@
 //! An API server: conditions and cordons that are taken back, Events, and evictions that a PodDisruptionBudget holds up.
+//!
+//! mostly waits
 
 use std::fs;
 

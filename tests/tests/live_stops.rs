@@ -1,4 +1,6 @@
 //! What a person does with `systemctl` is left alone: restarts, and a stop that takes its time while a probe already fails.
+//!
+//! mostly waits
 
 use std::{fs, thread, time::Duration};
 

@@ -1,7 +1,10 @@
 //! One step of a chore: a command that is printed before it runs, and explains itself when it fails.
 
 use std::fmt::Write as _;
-use std::process::{Command, Stdio};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Result, anyhow};
 
@@ -41,9 +44,28 @@ impl Step {
         Err(self.failed(&ended, &line))
     }
 
+    /// Prints the command, then runs it; what it writes is kept in `file`, and printed in one piece when it is over.
+    pub(crate) fn run_kept(mut self, file: &Path) -> Result<()> {
+        let line = shown(&self.command);
+        eprintln!("$ {line} &");
+        let ended = keep(&mut self.command, file);
+        eprintln!("\n$ {line}\n{}", fs::read_to_string(file).unwrap_or_default());
+        match ended {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.failed(&status.to_string(), &line)),
+            Err(error) => Err(self.failed(&format!("did not start: {error}"), &line)),
+        }
+    }
+
     fn failed(&self, ended: &str, line: &str) -> anyhow::Error {
         anyhow!("step `{}` failed ({ended})\n  command: {line}\n  remedy:  {}", self.name, self.remedy)
     }
+}
+
+/// A file and no pipe: whoever is left behind would keep a pipe open.
+fn keep(command: &mut Command, file: &Path) -> io::Result<ExitStatus> {
+    let file = File::create(file)?;
+    command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).status()
 }
 
 /// The command as one would type it, with the environment it sets.
@@ -108,6 +130,17 @@ mod tests {
             Step { name: "absent", remedy: "install it", command: Command::new("healer-no-such-program") };
         let words = step.run().expect_err("no such program").to_string();
         assert!(words.contains("did not start"));
+    }
+
+    #[test]
+    fn what_is_kept_has_both_streams_in_their_order() {
+        let file = std::env::temp_dir().join(format!("healer-kept-{}", std::process::id()));
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; echo three; exit 3"]);
+        let status = keep(&mut command, &file).expect("there is a shell");
+        let words = fs::read_to_string(&file).expect("it was made");
+        fs::remove_file(&file).expect("it is ours");
+        assert_eq!((words.as_str(), status.code()), ("one\ntwo\nthree\n", Some(3)));
     }
 
     #[test]

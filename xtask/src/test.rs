@@ -7,7 +7,7 @@ use crate::ahead::Ahead;
 use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage as Packages, ensure_packages, ensure_validator};
-use crate::{build, lint, rights, root, signals, tidy, vm, workspace};
+use crate::{build, lanes, lint, rights, root, signals, tidy, vm, workspace};
 
 /// Run the tests: with no flag, everything that CI runs
 #[derive(clap::Args, Default)]
@@ -254,7 +254,16 @@ fn live(args: &Args) -> Result<()> {
     };
     let mut runner = vec!["--test-threads=2".to_owned()];
     runner.extend(filter);
-    from_files("live", &files, args, &runner)
+    let (beside, main) = lanes::split(&workspace::root().join("tests/tests"), files)?;
+    let step = |files: &[String]| test_step("live", signals::heard(from(files, args, &runner)));
+    match (beside.is_empty(), main.is_empty()) {
+        (false, false) => {
+            lanes::run(step(&beside), &workspace::target_dir().join("live-beside.log"), step(&main))
+        }
+        (false, true) => step(&beside).run(),
+        (true, false) => step(&main).run(),
+        (true, true) => from_files("live", &main, args, &runner),
+    }
 }
 
 fn with_rights(args: &Args) -> Result<()> {

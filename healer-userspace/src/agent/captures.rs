@@ -3,10 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
 
@@ -28,8 +25,9 @@ use crate::{
 
 /// Incidents remembered, so that none is captured twice.
 const KNOWN_MAX: usize = 1024;
-/// Looks at one time: a storm of incidents must not become one of threads.
+/// Looks at one time, and with those that wait for their turn: a storm of incidents must not become one of threads.
 const RUNNING_MAX: usize = 4;
+const ASKED_MAX: usize = 16;
 
 /// Told when the evidence of an incident is on disk, or cannot be had.
 pub(super) type Taken = oneshot::Receiver<()>;
@@ -38,12 +36,12 @@ pub(super) struct Captures {
     evidence: Evidence,
     /// `None`: an act waits for it already, or has done so.
     known: BTreeMap<IncidentId, Option<Taken>>,
-    running: Arc<AtomicUsize>,
+    turns: Arc<Turns>,
 }
 
 impl Captures {
     pub(super) fn new(evidence: Evidence) -> Self {
-        Self { evidence, known: BTreeMap::new(), running: Arc::default() }
+        Self { evidence, known: BTreeMap::new(), turns: Arc::default() }
     }
 
     /// Begins, if the report is the first that tells of somebody whose evidence is wanted.
@@ -67,14 +65,14 @@ impl Captures {
     }
 
     fn begin(&self, incident: IncidentId, diagnosis: Diagnosis, wanted: Wanted) -> Option<Taken> {
-        let Some(running) = Running::one_more(&self.running) else {
-            tracing::warn!("no evidence of {incident} is taken: {RUNNING_MAX} others are looked at");
+        let Some(turn) = Turn::asked(&self.turns) else {
+            tracing::warn!("no evidence of {incident} is taken: {ASKED_MAX} others are looked at, or wait");
             return None;
         };
         let (done, taken) = oneshot::channel();
         let evidence = self.evidence.clone();
         let take = move || {
-            let _until_the_end = running;
+            let _until_the_end = turn.comes();
             if let Err(error) = evidence.take(incident, &diagnosis, wanted) {
                 tracing::warn!("the evidence of {incident} is not kept: {error}");
             }
@@ -103,19 +101,87 @@ fn wanted(diagnosis: &Diagnosis, policies: &PolicySet) -> Option<Wanted> {
     answers.filter_map(|rule| rule.capture).next().or(unasked)
 }
 
-/// One of those that look.
-struct Running(Arc<AtomicUsize>);
+#[derive(Default)]
+struct Turns {
+    counts: Mutex<Counts>,
+    freed: Condvar,
+}
 
-impl Running {
-    fn one_more(count: &Arc<AtomicUsize>) -> Option<Self> {
-        let more = |running| (running < RUNNING_MAX).then_some(running + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Self(count.clone()))
+#[derive(Default)]
+struct Counts {
+    asked: usize,
+    running: usize,
+}
+
+impl Turns {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One of those that wait for their turn.
+struct Turn(Arc<Turns>);
+
+/// One of those that look.
+struct Running(Turn);
+
+impl Turn {
+    fn asked(turns: &Arc<Turns>) -> Option<Self> {
+        let mut counts = turns.counts();
+        let has_room = counts.asked < ASKED_MAX;
+        counts.asked += usize::from(has_room);
+        has_room.then(|| Self(turns.clone()))
+    }
+
+    /// Waits for it.
+    fn comes(self) -> Running {
+        let mut counts = self.0.counts();
+        while RUNNING_MAX <= counts.running {
+            counts = self.0.freed.wait(counts).unwrap_or_else(PoisonError::into_inner);
+        }
+        counts.running += 1;
+        drop(counts);
+        Running(self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.counts().asked -= 1;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let turns = &self.0.0;
+        turns.counts().running -= 1;
+        turns.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn the_fifth_waits_for_one_of_four_and_too_many_are_not_taken() {
+        let turns = Arc::default();
+        let four: Vec<_> = (0..RUNNING_MAX).filter_map(|_| Turn::asked(&turns)).map(Turn::comes).collect();
+        let waiting: Vec<_> = (RUNNING_MAX..ASKED_MAX).filter_map(|_| Turn::asked(&turns)).collect();
+        assert!(Turn::asked(&turns).is_none());
+        let (told, came) = mpsc::channel();
+        let fifth = waiting.into_iter().next_back().expect("there is room for more than four");
+        let waits = thread::spawn(move || {
+            drop(fifth.comes());
+            told.send(())
+        });
+        assert!(came.recv_timeout(core::time::Duration::from_millis(50)).is_err());
+        drop(four);
+        assert_eq!(came.recv(), Ok(()));
+        waits.join().expect("it has ended").expect("we listen");
+        let counts = turns.counts();
+        assert_eq!((counts.asked, counts.running), (0, 0));
     }
 }

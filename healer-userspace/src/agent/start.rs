@@ -155,7 +155,7 @@ async fn assemble(
     let mut reporter = reporter(&outgoing, boot_id);
     reporter.remember_acts(&recovered.open);
     match Scores::of_audit(&options.state_dir) {
-        Ok(scores) => reporter.shared.update(|view| view.scores = scores),
+        Ok(scores) => reporter.shared.update(|view| view.scores = scores.nobody_follows()),
         Err(error) => tracing::warn!("scores of earlier runs are not known: {error}"),
     }
     if let Some(target) = loaded.agent.webhook.clone() {

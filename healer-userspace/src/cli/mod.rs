@@ -33,7 +33,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::engine::detect;
+use crate::{engine::detect, sense};
 
 /// Exit status for wrong use or bad input; 1 is "tried and failed".
 pub const BAD_INPUT: u8 = 2;
@@ -100,6 +100,9 @@ pub enum Command {
     Demo(demo::Args),
     #[command(hide = true)]
     FaultChild(fault_child::Args),
+    /// Name functions by the files on its input: for the agent's own use
+    #[command(hide = true)]
+    ReadSymbols,
 }
 
 pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -120,6 +123,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Chaos(args) => chaos::run(&args, state_dir),
         Command::Demo(args) => demo::run(&args),
         Command::FaultChild(args) => Ok(fault_child::run(&args)),
+        Command::ReadSymbols => Ok(sense::capture::read_symbols().map(|()| ExitCode::SUCCESS)?),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),
         Command::Undo(args) => undo::run(args, state_dir),

@@ -16,7 +16,7 @@ use crate::{
         Request,
         client::{AskError, ask},
     },
-    fault::victim::ourselves,
+    own_binary::ourselves,
     report::{
         incidents::Incident,
         view::{Sensor, SensorState, Workload},

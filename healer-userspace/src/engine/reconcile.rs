@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Engine,
-    class::Certainty,
+    class::{Certainty, Class},
     command::{Act, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry},
     detect::Subject,
     diagnosis::{Detail, Diagnosis, Evidence},
@@ -22,8 +22,11 @@ use crate::{
 
 /// `healer supervise` tries to come back for 30 s.
 const SUPERVISOR_RETURNS: Duration = Duration::from_secs(30);
-/// A deadlock takes two seconds to be proved, a hang 10 s and more, and healer's own start some.
+/// A deadlock takes two seconds to be proved, most others some more, and healer's own start some.
 const SEEN_AGAIN: Duration = Duration::from_secs(60);
+/// Of what its detector watches for longer before it speaks: a hang for which there is hope, zombies of a parent that
+/// waits for others, what memory is left after each of several rounds.
+const SEEN_AGAIN_SLOWLY: Duration = Duration::from_secs(240);
 /// /proc shows start times in ticks of 10 ms.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -136,7 +139,7 @@ impl Engine {
             root_seen: None,
             peers_asked: None,
             pause: None,
-            unseen_until: (!is_dead).then_some(now.max(until) + SEEN_AGAIN),
+            unseen_until: (!is_dead).then_some(now.max(until) + seen_again(act.class)),
         })
     }
 
@@ -173,6 +176,12 @@ impl Engine {
             self.out.commands.push_back(Command::Act(Box::new(act)));
         }
     }
+}
+
+/// In this time a fault that is still there is diagnosed anew.
+fn seen_again(class: Class) -> Duration {
+    const SLOW: [Class; 3] = [Class::Hang, Class::MemoryLeak, Class::ZombieChildren];
+    if SLOW.contains(&class) { SEEN_AGAIN_SLOWLY } else { SEEN_AGAIN }
 }
 
 /// Of seconds since boot. Nobody tries so often: a key that an earlier life gave to an intent that never reached the disk

@@ -30,6 +30,8 @@ pub struct Verification {
     ports: Vec<Port>,
     stable_for: Duration,
     until: BootTime,
+    /// Since when nothing of the fault is seen; None while it is.
+    quiet_since: Option<BootTime>,
     /// Of which successor we know that its ports are open.
     listening: Option<ProcessId>,
     not_listening: Vec<String>,
@@ -72,6 +74,7 @@ impl Verification {
             ports: if verify.listen { ports.to_vec() } else { Vec::new() },
             stable_for: verify.stable_for,
             until: now + within,
+            quiet_since: Some(now),
             listening: None,
             not_listening: Vec::new(),
             asked: None,
@@ -98,6 +101,7 @@ impl Verification {
         world: &World,
         still: Option<&str>,
     ) -> Check {
+        self.quiet_since = still.is_none().then(|| self.quiet_since.unwrap_or(now));
         let successor = world.get(workload).and_then(|workload| workload.successor(self.target));
         if let Some(says) = self.relapse.take() {
             return failed(says);
@@ -117,7 +121,8 @@ impl Verification {
             return self.unless_late(now, || "no successor appeared".to_owned());
         };
         let id = successor.id();
-        let stable_at = successor.start.max(self.since - self.stable_for) + self.stable_for;
+        let lives_long_at = successor.start.max(self.since - self.stable_for) + self.stable_for;
+        let stable_at = lives_long_at.max(self.quiet_at().unwrap_or(lives_long_at));
         if self.needs_ports(id) {
             let missing = self.not_listening.join(", ");
             if now >= self.until {
@@ -134,6 +139,9 @@ impl Verification {
         }
         if now < stable_at || still.is_some() {
             self.wake_at = if now < stable_at { stable_at } else { self.until };
+            if lives_long_at <= now && still.is_none() {
+                return Check::Wait;
+            }
             return self.unless_late(now, || still.unwrap_or("the successor is too young").to_owned());
         }
         let ports =
@@ -145,13 +153,23 @@ impl Verification {
     }
 
     fn check_absence(&mut self, now: BootTime, still: Option<&str>) -> Check {
-        let stable_at = self.since + self.stable_for;
-        if still.is_none() && now >= stable_at {
-            let says = format!("the fault has not come back in {}", Human(now.since(self.since)));
-            return Check::Healed { says, successor: None };
+        let Some(quiet_since) = self.quiet_since else {
+            self.wake_at = self.until;
+            return self.unless_late(now, || still.unwrap_or_default().to_owned());
+        };
+        let stable_at = quiet_since + self.stable_for;
+        if now < stable_at {
+            // It went in time; whether it stays away is seen after that time.
+            self.wake_at = stable_at;
+            return Check::Wait;
         }
-        self.wake_at = if still.is_none() { stable_at } else { self.until };
-        self.unless_late(now, || still.unwrap_or_default().to_owned())
+        let says = format!("the fault has not come back in {}", Human(now.since(quiet_since)));
+        Check::Healed { says, successor: None }
+    }
+
+    /// When it will have stayed away for long enough, if it went after the act and not by it.
+    fn quiet_at(&self) -> Option<BootTime> {
+        self.quiet_since.filter(|quiet| self.since < *quiet).map(|quiet| quiet + self.stable_for)
     }
 
     fn needs_ports(&self, successor: ProcessId) -> bool {
@@ -194,4 +212,49 @@ fn name(process: &Process) -> String {
 
 fn list(ports: &[Port]) -> String {
     ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: u64) -> BootTime {
+        BootTime(second * 1_000_000_000)
+    }
+
+    /// Half a minute of peace, within a minute from the hundredth second on.
+    fn watch(told: &[(u64, Option<&str>)]) -> (Check, BootTime) {
+        let verify = Verify {
+            within: Duration::from_secs(60),
+            stable_for: Duration::from_secs(30),
+            ..Verify::default()
+        };
+        let target = ProcessId { pid: 1, start: at(1) };
+        let mut verification = Verification::new(at(100), target, false, &[], &verify);
+        let workload = Process::default().workload;
+        let mut last = Check::Wait;
+        for (second, still) in told {
+            last = verification.check(at(*second), &workload, &World::default(), *still);
+        }
+        (last, verification.wake_at)
+    }
+
+    #[test]
+    fn a_fault_that_goes_late_must_stay_away_for_as_long() {
+        let (waits, wake_at) = watch(&[(100, Some("sick")), (145, None)]);
+        assert!(matches!(waits, Check::Wait) && wake_at == at(175), "{waits:?}");
+        let (healed, _) = watch(&[(100, Some("sick")), (145, None), (175, None)]);
+        let Check::Healed { says, .. } = healed else { panic!("{healed:?}") };
+        assert_eq!(says, "the fault has not come back in 30.0s");
+        let (at_once, _) = watch(&[(100, None), (130, None)]);
+        assert!(matches!(at_once, Check::Healed { .. }), "{at_once:?}");
+    }
+
+    #[test]
+    fn a_fault_that_comes_back_after_its_time_was_not_healed() {
+        let (back, _) = watch(&[(100, Some("sick")), (145, None), (170, Some("sick"))]);
+        assert!(matches!(back, Check::Failed { .. }), "{back:?}");
+        let (in_time, _) = watch(&[(110, None), (120, Some("sick")), (140, None), (169, None)]);
+        assert!(matches!(in_time, Check::Wait), "{in_time:?}");
+    }
 }

@@ -3,8 +3,8 @@
 use core::time::Duration;
 use std::process::Command;
 
-use super::{End, Fault, victim::ourselves};
-use crate::engine::class::Class;
+use super::{End, Fault};
+use crate::{engine::class::Class, own_binary::ourselves};
 
 pub(super) const CRASH_LOOP: Fault = Fault::failing(
     "crash-loop",

@@ -18,6 +18,14 @@ pub(super) const REFUSED: Fault = Fault::failing(
     refused,
 )
 .lasting(14);
+pub(super) const CUT_OFF: Fault = Fault::failing(
+    "cut-off",
+    Class::NetworkIsolation,
+    "a client of two servers whose only network interface goes down after three seconds",
+    End::Never,
+    cut_off,
+)
+.lasting(18);
 pub(super) const RESTARTS: Fault = Fault::healthy(
     "peer-restarts",
     "healthy: a client of two servers, of which one is restarted within half a second",
@@ -34,6 +42,8 @@ pub(super) const SLOW: Fault = Fault::healthy(
 .lasting(14);
 
 const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(127, 0, 0, 3)];
+/// Whose loss is one of the network's.
+const NEIGHBOURS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 1, 0, 2), Ipv4Addr::new(10, 2, 0, 3)];
 const PORT: u16 = 5000;
 const WELL_FIRST: Duration = Duration::from_secs(3);
 const OUTAGE: Duration = Duration::from_millis(500);
@@ -43,14 +53,18 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LIFE_SECONDS: u32 = 60;
 
 fn refused() -> u8 {
-    client(Duration::ZERO, |servers| {
+    client(SERVERS, Duration::ZERO, |servers| {
         servers[1].end();
         Ok(())
     })
 }
 
+fn cut_off() -> u8 {
+    client(NEIGHBOURS, Duration::ZERO, |_servers| alone::cut())
+}
+
 fn restarts() -> u8 {
-    client(Duration::ZERO, |servers| {
+    client(SERVERS, Duration::ZERO, |servers| {
         servers[1].end();
         thread::sleep(OUTAGE);
         servers[1] = Server::start(SERVERS[1], Duration::ZERO)?;
@@ -59,21 +73,23 @@ fn restarts() -> u8 {
 }
 
 fn slow() -> u8 {
-    client(Duration::from_secs(1), |_servers| Ok(()))
+    client(SERVERS, Duration::from_secs(1), |_servers| Ok(()))
 }
 
 /// Asks both again and again, for ever.
-fn client(each_takes: Duration, then: fn(&mut [Server; 2]) -> io::Result<()>) -> u8 {
+fn client(at: [Ipv4Addr; 2], each_takes: Duration, then: fn(&mut [Server; 2]) -> io::Result<()>) -> u8 {
     let begin = || {
         alone::namespace()?;
-        Ok::<_, io::Error>([Server::start(SERVERS[0], each_takes)?, Server::start(SERVERS[1], each_takes)?])
+        for (number, ip) in (1..).zip(at).filter(|(_, ip)| !ip.is_loopback()) {
+            alone::address(number, ip)?;
+        }
+        Ok::<_, io::Error>([Server::start(at[0], each_takes)?, Server::start(at[1], each_takes)?])
     };
     let mut servers = match begin() {
         Ok(servers) => servers,
         Err(error) => return unmade("two servers in a network namespace of their own", error, alone::REMEDY),
     };
-    let asking: Vec<_> =
-        SERVERS.into_iter().map(|server| thread::spawn(move || ask_for_ever(server))).collect();
+    let asking: Vec<_> = at.into_iter().map(|server| thread::spawn(move || ask_for_ever(server))).collect();
     thread::sleep(WELL_FIRST);
     if let Err(error) = then(&mut servers) {
         return unmade("the end of a server", error, alone::REMEDY);

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     thread,
 };
 
@@ -22,6 +23,14 @@ pub(super) const HANG: Fault = service(Fault::failing(
     || serve(3, |_server| thread::sleep(FOR_EVER)),
 ))
 .lasting(25);
+pub(super) const OVERFLOW: Fault = service(Fault::failing(
+    "listen-overflow",
+    Class::ListenOverflow,
+    "a service with a short queue that accepts two clients a second, where a dozen want in",
+    End::Never,
+    || serve(12, Server::accept_slowly),
+))
+.lasting(20);
 pub(super) const PROBE: Fault = service(Fault::failing(
     "probe-failed",
     Class::ProbeFailed,
@@ -59,6 +68,8 @@ const BETWEEN: Duration = Duration::from_millis(200);
 /// Whoever probes it has seen it well by then.
 const WELL_FIRST: Duration = Duration::from_secs(4);
 const FOR_EVER: Duration = Duration::from_secs(3600);
+const SHORT_QUEUE: i32 = 2;
+const SLOW_TURN: Duration = Duration::from_millis(500);
 
 const fn service(fault: Fault) -> Fault {
     fault.supervised().preparing()
@@ -117,6 +128,18 @@ impl Server {
             Ok(_) => stream.write_all(b"!").is_ok(),
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         });
+    }
+
+    /// With a queue of its own choice, as listen(2) lets one choose anew.
+    fn accept_slowly(&mut self) {
+        if let Some(listener) = &self.listener {
+            // SAFETY: takes numbers.
+            unsafe { libc::listen(listener.as_raw_fd(), SHORT_QUEUE) };
+        }
+        loop {
+            self.accept();
+            thread::sleep(SLOW_TURN);
+        }
     }
 
     fn answer_for(&mut self, time: Duration) {

@@ -11,10 +11,11 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::{
     Fault, When,
     cgroup::{Cgroup, Limits},
-    victim::{ourselves, start_in},
+    victim::start_in,
 };
 use crate::{
     identity::{process::ProcessId, procfs::ProcDir},
+    own_binary::ourselves,
     supervise::{Name, child::start_of},
 };
 

@@ -3,7 +3,7 @@
 use std::{
     io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
 };
 
@@ -11,12 +11,7 @@ use super::{
     End, Fault,
     cgroup::{Cgroup, Limits},
 };
-
-/// This binary: by its path, which gives the process its name, or if the file was replaced meanwhile, by procfs.
-pub(crate) fn ourselves() -> PathBuf {
-    let path = std::env::current_exe().unwrap_or_default();
-    if path.is_file() { path } else { PathBuf::from("/proc/self/exe") }
-}
+use crate::own_binary::ourselves;
 
 /// Ends with its guard: the cgroup is killed and removed.
 pub struct Victim {

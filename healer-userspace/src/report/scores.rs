@@ -17,7 +17,10 @@ use super::{
     record::{Record, number, text},
 };
 use crate::{
-    engine::{policy::Mode, report::Outcome},
+    engine::{
+        policy::{ActionName, Mode},
+        report::Outcome,
+    },
     store::StoreError,
 };
 
@@ -91,16 +94,18 @@ impl Scores {
         Ok(scores)
     }
 
-    /// An earlier agent's patients are followed no more, unless a new agent says so.
+    /// What became of an earlier agent's patients nobody knows, unless a new agent says so.
     pub fn nobody_follows(mut self) -> Self {
-        self.rules.values_mut().for_each(|tally| tally.following.clear());
+        for tally in self.rules.values_mut() {
+            tally.score.unknown += core::mem::take(&mut tally.following).len() as u64;
+        }
         self
     }
 
     pub fn add(&mut self, record: &Record) {
         let incident = text(record, "incident");
         match text(record, "record") {
-            "intent" if text(record, "mode") == Mode::Shadow.name() => {
+            "intent" if text(record, "mode") == Mode::Shadow.name() && !is_capture(record) => {
                 self.tally(record).following.insert(incident.to_owned());
             }
             "score" => self.scored(record),
@@ -149,6 +154,11 @@ impl Scores {
     pub fn list(&self) -> Vec<RuleScore> {
         self.rules.iter().map(|((policy, rule), tally)| tally.told(policy, rule)).collect()
     }
+}
+
+/// Touches nobody: whether it was needed is no question.
+fn is_capture(record: &Record) -> bool {
+    text(record, "action") == ActionName::Capture.name()
 }
 
 impl Tally {

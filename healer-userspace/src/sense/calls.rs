@@ -1,4 +1,7 @@
-//! System calls by the numbers of the x86-64 table: the engine, snapshots and traces speak these on every processor.
+//! A system call's number on this processor, and in the table that snapshots speak (`signal::calls`).
+
+#[cfg(not(target_arch = "x86_64"))]
+use crate::signal::calls;
 
 /// Calls that nobody asks about keep their own number above this.
 #[cfg(not(target_arch = "x86_64"))]
@@ -22,29 +25,29 @@ pub(crate) fn by_x86_64(native: i32) -> i32 {
 /// Those that tell whom a thread waits for, or for how long.
 #[cfg(not(target_arch = "x86_64"))]
 const TABLE: &[(libc::c_long, i32)] = &[
-    (libc::SYS_nanosleep, 35),
-    (libc::SYS_rt_sigtimedwait, 128),
-    (libc::SYS_semtimedop, 220),
-    (libc::SYS_clock_nanosleep, 230),
-    (libc::SYS_pselect6, 270),
-    (libc::SYS_ppoll, 271),
-    (libc::SYS_epoll_pwait, 281),
-    (libc::SYS_epoll_pwait2, 441),
-    (libc::SYS_read, 0),
-    (libc::SYS_write, 1),
-    (libc::SYS_readv, 19),
-    (libc::SYS_writev, 20),
-    (libc::SYS_connect, 42),
-    (libc::SYS_accept, 43),
-    (libc::SYS_sendto, 44),
-    (libc::SYS_recvfrom, 45),
-    (libc::SYS_sendmsg, 46),
-    (libc::SYS_recvmsg, 47),
-    (libc::SYS_clone, 56),
-    (libc::SYS_wait4, 61),
-    (libc::SYS_fcntl, 72),
-    (libc::SYS_flock, 73),
-    (libc::SYS_futex, 202),
-    (libc::SYS_waitid, 247),
-    (libc::SYS_accept4, 288),
+    (libc::SYS_nanosleep, calls::NANOSLEEP),
+    (libc::SYS_rt_sigtimedwait, calls::RT_SIGTIMEDWAIT),
+    (libc::SYS_semtimedop, calls::SEMTIMEDOP),
+    (libc::SYS_clock_nanosleep, calls::CLOCK_NANOSLEEP),
+    (libc::SYS_pselect6, calls::PSELECT6),
+    (libc::SYS_ppoll, calls::PPOLL),
+    (libc::SYS_epoll_pwait, calls::EPOLL_PWAIT),
+    (libc::SYS_epoll_pwait2, calls::EPOLL_PWAIT2),
+    (libc::SYS_read, calls::READ),
+    (libc::SYS_write, calls::WRITE),
+    (libc::SYS_readv, calls::READV),
+    (libc::SYS_writev, calls::WRITEV),
+    (libc::SYS_connect, calls::CONNECT),
+    (libc::SYS_accept, calls::ACCEPT),
+    (libc::SYS_sendto, calls::SENDTO),
+    (libc::SYS_recvfrom, calls::RECVFROM),
+    (libc::SYS_sendmsg, calls::SENDMSG),
+    (libc::SYS_recvmsg, calls::RECVMSG),
+    (libc::SYS_clone, calls::CLONE),
+    (libc::SYS_wait4, calls::WAIT4),
+    (libc::SYS_fcntl, calls::FCNTL),
+    (libc::SYS_flock, calls::FLOCK),
+    (libc::SYS_futex, calls::FUTEX),
+    (libc::SYS_waitid, calls::WAITID),
+    (libc::SYS_accept4, calls::ACCEPT4),
 ];

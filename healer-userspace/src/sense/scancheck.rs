@@ -13,12 +13,10 @@ use rustix::{
 };
 
 use super::{poll::tasks::TaskScan, selfcheck::Verdict, waits::procfs::Proc};
-use crate::{clock, identity::process::TICK_NS};
+use crate::{clock, identity::process::TICK_NS, signal::calls::READ};
 
 /// Kinds of sleep; beside them the kernel keeps how one may be disturbed (include/linux/sched.h).
 const STATES: u32 = 0xff;
-/// read(2) by the x86-64 table.
-const READ: i32 = 0;
 /// A child that does not come to rest in this time says nothing of the scan.
 const PATIENCE: Duration = Duration::from_millis(500);
 const STEP: Duration = Duration::from_millis(1);

@@ -1,5 +1,6 @@
 //! What a kernel record or a poll means. Pure.
 
+pub mod calls;
 pub mod memory;
 pub mod network;
 pub mod levels;

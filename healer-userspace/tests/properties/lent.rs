@@ -12,9 +12,11 @@ impl Machine {
         let turns = match self.hands {
             Hands::Refuse => Err(ActionOutcome::Refused { reason: "another process".into() }),
             Hands::Fail => Err(ActionOutcome::Failed { error: "no such file".into(), errno: Some(2) }),
-            Hands::Succeed | Hands::SucceedWithSuccessor | Hands::DoNotKnow | Hands::TakeTheirTime => {
-                Ok(vec![turn_of(act)])
-            }
+            Hands::Succeed
+            | Hands::SucceedWithSuccessor
+            | Hands::DoNotKnow
+            | Hands::TakeTheirTime
+            | Hands::SpeakLate => Ok(vec![turn_of(act)]),
         };
         self.engine.surveyed(self.now, Surveyed { key: act.key.clone(), turns });
     }

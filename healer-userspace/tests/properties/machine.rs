@@ -7,9 +7,12 @@ use healer_userspace::{
     config::load,
     engine::{
         Engine,
-        command::{Act, ActionKey, ActionOutcome, ActionResult, Command, JournalEntry, Question, Recovered},
+        command::{ActionKey, Command, JournalEntry, Question, Recovered},
         detect,
-        policy::{ActionName, Mode, PolicySet},
+        policy::{
+            Mode, PolicySet,
+            maintenance::{Maintenance, WallClock},
+        },
         time::BootTime,
     },
     identity::process::{Place, Process, ProcessId, WorkloadKey},
@@ -17,9 +20,12 @@ use healer_userspace::{
 };
 
 use crate::facts::{ended_by, oom, sent};
+use crate::hands::Busy;
 use crate::promises::Promises;
 use crate::steps::{Disk, End, Hands, Step, WORKLOADS};
 
+/// 2026-11-28 00:00 UTC when the machine booted.
+pub(crate) const WALL: WallClock = WallClock { booted: 20_785 * 86_400 * 1_000_000_000 };
 const POLICIES: &str = include_str!("policies.yaml");
 
 pub(crate) struct Machine {
@@ -29,14 +35,15 @@ pub(crate) struct Machine {
     cap: Option<Mode>,
     next_pid: u32,
     pub(crate) living: [Option<Process>; WORKLOADS],
-    last_key: [Option<String>; WORKLOADS],
+    pub(crate) last_key: [Option<String>; WORKLOADS],
     disk: Disk,
     pub(crate) hands: Hands,
     pub(crate) is_paused: bool,
+    pub(crate) is_in_maintenance: bool,
     /// Intents that the disk has not written yet.
     pub(crate) waiting: Vec<ActionKey>,
     /// Acts that the hands are at, with the time at which they end.
-    pub(crate) busy: Vec<(BootTime, Act)>,
+    pub(crate) busy: Vec<Busy>,
     pub(crate) questions: Vec<Question>,
     /// What is lent cannot be turned back now.
     pub(crate) knobs_stuck: bool,
@@ -55,7 +62,7 @@ impl Machine {
         let now = BootTime(3_600_000_000_000);
         let policies = policies();
         Self {
-            engine: Engine::new(now, policies.clone(), Recovered::default()),
+            engine: Engine::by_the_wall(now, WALL, policies.clone(), Recovered::default()),
             now,
             policies,
             cap: None,
@@ -65,6 +72,7 @@ impl Machine {
             disk: Disk::Writes,
             hands: Hands::SucceedWithSuccessor,
             is_paused: false,
+            is_in_maintenance: false,
             waiting: Vec::new(),
             busy: Vec::new(),
             questions: Vec::new(),
@@ -102,6 +110,7 @@ impl Machine {
             Step::LongPass(seconds) => self.pass(Duration::from_secs(u64::from(seconds) / 32)),
             Step::Pause => self.pause(true),
             Step::Resume => self.pause(false),
+            Step::Maintenance(on) => self.maintain(on),
             Step::Disk(disk) => self.set_disk(disk),
             Step::Hands(hands) => self.hands = hands,
             Step::Reload(which) => {
@@ -125,6 +134,7 @@ impl Machine {
         self.hands = Hands::Succeed;
         self.set_disk(Disk::Writes);
         self.pause(false);
+        self.maintain(false);
         self.knobs_stuck = false;
         for _ in 0..8 {
             self.pass(Duration::from_secs(900));
@@ -139,13 +149,13 @@ impl Machine {
     fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let acts = self.busy.iter().map(|(due, _)| *due).min();
+            let acts = self.busy.iter().map(|busy| busy.until).min();
             let due = acts.into_iter().chain(self.engine.next_deadline()).min().filter(|due| *due <= end);
             let Some(due) = due else { break };
             self.now = self.now.max(due);
             let now = self.now;
-            for (_, act) in self.busy.extract_if(.., |(due, _)| *due <= now).collect::<Vec<_>>() {
-                self.finished(&act);
+            for busy in self.busy.extract_if(.., |busy| busy.until <= now).collect::<Vec<_>>() {
+                self.finished(&busy);
             }
             if self.engine.next_deadline().is_some_and(|due| due <= now) {
                 self.engine.advance(now);
@@ -158,6 +168,15 @@ impl Machine {
     fn pause(&mut self, pause: bool) {
         self.is_paused = pause;
         self.engine.pause(self.now, pause.then(|| "somebody".to_owned()));
+        self.drain();
+    }
+
+    /// For ever, or never.
+    fn maintain(&mut self, on: bool) {
+        self.is_in_maintenance = on;
+        let always = Maintenance::Once { from: 0, to: i64::MAX / 4 };
+        self.policies.maintenance = if on { vec![always] } else { Vec::new() };
+        self.engine.replace_policy(self.now, self.policies.clone());
         self.drain();
     }
 
@@ -184,12 +203,13 @@ impl Machine {
                 worked = true;
                 self.journal(entry);
             }
+            // What has ended is told before what begins for it.
+            while let Some(report) = self.engine.poll_report() {
+                self.promised.report(&report);
+            }
             while let Some(command) = self.engine.poll_command() {
                 worked = true;
                 self.obey(command);
-            }
-            while let Some(report) = self.engine.poll_report() {
-                self.promised.report(&report);
             }
             while self.engine.poll_tracking().is_some() {}
             if !worked {
@@ -201,7 +221,7 @@ impl Machine {
     fn journal(&mut self, entry: JournalEntry) {
         match entry {
             JournalEntry::Intent(intent) => {
-                assert!(!self.is_paused, "an intent while paused");
+                assert!(!self.is_paused && !self.is_in_maintenance, "an intent while paused");
                 self.promised.intent(&intent, self.cap);
                 let key = intent.act.key;
                 match self.disk {
@@ -212,7 +232,8 @@ impl Machine {
             }
             JournalEntry::Result(result) => self.promised.result(self.now, result, &self.policies),
             JournalEntry::Undone { key } => self.promised.given_back(&key),
-            JournalEntry::Verified { .. } | JournalEntry::Closed { .. } => {}
+            JournalEntry::Verified { key, outcome, .. } => self.promised.verified(&key, &outcome),
+            JournalEntry::Closed { .. } => {}
         }
     }
 
@@ -222,14 +243,7 @@ impl Machine {
             Command::Undo(undo) => self.undo(&undo),
             Command::Act(act) => {
                 self.promised.act(&act);
-                match self.hands {
-                    Hands::TakeTheirTime => self.busy.push((self.now + Duration::from_secs(20), *act)),
-                    Hands::Succeed
-                    | Hands::SucceedWithSuccessor
-                    | Hands::Fail
-                    | Hands::Refuse
-                    | Hands::DoNotKnow => self.finished(&act),
-                }
+                self.begin(*act);
             }
             Command::Ask(question) => self.questions.push(question),
             Command::LookAtPeers | Command::Release { .. } => {}
@@ -244,32 +258,6 @@ impl Machine {
                 self.living.iter().flatten().find(|process| process.id() == question.about).cloned();
             let fact = Fact::Answered { question: question.id, answer };
             self.engine.observe(self.now, &Signal { at: self.now, process, fact });
-        }
-    }
-
-    fn finished(&mut self, act: &Act) {
-        let says = "as told".to_owned();
-        let outcome = match (act.mode, self.hands) {
-            (Mode::Observe | Mode::Shadow, _) => ActionOutcome::WouldDo { says },
-            (Mode::Enforce, Hands::Fail) => ActionOutcome::Failed { error: says, errno: Some(5) },
-            (Mode::Enforce, Hands::Refuse) => ActionOutcome::Refused { reason: says },
-            (Mode::Enforce, Hands::DoNotKnow) => ActionOutcome::Unknown { reason: says },
-            (Mode::Enforce, Hands::Succeed | Hands::SucceedWithSuccessor | Hands::TakeTheirTime) => {
-                ActionOutcome::Done { says }
-            }
-        };
-        if matches!(outcome, ActionOutcome::Done { .. } | ActionOutcome::Unknown { .. }) {
-            self.promised.turned_by(act);
-        }
-        let is_restart = act.rung.action == ActionName::Restart;
-        let is_done = matches!(outcome, ActionOutcome::Done { .. });
-        self.engine.action_finished(self.now, ActionResult { key: act.key.clone(), outcome });
-        if is_restart && is_done && !matches!(self.hands, Hands::Succeed) {
-            let of_act = |who: &usize| self.process(*who).workload == act.workload;
-            if let Some(who) = (0..WORKLOADS).find(of_act) {
-                self.last_key[who] = Some(act.key.0.clone());
-                self.start(who);
-            }
         }
     }
 
@@ -288,7 +276,7 @@ impl Machine {
         }
     }
 
-    fn process(&self, who: usize) -> Process {
+    pub(crate) fn process(&self, who: usize) -> Process {
         let supervised = |name: &str| Place { supervise: Some(name.into()), ..Place::default() };
         let unit = |name: &str| Place { unit: Some(name.into()), ..Place::default() };
         let place = match who {
@@ -298,6 +286,8 @@ impl Machine {
             3 => unit("guarded.service"),
             5 => supervised("shadow"),
             6 => supervised("observe"),
+            8 => supervised("fleet-a"),
+            9 => supervised("fleet-b"),
             _ => Place::default(),
         };
         let exe = if who == 4 { "/usr/bin/guarded" } else { "/usr/bin/any" };
@@ -313,7 +303,7 @@ impl Machine {
         }
     }
 
-    fn start(&mut self, who: usize) {
+    pub(crate) fn start(&mut self, who: usize) {
         let process = self.process(who);
         self.next_pid += 1;
         let fact = match process.place.supervise {

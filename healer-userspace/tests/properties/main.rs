@@ -5,6 +5,7 @@
 
 mod bytes;
 mod facts;
+mod hands;
 mod lent;
 mod lives;
 mod machine;

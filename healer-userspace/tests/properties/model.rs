@@ -7,9 +7,10 @@ use crate::{
 };
 
 /// What the gates meet, and what lifts it.
-const GATES: [(&[Step], &[Step]); 9] = [
+const GATES: [(&[Step], &[Step]); 10] = [
     (&[], &[]),
     (&[Step::Pause], &[Step::Resume]),
+    (&[Step::Maintenance(true)], &[Step::Maintenance(false)]),
     (&[Step::Disk(Disk::Refuses)], &[Step::Disk(Disk::Writes)]),
     (&[Step::Disk(Disk::Hangs)], &[Step::Disk(Disk::Writes)]),
     (&[Step::Lost(9)], &[]),
@@ -18,13 +19,14 @@ const GATES: [(&[Step], &[Step]); 9] = [
     (&[Step::KnobsStuck(true)], &[Step::KnobsStuck(false)]),
     (&[Step::Pause, Step::UndoAsked], &[Step::Resume, Step::UndoAsked]),
 ];
-const HANDS: [Hands; 6] = [
+const HANDS: [Hands; 7] = [
     Hands::Succeed,
     Hands::SucceedWithSuccessor,
     Hands::Fail,
     Hands::Refuse,
     Hands::DoNotKnow,
     Hands::TakeTheirTime,
+    Hands::SpeakLate,
 ];
 /// From the fault to the crash: at once, before a lease is asked for, while hands are at it, while it is verified, after
 /// one rung, after several.
@@ -38,8 +40,10 @@ enum Fault {
     Crashed,
     /// Again and again: budgets, backoff and breakers have a say.
     Loops,
+    /// Of all workloads at once: canary, storm, and the node's budget have a say.
+    Everybody,
 }
-const FAULTS: [Fault; 4] = [Fault::Deaf, Fault::Killed, Fault::Crashed, Fault::Loops];
+const FAULTS: [Fault; 5] = [Fault::Deaf, Fault::Killed, Fault::Crashed, Fault::Loops, Fault::Everybody];
 
 /// A number of the whole product, and the course that it stands for.
 struct Course {
@@ -118,6 +122,9 @@ impl Fault {
             Self::Deaf => vec![Step::Probed(who, false), Step::Pass(1_000), Step::Probed(who, false)],
             Self::Killed => vec![Step::End(who, End::Killed)],
             Self::Crashed => vec![Step::End(who, End::Fault)],
+            Self::Everybody => {
+                (0..WORKLOADS).flat_map(|one| [Step::Start(one), Step::End(one, End::Killed)]).collect()
+            }
             Self::Loops => {
                 let once =
                     [Step::End(who, End::Status(1)), Step::Pass(900), Step::Start(who), Step::Pass(900)];

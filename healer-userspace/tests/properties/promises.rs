@@ -8,7 +8,7 @@ use healer_userspace::{
         command::{Act, ActionKey, ActionOutcome, ActionResult, IncidentId, Intent, PastAct},
         lease::Lease,
         policy::{ActionName, Mode, PolicySet},
-        report::{Report, ReportFact},
+        report::{Outcome, Report, ReportFact},
         time::BootTime,
     },
     identity::process::WorkloadKey,
@@ -33,6 +33,10 @@ pub(crate) struct Promises {
     pub(crate) life: u32,
     /// The hands could not turn something back.
     pub(crate) stuck: bool,
+    /// Of the policy with a canary: acted on and not over.
+    pub(crate) flying: BTreeMap<IncidentId, WorkloadKey>,
+    /// One of them was healed, or a later life of the agent does not know.
+    pub(crate) is_fleet_trusted: bool,
 }
 
 impl Promises {
@@ -86,9 +90,30 @@ impl Promises {
         if let Some(life) = self.started.insert(act.key.clone(), self.life) {
             assert!(life < self.life && is_repeatable, "{} twice", act.key);
         }
+        self.one_goes_first(act);
         if act.mode == Mode::Enforce {
             let other = self.in_flight.insert(act.workload.clone(), act.key.clone());
             assert!(other.is_none_or(|other| other == act.key), "two acts on {}", act.workload);
+        }
+    }
+
+    /// Before one of them is known to be healed, the others wait.
+    fn one_goes_first(&mut self, act: &Act) {
+        if self.intents[&act.key].policy == "fleet" && act.mode == Mode::Enforce {
+            let others = self.flying.values().any(|workload| *workload != act.workload);
+            assert!(!others || self.is_fleet_trusted, "{} beside its canary", act.key);
+            self.flying.insert(act.incident, act.workload.clone());
+        }
+    }
+
+    /// As the store keeps it for a later life.
+    pub(crate) fn verified(&mut self, key: &ActionKey, outcome: &str) {
+        let Some(act) = self.intents.get(key).map(|intent| &intent.act) else { return };
+        let is_it = |effect: &&mut PastAct| {
+            (effect.class, effect.mode) == (act.class, act.mode) && effect.workload == act.workload
+        };
+        if let Some(effect) = self.effects.iter_mut().rev().find(is_it) {
+            effect.healed = Some(act.mode == Mode::Shadow || outcome == Outcome::Healed.name());
         }
     }
 
@@ -149,13 +174,17 @@ impl Promises {
         match &report.fact {
             ReportFact::Closed(_) => {
                 self.closed.insert(incident);
+                self.flying.remove(&incident);
+            }
+            ReportFact::Verification(seen) => {
+                self.is_fleet_trusted |=
+                    seen.outcome == Outcome::Healed && self.flying.contains_key(&incident);
             }
             ReportFact::Diagnosis(found) => assert!(!found.sentence.is_empty() && !found.evidence.is_empty()),
             ReportFact::Gate(gate) => assert!(!gate.reason.is_empty()),
             ReportFact::Result(_)
             | ReportFact::Plan(_)
             | ReportFact::Intent(_)
-            | ReportFact::Verification(_)
             | ReportFact::Score { .. }
             | ReportFact::Notify { .. }
             | ReportFact::Undone(_)

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 /// How many kinds of workload [`super::machine`] has.
-pub(crate) const WORKLOADS: usize = 8;
+pub(crate) const WORKLOADS: usize = 10;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
@@ -22,6 +22,7 @@ pub(crate) enum Step {
     LongPass(u16),
     Pause,
     Resume,
+    Maintenance(bool),
     Disk(Disk),
     Hands(Hands),
     Reload(u8),
@@ -60,6 +61,8 @@ pub(crate) enum Hands {
     Refuse,
     DoNotKnow,
     TakeTheirTime,
+    /// It is done at once, and they say so late, if healer lives so long.
+    SpeakLate,
 }
 
 pub(crate) fn sequence() -> impl Strategy<Value = Vec<Step>> {
@@ -83,6 +86,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<u16>().prop_map(Step::LongPass),
         1 => Just(Step::Pause),
         1 => Just(Step::Resume),
+        1 => prop::bool::weighted(0.3).prop_map(Step::Maintenance),
         2 => prop_oneof![Just(Disk::Writes), Just(Disk::Refuses), Just(Disk::Hangs)].prop_map(Step::Disk),
         3 => hands().prop_map(Step::Hands),
         1 => any::<u8>().prop_map(Step::Reload),
@@ -113,5 +117,6 @@ fn hands() -> impl Strategy<Value = Hands> {
         1 => Just(Hands::Refuse),
         1 => Just(Hands::DoNotKnow),
         1 => Just(Hands::TakeTheirTime),
+        1 => Just(Hands::SpeakLate),
     ]
 }

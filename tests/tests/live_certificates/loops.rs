@@ -186,7 +186,7 @@ fn lives(dir: &Path) -> usize {
 }
 
 #[test]
-fn supervisors_of_services_are_taken_at_their_name() {
+fn supervisors_of_services_are_known_by_their_program() {
     const ENOUGH: usize = 15;
     let home = Home::new(&restarting("nobody"));
     let mut agent = home.agent();

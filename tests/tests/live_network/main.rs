@@ -1,5 +1,7 @@
 //! What healer says of networks that fail, and of those that only look like it. Each scenario has two namespaces of its
 //! own; many run at once under one agent.
+//!
+//! mostly waits
 
 mod rows;
 

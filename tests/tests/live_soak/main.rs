@@ -3,12 +3,13 @@
 
 mod load;
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use healer_tests::{
     bench::meter,
     home::{Agent, Home, pause},
     policies::policy,
+    told::tell,
 };
 use healer_userspace::{clock, engine::class::Class};
 
@@ -24,16 +25,30 @@ const FDS_MORE: u64 = 3;
 
 struct Sample {
     rss: u64,
+    /// Of these, not of files: the program's own text comes back as it is needed.
+    anonymous: u64,
     fds: u64,
 }
 
 impl Sample {
     fn of(pid: u32) -> Self {
         let statm = fs::read_to_string(format!("/proc/{pid}/statm")).expect("the agent lives");
-        let pages: u64 = statm.split(' ').nth(1).and_then(|word| word.parse().ok()).expect("proc(5)");
+        let pages: Vec<u64> = statm.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).expect("this test needs root").count();
-        Self { rss: pages * 4096, fds: fds as u64 }
+        Self { rss: pages[1] * 4096, anonymous: (pages[1] - pages[2]) * 4096, fds: fds as u64 }
     }
+}
+
+/// One a minute, for whoever wants to know when it grew.
+fn keep(samples: &[Sample]) {
+    let line = |sample: &Sample| format!("{},{},{}\n", sample.rss >> 10, sample.anonymous >> 10, sample.fds);
+    let rows: String = samples.iter().step_by(60).map(line).collect();
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak.csv");
+    fs::write(file, format!("rss KiB,anonymous KiB,descriptors\n{rows}")).expect("cargo made the directory");
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 fn median(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {
@@ -80,19 +95,22 @@ fn under_mixed_load_nothing_is_said_lost_or_hoarded() {
         samples.push(Sample::of(agent.pid()));
     }
     let (took, after) = (clock::boot().since(began), meter::usage(agent.pid()).expect("the agent lives"));
+    keep(&samples);
     let third = samples.len() / 3;
     let (first, last) = (&samples[..third], &samples[samples.len() - third..]);
     let of_rss = |sample: &Sample| sample.rss;
     let grown = (median(last, of_rss) as f64 / median(first, of_rss) as f64 - 1.0) * 100.0;
     let fds = [first, last].map(|third| median(third, |sample| sample.fds));
     let cpu = (after.cpu - before.cpu).as_secs_f64() / took.as_secs_f64() * 100.0;
-    println!(
+    tell(&format!(
         "{took:.0?}: CPU {cpu:.2} % of one, RSS {:.1} MiB ({grown:+.2} % from the first third to the last), {} \
-         descriptors, then {}",
-        median(last, of_rss) as f64 / f64::from(1 << 20),
+         descriptors, then {}; {:.1} MiB are no file's, {:.1} at first",
+        mib(median(last, of_rss)),
         fds[0],
         fds[1],
-    );
+        mib(median(last, |sample| sample.anonymous)),
+        mib(median(first, |sample| sample.anonymous)),
+    ));
     let mut said = home.audit();
     // Who gets no CPU on a busy machine, or writes to a disk that others have filled, is told so, and that is true.
     said.retain(|found| found["record"] == "diagnosis");

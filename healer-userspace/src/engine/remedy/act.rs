@@ -193,6 +193,7 @@ impl Engine {
             }
             // Whether it happened, the successor tells. A lease is given back, and the patient may be well.
             ActionOutcome::Unknown { .. } if plan.mode == Mode::Enforce && plan.is_watched_if_unknown() => {
+                incident.acted_at.get_or_insert(now);
                 self.watch(now, incident, plan);
                 Next::Again
             }

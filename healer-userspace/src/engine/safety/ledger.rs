@@ -134,6 +134,26 @@ impl Ledger {
         state(self.acts.iter().filter(of_this), now, breaker)
     }
 
+    /// When the act began by which it tripped; None while it allows.
+    pub fn tripped_at(
+        &self,
+        now: BootTime,
+        workload: &WorkloadKey,
+        class: Class,
+        mode: Mode,
+        breaker: &Breaker,
+    ) -> Option<BootTime> {
+        let state = self.breaker(now, workload, class, mode, breaker);
+        let of_this = |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
+        (state != BreakerState::Allowing).then(|| count(self.acts.iter().filter(of_this), breaker).tripped)?
+    }
+
+    pub fn node_tripped_at(&self, now: BootTime, mode: Mode, breaker: &Breaker) -> Option<BootTime> {
+        let state = self.node_breaker(now, mode, breaker);
+        let of_mode = |act: &&PastAct| act.mode == mode;
+        (state != BreakerState::Allowing).then(|| count(self.acts.iter().filter(of_mode), breaker).tripped)?
+    }
+
     /// Of the whole node: whatever it was that was acted on.
     /// One that is hopeless has a breaker of its own, and holds nobody else.
     pub fn node_breaker(&self, now: BootTime, mode: Mode, breaker: &Breaker) -> BreakerState {
@@ -145,22 +165,37 @@ impl Ledger {
     }
 }
 
+/// Failures in a row, near enough to each other.
+struct Count {
+    failures: u32,
+    last: BootTime,
+    /// When they became too many.
+    tripped: Option<BootTime>,
+}
+
 /// After these acts, oldest first. One that heals ends the count.
-fn state<'a>(acts: impl Iterator<Item = &'a PastAct>, now: BootTime, breaker: &Breaker) -> BreakerState {
-    let mut failures = 0;
-    let mut last_failure = BootTime(0);
+fn count<'a>(acts: impl Iterator<Item = &'a PastAct>, breaker: &Breaker) -> Count {
+    let mut count = Count { failures: 0, last: BootTime(0), tripped: None };
     for act in acts {
         match act.healed {
-            Some(true) => failures = 0,
+            Some(true) => count.failures = 0,
             Some(false) => {
-                let in_window = failures > 0 && act.at.since(last_failure) < breaker.memory();
-                failures = if in_window { failures + 1 } else { 1 };
-                last_failure = act.at;
+                let in_window = count.failures > 0 && act.at.since(count.last) < breaker.memory();
+                count.failures = if in_window { count.failures + 1 } else { 1 };
+                count.last = act.at;
+                if count.failures == breaker.trip_after {
+                    count.tripped = Some(act.at);
+                }
             }
             None => {}
         }
     }
-    let probe_at = last_failure + breaker.probe_after;
+    count
+}
+
+fn state<'a>(acts: impl Iterator<Item = &'a PastAct>, now: BootTime, breaker: &Breaker) -> BreakerState {
+    let Count { failures, last, .. } = count(acts, breaker);
+    let probe_at = last + breaker.probe_after;
     if failures < breaker.trip_after {
         BreakerState::Allowing
     } else if now < probe_at {

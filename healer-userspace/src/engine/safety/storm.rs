@@ -15,6 +15,8 @@ use crate::{
 };
 
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Each that asks has all of them counted: the more there are, the less often.
+const MORE_PATIENCE_PER: u32 = 100;
 const REMEMBERED: usize = 4096;
 
 /// Who fell lately, by incident. Whoever is let through when the storm is over counts anew: so a storm is followed by
@@ -81,5 +83,5 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
         return Ruling::pass(words);
     }
     let says = format!("{words}: one problem of the node, which acts on each would not solve");
-    Ruling::hold(Some(proposal.now + ASK_AGAIN), says)
+    Ruling::hold(Some(proposal.now + ASK_AGAIN * (1 + fallen / MORE_PATIENCE_PER)), says)
 }

@@ -210,3 +210,24 @@ fn a_successor_that_lies_unread_behind_a_long_past_end_counts() {
     assert_eq!(told(&[killed(8 * SECOND, &old), began(11, 9)]), Vec::<String>::new());
     has(&told(&[killed(8 * SECOND, &old)]), "diagnosis down proved");
 }
+
+#[test]
+fn what_a_pause_has_held_for_long_is_not_replayed_when_it_ends() {
+    let paused_until = |minutes: u64| {
+        let mut line = Line::new(with_crashes(|_| {}), SECOND, MIDNIGHT);
+        line.tell(&[registered(2 * SECOND, &supervised(10, SECOND))]);
+        line.engine.pause(BootTime(7 * SECOND), Some("somebody".into()));
+        line.tell(&[worker_crashes(8 * SECOND, 11)]);
+        let end = BootTime(minutes * 60 * SECOND);
+        line.until(end.0);
+        line.engine.pause(end, None);
+        line.drain(end);
+        line.lines
+    };
+    let soon = paused_until(5);
+    count(&soon, "stale refuse", 0);
+    count(&soon, "intent", 1);
+    let late = paused_until(60);
+    has(&late, "gate stale refuse: stale: it happened 59m");
+    count(&late, "intent", 0);
+}

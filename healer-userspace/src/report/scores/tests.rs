@@ -47,6 +47,19 @@ fn who_dies_sooner_counts_against_waiting() {
 }
 
 #[test]
+fn whoever_was_followed_when_healer_ended_is_unknown() {
+    let intent = |incident: &str| {
+        record(
+            json!({"record": "intent", "incident": incident, "mode": "shadow", "policy": "web", "rule": "stuck"}),
+        )
+    };
+    let mut scores = Scores::default();
+    [intent("i1"), intent("i2"), score("i1", "died", Some(1))].iter().for_each(|record| scores.add(record));
+    let told = scores.nobody_follows().list().remove(0);
+    assert_eq!((told.following, told.unknown, told.died, told.would_have_acted), (0, 1, 1, 2));
+}
+
+#[test]
 fn a_patient_is_followed_from_the_intent_to_the_outcome() {
     let intent = |incident: &str, mode: &str| {
         record(
@@ -58,7 +71,10 @@ fn a_patient_is_followed_from_the_intent_to_the_outcome() {
     let closed = record(json!({"record": "closed", "incident": "i2", "outcome": "unknown"}));
     let told = of([intent("i1", "shadow"), intent("i2", "shadow"), score("i1", "unknown", None), closed]);
     assert_eq!((told.following, told.unknown, told.would_have_acted), (0, 1, 1));
+    let mut capture = intent("i5", "shadow");
+    capture.insert("action".to_owned(), json!("capture"));
     let mut scores = Scores::default();
+    scores.add(&capture);
     scores.add(&intent("i4", "enforce"));
     assert_eq!(scores.list(), []);
 }

@@ -37,8 +37,9 @@ pub(super) fn svg(proof: &Proof) -> String {
     // Two stand one above the other, and nobody at their left.
     let (left, width) =
         if links.len() < 3 { (middle - MARGIN, MARGIN + NODE + WORDS) } else { (0.0, 2.0 * middle) };
+    let class = if links.len() < 3 { "graph" } else { "graph wide" };
     let mut svg = format!(
-        "<svg class=\"graph\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"{left} 0 {width} {height}\" \
+        "<svg class=\"{class}\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"{left} 0 {width} {height}\" \
          font-family=\"sans-serif\" font-size=\"12\">\n<defs><marker id=\"a\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"8\" \
          markerHeight=\"8\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\"/></marker></defs>\n"
     );

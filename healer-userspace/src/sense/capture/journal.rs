@@ -51,9 +51,14 @@ fn read(
     query.match_unit(unit).seek_tail().reverse(true).limit(lines);
     let mut found = Vec::new();
     for entry in query.iter()? {
-        let entry = entry?;
-        let message = String::from_utf8_lossy(entry.get("MESSAGE").unwrap_or_default()).into_owned();
-        found.push(message);
+        match entry {
+            Ok(entry) => {
+                found.push(String::from_utf8_lossy(entry.get("MESSAGE").unwrap_or_default()).into_owned());
+            }
+            Err(error) if found.is_empty() => return Err(error),
+            // What came after it is worth more than nothing.
+            Err(_) => break,
+        }
     }
     Ok(found)
 }

@@ -28,6 +28,7 @@ use crate::{
     text::printable,
 };
 use symbols::Symbols;
+pub(crate) use symbols::serve as read_symbols;
 
 const PROCESSES_MAX: usize = 4;
 const THREADS_MAX: usize = 32;

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, Metadata},
     io::{self, Read as _, Seek as _, SeekFrom},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -12,14 +13,22 @@ use crate::text::printable;
 const REACH: u64 = 64 * 1024;
 const LINE_MAX: usize = 400;
 
-/// Regular files only: to open anything else may hang, or take what is meant for others.
+/// Regular files only: what is read of anything else is taken from others.
 pub(super) fn regular(path: &Path) -> Option<Metadata> {
     path.metadata().ok().filter(Metadata::is_file)
 }
 
+/// To open a FIFO waits for its writer, and whoever owns the directory may put one there just now.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
+    let is_file = file.metadata()?.is_file();
+    is_file.then_some(file).ok_or_else(|| io::Error::other("it is no regular file"))
+}
+
 /// Oldest first.
 pub(super) fn last(path: &Path, lines: usize) -> io::Result<Vec<String>> {
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     let length = file.metadata()?.len();
     let from = length.saturating_sub(REACH);
     file.seek(SeekFrom::Start(from))?;
@@ -53,6 +62,14 @@ mod tests {
         assert_eq!(last(&path, 2).unwrap(), ["line 19998", "line 19999"]);
         let all = last(&path, 100_000).unwrap();
         assert!(all.len() < 20_000 && all[0].starts_with("line 1"), "{}", all[0]);
+    }
+
+    #[test]
+    fn whatever_is_no_file_is_not_waited_for() {
+        let scratch = Scratch::new("tail-fifo");
+        let path = scratch.path().join("0.log");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        assert!(last(&path, 1).unwrap_err().to_string().contains("no regular file"));
     }
 
     #[test]

@@ -8,11 +8,11 @@ use super::{
     namespace::{Namespaces, Who},
     procfs::Proc,
 };
-use crate::signal::waits::{Owner, Source, Wait, WaitKind};
+use crate::signal::{
+    calls::{WAIT4, WAITID},
+    waits::{Owner, Source, Wait, WaitKind},
+};
 
-/// Numbers of the x86-64 table.
-const SYS_WAIT4: i32 = 61;
-const SYS_WAITID: i32 = 247;
 /// `idtype_t` of waitid(2).
 const P_PID: u64 = 1;
 /// SIGCHLD, as in a mask.
@@ -22,7 +22,7 @@ const DESCENDANTS_MAX: usize = 64;
 
 /// Whether it is in a system call that can wait for a child.
 pub(super) fn is_wait(record: &TaskRecord) -> bool {
-    matches!(record.syscall, SYS_WAIT4 | SYS_WAITID)
+    matches!(record.syscall, WAIT4 | WAITID)
 }
 
 /// The wait for one child, or for any. A handler of a signal may end it: it is for ever in a closed world only. Of
@@ -50,7 +50,7 @@ pub(super) fn wait(proc: &Proc, namespaces: &mut Namespaces<'_>, record: &TaskRe
 /// As the waiter's pid namespace has it; `None` for a group, a descriptor or anybody.
 fn named(record: &TaskRecord) -> Option<u32> {
     let pid = match record.syscall {
-        SYS_WAIT4 => record.arg0 as i32,
+        WAIT4 => record.arg0 as i32,
         _ if record.arg0 == P_PID => record.arg1 as i32,
         _ => return None,
     };
@@ -81,10 +81,10 @@ mod tests {
     #[test]
     fn a_child_is_named_or_any() {
         let call = |syscall, arg0: u64, arg1| TaskRecord { syscall, arg0, arg1, ..TaskRecord::ZERO };
-        assert_eq!(named(&call(SYS_WAIT4, 77, 0)), Some(77));
-        assert_eq!(named(&call(SYS_WAIT4, 0xffff_ffff, 0)), None, "any");
-        assert_eq!(named(&call(SYS_WAIT4, 0, 0)), None, "any of its group");
-        assert_eq!(named(&call(SYS_WAITID, P_PID, 77)), Some(77));
-        assert_eq!(named(&call(SYS_WAITID, 3, 77)), None, "by descriptor");
+        assert_eq!(named(&call(WAIT4, 77, 0)), Some(77));
+        assert_eq!(named(&call(WAIT4, 0xffff_ffff, 0)), None, "any");
+        assert_eq!(named(&call(WAIT4, 0, 0)), None, "any of its group");
+        assert_eq!(named(&call(WAITID, P_PID, 77)), Some(77));
+        assert_eq!(named(&call(WAITID, 3, 77)), None, "by descriptor");
     }
 }

@@ -26,11 +26,12 @@ use super::{
 use crate::{
     clock,
     engine::time::BootTime,
-    signal::waits::{Condition, Owner, Source, Wait, WaitKind},
+    signal::{
+        calls,
+        waits::{Condition, Owner, Source, Wait, WaitKind},
+    },
 };
 
-const SYS_VFORK: i32 = 58;
-const SYS_CLONE: i32 = 56;
 const CLONE_VFORK: u64 = 0x4000;
 
 pub(super) type ByThread = BTreeMap<u32, Vec<Wait>>;
@@ -195,8 +196,8 @@ impl Extractor {
     fn blockers(&self, table: &Table, waits: &mut Waits) {
         for sleeper in table.open().filter(|one| condition(&one.record) == Condition::Uninterruptible) {
             let record = &sleeper.record;
-            let is_vfork =
-                record.syscall == SYS_VFORK || record.syscall == SYS_CLONE && record.arg0 & CLONE_VFORK != 0;
+            let is_vfork = record.syscall == calls::VFORK
+                || record.syscall == calls::CLONE && record.arg0 & CLONE_VFORK != 0;
             let wait = if record.blocker_owner != 0 && record.blocker_owner != record.pid {
                 Some(Wait {
                     kind: WaitKind::KernelLock,

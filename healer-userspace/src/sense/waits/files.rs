@@ -11,19 +11,11 @@ use super::{
     shared::{self, File, Place},
     table::Sleeper,
 };
-use crate::signal::waits::{Owner, Source, Wait, WaitKind};
+use crate::signal::{
+    calls::{FCNTL, FLOCK, READ, READV, RECVFROM, RECVMSG, SENDMSG, SENDTO, WRITE, WRITEV},
+    waits::{Owner, Source, Wait, WaitKind},
+};
 
-/// Numbers of the x86-64 table.
-const SYS_READ: i32 = 0;
-const SYS_WRITE: i32 = 1;
-const SYS_READV: i32 = 19;
-const SYS_WRITEV: i32 = 20;
-const SYS_SENDTO: i32 = 44;
-const SYS_RECVFROM: i32 = 45;
-const SYS_SENDMSG: i32 = 46;
-const SYS_RECVMSG: i32 = 47;
-const SYS_FCNTL: i32 = 72;
-const SYS_FLOCK: i32 = 73;
 const F_SETLKW: u64 = 7;
 const F_OFD_SETLKW: u64 = 38;
 /// `O_ACCMODE` of open(2), and its values.
@@ -141,16 +133,16 @@ impl Want {
 
 /// Whether it is in a system call that can wait for a lock, a pipe, a socket or a child.
 pub(crate) fn is_candidate(record: &TaskRecord) -> bool {
-    const LOCKS: [i32; 2] = [SYS_FCNTL, SYS_FLOCK];
+    const LOCKS: [i32; 2] = [FCNTL, FLOCK];
     LOCKS.contains(&record.syscall) || reads(record) || writes(record) || children::is_wait(record)
 }
 
 fn reads(record: &TaskRecord) -> bool {
-    matches!(record.syscall, SYS_READ | SYS_READV | SYS_RECVFROM | SYS_RECVMSG)
+    matches!(record.syscall, READ | READV | RECVFROM | RECVMSG)
 }
 
 fn writes(record: &TaskRecord) -> bool {
-    matches!(record.syscall, SYS_WRITE | SYS_WRITEV | SYS_SENDTO | SYS_SENDMSG)
+    matches!(record.syscall, WRITE | WRITEV | SENDTO | SENDMSG)
 }
 
 impl FileWait {
@@ -168,9 +160,9 @@ impl FileWait {
         let own = proc.fd_inode(tgid, fd)?;
         let wait = |want, peer| Some(Self { want, fd, own, peer });
         match (record.syscall, record.arg1) {
-            (SYS_FLOCK, _) => return wait(Want::Flock, None),
-            (SYS_FCNTL, F_SETLKW) => return wait(Want::PosixLock, None),
-            (SYS_FCNTL, F_OFD_SETLKW) => return wait(Want::OfdLock, None),
+            (FLOCK, _) => return wait(Want::Flock, None),
+            (FCNTL, F_SETLKW) => return wait(Want::PosixLock, None),
+            (FCNTL, F_OFD_SETLKW) => return wait(Want::OfdLock, None),
             _ => {}
         }
         let target = proc.fd_target(tgid, fd)?;

@@ -6,9 +6,8 @@ use super::{
     glibc::{self, Layout},
     memory::{self, Reader},
 };
-use crate::signal::waits::WaitKind;
+use crate::signal::{calls::FUTEX, waits::WaitKind};
 
-const SYS_FUTEX: i32 = 202;
 /// Commands and flags of include/uapi/linux/futex.h.
 const WAIT: u32 = 0;
 const LOCK_PI: u32 = 6;
@@ -49,7 +48,7 @@ impl Call {
     /// `None` if the thread is in another system call, or in one whose arguments are not all known.
     pub(crate) fn of(record: &TaskRecord) -> Option<Self> {
         let operation = record.arg1 as u32;
-        (record.syscall == SYS_FUTEX).then_some(Self {
+        (record.syscall == FUTEX).then_some(Self {
             address: record.arg0,
             command: operation & COMMAND,
             is_private: operation & PRIVATE != 0,
@@ -76,7 +75,7 @@ impl Call {
 
 /// Whether a thread sleeps on that very word.
 pub(super) fn is_futex_on(record: &TaskRecord, address: u64) -> bool {
-    record.syscall == SYS_FUTEX && record.arg0 == address
+    record.syscall == FUTEX && record.arg0 == address
 }
 
 /// What a look at the words has shown.
@@ -254,7 +253,7 @@ mod tests {
 
     fn call(operation: u32, value: u32, timeout: u64) -> Call {
         let record = TaskRecord {
-            syscall: SYS_FUTEX,
+            syscall: FUTEX,
             arg0: 0x1000,
             arg1: u64::from(operation),
             arg2: u64::from(value),

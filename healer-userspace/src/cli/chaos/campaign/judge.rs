@@ -102,17 +102,29 @@ fn one(instance: &Instance, incidents: &[Incident], wrong: &mut Vec<String>) -> 
         to_act_ns: own.iter().filter_map(|incident| incident.to_act_ns).min(),
         to_recover_ns: own.iter().filter_map(|incident| incident.to_recover_ns).min(),
     };
+    let mut done: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     for incident in &own {
-        let mut done: BTreeMap<&str, u32> = BTreeMap::new();
-        for result in of(incident, "result").filter(|result| text(result, "outcome") == "done") {
-            judged.acts.push(format!("{} of {}", text(result, "action"), incident.id));
-            *done.entry(text(result, "key")).or_default() += 1;
+        for result in of(incident, "result").filter(|result| may_have_touched(result)) {
+            let action = text(result, "action");
+            judged.acts.push(format!("{action} of {}", incident.id));
+            *done.entry((action, target_of(text(result, "key")))).or_default() += 1;
         }
-        let twice = done.iter().filter(|(_, times)| 1 < **times);
-        wrong.extend(twice.map(|(key, times)| format!("{}: {key} was done {times} times", incident.id)));
     }
+    let twice = done.iter().filter(|(_, times)| 1 < **times);
+    let name = judged.fault;
+    wrong.extend(twice.map(|((action, who), times)| format!("{name}: {action} of {who}, {times} times")));
     wrong.extend(complaint(instance, &judged));
     judged
+}
+
+/// What is not known to be undone may have been done. A capture only looks.
+fn may_have_touched(result: &Record) -> bool {
+    matches!(text(result, "outcome"), "done" | "unknown") && text(result, "action") != "capture"
+}
+
+/// `PID@START` of an act's key, whichever incident it was for.
+fn target_of(key: &str) -> &str {
+    key.split(':').nth(1).unwrap_or(key)
 }
 
 /// Of the healthy: touched, or not as it should have ended. Of a service: still down.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     engine::safety::GATES,
-    fault::victim::ourselves,
+    own_binary::ourselves,
     report::{
         incidents::{INTERRUPTED, Incident},
         record::{Record, text},

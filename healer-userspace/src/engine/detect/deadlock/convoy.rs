@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::graph::{Grade, Graph};
-use crate::signal::waits::{Condition, Source, Task, WaitSnapshot};
+use crate::signal::{
+    calls,
+    waits::{Condition, Source, Task, WaitSnapshot},
+};
 
 /// Waiters that all wait for one root, directly or through each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +102,7 @@ fn why(root: &Task) -> Root {
     }
 }
 
-/// connect, accept, sendto, recvfrom, sendmsg, recvmsg, accept4 of the x86-64 table.
 fn is_network(syscall: i32) -> bool {
-    matches!(syscall, 42..=47 | 288)
+    use calls::{ACCEPT, ACCEPT4, CONNECT, RECVFROM, RECVMSG, SENDMSG, SENDTO};
+    matches!(syscall, CONNECT | ACCEPT | ACCEPT4 | SENDTO | SENDMSG | RECVFROM | RECVMSG)
 }

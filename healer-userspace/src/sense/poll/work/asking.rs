@@ -2,17 +2,11 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crate::sense::waits::{Proc, memory};
+use crate::{
+    sense::waits::{Proc, memory},
+    signal::calls::{POLL, PPOLL, READ, READV, RECVFROM, RECVMSG, WAIT4, WAITID},
+};
 
-/// Numbers of the x86-64 table.
-const READ: i32 = 0;
-const POLL: i32 = 7;
-const READV: i32 = 19;
-const RECVFROM: i32 = 45;
-const RECVMSG: i32 = 47;
-const WAIT4: i32 = 61;
-const WAITID: i32 = 247;
-const PPOLL: i32 = 271;
 /// Who polls more waits for whoever comes: it is a loop. A child's output and errors are two.
 const POLLED_MAX: u64 = 2;
 

@@ -13,7 +13,7 @@ use crate::{
     engine::time::BootTime,
     identity::procfs::{self, ProcDir},
     sense::{poll::cpu::SchedStat, waits::Proc},
-    signal::work::Life,
+    signal::{calls, work::Life},
 };
 
 /// Threads of one process that are looked at, at most: 4 µs each.
@@ -140,17 +140,10 @@ pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
 /// The system calls that take a time, by the table of x86-64 and as far as their first four arguments tell. Not futex:
 /// runtimes rest in it for a time of their own (Go's sysmon, the JVM's cleaner).
 fn has_end(record: &TaskRecord) -> bool {
-    const POLL: i32 = 7;
-    const SELECT: i32 = 23;
-    const NANOSLEEP: i32 = 35;
-    const RT_SIGTIMEDWAIT: i32 = 128;
-    const SEMTIMEDOP: i32 = 220;
-    const CLOCK_NANOSLEEP: i32 = 230;
-    const EPOLL_WAIT: i32 = 232;
-    const PSELECT6: i32 = 270;
-    const PPOLL: i32 = 271;
-    const EPOLL_PWAIT: i32 = 281;
-    const EPOLL_PWAIT2: i32 = 441;
+    use calls::{
+        CLOCK_NANOSLEEP, EPOLL_PWAIT, EPOLL_PWAIT2, EPOLL_WAIT, NANOSLEEP, POLL, PPOLL, PSELECT6,
+        RT_SIGTIMEDWAIT, SELECT, SEMTIMEDOP,
+    };
     let by_millis = |millis: u64| 0 < millis as i32;
     match record.syscall {
         NANOSLEEP | CLOCK_NANOSLEEP => true,

@@ -23,7 +23,8 @@ fn incident(class: &str, cgroup: &str, at: u64, acts: &[&str]) -> Incident {
         "fault_boot_ns": at, "detected_boot_ns": at + 1, "target": {"pid": 2, "cgroup": cgroup}}));
     for act in acts {
         add(
-            json!({"record": "result", "incident": "i1", "boot_ns": at + 2, "outcome": "done", "action": act, "key": act}),
+            json!({"record": "result", "incident": "i1", "boot_ns": at + 2, "outcome": "done", "action": act,
+                "key": format!("i1:2@7:{class}:0.0")}),
         );
     }
     book.get("i1").unwrap()
@@ -59,7 +60,10 @@ fn an_innocent_that_is_touched_or_lost_is_wrong() {
 
 #[test]
 fn an_act_done_twice_is_wrong() {
-    let twice =
-        judge(&[instance("deadlock", false)], &[incident("deadlock", CGROUP, 2_000, &["stop", "stop"])]);
-    assert_eq!(twice.wrong, ["i1: stop was done 2 times"]);
+    let told = |class: &str, acts: &[&str]| incident(class, CGROUP, 2_000, acts);
+    let wrong = |told: &[Incident]| judge(&[instance("deadlock", false)], told).wrong;
+    assert_eq!(wrong(&[told("deadlock", &["stop", "stop"])]), ["deadlock: stop of 2@7, 2 times"]);
+    let by_two = [told("deadlock", &["stop"]), told("hang", &["stop"])];
+    assert_eq!(wrong(&by_two), ["deadlock: stop of 2@7, 2 times"]);
+    assert_eq!(wrong(&[told("deadlock", &["stop", "capture"])]), [""; 0]);
 }
