@@ -2,9 +2,9 @@
 //! webhook that never answers, a crowd of processes. Healing goes on. Needs root.
 
 use std::{
-    fs,
+    fs::{self, File},
     os::unix::{
-        fs::{DirBuilderExt as _, symlink},
+        fs::{DirBuilderExt as _, FileExt as _, symlink},
         net::UnixListener,
     },
     path::{Path, PathBuf},
@@ -222,12 +222,12 @@ const LOADS_IT: &str = r#"
     }"#;
 
 fn library(home: &Home) -> PathBuf {
-    let (source, library) = (home.path().join("stuck.c"), home.path().join("libstuck.so"));
-    // What reads its symbols reads for a while.
-    let more: String = (0..20_000).map(|number| format!("void f{number}(void) {{}}\n")).collect();
-    fs::write(&source, IN_LIBRARY.to_owned() + &more).unwrap();
+    let [source, more, library] = ["stuck.c", "more.s", "libstuck.so"].map(|name| home.path().join(name));
+    fs::write(&source, IN_LIBRARY).unwrap();
+    // Whoever reads its symbols reads for a while.
+    fs::write(&more, (0..200_000).map(|number| format!("f{number}: nop\n")).collect::<String>()).unwrap();
     let mut gcc = Command::new("gcc");
-    gcc.args(["-O0", "-shared", "-fPIC", "-o"]).args([&library, &source]);
+    gcc.args(["-O0", "-shared", "-fPIC", "-o"]).args([&library, &source, &more]);
     let output = gcc.output().expect("this test needs gcc");
     assert!(output.status.success(), "{}", words(&output));
     library
@@ -264,8 +264,11 @@ fn files_of_a_patient_that_shrink_while_they_are_read_do_not_end_the_agent() {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
+            let file = File::options().write(true).open(&library).unwrap();
             while !is_over.load(Ordering::Relaxed) {
-                fs::write(&library, &whole).unwrap();
+                file.set_len(0).unwrap();
+                file.write_all_at(&whole, 0).unwrap();
+                thread::sleep(Duration::from_millis(3));
             }
         });
         let _over = Over(&is_over);
