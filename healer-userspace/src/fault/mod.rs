@@ -109,6 +109,7 @@ pub const FAULTS: &[Fault] = &[
     served::PROBE,
     peers::REFUSED,
     peers::CUT_OFF,
+    peers::LOSSY,
     unkillable::UNKILLABLE,
     hog::DEAF_HOG,
     thread::LEADER_EXITS,
@@ -222,6 +223,13 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_class_can_be_made() {
+        for class in Class::ALL {
+            assert!(Fault::of_class(*class).next().is_some(), "{class}");
+        }
+    }
 
     #[test]
     fn names_are_unique_and_can_be_typed() {

@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     thread,
 };
 
 use super::{End, Fault, alone, child::unmade};
-use crate::engine::class::Class;
+use crate::{clock, engine::class::Class};
 
 pub(super) const REFUSED: Fault = Fault::failing(
     "peer-refuses",
@@ -26,6 +27,14 @@ pub(super) const CUT_OFF: Fault = Fault::failing(
     cut_off,
 )
 .lasting(18);
+pub(super) const LOSSY: Fault = Fault::failing(
+    "lossy-path",
+    Class::DegradedPath,
+    "a client of two servers that lose a third of what reaches them, from the third second on",
+    End::Never,
+    || client(SERVERS, Manner::Losing, |_servers| Ok(())),
+)
+.lasting(30);
 pub(super) const RESTARTS: Fault = Fault::healthy(
     "peer-restarts",
     "healthy: a client of two servers, of which one is restarted within half a second",
@@ -53,37 +62,45 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LIFE_SECONDS: u32 = 60;
 
 fn refused() -> u8 {
-    client(SERVERS, Duration::ZERO, |servers| {
+    client(SERVERS, Manner::Quick, |servers| {
         servers[1].end();
         Ok(())
     })
 }
 
 fn cut_off() -> u8 {
-    client(NEIGHBOURS, Duration::ZERO, |_servers| alone::cut())
+    client(NEIGHBOURS, Manner::Quick, |_servers| alone::cut())
 }
 
 fn restarts() -> u8 {
-    client(SERVERS, Duration::ZERO, |servers| {
+    client(SERVERS, Manner::Quick, |servers| {
         servers[1].end();
         thread::sleep(OUTAGE);
-        servers[1] = Server::start(SERVERS[1], Duration::ZERO)?;
+        servers[1] = Server::start(SERVERS[1], Manner::Quick)?;
         Ok(())
     })
 }
 
 fn slow() -> u8 {
-    client(SERVERS, Duration::from_secs(1), |_servers| Ok(()))
+    client(SERVERS, Manner::Slow, |_servers| Ok(()))
+}
+
+/// How a server answers.
+#[derive(Clone, Copy)]
+enum Manner {
+    Quick,
+    Slow,
+    Losing,
 }
 
 /// Asks both again and again, for ever.
-fn client(at: [Ipv4Addr; 2], each_takes: Duration, then: fn(&mut [Server; 2]) -> io::Result<()>) -> u8 {
+fn client(at: [Ipv4Addr; 2], manner: Manner, then: fn(&mut [Server; 2]) -> io::Result<()>) -> u8 {
     let begin = || {
         alone::namespace()?;
         for (number, ip) in (1..).zip(at).filter(|(_, ip)| !ip.is_loopback()) {
             alone::address(number, ip)?;
         }
-        Ok::<_, io::Error>([Server::start(at[0], each_takes)?, Server::start(at[1], each_takes)?])
+        Ok::<_, io::Error>([Server::start(at[0], manner)?, Server::start(at[1], manner)?])
     };
     let mut servers = match begin() {
         Ok(servers) => servers,
@@ -117,7 +134,7 @@ struct Server(i32);
 
 impl Server {
     /// It listens when this returns.
-    fn start(address: Ipv4Addr, takes: Duration) -> io::Result<Self> {
+    fn start(address: Ipv4Addr, manner: Manner) -> io::Result<Self> {
         let listener = TcpListener::bind((address, PORT))?;
         // SAFETY: the child serves until it is killed, and does not return. Whoever forks may have threads that ask,
         // but what the child needs it has: no lock of theirs is taken.
@@ -126,7 +143,7 @@ impl Server {
             0 => {
                 // SAFETY: takes a number.
                 unsafe { libc::alarm(LIFE_SECONDS) };
-                serve(&listener, takes)
+                serve(&listener, manner)
             }
             pid => Ok(Self(pid)),
         }
@@ -141,8 +158,17 @@ impl Server {
     }
 }
 
-fn serve(listener: &TcpListener, takes: Duration) -> ! {
+fn serve(listener: &TcpListener, manner: Manner) -> ! {
+    let began = clock::boot();
+    let takes = match manner {
+        Manner::Slow => Duration::from_secs(1),
+        Manner::Quick | Manner::Losing => Duration::ZERO,
+    };
+    let mut loses = false;
     loop {
+        if !loses && matches!(manner, Manner::Losing) && WELL_FIRST < clock::boot().since(began) {
+            loses = lose_a_third(listener).is_ok();
+        }
         let answer = |mut stream: TcpStream| -> io::Result<()> {
             stream.read_exact(&mut [0])?;
             thread::sleep(takes);
@@ -152,4 +178,28 @@ fn serve(listener: &TcpListener, takes: Duration) -> ! {
             answer(stream).ok();
         }
     }
+}
+
+/// The kernel drops segments of its connections as a filter of the socket says (socket(7), SO_ATTACH_FILTER): at random.
+fn lose_a_third(listener: &TcpListener) -> io::Result<()> {
+    let random = (libc::SKF_AD_OFF + libc::SKF_AD_RANDOM).cast_unsigned();
+    let instruction = |code: u32, jt: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf: 0, k };
+    let mut program = [
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, random),
+        instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 1, u32::MAX / 3),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, u32::MAX),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which lives on, and both lengths are right.
+    let outcome = unsafe {
+        libc::setsockopt(
+            listener.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

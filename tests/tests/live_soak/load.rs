@@ -101,14 +101,17 @@ impl Load {
     fn strain(&mut self) {
         let kinds =
             "--fork 1 --futex 1 --flock 1 --pipe 1 --sock 1 --hdd 1 --hdd-bytes 16m --vm 1 --vm-bytes 48m";
-        let mut command = Command::new("nice");
-        command.args(["-n", "15", "stress-ng", "--quiet", "--oom-avoid", "--temp-path"]).arg(self.dir.path());
-        self.run("stress-ng", command.args(kinds.split(' ')));
+        let dir = self.dir.path().display().to_string();
+        let command =
+            format!("nice -n 5 stress-ng --quiet --oom-avoid --temp-path {dir} --timeout 2s {kinds}");
+        self.again_and_again("stress-ng", &command);
     }
 
+    /// Each rests as long as it works: all of them together are no overload that lasts, of which healer would have to tell.
     fn again_and_again(&mut self, name: &'static str, command: &str) {
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("while :; do {command}; sleep 0.5; done")]);
+        let mut shell = Command::new("bash");
+        let rested = "t=$SECONDS; $0; sleep $((SECONDS - t + 1))".replace("$0", command);
+        shell.args(["-c", &format!("while :; do {rested}; done")]);
         self.run(name, &shell);
     }
 
