@@ -21,6 +21,7 @@ use healer_tests::{
     victim::{Victim, compile},
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 fn words(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout)
@@ -233,10 +234,20 @@ fn library(home: &Home) -> PathBuf {
     library
 }
 
-/// Of the incident that is about this process.
+/// Both of its threads wait, and need no code any more.
+fn is_stuck(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let places = tasks.map(|task| fs::read_to_string(task.path().join("wchan")).unwrap_or_default());
+    places.filter(|place| place.contains("futex")).count() == 2
+}
+
+/// Of the incident that is about its deadlock.
 fn evidence(agent: &Agent<'_>, pid: u32) -> Option<String> {
     let records = agent.home().audit();
-    let about = records.iter().find(|one| one["record"] == "diagnosis" && one["target"]["pid"] == pid)?;
+    let is_it = |one: &&Value| {
+        one["record"] == "diagnosis" && one["class"] == "deadlock" && one["target"]["pid"] == pid
+    };
+    let about = records.iter().find(is_it)?;
     let incident = about["incident"].as_str()?;
     fs::read_to_string(agent.home().state().join(format!("capture-{incident}.txt"))).ok()
 }
@@ -259,8 +270,7 @@ fn files_of_a_patient_that_shrink_while_they_are_read_do_not_end_the_agent() {
     let mut agent = home.agent();
     let patients: Vec<_> =
         (0..PATIENTS).map(|_| Victim::start(&program, &[library.to_str().unwrap()])).collect();
-    // All of them wait by then, and need no code any more.
-    pause(Duration::from_millis(700));
+    agent.wait("all to be stuck", |_| patients.iter().all(|patient| is_stuck(patient.tgid())).then_some(()));
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -276,8 +286,10 @@ fn files_of_a_patient_that_shrink_while_they_are_read_do_not_end_the_agent() {
             agent.wait("its evidence", |agent| evidence(agent, patient.tgid()));
         }
     });
-    assert!(home.healer(&["status"]).status.success(), "{}", agent.log());
     drop(patients);
+    let last = Victim::start(&program, &[library.to_str().unwrap()]);
+    let text = agent.wait("the evidence of one more", |agent| evidence(agent, last.tgid()));
+    assert!(text.contains("get_stuck+") && text.contains("(libstuck.so"), "the file is whole again:\n{text}");
     agent.signal(Signal::TERM);
     assert!(agent.end().success(), "{}", agent.log());
 }

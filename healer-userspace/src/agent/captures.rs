@@ -1,5 +1,5 @@
-//! Evidence is taken once per incident, by a thread of its own, and before anything is done to the patient: of deadlocks
-//! and hangs always, of the rest if a rule says so.
+//! Evidence is taken once per incident, by a thread of its own: of deadlocks and hangs always, of the rest if a rule says
+//! so. An act waits for it, but not for long: of many at once the last may be looked at later, and their text says so.
 
 use std::{
     collections::BTreeMap,

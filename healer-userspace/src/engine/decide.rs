@@ -9,7 +9,7 @@ use super::{
     command::IncidentId,
     detect::Subject,
     diagnosis::Diagnosis,
-    incident::{Incident, Plan, Stage},
+    incident::{Deeds, Incident, Plan, Stage},
     policy::{
         Mode,
         answer::{Answer, answer},
@@ -144,6 +144,7 @@ impl Engine {
                 plan: None,
                 look_again_at: None,
                 acted_at: None,
+                deeds: Deeds::default(),
                 well_since: None,
                 root_seen: None,
                 peers_asked: None,

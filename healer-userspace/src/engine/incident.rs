@@ -33,7 +33,9 @@ pub struct Incident {
     pub plan: Option<Plan>,
     /// A rule may match later (`for:`), or another class of the same death may follow.
     pub look_again_at: Option<BootTime>,
+    /// When the first act that is known to be done was.
     pub acted_at: Option<BootTime>,
+    pub deeds: Deeds,
     /// Since when nothing is diagnosed any more.
     pub well_since: Option<BootTime>,
     /// When something that the workload uses was last seen to fail.
@@ -45,6 +47,24 @@ pub struct Incident {
     /// An earlier life of the agent saw the fault of one that lives; until then this one may see it too, and before it
     /// has no rung is climbed.
     pub unseen_until: Option<BootTime>,
+}
+
+/// What its acts have done, or may have: of some nobody knows (healer ended, no answer came).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Deeds {
+    pub some: bool,
+    /// Whoever was to end by them may be ending.
+    pub struck: bool,
+    /// The last one was lent for a cure, perhaps: that the patient is well teaches nothing.
+    pub unsure: bool,
+}
+
+impl Deeds {
+    pub fn note(&mut self, action: ActionName, is_known: bool) {
+        self.some = true;
+        self.struck |= action.is_destructive();
+        self.unsure = !is_known && action.is_lease();
+    }
 }
 
 /// The rule that answers, and how far its ladder has been climbed.
@@ -174,7 +194,7 @@ impl Incident {
 
     /// A rung before the present one was done, or failed.
     pub fn has_acted(&self, plan: &Plan) -> bool {
-        self.acted_at.is_some() || plan.failure.is_some()
+        self.deeds.some || plan.failure.is_some()
     }
 
     pub fn is_of_death(&self) -> bool {

@@ -9,7 +9,7 @@ use super::{
     command::{Act, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry},
     detect::Subject,
     diagnosis::{Detail, Diagnosis, Evidence},
-    incident::{Incident, Plan, Stage},
+    incident::{Deeds, Incident, Plan, Stage},
     policy::{ActionName, Mode},
     report::Outcome,
     time::BootTime,
@@ -65,6 +65,7 @@ impl Engine {
         };
         self.next_incident = self.next_incident.max(incident.id.0 + 1);
         incident.acted_at = Some(intent.at);
+        incident.deeds.note(intent.act.rung.action, true);
         if let Some(mut plan) = incident.plan.take() {
             self.watch(now, &incident, &mut plan);
             incident.plan = Some(plan);
@@ -135,6 +136,7 @@ impl Engine {
             }),
             look_again_at: None,
             acted_at: None,
+            deeds: Deeds::default(),
             well_since: None,
             root_seen: None,
             peers_asked: None,

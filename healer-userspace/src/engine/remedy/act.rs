@@ -96,7 +96,7 @@ impl Engine {
     /// An end that a person or its manager has asked for is under way: neither cut short nor turned into a start. What
     /// this incident has done itself does not count.
     fn leaves_as_told(&self, now: BootTime, act: &Act) -> Option<String> {
-        let is_ours = self.incidents.values().any(|one| one.id == act.incident && one.acted_at.is_some());
+        let is_ours = self.incidents.values().any(|one| one.id == act.incident && one.deeds.struck);
         let is_stopping = || {
             let workload = self.world.get(&act.workload);
             workload.is_some_and(|workload| workload.is_stopping(now))
@@ -168,6 +168,9 @@ impl Engine {
             return Next::Again;
         }
         if Self::outcome_is_possible_effect(&result.outcome) {
+            if let Some(action) = plan.rung().map(|rung| rung.action) {
+                incident.deeds.note(action, !matches!(result.outcome, ActionOutcome::Unknown { .. }));
+            }
             self.ledger.acted(PastAct {
                 workload: incident.workload.clone(),
                 class: plan.class,
@@ -193,7 +196,6 @@ impl Engine {
             }
             // Whether it happened, the successor tells. A lease is given back, and the patient may be well.
             ActionOutcome::Unknown { .. } if plan.mode == Mode::Enforce && plan.is_watched_if_unknown() => {
-                incident.acted_at.get_or_insert(now);
                 self.watch(now, incident, plan);
                 Next::Again
             }

@@ -1,9 +1,12 @@
 //! The end of an incident, in words; and the supervisor that waits for one.
 
 use super::*;
-use crate::engine::policy::{
-    answer::{Answer, answer},
-    choose::Owner,
+use crate::engine::{
+    incident::Deeds,
+    policy::{
+        answer::{Answer, answer},
+        choose::Owner,
+    },
 };
 
 impl Engine {
@@ -47,7 +50,8 @@ impl Engine {
 
     /// Nobody waits any more for how it fares.
     pub(in crate::engine) fn lands(&mut self, now: BootTime, incident: &Incident, is_well: bool) {
-        self.canaries.ended(now, incident.id, incident.acted_at.map(|_| is_well));
+        let Deeds { some, unsure, .. } = incident.deeds;
+        self.canaries.ended(now, incident.id, some.then_some(is_well && !unsure));
     }
 
     /// Tells a waiting supervisor that no order will come, once that is so.

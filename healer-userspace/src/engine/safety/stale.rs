@@ -41,7 +41,8 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     }
     let held =
         proposal.rule.when.iter().filter(|when| when.class == class).filter_map(|when| when.hold).max();
-    let meant = held.unwrap_or_default() + safety.backoff.max.max(safety.breaker.probe_after);
+    let soaks = safety.canary.map_or(Duration::ZERO, |canary| canary.soak);
+    let meant = held.unwrap_or_default() + safety.backoff.max.max(safety.breaker.probe_after) + soaks;
     let age = proposal.now.since(proposal.diagnosis.detected_at);
     if SOON + meant < age {
         return Ruling::refuse(format!("stale: it happened {} ago", Human(age)));

@@ -1,7 +1,10 @@
 //! Many patients at once: storm and canary.
 
 use super::*;
-use crate::engine::policy::{Canary, Storm};
+use crate::engine::{
+    command::{ActionOutcome, ActionResult, JournalEntry},
+    policy::{Canary, Storm},
+};
 
 fn one(name: &str, pid: u32, start: u64) -> Process {
     Process {
@@ -111,6 +114,37 @@ fn a_canary_that_is_not_healed_keeps_the_rest_from_harm() {
             .count(),
         1
     );
+}
+
+/// Nobody knows whether anything was done, and it is not well: that is no reason to do the same to the next.
+#[test]
+fn a_canary_whose_act_nobody_knows_of_keeps_the_rest_from_harm() {
+    for action in [ActionName::Restart, ActionName::RunHook] {
+        let mut set = canary(1);
+        set.policies[0].rules[0].escalate = vec![rung(action)];
+        let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
+        let mut acts = Vec::new();
+        let (_, signals) = all_fall(3);
+        for signal in &signals {
+            engine.observe(signal.at, signal);
+        }
+        for second in 9..500 {
+            engine.advance(BootTime(second * SECOND));
+            while let Some(entry) = engine.poll_journal() {
+                if let JournalEntry::Intent(intent) = entry {
+                    let key = intent.act.key;
+                    engine.committed(BootTime(second * SECOND), &key);
+                    let outcome = ActionOutcome::Unknown { reason: "no answer".into() };
+                    engine.action_finished(
+                        BootTime(second * SECOND),
+                        ActionResult { key: key.clone(), outcome },
+                    );
+                    acts.push(key);
+                }
+            }
+        }
+        assert_eq!(acts.len(), 1, "{action:?}: {acts:?}");
+    }
 }
 
 #[test]

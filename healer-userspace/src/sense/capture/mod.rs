@@ -90,7 +90,8 @@ pub fn capture(diagnosis: &Diagnosis, wanted: Wanted, sources: &Sources) -> Capt
     }
     let took = clock::boot().since(began);
     text.truncate(text.floor_char_boundary(TEXT_MAX));
-    text += &format!("\ntaken in {} without stopping anybody\n", Human(took));
+    let after = Human(began.since(diagnosis.detected_at));
+    text += &format!("\ntaken in {}, {after} after the diagnosis, without stopping anybody\n", Human(took));
     Capture { text, svg: proofs.first().map(graph::svg) }
 }
 

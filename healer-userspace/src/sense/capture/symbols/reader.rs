@@ -112,9 +112,9 @@ impl Reader {
 /// The child's side, until its input ends. What it may use up is limited, and if memory is short it goes first.
 ///
 /// # Errors
-/// Whoever asks has gone.
+/// Whoever asks has gone, or there are no limits for it.
 pub(crate) fn serve() -> io::Result<()> {
-    restrict();
+    restrict()?;
     let names = Names::new();
     let (input, mut output) = (BufReader::new(io::stdin().lock()), io::stdout().lock());
     for line in input.split(b'\n') {
@@ -130,17 +130,28 @@ pub(crate) fn serve() -> io::Result<()> {
     Ok(())
 }
 
-fn restrict() {
+fn restrict() -> io::Result<()> {
     let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
-    setrlimit(Resource::As, limit(MAPPED_MAX)).ok();
-    setrlimit(Resource::Data, limit(MEMORY_MAX)).ok();
-    setrlimit(Resource::Cpu, limit(CPU_SECONDS_MAX)).ok();
-    setrlimit(Resource::Core, limit(0)).ok();
+    setrlimit(Resource::As, limit(MAPPED_MAX))?;
+    setrlimit(Resource::Data, limit(MEMORY_MAX))?;
+    // At the harder of the two the kernel kills; at the softer one it says so first.
+    setrlimit(Resource::Cpu, Rlimit { maximum: Some(CPU_SECONDS_MAX + 1), ..limit(CPU_SECONDS_MAX) })?;
+    setrlimit(Resource::Core, limit(0))?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).ok();
     std::fs::write("/proc/self/oom_score_adj", "1000").ok();
-    for signal in MISHAPS {
-        // SAFETY: the handler makes one call, which is safe in a handler and does not return.
-        unsafe { libc::signal(signal, leave as *const () as libc::sighandler_t) };
+    MISHAPS.into_iter().for_each(leave_at);
+    Ok(())
+}
+
+/// On the stack that the runtime keeps for it: its own may be what is used up.
+fn leave_at(signal: i32) {
+    // SAFETY: a `sigaction` of zeros is one without flags and with an empty mask; the handler makes one call, which is
+    // safe in a handler and does not return.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = leave as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_ONSTACK;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
     }
 }
 
