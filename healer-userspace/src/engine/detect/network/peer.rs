@@ -280,6 +280,11 @@ impl Peer {
         self.gaps.len()
     }
 
+    /// When each gap ended, oldest first.
+    pub(super) fn answered_late(&self) -> impl Iterator<Item = BootTime> {
+        self.gaps.iter().map(|(at, _)| *at)
+    }
+
     /// The client needs it, as far as one can see.
     pub(super) fn is_dependency(&self) -> bool {
         self.last_ok.is_some() || ASKED_ENOUGH <= self.asked.len()

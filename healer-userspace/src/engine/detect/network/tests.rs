@@ -78,6 +78,7 @@ impl Story {
         for finding in found {
             let text = match finding {
                 Finding::Raised { diagnosis, .. } => {
+                    assert!(!diagnosis.evidence.is_empty(), "{} rests on nothing", diagnosis.sentence);
                     let kind = diagnosis.detail.kind.unwrap_or_default();
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }

@@ -1,6 +1,6 @@
 //! What is said of it: diagnoses with their sentence and evidence.
 
-use core::{net::SocketAddr, time::Duration};
+use core::net::SocketAddr;
 
 use serde_json::json;
 
@@ -269,14 +269,21 @@ pub(super) fn degraded(
         peer.totals.retransmits,
     );
     let proof = json!({"peer": address, "gaps": peer.gaps(), "retransmits": peer.totals.retransmits});
-    let evidence = pieces(peer.evidence());
+    // What was silent has answered since: of it only that is left, and when.
+    let gap = |at| Evidence {
+        signal: Kind::NoAnswer.signal().to_owned(),
+        at,
+        says: "an answer, after a silence in which segments were sent again".to_owned(),
+    };
+    let evidence: Vec<_> = peer.answered_late().take(EVIDENCE_SHOWN).map(gap).collect();
+    let began = evidence.first().map_or(context.now, |first| first.at);
     raised(
         Subject::Peer(who.0.clone(), *address),
         Diagnosis {
             class: Class::DegradedPath,
             certainty: Certainty::Probable,
             detail: detail("loss", peer.gaps(), proof),
-            ..diagnosis(context, client, context.now - Duration::from_secs(60), sentence, evidence)
+            ..diagnosis(context, client, began, sentence, evidence)
         },
     )
 }
