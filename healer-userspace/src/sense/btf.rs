@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
+/// With the place of the layouts, which say how long a type of a later kind is (`struct btf_layout`, include/uapi/linux/btf.h).
+const HEADER_WITH_LAYOUTS: usize = 32;
 /// Hops through typedefs and qualifiers, and levels of anonymous members, that real kernels stay far below.
 const DEPTH_MAX: u32 = 32;
 /// Members looked at in one search: hostile input could nest without end.
@@ -43,7 +45,7 @@ struct Type<'a> {
     kind: Kind,
     /// Bit offsets of members are packed with bit sizes.
     has_bitfields: bool,
-    count: u16,
+    count: u32,
     size_or_type: u32,
     extra: &'a [u8],
 }
@@ -71,6 +73,8 @@ pub struct Member {
 pub struct Btf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
+    /// Per kind the bytes that follow the first twelve, and those of each of its elements; empty before Linux 7.1.
+    layouts: &'a [u8],
     /// Where each type begins; type 0 is `void` and has no bytes.
     starts: Vec<u32>,
     named: BTreeMap<(Kind, &'a str), u32>,
@@ -92,7 +96,11 @@ pub fn parse<'a>(bytes: &'a [u8], wanted: &BTreeSet<&str>) -> Result<Btf<'a>, Bt
     }
     let types = section(bytes, header_len, field(8)?, field(12)?)?;
     let strings = section(bytes, header_len, field(16)?, field(20)?)?;
-    let mut btf = Btf { types, strings, starts: vec![0], named: BTreeMap::new() };
+    let layouts = match header_len {
+        HEADER_WITH_LAYOUTS.. => section(bytes, header_len, field(24)?, field(28)?)?,
+        _ => &[],
+    };
+    let mut btf = Btf { types, strings, layouts, starts: vec![0], named: BTreeMap::new() };
     btf.index(wanted)?;
     Ok(btf)
 }
@@ -160,9 +168,10 @@ impl<'a> Btf<'a> {
     fn read(&self, id: u32, at: usize) -> Result<(Type<'a>, usize), BtfError> {
         let field = |at| word(self.types, at).ok_or(BtfError::CutShort(at));
         let info = field(at + 4)?;
-        let raw_kind = ((info >> 24) & 0x1f) as u8;
-        let count = (info & 0xffff) as u16;
-        let Some((kind, extra)) = shape(raw_kind, usize::from(count)) else {
+        // Until 7.1 both were narrower, and the bits between them 0.
+        let (raw_kind, count) = ((info >> 24 & 0x7f) as u8, info & 0xff_ffff);
+        let known = shape(raw_kind, count as usize);
+        let Some((kind, extra)) = known.or_else(|| self.laid_out(raw_kind, count as usize)) else {
             return Err(BtfError::UnknownKind { id, kind: raw_kind });
         };
         let (from, to) = (at + 12, at + 12 + extra);
@@ -175,6 +184,12 @@ impl<'a> Btf<'a> {
             extra: self.types.get(from..to).ok_or(BtfError::CutShort(from))?,
         };
         Ok((found, to))
+    }
+
+    /// Of a kind that is newer than this reader.
+    fn laid_out(&self, kind: u8, count: usize) -> Option<(Kind, usize)> {
+        let [once, each, ..] = *self.layouts.get(usize::from(kind) * 4..)?.first_chunk::<4>()?;
+        Some((Kind::Other, usize::from(once) + usize::from(each) * count))
     }
 
     fn get(&self, id: u32) -> Option<Type<'a>> {
@@ -335,7 +350,7 @@ impl<'a> Btf<'a> {
         let typedef = self.typedef_id(&format!("btf_trace_{tracepoint}"))?;
         let pointer = self.bare(typedef).filter(|found| found.kind == Kind::Ptr)?;
         let proto = self.bare(pointer.size_or_type).filter(|found| found.kind == Kind::FuncProto)?;
-        let mut arguments = Vec::with_capacity(usize::from(proto.count));
+        let mut arguments = Vec::with_capacity(proto.count as usize);
         // The first is the tracepoint's own data, which programs do not get.
         for raw in proto.extra.chunks_exact(8).skip(1) {
             arguments.push(self.argument(word(raw, 4)?));

@@ -30,13 +30,20 @@ impl Builder {
 
     fn bytes(&self) -> Vec<u8> {
         let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
-        let mut bytes = 0x1_eb9f_u32.to_ne_bytes().to_vec();
-        for word in [24, 0, types, types, strings] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        bytes.extend(&self.types);
-        bytes.extend(&self.strings);
-        bytes
+        self.with_header(&[24, 0, types, types, strings], &[])
+    }
+
+    /// As Linux 7.1 has it: bytes once and per element, of each kind.
+    fn bytes_with_layouts(&self, layouts: &[[u8; 2]]) -> Vec<u8> {
+        let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+        let layouts: Vec<u8> = layouts.iter().flat_map(|[once, each]| [*once, *each, 0, 0]).collect();
+        let len = layouts.len() as u32;
+        self.with_header(&[32, 0, types, types + len, strings, types, len], &layouts)
+    }
+
+    fn with_header(&self, header: &[u32], layouts: &[u8]) -> Vec<u8> {
+        let header = [0x1_eb9f_u32].iter().chain(header).flat_map(|word| word.to_ne_bytes());
+        header.chain(self.types.iter().chain(layouts).chain(&self.strings).copied()).collect()
     }
 }
 
@@ -106,6 +113,33 @@ fn enums_and_tracepoints_are_read() {
     assert_eq!(btf.typedef_id("btf_trace_died"), Some(7));
     let arguments = btf.tracepoint_arguments("died").unwrap();
     assert_eq!(arguments, [Argument::Pointer("task"), Argument::Integer(4)]);
+}
+
+#[test]
+fn a_kind_that_is_new_is_passed_over_if_its_layout_is_told() {
+    const NEW: u32 = 0x41;
+    let mut b = Builder::new();
+    b.push("new", NEW << 24 | 2, 0, &[7, 8, 9]);
+    let state = b.name("state");
+    b.push("task", 4 << 24 | 1, 24, &[state, 1, 64]);
+    let mut layouts = [[0; 2]; NEW as usize + 1];
+    layouts[NEW as usize] = [4, 4];
+    let told = b.bytes_with_layouts(&layouts);
+    assert_eq!(parse(&told, &wanted()).unwrap().offset_of("task", "state"), Some(8));
+    let untold = b.bytes();
+    let unknown = BtfError::UnknownKind { id: 1, kind: NEW as u8 };
+    assert_eq!(parse(&untold, &wanted()).err(), Some(unknown));
+}
+
+#[test]
+fn a_section_of_very_many_is_passed_over() {
+    const MANY: u32 = 70_000;
+    let mut b = Builder::new();
+    b.push(".data", 15 << 24 | MANY, 0, &vec![1; 3 * MANY as usize]);
+    let state = b.name("state");
+    b.push("task", 4 << 24 | 1, 24, &[state, 1, 64]);
+    let bytes = b.bytes();
+    assert_eq!(parse(&bytes, &wanted()).unwrap().offset_of("task", "state"), Some(8));
 }
 
 #[test]
