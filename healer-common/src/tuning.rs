@@ -130,7 +130,7 @@ macro_rules! kernel_formats {
             SENT_SIGNAL: "signal", "signal_generate", "sig", 4, required by "signal_sent_tp";
             SENT_CODE: "signal", "signal_generate", "code", 4, required by "signal_sent_tp";
             SENT_PID: "signal", "signal_generate", "pid", 4, required by "signal_sent_tp";
-            SENT_COMM: "signal", "signal_generate", "comm", array, required by "signal_sent_tp";
+            SENT_COMM: "signal", "signal_generate", "comm", array, optional by "signal_sent_tp";
             SENT_GROUP: "signal", "signal_generate", "group", 4, required by "signal_sent_tp";
             SENT_RESULT: "signal", "signal_generate", "result", 4, required by "signal_sent_tp";
             FAILED_NR: "raw_syscalls", "sys_exit", "id", 8, required by "syscall_error_tp";

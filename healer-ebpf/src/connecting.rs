@@ -4,9 +4,12 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_get_current_cgroup_id},
     macros::map,
-    maps::HashMap,
+    maps::{HashMap, LruHashMap},
 };
-use healer_common::{event::part::CgroupRef, network::CONNECTING_MAX};
+use healer_common::{
+    event::part::CgroupRef,
+    network::{CONNECTING_MAX, TOLD_MAX},
+};
 
 use crate::{memory::Access, task};
 
@@ -23,10 +26,15 @@ pub(crate) struct Maker {
     pub(crate) again: u16,
 }
 
-/// By the socket's address. Entries go with the edge that decides, without the kernel's layout with the last,
-/// which every socket makes: `inet_csk_destroy_sock` wants it closed (net/ipv4/inet_connection_sock.c).
+/// By the socket's address. Entries go with the edge that decides.
 #[map]
 static CONNECTING: HashMap<u64, Maker> = HashMap::with_max_entries(CONNECTING_MAX, 0);
+
+/// The same without the kernel's layout: entries stay until the last edge, which every socket makes
+/// (`inet_csk_destroy_sock` wants it closed, net/ipv4/inet_connection_sock.c). Edges that were not seen, because the
+/// governor had given the hook up, leave theirs: the least recently used makes room.
+#[map]
+static TOLD: LruHashMap<u64, Maker> = LruHashMap::with_max_entries(TOLD_MAX, 0);
 
 impl Maker {
     /// The connection was begun before healer was.
@@ -63,9 +71,28 @@ pub(crate) fn take(socket: u64) -> Option<Maker> {
     maker
 }
 
+/// By the tracepoint's record.
 #[inline(always)]
-pub(crate) fn reset(socket: u64) {
-    if let Some(maker) = CONNECTING.get_ptr_mut(socket) {
+pub(crate) fn told_begun(socket: u64) {
+    let _inserted = TOLD.insert(socket, told_maker(), u64::from(BPF_ANY));
+}
+
+#[inline(always)]
+pub(crate) fn told_maker_of(socket: u64) -> Option<Maker> {
+    // SAFETY: copied at once; another connection begins in this place only after this one's last edge.
+    unsafe { TOLD.get(socket) }.copied()
+}
+
+#[inline(always)]
+pub(crate) fn told_take(socket: u64) -> Option<Maker> {
+    let maker = told_maker_of(socket);
+    let _removed = TOLD.remove(socket);
+    maker
+}
+
+#[inline(always)]
+pub(crate) fn told_reset(socket: u64) {
+    if let Some(maker) = TOLD.get_ptr_mut(socket) {
         // SAFETY: an entry of the map; the socket is locked.
         unsafe { (*maker).was_reset = 1 };
     }
@@ -73,8 +100,8 @@ pub(crate) fn reset(socket: u64) {
 
 /// Counts one more request; gives the maker.
 #[inline(always)]
-pub(crate) fn asked_again(socket: u64) -> Option<Maker> {
-    let maker = CONNECTING.get_ptr_mut(socket)?;
+pub(crate) fn told_again(socket: u64) -> Option<Maker> {
+    let maker = TOLD.get_ptr_mut(socket)?;
     // SAFETY: an entry of the map; the socket is locked.
     unsafe {
         (*maker).again = (*maker).again.wrapping_add(1);

@@ -17,8 +17,9 @@ use crate::{
 const FRAMES: usize = 16;
 /// Ancestors looked at, the nearest first.
 const LEVELS: usize = 8;
-/// A charge fails when usage + the pages asked for is over the limit; a huge page is 512 of them.
-const LARGEST_CHARGE: u64 = 512;
+/// A charge fails when usage and what is asked for is over the limit; bytes of a huge page where pages have 4 KiB, which
+/// is the most that is asked for often.
+const LARGEST_CHARGE: u64 = 2 << 20;
 
 /// `MM_FILEPAGES`, `MM_ANONPAGES`, `MM_SHMEMPAGES` (include/linux/mm_types_task.h).
 const RESIDENT: [u32; 3] = [0, 1, 3];
@@ -261,7 +262,7 @@ fn nearest_full(css: Object<Probed>) -> Option<Full> {
         let memcg = Object::<Probed>::new(css.address().wrapping_sub(tuned!(MEMCG_CSS) as usize))?;
         let usage: u64 = memcg.get(tuned!(MEMCG_USAGE));
         let limit: u64 = memcg.get(tuned!(MEMCG_MAX));
-        if limit < usage.saturating_add(LARGEST_CHARGE) {
+        if limit < usage.saturating_add(LARGEST_CHARGE >> tuned!(PAGE_SHIFT)) {
             let id = memcg_id(css)?;
             return Some(Full { id, usage, limit });
         }

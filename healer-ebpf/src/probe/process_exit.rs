@@ -34,6 +34,9 @@ struct Life {
 #[map]
 static ENDED: LruHashMap<Life, u8> = LruHashMap::with_max_entries(ENDED_MAX, 0);
 
+/// It has the life already. Any other failure is no room just now: told twice is better than never.
+const EEXIST: i32 = -17;
+
 /// The bits of a wait status that hold the fatal signal.
 const FATAL_SIGNAL: u32 = 0x7f;
 
@@ -116,7 +119,7 @@ fn is_last<A: Access>(task: Object<A>) -> bool {
 fn is_first_word<A: Access>(task: Object<A>) -> bool {
     let tgid: u32 = task.get(tuned!(TASK_TGID));
     let start = task::start_of(task);
-    ENDED.insert(Life { start, tgid, pad: 0 }, 0, u64::from(BPF_NOEXIST)).is_ok()
+    ENDED.insert(Life { start, tgid, pad: 0 }, 0, u64::from(BPF_NOEXIST)) != Err(EEXIST)
 }
 
 #[inline(always)]

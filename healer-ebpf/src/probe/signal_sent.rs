@@ -164,7 +164,11 @@ fn try_signal_sent_tp(record: Object<Probed>, sent: &Sent) {
         return;
     };
     let is_by_process = sent.is_by_process();
-    let comm = [record.get(tuned!(SENT_COMM)), record.get(tuned!(SENT_COMM) + 8)];
+    let comm = if present!(SENT_COMM) {
+        [record.get(tuned!(SENT_COMM)), record.get(tuned!(SENT_COMM) + 8)]
+    } else {
+        [0; 2]
+    };
     let payload = slot.payload();
     // SAFETY: the reserved record; every field is written.
     unsafe {

@@ -288,7 +288,7 @@ fn socket_state_tp(ctx: TracePointContext) -> u32 {
     let socket: u64 = record.get(tuned!(STATE_SOCKET));
     let (old, new): (u32, u32) = (record.get(tuned!(STATE_OLD)), record.get(tuned!(STATE_NEW)));
     if new == SYN_SENT {
-        connecting::begun(socket, connecting::told_maker());
+        connecting::told_begun(socket);
     } else if old == SYN_SENT && new == ESTABLISHED {
         told_made(record, socket);
     } else if new == LISTEN || (old == LISTEN && new == CLOSE) {
@@ -312,7 +312,7 @@ fn told_local(record: Object<Probed>) -> End {
 /// The maker stays known: retransmissions and the end do not say who it was.
 #[inline(always)]
 fn told_made(record: Object<Probed>, socket: u64) {
-    let Some(maker) = connecting::maker_of(socket) else {
+    let Some(maker) = connecting::told_maker_of(socket) else {
         return;
     };
     let Some(counters) = peer::known_or_new(&peer::key(maker.cgroup(), 0, told_remote(record))) else {
@@ -328,7 +328,7 @@ fn told_made(record: Object<Probed>, socket: u64) {
 
 #[inline(always)]
 fn told_closed(record: Object<Probed>, socket: u64, old: u32) {
-    let Some(maker) = connecting::take(socket) else {
+    let Some(maker) = connecting::told_take(socket) else {
         return;
     };
     // SAFETY: takes nothing.
@@ -391,7 +391,7 @@ fn told_listener(record: Object<Probed>, socket: u64, old: u32, new: u32) {
 #[tracepoint(category = "tcp", name = "tcp_receive_reset")]
 fn socket_reset_tp(ctx: TracePointContext) -> u32 {
     if let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) {
-        connecting::reset(record.get(tuned!(RESET_SOCKET)));
+        connecting::told_reset(record.get(tuned!(RESET_SOCKET)));
     }
     0
 }

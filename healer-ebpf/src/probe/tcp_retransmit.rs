@@ -168,7 +168,7 @@ fn tcp_retransmit_tp(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn try_tcp_retransmit_tp(record: Object<Probed>) {
     // Nobody: a server's own connection, or one that is older than healer.
-    let Some(maker) = connecting::asked_again(record.get(tuned!(RESENT_SOCKET))) else {
+    let Some(maker) = connecting::told_again(record.get(tuned!(RESENT_SOCKET))) else {
         return;
     };
     let state: u32 = record.get(tuned!(RESENT_STATE));

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::{lease::Lease, policy::PolicySet, time::BootTime},
-    sense::{self, SensorStatus},
+    sense::{self, Level, SensorStatus},
 };
 
 /// A handle on the picture. A lock is held for one short closure, never over an await.
@@ -176,8 +176,8 @@ fn signal_of(sensor: &str) -> Option<&'static str> {
 impl Sensor {
     /// It sees by a kernel program, and its records come through a ring.
     pub fn is_kernel(&self) -> bool {
-        let is_told = matches!(self.via.as_deref(), Some("poll" | "connector" | "kmsg"));
-        self.is_up() && !is_told
+        let by_program = |level: &Level| *level != Level::User && self.via.as_deref() == Some(level.name());
+        self.is_up() && Level::ALL.iter().any(by_program)
     }
 
     pub fn is_up(&self) -> bool {

@@ -110,13 +110,13 @@ fn climb(
         Rung::Tracepoint { program, .. } => missing.extend(hang_all(ground, rung, sensor, program)?),
         Rung::Connector { .. } => user.listen(kind)?,
         Rung::KernelLog { .. } => user.read_log(kind)?,
-        Rung::SocketDiag { .. } => user.ask_sockets()?,
+        Rung::SocketDiag { .. } => user.ask_sockets(kind)?,
     }
     if hides_symbols(ground, kind, rung).is_some() {
         missing.push("kallsyms:mem_cgroup_out_of_memory".to_owned());
     }
     if matches!(rung, Rung::Tracepoint { .. }) {
-        user.complete(kind);
+        missing.extend(user.complete(kind).map(str::to_owned));
     }
     Ok(missing)
 }
@@ -125,6 +125,8 @@ fn climb(
 fn lacking_argument(layout: &Layout, kind: EventKind) -> Option<&'static str> {
     match kind {
         EventKind::OomKill if !layout.victim_is_task => Some("mark_victim.task"),
+        // Whether it ends a process that no policy follows.
+        EventKind::SignalSent if !layout.prunes_well => Some("sighand_struct.action (untracked)"),
         EventKind::TcpRetransmit if !layout.has_retransmit_error => Some("tcp_retransmit_skb.err"),
         // The end of the last thread is told by the count of those that live.
         EventKind::ProcessExit

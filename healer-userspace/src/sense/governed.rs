@@ -19,6 +19,8 @@ struct Held {
 
 pub(super) struct Governed {
     held: Vec<Held>,
+    /// Those that the kernel did not let come back, and why.
+    refused: Vec<(EventKind, String)>,
     handle: Option<Handle>,
     shown: Overhead,
 }
@@ -48,7 +50,7 @@ impl Governed {
         if let Some(handle) = &mut handle {
             handle.tell(|control| control.wish = wish);
         }
-        Self { held, handle, shown: Overhead::default() }
+        Self { held, refused: Vec::new(), handle, shown: Overhead::default() }
     }
 
     /// The sensor is not used any more.
@@ -59,14 +61,20 @@ impl Governed {
         }
     }
 
-    fn obey(&mut self, stage: Stage) {
+    /// Gives up what the stage wants, and takes back the rest; says what could not be taken back.
+    fn obey(&mut self, stage: Stage) -> Vec<(EventKind, String)> {
+        let mut refused = Vec::new();
         for held in &mut self.held {
             if held.stage <= stage {
                 held.attached = None;
             } else if held.attached.is_none() {
-                held.attached = held.hook.attach().ok();
+                match held.hook.attach() {
+                    Ok(attached) => held.attached = Some(attached),
+                    Err(error) => refused.push((held.kind, format!("it cannot be attached again: {error}"))),
+                }
             }
         }
+        refused
     }
 }
 
@@ -87,8 +95,13 @@ impl Sense {
         let before = std::mem::replace(&mut self.governed.shown, overhead.clone());
         let mut changes = Vec::new();
         if overhead.stage != before.stage {
-            self.governed.obey(overhead.stage);
             changes.push(overhead.stage_in_words());
+        }
+        let refused = self.governed.obey(overhead.stage);
+        if refused != self.governed.refused {
+            changes.extend(refused.iter().map(|(kind, why)| format!("{}: {why}", kind.name())));
+            self.governed.refused = refused;
+            self.has_news = true;
         }
         let mode = |of: &Overhead| of.syscalls.as_ref().map(|state| state.mode);
         let is_other = mode(&overhead) != mode(&before);
@@ -96,7 +109,7 @@ impl Sense {
         if let Some(state) = overhead.syscalls.as_ref().filter(|_| is_other && before.syscalls.is_some()) {
             changes.push(format!("syscall_error is {}: {}", state.mode.name(), state.why));
         }
-        if is_other || !changes.is_empty() {
+        if is_other || self.has_news || !changes.is_empty() {
             self.has_news = true;
             self.show(&overhead);
         }
@@ -110,7 +123,9 @@ impl Sense {
                 status.mode = overhead.syscalls.as_ref().map(Shown::from);
             } else if let Some(stage) = given_up(status).filter(|_| status.via.is_some()) {
                 let is_off = stage <= overhead.stage;
-                status.mode = is_off.then(|| Shown::off(overhead));
+                let refused = self.governed.refused.iter().find(|(kind, _)| kind.name() == status.name);
+                let refused = refused.map(|(_, why)| Shown { why: why.clone(), ..Shown::off(overhead) });
+                status.mode = refused.or_else(|| is_off.then(|| Shown::off(overhead)));
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From the embedded object to loaded maps and programs ready to attach.
 
 use aya::{Btf, Ebpf, EbpfError, EbpfLoader, Endianness, programs::ProgramError};
+use healer_common::network::{TOLD_MAX, TOLD_MAX_UNTYPED};
 
 use super::{
     formats::{Formats, SLOTS},
@@ -62,6 +63,8 @@ pub(crate) fn load(
     for (name, entries) in CROWDED {
         loader.map_max_entries(name, room(entries));
     }
+    let is_untyped = layout.tracepoints.is_empty();
+    loader.map_max_entries("TOLD", room(if is_untyped { TOLD_MAX_UNTYPED } else { TOLD_MAX }));
     loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
     loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
     loader.load(object).map_err(|error| {

@@ -74,6 +74,12 @@ impl Rung {
         }
     }
 
+    /// Whether it names processes by fields of the kernel's structs.
+    #[must_use]
+    pub(crate) fn reads_structs(self) -> bool {
+        self.level() <= Level::RawTp
+    }
+
     /// Whether its source names processes by their numbers in the initial pid namespace; the table of sockets
     /// names none, and `/proc` completes it.
     #[must_use]
@@ -176,6 +182,7 @@ pub const SENSORS: &[Sensor] = &[
                     "task_struct.tgid",
                     "task_struct.start_boottime",
                     "task_struct.cgroups",
+                    "kernel_siginfo.si_pid",
                     "kernel_siginfo._sifields._sigfault._addr",
                     "kernel_siginfo._sifields._sigsys._syscall",
                     "pt_regs.di",
@@ -255,10 +262,10 @@ pub const SENSORS: &[Sensor] = &[
             Rung::RawTp { program: "syscall_error_raw", lacks: &[] },
             Rung::Tracepoint {
                 program: "syscall_error_tp",
-                lacks: &["task_struct.start_boottime", "task_struct.cgroups", "pt_regs.di"],
+                lacks: &["task_struct.start_boottime", "task_struct.cgroups", "pt_regs.di", "pt_regs.si"],
             },
         ],
-        otherwise: "what runs out is seen by looks once a second, not by what fails of it",
+        otherwise: "what runs out is seen by looks once a second, not by what fails of it, and ports are not",
         given_up: Some(Stage::Syscalls),
     },
     Sensor {

@@ -6,9 +6,9 @@ use std::{path::Path, time::Duration};
 use healer_common::event::{
     Event, EventKind, Header, part::TaskRef, process_exit::ProcessExit, signal_sent::SignalSent,
 };
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid};
 
-use super::refusal::Refusal;
+use super::{refusal::Refusal, rung::Rung};
 use crate::{
     engine::time::BootTime,
     identity::{
@@ -19,7 +19,7 @@ use crate::{
 
 /// No program of the system ends with it.
 const CODE: u8 = 23;
-/// Records of the dead that have not come by then will not come.
+/// Records of the dead that have not come so long after both have ended will not come.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// If healer is killed in between, its child must not stay.
 const CHILD_SECONDS: u32 = 5;
@@ -44,7 +44,8 @@ struct Child {
 
 /// A check under way; dropping it ends and reaps the children.
 pub(super) struct SelfCheck {
-    began: BootTime,
+    /// When both children were first seen dead: on a node that is ill they wait long for a CPU.
+    ended: Option<BootTime>,
     /// The thread that sends the signal.
     thread: u32,
     own_tgid: u32,
@@ -57,7 +58,7 @@ pub(super) struct SelfCheck {
 
 impl SelfCheck {
     /// Makes the children. `None` if there can be none now.
-    pub(super) fn begin(now: BootTime, own_tgid: u32) -> Option<Self> {
+    pub(super) fn begin(own_tgid: u32) -> Option<Self> {
         let exiting = Child::fork(u32::from(CODE) << 8, || {
             // The thread's own exit: before 5.17 its status lies elsewhere than that of a killed group.
             loop {
@@ -78,7 +79,7 @@ impl SelfCheck {
         let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let refusal = Refusal::provoke(thread, own_tgid);
         let (exits, sent) = ([None, None], None);
-        Some(Self { began: now, thread, own_tgid, exiting, killed, exits, sent, refusal })
+        Some(Self { ended: None, thread, own_tgid, exiting, killed, exits, sent, refusal })
     }
 
     /// Whether `record` is about the children, which is of no interest to anybody else.
@@ -127,23 +128,31 @@ impl SelfCheck {
 
     /// Whether what has not come by now will not come.
     pub(super) fn is_late(&self, now: BootTime) -> bool {
-        PATIENCE <= now.since(self.began)
+        self.ended.is_some_and(|ended| PATIENCE <= now.since(ended))
+    }
+
+    /// Looks whether the children have ended.
+    pub(super) fn look(&mut self, now: BootTime) {
+        if self.ended.is_none() && self.exiting.has_ended() && self.killed.has_ended() {
+            self.ended = Some(now);
+        }
     }
 
     /// What the sensor made of it; `None` while it may still say something, and for one that has
     /// nothing to say.
-    pub(super) fn verdict(&self, kind: EventKind, now: BootTime) -> Option<Verdict> {
+    pub(super) fn verdict(&self, kind: EventKind, rung: Rung, now: BootTime) -> Option<Verdict> {
+        let claims_start = rung.reads_structs();
         let verdict = match kind {
             EventKind::ProcessExit => {
                 let judge = |exit: &Option<ProcessExit>, child| {
-                    exit.as_ref().map(|exit| judge_exit(exit, child, self.own_tgid))
+                    exit.as_ref().map(|exit| judge_exit(exit, child, self.own_tgid, claims_start))
                 };
                 let [exiting, killed] = &self.exits;
                 let both = [judge(exiting, &self.exiting), judge(killed, &self.killed)];
                 let lie = both.iter().flatten().find(|verdict| **verdict != Verdict::Truthful);
                 lie.cloned().or_else(|| both.iter().all(Option::is_some).then_some(Verdict::Truthful))
             }
-            EventKind::SignalSent => self.sent.as_ref().map(|sent| self.judge_signal(sent)),
+            EventKind::SignalSent => self.sent.as_ref().map(|sent| self.judge_signal(sent, claims_start)),
             EventKind::SocketState => return self.refusal.as_ref().and_then(Refusal::verdict),
             EventKind::ProcessExec
             | EventKind::OomKill
@@ -156,8 +165,8 @@ impl SelfCheck {
         verdict.or_else(|| self.is_late(now).then(silence))
     }
 
-    fn judge_signal(&self, sent: &SignalSent) -> Verdict {
-        if let Some(wrong) = misnamed(&sent.target, &self.killed) {
+    fn judge_signal(&self, sent: &SignalSent, claims_start: bool) -> Verdict {
+        if let Some(wrong) = misnamed(&sent.target, &self.killed, claims_start) {
             return wrong;
         }
         if sent.sender.tgid != self.own_tgid {
@@ -176,9 +185,9 @@ impl SelfCheck {
     }
 }
 
-fn judge_exit(exit: &ProcessExit, child: &Child, own_tgid: u32) -> Verdict {
+fn judge_exit(exit: &ProcessExit, child: &Child, own_tgid: u32, claims_start: bool) -> Verdict {
     let truth = child.wait_status;
-    if let Some(wrong) = misnamed(&exit.task, child) {
+    if let Some(wrong) = misnamed(&exit.task, child, claims_start) {
         return wrong;
     }
     let is_unknown = exit.flags & ProcessExit::NO_STATUS != 0;
@@ -197,8 +206,8 @@ fn judge_exit(exit: &ProcessExit, child: &Child, own_tgid: u32) -> Verdict {
     Verdict::Truthful
 }
 
-/// The record's name against the child's own; a start of 0 is one that is not claimed.
-fn misnamed(task: &TaskRef, child: &Child) -> Option<Verdict> {
+/// The record's name against the child's own; only who reads structs claims to know the start.
+fn misnamed(task: &TaskRef, child: &Child, claims_start: bool) -> Option<Verdict> {
     let pid = child.pid;
     let wrong = |what: String| Some(Verdict::WrongIdentity(format!("of the child {pid} it said {what}")));
     if task.tgid != pid {
@@ -206,7 +215,7 @@ fn misnamed(task: &TaskRef, child: &Child) -> Option<Verdict> {
     }
     let stat = child.stat.as_ref()?;
     let (said, start) = (task.start_boot_ns, stat.start.0);
-    if said != 0 && (said / TICK_NS).abs_diff(start / TICK_NS) > 1 {
+    if (claims_start || said != 0) && (said / TICK_NS).abs_diff(start / TICK_NS) > 1 {
         return wrong(format!("that it started at {said} ns after boot, when it was {start}"));
     }
     if task.comm() != stat.comm.as_bytes() {
@@ -230,6 +239,13 @@ impl Child {
             }
             _ => None,
         }
+    }
+
+    /// It stays to be reaped.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Pid::from_raw(self.pid as i32)
+            .is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
 
     fn end(&self) {

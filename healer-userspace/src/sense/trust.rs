@@ -19,7 +19,7 @@ impl Sense {
     pub(super) fn check_now(&mut self) {
         let now = clock::boot();
         if self.works(EventKind::ProcessExit) || self.works(EventKind::SignalSent) {
-            self.begin_check(now);
+            self.begin_check();
         }
         let mut backlog = Vec::new();
         while self.check.is_some() && clock::boot().since(now) < super::CHECK_FOR {
@@ -32,9 +32,9 @@ impl Sense {
         self.backlog.append(&mut backlog);
     }
 
-    fn begin_check(&mut self, now: BootTime) {
+    fn begin_check(&mut self) {
         self.tries.begin(self.losses());
-        self.check = SelfCheck::begin(now, self.own_tgid);
+        self.check = SelfCheck::begin(self.own_tgid);
         self.refused.extend(self.check.as_ref().and_then(SelfCheck::refused_port));
     }
 
@@ -54,9 +54,9 @@ impl Sense {
 
     /// Judges whoever has spoken.
     pub(super) fn judge(&mut self, now: BootTime) {
-        let Some(check) = self.check.take() else {
+        let Some(mut check) = self.check.take() else {
             if self.tries.is_due(now) {
-                self.begin_check(now);
+                self.begin_check();
             }
             return;
         };
@@ -67,6 +67,7 @@ impl Sense {
             }
             return;
         }
+        check.look(now);
         let attached: Vec<(usize, Rung)> = self.attached().collect();
         let mut is_open = false;
         for (index, rung) in attached {
@@ -74,7 +75,7 @@ impl Sense {
             if self.sensors[index].checked != Checked::No {
                 continue;
             }
-            match check.verdict(kind, now) {
+            match check.verdict(kind, rung, now) {
                 None => {
                     is_open |= matches!(kind, EventKind::ProcessExit | EventKind::SignalSent)
                         || (tells_refusals(kind, rung) && check.awaits_refusal(now));
@@ -83,13 +84,13 @@ impl Sense {
                 Some(Verdict::Truthful) => self.sensors[index].checked = Checked::Truthful,
                 Some(Verdict::Wrong(says)) => {
                     self.distrust(index, &says);
-                    if kind == EventKind::SocketState && reads_structs(rung) {
+                    if kind == EventKind::SocketState && rung.reads_structs() {
                         self.distrust_of(EventKind::TcpRetransmit, &says);
                     }
                 }
                 Some(Verdict::WrongIdentity(says)) => {
                     self.distrust(index, &says);
-                    if reads_structs(rung) {
+                    if rung.reads_structs() {
                         self.distrust_sharers(&says);
                     }
                 }
@@ -119,7 +120,7 @@ impl Sense {
 
     /// Every program that reads kernel structs names processes by the same offsets.
     fn distrust_sharers(&mut self, says: &str) {
-        let sharers: Vec<(usize, Rung)> = self.attached().filter(|(_, rung)| reads_structs(*rung)).collect();
+        let sharers: Vec<(usize, Rung)> = self.attached().filter(|(_, rung)| rung.reads_structs()).collect();
         for (index, _) in sharers {
             self.distrust(index, &format!("it reads the same fields as a sensor that lied: {says}"));
         }
@@ -129,7 +130,7 @@ impl Sense {
     /// It reads addresses by the same offsets.
     fn distrust_of(&mut self, kind: EventKind, says: &str) {
         let sharer =
-            self.attached().find(|(index, rung)| SENSORS[*index].kind == kind && reads_structs(*rung));
+            self.attached().find(|(index, rung)| SENSORS[*index].kind == kind && rung.reads_structs());
         if let Some((index, _)) = sharer {
             self.distrust(index, &format!("it reads the same fields as a sensor that lied: {says}"));
         }
@@ -173,8 +174,4 @@ pub(super) fn of_scan(scan: &mut TaskScan) -> Result<Checked, Trouble> {
 /// By the table of sockets a refusal is over too soon.
 fn tells_refusals(kind: EventKind, rung: Rung) -> bool {
     kind == EventKind::SocketState && rung.level() != Level::User
-}
-
-fn reads_structs(rung: Rung) -> bool {
-    rung.level() <= Level::RawTp
 }

@@ -117,13 +117,15 @@ impl User {
         }
     }
 
-    /// From now on records of `kind` are partial. The connector tells what an end lacks; if it
-    /// cannot be used, `/proc` may.
-    pub(crate) fn complete(&mut self, kind: EventKind) {
+    /// From now on records of `kind` are partial. The connector tells what an end lacks; if it cannot be used, `/proc`
+    /// may: then a part of the statuses will be missing, which is what is given.
+    pub(crate) fn complete(&mut self, kind: EventKind) -> Option<&'static str> {
         match kind {
             EventKind::ProcessExit => {
                 self.exit = Duty::Complete;
-                self.open_connector().ok();
+                if self.open_connector().is_err() {
+                    return Some("proc_event.exit_code");
+                }
             }
             EventKind::ProcessExec => self.exec = Duty::Complete,
             EventKind::SignalSent | EventKind::OomKill | EventKind::TaskHung => {
@@ -133,23 +135,25 @@ impl User {
             // The record says enough, or they have no such rung.
             EventKind::SyscallError | EventKind::ReclaimStall => {}
         }
+        None
     }
 
-    /// From now on the kernel's table of sockets is the source of connections.
+    /// From now on the kernel's table of sockets is the source of `kind`.
     ///
     /// # Errors
     /// In words.
-    pub(crate) fn ask_sockets(&mut self) -> Result<(), Trouble> {
+    pub(crate) fn ask_sockets(&mut self, kind: EventKind) -> Result<(), Trouble> {
         const REMEDY: &str = "run a kernel with CONFIG_INET_DIAG=y, or load the module tcp_diag";
         if !self.may_ask {
             return Err(Trouble::new("the table of sockets is switched off", "switch it on"));
         }
-        if self.sockets.is_none() {
-            let poll = SocketPoll::new(self.owners.proc()).map_err(|error| {
+        let poll = match self.sockets.take() {
+            Some(poll) => poll,
+            None => SocketPoll::new(self.owners.proc()).map_err(|error| {
                 Trouble::new(format!("the kernel's table of sockets cannot be read: {error}"), REMEDY)
-            })?;
-            self.sockets = Some(poll);
-        }
+            })?,
+        };
+        self.sockets.insert(poll).tell_of(kind);
         Ok(())
     }
 

@@ -9,7 +9,8 @@ use std::{
 
 use healer_common::{
     event::{
-        Event, part::TaskRef, socket_state::SocketState, tcp_retransmit::TcpRetransmit, wire::Wire as _,
+        Event, EventKind, part::TaskRef, socket_state::SocketState, tcp_retransmit::TcpRetransmit,
+        wire::Wire as _,
     },
     network::{PEERS_MAX, PeerCounters, PeerKey},
 };
@@ -32,6 +33,9 @@ const NAMESPACES_MAX: usize = 256;
 
 pub(super) struct SocketPoll {
     proc: Proc,
+    /// What programs do not tell: listeners and connections made, requests and data sent again.
+    tells_states: bool,
+    tells_retransmits: bool,
     namespaces: BTreeMap<u32, Namespace>,
     /// By cgroup, namespace, address and port.
     peers: BTreeMap<(u64, u32, [u8; 16], u32), PeerCounters>,
@@ -57,7 +61,19 @@ impl SocketPoll {
     /// The kernel shows no sockets.
     pub(super) fn new(proc: Proc) -> io::Result<Self> {
         SockDiag::open()?.dump()?;
-        Ok(Self { proc, namespaces: BTreeMap::new(), peers: BTreeMap::new(), next: BootTime(0) })
+        Ok(Self {
+            proc,
+            tells_states: false,
+            tells_retransmits: false,
+            namespaces: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            next: BootTime(0),
+        })
+    }
+
+    pub(super) fn tell_of(&mut self, kind: EventKind) {
+        self.tells_states |= kind == EventKind::SocketState;
+        self.tells_retransmits |= kind == EventKind::TcpRetransmit;
     }
 
     /// What is new since the last look.
@@ -120,7 +136,7 @@ impl SocketPoll {
         }
         let gone = before.iter().filter(|(cookie, _)| !seen.contains_key(cookie));
         let closed = gone.filter(|(_, old)| old.socket.state == LISTEN);
-        events.extend(closed.map(|(_, old)| listens(inode, old, false)));
+        events.extend(closed.filter(|_| self.tells_states).map(|(_, old)| listens(inode, old, false)));
         events
     }
 
@@ -134,16 +150,17 @@ impl SocketPoll {
     ) -> Option<Event> {
         let socket = &one.socket;
         if socket.state == LISTEN {
-            return old.is_none().then(|| listens(netns, one, true));
+            return (self.tells_states && old.is_none()).then(|| listens(netns, one, true));
         }
+        let (tells_states, tells_retransmits) = (self.tells_states, self.tells_retransmits);
         let counters = self.counters(netns, one, now);
         let was_made = old.is_none_or(|old| old.state == SYN_SENT) && !is_first;
-        if socket.state != SYN_SENT && was_made {
+        if tells_states && socket.state != SYN_SENT && was_made {
             counters.ok = counters.ok.wrapping_add(1);
             counters.last_ok_ns = now.0;
         }
         let retransmits = timeouts(socket);
-        if retransmits <= old.map_or(0, timeouts) {
+        if !tells_retransmits || retransmits <= old.map_or(0, timeouts) {
             return None;
         }
         let count =

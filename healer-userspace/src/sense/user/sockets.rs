@@ -1,7 +1,7 @@
 //! What classic tracepoints' records about sockets lack: the owner's start and network namespace from `/proc`,
 //! what only the socket itself knows from the kernel's table of sockets.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io, path::Path};
 
 use healer_common::{
     event::{
@@ -16,22 +16,55 @@ use healer_common::{
 
 use super::{Duty, User, emit, people::People};
 use crate::{
+    clock,
+    engine::time::BootTime,
     identity::lru::Lru,
     sense::{
-        poll::sockets::{SockDiag, Socket},
+        poll::sockets::{Info, SockDiag, Socket},
         waits::Proc,
     },
 };
 
 const OWNERS_KEPT: usize = 4096;
 const NAMESPACES_OPEN: usize = 64;
+/// The kernel's table may take a tenth of the reader's time.
+const SPARE: u32 = 9;
 
 /// Where the owners of sockets live.
 pub(super) struct Owners {
     proc: Proc,
     /// By thread group and start: one that is gone keeps what it had.
     namespaces: Lru<(u32, u64), u32>,
-    tables: BTreeMap<u32, SockDiag>,
+    tables: BTreeMap<u32, Table>,
+}
+
+/// The kernel's table of one namespace, as it was just now.
+struct Table {
+    diag: SockDiag,
+    /// Those that wait for an answer, by local and remote port.
+    waiting: BTreeMap<(u32, u32), Info>,
+    next: BootTime,
+}
+
+impl Table {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { diag: SockDiag::open_in(path)?, waiting: BTreeMap::new(), next: BootTime(0) })
+    }
+
+    /// Records wait in their ring meanwhile: of many sockets the table is read the more seldom.
+    fn look(&mut self) -> io::Result<&BTreeMap<(u32, u32), Info>> {
+        let before = clock::boot();
+        if self.next <= before {
+            let waits = |socket: Socket| {
+                let ports = (u32::from(socket.local_port), u32::from(socket.peer_port));
+                Some((ports, socket.info.filter(|info| info.retransmits != 0 || socket.send_queue != 0)?))
+            };
+            self.waiting = self.diag.dump()?.into_iter().filter_map(waits).collect();
+            let after = clock::boot();
+            self.next = after + after.since(before) * SPARE;
+        }
+        Ok(&self.waiting)
+    }
 }
 
 impl Owners {
@@ -58,22 +91,20 @@ impl Owners {
         (task.start_boot_ns, inode)
     }
 
-    /// The living connection between these ports.
-    fn connection(&mut self, (tgid, netns): (u32, u32), local: u32, remote: u32) -> Option<Socket> {
+    /// Of the living connection between these ports.
+    fn connection(&mut self, (tgid, netns): (u32, u32), ports: (u32, u32)) -> Option<Info> {
         if !self.tables.contains_key(&netns) {
             if NAMESPACES_OPEN <= self.tables.len() {
                 self.tables.clear();
             }
             let (_, path) = self.proc.net_namespace(tgid)?;
-            self.tables.insert(netns, SockDiag::open_in(&path).ok()?);
+            self.tables.insert(netns, Table::open(&path).ok()?);
         }
-        let Ok(sockets) = self.tables.get_mut(&netns)?.dump() else {
+        let Ok(waiting) = self.tables.get_mut(&netns)?.look() else {
             self.tables.remove(&netns);
             return None;
         };
-        let is_it =
-            |socket: &Socket| (u32::from(socket.local_port), u32::from(socket.peer_port)) == (local, remote);
-        sockets.into_iter().find(is_it)
+        waiting.get(&ports).copied()
     }
 }
 
@@ -88,8 +119,7 @@ impl User {
         (sent.owner_start_boot_ns, sent.netns) = self.owners.of(tgid, &mut self.people);
         if sent.state != SocketState::SYN_SENT {
             let ports = (sent.local_port, sent.remote_port);
-            let found = self.owners.connection((tgid, sent.netns), ports.0, ports.1);
-            let Some(info) = found.and_then(|socket| socket.info) else {
+            let Some(info) = self.owners.connection((tgid, sent.netns), ports) else {
                 return;
             };
             sent.retransmits = info.retransmits.into();
@@ -111,13 +141,31 @@ impl User {
             }
         }
         if let Some(poll) = &self.sockets {
-            peers.extend(poll.peers());
+            // Where programs tell of one and the table of sockets of the other, both count the same peers.
+            let place = |key: &PeerKey| (key.cgroup_id, key.netns, key.address, key.port);
+            let known: BTreeMap<_, usize> =
+                peers.iter().zip(0..).map(|((key, _), at)| (place(key), at)).collect();
+            for (key, counted) in poll.peers() {
+                match known.get(&place(&key)).and_then(|at| peers.get_mut(*at)) {
+                    Some((_, counters)) => add(counters, &counted),
+                    None => peers.push((key, counted)),
+                }
+            }
         }
     }
 
     pub(super) fn is_completing_sockets(&self) -> bool {
         self.network == Duty::Complete
     }
+}
+
+/// What the table of sockets counts.
+fn add(to: &mut PeerCounters, counted: &PeerCounters) {
+    to.ok = to.ok.wrapping_add(counted.ok);
+    to.syn_retransmits = to.syn_retransmits.wrapping_add(counted.syn_retransmits);
+    to.retransmits = to.retransmits.wrapping_add(counted.retransmits);
+    to.last_ok_ns = to.last_ok_ns.max(counted.last_ok_ns);
+    to.last_retransmit_told_ns = to.last_retransmit_told_ns.max(counted.last_retransmit_told_ns);
 }
 
 /// As records have it.
