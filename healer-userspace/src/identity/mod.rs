@@ -275,8 +275,9 @@ impl Identity {
     fn whom(&mut self, seen: &Seen, fact: &Fact, now: BootTime) -> Process {
         let id = seen.task.id;
         if id.start == BootTime(0) {
-            // Kernels before 6.9 name an OOM victim by its pid alone.
-            let known = self.of_pid(id.pid);
+            // Kernels before 6.9 name an OOM victim by its pid alone; by now it may be reaped.
+            let last = |table: &ProcessTable| table.last(id.pid).map(|entry| entry.process.clone());
+            let known = self.of_pid(id.pid).or_else(|| last(&self.table));
             return known.unwrap_or_else(|| self.resolve(seen, None, now).process);
         }
         let process = if matches!(fact, Fact::Execed) {

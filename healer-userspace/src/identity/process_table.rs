@@ -49,10 +49,11 @@ impl Entry {
     }
 }
 
+/// Boxed: where numbers grow, half of a tree's places stay empty.
 pub(crate) struct ProcessTable {
-    pinned: BTreeMap<u32, Entry>,
-    others: Lru<u32, Entry>,
-    dead: Lru<ProcessId, Entry>,
+    pinned: BTreeMap<u32, Box<Entry>>,
+    others: Lru<u32, Box<Entry>>,
+    dead: Lru<ProcessId, Box<Entry>>,
 }
 
 impl ProcessTable {
@@ -70,13 +71,20 @@ impl ProcessTable {
     }
 
     pub(crate) fn dead(&mut self, id: ProcessId) -> Option<&mut Entry> {
-        self.dead.get(&id)
+        self.dead.get(&id).map(Box::as_mut)
+    }
+
+    /// Who had the number last, dead or alive.
+    pub(crate) fn last(&self, pid: u32) -> Option<&Entry> {
+        let living = self.pinned.get(&pid).or_else(|| self.others.peek(&pid));
+        let dead = || self.dead.values().filter(|entry| entry.process.pid == pid);
+        living.or_else(|| dead().max_by_key(|entry| entry.process.start)).map(Box::as_ref)
     }
 
     /// Keeps a living process. Who had the pid before is dead; a record that comes late does not
     /// push out the pid's younger owner.
     pub(crate) fn insert(&mut self, entry: Entry) {
-        let pid = entry.process.pid;
+        let (pid, entry) = (entry.process.pid, Box::new(entry));
         if let Some(before) = self.remove(pid) {
             if before.process.start > entry.process.start && before.process.id() != entry.process.id() {
                 self.put(before);
@@ -107,26 +115,26 @@ impl ProcessTable {
     }
 
     pub(crate) fn pinned(&self) -> impl Iterator<Item = &Entry> {
-        self.pinned.values()
+        self.pinned.values().map(Box::as_ref)
     }
 
     pub(crate) fn living(&self) -> impl Iterator<Item = &Entry> {
-        self.pinned.values().chain(self.others.values())
+        self.pinned.values().chain(self.others.values()).map(Box::as_ref)
     }
 
     pub(crate) fn living_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.pinned.values_mut().chain(self.others.values_mut())
+        self.pinned.values_mut().chain(self.others.values_mut()).map(Box::as_mut)
     }
 
     pub(crate) fn dead_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.dead.values_mut()
+        self.dead.values_mut().map(Box::as_mut)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.pinned.len() + self.others.len()
     }
 
-    fn put(&mut self, entry: Entry) {
+    fn put(&mut self, entry: Box<Entry>) {
         let pid = entry.process.pid;
         if entry.is_pinned() {
             self.pinned.insert(pid, entry);
@@ -135,7 +143,7 @@ impl ProcessTable {
         }
     }
 
-    fn remove(&mut self, pid: u32) -> Option<Entry> {
+    fn remove(&mut self, pid: u32) -> Option<Box<Entry>> {
         let pinned = self.pinned.remove(&pid);
         pinned.or_else(|| self.others.remove(&pid))
     }
@@ -181,5 +189,7 @@ mod tests {
         assert!(table.get(new_id).is_some());
         table.bury(new_id);
         assert!(table.get(new_id).is_none() && table.dead(new_id).is_some());
+        assert_eq!(table.last(7).map(|entry| entry.process.id()), Some(new_id));
+        assert!(table.last(8).is_none());
     }
 }

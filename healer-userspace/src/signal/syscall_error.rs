@@ -8,6 +8,28 @@ use serde::{Deserialize, Serialize};
 use super::{Fact, Meaning, Raw, Seen, levels::Level, raw, syscalls};
 use crate::engine::time::BootTime;
 
+/// Calls whose first argument is the file that they are about.
+const BY_DESCRIPTOR: [&str; 18] = [
+    "write",
+    "pwrite64",
+    "writev",
+    "pwritev",
+    "pwritev2",
+    "read",
+    "pread64",
+    "readv",
+    "preadv",
+    "fsync",
+    "fdatasync",
+    "fallocate",
+    "ftruncate",
+    "sync_file_range",
+    "syncfs",
+    "getdents64",
+    "close",
+    "sendfile",
+];
+
 /// Failures of one process with one errno.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyscallError {
@@ -37,6 +59,12 @@ impl SyscallError {
     #[must_use]
     pub fn has_no_way(&self) -> bool {
         matches!(self.errno, libc::ENETUNREACH | libc::EHOSTUNREACH) && self.address.is_some()
+    }
+
+    /// Its first argument is the file that it was about.
+    #[must_use]
+    pub fn is_by_descriptor(&self) -> bool {
+        BY_DESCRIPTOR.contains(&self.call.as_str())
     }
 
     /// A connection for which no local port was left.

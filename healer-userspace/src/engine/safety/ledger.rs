@@ -130,8 +130,7 @@ impl Ledger {
         mode: Mode,
         breaker: &Breaker,
     ) -> BreakerState {
-        let of_this = |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
-        state(self.acts.iter().filter(of_this), now, breaker)
+        state(self.acts_of(workload, class, mode), now, breaker)
     }
 
     /// When the act began by which it tripped; None while it allows.
@@ -144,8 +143,13 @@ impl Ledger {
         breaker: &Breaker,
     ) -> Option<BootTime> {
         let state = self.breaker(now, workload, class, mode, breaker);
-        let of_this = |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
-        (state != BreakerState::Allowing).then(|| count(self.acts.iter().filter(of_this), breaker).tripped)?
+        (state != BreakerState::Allowing)
+            .then(|| count(self.acts_of(workload, class, mode), breaker).tripped)?
+    }
+
+    fn acts_of(&self, workload: &WorkloadKey, class: Class, mode: Mode) -> impl Iterator<Item = &PastAct> {
+        let is_of = move |act: &&PastAct| act.workload == *workload && act.class == class && act.mode == mode;
+        self.acts.iter().filter(is_of)
     }
 
     pub fn node_tripped_at(&self, now: BootTime, mode: Mode, breaker: &Breaker) -> Option<BootTime> {

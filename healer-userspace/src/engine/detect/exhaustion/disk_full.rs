@@ -78,7 +78,9 @@ impl Kind for Disk {
         }
         let is_full = |level: &&Level| NEARLY_FULL_PERCENT <= level.percent();
         if let Some(level) = error.level.as_ref().filter(is_full) {
-            return Some(Failed { resource: level.of.clone(), is_seen: true, level: Some(level.clone()) });
+            // Where the record has no descriptor the level is that of the fullest disk that the process uses.
+            let is_seen = error.file.is_some() || !error.is_by_descriptor();
+            return Some(Failed { resource: level.of.clone(), is_seen, level: Some(level.clone()) });
         }
         // A file that could not be made has no descriptor: the fullest disk is meant.
         let guess = fullest.filter(|level| 99 <= level.percent());

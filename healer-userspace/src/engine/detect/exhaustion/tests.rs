@@ -1,8 +1,8 @@
-use super::{fd_exhaustion, pid_exhaustion, port_exhaustion, *};
+use super::{disk_full, fd_exhaustion, pid_exhaustion, port_exhaustion, *};
 use crate::{
     engine::{detect::DetectorEntry, memory::Memory, policy::PolicySet, world::World},
     identity::process::WorkloadKey,
-    signal::network::Listens,
+    signal::{network::Listens, syscall_error::File},
 };
 
 struct Run {
@@ -210,4 +210,25 @@ fn forks_that_the_kernel_counts_as_refused_are_proof_without_any_sensor() {
     let said = of(64, 9);
     assert_eq!(said[0].0, Certainty::Proved);
     assert!(said[0].1.contains("64 of 64 tasks in /web (pids.max), and 9 more were refused"), "{said:?}");
+}
+
+#[test]
+fn a_write_that_failed_of_nobody_knows_which_file_proves_nothing_of_the_fullest_disk() {
+    let level = Level::new(Resource::Space { mount: "/".to_owned() }, 91, 100);
+    let of = |call: &str, file: Option<File>| {
+        let error = SyscallError {
+            call: call.to_owned(),
+            errno: libc::ENOSPC,
+            count: 1,
+            level: Some(level.clone()),
+            file,
+            ..SyscallError::default()
+        };
+        let found = Run::of(&disk_full::ENTRY).tell(Some(process(7)), Fact::SyscallError(Box::new(error)));
+        said(&found).into_iter().map(|(certainty, _)| certainty).collect::<Vec<_>>()
+    };
+    let log = File { path: "/log".to_owned(), mount: "/".to_owned(), stored: true, ..File::default() };
+    assert_eq!(of("write", Some(log)), [Certainty::Proved]);
+    assert_eq!(of("openat", None), [Certainty::Proved], "a name has no descriptor");
+    assert_eq!(of("write", None), [], "a control file of a cgroup can say it too");
 }

@@ -13,27 +13,6 @@ use crate::signal::{
     syscall_error::{File, SyscallError},
 };
 
-/// Calls whose first argument is the file that they are about.
-const BY_DESCRIPTOR: [&str; 18] = [
-    "write",
-    "pwrite64",
-    "writev",
-    "pwritev",
-    "pwritev2",
-    "read",
-    "pread64",
-    "readv",
-    "preadv",
-    "fsync",
-    "fdatasync",
-    "fallocate",
-    "ftruncate",
-    "sync_file_range",
-    "syncfs",
-    "getdents64",
-    "close",
-    "sendfile",
-];
 /// A limit that is used so far refuses.
 const FULL_PERCENT: u64 = 95;
 
@@ -81,7 +60,7 @@ impl About {
     }
 
     fn file(&self, pid: u32, error: &mut SyscallError) {
-        let fd = error.arg0.filter(|_| BY_DESCRIPTOR.contains(&error.call.as_str()));
+        let fd = error.arg0.filter(|_| error.is_by_descriptor());
         if fd.is_none() && error.errno == libc::ENOSPC {
             error.level = disks::fullest(&self.proc, pid);
         }
