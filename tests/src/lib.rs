@@ -23,5 +23,6 @@ pub mod silent;
 pub mod small_disk;
 pub mod supervised;
 pub mod told;
+pub mod types;
 pub mod victim;
 pub mod work;

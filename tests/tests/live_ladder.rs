@@ -13,7 +13,7 @@ use healer_tests::{
     eye::{Eye, as_oom_kill, as_signal},
     ladder::{blind_by, eye_on, kernel_with},
     scratch::Scratch,
-    victim::{Victim, built},
+    victim::{HOGS, Victim, built},
 };
 use healer_userspace::sense::{Level, SENSORS, SensorState, Settings};
 
@@ -76,6 +76,7 @@ fn the_rung_is_taken_and_says_what_it_lacks(eye: &mut Eye, level: Level) {
             continue;
         };
         assert_eq!(status.via, Some(rung.via()), "{}: {:?}", status.name, status.reason);
+        // Whether the records lack it, and no other: tests/live_fields.
         for field in rung.lacks() {
             assert!(status.missing.iter().any(|missing| missing == field), "{status:?}");
         }
@@ -180,18 +181,25 @@ fn a_watched_executable_is_seen_starting(eye: &mut Eye, level: Level) {
     eye.watch_end(&mut victim);
 }
 
+/// Who is killed is not who asked for too much; by every rung both are named.
 fn an_oom_kill_is_the_same_class(eye: &mut Eye, level: Level) {
-    const LIMIT: u64 = 48 << 20;
+    const LIMIT: u64 = 64 << 20;
     let dir = Scratch::new();
     let group = MemoryCgroup::new();
     group.set_limit(LIMIT);
-    let run = group.run(&built(&dir, "grows"));
-    let mut hog = Victim::spawn(Command::new("/bin/sh").args(["-c", &run]));
+    let start = |name| {
+        let run = group.run(&built(&dir, name));
+        Victim::spawn(Command::new("/bin/sh").args(["-c", &run]))
+    };
+    let mut hog = start("hog");
+    hog.has_taken(HOGS);
+    let leak = start("leak");
     let tgid = hog.tgid();
     let killed = eye.wait_for(&format!("the OOM kill by {level:?}"), |_, event| {
         as_oom_kill(event).filter(|kill| kill.victim.tgid == tgid).copied()
     });
-    assert_eq!(killed.victim.comm(), b"grows", "{level:?}");
+    assert_eq!(killed.victim.comm(), b"hog", "{level:?}");
+    assert_eq!((killed.trigger.tgid, killed.trigger.comm()), (leak.tgid(), &b"leak"[..]), "{level:?}");
     assert_eq!(killed.scope, OomKill::SCOPE_MEMCG, "{level:?}");
     assert_ne!(killed.victim.start_boot_ns, 0, "{level:?}");
     let knows_limit = level != Level::Tracepoint;

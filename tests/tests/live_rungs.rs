@@ -10,7 +10,14 @@ use std::{
     time::Duration,
 };
 
-use healer_tests::{binary::healer, scratch::Scratch};
+use healer_tests::{
+    binary::healer,
+    home::Home,
+    ladder::{Shown, agent_on},
+    policies::restarting,
+    scratch::Scratch,
+    supervised::{Supervised, name},
+};
 use healer_userspace::{clock, sense::Level};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -86,7 +93,7 @@ fn assert_incidents_on(level: Level) {
     let commands = [
         fail("ladder-status", "sleep 4; exit 1"),
         fail("ladder-nothing", "sleep 4; exit 0"),
-        fail("ladder-killed", "pid=$$; (sleep 4; kill -9 $pid) & sleep 60"),
+        fail("ladder-killed", "pid=$$; (sleep 4; kill -9 $pid) & exec sleep 60"),
     ];
     let mut last = BTreeSet::new();
     let deadline = clock::boot() + PATIENCE;
@@ -99,38 +106,21 @@ fn assert_incidents_on(level: Level) {
     drop(agent);
 }
 
-/// A node that has neither types nor tracefs: nothing of ours can hang on its kernel.
-const BARE: &str = "mount --make-rprivate / && mount -t tmpfs none /sys/kernel/btf && \
-    for dir in /sys/kernel/tracing /sys/kernel/debug; do umount $dir; mount -t tmpfs none $dir; done 2>/dev/null; \
-    exec \"$@\"";
-
 #[test]
 fn a_node_without_types_and_tracefs_goes_on_without_programs() {
-    let dir = Scratch::new();
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", BARE, "sh"]).arg(healer()).arg("--state-dir").arg(dir.path());
-    command.args(["run", "--listen", "127.0.0.1:0"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let agent = Running(command.spawn().unwrap());
-    let sensors = until("the agent is up", || ask(dir.path(), &["sensors", "--json"]));
-    let all = sensors["sensors"].as_array().unwrap();
-    for one in all {
-        let via = one["via"].as_str().unwrap_or_default();
-        assert!(!["tp_btf", "raw_tp", "tracepoint", "iter/task"].contains(&via), "{one}");
-    }
+    let home = Home::new(&restarting("nobody"));
+    let mut agent = agent_on(&home, Level::User);
+    let shown = Shown::by(&home);
+    shown.is_of(Level::User);
     for (name, via) in [("process_exit", "connector"), ("socket_state", "sock_diag"), ("task_scan", "proc")] {
-        let one = all.iter().find(|one| one["name"] == name).unwrap();
+        let one = shown.row(name);
         assert_eq!(one["via"], via, "{one}");
         let reason = one["reason"].as_str().unwrap_or_default();
         assert!(reason.contains("does not describe its types"), "{one}");
     }
-    let script = "sleep 4; exit 1";
-    let args = ["supervise", "--name", "ladder-status", "--", "/bin/sh", "-c", script];
-    let command = Running::start(dir.path(), Level::TpBtf, &args);
-    let crash = ("supervise/ladder-status".to_owned(), "crash".to_owned(), "proved".to_owned());
-    until("the crash", || found(dir.path()).contains(&crash).then_some(()));
-    drop(command);
-    drop(agent);
+    let service = Supervised::start(&home, &name(), &["/bin/sh", "-c", "sleep 4; exit 1"]);
+    let crash = agent.record(&service.workload(), "diagnosis", "\"class\":\"crash\"");
+    assert_eq!(crash["certainty"], "proved", "{crash}");
 }
 
 #[test]

@@ -103,30 +103,56 @@ fn whoever_was_told_to_die_and_cannot_is_named_with_the_holder_of_its_lock() {
     record(&watch, "healthy_slow_disk", &[left_alone.waiter]);
 }
 
-/// Of the v1 freezer, which does not let SIGKILL through; thawed and removed on drop.
-struct Freezer(PathBuf);
+/// Of the v1 freezer, which does not let SIGKILL through as that of v2 does; thawed and removed on drop.
+struct Freezer {
+    path: PathBuf,
+    _mount: Option<Mount>,
+}
 
 impl Freezer {
-    fn new() -> Option<Self> {
-        let root = Path::new("/sys/fs/cgroup/freezer");
+    fn new() -> Self {
+        let usual = PathBuf::from("/sys/fs/cgroup/freezer");
+        let mount = if usual.join("cgroup.procs").exists() { None } else { Some(Mount::of_freezer()) };
+        let root = mount.as_ref().map_or(usual.as_path(), |mount| mount.0.path());
         let path = root.join(unique_name());
-        (root.join("cgroup.procs").exists() && fs::create_dir(&path).is_ok()).then_some(Self(path))
+        fs::create_dir(&path).expect("this test needs root, to make a cgroup of the v1 freezer");
+        Self { path, _mount: mount }
     }
 
     fn write(&self, file: &str, text: &str) {
-        fs::write(self.0.join(file), text).expect("the freezer takes it");
+        fs::write(self.path.join(file), text).expect("the freezer takes it");
+    }
+}
+
+/// The controller on a machine that mounts none of v1; unmounted on drop.
+struct Mount(Scratch);
+
+impl Mount {
+    fn of_freezer() -> Self {
+        let mount = Self(Scratch::new());
+        let mut command = Command::new("mount");
+        command.args(["-t", "cgroup", "-o", "freezer", "none"]).arg(mount.0.path());
+        let status = command.status().expect("mount is there");
+        assert!(status.success(), "this test needs CONFIG_CGROUP_FREEZER and cgroup v1, or root to mount it");
+        mount
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0.path()).status().ok();
     }
 }
 
 impl Drop for Freezer {
     fn drop(&mut self) {
-        fs::write(self.0.join("freezer.state"), "THAWED").ok();
-        let root = self.0.parent().unwrap_or(&self.0);
-        for pid in fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default().lines() {
+        fs::write(self.path.join("freezer.state"), "THAWED").ok();
+        let root = self.path.parent().unwrap_or(&self.path);
+        for pid in fs::read_to_string(self.path.join("cgroup.procs")).unwrap_or_default().lines() {
             fs::write(root.join("cgroup.procs"), pid).ok();
         }
         for _attempt in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
+            if fs::remove_dir(&self.path).is_ok() {
                 return;
             }
             thread::sleep(Duration::from_millis(20));
@@ -139,10 +165,7 @@ fn a_frozen_process_that_was_told_to_die_is_told_from_one_that_only_sleeps() {
     let (killed, frozen) =
         (Victim::start("/bin/sleep", &["100000"]), Victim::start("/bin/sleep", &["100000"]));
     // Thawed before the victims are reaped: they do not end frozen.
-    let Some(freezer) = Freezer::new() else {
-        say("no freezer of cgroup v1 here: SIGKILL goes through the one of v2");
-        return;
-    };
+    let freezer = Freezer::new();
     for one in [&killed, &frozen] {
         freezer.write("cgroup.procs", &one.tgid().to_string());
     }
@@ -160,18 +183,23 @@ fn a_frozen_process_that_was_told_to_die_is_told_from_one_that_only_sleeps() {
 struct Watchdog(Vec<(&'static str, String)>);
 
 impl Watchdog {
-    fn every_second() -> Option<Self> {
+    fn every_second() -> Self {
+        const NEEDS: &str =
+            "this test needs a kernel with CONFIG_DETECT_HUNG_TASK, and root that may write its settings";
         // -1: as many lines in the log as there are hung tasks.
         let keys = [
             ("hung_task_warnings", "-1"),
             ("hung_task_check_interval_secs", "1"),
             ("hung_task_timeout_secs", "1"),
         ];
-        let old = keys.map(|(key, _)| Some((key, fs::read_to_string(path(key)).ok()?)));
-        let old: Vec<_> = old.into_iter().flatten().collect();
-        let set = keys.iter().all(|(key, value)| fs::write(path(key), value).is_ok());
-        let kept = Self(old);
-        (set && kept.0.len() == keys.len()).then_some(kept)
+        // Kept one by one: those that were written are put back also if the next cannot be.
+        let mut kept = Self(Vec::new());
+        for (key, value) in keys {
+            let old = fs::read_to_string(path(key)).unwrap_or_else(|why| panic!("{NEEDS}: {key}: {why}"));
+            kept.0.push((key, old));
+            fs::write(path(key), value).unwrap_or_else(|why| panic!("{NEEDS}: {key}: {why}"));
+        }
+        kept
     }
 }
 
@@ -189,10 +217,7 @@ impl Drop for Watchdog {
 fn the_kernels_own_watch_is_heard() {
     let stuck = Stuck::start();
     let mut eyes = Level::ALL.map(|level| (level, eye_on(level)));
-    let Some(_watchdog) = Watchdog::every_second() else {
-        say("this kernel has no watch for hung tasks, or its settings cannot be written");
-        return;
-    };
+    let _watchdog = Watchdog::every_second();
     for (level, eye) in &mut eyes {
         let hung = eye.wait_for(&format!("a hung task by {level:?}"), |_, event| match event {
             Event::TaskHung(hung) if hung.task.tgid == stuck.waiter => Some(*hung),

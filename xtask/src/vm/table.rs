@@ -27,9 +27,10 @@ struct Way<'a> {
 /// Compares the document with what the guests say, or writes it anew.
 ///
 /// # Errors
-/// If it says something else of a sensor, or if a program costs much more. What programs cost depends on the compiler
-/// as well and may differ.
+/// If it says something else of a sensor or nothing at all, if a kernel does not tell of its sensors, or if a program
+/// costs much more. What programs cost depends on the compiler as well and may differ.
 pub(crate) fn check(facts: &[Facts], arch: Arch, bless: bool) -> Result<()> {
+    all_have_told(facts)?;
     let path = workspace::root().join("healer-userspace/KERNELS.md");
     let document = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let begin = begin(arch);
@@ -40,15 +41,30 @@ pub(crate) fn check(facts: &[Facts], arch: Arch, bless: bool) -> Result<()> {
         let new = format!("{before}{begin}\n{sensors}\n{}\n{END}{after}", programs(facts));
         return fs::write(&path, new).with_context(|| path.display().to_string());
     }
-    if tables.trim().is_empty() {
-        println!("KERNELS.md has no tables of these kernels yet: --bless writes them");
+    same_sensors(tables, &sensors)?;
+    within_bounds(tables, facts)
+}
+
+/// What a guest does not tell would read as what its kernel does not lack.
+fn all_have_told(facts: &[Facts]) -> Result<()> {
+    let silent = facts.iter().filter(|facts| ways(&facts.lines).is_empty());
+    let silent: Vec<_> = silent.map(|facts| facts.kernel.as_str()).collect();
+    if facts.is_empty() || !silent.is_empty() {
+        bail!(
+            "no guest told of its sensors, or these did not: {silent:?}\n  \
+             remedy: live_facts must run in each; read target/vm/GUEST"
+        );
+    }
+    Ok(())
+}
+
+fn same_sensors(tables: &str, sensors: &str) -> Result<()> {
+    if tables.contains(sensors) {
         return Ok(());
     }
-    if tables.contains(&sensors) {
-        return within_bounds(tables, facts);
-    }
+    let how = if tables.trim().is_empty() { "nothing" } else { "other things" };
     bail!(
-        "KERNELS.md says other things of the sensors than these kernels do:\n{sensors}\n  \
+        "KERNELS.md says {how} of the sensors than these kernels do:\n{sensors}\n  \
          remedy: cargo xtask test --vm --bless, and look at the difference"
     )
 }
@@ -66,6 +82,13 @@ fn within_bounds(tables: &str, facts: &[Facts]) -> Result<()> {
     const SLACK: u32 = 1000;
     let known = costs(tables);
     let mut dear = Vec::new();
+    for ((program, kernel), before) in &known {
+        let mut told = facts.iter().filter(|facts| facts.kernel == *kernel);
+        let is_told = |line: &String| cost(line).is_some_and(|(told, _)| told == *program);
+        if told.any(|facts| !facts.lines.iter().any(is_told)) {
+            dear.push(format!("{program} on {kernel}: not taken, it was {before}"));
+        }
+    }
     for Facts { kernel, lines } in facts {
         for (program, cost) in lines.iter().filter_map(|line| cost(line)) {
             let before = known.get(&(program, kernel.as_str())).copied();
@@ -83,8 +106,8 @@ fn within_bounds(tables: &str, facts: &[Facts]) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "programs cost the verifier more than KERNELS.md says:\n{}\n  \
-         remedy: make them cheaper, or cargo xtask test --vm --bless",
+        "KERNELS.md says other things of what programs cost the verifier:\n{}\n  \
+         remedy: make them cheaper, or cargo xtask test --vm --bless, and look at the difference",
         dear.join("\n")
     )
 }
@@ -106,36 +129,48 @@ fn costs(tables: &str) -> BTreeMap<(&str, &str), u32> {
     costs
 }
 
-/// Sensor × rung: what every kernel lacks, then what some lack besides.
+/// Sensor × rung: what every kernel that takes it lacks, then what some lack besides, and who does not take it.
 fn sensors(facts: &[Facts]) -> String {
     let kernels: Vec<_> = facts.iter().map(|facts| facts.kernel.as_str()).collect();
     let of_kernels: Vec<Vec<Way<'_>>> = facts.iter().map(|facts| ways(&facts.lines)).collect();
     let mut table =
         format!("| sensor | rung | lacks on all of {} | besides |\n|---|---|---|---|\n", kernels.join(", "));
-    for way in of_kernels.first().into_iter().flatten() {
-        let is_same = |other: &&Way<'_>| (other.sensor, other.rung) == (way.sensor, way.rung);
-        let missing: Vec<_> = of_kernels
-            .iter()
-            .map(|ways| ways.iter().find(is_same).map(|way| way.missing.clone()).unwrap_or_default())
-            .collect();
-        let common = missing.iter().skip(1).fold(way.missing.clone(), |common, more| &common & more);
+    for (sensor, rung) in taken_by_any(&of_kernels) {
+        let is_it = |way: &&Way<'_>| (way.sensor, way.rung) == (sensor, rung);
+        let missing: Vec<_> =
+            of_kernels.iter().map(|ways| ways.iter().find(is_it).map(|way| &way.missing)).collect();
+        let common = missing.iter().copied().flatten().cloned().reduce(|common, more| &common & &more);
+        let common = common.unwrap_or_default();
         let besides: Vec<_> = kernels
             .iter()
-            .zip(&missing)
-            .map(|(kernel, missing)| (kernel, missing - &common))
-            .filter(|(_, missing)| !missing.is_empty())
-            .map(|(kernel, missing)| format!("{kernel}: {}", words(&missing)))
+            .zip(missing)
+            .filter_map(|(kernel, missing)| Some(format!("{kernel}: {}", beside(missing, &common)?)))
             .collect();
-        let _infallible = writeln!(
-            table,
-            "| {} | {} | {} | {} |",
-            way.sensor,
-            way.rung,
-            words(&common),
-            besides.join("; ")
-        );
+        let (common, besides) = (words(&common), besides.join("; "));
+        let _infallible = writeln!(table, "| {sensor} | {rung} | {common} | {besides} |");
     }
     table
+}
+
+/// What one kernel lacks besides; `None`: nothing.
+fn beside(missing: Option<&BTreeSet<&str>>, common: &BTreeSet<&str>) -> Option<String> {
+    let Some(missing) = missing else {
+        return Some("not taken".to_owned());
+    };
+    let more = missing - common;
+    (!more.is_empty()).then(|| words(&more))
+}
+
+/// Each way that some kernel takes, once; a sensor's in the order in which they were told.
+fn taken_by_any<'a>(of_kernels: &[Vec<Way<'a>>]) -> Vec<(&'a str, &'a str)> {
+    let mut taken = Vec::new();
+    for way in of_kernels.iter().flatten().map(|way| (way.sensor, way.rung)) {
+        if !taken.contains(&way) {
+            taken.push(way);
+        }
+    }
+    taken.sort_by_key(|(sensor, _)| *sensor);
+    taken
 }
 
 /// What becomes of a signal when no way to it is left: the same on every kernel.
@@ -207,7 +242,37 @@ mod tests {
         assert_eq!(told(&["program\toom\t12000", "program\texit\t900\r"]), Ok(()));
         let dear = told(&["program\toom\t40000"]).unwrap_err();
         assert!(dear.contains("oom on 6.1: 40000, it was 9000"), "{dear}");
-        assert!(told(&["program\tnew\t4"]).unwrap_err().contains("no number for it"));
+        let new = told(&["program\tnew\t4"]).unwrap_err();
+        assert!(new.contains("no number for it") && new.contains("oom on 6.1: not taken"), "{new}");
+    }
+
+    #[test]
+    fn a_way_that_a_kernel_does_not_take_is_not_one_that_lacks_nothing() {
+        let facts = [
+            facts("6.1", &["sensor\toom\ttp_btf\t", "sensor\toom\tkmsg\ta.x"]),
+            facts("6.12", &["sensor\toom\tkmsg\ta.x", "sensor\texit\traw_tp\tb.y"]),
+        ];
+        let table = sensors(&facts);
+        let rows: Vec<_> = table.lines().skip(2).collect();
+        let expected = [
+            "| exit | raw_tp | `b.y` | 6.1: not taken |",
+            "| oom | tp_btf | nothing | 6.12: not taken |",
+            "| oom | kmsg | `a.x` |  |",
+        ];
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn who_told_nothing_and_what_says_nothing_pass_no_check() {
+        let told = |facts: &[Facts]| all_have_told(facts).map_err(|error| error.to_string());
+        let well = || facts("6.1", &["sensor\toom\ttp_btf\t"]);
+        assert_eq!(told(&[well()]), Ok(()));
+        assert!(told(&[]).unwrap_err().contains("no guest told"));
+        let silent = told(&[well(), facts("6.12", &["program\toom\t12"])]).unwrap_err();
+        assert!(silent.contains("6.12") && !silent.contains("6.1\""), "{silent}");
+        let table = sensors(&[well()]);
+        assert!(same_sensors(&table, &table).is_ok());
+        assert!(same_sensors("\n", &table).unwrap_err().to_string().contains("says nothing"));
     }
 
     #[test]
