@@ -54,7 +54,8 @@ wire! {
 pub const PEERS_MAX: u32 = 2048;
 /// Connections being made of which the process is remembered.
 pub const CONNECTING_MAX: u32 = 2048;
-/// Connections of which the process is remembered, made ones too, by programs that have only the tracepoint's record.
-pub const TOLD_MAX: u32 = 2048;
-/// As many where the kernel has no type information, so that all programs are of that kind.
+/// Connections of which the process is remembered, made ones too, by programs that have only the tracepoint's record:
+/// where the kernel has type information such a program is the exception.
+pub const TOLD_MAX: u32 = 512;
+/// Where it has none, so that all programs are of that kind.
 pub const TOLD_MAX_UNTYPED: u32 = 16 * 1024;

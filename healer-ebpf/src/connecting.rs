@@ -31,8 +31,8 @@ pub(crate) struct Maker {
 static CONNECTING: HashMap<u64, Maker> = HashMap::with_max_entries(CONNECTING_MAX, 0);
 
 /// The same without the kernel's layout: entries stay until the last edge, which every socket makes
-/// (`inet_csk_destroy_sock` wants it closed, net/ipv4/inet_connection_sock.c). Edges that were not seen, because the
-/// governor had given the hook up, leave theirs: the least recently used makes room.
+/// (`inet_csk_destroy_sock` wants it closed, net/ipv4/inet_connection_sock.c). The least recently used makes room.
+/// Before a hook that was given up comes back, user space empties both.
 #[map]
 static TOLD: LruHashMap<u64, Maker> = LruHashMap::with_max_entries(TOLD_MAX, 0);
 
@@ -93,16 +93,20 @@ pub(crate) fn told_take(socket: u64) -> Option<Maker> {
 #[inline(always)]
 pub(crate) fn told_reset(socket: u64) {
     if let Some(maker) = TOLD.get_ptr_mut(socket) {
-        // SAFETY: an entry of the map; the socket is locked.
+        // SAFETY: an entry of the map; the socket is locked. One that has just made room may be another's by now, who
+        // then counts one reset too many.
         unsafe { (*maker).was_reset = 1 };
     }
 }
 
-/// Counts one more request; gives the maker.
+/// Counts one more request; gives the maker. Where `socket_state` has the kernel's layout, its map has the requests.
 #[inline(always)]
 pub(crate) fn told_again(socket: u64) -> Option<Maker> {
-    let maker = TOLD.get_ptr_mut(socket)?;
-    // SAFETY: an entry of the map; the socket is locked.
+    let maker = match TOLD.get_ptr_mut(socket) {
+        Some(maker) => maker,
+        None => CONNECTING.get_ptr_mut(socket)?,
+    };
+    // SAFETY: an entry of a map; the socket is locked. As in `told_reset`.
     unsafe {
         (*maker).again = (*maker).again.wrapping_add(1);
         Some(*maker)

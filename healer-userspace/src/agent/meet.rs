@@ -1,6 +1,7 @@
 //! Who runs and who does not, by `/proc`: for what the kernel's records could not say.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use super::Agent;
 use crate::{
@@ -29,6 +30,8 @@ pub(super) struct Doubts {
     tracked: Vec<(BootTime, ProcessId)>,
     /// Ended well: it may have left a child to go on in its place, and a fork is not told.
     left: Vec<(BootTime, Process)>,
+    /// Were gone a look ago. Their records may have lain unread then, and have been read since.
+    gone: Vec<ProcessId>,
 }
 
 impl Doubts {
@@ -62,9 +65,13 @@ impl Agent {
 
     /// The records of their ends are lost: a dead main process must not pass for a living one.
     pub(super) fn bury_the_gone(&mut self, now: BootTime) {
+        let gone_by_now: BTreeSet<ProcessId> =
+            gone(&self.identity, self.engine.world()).iter().map(Process::id).collect();
+        // Not all are lost: of whoever is gone by now the record is in the rings, if there is one.
+        self.read_records();
         self.identity.vanished();
         let gone = gone(&self.identity, self.engine.world());
-        self.bury(now, gone);
+        self.bury(now, gone.into_iter().filter(|process| gone_by_now.contains(&process.id())).collect());
     }
 
     pub(super) fn doubt(&mut self, signal: &Signal) {
@@ -79,10 +86,12 @@ impl Agent {
     /// What was in doubt a second ago.
     pub(super) fn look_again(&mut self, now: BootTime) {
         let tracked = take_due(&mut self.doubts.tracked, now);
-        if !tracked.is_empty() {
-            let mut gone = gone(&self.identity, self.engine.world());
-            gone.retain(|process| tracked.contains(&process.id()));
-            self.bury(now, gone);
+        let before = core::mem::take(&mut self.doubts.gone);
+        if !tracked.is_empty() || !before.is_empty() {
+            let gone = gone(&self.identity, self.engine.world());
+            let just_now = gone.iter().map(Process::id).filter(|id| tracked.contains(id));
+            self.doubts.gone = just_now.collect();
+            self.bury(now, gone.into_iter().filter(|process| before.contains(&process.id())).collect());
         }
         let mut left = take_due(&mut self.doubts.left, now);
         left.retain(|dead| is_missed(self.engine.world(), dead));

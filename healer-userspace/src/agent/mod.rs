@@ -175,8 +175,13 @@ impl Agent {
         self.engine.advance(clock::boot());
     }
 
-    /// All that the rings hold: bytes → meaning → who → engine.
     fn records(&mut self) {
+        self.read_records();
+        self.look_around();
+    }
+
+    /// All that the rings hold: bytes → meaning → who → engine.
+    fn read_records(&mut self) {
         let mut raws = core::mem::take(&mut self.raws);
         let mut malformed = None;
         self.sense.drain(|bytes| match Event::decode(bytes) {
@@ -203,7 +208,6 @@ impl Agent {
         }
         raws.shrink_to(FEW);
         self.raws = raws;
-        self.look_around();
     }
 
     fn record(&mut self, mut raw: Raw) {

@@ -276,8 +276,9 @@ impl Identity {
         let id = seen.task.id;
         if id.start == BootTime(0) {
             // Kernels before 6.9 name an OOM victim by its pid alone; by now it may be reaped.
-            let last = |table: &ProcessTable| table.last(id.pid).map(|entry| entry.process.clone());
-            let known = self.of_pid(id.pid).or_else(|| last(&self.table));
+            let is_oom = matches!(fact, Fact::OomKilled(_));
+            let tracked = |table: &ProcessTable| table.tracked(id.pid).map(|entry| entry.process.clone());
+            let known = self.of_pid(id.pid).or_else(|| tracked(&self.table).filter(|_| is_oom));
             return known.unwrap_or_else(|| self.resolve(seen, None, now).process);
         }
         let process = if matches!(fact, Fact::Execed) {

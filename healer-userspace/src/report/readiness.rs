@@ -110,4 +110,16 @@ mod tests {
         assert_eq!(complaints(69), ["1001 records lost in the last 1m00s, limit 1000"]);
         assert!(complaints(71).is_empty());
     }
+
+    #[test]
+    fn what_needs_no_program_of_ours_is_none() {
+        for via in ["connector", "kmsg", "sock_diag", "proc", "poll", "cgroup files, pressure"] {
+            let sensor = Sensor { via: Some(via.into()), ..attached().remove(0) };
+            assert!(no_sensor(&[sensor]).is_some(), "{via}");
+        }
+        for via in ["tp_btf", "raw_tp", "tracepoint"] {
+            let sensor = Sensor { via: Some(via.into()), ..attached().remove(0) };
+            assert_eq!(no_sensor(&[sensor]), None, "{via}");
+        }
+    }
 }

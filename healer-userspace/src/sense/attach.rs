@@ -126,7 +126,7 @@ fn lacking_argument(layout: &Layout, kind: EventKind) -> Option<&'static str> {
     match kind {
         EventKind::OomKill if !layout.victim_is_task => Some("mark_victim.task"),
         // Whether it ends a process that no policy follows.
-        EventKind::SignalSent if !layout.prunes_well => Some("sighand_struct.action (untracked)"),
+        EventKind::SignalSent if !layout.prunes_well => Some("sighand_struct.action"),
         EventKind::TcpRetransmit if !layout.has_retransmit_error => Some("tcp_retransmit_skb.err"),
         // The end of the last thread is told by the count of those that live.
         EventKind::ProcessExit

@@ -61,6 +61,11 @@ impl Governed {
         }
     }
 
+    /// Whether the sensor is about to be taken back.
+    fn comes_back(&self, kind: EventKind, stage: Stage) -> bool {
+        self.held.iter().any(|held| held.kind == kind && held.attached.is_none() && stage < held.stage)
+    }
+
     /// Gives up what the stage wants, and takes back the rest; says what could not be taken back.
     fn obey(&mut self, stage: Stage) -> Vec<(EventKind, String)> {
         let mut refused = Vec::new();
@@ -96,6 +101,11 @@ impl Sense {
         let mut changes = Vec::new();
         if overhead.stage != before.stage {
             changes.push(overhead.stage_in_words());
+        }
+        if let Some(kernel) = &mut self.kernel
+            && self.governed.comes_back(EventKind::SocketState, overhead.stage)
+        {
+            kernel.maps.forget_makers();
         }
         let refused = self.governed.obey(overhead.stage);
         if refused != self.governed.refused {

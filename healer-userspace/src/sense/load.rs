@@ -65,6 +65,9 @@ pub(crate) fn load(
     }
     let is_untyped = layout.tracepoints.is_empty();
     loader.map_max_entries("TOLD", room(if is_untyped { TOLD_MAX_UNTYPED } else { TOLD_MAX }));
+    if is_untyped {
+        loader.map_max_entries("CONNECTING", 1);
+    }
     loader.override_global("MEMCG_OOM_START", &layout.memcg_oom.0, true);
     loader.override_global("MEMCG_OOM_END", &layout.memcg_oom.1, true);
     loader.load(object).map_err(|error| {

@@ -8,12 +8,15 @@ use aya::{
 };
 use healer_common::{
     event::wire::Wire,
-    network::{PEERS_MAX, PeerCounters, PeerKey},
+    network::{PEERS_MAX, PeerCounters, PeerKey, TOLD_MAX_UNTYPED},
     tuning::Counter,
 };
 use serde::Serialize;
 
 use super::{ring::Rings, room::room};
+
+/// Keys come anew while entries go: no more than this many are walked.
+const MAKERS_MAX: usize = TOLD_MAX_UNTYPED as usize;
 
 /// Records that did not fit into their ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -49,6 +52,8 @@ pub(crate) struct Maps {
     watched: BpfHashMap<MapData, u64, u32>,
     counters: PerCpuArray<MapData, u64>,
     peers: BpfHashMap<MapData, Words<4>, Words<11>>,
+    /// By the socket's address.
+    makers: [BpfHashMap<MapData, u64, Words<4>>; 2],
 }
 
 /// The bytes of a key or value, as aya takes them.
@@ -90,6 +95,7 @@ pub(crate) fn take(ebpf: &mut Ebpf) -> Result<(Maps, Rings), MapTrouble> {
         watched: typed(ebpf, "WATCHED_EXES")?,
         counters: typed(ebpf, "COUNTERS")?,
         peers: typed(ebpf, "PEERS")?,
+        makers: [typed(ebpf, "CONNECTING")?, typed(ebpf, "TOLD")?],
     };
     let urgent: RingBuf<MapData> = typed(ebpf, "URGENT")?;
     let bulk: RingBuf<MapData> = typed(ebpf, "BULK")?;
@@ -122,6 +128,16 @@ impl Maps {
     pub(crate) fn peers(&self) -> Vec<(PeerKey, PeerCounters)> {
         let entries = self.peers.iter().take(room(PEERS_MAX) as usize).filter_map(Result::ok);
         entries.filter_map(|(key, counters)| Some((key.read()?, counters.read()?))).collect()
+    }
+
+    /// After edges of connections were not seen: another connection may be where they were.
+    pub(crate) fn forget_makers(&mut self) {
+        for makers in &mut self.makers {
+            let sockets: Vec<u64> = makers.keys().take(MAKERS_MAX).filter_map(Result::ok).collect();
+            for socket in sockets {
+                makers.remove(&socket).ok();
+            }
+        }
     }
 
     pub(crate) fn track(&mut self, tgid: u32) -> Result<(), MapTrouble> {

@@ -212,6 +212,10 @@ impl Sense {
             }
         };
         let user = &mut self.user;
+        if let Some(user) = user {
+            // Before the rings: of what it tells they have the reason by then.
+            user.hear(&mut hand_on);
+        }
         if let Some(kernel) = &mut self.kernel {
             kernel.rings.drain(|record| {
                 if !user.as_mut().is_some_and(|user| user.takes(record, &mut hand_on)) {

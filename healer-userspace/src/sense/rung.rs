@@ -163,7 +163,9 @@ pub const SENSORS: &[Sensor] = &[
                 lacks: &[
                     "task_struct.start_boottime",
                     "task_struct.cgroups",
+                    "task_struct.real_parent",
                     "mm_struct.exe_file",
+                    "mm_struct.arg_start",
                     "linux_binprm.filename",
                 ],
             },

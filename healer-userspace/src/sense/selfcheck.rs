@@ -21,6 +21,8 @@ use crate::{
 const CODE: u8 = 23;
 /// Records of the dead that have not come so long after both have ended will not come.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Children that have not ended by then get no CPU, and are waited for no longer.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(30);
 /// If healer is killed in between, its child must not stay.
 const CHILD_SECONDS: u32 = 5;
 
@@ -44,6 +46,7 @@ struct Child {
 
 /// A check under way; dropping it ends and reaps the children.
 pub(super) struct SelfCheck {
+    began: BootTime,
     /// When both children were first seen dead: on a node that is ill they wait long for a CPU.
     ended: Option<BootTime>,
     /// The thread that sends the signal.
@@ -58,7 +61,7 @@ pub(super) struct SelfCheck {
 
 impl SelfCheck {
     /// Makes the children. `None` if there can be none now.
-    pub(super) fn begin(own_tgid: u32) -> Option<Self> {
+    pub(super) fn begin(now: BootTime, own_tgid: u32) -> Option<Self> {
         let exiting = Child::fork(u32::from(CODE) << 8, || {
             // The thread's own exit: before 5.17 its status lies elsewhere than that of a killed group.
             loop {
@@ -79,7 +82,7 @@ impl SelfCheck {
         let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         let refusal = Refusal::provoke(thread, own_tgid);
         let (exits, sent) = ([None, None], None);
-        Some(Self { ended: None, thread, own_tgid, exiting, killed, exits, sent, refusal })
+        Some(Self { began: now, ended: None, thread, own_tgid, exiting, killed, exits, sent, refusal })
     }
 
     /// Whether `record` is about the children, which is of no interest to anybody else.
@@ -129,6 +132,11 @@ impl SelfCheck {
     /// Whether what has not come by now will not come.
     pub(super) fn is_late(&self, now: BootTime) -> bool {
         self.ended.is_some_and(|ended| PATIENCE <= now.since(ended))
+    }
+
+    /// Nothing can be said of sensors that had nothing to say.
+    pub(super) fn is_hopeless(&self, now: BootTime) -> bool {
+        self.ended.is_none() && GIVEN_UP_AFTER <= now.since(self.began)
     }
 
     /// Looks whether the children have ended.
@@ -259,8 +267,54 @@ impl Drop for Child {
     fn drop(&mut self) {
         // Not reaped yet, so the number is still the child's.
         self.end();
-        if let Some(pid) = Pid::from_raw(self.pid as i32) {
-            waitpid(Some(pid), WaitOptions::empty()).ok();
+        let Some(pid) = Pid::from_raw(self.pid as i32) else { return };
+        let reap = move |options| waitpid(Some(pid), options);
+        if matches!(reap(WaitOptions::NOHANG), Ok(None)) {
+            // It needs a CPU to die, for which nobody here should wait.
+            std::thread::spawn(move || reap(WaitOptions::empty()).ok());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use healer_common::event::wire::Wire as _;
+
+    use super::*;
+    use crate::clock;
+
+    #[test]
+    fn silence_is_a_lie_only_of_children_that_have_ended() {
+        const BY: Rung = Rung::TpBtf { program: "process_exit" };
+        let began = clock::boot();
+        let mut check = SelfCheck::begin(began, std::process::id()).unwrap();
+        let late = began + GIVEN_UP_AFTER;
+        assert_eq!(
+            check.verdict(EventKind::ProcessExit, BY, late),
+            None,
+            "nobody has looked whether they ended"
+        );
+        assert!(check.is_hopeless(late) && !check.is_hopeless(began));
+        let deadline = began + GIVEN_UP_AFTER;
+        while check.ended.is_none() && clock::boot() < deadline {
+            check.look(clock::boot());
+        }
+        let ended = check.ended.unwrap();
+        assert!(!check.is_hopeless(late));
+        assert_eq!(check.verdict(EventKind::ProcessExit, BY, ended), None);
+        let said = check.verdict(EventKind::ProcessExit, BY, ended + PATIENCE);
+        assert!(matches!(said, Some(Verdict::Wrong(_))), "{said:?}");
+    }
+
+    #[test]
+    fn only_who_reads_no_structs_may_leave_the_start_out() {
+        let stat = ProcDir::open(Path::new("/proc"), std::process::id()).and_then(|dir| dir.stat()).unwrap();
+        let mut task = TaskRef { tgid: 7, ..TaskRef::ZERO };
+        task.comm[..stat.comm.len()].copy_from_slice(stat.comm.as_bytes());
+        let child = Child { pid: 7, stat: Some(stat), wait_status: 0 };
+        assert_eq!(misnamed(&task, &child, false), None);
+        assert!(misnamed(&task, &child, true).is_some());
+        // Nobody's child: nothing to be reaped.
+        std::mem::forget(child);
     }
 }

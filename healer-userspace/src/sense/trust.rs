@@ -19,7 +19,7 @@ impl Sense {
     pub(super) fn check_now(&mut self) {
         let now = clock::boot();
         if self.works(EventKind::ProcessExit) || self.works(EventKind::SignalSent) {
-            self.begin_check();
+            self.begin_check(now);
         }
         let mut backlog = Vec::new();
         while self.check.is_some() && clock::boot().since(now) < super::CHECK_FOR {
@@ -32,9 +32,9 @@ impl Sense {
         self.backlog.append(&mut backlog);
     }
 
-    fn begin_check(&mut self) {
+    fn begin_check(&mut self, now: BootTime) {
         self.tries.begin(self.losses());
-        self.check = SelfCheck::begin(self.own_tgid);
+        self.check = SelfCheck::begin(now, self.own_tgid);
         self.refused.extend(self.check.as_ref().and_then(SelfCheck::refused_port));
     }
 
@@ -56,18 +56,22 @@ impl Sense {
     pub(super) fn judge(&mut self, now: BootTime) {
         let Some(mut check) = self.check.take() else {
             if self.tries.is_due(now) {
-                self.begin_check();
+                self.begin_check(now);
             }
             return;
         };
         // A full ring loses the truth as well as lies.
         if self.tries.is_void(self.losses()) {
             if !self.tries.again(now, check.children()) {
-                self.check_was_not_possible();
+                self.check_was_not_possible("records were lost");
             }
             return;
         }
         check.look(now);
+        if check.is_hopeless(now) {
+            self.check_was_not_possible("its children got no CPU");
+            return;
+        }
         let attached: Vec<(usize, Rung)> = self.attached().collect();
         let mut is_open = false;
         for (index, rung) in attached {
@@ -102,17 +106,15 @@ impl Sense {
         }
     }
 
-    fn check_was_not_possible(&mut self) {
+    fn check_was_not_possible(&mut self, why: &str) {
         let unchecked: Vec<(usize, Rung)> = self.attached().collect();
         for (index, rung) in unchecked {
             let status = &mut self.sensors[index];
             let can_be = matches!(SENSORS[index].kind, EventKind::ProcessExit | EventKind::SignalSent)
                 || tells_refusals(SENSORS[index].kind, rung);
             if can_be && status.checked == Checked::No {
-                status.say(
-                    "self-check not possible: records were lost",
-                    "restart healer when less is going on",
-                );
+                status
+                    .say(&format!("self-check not possible: {why}"), "restart healer when less is going on");
                 self.has_news = true;
             }
         }

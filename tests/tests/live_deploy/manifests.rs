@@ -39,10 +39,10 @@ fn what_the_kustomizations_name_is_there() {
 fn the_daemon_set_speaks_the_agents_language() {
     let set = yaml("kubernetes/base/daemonset.yaml");
     let container = &set["spec"]["template"]["spec"]["containers"][0];
-    for probe in ["startupProbe", "readinessProbe"] {
-        assert_eq!(container[probe]["httpGet"]["path"], "/readyz");
+    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+    for probe in ["startupProbe", "livenessProbe"] {
+        assert_eq!(container[probe]["httpGet"]["path"], "/healthz");
     }
-    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/healthz");
     let listen = format!(":{}", container["ports"][0]["containerPort"]);
     let args: Vec<String> = serde_json::from_value(container["args"].clone()).expect("a list of words");
     assert!(args.iter().any(|arg| arg.ends_with(&listen)), "{args:?}");

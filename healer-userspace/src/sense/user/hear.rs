@@ -19,7 +19,7 @@ use crate::{clock, engine::time::BootTime};
 const BATCH: usize = 4096;
 
 impl User {
-    pub(super) fn hear(&mut self, out: &mut impl FnMut(&[u8])) {
+    pub(crate) fn hear(&mut self, out: &mut impl FnMut(&[u8])) {
         let mut room = [0; 4096];
         for _datagram in 0..BATCH {
             let Some(connector) = &self.connector else {

@@ -264,7 +264,6 @@ impl User {
 
     /// Hands on every record that the sources give by now.
     pub(crate) fn drain(&mut self, now: BootTime, out: &mut impl FnMut(&[u8])) {
-        self.hear(out);
         self.read_kernel_log(now, out);
         let sockets = self.sockets.as_mut().map(|poll| poll.look(now, &mut self.people));
         for event in sockets.into_iter().flatten() {

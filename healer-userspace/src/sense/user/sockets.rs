@@ -36,6 +36,8 @@ pub(super) struct Owners {
     /// By thread group and start: one that is gone keeps what it had.
     namespaces: Lru<(u32, u64), u32>,
     tables: BTreeMap<u32, Table>,
+    /// When any of them may be read again.
+    next: BootTime,
 }
 
 /// The kernel's table of one namespace, as it was just now.
@@ -43,33 +45,26 @@ struct Table {
     diag: SockDiag,
     /// Those that wait for an answer, by local and remote port.
     waiting: BTreeMap<(u32, u32), Info>,
-    next: BootTime,
 }
 
 impl Table {
     fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { diag: SockDiag::open_in(path)?, waiting: BTreeMap::new(), next: BootTime(0) })
+        Ok(Self { diag: SockDiag::open_in(path)?, waiting: BTreeMap::new() })
     }
 
-    /// Records wait in their ring meanwhile: of many sockets the table is read the more seldom.
-    fn look(&mut self) -> io::Result<&BTreeMap<(u32, u32), Info>> {
-        let before = clock::boot();
-        if self.next <= before {
-            let waits = |socket: Socket| {
-                let ports = (u32::from(socket.local_port), u32::from(socket.peer_port));
-                Some((ports, socket.info.filter(|info| info.retransmits != 0 || socket.send_queue != 0)?))
-            };
-            self.waiting = self.diag.dump()?.into_iter().filter_map(waits).collect();
-            let after = clock::boot();
-            self.next = after + after.since(before) * SPARE;
-        }
-        Ok(&self.waiting)
+    fn look(&mut self) -> io::Result<()> {
+        let waits = |socket: Socket| {
+            let ports = (u32::from(socket.local_port), u32::from(socket.peer_port));
+            Some((ports, socket.info.filter(|info| info.retransmits != 0 || socket.send_queue != 0)?))
+        };
+        self.waiting = self.diag.dump()?.into_iter().filter_map(waits).collect();
+        Ok(())
     }
 }
 
 impl Owners {
     pub(super) fn new(proc: Proc) -> Self {
-        Self { proc, namespaces: Lru::new(OWNERS_KEPT), tables: BTreeMap::new() }
+        Self { proc, namespaces: Lru::new(OWNERS_KEPT), tables: BTreeMap::new(), next: BootTime(0) }
     }
 
     pub(super) fn proc(&self) -> Proc {
@@ -91,20 +86,30 @@ impl Owners {
         (task.start_boot_ns, inode)
     }
 
-    /// Of the living connection between these ports.
+    /// Of the living connection between these ports, as it was at the last look: records wait in their ring meanwhile,
+    /// and a socket that is asked again in vain sends another.
     fn connection(&mut self, (tgid, netns): (u32, u32), ports: (u32, u32)) -> Option<Info> {
-        if !self.tables.contains_key(&netns) {
-            if NAMESPACES_OPEN <= self.tables.len() {
-                self.tables.clear();
+        let before = clock::boot();
+        if self.next <= before {
+            if self.look(tgid, netns).is_none() {
+                self.tables.remove(&netns);
             }
-            let (_, path) = self.proc.net_namespace(tgid)?;
-            self.tables.insert(netns, Table::open(&path).ok()?);
+            let after = clock::boot();
+            self.next = after + after.since(before) * SPARE;
         }
-        let Ok(waiting) = self.tables.get_mut(&netns)?.look() else {
-            self.tables.remove(&netns);
-            return None;
-        };
-        waiting.get(&ports).copied()
+        self.tables.get(&netns)?.waiting.get(&ports).copied()
+    }
+
+    fn look(&mut self, tgid: u32, netns: u32) -> Option<()> {
+        if !self.tables.contains_key(&netns) {
+            let (_, path) = self.proc.net_namespace(tgid)?;
+            let table = Table::open(&path).ok()?;
+            if NAMESPACES_OPEN <= self.tables.len() {
+                self.tables.pop_first();
+            }
+            self.tables.insert(netns, table);
+        }
+        self.tables.get_mut(&netns)?.look().ok()
     }
 }
 
@@ -161,6 +166,9 @@ impl User {
 
 /// What the table of sockets counts.
 fn add(to: &mut PeerCounters, counted: &PeerCounters) {
+    if to.owner_tgid == 0 {
+        (to.owner_tgid, to.owner_start_boot_ns) = (counted.owner_tgid, counted.owner_start_boot_ns);
+    }
     to.ok = to.ok.wrapping_add(counted.ok);
     to.syn_retransmits = to.syn_retransmits.wrapping_add(counted.syn_retransmits);
     to.retransmits = to.retransmits.wrapping_add(counted.retransmits);
@@ -171,4 +179,20 @@ fn add(to: &mut PeerCounters, counted: &PeerCounters) {
 /// As records have it.
 pub(super) fn cgroup(id: u64) -> CgroupRef {
     if id == 0 { CgroupRef::ZERO } else { CgroupRef { id, hierarchy: CgroupRef::V2, pad: 0 } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_programs_and_the_table_of_sockets_count_of_one_peer_is_one() {
+        let mut by_program = PeerCounters { refused: 2, last_ok_ns: 5, ..PeerCounters::ZERO };
+        let polled = PeerCounters { ok: 3, last_ok_ns: 9, owner_tgid: 7, ..PeerCounters::ZERO };
+        add(&mut by_program, &polled);
+        let expected = PeerCounters { refused: 2, ..polled };
+        assert_eq!(by_program, expected);
+        add(&mut by_program, &PeerCounters { owner_tgid: 8, ..PeerCounters::ZERO });
+        assert_eq!(by_program, expected, "whom a program has named stays");
+    }
 }

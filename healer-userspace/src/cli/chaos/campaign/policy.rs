@@ -11,6 +11,7 @@ pub(super) const CONFIG: &str = "\
 apiVersion: healer.dev/v1alpha1
 kind: AgentConfig
 budget: {node: {max: 10000, per: 1h}}
+breaker: {node: {tripAfter: 1000}}
 storm: {targets: 10000}
 overhead: {cpuPercent: 50, memory: 256Mi}
 sensors: {syscallErrors: full}

@@ -76,17 +76,18 @@ impl Kind for Disk {
             let mount = error.file.as_ref().map_or(String::new(), |file| file.mount.clone());
             return Some(Failed { resource: Resource::Space { mount }, is_seen: true, level: None });
         }
+        // Where nobody knows which file it was, the level is that of the fullest disk that the process uses.
+        let is_guess = error.file.is_none() && error.is_by_descriptor();
         let is_full = |level: &&Level| NEARLY_FULL_PERCENT <= level.percent();
         if let Some(level) = error.level.as_ref().filter(is_full) {
-            // Where the record has no descriptor the level is that of the fullest disk that the process uses.
-            let is_seen = error.file.is_some() || !error.is_by_descriptor();
-            return Some(Failed { resource: level.of.clone(), is_seen, level: Some(level.clone()) });
+            let (resource, level) = (level.of.clone(), Some(level.clone()));
+            return Some(Failed { resource, is_seen: !is_guess, level });
         }
         // A file that could not be made has no descriptor: the fullest disk is meant.
         let guess = fullest.filter(|level| 99 <= level.percent());
         Some(Failed {
             resource: guess.map_or(Resource::Space { mount: String::new() }, |level| level.of.clone()),
-            is_seen: guess.is_some(),
+            is_seen: guess.is_some() && !is_guess,
             level: guess.cloned(),
         })
     }

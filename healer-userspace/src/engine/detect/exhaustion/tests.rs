@@ -214,13 +214,13 @@ fn forks_that_the_kernel_counts_as_refused_are_proof_without_any_sensor() {
 
 #[test]
 fn a_write_that_failed_of_nobody_knows_which_file_proves_nothing_of_the_fullest_disk() {
-    let level = Level::new(Resource::Space { mount: "/".to_owned() }, 91, 100);
-    let of = |call: &str, file: Option<File>| {
+    let full = |percent| Level::new(Resource::Space { mount: "/".to_owned() }, percent, 100);
+    let of = |call: &str, file: Option<File>, percent: u64| {
         let error = SyscallError {
             call: call.to_owned(),
             errno: libc::ENOSPC,
             count: 1,
-            level: Some(level.clone()),
+            level: Some(full(percent)),
             file,
             ..SyscallError::default()
         };
@@ -228,7 +228,9 @@ fn a_write_that_failed_of_nobody_knows_which_file_proves_nothing_of_the_fullest_
         said(&found).into_iter().map(|(certainty, _)| certainty).collect::<Vec<_>>()
     };
     let log = File { path: "/log".to_owned(), mount: "/".to_owned(), stored: true, ..File::default() };
-    assert_eq!(of("write", Some(log)), [Certainty::Proved]);
-    assert_eq!(of("openat", None), [Certainty::Proved], "a name has no descriptor");
-    assert_eq!(of("write", None), [], "a control file of a cgroup can say it too");
+    assert_eq!(of("write", Some(log), 91), [Certainty::Proved]);
+    assert_eq!(of("openat", None, 91), [Certainty::Proved], "a name has no descriptor");
+    for percent in [91, 99] {
+        assert_eq!(of("write", None, percent), [], "a control file of a cgroup can say it too");
+    }
 }
