@@ -1,6 +1,5 @@
 //! Needs root: the whole agent on each rung gives the same classes.
 //!
-//! one other guest: the_same_failures_are_the_same_classes_on_every_rung
 //! old guest: the_same_failures_are_the_same_classes_on_every_rung
 
 use std::{
