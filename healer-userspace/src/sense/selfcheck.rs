@@ -271,7 +271,8 @@ impl Drop for Child {
         let reap = move |options| waitpid(Some(pid), options);
         if matches!(reap(WaitOptions::NOHANG), Ok(None)) {
             // It needs a CPU to die, for which nobody here should wait.
-            std::thread::spawn(move || reap(WaitOptions::empty()).ok());
+            let name = "healer-reaper".to_owned();
+            std::thread::Builder::new().name(name).spawn(move || reap(WaitOptions::empty()).ok()).ok();
         }
     }
 }
