@@ -99,14 +99,11 @@ pub(crate) fn told_reset(socket: u64) {
     }
 }
 
-/// Counts one more request; gives the maker. Where `socket_state` has the kernel's layout, its map has the requests.
+/// Counts one more request; gives the maker.
 #[inline(always)]
 pub(crate) fn told_again(socket: u64) -> Option<Maker> {
-    let maker = match TOLD.get_ptr_mut(socket) {
-        Some(maker) => maker,
-        None => CONNECTING.get_ptr_mut(socket)?,
-    };
-    // SAFETY: an entry of a map; the socket is locked. As in `told_reset`.
+    let maker = TOLD.get_ptr_mut(socket)?;
+    // SAFETY: an entry of the map; the socket is locked. As in `told_reset`.
     unsafe {
         (*maker).again = (*maker).again.wrapping_add(1);
         Some(*maker)

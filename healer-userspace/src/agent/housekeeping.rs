@@ -120,7 +120,7 @@ impl Agent {
         }
         (self.files.has_missed, self.files.made_up_at) = (false, now);
         // What the lost records would have said is still in /proc. Ends first: who began meanwhile may be a successor.
-        self.bury_the_gone(now);
+        self.files.has_missed = !self.bury_the_gone(now);
         self.meet_everybody();
     }
 

@@ -1,7 +1,6 @@
 //! Who runs and who does not, by `/proc`: for what the kernel's records could not say.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 
 use super::Agent;
 use crate::{
@@ -63,15 +62,18 @@ impl Agent {
         self.introduce(now, newcomers);
     }
 
-    /// The records of their ends are lost: a dead main process must not pass for a living one.
-    pub(super) fn bury_the_gone(&mut self, now: BootTime) {
-        let gone_by_now: BTreeSet<ProcessId> =
-            gone(&self.identity, self.engine.world()).iter().map(Process::id).collect();
+    /// The records of their ends are lost: a dead main process must not pass for a living one. False if the end of
+    /// some is known and not told yet.
+    pub(super) fn bury_the_gone(&mut self, now: BootTime) -> bool {
+        let mut missing = self.identity.missing();
         // Not all are lost: of whoever is gone by now the record is in the rings, if there is one.
         self.read_records();
-        self.identity.vanished();
+        let is_awaited = |id: &ProcessId| self.sense.awaits_end_of(id.pid) || self.unnamed.holds_end_of(*id);
+        let is_over = missing.extract_if(.., |id| is_awaited(id)).count() == 0;
         let gone = gone(&self.identity, self.engine.world());
-        self.bury(now, gone.into_iter().filter(|process| gone_by_now.contains(&process.id())).collect());
+        self.bury(now, gone.into_iter().filter(|process| missing.contains(&process.id())).collect());
+        missing.into_iter().for_each(|id| self.identity.bury(id));
+        is_over
     }
 
     pub(super) fn doubt(&mut self, signal: &Signal) {
@@ -123,6 +125,7 @@ impl Agent {
 
     fn bury(&mut self, now: BootTime, gone: Vec<Process>) {
         for process in gone {
+            self.identity.bury(process.id());
             let exit = Exit { seen_by: SeenBy::NoStatus, ..Exit::default() };
             self.observe(&Signal { at: now, process: Some(process), fact: Fact::Exited(exit) });
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     engine::time::BootTime,
+    identity::process::ProcessId,
     signal::{Exit, Fact, Signal},
 };
 
@@ -48,6 +49,14 @@ impl Unnamed {
         } else if self.unseen.len() < KEPT_MAX {
             self.unseen.insert(id.to_owned(), told);
         }
+    }
+
+    pub(super) fn holds_end_of(&self, dead: ProcessId) -> bool {
+        let is_it = |signal: &Signal| {
+            matches!(signal.fact, Fact::Exited(_))
+                && signal.process.as_ref().is_some_and(|process| process.id() == dead)
+        };
+        self.waiting.values().any(|(_, signals)| signals.iter().any(is_it))
     }
 
     pub(super) fn note_end(&mut self, id: &str) {

@@ -1,5 +1,7 @@
 //! Who lives: the kernel's records of ends, and `/proc`.
 
+use std::collections::BTreeSet;
+
 use super::{
     Identity,
     process::{Process, ProcessId},
@@ -15,19 +17,16 @@ impl Identity {
         if self.table.dead(id).is_some() { None } else { self.of_id(id) }
     }
 
-    /// Tracked and main processes that are gone although no record of their end came (records
-    /// can be lost). From now on they count as dead.
-    pub fn vanished(&mut self) -> Vec<Process> {
-        let tracked: Vec<_> = self.tracked().collect();
-        let mut gone = Vec::new();
-        for id in tracked {
-            if !self.is_running(id) {
-                gone.extend(self.of_id(id));
-                self.table.bury(id);
-                self.names.forget_main(id);
-            }
-        }
-        gone
+    /// Tracked and main processes that are gone although no record of their end has come yet (records can be lost).
+    #[must_use]
+    pub fn missing(&self) -> BTreeSet<ProcessId> {
+        self.tracked().filter(|id| !self.is_running(*id)).collect()
+    }
+
+    /// From now on it counts as dead.
+    pub fn bury(&mut self, id: ProcessId) {
+        self.table.bury(id);
+        self.names.forget_main(id);
     }
 
     /// `/proc` has it now, and not only because nobody has reaped it.

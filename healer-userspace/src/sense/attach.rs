@@ -107,6 +107,12 @@ fn climb(
             missing.extend(hang_all(ground, rung, sensor, program)?);
             missing.extend(lacking_argument(ground.layout, kind).map(str::to_owned));
         }
+        Rung::Tracepoint { .. } if kind == EventKind::TcpRetransmit && !user.is_completing_sockets() => {
+            return Err(Trouble::new(
+                "by the tracepoint nobody knows whose connection it is unless socket_state is attached by its own",
+                "see what is said of socket_state",
+            ));
+        }
         Rung::Tracepoint { program, .. } => missing.extend(hang_all(ground, rung, sensor, program)?),
         Rung::Connector { .. } => user.listen(kind)?,
         Rung::KernelLog { .. } => user.read_log(kind)?,

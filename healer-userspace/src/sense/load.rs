@@ -8,6 +8,7 @@ use super::{
     layout::{Layout, OFFSETS, TASK_ITERATOR},
     rights::REMEDY,
     room::{CROWDED, room},
+    rung::Level,
     status::Trouble,
 };
 use crate::memlock;
@@ -23,6 +24,7 @@ pub(crate) fn load(
     layout: &Layout,
     formats: &Formats,
     own_tgid: u32,
+    best: Level,
 ) -> Result<Ebpf, Trouble> {
     let page_shift = rustix::param::page_size().trailing_zeros();
     let settings = [
@@ -63,7 +65,7 @@ pub(crate) fn load(
     for (name, entries) in CROWDED {
         loader.map_max_entries(name, room(entries));
     }
-    let is_untyped = layout.tracepoints.is_empty();
+    let is_untyped = layout.tracepoints.is_empty() || Level::Tracepoint <= best;
     loader.map_max_entries("TOLD", room(if is_untyped { TOLD_MAX_UNTYPED } else { TOLD_MAX }));
     if is_untyped {
         loader.map_max_entries("CONNECTING", 1);

@@ -15,9 +15,6 @@ use serde::Serialize;
 
 use super::{ring::Rings, room::room};
 
-/// Keys come anew while entries go: no more than this many are walked.
-const MAKERS_MAX: usize = TOLD_MAX_UNTYPED as usize;
-
 /// Records that did not fit into their ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Lost {
@@ -132,8 +129,10 @@ impl Maps {
 
     /// After edges of connections were not seen: another connection may be where they were.
     pub(crate) fn forget_makers(&mut self) {
+        // Keys come anew while entries go.
+        let most = room(TOLD_MAX_UNTYPED) as usize;
         for makers in &mut self.makers {
-            let sockets: Vec<u64> = makers.keys().take(MAKERS_MAX).filter_map(Result::ok).collect();
+            let sockets: Vec<u64> = makers.keys().take(most).filter_map(Result::ok).collect();
             for socket in sockets {
                 makers.remove(&socket).ok();
             }

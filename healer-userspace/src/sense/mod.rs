@@ -233,6 +233,12 @@ impl Sense {
         records
     }
 
+    /// It is known to end, and what is missing of the record is asked for.
+    #[must_use]
+    pub fn awaits_end_of(&self, tgid: u32) -> bool {
+        self.user.as_ref().is_some_and(|user| user.awaits_end_of(tgid))
+    }
+
     /// Records that did not fit into their ring, since start.
     #[must_use]
     pub fn lost(&self) -> Lost {

@@ -118,7 +118,7 @@ fn load(
         Trouble::new("this healer was built without kernel programs", "build it with `cargo xtask build`")
     })?;
     rights::check()?;
-    let mut ebpf = load::load(object, layout, formats, settings.own_tgid)?;
+    let mut ebpf = load::load(object, layout, formats, settings.own_tgid, settings.best)?;
     let counters = maps::counters_of(&ebpf);
     let (maps, rings) =
         maps::take(&mut ebpf).map_err(|error| Trouble::new(load::in_words(&error), "update healer"))?;

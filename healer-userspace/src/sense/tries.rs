@@ -11,6 +11,8 @@ const TRIES: u32 = 3;
 const AGAIN: Duration = Duration::from_secs(1);
 /// Their numbers may be somebody else's after that.
 const THEIRS_FOR: Duration = Duration::from_secs(3);
+/// Who had no CPU for long may have to wait as long again.
+const STARVED_FOR: Duration = Duration::from_secs(60);
 
 /// The checks so far.
 #[derive(Debug, Default)]
@@ -43,6 +45,11 @@ impl Tries {
         (self.former, self.broken_off) = (children.to_vec(), now);
         self.due = (self.begun < TRIES).then(|| now + AGAIN);
         self.due.is_some()
+    }
+
+    /// Of one whose children do not end: what is said of them soon is nobody's business either.
+    pub(super) fn give_up(&mut self, now: BootTime, children: [u32; 2]) {
+        (self.former, self.broken_off) = (children.to_vec(), now + STARVED_FOR);
     }
 
     /// Whether `record` is about children of a check that was broken off.
@@ -104,5 +111,7 @@ mod tests {
         assert!(tries.claims(&end_of(9)) && !tries.claims(&end_of(10)));
         tries.begin(0);
         assert!(!tries.claims(&end_of(9)));
+        tries.give_up(AT, [8, 9]);
+        assert!(tries.claims(&end_of(9)) && !tries.is_due(AT + AGAIN * 9));
     }
 }

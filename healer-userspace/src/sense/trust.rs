@@ -69,6 +69,7 @@ impl Sense {
         }
         check.look(now);
         if check.is_hopeless(now) {
+            self.tries.give_up(now, check.children());
             self.check_was_not_possible("its children got no CPU");
             return;
         }

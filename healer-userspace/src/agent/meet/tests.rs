@@ -61,7 +61,7 @@ fn who_is_only_not_reaped_is_gone_and_who_runs_on_in_threads_is_not() {
         let id = identity.of_id(ProcessId { pid, start: BootTime(u64::from(pid) * TICK_NS) }).unwrap().id();
         identity.track(id);
     }
-    assert_eq!(pids(&identity.vanished()), [41, 43]);
+    assert_eq!(identity.missing().iter().map(|id| id.pid).collect::<Vec<_>>(), [41, 43]);
 }
 
 #[test]

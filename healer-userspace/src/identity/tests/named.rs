@@ -65,9 +65,10 @@ fn a_units_main_process_is_whom_systemd_names() {
     assert_eq!(identity.main_of(&unit), None);
     identity.set_main(id(40, 40));
     assert_eq!(identity.main_of(&unit).map(|main| main.pid), Some(40));
-    assert_eq!(identity.vanished(), []);
+    assert_eq!(identity.missing().len(), 0);
     tree.remove(40);
-    assert_eq!(identity.vanished().len(), 1);
+    assert_eq!(identity.missing().into_iter().collect::<Vec<_>>(), [id(40, 40)]);
+    identity.bury(id(40, 40));
     assert_eq!(identity.main_of(&unit), None);
 }
 

@@ -97,6 +97,10 @@ impl Ends {
         self.fatal.0.remove(&tgid);
     }
 
+    pub(super) fn is_pending(&self, tgid: u32) -> bool {
+        self.pending.contains_key(&tgid)
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }

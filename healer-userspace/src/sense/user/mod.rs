@@ -262,6 +262,10 @@ impl User {
         }
     }
 
+    pub(crate) fn awaits_end_of(&self, tgid: u32) -> bool {
+        self.ends.is_pending(tgid)
+    }
+
     /// Hands on every record that the sources give by now.
     pub(crate) fn drain(&mut self, now: BootTime, out: &mut impl FnMut(&[u8])) {
         self.read_kernel_log(now, out);

@@ -1,6 +1,7 @@
 //! What classic tracepoints' records about sockets lack: the owner's start and network namespace from `/proc`,
 //! what only the socket itself knows from the kernel's table of sockets.
 
+use core::time::Duration;
 use std::{collections::BTreeMap, io, path::Path};
 
 use healer_common::{
@@ -29,6 +30,9 @@ const OWNERS_KEPT: usize = 4096;
 const NAMESPACES_OPEN: usize = 64;
 /// The kernel's table may take a tenth of the reader's time.
 const SPARE: u32 = 9;
+/// What a table said is no news for longer; an open one keeps its namespace alive.
+const FRESH: Duration = Duration::from_secs(1);
+const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// Where the owners of sockets live.
 pub(super) struct Owners {
@@ -36,8 +40,18 @@ pub(super) struct Owners {
     /// By thread group and start: one that is gone keeps what it had.
     namespaces: Lru<(u32, u64), u32>,
     tables: BTreeMap<u32, Table>,
-    /// When any of them may be read again.
+    asked: BTreeMap<u32, Asked>,
+    /// When any of the tables may be read again.
     next: BootTime,
+}
+
+/// About connections of a namespace.
+struct Asked {
+    /// Who lives there.
+    tgid: u32,
+    /// Since its table was last read, which was tried at that time.
+    waits: bool,
+    tried: BootTime,
 }
 
 /// The kernel's table of one namespace, as it was just now.
@@ -45,11 +59,12 @@ struct Table {
     diag: SockDiag,
     /// Those that wait for an answer, by local and remote port.
     waiting: BTreeMap<(u32, u32), Info>,
+    read_at: BootTime,
 }
 
 impl Table {
     fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { diag: SockDiag::open_in(path)?, waiting: BTreeMap::new() })
+        Ok(Self { diag: SockDiag::open_in(path)?, waiting: BTreeMap::new(), read_at: BootTime(0) })
     }
 
     fn look(&mut self) -> io::Result<()> {
@@ -58,13 +73,20 @@ impl Table {
             Some((ports, socket.info.filter(|info| info.retransmits != 0 || socket.send_queue != 0)?))
         };
         self.waiting = self.diag.dump()?.into_iter().filter_map(waits).collect();
+        self.read_at = clock::boot();
         Ok(())
     }
 }
 
 impl Owners {
     pub(super) fn new(proc: Proc) -> Self {
-        Self { proc, namespaces: Lru::new(OWNERS_KEPT), tables: BTreeMap::new(), next: BootTime(0) }
+        Self {
+            proc,
+            namespaces: Lru::new(OWNERS_KEPT),
+            tables: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next: BootTime(0),
+        }
     }
 
     pub(super) fn proc(&self) -> Proc {
@@ -89,15 +111,28 @@ impl Owners {
     /// Of the living connection between these ports, as it was at the last look: records wait in their ring meanwhile,
     /// and a socket that is asked again in vain sends another.
     fn connection(&mut self, (tgid, netns): (u32, u32), ports: (u32, u32)) -> Option<Info> {
-        let before = clock::boot();
-        if self.next <= before {
-            if self.look(tgid, netns).is_none() {
-                self.tables.remove(&netns);
-            }
-            let after = clock::boot();
-            self.next = after + after.since(before) * SPARE;
+        let now = clock::boot();
+        let tried = self.asked.get(&netns).map_or(BootTime(0), |asked| asked.tried);
+        self.asked.insert(netns, Asked { tgid, waits: true, tried });
+        if self.next <= now {
+            self.read_the_longest_unread(now);
         }
-        self.tables.get(&netns)?.waiting.get(&ports).copied()
+        let table = self.tables.get(&netns).filter(|table| now.since(table.read_at) <= FRESH)?;
+        table.waiting.get(&ports).copied()
+    }
+
+    fn read_the_longest_unread(&mut self, now: BootTime) {
+        self.tables.retain(|_, table| now.since(table.read_at) < KEPT_FOR);
+        self.asked.retain(|_, asked| asked.waits || now.since(asked.tried) < KEPT_FOR);
+        let waiting = self.asked.iter_mut().filter(|(_, asked)| asked.waits);
+        let Some((netns, asked)) = waiting.min_by_key(|(_, asked)| asked.tried) else { return };
+        (asked.waits, asked.tried) = (false, now);
+        let (netns, tgid) = (*netns, asked.tgid);
+        if self.look(tgid, netns).is_none() {
+            self.tables.remove(&netns);
+        }
+        let after = clock::boot();
+        self.next = after + after.since(now) * SPARE;
     }
 
     fn look(&mut self, tgid: u32, netns: u32) -> Option<()> {
@@ -105,7 +140,9 @@ impl Owners {
             let (_, path) = self.proc.net_namespace(tgid)?;
             let table = Table::open(&path).ok()?;
             if NAMESPACES_OPEN <= self.tables.len() {
-                self.tables.pop_first();
+                let oldest =
+                    self.tables.iter().min_by_key(|(_, table)| table.read_at).map(|(netns, _)| *netns);
+                oldest.map(|oldest| self.tables.remove(&oldest));
             }
             self.tables.insert(netns, table);
         }
@@ -159,7 +196,8 @@ impl User {
         }
     }
 
-    pub(super) fn is_completing_sockets(&self) -> bool {
+    /// Programs on tracepoints keep the makers of connections.
+    pub(crate) fn is_completing_sockets(&self) -> bool {
         self.network == Duty::Complete
     }
 }
