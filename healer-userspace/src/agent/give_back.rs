@@ -1,11 +1,11 @@
-//! Memory that only the start needed goes back to the kernel.
+//! Memory that only the start needed, or something that happens now and then, goes back to the kernel.
 
 use std::fs;
 
-/// Unmaps text and constants of the agent's program and of its libraries, once. Most of it has served: option parsing,
-/// policies, type information, the loader. What runs on is mapped again from the page cache as it is needed: nothing
+/// Unmaps text and constants of the agent's program and of its libraries, for a millisecond's work. Most of it has
+/// served: option parsing, policies, type information, the loader. What runs on is mapped again from the page cache as it is needed: nothing
 /// is read from a disk unless memory is so short that the kernel has dropped it, as it may at any time.
-pub(super) fn startup_pages() {
+pub(super) fn idle_pages() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     for (start, len) in unwritten(&maps) {
         // SAFETY: a private mapping of a file that was not and cannot be written: all of its pages are those of the
@@ -79,7 +79,7 @@ mod tests {
     fn the_program_runs_on() {
         let own = fs::read_to_string("/proc/self/smaps").unwrap();
         assert!(2 <= unwritten(&own).len());
-        startup_pages();
+        idle_pages();
         assert_eq!(format!("{:?}", unwritten("x")), "[]");
     }
 }

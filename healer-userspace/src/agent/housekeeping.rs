@@ -24,6 +24,8 @@ const LOOKS_EVERY: core::time::Duration = core::time::Duration::from_millis(900)
 const PAUSE_FILE: &str = "pause";
 const TRIMS_EVERY: core::time::Duration = core::time::Duration::from_secs(60);
 const SETTLED_AFTER: core::time::Duration = core::time::Duration::from_secs(20);
+/// Text that served once in an hour would stay, and the agent seem to grow.
+const GIVES_BACK_EVERY: core::time::Duration = core::time::Duration::from_secs(300);
 
 /// What was last seen of the files that can change under us.
 #[derive(Default)]
@@ -34,9 +36,8 @@ pub(super) struct Files {
     made_up_at: BootTime,
     policies: Look,
     pause_file: bool,
-    /// The first look of this life, until what the start needed was given back.
-    began: Option<BootTime>,
-    is_settled: bool,
+    /// When what served and is not needed all the time is given back.
+    gives_back: Option<BootTime>,
     /// When it last gave memory back because it held more than its budget.
     trimmed: Option<BootTime>,
 }
@@ -91,12 +92,11 @@ impl Agent {
         self.watch_work();
     }
 
-    /// Once, when the first scans, connections and probes are over.
+    /// When the first scans, connections and probes are over, and now and then.
     fn settle_down(&mut self, now: BootTime) {
-        let began = *self.files.began.get_or_insert(now);
-        if !self.files.is_settled && now.since(began) >= SETTLED_AFTER {
-            self.files.is_settled = true;
-            give_back::startup_pages();
+        if *self.files.gives_back.get_or_insert(now + SETTLED_AFTER) <= now {
+            self.files.gives_back = Some(now + GIVES_BACK_EVERY);
+            give_back::idle_pages();
             sense::give_memory_back();
         }
     }
