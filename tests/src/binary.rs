@@ -1,6 +1,6 @@
-//! The `healer` binary under test.
+//! The `healer` binary under test, and where cargo builds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `HEALER_BIN`, else the `healer` beside this test's own profile directory.
 ///
@@ -17,4 +17,13 @@ fn beside_this_test() -> PathBuf {
     path.pop(); // the test binary
     path.pop(); // deps
     path.join("healer")
+}
+
+/// cargo's target directory: the one that this program lies in.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let exe = std::env::current_exe().unwrap_or_default();
+    // cargo marks the directory so that backup programs leave it out.
+    let marked = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+    marked.map_or_else(|| PathBuf::from("target"), Path::to_path_buf)
 }

@@ -1,4 +1,4 @@
-//! Cgroups of the test's own: one with memory, below the one the test runs in, v1 or v2; and one of v2.
+//! Cgroups of the test's own: one with memory, on v1 below the one the test runs in, on v2 at the root; and one of v2.
 
 use std::{
     ffi::OsStr,
@@ -141,23 +141,16 @@ pub fn memory_dir(leaf: &OsStr) -> Option<PathBuf> {
         .find(|dir| dir.is_dir())
 }
 
-/// Where the test's own memory cgroup lies.
+/// Where the test's own memory cgroup lies; on v2 only the root may have members and hand controllers down (cgroups(7)).
 fn memory_home() -> Option<(PathBuf, bool)> {
+    let mount = Path::new("/sys/fs/cgroup");
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let of = |controller: &str| {
-        own.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':');
-            let controllers = parts.nth(1)?;
-            let path = parts.next()?;
-            controllers
-                .split(',')
-                .any(|name| name == controller)
-                .then(|| path.trim_start_matches('/').to_owned())
-        })
-    };
-    if let Some(path) = of("memory") {
-        return Some((Path::new("/sys/fs/cgroup/memory").join(path), false));
+    let of_memory = own.lines().find_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        controllers.split(',').any(|name| name == "memory").then(|| path.trim_start_matches('/'))
+    });
+    if let Some(path) = of_memory {
+        return Some((mount.join("memory").join(path), false));
     }
-    let root = Path::new("/sys/fs/cgroup").join(of("")?);
-    root.join("cgroup.controllers").exists().then_some((root, true))
+    mount.join("cgroup.controllers").exists().then(|| (mount.to_owned(), true))
 }

@@ -13,7 +13,10 @@ use std::{
 use healer_userspace::clock;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::scratch::{Scratch, unique_name};
+use crate::{
+    binary::target_dir,
+    scratch::{Scratch, unique_name},
+};
 
 const BOOTS_WITHIN: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(50);
@@ -108,7 +111,7 @@ fn lock() -> File {
 
 /// The archive of a minimal Debian, kept beside the build (xtask/src/vm/debian.rs).
 fn base() -> PathBuf {
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/systemd-root/root.tar");
+    let archive = target_dir().join("systemd-root/root.tar");
     assert!(archive.is_file(), "{} is missing: cargo xtask test --live makes it", archive.display());
     archive
 }

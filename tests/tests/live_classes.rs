@@ -4,6 +4,9 @@
 //! guest: an_oom_kill_names_its_victim_and_who_asked_for_more a_fault_in_a_thread_is_a_crash_with_its_address
 //! guest: a_program_started_again_and_again_to_fail_is_a_crash_loop
 //! guest: a_blow_by_cgroup_kill_is_told_from_others_and_healed
+//! systemd guest: an_oom_kill_names_its_victim_and_who_asked_for_more a_fault_in_a_thread_is_a_crash_with_its_address
+//! systemd guest: a_program_started_again_and_again_to_fail_is_a_crash_loop
+//! systemd guest: a_blow_by_cgroup_kill_is_told_from_others_and_healed
 //! old guest: a_fault_in_a_thread_is_a_crash_with_its_address an_oom_kill_names_its_victim_and_who_asked_for_more
 //! old guest: a_program_started_again_and_again_to_fail_is_a_crash_loop
 

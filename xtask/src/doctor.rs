@@ -11,8 +11,12 @@ use crate::{root, workspace};
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
+const TRACEFS: &str = "/sys/kernel/tracing";
 /// What a clean clone grows by, with the guests and the containers of the tests.
 const ROOM_GB: u64 = 30;
+
+/// What no release of Debian 12 has new enough.
+pub(crate) const KUBECTL: &str = "install kubectl 1.21 or later: https://kubernetes.io/docs/tasks/tools (Debian 12's kubernetes-client is older)";
 
 /// One line of the table.
 struct Finding {
@@ -101,7 +105,7 @@ fn this_machine() -> Vec<Finding> {
         Finding {
             what: "kubectl >= 1.21 (live tests)".to_owned(),
             found: workspace::find_program("kubectl").map(|path| path.display().to_string()),
-            fix: "https://kubernetes.io/docs/tasks/tools (Debian 12's kubernetes-client is older)".to_owned(),
+            fix: KUBECTL.to_owned(),
         },
         Finding {
             what: format!("{ROOM_GB} GB of disk (all tests, cold)"),
@@ -110,7 +114,7 @@ fn this_machine() -> Vec<Finding> {
         },
         Finding {
             what: "tracefs".to_owned(),
-            found: exists("/sys/kernel/tracing/events"),
+            found: root::is_mounted(TRACEFS).then(|| TRACEFS.to_owned()),
             fix: "mount -t tracefs tracefs /sys/kernel/tracing".to_owned(),
         },
     ]
@@ -118,7 +122,7 @@ fn this_machine() -> Vec<Finding> {
 
 /// Gigabytes that are free where the build goes.
 fn room() -> Option<u64> {
-    let said = answer(Command::new("df").args(["--output=avail", "-B1G"]).arg(workspace::root()))?;
+    let said = answer(Command::new("df").args(["--output=avail", "-B1G"]).arg(workspace::target_dir()))?;
     said.split_whitespace().last()?.parse().ok()
 }
 

@@ -10,6 +10,9 @@ use anyhow::{Result, bail};
 use crate::step::Step;
 use crate::workspace;
 
+/// As target triples name it.
+const LIBC: &str = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+
 /// Whether this process may do what root may: its effective user owns /proc/self.
 pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
@@ -37,14 +40,23 @@ pub(crate) fn command(program: impl AsRef<Path>, env: &[(&str, &str)]) -> Result
     Ok(command)
 }
 
+/// Has root run what cargo runs of a build: the tests that fail processes, and read those of others.
+pub(crate) fn runs_tests(command: &mut Command) {
+    if !is_root() && workspace::find_program("sudo").is_some() {
+        let triple = format!("{}_unknown_linux_{}", std::env::consts::ARCH, LIBC).to_uppercase();
+        // With the environment, which names the programs that the tests use.
+        command.env(format!("CARGO_TARGET_{triple}_RUNNER"), "sudo -E");
+    }
+}
+
 /// Mounts tracefs where nothing has: classic tracepoints are attached through it.
 /// A machine that refuses goes on without; healer then says what it cannot sense.
 pub(crate) fn mount_tracefs() {
     const TRACEFS: &str = "/sys/kernel/tracing";
-    if Path::new(TRACEFS).join("events").exists() || !is_root() {
+    if is_mounted(TRACEFS) {
         return;
     }
-    let mut command = Command::new("mount");
+    let Ok(mut command) = command("mount", &[]) else { return };
     command.args(["-t", "tracefs", "tracefs", TRACEFS]);
     let step = Step {
         name: "mount tracefs",
@@ -54,4 +66,10 @@ pub(crate) fn mount_tracefs() {
     if let Err(error) = step.run() {
         eprintln!("note: {error:#}");
     }
+}
+
+/// By proc_pid_mounts(5): what lies below may be root's alone to see.
+pub(crate) fn is_mounted(dir: &str) -> bool {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(1) == Some(dir))
 }

@@ -55,10 +55,11 @@ pub(crate) fn cargo(command: &str) -> Command {
     cargo
 }
 
-/// The first file named `name` in PATH, then where `cargo install` puts programs.
+/// The first file named `name` in PATH, then where `cargo install` puts programs and where root has its own.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).chain([cargo_bin()]).map(|dir| dir.join(name)).find(|file| file.is_file())
+    let others = [cargo_bin(), PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")];
+    env::split_paths(&path).chain(others).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 fn cargo_bin() -> PathBuf {

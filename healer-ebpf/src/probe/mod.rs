@@ -5,6 +5,7 @@ mod process_exec;
 mod process_exit;
 mod reclaim_stall;
 mod signal_sent;
+mod signals;
 mod socket_state;
 mod syscall_error;
 mod task_hung;

@@ -7,43 +7,13 @@ use aya_ebpf::{
 };
 use healer_common::event::{part::CgroupRef, signal_sent::SignalSent, wire::Wire as _};
 
+use super::signals::{ALWAYS, FAULTS, OWN, SIGSYS, SIGTRAP, UNHANDLED, is_of_interest};
 use crate::{
     memory::{Access, Object, Probed, Typed},
     ring::{Lane, Slot},
     task,
     tuning::{present, read, tuned},
 };
-
-const SIGHUP: u32 = 1;
-const SIGINT: u32 = 2;
-const SIGQUIT: u32 = 3;
-const SIGILL: u32 = 4;
-const SIGTRAP: u32 = 5;
-const SIGABRT: u32 = 6;
-const SIGBUS: u32 = 7;
-const SIGFPE: u32 = 8;
-const SIGKILL: u32 = 9;
-const SIGUSR1: u32 = 10;
-const SIGSEGV: u32 = 11;
-const SIGUSR2: u32 = 12;
-const SIGPIPE: u32 = 13;
-const SIGALRM: u32 = 14;
-const SIGTERM: u32 = 15;
-const SIGXCPU: u32 = 24;
-const SIGXFSZ: u32 = 25;
-const SIGSYS: u32 = 31;
-
-/// What the processor or a filter raises in the task itself: a handler may make it harmless.
-const FAULTS: u32 = 1 << SIGILL | 1 << SIGTRAP | 1 << SIGBUS | 1 << SIGFPE | 1 << SIGSEGV | 1 << SIGSYS;
-/// Of interest whoever the target is.
-const ALWAYS: u32 = FAULTS | 1 << SIGABRT | 1 << SIGKILL | 1 << SIGTERM | 1 << SIGXCPU | 1 << SIGXFSZ;
-/// Of interest to a tracked target that has no handler for them: with one they are its daily bread.
-const UNHANDLED: u32 = 1 << SIGUSR1 | 1 << SIGUSR2 | 1 << SIGPIPE | 1 << SIGALRM;
-/// What programs send to themselves as their daily bread, and what needs no word: abort(3) shows in the end itself.
-const OWN: u32 = 1 << SIGUSR1 | 1 << SIGUSR2 | 1 << SIGABRT;
-/// Of interest to a tracked target. To another one the others are told, and what it sends itself, if it has not provided
-/// for them: it dies of them (from 6.12 on).
-const TRACKED: u32 = ALWAYS | UNHANDLED | 1 << SIGHUP | 1 << SIGINT | 1 << SIGQUIT;
 
 /// The values of `info` that are no pointer (include/linux/sched/signal.h).
 const SEND_SIG_PRIV: u64 = 1;
@@ -71,9 +41,8 @@ const SIG_IGN: u64 = 1;
 /// in the context of the sender.
 #[btf_tracepoint(function = "signal_generate")]
 fn signal_sent(ctx: BtfTracePointContext) -> i32 {
-    // Most signals end here (SIGCHLD, timers, job control).
     let signal: u32 = ctx.arg(0);
-    if signal > SIGSYS || TRACKED >> signal & 1 == 0 {
+    if !is_of_interest(signal) {
         return 0;
     }
     if let Some(target) = Object::<Typed>::new(ctx.arg(2)) {
@@ -81,7 +50,7 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
         let is_told = || {
             let tgid: u32 = target.get(tuned!(TASK_TGID));
             let current = (bpf_get_current_pid_tgid() >> 32) as u32;
-            OWN >> signal & 1 == 0 || current != tgid || task::is_tracked(tgid)
+            OWN >> (signal & 31) & 1 == 0 || signal > SIGSYS || current != tgid || task::is_tracked(tgid)
         };
         if tuned!(PRUNES_WELL) != 0 && !is_told() {
             return 0;
@@ -107,7 +76,7 @@ fn signal_sent(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "signal_generate")]
 fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
     let signal: u32 = ctx.arg(0);
-    if signal > SIGSYS || TRACKED >> signal & 1 == 0 {
+    if !is_of_interest(signal) {
         return 0;
     }
     if let (Some(current), Some(target)) = (task::current_probed(), Object::<Probed>::new(ctx.arg(2))) {
@@ -132,7 +101,7 @@ fn signal_sent_raw(ctx: RawTracePointContext) -> i32 {
 fn signal_sent_tp(ctx: TracePointContext) -> u32 {
     if let Some(record) = Object::<Probed>::new(ctx.as_ptr().cast_const().cast()) {
         let signal: u32 = record.get(tuned!(SENT_SIGNAL));
-        if signal <= SIGSYS && (TRACKED & !UNHANDLED) >> signal & 1 != 0 {
+        if signal <= SIGSYS && ALWAYS >> signal & 1 != 0 {
             let sent = Sent {
                 signal,
                 code: record.get(tuned!(SENT_CODE)),
@@ -205,7 +174,12 @@ struct Sent {
 impl Sent {
     #[inline(always)]
     fn is_in(&self, mask: u32) -> bool {
-        mask >> (self.signal & 31) & 1 != 0
+        self.signal <= SIGSYS && mask >> (self.signal & 31) & 1 != 0
+    }
+
+    #[inline(always)]
+    fn may_be_daily_bread(&self) -> bool {
+        self.signal > SIGSYS || self.is_in(UNHANDLED)
     }
 
     #[inline(always)]
@@ -264,14 +238,17 @@ fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent
     let is_tracked = task::is_tracked(tgid);
     if !is_tracked {
         let by_itself = sent.is_by_process() && current.get::<u32>(tuned!(TASK_TGID)) == tgid;
-        if (by_itself || !sent.is_in(ALWAYS)) && !is_fatal(target.probed(), sent, by_itself) {
+        // Who waits for real-time signals blocks them, and is not killed by them: nobody knows here.
+        if sent.signal > SIGSYS
+            || (by_itself || !sent.is_in(ALWAYS)) && !is_fatal(target.probed(), sent, by_itself)
+        {
             return None;
         }
     }
-    if (sent.is_fault() || sent.is_in(UNHANDLED)) && is_harmless(target.probed(), sent.signal) {
+    if (sent.is_fault() || sent.may_be_daily_bread()) && is_harmless(target.probed(), sent.signal) {
         return None;
     }
-    if sent.is_in(UNHANDLED) && sent.result == SignalSent::ALREADY_PENDING {
+    if sent.may_be_daily_bread() && sent.result == SignalSent::ALREADY_PENDING {
         return None;
     }
     send(current, target.probed(), sent, is_tracked);

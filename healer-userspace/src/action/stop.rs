@@ -3,12 +3,15 @@
 use super::{
     grace,
     host::Host,
-    kill_wait, owned, polite_signal,
+    kill, kill_wait, owned, polite_signal,
     reach::{self, Reach},
 };
-use crate::engine::{
-    command::{Act, ActionOutcome},
-    policy::Scope,
+use crate::{
+    clock,
+    engine::{
+        command::{Act, ActionOutcome},
+        policy::Scope,
+    },
 };
 
 pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
@@ -53,12 +56,22 @@ pub(super) async fn stop(act: &Act, host: &dyn Host) -> Result<String, ActionOut
 fn is_deaf(act: &Act, host: &dyn Host, reach: &Reach, signal: i32) -> bool {
     let kernel_said_so = act.ignores_signal && signal == libc::SIGTERM;
     let target = act.target.id();
-    reach.held.iter().all(|one| kernel_said_so && one.id == target || host.ignores(one, signal))
+    reach.held.iter().all(|one| {
+        // The kernel's word may be old: since then it may have begun to listen.
+        kernel_said_so && one.id == target && !host.handles(one, signal) || host.ignores(one, signal)
+    })
 }
 
 async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<&'static str, ActionOutcome> {
     reach.signal(host, libc::SIGKILL)?;
+    let struck_at = clock::boot();
     let memory = reach.release(act, host).await;
-    let ended = reach.ended(host, kill_wait(act)).await;
-    if ended { Ok(memory) } else { Err(reach.unkillable(host, kill_wait(act))) }
+    if !reach.ended(host, kill_wait(act)).await {
+        return Err(reach.unkillable(host, kill_wait(act)));
+    }
+    if let Some(domain) = &reach.domain {
+        // Who was forked during the grace, in the place of one that listened. A successor begins after the blow.
+        kill::mop_up(act, host, domain, Some(struck_at)).await?;
+    }
+    Ok(memory)
 }

@@ -131,6 +131,11 @@ fn stop_waits_for_the_grace_only_if_somebody_listens() {
     let host = Fake::with([(TARGET, plain())]);
     assert_eq!(perform(&told, &host).name(), "done");
     assert_eq!(host.done(), ["signal 9 to 7"]);
+
+    let listens_now = FakeProcess { handles: vec![libc::SIGTERM], ..plain() };
+    let host = Fake::with([(TARGET, listens_now)]);
+    assert_eq!(perform(&told, &host).name(), "done");
+    assert_eq!(host.done(), ["signal 15 to 7"]);
 }
 
 /// Of a group, one does not listen: the others are asked first all the same.

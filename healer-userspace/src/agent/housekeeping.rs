@@ -65,7 +65,8 @@ impl Agent {
         }
         self.files.looked_at = now;
         self.settle_down(now);
-        self.look_for_losses(now);
+        // They were counted when the records were read.
+        self.make_up_for_losses(now);
         self.look_at_peers(now, false);
         self.look_at_routes(now);
         self.look_at_memory_watch();
@@ -103,7 +104,8 @@ impl Agent {
 
     /// Before anything is judged by what the records do not say.
     pub(super) fn count_losses(&mut self, now: BootTime) {
-        let lost = self.sense.lost();
+        let mut lost = self.sense.lost();
+        lost.bulk += self.malformed.count;
         let missed = Signal::losses(now, lost.since(self.lost));
         self.lost = lost;
         self.files.has_missed |= !missed.is_empty();
@@ -114,6 +116,10 @@ impl Agent {
 
     pub(super) fn look_for_losses(&mut self, now: BootTime) {
         self.count_losses(now);
+        self.make_up_for_losses(now);
+    }
+
+    fn make_up_for_losses(&mut self, now: BootTime) {
         // In a storm deadlines come often, and a look at everybody is the dearer the more there are.
         if !self.files.has_missed || now.since(self.files.made_up_at) < LOOKS_EVERY {
             return;

@@ -14,6 +14,7 @@ mod last_policies;
 mod levels;
 pub(crate) mod listening;
 mod looks;
+mod malformed;
 mod meet;
 mod memory;
 mod owners;
@@ -103,6 +104,7 @@ struct Agent {
     outgoing: Rc<RefCell<Vec<Work>>>,
     answers: mpsc::UnboundedSender<Signal>,
     lost: Lost,
+    malformed: malformed::Malformed,
     files: housekeeping::Files,
     /// Inodes of the executables that policies name.
     watched: BTreeSet<u64>,
@@ -183,16 +185,17 @@ impl Agent {
     /// All that the rings hold: bytes → meaning → who → engine.
     fn read_records(&mut self) {
         let mut raws = core::mem::take(&mut self.raws);
-        let mut malformed = None;
+        let (mut malformed, mut last) = (0, None);
         self.sense.drain(|bytes| match Event::decode(bytes) {
             Ok((header, event)) => match signal::interpret(&header, &event) {
                 Meaning::Happened(raw) => raws.push(raw),
                 Meaning::SelfProbe { .. } => {}
             },
-            Err(error) => malformed = Some(error),
+            Err(error) => (malformed, last) = (malformed + 1, Some(error)),
         });
-        if let Some(error) = malformed {
-            self.say("malformed_record", &format!("a kernel record could not be decoded: {error}"));
+        let says = last.and_then(|error| self.malformed.note(clock::boot(), malformed, &error));
+        if let Some(says) = says {
+            self.say("malformed_record", &says);
         }
         if self.is_look_due(clock::boot()) {
             // These records may have waited long, and the rings have been full.

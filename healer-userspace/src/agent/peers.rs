@@ -12,6 +12,7 @@ use crate::{
 };
 
 const CALM: Duration = Duration::from_secs(10);
+const CALM_ROUTES: Duration = Duration::from_millis(2900);
 const TROUBLED: Duration = Duration::from_millis(900);
 /// Of several who ask, one reads.
 const MOMENT: Duration = Duration::from_millis(20);
@@ -21,6 +22,7 @@ const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 pub(super) struct Peers {
     ledger: PeerLedger,
     routes: RouteWatch,
+    routes_at: Option<BootTime>,
     read_at: Option<BootTime>,
     troubled_at: Option<BootTime>,
     /// Whose sockets want a look soon.
@@ -30,13 +32,25 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn new(trouble: Trouble) -> Self {
         let routes = RouteWatch::new(Path::new("/proc"));
-        Self { ledger: PeerLedger::default(), routes, read_at: None, troubled_at: None, trouble }
+        Self {
+            ledger: PeerLedger::default(),
+            routes,
+            routes_at: None,
+            read_at: None,
+            troubled_at: None,
+            trouble,
+        }
     }
 }
 
 impl Agent {
-    /// Once a second: what no tracepoint tells.
+    /// What no tracepoint tells: once a second while somebody is in trouble, for it costs some 50 µs a namespace.
     pub(super) fn look_at_routes(&mut self, now: BootTime) {
+        let is_due = self.peers.routes_at.is_none_or(|at| CALM_ROUTES <= now.since(at));
+        if !is_due && !self.is_troubled(now) {
+            return;
+        }
+        self.peers.routes_at = Some(now);
         let found = self.peers.routes.look();
         if found.is_empty() {
             return;
@@ -65,10 +79,13 @@ impl Agent {
         self.peers.troubled_at = Some(now);
     }
 
+    fn is_troubled(&self, now: BootTime) -> bool {
+        self.peers.troubled_at.is_some_and(|at| now.since(at) < TROUBLE_LASTS)
+    }
+
     /// At most once a second, or at once when something is to be decided.
     pub(super) fn look_at_peers(&mut self, now: BootTime, is_decisive: bool) {
-        let is_troubled = self.peers.troubled_at.is_some_and(|at| now.since(at) < TROUBLE_LASTS);
-        let pause = match (is_troubled, is_decisive) {
+        let pause = match (self.is_troubled(now), is_decisive) {
             (true, true) => Duration::ZERO,
             (true, false) => TROUBLED,
             (false, _) => CALM,

@@ -111,14 +111,15 @@ impl Agent {
 
     /// Tells the thread whom to look at, if that has changed.
     pub(super) fn watch_work(&mut self) {
-        let living = self.engine.world().iter().flat_map(|(_, workload)| workload.living.values());
-        let list: Vec<Watched> = living
-            .map(|process| Watched { process: process.clone(), asked: self.probes.is_failing(process.id()) })
-            .collect();
-        if list != self.work_watch.last {
-            self.work_watch.last.clone_from(&list);
-            // Closed only if the thread is gone: then nobody looks.
-            self.work_watch.lists.send(list).ok();
+        let living = || self.engine.world().iter().flat_map(|(_, workload)| workload.living.values());
+        let wanted = || living().map(|process| (process, self.probes.is_failing(process.id())));
+        if wanted().eq(self.work_watch.last.iter().map(|last| (&last.process, last.asked))) {
+            return;
         }
+        let list: Vec<Watched> =
+            wanted().map(|(process, asked)| Watched { process: process.clone(), asked }).collect();
+        self.work_watch.last.clone_from(&list);
+        // Closed only if the thread is gone: then nobody looks.
+        self.work_watch.lists.send(list).ok();
     }
 }

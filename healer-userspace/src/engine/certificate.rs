@@ -174,12 +174,15 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
     let Some(number) = exit.signal else {
         return Cause::Exited;
     };
+    let killer = memory.signal(process.id(), number);
     if number == libc::SIGKILL
-        && let Some((_, oom)) = memory.oom(process.id())
+        && let Some((marked_at, oom)) = memory.oom(process.id())
+        // Who is dying already is marked without a blow (`task_will_free_mem`, mm/oom_kill.c).
+        && !killer.is_some_and(|(at, sent)| sent.sender.is_some() && at < marked_at)
     {
         return Cause::OomKill(oom.clone());
     }
-    match memory.signal(process.id(), number) {
+    match killer {
         None if is_fault(number) => Cause::Crashed { fault_address: 0, by_seccomp: false, call: None },
         None => Cause::Unseen,
         Some((_, sent)) => sent_cause(memory, process, handed_on(memory, process, sent)),

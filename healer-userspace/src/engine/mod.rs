@@ -220,7 +220,7 @@ impl Engine {
 
     pub fn replace_policy(&mut self, now: BootTime, policies: PolicySet) {
         self.policies = policies;
-        self.wake_held(now);
+        self.wake_by_policy(now);
         self.settle(now);
     }
 

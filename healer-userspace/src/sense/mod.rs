@@ -16,6 +16,7 @@ mod maps;
 pub mod poll;
 mod rights;
 mod ring;
+mod ring_memory;
 mod room;
 mod rung;
 mod scancheck;

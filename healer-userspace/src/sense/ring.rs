@@ -18,6 +18,8 @@ use rustix::time::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::ring_memory;
+
 /// Longest time that a record which wakes nobody lies unread.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 /// Between passes while BULK has records.
@@ -44,7 +46,8 @@ pub struct Rings {
     bells: Option<Bells>,
     bell: Bell,
     is_draining: bool,
-    wait: Duration,
+    /// After so much time, from the next wait on; `None` once the timer runs.
+    next_pass: Option<Duration>,
 }
 
 /// Made by the first wait: it needs the event loop.
@@ -58,7 +61,15 @@ impl Rings {
     /// A reader of these rings. [`super::Sense`] has one; the bench reads its flood with another.
     #[must_use]
     pub fn new(urgent: RingBuf<MapData>, bulk: RingBuf<MapData>) -> Self {
-        Self { urgent, bulk, bells: None, bell: Bell::Timer, is_draining: false, wait: Duration::ZERO }
+        ring_memory::map_once();
+        Self {
+            urgent,
+            bulk,
+            bells: None,
+            bell: Bell::Timer,
+            is_draining: false,
+            next_pass: Some(Duration::ZERO),
+        }
     }
 
     /// Waits until there may be records. Dropping the future loses nothing.
@@ -67,11 +78,14 @@ impl Rings {
     /// If the event loop cannot watch the rings.
     pub async fn readable(&mut self) -> io::Result<()> {
         if self.bells.is_none() {
-            self.bells = Some(Bells::new(&self.urgent, &self.bulk, self.wait)?);
+            self.bells = Some(Bells::new(&self.urgent, &self.bulk)?);
         }
         let Some(bells) = &mut self.bells else {
             return Ok(());
         };
+        if let Some(wait) = self.next_pass.take() {
+            bells.ring_in(wait);
+        }
         self.bell = tokio::select! {
             biased;
             ready = bells.urgent.readable() => {
@@ -109,27 +123,23 @@ impl Rings {
 
     fn schedule(&mut self, bulk_bytes: usize) {
         self.is_draining = 0 < bulk_bytes && (self.is_draining || self.bell == Bell::Bulk);
-        self.wait = if LOAD_BYTES <= bulk_bytes {
+        // Not set here: what was read is to be judged before anything else is done.
+        self.next_pass = Some(if LOAD_BYTES <= bulk_bytes {
             UNDER_LOAD
         } else if self.is_draining {
             DRAIN
         } else {
             SWEEP
-        };
-        if let Some(bells) = &mut self.bells {
-            bells.ring_in(self.wait);
-        }
+        });
     }
 }
 
 impl Bells {
-    fn new(urgent: &RingBuf<MapData>, bulk: &RingBuf<MapData>, wait: Duration) -> io::Result<Self> {
+    fn new(urgent: &RingBuf<MapData>, bulk: &RingBuf<MapData>) -> io::Result<Self> {
         let own = |ring: &RingBuf<MapData>| ring.as_fd().try_clone_to_owned();
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        let bells = Self { urgent: watch(own(urgent)?)?, bulk: watch(own(bulk)?)?, timer: watch(timer)? };
-        bells.ring_in(wait);
-        Ok(bells)
+        Ok(Self { urgent: watch(own(urgent)?)?, bulk: watch(own(bulk)?)?, timer: watch(timer)? })
     }
 
     /// The event loop's own timers wake it up to three times for one second: it sorts them on the way.

@@ -40,7 +40,14 @@ impl StateDir {
     /// In words, if it is a symlink or no directory, belongs to another user, or others may write to it.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         let path = plain(path);
-        let failed = |source: io::Error| StoreError::io("create state directory", &path, source);
+        let failed = |source: io::Error| {
+            if source.kind() == io::ErrorKind::PermissionDenied {
+                let why =
+                    format!("{source}: run healer as root, or give it a directory of yours by --state-dir");
+                return StoreError::Directory { path: path.clone(), why };
+            }
+            StoreError::io("create state directory", &path, source)
+        };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }

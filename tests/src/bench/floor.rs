@@ -102,7 +102,7 @@ fn attach(ebpf: &mut Ebpf, program: &str, tracepoint: &str) -> anyhow::Result<()
 /// `HEALER_FLOOR`, else its place in the target directory that this program lies in.
 fn object() -> PathBuf {
     let given = std::env::var_os("HEALER_FLOOR").map(PathBuf::from);
-    given.unwrap_or_else(|| super::target_dir().join("ebpf/bpfel-unknown-none/release/floor"))
+    given.unwrap_or_else(|| crate::binary::target_dir().join("ebpf/bpfel-unknown-none/release/floor"))
 }
 
 /// # Errors

@@ -8,7 +8,8 @@ use super::{agent::Agent, args::Args, figure::Figure, meter, meter::Usage, pairs
 
 /// Starts of which the median counts.
 const STARTS: usize = 7;
-const MIB: f64 = 1024.0 * 1024.0;
+const MB: f64 = 1e6;
+const SETTLES: Duration = Duration::from_secs(25);
 
 /// # Errors
 /// healer does not start, or ends by itself.
@@ -38,10 +39,14 @@ fn to_ready(millis: &[f64]) -> Figure {
 
 fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
     say(&format!("footprint: idle for {seconds} s"));
-    // The first reading of everything is no idling.
-    thread::sleep(Duration::from_secs(2));
+    // The first reading of everything is no idling; nor is what is done once in five minutes, and first after twenty
+    // seconds: it would count five times in a minute.
+    thread::sleep(SETTLES);
     let pid = agent.pid();
-    let (start, before, signals) = (clock::boot(), meter::usage(pid)?, agent.signals()?);
+    // Asked first: an answer costs the agent more than a second of idling.
+    let signals = agent.signals()?;
+    thread::sleep(Duration::from_secs(2));
+    let (start, before) = (clock::boot(), meter::usage(pid)?);
     thread::sleep(Duration::from_secs(seconds));
     let after = meter::usage(pid)?;
     let time = clock::boot().since(start).as_secs_f64();
@@ -63,12 +68,13 @@ fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
         Figure::new("of it the looks", percent(|used| used.named("healer-looks")), "% of a core")
             .remark("memory, limits, sockets"),
         Figure::new("idle wake-ups", sleeps, "/s").at_most(5.0).remark("voluntary switches of all threads"),
-        Figure::new("RSS", memory.rss as f64 / MIB, "MiB").at_most(15.0).remark(format!(
-            "PSS {:.1}, peak {:.1} MiB; {time:.0} s after ready",
-            memory.pss as f64 / MIB,
-            memory.peak as f64 / MIB
+        Figure::new("RSS", memory.rss as f64 / MB, "MB").at_most(15.0).remark(format!(
+            "PSS {:.1}, peak {:.1} MB; {:.0} s after ready",
+            memory.pss as f64 / MB,
+            memory.peak as f64 / MB,
+            time + SETTLES.as_secs_f64()
         )),
-        Figure::new("BPF maps", memory.maps as f64 / MIB, "MiB")
+        Figure::new("BPF maps", memory.maps as f64 / MB, "MB")
             .at_most(4.0)
             .remark("memlock of fdinfo, each map once"),
         Figure::new("threads", after.threads as f64, ""),

@@ -24,7 +24,7 @@ pub mod waits;
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -55,7 +55,7 @@ pub fn main(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(old) = &old {
         print(&table::changes(old, &results));
     }
-    let file = args.json.clone().unwrap_or_else(|| target_dir().join("bench/latest.json"));
+    let file = args.json.clone().unwrap_or_else(|| crate::binary::target_dir().join("bench/latest.json"));
     write(&file, &results)?;
     say(&format!("written to {}", file.display()));
     Ok(if results.not_measured.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -175,14 +175,6 @@ fn write(path: &Path, results: &Results) -> anyhow::Result<()> {
     }
     let text = serde_json::to_string_pretty(results)?;
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
-}
-
-/// cargo's target directory: the one that this program lies in.
-fn target_dir() -> PathBuf {
-    let exe = std::env::current_exe().unwrap_or_default();
-    // cargo marks the directory so that backup programs leave it out.
-    let marked = exe.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
-    marked.map_or_else(|| PathBuf::from("target"), Path::to_path_buf)
 }
 
 #[expect(clippy::print_stdout, reason = "the results are for stdout")]

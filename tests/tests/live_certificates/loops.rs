@@ -207,6 +207,38 @@ fn supervisors_of_services_are_known_by_their_program() {
     assert!(all.iter().all(|found| found["class"] != "crash_loop"), "{all:?}");
 }
 
+/// A tool of the system, and a run script that does not become its program.
+#[test]
+fn whatever_a_supervisor_starts_is_a_service() {
+    let home = Home::new(&restarting("nobody"));
+    let mut agent = home.agent();
+    let (name, program) = dies(&home);
+    let missing = unique_name();
+    let begin = |leaf: &str, line: &str| {
+        let dir = home.path().join(leaf);
+        fs::create_dir(&dir).expect("the scratch directory can be written");
+        let run = dir.join("run");
+        fs::write(&run, format!("#!/bin/sh\n{line}\n")).expect("so can this");
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        Victim::start("runsv", &[dir.to_str().expect("a plain path")])
+    };
+    let tool = begin("tool", &format!("exec grep -q x /{missing}"));
+    let script = begin("script", &format!("{} 60 3", program.display()));
+    for supervisor in [tool.tgid(), script.tgid()] {
+        let is_its =
+            |found: &&Value| found["class"] == "crash_loop" && found["target"]["parent"]["pid"] == supervisor;
+        let found = agent.wait("the loop", |agent| {
+            let all = agent.home().audit();
+            all.iter().filter(|record| record["record"] == "diagnosis").find(is_its).cloned()
+        });
+        assert_eq!(found["certainty"], "probable", "{found}");
+    }
+    assert!(
+        diagnoses(&home, &name).iter().all(|found| found["class"] != "crash_loop"),
+        "its script is the service"
+    );
+}
+
 #[test]
 fn a_prefork_master_whose_workers_keep_faulting() {
     let home = Home::new(&restarting("nobody"));

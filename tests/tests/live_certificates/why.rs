@@ -90,6 +90,14 @@ fn leader() -> Victim {
     Victim::spawn(Command::new("sleep").arg("1000").process_group(0))
 }
 
+/// By `SigCgt` of proc_pid_status(5).
+fn handles(pid: u32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 != 0
+}
+
 fn says(agent: &mut Agent<'_>, pid: u32) -> String {
     end_of(agent, &pid.to_string())["sentence"].as_str().unwrap_or_default().to_owned()
 }
@@ -132,6 +140,15 @@ fn whatever_people_kill_with_is_named() {
         );
         victim.wait();
     }
+    // Python catches SIGINT and dies of it by its own hand: the first one counts.
+    let mut victim = Victim::start("python3", &["-c", "import time; time.sleep(1000)"]);
+    until("its handler", || handles(victim.tgid(), libc::SIGINT).then_some(()));
+    let mut killer = Victim::start("/bin/bash", &["-c", &format!("kill -INT {}; sleep 1", victim.tgid())]);
+    let by = format!("SIGINT from bash[{}]", killer.tgid());
+    let told = says(&mut agent, victim.tgid());
+    assert!(told.contains(&by), "{told}");
+    victim.wait();
+    killer.wait();
     let mut limit = Victim::start("timeout", &["5", "sleep", "1000"]);
     let child = until("the child", || family(limit.tgid()).get(1).copied());
     let says = says(&mut agent, child);
@@ -244,4 +261,21 @@ fn who_runs_under_a_policy_is_said_to_and_who_hands_a_signal_on_was_killed_by_it
     let says = end["sentence"].as_str().unwrap_or_default();
     assert!(says.contains(&format!("killed by SIGTERM from bash[{}]", killer.tgid())), "{says}");
     killer.wait();
+}
+
+/// Lesser signals of a service that has no handler for them.
+#[test]
+fn whoever_strikes_a_service_with_a_rare_signal_is_named() {
+    let name = name();
+    let home = Home::new(&restarting(&format!("'{name}*'")));
+    let mut agent = home.agent();
+    for (at, signal) in ["VTALRM", "PROF", "IO", "PWR", "STKFLT", "RTMIN+2"].into_iter().enumerate() {
+        let service = Supervised::start(&home, &format!("{name}-{at}"), &["sleep", "1000"]);
+        let kill = format!("kill -{signal} {}; sleep 1", service.child());
+        let mut killer = Victim::start("/bin/bash", &["-c", &kill]);
+        let down = agent.record(&service.workload(), "diagnosis", "\"class\":\"down\"");
+        let by = format!("killed by SIG{signal} from bash[{}]", killer.tgid());
+        assert!(down["sentence"].as_str().unwrap_or_default().contains(&by), "{by}: {down}");
+        killer.wait();
+    }
 }

@@ -29,8 +29,13 @@ pub(crate) fn ensure_ebpf(args: Install) -> Result<Ebpf> {
             advice()
         );
     }
-    if Rustc::find().is_none() {
-        let names: Vec<_> = of_stage(Stage::Ebpf);
+    let names = match (Rustc::find(), ebpf::find_linker()) {
+        (None, _) => of_stage(Stage::Ebpf),
+        // What the linker is built with may be missing beside a compiler of the user's own.
+        (Some(_), None) => missing(Stage::Ebpf).iter().map(|package| package.name).collect(),
+        (Some(_), Some(_)) => Vec::new(),
+    };
+    if !names.is_empty() {
         install_packages("install the eBPF compiler", &names)?;
     }
     if ebpf::find_linker().is_none() {
@@ -92,6 +97,11 @@ fn install_packages(name: &'static str, packages: &[&str]) -> Result<()> {
     }
     .run()?;
     let unknown: Vec<_> = packages.iter().filter(|p| !has_candidate(p)).collect();
+    if unknown.len() == packages.len() {
+        bail!(
+            "step `{name}` failed: apt knows none of {unknown:?}\n  remedy:  look at the network and at /etc/apt/sources.list: `apt-get update` ends well also without them; Debian 12 with its security updates has these packages; for the eBPF compiler rustup's nightly serves as well:\n{RUSTUP_WAY}"
+        );
+    }
     if !unknown.is_empty() {
         bail!(
             "step `{name}` failed: this release does not have {unknown:?} (Debian 12 with its security updates has)\n  remedy:  use rustup's nightly instead:\n{RUSTUP_WAY}"
@@ -149,7 +159,8 @@ fn names_debian(os_release: &str) -> bool {
 }
 
 fn has_candidate(package: &str) -> bool {
-    answer(Command::new("apt-cache").args(["policy", package])).is_some_and(|text| {
+    // Its words are read, and not in the user's language.
+    answer(Command::new("apt-cache").env("LC_ALL", "C").args(["policy", package])).is_some_and(|text| {
         let candidate = text.lines().find_map(|l| l.trim().strip_prefix("Candidate: "));
         candidate.is_some_and(|version| version != "(none)")
     })

@@ -92,7 +92,8 @@ impl Apt {
 
     fn dependency(&self, package: &str) -> Option<String> {
         let mut command = Command::new("apt-cache");
-        command.args(&self.options).args(["depends", "--no-recommends", package]);
+        // Its words are read, and not in the user's language.
+        command.env("LC_ALL", "C").args(&self.options).args(["depends", "--no-recommends", package]);
         let text = answer(&mut command)?;
         text.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).map(str::to_owned)
     }

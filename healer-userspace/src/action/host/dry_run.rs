@@ -98,6 +98,10 @@ impl Host for DryRun<'_> {
         self.real.ignores(held, signal)
     }
 
+    fn handles(&self, held: &Held, signal: i32) -> bool {
+        self.real.handles(held, signal)
+    }
+
     fn state(&self, held: &Held) -> Option<String> {
         self.real.state(held)
     }

@@ -23,6 +23,7 @@ use crate::{
 pub(crate) struct FakeProcess {
     pub(crate) start: u64,
     pub(crate) ignores: Vec<i32>,
+    pub(crate) handles: Vec<i32>,
     pub(crate) survives_everything: bool,
     pub(crate) untouchable: bool,
     pub(crate) group: u32,
@@ -134,6 +135,10 @@ impl Host for Fake {
 
     fn ignores(&self, held: &Held, signal: i32) -> bool {
         self.get(held).is_some_and(|process| process.ignores.contains(&signal))
+    }
+
+    fn handles(&self, held: &Held, signal: i32) -> bool {
+        self.get(held).is_some_and(|process| process.handles.contains(&signal))
     }
 
     fn state(&self, held: &Held) -> Option<String> {

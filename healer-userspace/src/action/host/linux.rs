@@ -163,6 +163,10 @@ impl Host for Linux {
         disposition(held.id.pid, signal) == Some(Disposition::Ignored)
     }
 
+    fn handles(&self, held: &Held, signal: i32) -> bool {
+        disposition(held.id.pid, signal) == Some(Disposition::Caught)
+    }
+
     fn state(&self, held: &Held) -> Option<String> {
         if held.pidfd.as_ref().is_some_and(has_ended) {
             return None;

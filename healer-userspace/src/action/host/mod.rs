@@ -120,6 +120,8 @@ pub trait Host: Knobs + Afar + Send + Sync {
     fn supervised(&self, name: &str) -> Option<ProcessId>;
     /// By /proc/PID/status.
     fn ignores(&self, held: &Held, signal: i32) -> bool;
+    /// The same: it has a handler of its own.
+    fn handles(&self, held: &Held, signal: i32) -> bool;
     /// `in state D, waiting in nfs_wait`; None if it is gone.
     fn state(&self, held: &Held) -> Option<String>;
 

@@ -30,6 +30,7 @@ pub(super) fn case(
     for incident in incidents {
         let class = Class::by_name(&incident.class);
         check(class.is_some_and(|class| case.classes.contains(&class)), "another diagnosis");
+        check(incident.sentence.contains(case.says), &format!("no word of {}", case.says));
         check(incident.pid == victim.pid, "another process was diagnosed");
         check(incident.outcome.as_deref() == Some("healed"), "not healed");
         let gates = of_kind(incident, "gate");

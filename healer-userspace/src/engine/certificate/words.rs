@@ -240,7 +240,10 @@ pub fn party(party: &Party) -> String {
     format!("{}[{}] (uid {})", text::printable(&party.comm), party.id.pid, party.uid)
 }
 
-/// `SIGSEGV`, or `signal 35` for those without a name.
+/// The C library keeps 32 and 33 for itself (signal(7)).
+const FIRST_REAL_TIME: i32 = 34;
+
+/// `SIGSEGV`, `SIGRTMIN+1` as the C library counts it, or `signal 33` for those without a name.
 pub fn signal_name(number: i32) -> String {
     let name = match number {
         libc::SIGHUP => "SIGHUP",
@@ -261,6 +264,12 @@ pub fn signal_name(number: i32) -> String {
         libc::SIGXCPU => "SIGXCPU",
         libc::SIGXFSZ => "SIGXFSZ",
         libc::SIGSYS => "SIGSYS",
+        libc::SIGSTKFLT => "SIGSTKFLT",
+        libc::SIGVTALRM => "SIGVTALRM",
+        libc::SIGPROF => "SIGPROF",
+        libc::SIGIO => "SIGIO",
+        libc::SIGPWR => "SIGPWR",
+        real_time @ FIRST_REAL_TIME..=64 => return format!("SIGRTMIN+{}", real_time - FIRST_REAL_TIME),
         other => return format!("signal {other}"),
     };
     name.to_owned()

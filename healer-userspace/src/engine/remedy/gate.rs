@@ -290,15 +290,20 @@ impl Engine {
 
     /// Gates that hold without a time are asked again when what they wait for changes.
     pub(in crate::engine) fn wake_held(&mut self, now: BootTime) {
-        let held: Vec<IncidentId> = self
-            .incidents
-            .values()
-            .filter(|incident| {
-                matches!(&incident.plan, Some(Plan { stage: Stage::Gating { .. }, .. }) | None)
-            })
-            .map(|incident| incident.id)
-            .collect();
-        for id in held {
+        self.wake(now, |incident| {
+            matches!(&incident.plan, Some(Plan { stage: Stage::Gating { .. }, .. }) | None)
+        });
+    }
+
+    /// Other policies: what lasts, and had its plan, may get another.
+    pub(in crate::engine) fn wake_by_policy(&mut self, now: BootTime) {
+        self.wake(now, |incident| !incident.plan.as_ref().is_some_and(Plan::is_in_flight));
+    }
+
+    fn wake(&mut self, now: BootTime, is_meant: impl Fn(&Incident) -> bool) {
+        let meant: Vec<IncidentId> =
+            self.incidents.values().filter(|one| is_meant(one)).map(|one| one.id).collect();
+        for id in meant {
             self.step(now, id);
         }
     }
@@ -349,6 +354,8 @@ pub(super) fn incident_json(incident: &Incident, plan: &Plan) -> String {
         "diagnoses": incident.active.values().collect::<Vec<_>>(),
     })
     .to_string()
+        // A line: `read` of a shell fails where the last one does not end.
+        + "\n"
 }
 
 /// The next rung has to wait for a detector. None: it need not, or has waited in vain.

@@ -129,22 +129,41 @@ fn a_wrapper_hands_on_who_killed_its_child() {
     assert_eq!(after(8 * SECOND + 1, 143), "web[10] of web exited with status 143 after 7.0s");
 }
 
-#[test]
-fn a_wrapper_hands_on_that_memory_ran_out() {
-    let web = supervised(10, SECOND);
-    let hog = child(20, &web, "hog");
-    let memcg = String::new();
+fn chosen(at: u64, victim: &Process) -> Signal {
     let oom = OomKill {
         scope: OomScope::Global,
         trigger: killer(),
-        memcg,
+        memcg: String::new(),
         usage: 0,
         limit: 0,
         is_scope_guessed: false,
     };
+    signal(at, victim, Fact::OomKilled(oom))
+}
+
+/// `task_will_free_mem` (mm/oom_kill.c): the kernel marks it, and strikes nobody.
+#[test]
+fn who_was_killed_and_then_chosen_was_killed() {
+    let web = supervised(10, SECOND);
+    let says = |first: Signal, second: Signal| {
+        let trace = [registered(2 * SECOND, &web), first, second, killed(8 * SECOND, &web)];
+        sentences(&trace).pop().unwrap_or_default()
+    };
+    let struck = |at| struck(at, &web, libc::SIGKILL);
+    let by_a_person = says(struck(7 * SECOND), chosen(7 * SECOND + 1, &web));
+    assert!(by_a_person.contains("killed by SIGKILL from bash[77]"), "{by_a_person}");
+    // By its owner, who puts an end to the rest.
+    let by_the_kernel = says(chosen(7 * SECOND, &web), struck(7 * SECOND + 1));
+    assert!(by_the_kernel.contains("OOM-killed"), "{by_the_kernel}");
+}
+
+#[test]
+fn a_wrapper_hands_on_that_memory_ran_out() {
+    let web = supervised(10, SECOND);
+    let hog = child(20, &web, "hog");
     let trace = [
         registered(2 * SECOND, &web),
-        signal(8 * SECOND, &hog, Fact::OomKilled(oom)),
+        chosen(8 * SECOND, &hog),
         killed(8 * SECOND, &hog),
         exited(8 * SECOND, &web, 137),
     ];

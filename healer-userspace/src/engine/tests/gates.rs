@@ -168,32 +168,68 @@ fn a_class_that_the_rule_excepts_holds_it() {
 /// healer stops it; that it is down then is healer's own doing.
 #[test]
 fn what_our_own_act_did_is_refused() {
-    let lines = stopped_by_a_rule();
+    let lines = dies_after(ActionName::Stop, 8);
     has(&lines, "gate self_effect refuse: our own act");
     count(&lines, "intent stop", 1);
     count(&lines, "intent restart", 0);
 }
 
-fn stopped_by_a_rule() -> Vec<String> {
+/// Half a minute after a hook its patient's death is its own again.
+#[test]
+fn a_hook_that_is_over_kills_nobody() {
+    let lines = dies_after(ActionName::RunHook, 37);
+    count(&lines, "intent run_hook", 1);
+    count(&lines, "refuse: our own act", 0);
+    count(&lines, "intent restart", 1);
+}
+
+#[test]
+fn other_policies_reach_what_lasts_already() {
     let web = supervised(10, SECOND);
-    let of = Resource::Descriptors { pid: 10 };
-    let full = Level { process: Some(web.clone()), ..Level::new(of, 100, 100) };
+    let of = |action| {
+        restarting(|set| {
+            let rule = &mut set.policies[0].rules[0];
+            rule.when[0].class = Class::FdExhaustion;
+            rule.escalate = vec![rung(action)];
+        })
+    };
+    let mut engine = Engine::new(BootTime(SECOND), of(ActionName::Notify), Recovered::default());
+    for signal in [registered(2 * SECOND, &web), full(7 * SECOND, &web)] {
+        engine.observe(signal.at, &signal);
+    }
+    (8..20).for_each(|second| engine.advance(BootTime(second * SECOND)));
+    let plans = |engine: &mut Engine| -> Vec<String> {
+        let reports = core::iter::from_fn(|| engine.poll_report());
+        let lines = reports.map(|report| line(&report, BootTime(0)));
+        lines.filter(|line| line.contains(" plan ")).collect()
+    };
+    let before = plans(&mut engine);
+    assert!(before.len() == 1 && before[0].ends_with("notify"), "{before:?}");
+    engine.replace_policy(BootTime(20 * SECOND), of(ActionName::RunHook));
+    has(&plans(&mut engine), "plan policy web, rule down (enforce): run_hook");
+}
+
+/// It has no descriptor left.
+fn full(at: u64, process: &Process) -> Signal {
+    let of = Resource::Descriptors { pid: process.pid };
     let error = SyscallError {
         call: "openat".into(),
         errno: libc::EMFILE,
         count: 1,
-        level: Some(full),
+        level: Some(Level { process: Some(process.clone()), ..Level::new(of, 100, 100) }),
         ..SyscallError::default()
     };
-    let signals = [
-        registered(2 * SECOND, &web),
-        signal(7 * SECOND, &web, Fact::SyscallError(Box::new(error))),
-        killed(8 * SECOND, &web),
-    ];
+    signal(at, process, Fact::SyscallError(Box::new(error)))
+}
+
+/// An act at 7 s, and its target's end by SIGKILL.
+fn dies_after(action: ActionName, second: u64) -> Vec<String> {
+    let web = supervised(10, SECOND);
+    let signals = [registered(2 * SECOND, &web), full(7 * SECOND, &web), killed(second * SECOND, &web)];
     let set = restarting(|set| {
         let policy = &mut set.policies[0];
         policy.rules[0].when[0].class = Class::FdExhaustion;
-        policy.rules[0].escalate = vec![rung(ActionName::Stop)];
+        policy.rules[0].escalate = vec![rung(action)];
         policy.rules.push(Rule {
             name: "down".into(),
             when: vec![Condition::of(Class::Down)],

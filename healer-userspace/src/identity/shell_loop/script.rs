@@ -202,7 +202,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `while true`, `while :`, `while sleep 1`, `until false`, `for ((;;))`.
+    /// `while true`, `while :`, `while sleep 1`, `while [ 1 ]`, `while ((1))`, `until false`, `for ((;;))`.
     fn judge_condition(&mut self, words: &[&str], end: End) {
         let Some(frame) = self.frames.last_mut().filter(|frame| frame.in_condition) else {
             return;
@@ -210,8 +210,8 @@ impl Reader<'_> {
         let program = base(words[0]);
         frame.is_endless = end != End::AndOr
             && match frame.kind {
-                Kind::While => ["true", ":", "sleep"].contains(&program) || words == ["[", "1", "]"],
-                Kind::Until => program == "false",
+                Kind::While => ["true", ":", "sleep"].contains(&program) || is_constant(words),
+                Kind::Until => program == "false" || words == ["((0))"],
                 Kind::For => words == [ENDLESS_FOR],
                 Kind::Loop(_) | Kind::If | Kind::Case => false,
             };
@@ -237,6 +237,18 @@ impl Reader<'_> {
             Kind::While | Kind::Until | Kind::For | Kind::If | Kind::Case => None,
         });
         self.left.extend(open);
+    }
+}
+
+/// `[ 1 ]`, `[[ true ]]`, `((1))`: any word is true, and any number but 0.
+fn is_constant(words: &[&str]) -> bool {
+    match words {
+        ["[", word, "]"] | ["[[", word, "]]"] => !word.is_empty() && !word.contains(['$', '`', '!']),
+        [word] => {
+            let number = word.strip_prefix("((").and_then(|rest| rest.strip_suffix("))"));
+            number.is_some_and(|number| number.parse().is_ok_and(|number: u32| number != 0))
+        }
+        _ => false,
     }
 }
 
@@ -345,7 +357,7 @@ fn quoted(rest: &mut impl Iterator<Item = char>, word: &mut String) {
     }
 }
 
-/// `((;;))` if its condition is empty, else something that is no endless loop.
+/// `((;;))` if its condition is empty, a number as it is, else something that is no endless loop.
 fn arithmetic(rest: &mut impl Iterator<Item = char>) -> String {
     let mut inside = String::new();
     for c in rest {
@@ -358,6 +370,8 @@ fn arithmetic(rest: &mut impl Iterator<Item = char>) -> String {
     let condition = inside.split(';').nth(1);
     if condition.is_some_and(|condition| condition.trim().is_empty()) {
         ENDLESS_FOR.to_owned()
+    } else if inside.trim().parse::<u32>().is_ok() {
+        format!("(({}))", inside.trim())
     } else {
         "((...))".to_owned()
     }

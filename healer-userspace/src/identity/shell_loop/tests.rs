@@ -19,6 +19,10 @@ fn a_loop_that_never_asks_restarts() {
         "until false\ndo\n  PORT=80 exec_me=1 ./server\ndone",
         "for (( ; ; )); do ./server; done",
         "#!/bin/bash\n# serve\nset -u\nwhile [ 1 ]; do ( ./server ); done",
+        "while [ true ]; do ./server; done",
+        "while [[ 1 ]]; do ./server; sleep 1; done",
+        "while (( 1 )); do ./server; sleep 1; done",
+        "until ((0)); do ./server; done",
         "while true; do ./server & wait; done",
         "while true; do ./server | tee log; done",
         "while true; do echo \"starting $(date)\"; nice ./server; echo 'ended; again'; done",
@@ -50,6 +54,9 @@ fn until_it_ends_well() {
         assert_eq!(says(text), Says::UntilItEndsWell, "{text}");
     }
     for text in [
+        "while [ \"$wanted\" ]; do ./server; done",
+        "while (( 0 )); do ./server; done",
+        "while (( tries < 9 )); do ./server; done",
         "until ! ./server; do sleep 1; done",
         "while ./server; do sleep 1; done",
         "until ./server && ready; do sleep 1; done",

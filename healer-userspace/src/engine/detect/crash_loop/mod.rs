@@ -14,7 +14,7 @@
 //! | it listened in one of its lives | five short lives in five minutes | probable |
 //! | its parent runs the same program and listens: a worker, or the child of one connection | the same | suspected |
 //! | none of these, but somebody's own program is started again in the same words within three seconds | nine in a row | suspected |
-//! | the same, by a supervisor of services, after short lives | the same | probable |
+//! | a supervisor of services starts it again, whatever it is, after short lives | three in a row after the first | probable |
 //!
 //! Of the first and the last two the kernel is asked to tell every start of that parent's children, so that one that ended
 //! well in between is known.
@@ -48,6 +48,7 @@ use crate::{
     text,
 };
 use ends::Ends;
+use row::{FAILURES, FAILURES_OF_SERVICES};
 use servers::Servers;
 use suspects::Suspects;
 
@@ -122,9 +123,11 @@ impl CrashLoop {
         };
         let is_worker = self.servers.is_worker(process);
         let serves = self.servers.has_served(key);
+        // Whatever a supervisor of services starts is a service.
         let is_own = || {
-            process.parent.as_ref().is_some_and(|parent| parent.may_restart_it)
-                && nature(process) == Nature::Own
+            process.parent.as_ref().is_some_and(|parent| {
+                parent.may_restart_it && (parent.supervises || nature(process) == Nature::Own)
+            })
         };
         // Whoever kills a server may start it again, as test harnesses do.
         let is_killed = certificate.exit.signal.is_some() && !end.fault;
@@ -150,10 +153,12 @@ impl CrashLoop {
             ends.are_enough(context, process).then_some(Certainty::Proved)
         } else if let Some(parent) = parent_of(process) {
             let has_asked = self.servers.has_asked(key);
-            let may_be_loop = ends.is_unasked || (!has_asked && RESTARTS <= ends.soon_again());
+            let supervises = process.parent.as_ref().is_some_and(|parent| parent.supervises);
+            let may_be_loop = ends.is_unasked || supervises || (!has_asked && RESTARTS <= ends.soon_again());
             let is_news = !ends.was_said(by_row(ends, process, now), now);
+            let needed = if supervises { FAILURES_OF_SERVICES } else { FAILURES };
             let is_in_a_row =
-                may_be_loop && is_news && self.suspects.failed(context, (key, parent), id, found);
+                may_be_loop && is_news && self.suspects.failed(context, (key, parent), (id, needed), found);
             certainty(ends, process, is_in_a_row, is_worker, now).filter(|it| !ends.was_said(*it, now))
         } else {
             None
@@ -188,8 +193,9 @@ fn certainty(
 fn by_row(ends: &Ends, process: &Process, now: BootTime) -> Certainty {
     let is_script = nature(process) == Nature::Shell;
     let is_supervised = process.parent.as_ref().is_some_and(|parent| parent.supervises);
-    let is_service = ends.is_unasked || (is_supervised && SHORT_LIVES <= ends.short_lives(now));
-    if is_service && !is_script { Certainty::Probable } else { Certainty::Suspected }
+    let is_service = (ends.is_unasked && !is_script)
+        || (is_supervised && FAILURES_OF_SERVICES as u32 <= ends.short_lives(now));
+    if is_service { Certainty::Probable } else { Certainty::Suspected }
 }
 
 /// Of what nobody named: its command and who starts it.

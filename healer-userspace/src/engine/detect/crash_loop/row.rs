@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use crate::identity::process::ProcessId;
 
 /// A job that fails now and then may do so several times in a row.
-const FAILURES: usize = 5;
+pub(super) const FAILURES: usize = 5;
+/// Of what a supervisor of services starts; some give up after the fourth start (supervisord's `startretries`).
+pub(super) const FAILURES_OF_SERVICES: usize = 3;
 /// A command that was seen to end well has to fail for longer each time.
 const FAILURES_MAX: usize = 40;
 
@@ -24,13 +26,11 @@ pub(super) enum Verdict {
     Loop,
 }
 
-impl Default for Row {
-    fn default() -> Self {
-        Self { lives: VecDeque::new(), needed: FAILURES }
-    }
-}
-
 impl Row {
+    pub(super) fn of(needed: usize) -> Self {
+        Self { lives: VecDeque::new(), needed }
+    }
+
     pub(super) fn started(&mut self, id: ProcessId) {
         if self.lives.iter().any(|(known, _)| *known == id) {
             return;
@@ -78,14 +78,14 @@ mod tests {
 
     #[test]
     fn five_in_a_row_are_a_loop() {
-        let mut row = Row::default();
+        let mut row = Row::of(FAILURES);
         let said: Vec<_> = (0..5).map(|number| fails(&mut row, number)).collect();
         assert_eq!(said, [Verdict::Open, Verdict::Open, Verdict::Open, Verdict::Open, Verdict::Loop]);
     }
 
     #[test]
     fn who_ended_well_breaks_the_row_and_makes_it_longer() {
-        let mut row = Row::default();
+        let mut row = Row::of(FAILURES);
         let mut said = Vec::new();
         for number in 0..12 {
             if number == 3 {
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_is_told_after_the_next_start_counts() {
-        let mut row = Row::default();
+        let mut row = Row::of(FAILURES);
         row.started(life(0));
         for number in 0..4 {
             row.started(life(number + 1));
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn an_end_whose_start_was_not_seen_proves_nothing() {
-        let mut row = Row::default();
+        let mut row = Row::of(FAILURES);
         for number in 0..99 {
             assert_eq!(row.failed(life(number)), Verdict::Open);
         }

@@ -41,15 +41,15 @@ impl Suspects {
         }
     }
 
-    /// One more failure of a command of this parent. Was it the last that was needed?
+    /// One more failure of a command of this parent, of which so many in a row are needed. Was it the last?
     pub(super) fn failed(
         &mut self,
         context: &Context<'_>,
         (key, parent): (LoopKey, ProcessId),
-        id: ProcessId,
+        (id, needed): (ProcessId, usize),
         found: &mut Vec<Finding>,
     ) -> bool {
-        let suspect = self.commands.entry(key).or_insert_with(|| Suspect::of(parent));
+        let suspect = self.commands.entry(key).or_insert_with(|| Suspect::of(parent, needed));
         let Some(since) = suspect.watched_since else {
             if self.watched.len() < MAX_PARENTS || self.watched.contains_key(&parent) {
                 suspect.watched_since = Some(context.now);
@@ -114,8 +114,8 @@ impl Suspects {
 }
 
 impl Suspect {
-    fn of(parent: ProcessId) -> Self {
-        Self { parent, row: Row::default(), watched_since: None }
+    fn of(parent: ProcessId, needed: usize) -> Self {
+        Self { parent, row: Row::of(needed), watched_since: None }
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
         };
         let mut found = Vec::new();
         for (key, parent) in failures {
-            assert!(!suspects.failed(&context, (key, parent), process(1), &mut found));
+            assert!(!suspects.failed(&context, (key, parent), (process(1), 5), &mut found));
         }
         found
     }
