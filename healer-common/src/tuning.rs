@@ -234,7 +234,7 @@ pub const URGENT_BYTES: u32 = 256 * 1024;
 /// Bytes of the ring for records that can wait for company.
 pub const BULK_BYTES: u32 = 1024 * 1024;
 /// Execs remembered, to name those that die young.
-pub const EXECS_MAX: u32 = 2048;
+pub const EXECS_MAX: u32 = 1280;
 /// Failing processes and what they fail of, one entry each.
 pub const ERRORS_MAX: u32 = 1024;
 /// Processes whose end was told.

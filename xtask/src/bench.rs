@@ -1,5 +1,5 @@
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -8,9 +8,9 @@ use crate::arch::Arch;
 use crate::step::Step;
 use crate::toolchain::{self, Stage, ensure_packages};
 use crate::vm::apt::Apt;
-use crate::{build, root, workspace};
+use crate::{build, dist, root, workspace};
 
-/// Measure what healer costs and how fast it is, with the release build
+/// Measure what healer costs and how fast it is, with the file that is shipped
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -21,13 +21,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn main(args: &Args) -> Result<()> {
-    build::release(args.toolchain)?;
+    build::kernel_programs(args.toolchain)?;
     build::floor(args.toolchain)?;
+    let here = Arch::ALL.into_iter().find(|arch| arch.name() == std::env::consts::ARCH).unwrap_or_default();
+    let healer = dist::of(here)?;
     ensure_packages(Stage::Bench, args.toolchain)?;
     root::mount_tracefs();
     let peers = if names_peers(&args.bench) { Some(unpacked_peers()?) } else { None };
     Step { name: "build the bench", remedy: "read what rustc says above", command: build_bench() }.run()?;
-    Step { name: "bench", remedy: "read what it says above", command: run_bench(&args.bench, peers)? }.run()
+    Step {
+        name: "bench",
+        remedy: "read what it says above",
+        command: run_bench(&healer, &args.bench, peers)?,
+    }
+    .run()
 }
 
 fn build_bench() -> Command {
@@ -51,8 +58,8 @@ fn unpacked_peers() -> Result<PathBuf> {
     Ok(dir)
 }
 
-fn run_bench(args: &[OsString], peers: Option<PathBuf>) -> Result<Command> {
-    let healer = workspace::healer_release().display().to_string();
+fn run_bench(healer: &Path, args: &[OsString], peers: Option<PathBuf>) -> Result<Command> {
+    let healer = healer.display().to_string();
     let floor = workspace::floor_object().display().to_string();
     let peers = peers.unwrap_or_default().display().to_string();
     let bench = workspace::target_dir().join("release/healer-bench");

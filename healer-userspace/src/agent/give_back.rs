@@ -14,12 +14,14 @@ pub(super) fn idle_pages() {
     }
 }
 
-/// Each thread that allocates would get a heap of its own (`mallopt(3)`); ours take turns and need little.
+/// Each thread that allocates would get a heap of its own (`mallopt(3)`); ours take turns and need little. Without fast
+/// bins nothing waits to be put together again, which would happen in the middle of a diagnosis.
 pub(super) fn few_heaps() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it takes no pointers, and no other thread allocates yet.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MXFAST, 0);
     }
 }
 

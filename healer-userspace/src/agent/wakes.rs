@@ -76,6 +76,9 @@ pub(super) struct Wakes {
     inbox: Inbox,
     unix: Unix,
     end: Option<Instant>,
+    /// They come first after anything else: each source that is asked before costs them microseconds, out of cold
+    /// memory. After themselves everybody else does, so that a storm of them keeps nobody waiting.
+    records_first: bool,
 }
 
 struct Unix {
@@ -98,36 +101,58 @@ impl Wakes {
                 usr2: signal(SignalKind::user_defined2())?,
             },
             end: duration.map(clock::after),
+            records_first: true,
         })
     }
 
-    /// Records come before what they may be the reason of.
     pub(super) async fn next(&mut self, sense: &mut Sense, deadline: Option<BootTime>) -> Wake {
+        let wake = self.first(sense, deadline).await;
+        self.records_first = !matches!(wake, Wake::Records);
+        wake
+    }
+
+    /// Records come before what they may be the reason of.
+    async fn first(&mut self, sense: &mut Sense, deadline: Option<BootTime>) -> Wake {
         let deadline = deadline.map(|at| clock::after(at.since(clock::boot())));
-        let Self { unix, inbox, .. } = self;
-        tokio::select! {
-            biased;
-            _ = unix.term.recv() => Wake::Shutdown("SIGTERM".to_owned()),
-            _ = unix.int.recv() => Wake::Shutdown("SIGINT".to_owned()),
-            () = until(self.end) => Wake::Shutdown("--duration is over".to_owned()),
-            // A person who says stop is heard in any storm.
-            Some(order) = inbox.orders.recv() => Wake::Order(order),
-            _ = unix.usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
-            _ = unix.usr2.recv() => Wake::Resume,
-            ready = sense.readable() => ready.map_or_else(Wake::Broken, |()| Wake::Records),
-            Some(event) = inbox.store.recv() => Wake::Store(event),
-            Some(returned) = inbox.results.recv() => Wake::Returned(returned),
-            Some(told) = inbox.told.recv() => Wake::Told(told),
-            Some(learnt) = inbox.learnt.recv() => Wake::Learnt(learnt),
-            Some(answer) = inbox.answers.recv() => Wake::Answer(answer),
-            Some((at, snapshot)) = inbox.waits.recv() => Wake::Waits(at, snapshot),
-            Some((at, snapshot)) = inbox.work.recv() => Wake::Work(at, snapshot),
-            Some((at, snapshot)) = inbox.memory.recv() => Wake::Memory(at, snapshot),
-            Some((at, snapshot)) = inbox.levels.recv() => Wake::Levels(at, snapshot),
-            Some((at, look)) = inbox.flows.recv() => Wake::Flows(at, look),
-            Some(policies) = inbox.policies.recv() => Wake::Policies(policies),
-            _ = unix.hup.recv() => Wake::Reload,
-            () = until(deadline) => Wake::Deadline,
+        let Self { inbox, unix, end, records_first } = self;
+        let Inbox { store, results, told, learnt, answers, waits, work, memory, levels, flows, .. } = inbox;
+        let (policies, orders) = (&mut inbox.policies, &mut inbox.orders);
+        let Unix { term, int, hup, usr1, usr2 } = unix;
+        let records = async { sense.readable().await.map_or_else(Wake::Broken, |()| Wake::Records) };
+        // A person who says stop is heard in any storm.
+        let persons = async {
+            tokio::select! {
+                biased;
+                _ = term.recv() => Wake::Shutdown("SIGTERM".to_owned()),
+                _ = int.recv() => Wake::Shutdown("SIGINT".to_owned()),
+                () = until(*end) => Wake::Shutdown("--duration is over".to_owned()),
+                Some(order) = orders.recv() => Wake::Order(order),
+                _ = usr1.recv() => Wake::Pause("SIGUSR1".to_owned()),
+                _ = usr2.recv() => Wake::Resume,
+            }
+        };
+        let others = async {
+            tokio::select! {
+                biased;
+                Some(event) = store.recv() => Wake::Store(event),
+                Some(returned) = results.recv() => Wake::Returned(returned),
+                Some(told) = told.recv() => Wake::Told(told),
+                Some(learnt) = learnt.recv() => Wake::Learnt(learnt),
+                Some(answer) = answers.recv() => Wake::Answer(answer),
+                Some((at, snapshot)) = waits.recv() => Wake::Waits(at, snapshot),
+                Some((at, snapshot)) = work.recv() => Wake::Work(at, snapshot),
+                Some((at, snapshot)) = memory.recv() => Wake::Memory(at, snapshot),
+                Some((at, snapshot)) = levels.recv() => Wake::Levels(at, snapshot),
+                Some((at, look)) = flows.recv() => Wake::Flows(at, look),
+                Some(policies) = policies.recv() => Wake::Policies(policies),
+                _ = hup.recv() => Wake::Reload,
+                () = until(deadline) => Wake::Deadline,
+            }
+        };
+        if *records_first {
+            tokio::select! { biased; wake = records => wake, wake = persons => wake, wake = others => wake }
+        } else {
+            tokio::select! { biased; wake = persons => wake, wake = records => wake, wake = others => wake }
         }
     }
 }

@@ -111,6 +111,9 @@ pub struct Parent {
     /// A supervisor of services, such as runsv.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub supervises: bool,
+    /// The child runs its program in its words: a fork without an exec.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub is_double: bool,
 }
 
 /// Where a process runs, in the words of whoever owns it.

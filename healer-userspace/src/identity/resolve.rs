@@ -44,8 +44,20 @@ impl Identity {
             // A fork without exec has its parent's arguments too.
             entry.process.args = entry.parent_id().map(|id| self.known_args(id)).unwrap_or_default();
         }
+        self.note_fork(&mut entry);
         self.names.assign(&mut entry);
         entry
+    }
+
+    fn note_fork(&mut self, entry: &mut Entry) {
+        let parents_exe = entry.process.parent.as_ref().and_then(|parent| parent.exe.as_ref());
+        let runs_it = entry.process.exe.is_some() && entry.process.exe.as_ref() == parents_exe;
+        let is_double = runs_it
+            && !entry.process.args.is_empty()
+            && entry.parent_id().is_some_and(|id| self.known_args(id) == entry.process.args);
+        if let Some(parent) = &mut entry.process.parent {
+            parent.is_double = is_double;
+        }
     }
 
     /// A process that only `/proc` has told of.

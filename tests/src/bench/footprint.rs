@@ -41,11 +41,10 @@ fn idle(agent: &Agent, seconds: u64) -> anyhow::Result<Vec<Figure>> {
     say(&format!("footprint: idle for {seconds} s"));
     // The first reading of everything is no idling; nor is what is done once in five minutes, and first after twenty
     // seconds: it would count five times in a minute.
-    thread::sleep(SETTLES);
     let pid = agent.pid();
-    // Asked first: an answer costs the agent more than a second of idling.
+    // Asked before: an answer costs the agent more than a second of idling.
     let signals = agent.signals()?;
-    thread::sleep(Duration::from_secs(2));
+    thread::sleep(SETTLES);
     let (start, before) = (clock::boot(), meter::usage(pid)?);
     thread::sleep(Duration::from_secs(seconds));
     let after = meter::usage(pid)?;

@@ -104,6 +104,10 @@ fn diagnoses(failures: usize, is_storm: bool) -> anyhow::Result<Timed> {
     let storm = is_storm.then(|| Storm::start(failures)).transpose()?;
     let (start, before) = (clock::boot(), super::meter::usage(agent.pid())?.cpu);
     for _failure in 0..failures {
+        if !is_storm {
+            // Until what it wrote of the one before lies on the disk: idle is nothing else to do.
+            thread::sleep(Duration::from_millis(50));
+        }
         let ended = Command::new(&home.failing).arg("fail").status().context("start a failing process")?;
         ensure!(ended.code() == Some(3), "the failing process ends otherwise: {ended}");
     }

@@ -63,11 +63,11 @@ impl Ends {
     /// One was started after another had ended, and ended too: instances that ran side by side and fell together are
     /// one. Numbered cases of a test are called in other words each; what is started again in other words is known by
     /// who starts it, or by what it does.
-    pub(super) fn keep_faulting(&self, now: BootTime) -> bool {
+    pub(super) fn faults(&self, now: BootTime) -> u32 {
         let words = self.lives.back().map(|end| end.words);
         let is_service = self.is_unasked || self.serves;
         let faults = self.lives.iter().filter(|end| end.fault && (is_service || Some(end.words) == words));
-        DEFAULT.min <= row(faults.filter(|end| now.since(end.at) <= DEFAULT.within))
+        row(faults.filter(|end| now.since(end.at) <= DEFAULT.within))
     }
 
     /// Short lives of late, one after the other.

@@ -16,6 +16,9 @@
 //! | none of these, but somebody's own program is started again in the same words within three seconds | nine in a row | suspected |
 //! | a supervisor of services starts it again, whatever it is, after short lives | three in a row after the first | probable |
 //!
+//! A fault of a fork without an exec may be a case of a test runner that is meant to die: without another sign it takes
+//! nine.
+//!
 //! Of the first and the last two the kernel is asked to tell every start of that parent's children, so that one that ended
 //! well in between is known.
 
@@ -47,7 +50,7 @@ use crate::{
     signal::{Fact, Signal},
     text,
 };
-use ends::Ends;
+use ends::{DEFAULT, Ends};
 use row::{FAILURES, FAILURES_OF_SERVICES};
 use servers::Servers;
 use suspects::Suspects;
@@ -62,6 +65,8 @@ pub use ends::enough_ends;
 
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 const SHORT_LIVES: u32 = 5;
+/// Cases that are meant to die are seldom so many.
+const FAULTS_OF_FORKS: u32 = 9;
 /// Restarts before the kernel is asked for those that ended well.
 const RESTARTS: usize = 3;
 const REMEMBER: Duration = Duration::from_secs(3600);
@@ -180,7 +185,10 @@ fn certainty(
     now: BootTime,
 ) -> Option<Certainty> {
     let are_short = SHORT_LIVES <= ends.short_lives(now);
-    if ends.keep_faulting(now) || (ends.serves && are_short) {
+    let is_fork = process.parent.as_ref().is_some_and(|parent| parent.is_double);
+    let may_be_case = is_fork && !is_worker && !ends.is_unasked && !ends.serves;
+    let faults = if may_be_case { FAULTS_OF_FORKS } else { DEFAULT.min };
+    if faults <= ends.faults(now) || (ends.serves && are_short) {
         Some(Certainty::Probable)
     } else if is_in_a_row {
         Some(by_row(ends, process, now))
