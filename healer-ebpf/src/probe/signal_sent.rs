@@ -236,6 +236,10 @@ fn forbidden_call(signal: u32, info: *const u8) -> u32 {
 fn try_signal_sent<A: Access>(current: Object<A>, target: Object<A>, sent: &Sent) -> Option<()> {
     let tgid: u32 = target.get(tuned!(TASK_TGID));
     let is_tracked = task::is_tracked(tgid);
+    // Timers, asynchronous I/O and threads of its own: its daily bread, taken by sigwaitinfo(2) without a handler.
+    if sent.signal > SIGSYS && (!sent.is_by_process() || current.get::<u32>(tuned!(TASK_TGID)) == tgid) {
+        return None;
+    }
     if !is_tracked {
         let by_itself = sent.is_by_process() && current.get::<u32>(tuned!(TASK_TGID)) == tgid;
         // Who waits for real-time signals blocks them, and is not killed by them: nobody knows here.

@@ -60,7 +60,7 @@ async fn confirm(act: &Act, host: &dyn Host, reach: &Reach) -> Result<(), Action
 }
 
 /// Those who were forked between the listing and the blow.
-pub(super) async fn mop_up(
+async fn mop_up(
     act: &Act,
     host: &dyn Host,
     domain: &Domain,

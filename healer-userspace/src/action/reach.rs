@@ -27,24 +27,27 @@ pub(super) struct Reach {
 pub(super) fn everybody(act: &Act, host: &dyn Host) -> Result<Reach, ActionOutcome> {
     let target =
         host.hold(act.target.id()).map_err(|gone| ActionOutcome::Refused { reason: gone.to_string() })?;
-    let domain = domain(act, &target, host)?;
-    let held = match &domain {
-        None => vec![target],
-        Some(domain) => {
-            let members = host.members(domain);
-            members.map_err(|error| failed(&format!("cannot list {domain}"), &error))?
-        }
-    };
-    for one in &held {
-        if let Some(reason) = host.untouchable(one) {
-            return Err(ActionOutcome::Refused { reason });
-        }
+    if let Some(domain) = domain(act, &target, host)? {
+        return members(&domain, host);
     }
-    let what = match &domain {
-        None => format!("pid {} ({})", act.target.pid, printable(&act.target.comm)),
-        Some(domain) => format!("{} processes of {domain}", held.len()),
-    };
-    Ok(Reach { held, what, domain })
+    let held = vec![target];
+    all_touchable(&held, host)?;
+    let what = format!("pid {} ({})", act.target.pid, printable(&act.target.comm));
+    Ok(Reach { held, what, domain: None })
+}
+
+/// Everybody in it now; refused as a whole if one of them is untouchable.
+pub(super) fn members(domain: &Domain, host: &dyn Host) -> Result<Reach, ActionOutcome> {
+    let members = host.members(domain);
+    let held = members.map_err(|error| failed(&format!("cannot list {domain}"), &error))?;
+    all_touchable(&held, host)?;
+    let what = format!("{} processes of {domain}", held.len());
+    Ok(Reach { held, what, domain: Some(domain.clone()) })
+}
+
+fn all_touchable(held: &[Held], host: &dyn Host) -> Result<(), ActionOutcome> {
+    let objection = held.iter().find_map(|one| host.untouchable(one));
+    objection.map_or(Ok(()), |reason| Err(ActionOutcome::Refused { reason }))
 }
 
 fn domain(act: &Act, target: &Held, host: &dyn Host) -> Result<Option<Domain>, ActionOutcome> {

@@ -1,17 +1,16 @@
 //! Signal, grace, SIGKILL; confirmed by the pidfd.
 
+use core::iter;
+
 use super::{
     grace,
-    host::Host,
-    kill, kill_wait, owned, polite_signal,
+    host::{Domain, Host},
+    kill_wait, owned, polite_signal,
     reach::{self, Reach},
 };
-use crate::{
-    clock,
-    engine::{
-        command::{Act, ActionOutcome},
-        policy::Scope,
-    },
+use crate::engine::{
+    command::{Act, ActionOutcome},
+    policy::Scope,
 };
 
 pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
@@ -63,15 +62,21 @@ fn is_deaf(act: &Act, host: &dyn Host, reach: &Reach, signal: i32) -> bool {
 }
 
 async fn finish(act: &Act, host: &dyn Host, reach: &Reach) -> Result<&'static str, ActionOutcome> {
-    reach.signal(host, libc::SIGKILL)?;
-    let struck_at = clock::boot();
+    // Who was forked during the grace, in the place of one that listened. No owner puts a successor into the group of the
+    // dead; into their cgroup it does.
+    let mut forked = match &reach.domain {
+        Some(group @ Domain::Group(_)) => Some(reach::members(group, host)?),
+        Some(Domain::Cgroup { .. }) | None => None,
+    };
+    let is_old = |id| reach.held.iter().any(|old| old.id == id);
+    forked.iter_mut().for_each(|forked| forked.held.retain(|one| !is_old(one.id)));
+    let all = || iter::once(reach).chain(&forked);
+    all().try_for_each(|some| some.signal(host, libc::SIGKILL))?;
     let memory = reach.release(act, host).await;
-    if !reach.ended(host, kill_wait(act)).await {
-        return Err(reach.unkillable(host, kill_wait(act)));
-    }
-    if let Some(domain) = &reach.domain {
-        // Who was forked during the grace, in the place of one that listened. A successor begins after the blow.
-        kill::mop_up(act, host, domain, Some(struck_at)).await?;
+    for some in all() {
+        if !some.ended(host, kill_wait(act)).await {
+            return Err(some.unkillable(host, kill_wait(act)));
+        }
     }
     Ok(memory)
 }

@@ -65,8 +65,7 @@ impl Agent {
         }
         self.files.looked_at = now;
         self.settle_down(now);
-        // They were counted when the records were read.
-        self.make_up_for_losses(now);
+        self.look_for_losses(now);
         self.look_at_peers(now, false);
         self.look_at_routes(now);
         self.look_at_memory_watch();
@@ -116,10 +115,6 @@ impl Agent {
 
     pub(super) fn look_for_losses(&mut self, now: BootTime) {
         self.count_losses(now);
-        self.make_up_for_losses(now);
-    }
-
-    fn make_up_for_losses(&mut self, now: BootTime) {
         // In a storm deadlines come often, and a look at everybody is the dearer the more there are.
         if !self.files.has_missed || now.since(self.files.made_up_at) < LOOKS_EVERY {
             return;

@@ -284,6 +284,8 @@ impl Agent {
 
     fn acted(&mut self, result: ActionResult) {
         self.fail_point.reached(At::AfterAct);
+        // Who ended before the act was over ended by it.
+        self.records();
         self.engine.action_finished(clock::boot(), result);
         self.fail_point.reached(At::BeforeResult);
     }

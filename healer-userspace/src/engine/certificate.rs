@@ -178,7 +178,7 @@ fn cause(memory: &Memory, process: &Process, exit: Exit) -> Cause {
     if number == libc::SIGKILL
         && let Some((marked_at, oom)) = memory.oom(process.id())
         // Who is dying already is marked without a blow (`task_will_free_mem`, mm/oom_kill.c).
-        && !killer.is_some_and(|(at, sent)| sent.sender.is_some() && at < marked_at)
+        && !killer.is_some_and(|(at, sent)| sent.sender.is_some() && !sent.ignored && at < marked_at)
     {
         return Cause::OomKill(oom.clone());
     }

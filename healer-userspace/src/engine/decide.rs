@@ -110,7 +110,7 @@ impl Engine {
             let patient = incident.target.id();
             let was_cut_down = !incident.is_of_death()
                 && self.ended.was_cut_down(patient)
-                && self.ledger.struck_by(patient).is_none();
+                && self.ledger.struck_by(now, patient).is_none();
             let outcome = if was_cut_down { Outcome::Died } else { Outcome::RecoveredAlone };
             self.close(now, id, outcome, says.to_owned());
             return None;

@@ -114,8 +114,9 @@ impl Memory {
                 about.struck_by = blow.or(about.struck_by);
                 let signals = &mut about.signals;
                 if signals.len() == MAX_SIGNALS {
-                    // The first may be the one that killed.
-                    signals.remove(1);
+                    // The first may be the one that killed; what comes often must not push out what came once.
+                    let same = signals.iter().skip(1).position(|(_, old)| old.signal == sent.signal);
+                    signals.remove(1 + same.unwrap_or(0));
                 }
                 signals.push_back((signal.at, sent.clone()));
             }

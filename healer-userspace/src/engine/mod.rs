@@ -290,7 +290,7 @@ impl Engine {
             None => 1,
         };
         let mut certificate = certify(&self.memory, process, *exit, signal.at, ordinal);
-        certificate.own = self.ledger.struck_by(process.id()).map(|key| key.0.clone());
+        certificate.own = self.ledger.struck_by(signal.at, process.id()).map(|key| key.0.clone());
         self.memory.note_end(signal.at, process, &certificate);
         Some(certificate)
     }

@@ -13,6 +13,9 @@ use crate::{root, workspace};
 
 const QUIET_APT: [(&str, &str); 1] = [("DEBIAN_FRONTEND", "noninteractive")];
 
+/// Of the packages, what bpf-linker is built with.
+const LINKER_NEEDS: [&str; 2] = ["g++", "llvm-22-dev"];
+
 /// What to type where apt does not have the packages.
 pub(crate) const RUSTUP_WAY: &str = "\
 rustup toolchain install nightly --profile minimal --component rust-src
@@ -32,7 +35,10 @@ pub(crate) fn ensure_ebpf(args: Install) -> Result<Ebpf> {
     let names = match (Rustc::find(), ebpf::find_linker()) {
         (None, _) => of_stage(Stage::Ebpf),
         // What the linker is built with may be missing beside a compiler of the user's own.
-        (Some(_), None) => missing(Stage::Ebpf).iter().map(|package| package.name).collect(),
+        (Some(_), None) => {
+            let absent = missing(Stage::Ebpf).iter().map(|package| package.name).collect::<Vec<_>>();
+            absent.into_iter().filter(|name| LINKER_NEEDS.contains(name)).collect()
+        }
         (Some(_), Some(_)) => Vec::new(),
     };
     if !names.is_empty() {

@@ -40,7 +40,12 @@ struct Case {
 const CASES: &[Case] = &[
     Case { name: "demo-segv", fault: "segv", classes: &[Class::Crash, Class::Down], says: "SIGSEGV" },
     Case { name: "demo-killed", fault: "killed", classes: &[Class::Down], says: "SIGKILL" },
-    Case { name: "demo-exits", fault: "exits", classes: &[Class::Crash, Class::Down], says: "status 1" },
+    Case {
+        name: "demo-exits",
+        fault: "exits",
+        classes: &[Class::Crash, Class::Down],
+        says: "status 1 after",
+    },
 ];
 
 /// Not in the policy, and healthy.

@@ -182,8 +182,7 @@ impl Engine {
             self.ledger.spare(&result.key);
         }
         if plan.rung().is_some_and(|rung| rung.action == ActionName::RunHook) {
-            // Only while it runs its patient may die of it: a hook heals without a blow as well.
-            self.ledger.spare(&result.key);
+            self.ledger.worked(now, &result.key);
         }
         let stands = plan.mode == Mode::Enforce && plan.rung().is_some_and(|rung| rung.action.is_standing());
         match result.outcome {

@@ -18,13 +18,22 @@ const MAX_ACTS: usize = 8192;
 /// Fewer that nothing heals are their own problem, not the node's.
 const NODE_WORKLOADS: usize = 3;
 /// Signals and ends of a target that we struck are ours for this long.
+const LINGERS: Duration = Duration::from_secs(20);
 const OWN_EFFECT: Duration = Duration::from_secs(120);
 
 /// Shadow acts are counted apart: what was not done must not block what would be.
 #[derive(Debug, Default)]
 pub struct Ledger {
     acts: VecDeque<PastAct>,
-    struck: BTreeMap<ProcessId, (BootTime, ActionKey)>,
+    struck: BTreeMap<ProcessId, Blow>,
+}
+
+#[derive(Debug)]
+struct Blow {
+    at: BootTime,
+    key: ActionKey,
+    /// Until when an end is its doing, if that is known.
+    until: Option<BootTime>,
 }
 
 /// Words that a tired person reads right.
@@ -72,17 +81,24 @@ impl Ledger {
 
     /// Remembers that we are about to strike a process, so that its end is ours.
     pub fn strike(&mut self, now: BootTime, target: ProcessId, key: ActionKey) {
-        self.struck.retain(|_, (at, _)| now.since(*at) < OWN_EFFECT);
-        self.struck.insert(target, (now, key));
+        self.struck.retain(|_, blow| now.since(blow.at) < OWN_EFFECT);
+        self.struck.insert(target, Blow { at: now, key, until: None });
     }
 
     /// It was not done after all.
     pub fn spare(&mut self, act: &ActionKey) {
-        self.struck.retain(|_, (_, key)| key != act);
+        self.struck.retain(|_, blow| blow.key != *act);
     }
 
-    pub fn struck_by(&self, target: ProcessId) -> Option<&ActionKey> {
-        self.struck.get(&target).map(|(_, key)| key)
+    /// A hook has done its work: what it has asked to end may do so for a while yet, and is its own again after that.
+    pub fn worked(&mut self, now: BootTime, act: &ActionKey) {
+        let its = self.struck.values_mut().filter(|blow| blow.key == *act);
+        its.for_each(|blow| blow.until = Some(now + LINGERS));
+    }
+
+    pub fn struck_by(&self, now: BootTime, target: ProcessId) -> Option<&ActionKey> {
+        let blow = self.struck.get(&target)?;
+        blow.until.is_none_or(|until| now < until).then_some(&blow.key)
     }
 
     /// Acts within the window, and when the oldest of them leaves it.

@@ -14,9 +14,10 @@
 //! | it listened in one of its lives | five short lives in five minutes | probable |
 //! | its parent runs the same program and listens: a worker, or the child of one connection | the same | suspected |
 //! | none of these, but somebody's own program is started again in the same words within three seconds | nine in a row | suspected |
-//! | a supervisor of services starts it again, whatever it is, after short lives | three in a row after the first | probable |
+//! | a supervisor of services starts it again after short lives | three in a row after the first | probable |
+//! | the same, of a tool of the system or a script | the same | suspected |
 //!
-//! A fault of a fork without an exec may be a case of a test runner that is meant to die: without another sign it takes
+//! A fault of a short-lived fork without an exec may be a case of a test runner that is meant to die: without another sign it takes
 //! nine.
 //!
 //! Of the first and the last two the kernel is asked to tell every start of that parent's children, so that one that ended
@@ -44,7 +45,7 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::{
-        nature::{Nature, hash_shape, nature},
+        nature::{Nature, base, hash_shape, nature},
         process::{Process, ProcessId},
     },
     signal::{Fact, Signal},
@@ -128,10 +129,11 @@ impl CrashLoop {
         };
         let is_worker = self.servers.is_worker(process);
         let serves = self.servers.has_served(key);
-        // Whatever a supervisor of services starts is a service.
+        // What a supervisor of services starts is a service, but for what it tells of an end.
         let is_own = || {
             process.parent.as_ref().is_some_and(|parent| {
-                parent.may_restart_it && (parent.supervises || nature(process) == Nature::Own)
+                let is_service = parent.supervises && !is_finish(process);
+                parent.may_restart_it && (is_service || nature(process) == Nature::Own)
             })
         };
         // Whoever kills a server may start it again, as test harnesses do.
@@ -159,7 +161,8 @@ impl CrashLoop {
         } else if let Some(parent) = parent_of(process) {
             let has_asked = self.servers.has_asked(key);
             let supervises = process.parent.as_ref().is_some_and(|parent| parent.supervises);
-            let may_be_loop = ends.is_unasked || supervises || (!has_asked && RESTARTS <= ends.soon_again());
+            let is_again = supervises || RESTARTS <= ends.soon_again();
+            let may_be_loop = ends.is_unasked || (!has_asked && is_again);
             let is_news = !ends.was_said(by_row(ends, process, now), now);
             let needed = if supervises { FAILURES_OF_SERVICES } else { FAILURES };
             let is_in_a_row =
@@ -186,7 +189,8 @@ fn certainty(
 ) -> Option<Certainty> {
     let are_short = SHORT_LIVES <= ends.short_lives(now);
     let is_fork = process.parent.as_ref().is_some_and(|parent| parent.is_double);
-    let may_be_case = is_fork && !is_worker && !ends.is_unasked && !ends.serves;
+    let is_short = ends.lives.back().is_some_and(|end| 1 < end.weight);
+    let may_be_case = is_fork && is_short && !is_worker && !ends.is_unasked && !ends.serves;
     let faults = if may_be_case { FAULTS_OF_FORKS } else { DEFAULT.min };
     if faults <= ends.faults(now) || (ends.serves && are_short) {
         Some(Certainty::Probable)
@@ -199,11 +203,18 @@ fn certainty(
 
 /// What a row of failures makes of it.
 fn by_row(ends: &Ends, process: &Process, now: BootTime) -> Certainty {
+    // A run script, and a tool in its place, may wait for another service: `sv check db || exit 1`.
+    let is_own = nature(process) == Nature::Own;
     let is_script = nature(process) == Nature::Shell;
     let is_supervised = process.parent.as_ref().is_some_and(|parent| parent.supervises);
     let is_service = (ends.is_unasked && !is_script)
-        || (is_supervised && FAILURES_OF_SERVICES as u32 <= ends.short_lives(now));
+        || (is_supervised && is_own && FAILURES_OF_SERVICES as u32 <= ends.short_lives(now));
     if is_service { Certainty::Probable } else { Certainty::Suspected }
+}
+
+/// `./finish CODE STATUS`, which runit and s6 run after each end.
+fn is_finish(process: &Process) -> bool {
+    process.args.iter().take(2).any(|word| base(word) == "finish")
 }
 
 /// Of what nobody named: its command and who starts it.
