@@ -1,7 +1,5 @@
 //! Needs root and gcc: queues behind a thread that may run again. Each names its root and what keeps it, and none is a
 //! deadlock; `healer locks` says the same to a person.
-//!
-//! mostly waits
 
 use std::{fs, process::Command, time::Duration};
 

@@ -1,6 +1,4 @@
 //! A real Docker: containers are diagnosed by name and label and restarted through the API, by their owner first.
-//!
-//! mostly waits
 
 use std::{path::Path, thread, time::Duration};
 

@@ -1,6 +1,4 @@
 //! Needs root, gcc, perl, python3 and flock(1): parents that wait for children that wait for them.
-//!
-//! mostly waits
 
 use std::{
     path::{Path, PathBuf},

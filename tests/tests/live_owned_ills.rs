@@ -1,7 +1,5 @@
 //! Units and containers that deadlock and that leak: named as their owner names them, restarted by it, verified; their
 //! healthy twins are not touched, and the owner's own restart is not doubled.
-//!
-//! mostly waits
 
 use std::fs;
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use healer_tests::{
-    home::{Home, count, signal_to},
+    home::{Home, count, signal_to, until},
     policies::policy,
     supervised::{Supervised, lives, name},
 };
@@ -53,7 +53,12 @@ fn a_loop_by_a_bad_configuration_is_rolled_back_and_verified() {
     let mut agent = home.agent();
     let service = Supervised::start(&home, &name, &["sh", "-c", SERVER, &config]);
     let twin = Supervised::start(&home, &format!("{name}-twin"), &["sh", "-c", SERVER, &good]);
-    assert!(lives(service.child()) && lives(twin.child()));
+    // Until it has read its configuration: a busy machine may let the shell wait for its grep.
+    for one in [&service, &twin] {
+        let has_read =
+            || fs::read_to_string(format!("/proc/{}/comm", one.child())).is_ok_and(|comm| comm == "sleep\n");
+        until("a server that serves", || has_read().then_some(()));
+    }
 
     fs::write(&config, "bad\n").expect("the configuration can be spoilt");
     signal_to(service.child(), Signal::KILL);
