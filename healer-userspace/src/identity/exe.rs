@@ -52,6 +52,18 @@ impl ExePaths {
         self.0.insert(id, known);
     }
 
+    /// Its path is known, or is the one that was given to `execve(2)`, and leads to it from here.
+    pub(crate) fn leads_to(&mut self, id: ExeId, filename: Option<&str>) -> bool {
+        if self.path(id).is_some() {
+            return self.0.get(&id).is_some_and(|known| known.checkable);
+        }
+        let there = filename.filter(|name| name.starts_with('/') && ExeId::at(name) == Some(id));
+        if let Some(path) = there {
+            self.0.insert(id, Known { path: path.to_owned(), checkable: true });
+        }
+        there.is_some()
+    }
+
     /// Inode numbers are reused: a path that could be checked once is checked each time, and
     /// forgotten when it leads elsewhere.
     pub(crate) fn path(&mut self, id: ExeId) -> Option<String> {

@@ -7,14 +7,28 @@ use super::{
     process::{Process, ProcessId},
     procfs::{ProcDir, Stat},
 };
-use crate::engine::time::BootTime;
+use crate::{
+    engine::time::BootTime,
+    signal::{Party, Seen},
+};
 
 impl Identity {
     /// As [`Identity::of_pid`], but nobody who was seen to end: until its parent reaps it, it still has its pid.
     pub fn of_living_pid(&mut self, pid: u32) -> Option<Process> {
-        let start = self.start_of(pid)?;
-        let id = ProcessId { pid, start };
-        if self.table.dead(id).is_some() { None } else { self.of_id(id) }
+        let process = self.of_pid(pid)?;
+        if self.table.dead(process.id()).is_some() { None } else { Some(process) }
+    }
+
+    /// Whoever was met between its fork and its exec, or has renamed itself, is known by a name that it has no more.
+    /// True if it is known.
+    pub(super) fn note_name(&mut self, id: ProcessId, comm: &str) -> bool {
+        let Some(entry) = self.table.get(id) else { return false };
+        if entry.process.comm != comm {
+            let task = Party { id, comm: comm.to_owned(), uid: entry.process.uid, ..Party::default() };
+            let before = entry.clone();
+            self.meet(&Seen { task, ..Seen::default() }, Some(before), id.start);
+        }
+        true
     }
 
     /// Tracked and main processes that are gone although no record of their end has come yet (records can be lost).
@@ -57,7 +71,7 @@ impl Identity {
         self.stat_of(pid).map(|stat| stat.start)
     }
 
-    fn stat_of(&self, pid: u32) -> Option<Stat> {
+    pub(super) fn stat_of(&self, pid: u32) -> Option<Stat> {
         ProcDir::open(&self.roots.proc, pid)?.stat()
     }
 }

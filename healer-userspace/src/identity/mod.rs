@@ -27,7 +27,7 @@ use self::{
     names::Names,
     process::{Container, Pod, Process, ProcessId, WorkloadKey},
     process_table::{Entry, ProcessTable},
-    procfs::{ProcDir, machine_memory, pids},
+    procfs::{machine_memory, pids},
     reading::Reading,
     resolve::same_file,
     roots::Roots,
@@ -82,10 +82,10 @@ impl Identity {
         }
     }
 
-    /// Who is known already is not read again.
+    /// Who is known already, by the name it has, is not read again.
     fn stranger(&mut self, pid: u32) -> Option<Reading> {
-        let stat = ProcDir::open(&self.roots.proc, pid)?.stat()?;
-        let is_known = self.table.get(ProcessId { pid, start: stat.start }).is_some();
+        let stat = self.stat_of(pid)?;
+        let is_known = self.note_name(ProcessId { pid, start: stat.start }, &stat.comm);
         if is_known { None } else { Reading::of(&self.roots.proc, pid) }
     }
 
@@ -146,8 +146,10 @@ impl Identity {
 
     /// The process that has this pid now. Looks at `/proc` to be sure.
     pub fn of_pid(&mut self, pid: u32) -> Option<Process> {
-        let start = self.start_of(pid)?;
-        self.of_id(ProcessId { pid, start })
+        let stat = self.stat_of(pid)?;
+        let id = ProcessId { pid, start: stat.start };
+        self.note_name(id, &stat.comm);
+        self.of_id(id)
     }
 
     /// That process and no other, alive or lately dead.
@@ -282,15 +284,29 @@ impl Identity {
             return known.unwrap_or_else(|| self.resolve(seen, None, now).process);
         }
         let process = if matches!(fact, Fact::Execed) {
-            let before = self.table.get(id).cloned();
-            self.meet(seen, before, now)
+            match self.table.get(id).cloned() {
+                Some(before) => self.meet(seen, Some(before), now),
+                None => self.meet_told(seen, fact, now),
+            }
         } else {
-            self.recall(seen, now).unwrap_or_else(|| self.meet(seen, None, now))
+            self.recall(seen, now).unwrap_or_else(|| self.meet_told(seen, fact, now))
         };
         if matches!(fact, Fact::Exited(_)) {
             self.table.bury(id);
             self.names.forget_main(id);
         }
+        process
+    }
+
+    fn meet_told(&mut self, seen: &Seen, fact: &Fact, now: BootTime) -> Process {
+        let is_end = matches!(fact, Fact::Exited(_));
+        let is_whole = is_end || matches!(fact, Fact::Execed);
+        let told = if is_whole { self.resolve_told(seen, is_end, now) } else { None };
+        let Some(entry) = told else {
+            return self.meet(seen, None, now);
+        };
+        let process = entry.process.clone();
+        self.table.insert(entry);
         process
     }
 

@@ -4,6 +4,7 @@ use super::{
     Identity,
     cgroup::{CgroupId, Hierarchy},
     exe::{ExeId, path_by_filename},
+    place::place_of,
     process::{Parent, ProcessId},
     process_table::Entry,
     procfs::Exe,
@@ -21,9 +22,34 @@ impl Identity {
     /// Names a process from its record, from its former self where it runs another program now,
     /// and, for what is still missing, from one reading of `/proc`.
     pub(super) fn resolve(&mut self, seen: &Seen, before: Option<Entry>, now: BootTime) -> Entry {
+        let reading = if before.is_none() { self.read(seen.task.id) } else { None };
+        self.compose(seen, before, reading, now)
+    }
+
+    /// Names one that was never met by what the record of its exec or end says alone, which costs no look at `/proc`;
+    /// `None` if that is not all that can be known. Of whoever ends `/proc` shows the root of v1 hierarchies anyway
+    /// (kernel/cgroup/cgroup.c, `proc_cgroup_show`).
+    pub(super) fn resolve_told(&mut self, seen: &Seen, is_end: bool, now: BootTime) -> Option<Entry> {
+        let path = self.known_cgroup(seen)?;
+        let is_v2 = || seen.cgroup.is_some_and(|cgroup| cgroup.hierarchy == Hierarchy::V2);
+        let is_whole = seen.parent.is_some()
+            && !seen.args.is_empty()
+            && seen.exe.is_some_and(|exe| self.exes.leads_to(exe, seen.filename.as_deref()))
+            && (path != "/" || (is_end && is_v2()))
+            // The first process of a container is known by its namespace.
+            && place_of(&path).container.is_none();
+        is_whole.then(|| self.compose(seen, None, None, now))
+    }
+
+    fn compose(
+        &mut self,
+        seen: &Seen,
+        before: Option<Entry>,
+        mut reading: Option<Reading>,
+        now: BootTime,
+    ) -> Entry {
+        let is_new = before.is_none();
         let mut entry = before.unwrap_or_default();
-        let is_new = entry.process.pid == 0;
-        let mut reading = if is_new { self.read(seen.task.id) } else { None };
         if entry.process.parent.is_none() {
             let above = reading.as_ref().map(|reading| reading.parent);
             self.adopt(&mut entry, seen.parent.as_ref(), above, GENERATIONS);

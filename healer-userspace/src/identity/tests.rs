@@ -87,6 +87,27 @@ fn a_known_process_costs_no_reading_and_gets_its_exact_start() {
 }
 
 #[test]
+fn who_was_met_between_fork_and_exec_has_its_new_name_when_asked_for() {
+    let tree = Tree::new();
+    let (sh, web) = (tree.file("bin/sh", ""), tree.file("bin/web", ""));
+    let roads: [fn(&mut Identity); 2] = [|identity| drop(identity.of_pid(40)), |identity| identity.scan(NOW)];
+    for road in roads {
+        tree.process(&Fake::new(40, "sh").exe(&sh));
+        let mut identity = met(&tree);
+        identity.track(id(40, 40));
+        tree.process(&Fake::new(40, "web").exe(&web).args(&["web", "-x"]));
+        road(&mut identity);
+        let tracked = identity.tracked().next().unwrap();
+        let process = identity.of_id(tracked).unwrap();
+        assert_eq!((process.comm.as_str(), process.exe.as_ref()), ("web", Some(&web)));
+        assert_eq!(process.args, ["web", "-x"]);
+        let (_, before) = identity.counts();
+        road(&mut identity);
+        assert_eq!(identity.counts().1, before);
+    }
+}
+
+#[test]
 fn who_was_seen_to_end_is_not_living_while_its_parent_has_not_reaped_it() {
     let tree = Tree::new();
     tree.process(&Fake::new(40, "web"));
@@ -119,7 +140,9 @@ fn the_dead_are_named_from_what_the_kernel_sent() {
     let tree = Tree::new();
     let cgroup = tree.cgroup("/system.slice/web.service");
     let exe = tree.file("bin/worker", "");
+    tree.process(&Fake::new(39, "web").in_cgroup("/system.slice/web.service"));
     let mut identity = met(&tree);
+    let (_, before) = identity.counts();
     let process = whom(
         &mut identity,
         Seen {
@@ -132,6 +155,7 @@ fn the_dead_are_named_from_what_the_kernel_sent() {
         },
         exited(),
     );
+    assert_eq!(identity.counts().1, before, "/proc has nothing to add to a whole record");
     assert_eq!((process.id(), &*process.comm), (id(40, 40), "worker"));
     assert_eq!(process.exe, Some(exe));
     assert_eq!(process.args, ["worker", "-1"]);
