@@ -10,7 +10,8 @@ wire! {
     /// Sent when the kernel or another process is the source; a fault that the
     /// target handles itself (a JVM's null check) is not sent.
     pub struct SignalSent: 120 bytes {
-        /// All zero when the kernel sent it (see [`SignalSent::BY_KERNEL`]).
+        /// All zero when the kernel sent it (see [`SignalSent::BY_KERNEL`]), but for
+        /// [`SignalSent::NAMESPACE_ENDING`].
         pub sender: TaskRef,
         pub target: TaskRef,
         pub target_cgroup: CgroupRef,
@@ -59,6 +60,9 @@ impl SignalSent {
     pub const ENDING: u32 = 512;
     /// Besides `NO_INFO`: the sender's thread is ending, others of it live on.
     pub const THREAD_ENDING: u32 = 1024;
+    /// Besides `BY_KERNEL`: the sender is the first process of the target's pid namespace and ends, and the kernel
+    /// kills whoever is left in there (`zap_pid_ns_processes`, kernel/pid_namespace.c).
+    pub const NAMESPACE_ENDING: u32 = 2048;
 
     /// `__AUDIT_ARCH_64BIT` of include/uapi/linux/audit.h.
     pub const CALL_64: u32 = 1 << 31;

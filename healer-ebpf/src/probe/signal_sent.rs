@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use healer_common::event::{part::CgroupRef, signal_sent::SignalSent, wire::Wire as _};
 
-use super::signals::{ALWAYS, FAULTS, OWN, SIGSYS, SIGTRAP, UNHANDLED, is_of_interest};
+use super::signals::{ALWAYS, FAULTS, OWN, SIGKILL, SIGSYS, SIGTRAP, UNHANDLED, is_of_interest};
 use crate::{
     memory::{Access, Object, Probed, Typed},
     ring::{Lane, Slot},
@@ -314,6 +314,15 @@ fn ending<A: Access>(current: Object<A>) -> u32 {
     if is_whole { SignalSent::ENDING } else { SignalSent::THREAD_ENDING }
 }
 
+/// Nobody else who ends kills others in the kernel's name, but for want of memory, which is told by a record of its own.
+#[inline(always)]
+fn is_namespace_end<A: Access>(current: Object<A>, target: Object<Probed>, sent: &Sent) -> bool {
+    sent.signal == SIGKILL
+        && sent.code == SI_KERNEL
+        && current.get::<u32>(tuned!(TASK_FLAGS)) & PF_EXITING != 0
+        && current.get::<u32>(tuned!(TASK_TGID)) != target.get::<u32>(tuned!(TASK_TGID))
+}
+
 /// The process group of `task`, as the initial pid namespace has it.
 #[inline(always)]
 fn process_group(task: Object<Probed>) -> Option<u32> {
@@ -349,7 +358,8 @@ fn send<A: Access>(current: Object<A>, target: Object<Probed>, sent: &Sent, is_t
     let has_address = sent.is_fault() && sent.code != SI_KERNEL;
     let target_cgroup = task::cgroup_ref(target);
     let target_pgid = process_group(target).unwrap_or(0);
-    let sender = is_by_process.then_some(current.probed());
+    let is_namespace_end = is_namespace_end(current, target, sent);
+    let sender = (is_by_process || is_namespace_end).then_some(current.probed());
     let cgroup = task::cgroup_ref(current.probed());
     let Some(mut slot) = Slot::<SignalSent>::reserve(Lane::Urgent, cgroup) else {
         return;
@@ -369,7 +379,8 @@ fn send<A: Access>(current: Object<A>, target: Object<Probed>, sent: &Sent, is_t
         (*payload).target_pgid = target_pgid;
         (*payload).forbidden_call = sent.forbidden_call;
         let address = if has_address { SignalSent::HAS_ADDRESS } else { 0 };
-        (*payload).flags = sent.flags(is_tracked) | address | aim(current, sent);
+        let namespace = if is_namespace_end { SignalSent::NAMESPACE_ENDING } else { 0 };
+        (*payload).flags = sent.flags(is_tracked) | address | namespace | aim(current, sent);
     }
     slot.submit();
 }

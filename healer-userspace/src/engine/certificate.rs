@@ -115,6 +115,11 @@ pub enum Cause {
         #[serde(default, skip_serializing_if = "core::ops::Not::not")]
         only_thread: bool,
     },
+    /// The first process of its pid namespace ended, and the kernel killed whoever was left in there
+    /// (pid_namespaces(7)).
+    NamespaceEnded {
+        first: Party,
+    },
     OomKill(OomKill),
     /// A signal of the kernel that was no fault and no OOM kill (a limit, a terminal, seccomp).
     Kernel,
@@ -200,6 +205,7 @@ fn handed_on<'a>(memory: &'a Memory, process: &Process, sent: &'a SignalSent) ->
 fn sent_cause(memory: &Memory, process: &Process, sent: &SignalSent) -> Cause {
     let foreign = sent.sender.as_ref().filter(|party| party.id != process.id());
     match foreign {
+        Some(first) if sent.aim == Aim::NamespaceEnding => Cause::NamespaceEnded { first: first.clone() },
         Some(by) if sent.si_code <= SI_USER => by_somebody(memory, process, sent, by.clone()),
         _ if is_fault(sent.signal) => Cause::Crashed {
             fault_address: sent.fault_address,
@@ -224,6 +230,7 @@ fn by_somebody(memory: &Memory, process: &Process, sent: &SignalSent, by: Party)
         Aim::Ending => Cause::ParentEnded { parent: by, only_thread: false },
         Aim::ThreadEnding => Cause::ParentEnded { parent: by, only_thread: true },
         Aim::NoCall => Cause::Kernel,
+        Aim::NamespaceEnding => Cause::NamespaceEnded { first: by },
         Aim::One => Cause::Killed { by },
         Aim::ProcessGroup | Aim::Everybody => {
             let members = memory.struck_together(process.id());

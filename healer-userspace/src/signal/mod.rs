@@ -254,6 +254,8 @@ pub enum Aim {
     Ending,
     /// The kernel did it because one thread of the sender ended.
     ThreadEnding,
+    /// The kernel did it because the sender ended, and with it its pid namespace.
+    NamespaceEnding,
 }
 
 impl Aim {

@@ -47,6 +47,7 @@ fn forbidden_call(event: &Record) -> Option<String> {
 
 fn aim(flags: u32) -> Aim {
     let aims = [
+        (Record::NAMESPACE_ENDING, Aim::NamespaceEnding),
         (Record::ENDING, Aim::Ending),
         (Record::THREAD_ENDING, Aim::ThreadEnding),
         (Record::NO_INFO, Aim::NoCall),
@@ -60,6 +61,9 @@ fn aim(flags: u32) -> Aim {
 /// Codes above 0 are the kernel's: a fault (whose "sender" is the faulting task itself) or
 /// `SI_KERNEL`. Nobody can send one to another process (`kernel/signal.c`, `do_rt_sigqueueinfo`).
 fn sender(event: &Record) -> Option<Party> {
+    if event.flags & Record::NAMESPACE_ENDING != 0 {
+        return raw::party(&event.sender);
+    }
     let by_kernel = event.flags & Record::BY_KERNEL != 0;
     if by_kernel || event.si_code > 0 || event.si_code == SI_TIMER {
         return None;

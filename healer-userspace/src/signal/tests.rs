@@ -130,6 +130,8 @@ fn a_sender_is_named_only_if_somebody_sent_it() {
     assert_eq!(sender(1, 0, 7), None);
     assert_eq!(sender(-2, 0, 5), None);
     assert_eq!(sender(0, sent::SignalSent::BY_KERNEL, 5), None);
+    let of_namespace = sent::SignalSent::BY_KERNEL | sent::SignalSent::NAMESPACE_ENDING;
+    assert_eq!(sender(0x80, of_namespace, 5), Some(5));
     assert_eq!(sender(0, 0, 0), None);
 }
 

@@ -233,6 +233,29 @@ fn whom_seccomp_ends_is_told_for_which_call() {
     assert_eq!(crate::diagnoses(&home, &other), Vec::<Value>::new(), "{}", agent.log());
 }
 
+/// As in a container whose first process is killed.
+#[test]
+fn whoever_is_left_in_a_pid_namespace_dies_with_its_first_process() {
+    let home = Home::new(&restarting(&name()));
+    let mut agent = home.agent();
+    let mut outer = Victim::start("unshare", &["--fork", "--pid", "sh", "-c", "sleep 1000 & wait"]);
+    let inside = until("the namespace", || {
+        let family = family(outer.tgid());
+        family.get(2).map(|left| (family[1], *left))
+    });
+    let mut killer = Victim::start("/bin/bash", &["-c", &format!("kill -9 {}; sleep 1", inside.0)]);
+    let first = says(&mut agent, inside.0);
+    assert!(first.contains(&format!("killed by SIGKILL from bash[{}]", killer.tgid())), "{first}");
+    let left = says(&mut agent, inside.1);
+    let how = format!(
+        "ended by SIGKILL from the kernel, as the first process of its pid namespace, sh[{}] (uid 0), had ended",
+        inside.0
+    );
+    assert!(left.contains(&how), "{left}");
+    outer.wait();
+    killer.wait();
+}
+
 /// Owned by its name alone, it is no main process of anything.
 #[test]
 fn who_runs_under_a_policy_is_said_to_and_who_hands_a_signal_on_was_killed_by_its_sender() {

@@ -69,6 +69,11 @@ impl Certificate {
                 if *only_thread { "the thread that had started it, of " } else { "" },
                 party(parent)
             ),
+            (Cause::NamespaceEnded { first }, Some(signal)) => format!(
+                "ended by {} from the kernel, as the first process of its pid namespace, {}, had ended",
+                signal_name(signal),
+                party(first)
+            ),
             (Cause::CgroupKill { by }, Some(_)) => {
                 format!("killed by cgroup.kill, written by {}", party(by))
             }
@@ -205,9 +210,10 @@ fn struck(aim: Aim, process_group: u32, members: usize) -> String {
         (Aim::Everybody, _) => format!("everybody{many}"),
         (Aim::ProcessGroup, 0) => format!("its process group{many}"),
         (Aim::ProcessGroup, group) => format!("process group {group}{many}"),
-        (Aim::Untold | Aim::One | Aim::NoCall | Aim::Ending | Aim::ThreadEnding, _) => {
-            format!("{members} processes at once")
-        }
+        (
+            Aim::Untold | Aim::One | Aim::NoCall | Aim::Ending | Aim::ThreadEnding | Aim::NamespaceEnding,
+            _,
+        ) => format!("{members} processes at once"),
     }
 }
 

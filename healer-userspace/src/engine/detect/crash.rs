@@ -51,6 +51,7 @@ fn is_crash(context: &Context<'_>, process: &Process, certificate: &Certificate)
         | Cause::GroupSignal { .. }
         | Cause::CgroupKill { .. }
         | Cause::ParentEnded { .. }
+        | Cause::NamespaceEnded { .. }
         | Cause::OomKill(_)
         | Cause::Kernel
         | Cause::Unseen => false,

@@ -77,6 +77,7 @@ fn raise(
         | Cause::GroupSignal { .. }
         | Cause::CgroupKill { .. }
         | Cause::ParentEnded { .. }
+        | Cause::NamespaceEnded { .. }
         | Cause::Kernel
         | Cause::Unseen => OomScope::Unknown,
     };

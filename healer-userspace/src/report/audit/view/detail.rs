@@ -150,6 +150,9 @@ enum CauseView<'a> {
         #[serde(skip_serializing_if = "core::ops::Not::not")]
         only_thread: bool,
     },
+    NamespaceEnded {
+        first: PartyView<'a>,
+    },
     CgroupKill {
         by: PartyView<'a>,
     },
@@ -184,6 +187,7 @@ fn cause(it: &Cause) -> CauseView<'_> {
         Cause::ParentEnded { parent, only_thread } => {
             CauseView::ParentEnded { parent: party(parent), only_thread: *only_thread }
         }
+        Cause::NamespaceEnded { first } => CauseView::NamespaceEnded { first: party(first) },
         Cause::CgroupKill { by } => CauseView::CgroupKill { by: party(by) },
         Cause::OomKill(kill) => oom_kill(kill),
         Cause::Kernel => CauseView::Kernel,
