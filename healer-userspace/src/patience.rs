@@ -14,6 +14,9 @@ const HUNG_MAX: usize = 4;
 /// Whatever needs the memory of another process (`mmap_lock`, fs/proc/base.c, mm/process_vm_access.c).
 pub(crate) static MEMORY: Patience = Patience::new();
 
+/// Whatever asks a file system for more than its names: a dead server of FUSE or NFS answers never.
+pub(crate) static FILES: Patience = Patience::new();
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Helpers that ask, and about whom those hang that have not come back.

@@ -4,7 +4,10 @@ use core::time::Duration;
 
 use super::host::Host;
 use crate::{
-    engine::command::{Act, Look},
+    engine::{
+        command::{Act, Look},
+        detect::deadlock::proof::Proof,
+    },
     identity::process::ProcessId,
 };
 
@@ -32,7 +35,7 @@ pub(super) fn again(look: &Look, act: &Act, host: &dyn Host) -> Result<(), Strin
         Look::ProofHolds(proof) => host.prove_again(proof),
         Look::MemoryShort(proof) => host.memory_short_again(proof),
         Look::ConnectionsDead(proof) => connections_dead(act, proof, host),
-        Look::SecondReason(id) => second_reason(*id, host),
+        Look::SecondReason(id) => second_reason(*id, act, host),
     }
 }
 
@@ -56,12 +59,28 @@ fn connections_dead(act: &Act, proof: &serde_json::Value, host: &dyn Host) -> Re
     }
 }
 
-fn second_reason(id: ProcessId, host: &dyn Host) -> Result<(), String> {
-    if host.listens(id) {
+fn second_reason(id: ProcessId, act: &Act, host: &dyn Host) -> Result<(), String> {
+    if host.listens_in_vain(id, &dead(act)) {
         return Ok(());
     }
-    Err("no thread can ever run again, but nothing says that anybody misses it: it listens on no port, no probe fails"
+    Err("no thread can ever run again, but nothing says that anybody misses it: it listens on no port where nobody else \
+        answers, no probe fails"
         .to_owned())
+}
+
+/// All processes of the act's proof.
+fn dead(act: &Act) -> Vec<u32> {
+    let of_proof = |look: &Look| match look {
+        Look::ProofHolds(proof) => serde_json::from_value::<Vec<Proof>>(proof.clone()).ok(),
+        Look::SameProcess(_)
+        | Look::StillDown(_)
+        | Look::SecondReason(_)
+        | Look::NotProtected(_)
+        | Look::MemoryShort(_)
+        | Look::ConnectionsDead(_) => None,
+    };
+    let proofs = act.look.iter().filter_map(of_proof).flatten();
+    proofs.flat_map(|proof| proof.ids()).map(|id| id.pid).collect()
 }
 
 fn not_protected(id: ProcessId, host: &dyn Host) -> Result<(), String> {

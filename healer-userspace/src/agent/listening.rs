@@ -26,9 +26,13 @@ pub(super) fn missing(proc: &Path, pid: u32, wanted: &[Port]) -> io::Result<Vec<
     Ok(wanted.iter().filter(|port| !is_open(port)).copied().collect())
 }
 
-/// Does `pid` or a descendant listen on any TCP port?
-pub(crate) fn listens(proc: &Path, pid: u32) -> bool {
-    let held = held_by_family(proc, pid);
+/// Does `pid` or a descendant listen on any TCP port, and none of its descendants but the `dead` could answer there?
+pub(crate) fn listens_in_vain(proc: &Path, pid: u32, dead: &[u32]) -> bool {
+    let (dead, living): (Vec<u32>, Vec<u32>) =
+        family(proc, pid).into_iter().partition(|member| *member == pid || dead.contains(member));
+    let answered = held_by(proc, living);
+    let mut held = held_by(proc, dead);
+    held.retain(|inode| !answered.contains(inode));
     let tcp = listeners(proc, pid).into_iter().filter(|(port, _)| port.protocol == Protocol::Tcp);
     tcp.flat_map(|(_, inodes)| inodes).any(|inode| held.contains(&inode))
 }
@@ -65,8 +69,12 @@ fn parse(line: &str, wanted_state: &str) -> Option<(u16, u64)> {
 
 /// Socket inodes that the process and its descendants hold: a service behind a wrapper script counts.
 fn held_by_family(proc: &Path, pid: u32) -> BTreeSet<u64> {
+    held_by(proc, family(proc, pid))
+}
+
+fn held_by(proc: &Path, members: impl IntoIterator<Item = u32>) -> BTreeSet<u64> {
     let mut held = BTreeSet::new();
-    for member in family(proc, pid) {
+    for member in members {
         let Ok(fds) = fs::read_dir(proc.join(format!("{member}/fd"))) else { continue };
         let links = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
         held.extend(links.filter_map(|link| {
@@ -160,6 +168,25 @@ mod tests {
         let pid = rustix::process::Pid::from_raw(i32::try_from(sleeper).unwrap()).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         shell.wait().unwrap();
+    }
+
+    /// A master, its worker, and the listener that both have.
+    #[test]
+    fn where_a_living_child_may_answer_nobody_listens_in_vain() {
+        let root = std::env::temp_dir().join(format!("healer-listening-{}", std::process::id()));
+        for (pid, children) in [(7, "8 "), (8, "")] {
+            let dir = root.join(pid.to_string());
+            fs::create_dir_all(dir.join("fd")).unwrap();
+            fs::create_dir_all(dir.join(format!("task/{pid}"))).unwrap();
+            fs::write(dir.join(format!("task/{pid}/children")), children).unwrap();
+            std::os::unix::fs::symlink("socket:[4242]", dir.join("fd/3")).unwrap();
+        }
+        fs::create_dir_all(root.join("7/net")).unwrap();
+        let row = "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1";
+        fs::write(root.join("7/net/tcp"), format!("head\n{row}\n")).unwrap();
+        assert!(!listens_in_vain(&root, 7, &[7]), "its worker answers");
+        assert!(listens_in_vain(&root, 7, &[7, 8]));
+        fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

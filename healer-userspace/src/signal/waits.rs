@@ -44,13 +44,25 @@ pub struct WaitingProcess {
     pub wakers: Vec<String>,
 }
 
-/// The waker of a process that catches SIGINT and nothing else, as every Python program does by default.
+/// The waker of a Python program that catches SIGINT and nothing else, as all do by default. Whoever else has a handler
+/// for it may do nothing but wait for it.
 pub const BY_INTERRUPT: &str = "catches signal 2";
+/// SIGALRM.
+const ALARM: &str = "14";
 
 impl WaitingProcess {
     /// Somebody outside its threads may wake one of them by design: a signal that it waits for, a timer, …
     pub fn may_be_woken(&self) -> bool {
         self.wakers.iter().any(|waker| waker != BY_INTERRUPT)
+    }
+
+    /// `alarm(2)`, `flock -w` and their like end a system call when their time is over.
+    pub fn may_be_timed_out(&self) -> bool {
+        let is_alarm = |waker: &String| {
+            let signals = waker.strip_prefix("catches signal ").unwrap_or_default();
+            signals.split(", ").any(|signal| signal == ALARM)
+        };
+        self.wakers.iter().any(|waker| waker.contains("timers") || is_alarm(waker))
     }
 
     /// Nothing but handlers of signals, those of timers among them.
@@ -201,6 +213,25 @@ impl Source {
 }
 
 impl WaitKind {
+    /// A system call that a handler of a signal ends (signal(7), `EINTR`), whoever holds what it waits for.
+    pub fn ends_by_a_signal(self) -> bool {
+        match self {
+            Self::Flock | Self::PosixLock | Self::OfdLock | Self::PipeWrite | Self::SocketWrite => true,
+            Self::Mutex
+            | Self::RobustMutex
+            | Self::PiMutex
+            | Self::Rwlock
+            | Self::Lock
+            | Self::Wakeup
+            | Self::Join
+            | Self::PipeRead
+            | Self::SocketRead
+            | Self::KernelLock
+            | Self::Vfork
+            | Self::Child => false,
+        }
+    }
+
     /// As in "waits 3s {} 0x7f…": what the thread waits for or tries to do.
     pub fn phrase(self) -> &'static str {
         match self {

@@ -72,8 +72,8 @@ impl Host for DryRun<'_> {
         self.real.untouchable(held)
     }
 
-    fn listens(&self, id: ProcessId) -> bool {
-        self.real.listens(id)
+    fn listens_in_vain(&self, id: ProcessId, dead: &[u32]) -> bool {
+        self.real.listens_in_vain(id, dead)
     }
 
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {

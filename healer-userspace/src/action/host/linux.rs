@@ -138,8 +138,8 @@ impl Host for Linux {
         self.protected.reason(pid)
     }
 
-    fn listens(&self, id: ProcessId) -> bool {
-        crate::agent::listening::listens(std::path::Path::new("/proc"), id.pid)
+    fn listens_in_vain(&self, id: ProcessId, dead: &[u32]) -> bool {
+        crate::agent::listening::listens_in_vain(std::path::Path::new("/proc"), id.pid, dead)
     }
 
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String> {

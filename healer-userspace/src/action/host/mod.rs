@@ -114,8 +114,9 @@ pub trait Host: Knobs + Afar + Send + Sync {
     fn prove_again(&self, proof: &serde_json::Value) -> Result<(), String>;
     /// How many of the proof's connections are as dead as they were.
     fn dead_connections(&self, id: ProcessId, proof: &serde_json::Value) -> io::Result<usize>;
-    /// Does the process or a descendant have a listening socket?
-    fn listens(&self, id: ProcessId) -> bool;
+    /// Does the process or a descendant have a listening socket that no descendant has but the `dead`? A parked master
+    /// of living workers is missed by nobody.
+    fn listens_in_vain(&self, id: ProcessId, dead: &[u32]) -> bool;
     /// The living child registered under that name.
     fn supervised(&self, name: &str) -> Option<ProcessId>;
     /// By /proc/PID/status.

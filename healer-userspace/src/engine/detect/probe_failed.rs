@@ -29,6 +29,8 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 #[derive(Default)]
 pub(super) struct Probes {
     known: BTreeMap<ProcessId, Known>,
+    /// When it became the program that it is.
+    began: BTreeMap<ProcessId, BootTime>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +71,8 @@ impl Probes {
             needed: probe.failures,
         });
         known.needed = probe.failures;
-        let is_starting = !known.has_answered && at.since(process.start) < probe.start_grace;
+        let began = self.began.get(&process.id()).map_or(process.start, |began| process.start.max(*began));
+        let is_starting = !known.has_answered && at.since(began) < probe.start_grace;
         if probed.ok {
             known.has_answered = true;
             known.failed = 0;
@@ -88,7 +91,15 @@ impl Probes {
         self.known.get(&id)
     }
 
+    /// A script that waits for its database becomes the program that is asked only then.
+    pub(super) fn execed(&mut self, context: &Context<'_>, at: BootTime, process: &Process) {
+        if probe_of(context, process).is_some() {
+            self.began.insert(process.id(), at);
+        }
+    }
+
     pub(super) fn forget(&mut self, id: ProcessId) {
+        self.began.remove(&id);
         self.known.remove(&id);
     }
 }
@@ -114,6 +125,8 @@ impl Detector for ProbeFailed {
         if matches!(signal.fact, Fact::Exited(_)) {
             self.probes.forget(process.id());
             self.clear(process, "has ended", found);
+        } else if matches!(signal.fact, Fact::Execed) {
+            self.probes.execed(context, signal.at, process);
         }
         let Fact::Probed(probed) = &signal.fact else {
             return;

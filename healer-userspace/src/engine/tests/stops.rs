@@ -119,6 +119,26 @@ fn a_word_that_was_no_stop_is_forgotten() {
     assert!(!asked(libc::SIGTERM), "a drain may take minutes");
 }
 
+/// An entrypoint that waits for its database, and then is replaced by the server.
+#[test]
+fn a_start_has_its_grace_from_the_exec_on() {
+    let web = supervised(10, SECOND);
+    let mut set = of_class(Class::ProbeFailed);
+    set.policies[0].expect.probe = Some(crate::engine::policy::Probe {
+        ask: crate::engine::policy::ProbeAsk::Tcp { port: 80 },
+        period: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        failures: 1,
+        start_grace: Duration::from_secs(60),
+    });
+    let failed = |at| signal(at * SECOND, &web, Fact::Probed(crate::signal::work::Probed::default()));
+    let started = signal(100 * SECOND, &web, Fact::Execed);
+    let early = [registered(2 * SECOND, &web), started, failed(120)];
+    count(&run(&early, set.clone()), "diagnosis probe_failed", 0);
+    let late = [early.as_slice(), &[failed(161)]].concat();
+    count(&run(&late, set), "diagnosis probe_failed", 1);
+}
+
 #[test]
 fn who_is_about_to_end_is_not_started_again() {
     let web = supervised(10, SECOND);

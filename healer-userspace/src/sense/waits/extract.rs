@@ -115,7 +115,7 @@ impl Extractor {
         }
         let locked = locked(table);
         self.look_at_futexes(table, &locked);
-        self.owners(table, &mut waits);
+        self.owners(table, anew, &mut waits);
         self.blockers(table, &mut waits);
         self.stacks(table, time, &locked, now, &mut waits);
         self.files(table, time, anew, &mut waits);
@@ -166,12 +166,20 @@ impl Extractor {
     }
 
     /// Locks that say who holds them, and joins.
-    fn owners(&self, table: &mut Table, waits: &mut Waits) {
+    fn owners(&self, table: &mut Table, anew: bool, waits: &mut Waits) {
         let mut namespaces = Namespaces::new(&self.proc);
         let mut joins = Vec::new();
         for sleeper in table.open() {
             let tgid = sleeper.record.tgid;
             let wait = match &sleeper.sight {
+                // Before anything is said of it, not in each scan.
+                Some(Sight::Owned { lock, .. })
+                    if anew
+                        && is_shared(sleeper)
+                        && namespaces.share_memory(tgid, sleeper.record.pid, *lock) =>
+                {
+                    None
+                }
                 Some(Sight::Owned { tid, .. }) => {
                     let who = namespaces.resolve(tgid, *tid);
                     owned(sleeper, who)
@@ -364,6 +372,11 @@ impl Extractor {
         }
         self.worlds = worlds;
     }
+}
+
+/// The word may lie in memory of others too.
+fn is_shared(sleeper: &Sleeper) -> bool {
+    sleeper.call.is_some_and(|call| !call.is_private) && !sleeper.is_placed
 }
 
 /// Processes whose memory nobody can read now. Whoever holds the lock of the mappings for long waits uninterruptibly,

@@ -104,6 +104,14 @@ impl Want {
         }
     }
 
+    fn may_have_a_name(self) -> bool {
+        match self {
+            // Whoever opens it anew through /proc has a file of no name too, and a FIFO has one.
+            Self::Flock | Self::PosixLock | Self::OfdLock | Self::Memory => true,
+            Self::PipeWrite | Self::PipeRead | Self::SocketWrite | Self::SocketRead => false,
+        }
+    }
+
     /// Where the waiter knows it from.
     fn known_as(self, fd: u32) -> String {
         match self {
@@ -186,6 +194,8 @@ impl FileWait {
 /// Who has which of the wanted files open, by device and inode.
 pub(crate) struct Holders {
     open: BTreeMap<File, Vec<(u32, u32)>>,
+    /// Of somebody not all files could be seen: any of them may be held there.
+    has_unseen: bool,
 }
 
 impl Holders {
@@ -194,21 +204,27 @@ impl Holders {
         let wanted: BTreeSet<File> = waits.iter().flat_map(FileWait::files).collect();
         let memory = waits.iter().filter(|wait| wait.want == Want::Memory).map(|wait| wait.own).collect();
         let mut open: BTreeMap<File, Vec<(u32, u32)>> = BTreeMap::new();
+        let mut has_unseen = false;
+        let named = waits.iter().any(|wait| wait.want.may_have_a_name());
         for tgid in among {
             for file in has_mapped(proc, tgid, &memory) {
                 open.entry(file).or_default().push((tgid, MAPPED));
             }
-            for (fd, file) in proc.open_among(tgid, &wanted) {
+            let Some(files) = proc.open_among(tgid, &wanted, named) else {
+                has_unseen = true;
+                continue;
+            };
+            for (fd, file) in files {
                 open.entry(file).or_default().push((tgid, fd));
             }
         }
-        Self { open }
+        Self { open, has_unseen }
     }
 
     /// The wait of a thread of `tgid`; `None` if nobody is known to hold what it wants.
     pub(crate) fn wait(&self, proc: &Proc, tgid: u32, wait: &FileWait) -> Option<Wait> {
         let FileWait { want, fd, own, peer } = *wait;
-        if peer.is_some_and(|peer| !self.open.contains_key(&peer)) {
+        if self.has_unseen || peer.is_some_and(|peer| !self.open.contains_key(&peer)) {
             return None;
         }
         let holders = wait.files().filter_map(|file| self.open.get(&file)).flatten().copied();

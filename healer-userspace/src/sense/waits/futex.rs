@@ -147,7 +147,9 @@ fn owned(call: &Call, kind: WaitKind, lock: u64, word: u32, tid: u32, by_kernel:
 
 fn shared(call: &Call, layout: Layout, read: Reader<'_>, word: u32) -> Option<Sight> {
     // A lock of nobody is none: so a promise of the C++ library looks.
-    if word & WAITERS != 0 && word & OWNER_DIED == 0 && !matches!(word & TID, 0 | TID) {
+    // musl's plain mutex looks like a robust one of thread 16.
+    let is_robust = word & WAITERS != 0 && word & OWNER_DIED == 0 && word != MUSL_CONTENDED;
+    if is_robust && !matches!(word & TID, 0 | TID) {
         return Some(owned(call, WaitKind::RobustMutex, call.address, word, word & TID, true));
     }
     if call.command == WAIT_BITSET && 1 < word && word < 1 << 22 {
@@ -263,9 +265,9 @@ mod tests {
         Call::of(&record).unwrap()
     }
 
-    /// Memory that holds `words` from `start` on and nothing else.
+    /// Memory that holds `words` from `start` on, and zeros behind them.
     fn holding(start: u64, words: &[u32]) -> impl Fn(u64, &mut [u8]) -> bool {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let bytes: Vec<u8> = words.iter().chain(&[0; 13]).flat_map(|word| word.to_ne_bytes()).collect();
         move |address, buffer| {
             let Some(from) = address.checked_sub(start).map(|from| from as usize) else {
                 return false;

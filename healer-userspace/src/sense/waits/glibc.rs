@@ -18,13 +18,21 @@ const WRITER_HAS_IT: u32 = 3;
 /// `__kind`: process-shared, elision on and off, priority ceiling kept out (nptl/pthreadP.h).
 const PROCESS_SHARED: u32 = 0x80;
 const ELISION: u32 = 0x300;
+const KIND: u32 = 3;
+/// `PTHREAD_MUTEX_RECURSIVE_NP`.
+const RECURSIVE: u32 = 1;
+/// The most of `PTHREAD_RWLOCK_PREFER_*` (sysdeps/nptl/pthread.h).
+const PREFERENCE_MAX: u32 = 2;
 /// Below the upper half of a pointer into a stack: a lock of stdio has one there (`_IO_lock_t`).
 const USERS_MAX: u32 = 0x5000;
 
 /// Thread id of the owner of a `pthread_mutex_t` at `address`, if it looks like one.
 pub(crate) fn mutex_owner(read: Reader<'_>, address: u64, is_private: bool) -> Option<u32> {
-    let [_lock, _count, owner, users, kind] = memory::words(read, address)?;
+    let [_lock, count, owner, users, kind, _spins, links @ ..]: [u32; 10] = memory::words(read, address)?;
+    // Only robust and PI mutexes are linked, whose owner the kernel's word tells.
     let is_mutex = owner != 0
+        && (count == 0 || kind & KIND == RECURSIVE)
+        && links == [0; 4]
         && owner < 1 << 22
         && (1..USERS_MAX).contains(&users)
         && kind & !(PROCESS_SHARED | ELISION) < 4
@@ -37,9 +45,12 @@ pub(crate) fn mutex_owner(read: Reader<'_>, address: u64, is_private: bool) -> O
 pub(crate) fn rwlock_writer(read: Reader<'_>, address: u64) -> Option<(u32, u64)> {
     [WRITE_PHASE, WRITERS].into_iter().find_map(|distance| {
         let lock = address.checked_sub(distance)?;
-        let [readers, _, _, _, _, _, writer] = memory::words(read, lock)?;
+        let words: [u32; 13] = memory::words(read, lock)?;
+        let [readers, _, _, _, pad3, pad4, writer, shared, padding @ .., preference] = words;
         let is_held = readers & WRITER_HAS_IT == WRITER_HAS_IT && writer != 0 && writer < 1 << 22;
-        is_held.then_some((writer, lock))
+        // Words of a runtime's own that look like these have something behind them.
+        let is_rwlock = [pad3, pad4, shared] == [0; 3] && padding == [0; 4] && preference <= PREFERENCE_MAX;
+        (is_held && is_rwlock).then_some((writer, lock))
     })
 }
 
@@ -97,7 +108,8 @@ mod tests {
     fn what_is_no_mutex_has_no_owner() {
         let with = |words: [u32; 5]| {
             move |_: u64, buffer: &mut [u8]| {
-                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                let words = words.iter().chain(&[0; 5]);
+                let bytes: Vec<u8> = words.flat_map(|word| word.to_ne_bytes()).collect();
                 buffer.copy_from_slice(&bytes[..buffer.len()]);
                 true
             }
@@ -107,5 +119,26 @@ mod tests {
         assert_eq!(mutex_owner(&with([2, 0, 0x1234_5678, 1, 0]), 0x1000, true), None, "user data");
         assert_eq!(mutex_owner(&with([2, 0, 77, 0, 0]), 0x1000, true), None, "no user");
         assert_eq!(mutex_owner(&with([2, 1, 0x20_06c0, 0x7f12, 0]), 0x1000, true), None, "a lock of stdio");
+        assert_eq!(mutex_owner(&with([2, 3, 77, 1, 0]), 0x1000, true), None, "a state of 2 before numbers");
+        assert_eq!(mutex_owner(&with([2, 3, 77, 1, RECURSIVE]), 0x1000, true), Some(77));
+    }
+
+    #[test]
+    fn a_condition_of_rust_behind_a_three_is_no_rwlock() {
+        let held = [3, 1, 1, 3, 0, 0, 77, 0, 0, 0, 0, 0, 0];
+        let writer = |words: [u32; 13]| {
+            let read = move |_: u64, buffer: &mut [u8]| {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+                buffer.copy_from_slice(&bytes[..buffer.len()]);
+                true
+            };
+            rwlock_writer(&read, 0x1008).map(|(writer, _)| writer)
+        };
+        assert_eq!(writer(held), Some(77));
+        for at in [4, 5, 7, 9, 11, 12] {
+            let mut other = held;
+            other[at] = 0x55;
+            assert_eq!(writer(other), None, "word {at}");
+        }
     }
 }

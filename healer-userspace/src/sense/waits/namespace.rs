@@ -3,7 +3,7 @@
 use core::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use super::procfs::Proc;
+use super::{procfs::Proc, shared};
 
 /// Built anew for each scan: nobody is looked up who has gone in between.
 pub(crate) struct Namespaces<'a> {
@@ -45,6 +45,21 @@ impl<'a> Namespaces<'a> {
                 found.map_or(Who::Gone, |(tid, tgid)| Who::Thread { tid: *tid, tgid: *tgid })
             }
         }
+    }
+
+    /// Whether a process of another pid namespace than `tgid`'s has the memory of that address too: what a lock in it
+    /// says of its holder is the number that the holder has in its own.
+    pub(crate) fn share_memory(&mut self, tgid: u32, tid: u32, address: u64) -> bool {
+        let proc = self.proc;
+        let Some(file) = shared::file_at(proc, tid, address) else {
+            return false;
+        };
+        let own = proc.pid_namespace(tgid);
+        let others = proc.pids().into_iter().filter(|pid| proc.pid_namespace(*pid) != own);
+        others.into_iter().any(|pid| match proc.maps(pid) {
+            Some((maps, is_whole)) => !is_whole || shared::mapped(&maps).any(|mapped| mapped == file),
+            None => false,
+        })
     }
 
     fn resolve_here(&self, tgid: u32, tid: u32) -> Who {

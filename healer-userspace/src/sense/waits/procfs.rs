@@ -10,10 +10,13 @@ use std::{
 
 use healer_common::{event::wire::Wire as _, task_scan::TaskRecord};
 
-use crate::{patience::MEMORY, sense::calls::by_x86_64};
+use crate::{
+    patience::{FILES, MEMORY},
+    sense::calls::by_x86_64,
+};
 
 /// Descriptors of one process looked at, at most.
-const FDS_MAX: usize = 4096;
+const FDS_MAX: usize = 16_384;
 /// Bytes read of one file at most.
 const TEXT_MAX: usize = 1 << 20;
 /// Relatives of one process looked at, at most.
@@ -144,9 +147,18 @@ impl Proc {
     /// By the class in the header of its program (elf(5)).
     fn is_32_bit(&self, tgid: u32) -> bool {
         const ELFCLASS32: u8 = 1;
-        let mut header = [0; 5];
-        let program = fs::File::open(self.root.join(format!("{tgid}/exe")));
-        program.and_then(|mut file| file.read_exact(&mut header)).is_ok() && header[4] == ELFCLASS32
+        let path = self.root.join(format!("{tgid}/exe"));
+        let class = move || {
+            let mut header = [0; 5];
+            fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok().map(|()| header[4])
+        };
+        FILES.ask(&tgid.to_string(), class).flatten() == Some(ELFCLASS32)
+    }
+
+    /// The path of its program, as it has it.
+    pub(crate) fn program(&self, tgid: u32) -> Option<String> {
+        let path = fs::read_link(self.root.join(format!("{tgid}/exe"))).ok()?;
+        Some(path.to_string_lossy().into_owned())
     }
 
     pub(crate) fn children(&self, tgid: u32, tid: u32) -> Vec<u32> {
@@ -187,14 +199,25 @@ impl Proc {
     }
 
     pub(crate) fn fds(&self, tgid: u32) -> Vec<u32> {
-        let mut fds = numbers(&self.root.join(format!("{tgid}/fd")));
-        fds.truncate(FDS_MAX);
-        fds
+        descriptors(&self.files_of(tgid))
+    }
+
+    /// Where its files are seen: a leader that has exited has let go of them, its threads have not.
+    fn files_of(&self, tgid: u32) -> PathBuf {
+        let leader = self.root.join(tgid.to_string());
+        let has_some = fs::read_dir(leader.join("fd")).is_ok_and(|mut fds| fds.next().is_some());
+        let is_gone = || self.text(&format!("{tgid}/stat")).is_some_and(|text| state_of(&text) == Some("Z"));
+        if has_some || !is_gone() {
+            return leader;
+        }
+        let thread = self.threads(tgid).first().copied();
+        thread.map_or(leader, |thread| self.root.join(format!("{tgid}/task/{thread}")))
     }
 
     /// What a descriptor is, such as `pipe:[4242]`.
     pub(crate) fn fd_target(&self, tgid: u32, fd: u32) -> Option<String> {
-        let target = fs::read_link(self.root.join(format!("{tgid}/fd/{fd}"))).ok()?;
+        let link = |files: PathBuf| fs::read_link(files.join(format!("fd/{fd}")));
+        let target = link(self.root.join(tgid.to_string())).or_else(|_| link(self.files_of(tgid))).ok()?;
         Some(target.to_string_lossy().into_owned())
     }
 
@@ -207,35 +230,55 @@ impl Proc {
         self.fds(tgid).into_iter().filter_map(inode).collect()
     }
 
-    /// Device and inode of a descriptor's file.
+    /// Device and inode of a descriptor's file. A file that hangs has none.
     pub(crate) fn fd_inode(&self, tgid: u32, fd: u32) -> Option<(u64, u64)> {
-        let found = fs::metadata(self.root.join(format!("{tgid}/fd/{fd}"))).ok()?;
-        Some((found.dev(), found.ino()))
+        let path = self.files_of(tgid).join(format!("fd/{fd}"));
+        if self.fd_target(tgid, fd)?.starts_with('/') {
+            return FILES.ask(&tgid.to_string(), move || identity(&path)).flatten();
+        }
+        identity(&path)
     }
 
-    /// Those of `wanted` that it has open, and by which descriptors. Whoever hides one of them hides all.
-    pub(crate) fn open_among(&self, tgid: u32, wanted: &BTreeSet<(u64, u64)>) -> Vec<(u32, (u64, u64))> {
-        let is_denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    /// Those of `wanted` that it has open, and by which descriptors; `None` if not all can be seen. With `named` files
+    /// that have a name are looked at too: their file system may hang.
+    pub(crate) fn open_among(
+        &self,
+        tgid: u32,
+        wanted: &BTreeSet<(u64, u64)>,
+        named: bool,
+    ) -> Option<Vec<(u32, (u64, u64))>> {
+        let files = self.files_of(tgid);
+        let fds = descriptors(&files);
+        let is_whole = fds.len() < FDS_MAX;
+        let mut by_name = Vec::new();
         let mut open = Vec::new();
-        for fd in self.fds(tgid) {
-            let path = self.root.join(format!("{tgid}/fd/{fd}"));
-            match fs::metadata(&path) {
-                Ok(found) => open.push((fd, (found.dev(), found.ino()))),
-                // FUSE denies a look at its own files only.
-                Err(error)
-                    if is_denied(&error) && fs::read_link(&path).is_err_and(|link| is_denied(&link)) =>
-                {
-                    break;
-                }
+        for fd in fds {
+            let path = files.join(format!("fd/{fd}"));
+            match fs::read_link(&path) {
+                Ok(target) if target.has_root() => by_name.push((fd, path)),
+                Ok(_) => open.extend(identity(&path).map(|file| (fd, file))),
+                // Whoever hides one of them hides all.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
                 Err(_) => {}
             }
         }
+        if named && !by_name.is_empty() {
+            let look = move || {
+                by_name.into_iter().filter_map(|(fd, path)| Some((fd, identity(&path)?))).collect::<Vec<_>>()
+            };
+            open.extend(FILES.ask(&tgid.to_string(), look)?);
+        }
         open.retain(|(_, file)| wanted.contains(file));
-        open
+        is_whole.then_some(open)
     }
 
     pub(crate) fn fd_info(&self, tgid: u32, fd: u32) -> String {
-        self.text(&format!("{tgid}/fdinfo/{fd}")).unwrap_or_default()
+        let info = self.text(&format!("{tgid}/fdinfo/{fd}"));
+        let of_a_thread = || {
+            let thread = *self.threads(tgid).first()?;
+            self.text(&format!("{tgid}/task/{thread}/fdinfo/{fd}"))
+        };
+        info.or_else(of_a_thread).unwrap_or_default()
     }
 
     /// Its mappings, and whether these are all of them.
@@ -272,6 +315,18 @@ fn state_of(stat: &str) -> Option<&str> {
 /// Of the same.
 fn parent_of(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+fn descriptors(files: &Path) -> Vec<u32> {
+    let mut fds = numbers(&files.join("fd"));
+    fds.truncate(FDS_MAX);
+    fds
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn numbers(dir: &Path) -> Vec<u32> {

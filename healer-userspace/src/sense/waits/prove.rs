@@ -20,9 +20,15 @@ use crate::{
         graph::Graph,
         proof::{self, Proof},
     },
-    signal::waits::{Owner, WaitSnapshot},
+    sense::poll::work::life,
+    signal::{
+        waits::{Owner, WaitSnapshot},
+        work::Life,
+    },
 };
 
+/// Where the freezers are.
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Between the two looks at the switch counts.
 const BETWEEN: Duration = Duration::from_millis(20);
 
@@ -54,6 +60,12 @@ fn unchanged(proc: &Proc, proof: &Proof) -> Result<(), String> {
         let start = proc.stat(task.tgid, task.tid).map(|stat| proc.ticks(stat.start_boot_ns));
         if start != Some(proc.ticks(task.start.0)) {
             return Err(format!("thread {} has ended", task.tid));
+        }
+        match life(&proc.path(""), Path::new(CGROUPS), task.tgid) {
+            Life::Free => {}
+            Life::Frozen => return Err(format!("process {} is in a frozen cgroup", task.tgid)),
+            Life::Stopped => return Err(format!("process {} is stopped by a signal", task.tgid)),
+            Life::Traced => return Err(format!("process {} is held by a debugger", task.tgid)),
         }
         let status = proc.status(task.tgid, task.tid).unwrap_or_default();
         if status.switches != task.switches {

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use super::procfs::Proc;
+use crate::patience::FILES;
 
 /// Device and inode of a file.
 pub(super) type File = (u64, u64);
@@ -26,6 +27,13 @@ pub(super) fn place(proc: &Proc, tgid: u32, address: u64) -> Option<Place> {
         Some(_) => None,
         None => Some(Place::Own),
     }
+}
+
+/// The file that is mapped to be shared there; `None`: none, or it cannot be read.
+pub(super) fn file_at(proc: &Proc, tgid: u32, address: u64) -> Option<File> {
+    let (maps, _) = proc.maps(tgid)?;
+    let is_there = |line: &&str| range(line).is_some_and(|(from, to)| (from..to).contains(&address));
+    file(maps.lines().find(is_there)?)
 }
 
 /// The program or library in whose data an address lies, with what begins as zeros right behind its file.
@@ -68,7 +76,8 @@ fn is_nameless(proc: &Proc, tgid: u32, line: &str) -> bool {
     let file = proc.path(&format!("{tgid}/map_files/{}", range.join("-")));
     // Not everybody may follow that link (CAP_CHECKPOINT_RESTORE); files of the kernel itself never had a name.
     let is_kernels = || line.ends_with(" /dev/zero (deleted)") || line.contains(" /memfd:");
-    fs::metadata(file).map_or_else(|_| is_kernels(), |file| file.nlink() == 0)
+    let links = FILES.ask(&tgid.to_string(), move || fs::metadata(file).ok().map(|file| file.nlink()));
+    links.flatten().map_or_else(is_kernels, |links| links == 0)
 }
 
 /// `None` for what is not shared.

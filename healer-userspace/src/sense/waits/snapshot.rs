@@ -124,10 +124,11 @@ impl Shot<'_> {
     }
 }
 
-/// Processes that a closed world would need to be closed.
+/// Processes that a closed world would need to be closed, and those of which a handler or a timer may end a wait.
 pub(crate) fn worlds(snapshot: &WaitSnapshot, dead: &BTreeSet<u32>) -> BTreeSet<u32> {
     let dead = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
-    let closed = dead.filter(|task| task.waits.iter().any(|wait| wait.source == Source::ClosedWorld));
+    let is_asked = |wait: &Wait| wait.source == Source::ClosedWorld || wait.kind.ends_by_a_signal();
+    let closed = dead.filter(|task| task.waits.iter().any(is_asked));
     closed.map(|task| task.tgid).collect()
 }
 

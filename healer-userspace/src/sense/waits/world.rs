@@ -2,6 +2,7 @@
 //! wake it. If all of these are parked, nobody ever will, except for what is listed here.
 
 use super::{children::CHILD_SIGNAL, procfs::Proc};
+use crate::signal::waits::BY_INTERRUPT;
 
 /// Signals whose handlers do not mean that somebody waits for them: ILL TRAP ABRT BUS FPE SEGV, and the two that
 /// glibc keeps for itself.
@@ -17,7 +18,10 @@ pub(crate) fn wakers(proc: &Proc, tgid: u32, knows_children: bool) -> Vec<String
     let mut catches = true;
     match proc.status(tgid, tgid) {
         Some(status) => {
-            wakers.extend(caught(status.caught & !known));
+            wakers.extend(caught(status.caught & !known).map(|waker| {
+                let may_wait_for_it = waker == BY_INTERRUPT && !catches_it_by_nature(proc, tgid);
+                if may_wait_for_it { format!("{waker}, which it may wait for") } else { waker }
+            }));
             catches = !wakers.is_empty();
             if status.tracer != 0 {
                 wakers.push(format!("traced by process {}", status.tracer));
@@ -42,6 +46,12 @@ pub(crate) fn wakers(proc: &Proc, tgid: u32, knows_children: bool) -> Vec<String
         wakers.push(format!("shares its memory with process {other}"));
     }
     wakers
+}
+
+/// Python does; one that has a single thread waits for nothing else.
+fn catches_it_by_nature(proc: &Proc, tgid: u32) -> bool {
+    let program = proc.program(tgid).unwrap_or_default();
+    program.rsplit('/').next().is_some_and(|name| name.starts_with("python")) && 1 < proc.threads(tgid).len()
 }
 
 fn caught(mask: u64) -> Option<String> {

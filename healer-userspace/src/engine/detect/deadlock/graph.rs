@@ -109,6 +109,7 @@ impl<'a> Graph<'a> {
 
     fn counts(&self, task: &Task, wait: &Wait, grade: Grade) -> bool {
         let is_sure = match wait.source {
+            Source::Kernel if wait.kind.ends_by_a_signal() && self.may_be_timed_out(task) => return false,
             Source::Kernel => true,
             // Some programs unlock what another thread locked: not proved, as long as one of them runs.
             Source::Layout => !wait.owners.iter().any(|owner| matches!(owner, Owner::Gone(_))),
@@ -120,6 +121,10 @@ impl<'a> Graph<'a> {
             }
         };
         is_sure || grade == Grade::Any
+    }
+
+    fn may_be_timed_out(&self, task: &Task) -> bool {
+        self.process(task.tgid).is_some_and(WaitingProcess::may_be_timed_out)
     }
 
     /// Each of its threads waits for a lock, or for the end of another: no handler of a signal gives a lock back.

@@ -226,3 +226,18 @@ fn an_orphaned_lock_is_probable_while_somebody_could_unlock_it() {
     assert_eq!(proofs[0].shape, proof::Shape::OrphanedLock);
     assert_eq!(proofs[0].certainty, Certainty::Probable);
 }
+
+#[test]
+fn a_lock_of_files_that_a_timer_ends_is_no_deadlock() {
+    let crosswise = |wakers: &[&str], kind: WaitKind| {
+        let held = |by| vec![Wait { kind, ..wait(Source::Kernel, &[Owner::Process(by)]) }];
+        let wakers: Vec<String> = wakers.iter().map(|waker| (*waker).to_owned()).collect();
+        let one = |pid| WaitingProcess { wakers: wakers.clone(), ..process(pid, 1) };
+        dead(&snapshot(vec![task(1, 1, held(2)), task(2, 2, held(1))], vec![one(1), one(2)])).len()
+    };
+    assert_eq!(crosswise(&[], WaitKind::Flock), 2);
+    assert_eq!(crosswise(&["catches signal 2, 15"], WaitKind::Flock), 2);
+    assert_eq!(crosswise(&["catches signal 2, 14"], WaitKind::Flock), 0);
+    assert_eq!(crosswise(&["has timers"], WaitKind::PipeWrite), 0);
+    assert_eq!(crosswise(&["catches signal 14"], WaitKind::PiMutex), 2, "a handler gives no mutex back");
+}

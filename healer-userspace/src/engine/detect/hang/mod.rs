@@ -138,6 +138,7 @@ impl Detector for Hang {
             (Fact::Probed(probed), Some(process)) => {
                 self.probes.note(context, signal.at, process, probed);
             }
+            (Fact::Execed, Some(process)) => self.probes.execed(context, signal.at, process),
             (Fact::Exited(_), Some(process)) => {
                 self.probes.forget(process.id());
                 self.tracks.retain(|(id, _), _| *id != process.id());
