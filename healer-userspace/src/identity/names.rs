@@ -66,7 +66,7 @@ impl Names {
             container.clone_from(known);
             place.pod = pod.clone().or(place.pod);
         }
-        let is_container_init = place.container.is_some() && entry.is_namespace_init;
+        let is_container_init = place.container.as_ref().is_some_and(|inside| entry.is_first_in(inside));
         let process = &mut entry.process;
         process.main = own_name.is_some() || self.mains.contains(&id) || is_container_init;
         let program = process.exe.as_deref().unwrap_or(&process.comm);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     exe::ExeId,
     lru::Lru,
-    process::{Process, ProcessId, WorkloadKey},
+    process::{Container, Process, ProcessId, WorkloadKey},
 };
 
 /// Untracked living processes that are kept.
@@ -20,6 +20,8 @@ pub(crate) struct Entry {
     pub(crate) parent_label: String,
     /// Supervise name of the parent.
     pub(crate) inherited: Option<String>,
+    /// Id of the container that the parent is in.
+    pub(crate) parent_container: Option<String>,
     pub(crate) is_namespace_init: bool,
     /// Never makes room for others.
     pub(crate) is_tracked: bool,
@@ -42,6 +44,12 @@ impl Entry {
     pub(crate) fn is_in_container(&self, id: &str) -> bool {
         let container = self.process.place.container.as_ref();
         container.is_some_and(|container| container.id == id)
+    }
+
+    /// The runtime starts a container's first process from outside of it. A namespace that somebody inside unshares, as
+    /// sandboxes do, has a PID 1 as well.
+    pub(crate) fn is_first_in(&self, container: &Container) -> bool {
+        self.is_namespace_init && self.parent_container.as_ref() != Some(&container.id)
     }
 
     fn is_pinned(&self) -> bool {

@@ -126,6 +126,7 @@ impl Identity {
         };
         entry.parent_label = parent.label();
         entry.inherited = parent.process.place.supervise.clone();
+        entry.parent_container = parent.process.place.container.map(|container| container.id);
         entry.process.parent = Some(Parent {
             pid,
             start: parent.process.start,

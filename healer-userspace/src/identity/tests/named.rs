@@ -57,6 +57,48 @@ fn the_first_process_of_a_container_is_main() {
 }
 
 #[test]
+fn whoever_unshares_a_namespace_inside_a_container_makes_no_second_main() {
+    let tree = Tree::new();
+    let path = format!("/system.slice/docker-{CONTAINER}.scope");
+    tree.process(&Fake::new(40, "containerd-shim").in_cgroup("/system.slice/docker.service"));
+    tree.process(&Fake::new(41, "ci").in_cgroup(&path).inside(" 1").child_of(40));
+    tree.process(&Fake::new(42, "bwrap").in_cgroup(&path).inside(" 9").child_of(41));
+    tree.process(&Fake::new(43, "job").in_cgroup(&path).inside(" 10 1").child_of(42));
+    tree.process(&Fake::new(44, "exec").in_cgroup(&path).inside(" 20").child_of(40));
+    tree.process(&Fake::new(45, "sandbox").in_cgroup(&format!("{path}/nested")).inside(" 21 1").child_of(44));
+    let mut identity = met(&tree);
+    for (pid, is_main) in [(41, true), (42, false), (43, false), (44, false), (45, false)] {
+        let process = identity.of_pid(pid).unwrap();
+        assert_eq!((process.workload.0, process.main), (format!("container/{CONTAINER}"), is_main), "{pid}");
+    }
+}
+
+#[test]
+fn a_sandbox_that_was_met_by_its_records_makes_no_second_main() {
+    let tree = Tree::new();
+    let path = format!("/system.slice/docker-{CONTAINER}.scope");
+    tree.process(&Fake::new(41, "ci").in_cgroup(&path).inside(" 1"));
+    let mut identity = met(&tree);
+    tree.process(&Fake::new(43, "job").in_cgroup(&path).inside(" 10 1").child_of(41));
+    let job = whom(&mut identity, Seen { parent: Some(party(41, "ci")), ..seen(43, "job") }, Fact::Execed);
+    assert!(job.place.container.is_some() && !job.main);
+    assert!(identity.of_pid(41).unwrap().main);
+}
+
+#[test]
+fn the_first_process_of_a_container_in_a_container_is_main() {
+    let tree = Tree::new();
+    let (outer, inner) = (format!("/docker/{CONTAINER}"), "d".repeat(64));
+    tree.process(&Fake::new(41, "dockerd").in_cgroup(&outer).inside(" 1"));
+    tree.process(&Fake::new(42, "shim").in_cgroup(&outer).inside(" 30").child_of(41));
+    let path = format!("{outer}/docker/{inner}");
+    tree.process(&Fake::new(43, "web").in_cgroup(&path).inside(" 40 1").child_of(42));
+    let mut identity = met(&tree);
+    let web = identity.of_pid(43).unwrap();
+    assert_eq!((web.workload.0, web.main), (format!("container/{inner}"), true));
+}
+
+#[test]
 fn a_units_main_process_is_whom_systemd_names() {
     let tree = Tree::new();
     tree.process(&Fake::new(40, "web").in_cgroup("/system.slice/web.service"));
