@@ -56,8 +56,13 @@ fn is_healed(agent: &Agent, pid: u32, name: &str, says: &str, done: &str) -> u32
 fn units_that_deadlock_or_leak_are_restarted_by_systemd() {
     let dir = Scratch::new();
     let program = built(&dir, "ails");
-    let lines = |how: &str| format!("ExecStart=/usr/local/bin/ails {how}\nRestart=always\nRestartSec=100ms");
-    let roles = ["stuck", "leak", "turns", "steady"];
+    // Ignored signals are inherited: systemd alone would wait for the last for 90 s.
+    let start = |role: &str| match role {
+        "deaf" => "/bin/sh -c 'trap \"\" TERM; exec /usr/local/bin/ails stuck'".to_owned(),
+        how => format!("/usr/local/bin/ails {how}"),
+    };
+    let lines = |role: &str| format!("ExecStart={}\nRestart=always\nRestartSec=100ms", start(role));
+    let roles = ["stuck", "leak", "turns", "steady", "deaf"];
     let services = roles.map(lines);
     let services: Vec<(&str, &str)> = roles.into_iter().zip(services.iter().map(String::as_str)).collect();
     let machine = Machine::boot(&services, &[&program]);
@@ -78,18 +83,22 @@ fn units_that_deadlock_or_leak_are_restarted_by_systemd() {
         group.set_memory(256 * MIB);
         group.take(pid);
     }
-    let names = "unit: [stuck.service, leak.service, turns.service, steady.service]";
+    let names = "unit: [stuck.service, leak.service, turns.service, steady.service, deaf.service]";
     let bus = format!("{ROOM}runtimes: {{systemd: {}}}", machine.bus().display());
     let agent = Agent::start(&bus, &policy("units", names));
     fall_ill(&pids);
-    for (pid, unit, says) in [(pids[0], "stuck", "threads wait for each other"), (pids[1], "leak", "leaks: ")]
-    {
+    for (pid, unit, says) in [
+        (pids[0], "stuck", "threads wait for each other"),
+        (pids[1], "leak", "leaks: "),
+        (pids[4], "deaf", "threads wait for each other"),
+    ] {
         let done = format!("systemd restarted {unit}.service: active (running)");
         let after = is_healed(&agent, pid, &format!("{unit}.service"), says, &done);
         assert_eq!(main(unit), after);
         assert_eq!(machine.systemctl(&["show", "-P", "NRestarts", unit]), "0", "systemd did not do it");
         assert_eq!(agent.lines(&[&format!("systemd restarted {unit}.service")]).len(), 1, "{}", agent.log());
     }
+    agent.wait_for(&["systemd restarted deaf.service", "it had not ended within 1 s: SIGKILL"]);
     for (unit, pid) in [("turns", pids[2]), ("steady", pids[3])] {
         assert_eq!(main(unit), pid, "the healthy one is not touched");
         assert_eq!(agent.lines(&[&format!("restarted {unit}.service")]), [""; 0], "{}", agent.log());

@@ -138,6 +138,11 @@ impl Manager {
         reply.body().deserialize().map_err(|error| words("read the restart's job", &error))
     }
 
+    /// SIGKILL to everybody in it.
+    pub(super) async fn kill(&self, name: &str) -> Result<()> {
+        self.call("KillUnit", &(name, "all", libc::SIGKILL)).await.map(drop)
+    }
+
     /// The unit's own name; others are its aliases.
     pub(super) async fn id(&self, name: &str) -> Result<String> {
         self.of(name, UNIT, "Id").await

@@ -1,18 +1,23 @@
 //! RestartUnit, and what came of it.
 
+use core::{pin::pin, time::Duration};
+
 use futures_util::StreamExt as _;
+use tokio::time::timeout;
 use zbus::{MessageStream, OwnedObjectPath};
 
 use super::{
     super::{Done, Learnt, Order, failed, main_pid, settle::owner_goes_first},
     Handle,
-    manager::{JobRemoved, Manager},
+    manager::{JobRemoved, Manager, Service},
 };
-use crate::engine::command::ActionOutcome;
+use crate::{clock, engine::command::ActionOutcome};
 
 /// A main process is found by its cgroup only once it has become its program.
 const LOOKS: u32 = 20;
-const LOOK_EVERY: core::time::Duration = core::time::Duration::from_millis(25);
+const LOOK_EVERY: Duration = Duration::from_millis(25);
+/// Between two looks at a unit that is to end.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done {
     if unit.contains('/') {
@@ -35,11 +40,48 @@ pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done 
     }
     let mut jobs = manager.jobs().await.map_err(failed)?;
     let job = manager.restart(unit).await.map_err(failed)?;
-    let result = end_of(&job, &mut jobs).await?;
+    let (result, was_forced) = carried_out(&manager, unit, order, &job, &mut jobs).await?;
     if result != "done" {
         return Err(failed(format!("systemd's restart of {unit} ended with result {result}")));
     }
-    read_back(handle, &manager, unit, order).await
+    let done = read_back(handle, &manager, unit, order).await?;
+    Ok(match was_forced {
+        true => format!("{done}; it had not ended within {} s: SIGKILL", order.grace.as_secs_f32()),
+        false => done,
+    })
+}
+
+/// The job's result, and whether the unit was killed for it: systemd's own patience (`TimeoutStopSec=`, 90 s) is longer
+/// than the order's.
+async fn carried_out(
+    manager: &Manager,
+    unit: &str,
+    order: &Order,
+    job: &OwnedObjectPath,
+    jobs: &mut MessageStream,
+) -> Result<(String, bool), ActionOutcome> {
+    let mut end = pin!(end_of(job, jobs));
+    let mut stops_since = None;
+    loop {
+        if let Ok(result) = timeout(STOP_LOOK_EVERY, end.as_mut()).await {
+            return Ok((result?, false));
+        }
+        if !manager.service(unit).await.is_ok_and(|now| is_stopping(&now)) {
+            stops_since = None;
+            continue;
+        }
+        let now = clock::boot();
+        if order.grace <= now.since(*stops_since.get_or_insert(now)) {
+            // Refused: everybody has ended meanwhile, as the job is about to say.
+            manager.kill(unit).await.ok();
+            return Ok((end.await?, true));
+        }
+    }
+}
+
+/// What `ExecStopPost=` runs after the program's end is no part of the patient.
+fn is_stopping(now: &Service) -> bool {
+    now.active == "deactivating" && now.sub != "stop-post"
 }
 
 async fn end_of(job: &OwnedObjectPath, jobs: &mut MessageStream) -> Result<String, ActionOutcome> {
@@ -68,5 +110,27 @@ async fn read_back(handle: &Handle, manager: &Manager, unit: &str, order: &Order
             return Ok(format!("systemd restarted {unit}: {}, no main process", now.words()));
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_on_its_way_out_is_killed() {
+        let now = |active: &str, sub: &str| {
+            let (active, sub) = (active.to_owned(), sub.to_owned());
+            is_stopping(&Service { active, sub, main: None, own_pid: 0, group: String::new() })
+        };
+        assert!(now("deactivating", "stop-sigterm") && now("deactivating", "stop"));
+        for (active, sub) in [
+            ("active", "running"),
+            ("deactivating", "stop-post"),
+            ("inactive", "dead"),
+            ("activating", "start"),
+        ] {
+            assert!(!now(active, sub), "{active} ({sub})");
+        }
     }
 }
