@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
@@ -37,6 +38,36 @@ pub(crate) fn listens_in_vain(proc: &Path, pid: u32, dead: &[u32]) -> bool {
     tcp.flat_map(|(_, inodes)| inodes).any(|inode| held.contains(&inode))
 }
 
+/// Where to ask those of the family of `pid` who listen on this TCP port, loopback first. Nobody does: IPv4's loopback.
+pub(super) fn addresses(proc: &Path, pid: u32, port: u16) -> Vec<IpAddr> {
+    const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut bound: Vec<(IpAddr, u64)> = ["tcp", "tcp6"]
+        .iter()
+        .flat_map(|file| rows(proc, pid, file, TCP_LISTEN))
+        .filter(|(local, _)| local.port() == port)
+        .map(|(local, inode)| (local.ip(), inode))
+        .collect();
+    if bound.iter().any(|(address, _)| doors(*address) != [LOOPBACK]) {
+        let held = held_by_family(proc, pid);
+        bound.retain(|(_, inode)| held.contains(inode));
+    }
+    let doors: BTreeSet<IpAddr> = bound.iter().flat_map(|(address, _)| doors(*address)).collect();
+    let mut doors: Vec<IpAddr> = if doors.is_empty() { vec![LOOPBACK] } else { doors.into_iter().collect() };
+    doors.sort_by_key(|address| !address.is_loopback());
+    doors
+}
+
+/// Whoever listens on all of IPv6 mostly takes IPv4 as well (`IPV6_V6ONLY`, ipv6(7)), and loopback may be without IPv6.
+fn doors(bound: IpAddr) -> Vec<IpAddr> {
+    match bound {
+        IpAddr::V4(address) if address.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V6(address) if address.is_unspecified() => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => vec![bound],
+    }
+}
+
 /// Inodes of all listening sockets in the network namespace of `pid`, by port.
 fn listeners(proc: &Path, pid: u32) -> BTreeMap<Port, BTreeSet<u64>> {
     let mut sockets: BTreeMap<Port, BTreeSet<u64>> = BTreeMap::new();
@@ -46,25 +77,42 @@ fn listeners(proc: &Path, pid: u32) -> BTreeMap<Port, BTreeSet<u64>> {
         ("udp", Protocol::Udp, UDP_UNCONNECTED),
         ("udp6", Protocol::Udp, UDP_UNCONNECTED),
     ] {
-        let Ok(table) = fs::read_to_string(proc.join(format!("{pid}/net/{file}"))) else { continue };
-        for (number, inode) in table.lines().skip(1).filter_map(|line| parse(line, state)) {
-            sockets.entry(Port { number, protocol }).or_default().insert(inode);
+        for (local, inode) in rows(proc, pid, file, state) {
+            sockets.entry(Port { number: local.port(), protocol }).or_default().insert(inode);
         }
     }
     sockets
 }
 
+/// Of one table of the network namespace of `pid`: where each socket in this state is bound, and its inode.
+fn rows(proc: &Path, pid: u32, file: &str, state: &str) -> Vec<(SocketAddr, u64)> {
+    let table = fs::read_to_string(proc.join(format!("{pid}/net/{file}"))).unwrap_or_default();
+    table.lines().skip(1).filter_map(|line| parse(line, state)).collect()
+}
+
 /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`, addresses and ports in hex.
-fn parse(line: &str, wanted_state: &str) -> Option<(u16, u64)> {
+fn parse(line: &str, wanted_state: &str) -> Option<(SocketAddr, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let local = fields.nth(1)?;
     let state = fields.nth(1)?;
     if state != wanted_state {
         return None;
     }
-    let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
     let inode = fields.nth(5)?.parse().ok()?;
-    Some((port, inode))
+    Some((bound(local)?, inode))
+}
+
+/// `0100007F:1F90`: each 32 bits of the address as this machine has them in memory (net/ipv4/tcp_ipv4.c,
+/// `get_tcp4_sock`).
+fn bound(local: &str) -> Option<SocketAddr> {
+    let (address, port) = local.split_once(':')?;
+    let word = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let words: Option<Vec<[u8; 4]>> = (0..address.len()).step_by(8).map(word).collect();
+    let address = match words?.as_slice() {
+        [v4] => IpAddr::from(*v4),
+        words => IpAddr::from(<[u8; 16]>::try_from(words.concat()).ok()?),
+    };
+    Some(SocketAddr::new(address.to_canonical(), u16::from_str_radix(port, 16).ok()?))
 }
 
 /// Socket inodes that the process and its descendants hold: a service behind a wrapper script counts.
@@ -145,9 +193,50 @@ mod tests {
     #[test]
     fn a_listening_row_is_read() {
         let row = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1";
-        assert_eq!(parse(row, TCP_LISTEN), Some((8080, 4242)));
+        assert_eq!(parse(row, TCP_LISTEN), Some((SocketAddr::from(([127, 0, 0, 1], 8080)), 4242)));
         assert_eq!(parse(row, UDP_UNCONNECTED), None);
         assert_eq!(parse("nonsense", TCP_LISTEN), None);
+    }
+
+    #[test]
+    fn an_address_is_read_in_either_family() {
+        for (text, address) in [
+            ("0500000A:1F90", "10.0.0.5:8080"),
+            ("00000000000000000000000000000000:0050", "[::]:80"),
+            ("00000000000000000000000001000000:0050", "[::1]:80"),
+            ("B80D01200000000000000000010000FE:0050", "[2001:db8::fe00:1]:80"),
+            ("0000000000000000FFFF00000500000A:0050", "10.0.0.5:80"),
+        ] {
+            assert_eq!(bound(text), Some(address.parse().unwrap()));
+        }
+        for nonsense in ["", ":", "0500000A", "0500000:1F90", "0500000A0500000A:1F90", "0500000A:1F901"] {
+            assert_eq!(bound(nonsense), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn who_listens_is_asked_where_it_listens() {
+        let ask = |port| addresses(Path::new("/proc"), std::process::id(), port);
+        let bind = |address: &str| {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            (listener, port)
+        };
+        for (address, door) in
+            [("127.0.0.1", "127.0.0.1"), ("127.0.0.9", "127.0.0.9"), ("0.0.0.0", "127.0.0.1")]
+        {
+            let (_open, port) = bind(address);
+            assert_eq!(ask(port), [door.parse::<IpAddr>().unwrap()], "{address}");
+        }
+        assert_eq!(ask(1), [IpAddr::V4(Ipv4Addr::LOCALHOST)], "nobody listens");
+    }
+
+    #[test]
+    fn all_of_ipv6_is_asked_by_both_loopbacks() {
+        let loopbacks = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        assert_eq!(doors(IpAddr::V6(Ipv6Addr::UNSPECIFIED)), loopbacks);
+        let own = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        assert_eq!(doors(own), [own]);
     }
 
     #[test]

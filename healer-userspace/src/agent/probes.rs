@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{SocketAddr, TcpStream},
     os::unix::{fs::MetadataExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::Agent;
+use super::{Agent, listening};
 use crate::{
     clock,
     engine::{
@@ -204,7 +204,7 @@ fn probed(probe: &Probe, (answer, took): (Result<String, No>, Duration)) -> Resu
     Ok(Probed { ok, what: probe.ask.to_string(), late, says, took_ms })
 }
 
-/// In the network namespace of `pid`.
+/// In the network namespace of `pid`, wherever it listens.
 fn connect(pid: u32, port: u16, timeout: Duration) -> Result<TcpStream, No> {
     let enter = || {
         let theirs = File::open(format!("/proc/{pid}/ns/net"))?;
@@ -213,7 +213,22 @@ fn connect(pid: u32, port: u16, timeout: Duration) -> Result<TcpStream, No> {
         if is_other { sockets::enter(&theirs) } else { Ok(()) }
     };
     enter().map_err(|error: io::Error| No::NotAsked(format!("enter its network namespace: {error}")))?;
-    TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), timeout).map_err(no)
+    let deadline = clock::boot() + timeout;
+    let mut refusal = No::Late;
+    for address in listening::addresses(Path::new("/proc"), pid, port) {
+        let left = deadline.since(clock::boot());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&SocketAddr::new(address, port), left).map_err(no) {
+            Ok(stream) => return Ok(stream),
+            Err(No::Late) => return Err(No::Late),
+            Err(why) if !matches!(refusal, No::NotAsked(_)) => refusal = why,
+            // Where it listens healer could not ask: what another address says proves nothing.
+            Err(_) => {}
+        }
+    }
+    Err(refusal)
 }
 
 /// Whose fault an error of a socket is (connect(2)).
@@ -242,8 +257,9 @@ fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, No
     let deadline = clock::boot() + timeout;
     let failed = no;
     let mut stream = connect(pid, port, timeout)?;
+    let host = stream.peer_addr().map_err(failed)?;
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n"
     );
     stream.set_write_timeout(Some(timeout)).map_err(failed)?;
     stream.write_all(request.as_bytes()).map_err(failed)?;
@@ -312,85 +328,4 @@ fn spawn(command: &[String]) -> io::Result<Child> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{io::BufRead as _, net::TcpListener};
-
-    use super::*;
-    use crate::kubernetes::Cluster;
-
-    fn probe(ask: ProbeAsk) -> Probe {
-        let timeout = Duration::from_millis(300);
-        Probe { ask, period: Duration::from_secs(1), timeout, failures: 1, start_grace: Duration::ZERO }
-    }
-
-    /// A server that reads a request and then says `answer`, if anything.
-    fn server(answer: Option<&'static str>) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = String::new();
-            io::BufReader::new(&stream).read_line(&mut request).unwrap();
-            assert!(request.starts_with("GET /livez "), "{request}");
-            if let Some(answer) = answer {
-                stream.write_all(answer.as_bytes()).unwrap();
-            } else {
-                thread::sleep(Duration::from_secs(2));
-            }
-        });
-        port
-    }
-
-    fn asked(ask: ProbeAsk) -> Result<Probed, String> {
-        let probe = probe(ask);
-        let process = Process { pid: std::process::id(), ..Process::default() };
-        let (answer, left) = super::ask(&process, &probe, &Cluster::default().kubelet());
-        left.into_iter().for_each(|mut left| drop(left.wait()));
-        probed(&probe, answer)
-    }
-
-    fn get(answer: Option<&'static str>) -> Probed {
-        let port = server(answer);
-        asked(ProbeAsk::Http { port, path: "/livez".into() }).unwrap()
-    }
-
-    #[test]
-    fn http_goes_by_the_status() {
-        assert!(get(Some("HTTP/1.1 204 No Content\r\n\r\n")).ok);
-        assert_eq!(get(Some("HTTP/1.1 503 Not now\r\n\r\n")).says, "status 503");
-        assert_eq!(get(Some("SSH-2.0-x\r\n")).says, "the answer is not HTTP");
-        let none = get(None);
-        assert_eq!((none.says.as_str(), none.late), ("no answer in 300ms", true));
-    }
-
-    #[test]
-    fn tcp_goes_by_the_connection() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(asked(ProbeAsk::Tcp { port }).unwrap().ok);
-        drop(listener);
-        let refused = asked(ProbeAsk::Tcp { port }).unwrap();
-        assert!(!refused.ok && !refused.late, "{refused:?}");
-    }
-
-    #[test]
-    fn exec_goes_by_the_exit_status_and_is_ended_in_time() {
-        let run = |words: &[&str]| {
-            let command = words.iter().map(|word| (*word).to_owned()).collect();
-            asked(ProbeAsk::Exec { command })
-        };
-        assert!(run(&["true"]).unwrap().ok);
-        assert_eq!(run(&["false"]).unwrap().says, "exit status: 1");
-        assert_eq!(run(&["sleep", "30"]).unwrap().says, "no answer in 300ms");
-    }
-
-    #[test]
-    fn what_healer_cannot_ask_is_no_answer_of_the_workload() {
-        let command = vec!["/nonexistent".to_owned()];
-        let why = asked(ProbeAsk::Exec { command }).unwrap_err();
-        assert!(why.contains("cannot be started"), "{why}");
-        // Nobody has this pid.
-        let why = connect(u32::MAX, 1, Duration::from_millis(10)).unwrap_err();
-        assert!(matches!(&why, No::NotAsked(says) if says.contains("network namespace")), "{why:?}");
-    }
-}
+mod tests;
