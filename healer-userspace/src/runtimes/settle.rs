@@ -10,7 +10,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 /// So long an owner may say "running" of a workload whose main process has ended.
 pub(super) const NOTICES_WITHIN: Duration = Duration::from_secs(5);
 /// The owner's word that a stop was asked for may come after the end itself.
-const WORD_COMES_WITHIN: Duration = Duration::from_millis(300);
+pub(super) const WORD_COMES_WITHIN: Duration = Duration::from_millis(300);
 
 /// What the owner makes of the workload now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod answers;
 mod engine;
 pub(super) mod lent;
 mod order;
+mod ours;
 mod watch;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
+use self::ours::Ours;
 use super::{Done, Learnt, Order, Stopped, settle};
 use crate::{
     engine::lease::{Account, Knob},
@@ -29,14 +31,16 @@ pub(super) struct Handle {
     questions: mpsc::Sender<String>,
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
+    ours: Ours,
 }
 
 impl Handle {
     pub(super) fn start(socket: PathBuf, learnt: mpsc::Sender<Learnt>) -> Self {
         let (questions, asked) = mpsc::channel(WAITING_MAX);
         let stopped = Stopped::default();
-        tokio::spawn(watch::run(socket.clone(), asked, learnt.clone(), stopped.clone()));
-        Self { socket, questions, learnt, stopped }
+        let ours = Ours::default();
+        tokio::spawn(watch::run(socket.clone(), asked, learnt.clone(), stopped.clone(), ours.clone()));
+        Self { socket, questions, learnt, stopped, ours }
     }
 
     pub(super) fn ask(&self, container: &Container) {

@@ -14,6 +14,7 @@ pub(super) async fn restart(handle: &Handle, id: &str, order: &Order) -> Done {
         let ask = async || Ok(inspect(&engine, id).await?.state());
         owner_goes_first("docker", order, ask, || handle.stopped.word(id)).await?;
     }
+    let _ours = handle.ours.mark(id);
     engine.restart(id, order.grace).await.map_err(failed)?;
     let now = inspect(&engine, id).await?;
     let Some(pid) = now.pid else {

@@ -14,6 +14,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use super::{
     super::{Learnt, Owner, Stopped},
     engine::{Engine, Result, Seen, by_event, words},
+    ours::Ours,
 };
 use crate::{clock, engine::time::BootTime, text::printable};
 
@@ -29,6 +30,7 @@ const LOOKS_MAX: usize = 4;
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
+    ours: Ours,
     unknown: BTreeMap<String, BootTime>,
     looks: JoinSet<(String, Result<Option<Seen>>)>,
     /// Ids that are to be looked at.
@@ -43,9 +45,11 @@ pub(super) async fn run(
     mut questions: mpsc::Receiver<String>,
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
+    ours: Ours,
 ) {
     let (looks, waiting) = (JoinSet::new(), VecDeque::new());
-    let mut watch = Watch { learnt, stopped, unknown: BTreeMap::new(), looks, waiting, heard: clock::wall() };
+    let (unknown, heard) = (BTreeMap::new(), clock::wall());
+    let mut watch = Watch { learnt, stopped, ours, unknown, looks, waiting, heard };
     let mut trouble = None;
     while !questions.is_closed() {
         if socket.exists() {
@@ -110,12 +114,15 @@ impl Watch {
         match event.action.as_deref() {
             Some("start") => {
                 self.stopped.forget(&id);
+                self.ours.forget(&id);
                 // Anew also if one is under way: that one may have been answered before the start.
                 self.waiting.push_back(id);
             }
             Some("create" | "die" | "rename") => {
                 self.tell(Learnt::Named(by_event(&id, attributes), None)).await;
             }
+            // Of a restart whose start fails Docker tells no more than this.
+            Some("kill" | "stop") if self.ours.has(&id) => {}
             // `docker kill` is a stop as well: Docker's own restart policies take it for one.
             Some("kill") if attributes.get("signal").is_some_and(|signal| ends(signal)) => {
                 self.stopped.note(&id);
