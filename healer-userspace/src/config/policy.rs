@@ -153,7 +153,7 @@ shape! {
 shape! {
     #[schemars(extend("required" = ["port"]))]
     HttpProbe {
-        /// On 127.0.0.1, in the network namespace of the workload.
+        /// Where the workload listens, in its network namespace.
         port: u16,
         /// Default: /
         path: String,
@@ -163,7 +163,7 @@ shape! {
 shape! {
     #[schemars(extend("required" = ["port"]))]
     TcpProbe {
-        /// On 127.0.0.1, in the network namespace of the workload.
+        /// Where the workload listens, in its network namespace.
         port: u16,
     }
 }
