@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 const UNIT: &str = include_str!("../../healer-userspace/deploy/systemd/healer.service");
+const CONFIG: &str = include_str!("../../healer-userspace/deploy/systemd/agent.yaml");
 const UNITS: &str = "/run/systemd/system";
 const POLICIES: &str = "/etc/healer/policies";
 
@@ -77,6 +78,7 @@ fn the_shipped_unit_senses_and_heals_in_its_sandbox() {
     fs::copy(healer_tests::binary::healer(), "/usr/bin/healer").unwrap();
     fs::create_dir_all(POLICIES).unwrap();
     fs::write(Path::new(POLICIES).join("web.yaml"), units("web.service")).unwrap();
+    fs::write("/etc/healer/agent.yaml", CONFIG).unwrap();
     start("web.service", &format!("[Service]\nExecStart={}\n", built(&dir, "fragile").display()));
     start("healer.service", UNIT);
 

@@ -10,6 +10,7 @@ use healer_tests::{
     deploy::{path, text, yaml},
     scratch::Scratch,
 };
+use serde_json::Value;
 
 const PROFILES: [&str; 5] = ["base", "act", "past-pdb", "probes", "monitoring"];
 /// The oldest and the newest that they are for.
@@ -23,8 +24,9 @@ fn what_the_kustomizations_name_is_there() {
     for dir in PROFILES.map(|profile| format!("kubernetes/{profile}")) {
         let kustomization = yaml(&format!("{dir}/kustomization.yaml"));
         let resources = kustomization["resources"].as_array().cloned().unwrap_or_default();
-        let generated = &kustomization["configMapGenerator"][0]["files"];
-        let files = generated.as_array().cloned().unwrap_or_default();
+        let generators = kustomization["configMapGenerator"].as_array().cloned().unwrap_or_default();
+        let files_of = |generator: &Value| generator["files"].as_array().cloned().unwrap_or_default();
+        let files: Vec<Value> = generators.iter().flat_map(files_of).collect();
         let patches = kustomization["patches"].as_array().cloned().unwrap_or_default();
         let patches = patches.iter().map(|patch| patch["path"].clone());
         for name in resources.into_iter().chain(files).chain(patches) {
@@ -48,9 +50,12 @@ fn the_daemon_set_speaks_the_agents_language() {
     assert!(args.iter().any(|arg| arg.ends_with(&listen)), "{args:?}");
     let mounts = container["volumeMounts"].as_array().expect("mounts");
     assert_eq!(mounts[2]["name"], "cgroup", "../act makes the third mount writable");
-    let policies = path("kubernetes/base/policies.yaml");
+    let agent = mounts.iter().find(|mount| mount["name"] == "agent").expect("the mount of the AgentConfig");
+    let directory = agent["mountPath"].as_str().expect("a path");
+    assert!(args.contains(&format!("--config={directory}/agent.yaml")), "{args:?}");
+    let files = ["policies.yaml", "agent.yaml"].map(|name| path("kubernetes/base").join(name));
     let checked =
-        Command::new(healer_tests::binary::healer()).args(["policy", "check"]).arg(policies).output();
+        Command::new(healer_tests::binary::healer()).args(["policy", "check"]).args(files).output();
     let checked = checked.expect("healer can be started");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }

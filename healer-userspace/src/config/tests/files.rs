@@ -77,6 +77,16 @@ fn the_administrator_limits_policies_and_nobody_else() {
 }
 
 #[test]
+fn the_shipped_limits_are_the_defaults() {
+    for text in [
+        include_str!("../../../deploy/systemd/agent.yaml"),
+        include_str!("../../../deploy/kubernetes/base/agent.yaml"),
+    ] {
+        assert_eq!(check("agent.yaml", text).unwrap().agent, Agent::default());
+    }
+}
+
+#[test]
 fn the_embedded_default_touches_nothing_and_knows_every_class() {
     let loaded = load::load(&Sources::default(), &|_| false).unwrap();
     assert!(loaded.warnings.is_empty() && loaded.files.is_empty());
