@@ -28,11 +28,17 @@ fn container(parts: &[&str]) -> Option<Container> {
     })
 }
 
-/// `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`: the
+/// `docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`, `nerdctl-ID.scope`: the
 /// runtimes' systemd driver. cri-o and podman use the prefix with the cgroupfs driver, too.
 fn scope_form(part: &str) -> Option<(&'static str, &str)> {
-    const PREFIXES: [(&str, &str); 4] =
-        [("docker-", "docker"), ("cri-containerd-", "containerd"), ("crio-", "cri-o"), ("libpod-", "podman")];
+    // Containers of nerdctl are containerd's, but in a namespace that the CRI does not show.
+    const PREFIXES: [(&str, &str); 5] = [
+        ("docker-", "docker"),
+        ("cri-containerd-", "containerd"),
+        ("crio-", "cri-o"),
+        ("libpod-", "podman"),
+        ("nerdctl-", "nerdctl"),
+    ];
     let name = part.strip_suffix(".scope").unwrap_or(part);
     let (prefix, runtime) = PREFIXES.iter().find(|(prefix, _)| name.starts_with(prefix))?;
     let id = name.strip_prefix(prefix)?;
@@ -40,13 +46,18 @@ fn scope_form(part: &str) -> Option<(&'static str, &str)> {
 }
 
 /// `/docker/ID`, `/kubepods/…/podUID/ID` (cgroupfs driver), `…slice:cri-containerd:ID` (drivers
-/// of kubelet and containerd differ), `/lxc.payload.NAME`.
+/// of kubelet and containerd differ), `/lxc.payload.NAME`, `/libpod-payload-ID` (podman's `--cgroups=split`).
 fn directory_form<'a>(part: &'a str, above: &[&str]) -> Option<(&'static str, &'a str)> {
     if let Some(name) = part.strip_prefix("lxc.payload.") {
         return Some(("lxc", name));
     }
     if let Some((_, id)) = part.rsplit_once(":cri-containerd:") {
         return is_container_id(id).then_some(("containerd", id));
+    }
+    if let Some(id) = part.strip_prefix("libpod-payload-") {
+        // Quadlet's is what its service runs: systemd restarts that, and each time the container is another one.
+        let is_services = above.last().is_some_and(|unit| unit.ends_with(".service"));
+        return (!is_services && is_container_id(id)).then_some(("podman", id));
     }
     if !is_container_id(part) {
         return None;
@@ -94,13 +105,20 @@ fn unit(parts: &[&str]) -> Option<String> {
     }
     let first = unescape(first);
     if !is_unit(first) {
-        return None;
+        return if slices == 0 { unit(payload(parts)?) } else { None };
     }
     let inner = inner_manager(first, &parts[slices + 1..]).and_then(unit);
     Some(match inner.filter(|inner| !inner.ends_with(".slice")) {
         Some(inner) if inner != "init.scope" => format!("{first}/{inner}"),
         Some(_) | None => first.to_owned(),
     })
+}
+
+/// Of a nspawn machine below a cgroup that is no systemd's.
+fn payload<'a>(parts: &'a [&'a str]) -> Option<&'a [&'a str]> {
+    let at = parts.iter().position(|part| *part == "payload")?;
+    let is_systemds = |part: &&str| part.ends_with(".slice") || is_unit(unescape(part));
+    (!parts[..at].iter().any(is_systemds)).then(|| &parts[at + 1..])
 }
 
 /// What the manager that this unit runs has below itself: `user@UID.service`, or the `payload`

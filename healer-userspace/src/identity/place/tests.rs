@@ -43,6 +43,18 @@ fn podman_is_known_by_both_drivers() {
 }
 
 #[test]
+fn what_podman_splits_off_is_a_container_unless_a_service_runs_it() {
+    container("/user.slice/user-1000.slice/session-3.scope/libpod-payload-ID", "podman");
+    container("/system.slice/run-1.scope/libpod-payload-ID/system.slice/nginx.service", "podman");
+    unit("/system.slice/web.service/libpod-payload-ID", "web.service");
+    unit("/system.slice/web.service/runtime", "web.service");
+    unit(
+        "/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/libpod-payload-ID",
+        "user@1000.service/web.service",
+    );
+}
+
+#[test]
 fn kubernetes_is_known_by_both_drivers() {
     let check = |path: &str, runtime: &str, uid: &str| {
         container(path, runtime);
@@ -101,6 +113,8 @@ fn helpers_of_runtimes_are_no_containers() {
 #[test]
 fn other_runtimes_are_named_as_far_as_the_path_does() {
     container("/ecs/4f9a5c0e/ID", "unknown");
+    container("/system.slice/nerdctl-ID.scope", "nerdctl");
+    container("/user.slice/user-1000.slice/user@1000.service/user.slice/nerdctl-ID.scope", "nerdctl");
     let lxc = at("/lxc.payload.web/init.scope").container.unwrap();
     assert_eq!((&*lxc.runtime, &*lxc.id), ("lxc", "web"));
 }
@@ -147,6 +161,11 @@ fn a_nspawn_machine_has_units_of_its_own() {
         "/machine.slice/systemd-nspawn@box.service/payload/system.slice/web.service",
         "systemd-nspawn@box.service/web.service",
     );
+    unit("/h6/payload/system.slice/web.service", "web.service");
+    unit("/h6/build/payload/system.slice/system-web.slice/web@1.service/workers", "web@1.service");
+    for path in ["/h6/payload", "/h6/build/supervisor", "/h6.slice/x/payload/system.slice/web.service"] {
+        assert_eq!(at(path).unit, None, "{path}");
+    }
     unit(
         "/machine.slice/machine-box.scope/payload/system.slice/web.service",
         "machine-box.scope/web.service",
@@ -170,7 +189,7 @@ proptest::proptest! {
     fn no_mix_of_known_parts_makes_it_panic(parts in proptest::collection::vec(
         proptest::sample::select(vec![
             "payload", "user@1.service", "kubepods", "pod", "podx", ".slice", ".scope", "a.slice",
-            "docker", "kubepods-pod.slice", "kubepods-podé.slice", "libpod-", ":cri-containerd:",
+            "h6", "docker", "kubepods-pod.slice", "kubepods-podé.slice", "libpod-", ":cri-containerd:",
         ]),
         0..6,
     )) {
