@@ -258,9 +258,8 @@ fn http(pid: u32, port: u16, path: &str, timeout: Duration) -> Result<String, No
     let failed = no;
     let mut stream = connect(pid, port, timeout)?;
     let host = stream.peer_addr().map_err(failed)?;
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n"
-    );
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: healer\r\nConnection: close\r\n\r\n");
     stream.set_write_timeout(Some(timeout)).map_err(failed)?;
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();

@@ -54,8 +54,7 @@ fn the_daemon_set_speaks_the_agents_language() {
     let directory = agent["mountPath"].as_str().expect("a path");
     assert!(args.contains(&format!("--config={directory}/agent.yaml")), "{args:?}");
     let files = ["policies.yaml", "agent.yaml"].map(|name| path("kubernetes/base").join(name));
-    let checked =
-        Command::new(healer_tests::binary::healer()).args(["policy", "check"]).args(files).output();
+    let checked = Command::new(healer_tests::binary::healer()).args(["policy", "check"]).args(files).output();
     let checked = checked.expect("healer can be started");
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
