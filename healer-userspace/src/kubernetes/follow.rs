@@ -57,21 +57,29 @@ struct Again {
     pause: Option<Duration>,
 }
 
+impl Again {
+    /// Every watch ends some day. Who is listed and then refused a watch, again and again, is not asked every second.
+    fn is_a_fresh_start(&self, followed: Duration) -> bool {
+        self.why.is_none() || LONGEST_PAUSE <= followed
+    }
+}
+
 pub(super) async fn follow(api: Api, what: What, learner: impl Learner) {
     let mut watch = Watch { api, what, learner, known: BTreeMap::new(), heard: clock::boot() };
     let mut pause = FIRST_PAUSE;
     let mut last = None;
     while !watch.learner.is_over() {
+        let began = clock::boot();
         let again = watch.run().await;
-        match &again.why {
-            None => pause = FIRST_PAUSE,
-            Some(why) => {
-                if again.why != last {
-                    let What { name, meanwhile, .. } = watch.what;
-                    tracing::warn!("{name} are not followed: {why}; {meanwhile}");
-                }
-                watch.learner.lost(why);
+        if again.is_a_fresh_start(clock::boot().since(began)) {
+            pause = FIRST_PAUSE;
+        }
+        if let Some(why) = &again.why {
+            if again.why != last {
+                let What { name, meanwhile, .. } = watch.what;
+                tracing::warn!("{name} are not followed: {why}; {meanwhile}");
             }
+            watch.learner.lost(why);
         }
         last = again.why;
         // Nodes that lost one server must not all come back in one moment.
@@ -214,4 +222,20 @@ fn name(object: &Value) -> String {
     let part = |key: &str| object["metadata"][key].as_str().unwrap_or_default();
     let inside = part("namespace");
     if inside.is_empty() { part("name").to_owned() } else { format!("{inside}/{}", part("name")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_watch_that_lasted_costs_no_longer_pause() {
+        let fresh = |why: Option<&str>, seconds| {
+            let again = Again { why: why.map(str::to_owned), pause: None };
+            again.is_a_fresh_start(Duration::from_secs(seconds))
+        };
+        assert!(fresh(Some("connection reset"), 240));
+        assert!(fresh(None, 0));
+        assert!(!fresh(Some("403 watch is not granted"), 0));
+    }
 }

@@ -27,6 +27,11 @@ const GONE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Nodes that start together do not look together.
 const FIRST_BEAT_MIN_S: u64 = 300;
 const FIRST_BEAT_MAX_S: u64 = 1800;
+/// What could not be written is tried again after this, each time after twice as long.
+const FIRST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_secs(300);
+/// Nodes that lost one server must not all come back in one moment.
+const RETRY_JITTER_MS: u64 = 5000;
 /// Counts alone are written at most this often.
 const COUNTS_EVERY: Duration = Duration::from_secs(60);
 const MESSAGE_MAX: usize = 500;
@@ -133,42 +138,80 @@ impl Statuses {
 }
 
 async fn run(api: Api, mut changes: mpsc::Receiver<BTreeMap<String, Entry>>) {
-    let mut written: BTreeMap<String, Entry> = BTreeMap::new();
+    let mut book = Book { api, written: BTreeMap::new(), is_heard: true };
     let mut wanted = BTreeMap::new();
-    let mut is_heard = true;
+    let mut retry = Retry::default();
     let mut beat = clock::boot() + Duration::from_secs(fastrand::u64(FIRST_BEAT_MIN_S..FIRST_BEAT_MAX_S));
     loop {
+        let wake = retry.at.map_or(beat, |at| at.min(beat));
         tokio::select! {
             change = changes.recv() => match change {
                 Some(newer) => wanted = newer,
                 None => return,
             },
-            () = tokio::time::sleep(beat.since(clock::boot())) => {
-                beat = clock::boot() + BEAT;
-                written.clear();
-                sweep(&api).await;
-            }
+            () = tokio::time::sleep(wake.since(clock::boot())) => {}
         }
         while let Ok(newer) = changes.try_recv() {
             wanted = newer;
         }
-        written.retain(|name, _| wanted.contains_key(name));
-        for (name, entry) in &wanted {
-            if written.get(name) == Some(entry) {
+        if beat <= clock::boot() {
+            beat = clock::boot() + BEAT;
+            book.written.clear();
+            sweep(&book.api).await;
+        }
+        let is_written = book.write_all(&wanted).await;
+        let jitter = Duration::from_millis(fastrand::u64(0..RETRY_JITTER_MS));
+        retry.note(is_written, clock::boot() + jitter);
+    }
+}
+
+/// What the server has of this node.
+struct Book {
+    api: Api,
+    written: BTreeMap<String, Entry>,
+    is_heard: bool,
+}
+
+impl Book {
+    /// Whether the server has all of it now.
+    async fn write_all(&mut self, wanted: &BTreeMap<String, Entry>) -> bool {
+        self.written.retain(|name, _| wanted.contains_key(name));
+        for (name, entry) in wanted {
+            if self.written.get(name) == Some(entry) {
                 continue;
             }
-            match write(&api, name, entry).await {
+            match write(&self.api, name, entry).await {
                 Ok(()) => {
-                    is_heard = true;
-                    written.insert(name.clone(), entry.clone());
+                    self.is_heard = true;
+                    self.written.insert(name.clone(), entry.clone());
                 }
-                Err(error) if is_heard => {
-                    is_heard = false;
+                Err(error) if self.is_heard => {
+                    self.is_heard = false;
                     tracing::warn!("the status of HealPolicy {} is not written: {error}", printable(name));
                 }
                 Err(_) => {}
             }
         }
+        // A failed one may have been written earlier, with other counts.
+        self.written == *wanted
+    }
+}
+
+/// When what the server does not have is written again.
+#[derive(Debug, Default)]
+struct Retry {
+    pause: Duration,
+    at: Option<clock::BootTime>,
+}
+
+impl Retry {
+    fn note(&mut self, is_written: bool, now: clock::BootTime) {
+        if is_written {
+            *self = Self::default();
+            return;
+        }
+        self.pause = (self.pause * 2).clamp(FIRST_RETRY, LONGEST_RETRY);
+        self.at = Some(now + self.pause);
     }
 }
 
@@ -177,7 +220,7 @@ async fn sweep(api: &Api) {
     let listed = api.ask(&LIST_POLICIES, &LIST_POLICIES.path("", ""), Send::Nothing).await;
     let Ok(listed) = listed else { return };
     for (name, node) in gone(&listed.body, api.node(), clock::wall()) {
-        let path = format!("{}?fieldManager={MANAGER}-{node}&force=true", POLICY_STATUS.path("", &name));
+        let path = format!("{}?fieldManager={}&force=true", POLICY_STATUS.path("", &name), manager(&node));
         // In the name of the one that is gone: what it had set and does not set any more the server takes away.
         let nothing = object(&name);
         match api.ask(&POLICY_STATUS, &path, Send::Apply(&nothing)).await {
@@ -268,5 +311,25 @@ mod tests {
         let now = "2026-01-02T01:00:00Z".parse().expect("a time");
         assert_eq!(gone(&listed, "own", now), [("web".to_owned(), "gone".to_owned())]);
         assert_eq!(gone(&json!({"message": "forbidden"}), "own", now), []);
+    }
+
+    #[test]
+    fn what_was_not_written_is_tried_again_ever_more_rarely() {
+        let now = clock::BootTime(7);
+        let mut retry = Retry::default();
+        for seconds in [30, 60, 120, 240, 300, 300] {
+            retry.note(false, now);
+            assert_eq!(retry.at, Some(now + Duration::from_secs(seconds)));
+        }
+        retry.note(true, now);
+        assert_eq!(retry.at, None);
+        retry.note(false, now);
+        assert_eq!(retry.at, Some(now + FIRST_RETRY), "it begins anew");
+    }
+
+    #[test]
+    fn a_long_node_name_is_cut_as_the_server_wants_it() {
+        assert_eq!(manager("node-1"), "healer-node-1");
+        assert_eq!(manager(&"n".repeat(253)).len(), 128);
     }
 }
