@@ -160,7 +160,8 @@ async fn assemble(
         Err(error) => tracing::warn!("scores of earlier runs are not known: {error}"),
     }
     if let Some(target) = loaded.agent.webhook.clone() {
-        let node = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let by_kernel = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let node = loaded.agent.kubernetes.given_node().unwrap_or_else(by_kernel);
         reporter.set_webhook(Webhook::start(target, reporter.metrics.clone(), node));
     }
 

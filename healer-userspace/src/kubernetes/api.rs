@@ -67,10 +67,9 @@ impl Answer {
 
 impl Api {
     pub(super) fn new(credentials: Credentials, settings: &Settings) -> Self {
-        let by_environment = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
         // The kubelet's own default.
         let by_kernel = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-        let node = settings.node.clone().or_else(by_environment).unwrap_or_else(by_kernel);
+        let node = settings.given_node().unwrap_or_else(by_kernel);
         Self(Arc::new(Inner { credentials, client: Mutex::new(None), node }))
     }
 

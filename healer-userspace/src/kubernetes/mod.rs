@@ -52,6 +52,14 @@ pub struct Settings {
     pub events: bool,
 }
 
+impl Settings {
+    /// What this machine is called by whoever set healer up; in a pod the kernel's own name for it is the pod's.
+    pub fn given_node(&self) -> Option<String> {
+        let by_environment = || std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+        self.node.clone().or_else(by_environment)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self { kubeconfig: None, node: None, policies: true, events: true }
