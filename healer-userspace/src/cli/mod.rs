@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod administrator;
 mod audit;
 mod chaos;
 mod cold;
@@ -33,7 +34,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{engine::detect, sense};
+use crate::{config::Agent, engine::detect, sense};
 
 /// Exit status for wrong use or bad input; 1 is "tried and failed".
 pub const BAD_INPUT: u8 = 2;
@@ -59,6 +60,12 @@ pub struct Global {
 impl Global {
     pub fn state_dir(&self) -> &Path {
         self.given_state_dir.as_deref().unwrap_or(Path::new("/var/lib/healer"))
+    }
+
+    /// As the agent with that configuration chooses it.
+    fn state_dir_of<'a>(&'a self, agent: &'a Agent) -> &'a Path {
+        let configured = agent.state_dir.as_deref().filter(|_| !self.is_state_dir_given());
+        configured.unwrap_or_else(|| self.state_dir())
     }
 
     /// It wins over the agent's configuration.
@@ -129,6 +136,6 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Undo(args) => undo::run(args, state_dir),
         Command::Record(args) => record::run(&args, state_dir),
         Command::Replay(args) => replay::run(args),
-        Command::Doctor(args) => doctor::run(&args, state_dir, crate::sense::OBJECT.map(<[u8]>::len)),
+        Command::Doctor(args) => doctor::run(&args, &global, crate::sense::OBJECT.map(<[u8]>::len)),
     }
 }

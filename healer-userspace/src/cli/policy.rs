@@ -119,6 +119,6 @@ fn say(text: &str) -> anyhow::Result<()> {
     writeln!(stdout().lock(), "{text}").context("write to standard output")
 }
 
-fn complain(problems: &Problems) -> anyhow::Result<()> {
+pub(super) fn complain(problems: &Problems) -> anyhow::Result<()> {
     writeln!(stderr().lock(), "{problems}").context("write to standard error")
 }

@@ -13,13 +13,20 @@ use std::{path::Path, process::ExitCode};
 
 use serde::Serialize;
 
-use super::output::{Cell, Mood, Paint, Table, emit, emit_json};
+use super::{
+    Global,
+    administrator::{Administrator, refuse},
+    output::{Cell, Mood, Paint, Table, emit, emit_json},
+};
+use crate::config::Agent;
 
 #[derive(clap::Args)]
 pub struct Args {
     /// For scripts
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    administrator: Administrator,
 }
 
 /// What one look found.
@@ -96,8 +103,12 @@ impl Root<'_> {
 }
 
 /// `object` is the length of the embedded kernel programs, None in a build without them.
-pub fn run(args: &Args, state_dir: &Path, object: Option<usize>) -> anyhow::Result<ExitCode> {
-    let checks = examine(Root(Path::new("/")), state_dir, object);
+pub fn run(args: &Args, global: &Global, object: Option<usize>) -> anyhow::Result<ExitCode> {
+    let agent = match args.administrator.read() {
+        Ok(agent) => agent,
+        Err(problems) => return refuse(&problems),
+    };
+    let checks = examine(Root(Path::new("/")), global.state_dir_of(&agent), object, &agent);
     let can_sense = can_sense(&checks);
     if args.json {
         emit_json(&serde_json::json!({"can_sense": can_sense, "checks": checks}))?;
@@ -107,11 +118,11 @@ pub fn run(args: &Args, state_dir: &Path, object: Option<usize>) -> anyhow::Resu
     Ok(if can_sense { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn examine(root: Root<'_>, state_dir: &Path, object: Option<usize>) -> Vec<Check> {
+fn examine(root: Root<'_>, state_dir: &Path, object: Option<usize>, agent: &Agent) -> Vec<Check> {
     let mut checks = kernel::checks(root, object);
     checks.extend(capabilities::checks(root));
     checks.extend(cgroup::checks(root));
-    checks.extend(owners::checks(root));
+    checks.extend(owners::checks(root, &agent.runtimes, &agent.kubernetes));
     checks.extend(place::checks(root, state_dir));
     checks.extend(unit::checks(root));
     checks.extend(leases::checks(state_dir));

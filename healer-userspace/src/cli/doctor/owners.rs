@@ -1,53 +1,88 @@
-//! Who else restarts things here: their sockets, reached by default paths.
+//! Who else restarts things here: their sockets, where the agent looks for them, and the API server.
 
-use std::os::unix::fs::FileTypeExt as _;
+use core::slice;
+use std::{
+    fs::File,
+    os::unix::fs::FileTypeExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{Check, Root};
+use crate::{kubernetes::Settings, runtimes::Sockets};
 
-/// Name, default paths of its socket, what healer cannot do without it.
-const SOCKETS: &[(&str, &[&str], &str)] = &[
-    (
-        "systemd",
-        &["/run/dbus/system_bus_socket", "/var/run/dbus/system_bus_socket"],
-        "units cannot be restarted",
-    ),
-    (
-        "docker",
-        &["/var/run/docker.sock", "/run/docker.sock"],
-        "containers of docker have no names and cannot be restarted",
-    ),
-    (
-        "containerd (CRI)",
-        &["/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"],
-        "containers of Kubernetes have no names and cannot be restarted",
-    ),
-];
+/// It speaks Docker's API, and is asked only if the administrator says so.
+const PODMAN: &str = "/run/podman/podman.sock";
 
-pub(super) fn checks(root: Root<'_>) -> Vec<Check> {
-    let sockets = SOCKETS.iter().map(|(name, paths, costs)| socket(root, name, paths, costs));
-    sockets.chain([kubernetes(root)]).collect()
+/// A socket's owner, and what healer cannot do without it.
+struct Asked<'a> {
+    name: &'a str,
+    paths: &'a [PathBuf],
+    costs: &'a str,
 }
 
-fn socket(root: Root<'_>, name: &str, paths: &[&str], costs: &str) -> Check {
-    let is_socket =
-        |path: &&&str| std::fs::metadata(root.at(path)).is_ok_and(|found| found.file_type().is_socket());
-    let Some(path) = paths.iter().find(is_socket) else {
-        return Check::absent(name, format!("no socket at {}", paths[0]), costs);
+pub(super) fn checks(root: Root<'_>, sockets: &Sockets, settings: &Settings) -> Vec<Check> {
+    let docker = Asked {
+        name: "docker",
+        paths: slice::from_ref(&sockets.docker),
+        costs: "containers of docker have no names and cannot be restarted",
     };
-    match rustix::fs::access(root.at(path), rustix::fs::Access::WRITE_OK) {
-        Ok(()) => Check::ok(name, *path),
-        Err(errno) => {
-            let fix = "run as root";
-            Check::degraded(name, format!("{path}: {errno}"), costs, fix)
-        }
+    let systemd = Asked {
+        name: "systemd",
+        paths: slice::from_ref(&sockets.systemd),
+        costs: "units cannot be restarted",
+    };
+    let cri = Asked {
+        name: "container runtime (CRI)",
+        paths: &sockets.cri,
+        costs: "containers of Kubernetes have no names and cannot be restarted",
+    };
+    let docker = podman_instead(root, &docker).unwrap_or_else(|| socket(root, &docker));
+    vec![socket(root, &systemd), docker, socket(root, &cri), kubernetes(root, settings)]
+}
+
+fn socket(root: Root<'_>, asked: &Asked<'_>) -> Check {
+    let Some(path) = asked.paths.iter().find(|path| is_socket(root, path)) else {
+        let looked: Vec<String> = asked.paths.iter().map(|path| path.display().to_string()).collect();
+        return Check::absent(asked.name, format!("no socket at {}", looked.join(", ")), asked.costs);
+    };
+    let shown = path.display().to_string();
+    match rustix::fs::access(root.at(&shown), rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Check::ok(asked.name, shown),
+        Err(errno) => Check::degraded(asked.name, format!("{shown}: {errno}"), asked.costs, "run as root"),
     }
 }
 
-fn kubernetes(root: Root<'_>) -> Check {
+fn podman_instead(root: Root<'_>, docker: &Asked<'_>) -> Option<Check> {
+    if docker.paths.iter().any(|path| is_socket(root, path)) || !is_socket(root, Path::new(PODMAN)) {
+        return None;
+    }
+    let costs = "containers of podman have no names and cannot be restarted";
+    let fix = format!("in the AgentConfig: runtimes: {{docker: {PODMAN}}}");
+    Some(Check::degraded(docker.name, format!("no docker, but podman at {PODMAN}"), costs, &fix))
+}
+
+fn is_socket(root: Root<'_>, path: &Path) -> bool {
+    let found = std::fs::metadata(root.at(&path.to_string_lossy()));
+    found.is_ok_and(|found| found.file_type().is_socket())
+}
+
+/// As the agent chooses: the file that the administrator names, else the service account.
+fn kubernetes(root: Root<'_>, settings: &Settings) -> Check {
     const NAME: &str = "kubernetes";
+    const COSTS: &str = "no events, no eviction";
     const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+    if let Some(file) = &settings.kubeconfig {
+        let shown = file.display().to_string();
+        return match File::open(root.at(&shown)) {
+            Ok(_) => Check::ok(NAME, format!("kubeconfig {shown}")),
+            Err(error) => {
+                let fix = "run as root, or name another kubeconfig in the AgentConfig";
+                Check::degraded(NAME, format!("kubeconfig {shown}: {error}"), COSTS, fix)
+            }
+        };
+    }
     if root.at(TOKEN).exists() {
         return Check::ok(NAME, "this process runs in a pod with a service account");
     }
-    Check::absent(NAME, "no service account", "no events, no eviction")
+    Check::absent(NAME, "neither a service account nor a kubeconfig (AgentConfig kubernetes)", COSTS)
 }

@@ -1,6 +1,7 @@
 use std::{fs, os::unix::net::UnixListener, path::PathBuf};
 
 use super::*;
+use crate::runtimes::CRI_SOCKETS;
 
 /// A made-up node.
 struct Node(PathBuf);
@@ -21,7 +22,19 @@ impl Node {
     }
 
     fn examine(&self, object: Option<usize>) -> Vec<Check> {
-        examine(Root(&self.0), &self.0.join("state"), object)
+        self.examine_by(object, &Agent::default())
+    }
+
+    fn examine_by(&self, object: Option<usize>, agent: &Agent) -> Vec<Check> {
+        examine(Root(&self.0), &self.0.join("state"), object, agent)
+    }
+
+    fn with_socket(self, path: &str) -> Self {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().expect("has one")).expect("created");
+        // The file stays when nobody listens any more.
+        UnixListener::bind(path).expect("bound");
+        self
     }
 }
 
@@ -159,11 +172,40 @@ fn a_hybrid_hierarchy_and_a_missing_tracefs_degrade() {
 #[test]
 fn a_socket_is_found_and_a_plain_file_is_none() {
     let node = healthy("sockets").with("run/containerd/containerd.sock", "");
-    fs::create_dir_all(node.0.join("var/run")).expect("created");
-    let _held = UnixListener::bind(node.0.join("var/run/docker.sock")).expect("bound");
-    let checks = node.examine(Some(1));
+    let checks = node.with_socket("var/run/docker.sock").examine(Some(1));
     assert_eq!(state_of(&checks, "docker").state, State::Ok);
-    assert_eq!(state_of(&checks, "containerd (CRI)").state, State::Absent);
+    assert_eq!(state_of(&checks, CRI).state, State::Absent);
+}
+
+const CRI: &str = "container runtime (CRI)";
+
+#[test]
+fn every_place_of_the_container_runtime_is_looked_at() {
+    for (number, path) in CRI_SOCKETS.iter().enumerate() {
+        let node = healthy(&format!("cri-{number}")).with_socket(path.trim_start_matches('/'));
+        let checks = node.examine(Some(1));
+        let check = state_of(&checks, CRI);
+        assert_eq!((check.state, check.says.as_str()), (State::Ok, *path));
+    }
+}
+
+#[test]
+fn what_the_administrator_names_is_looked_at() {
+    let node = healthy("named").with_socket("run/podman/podman.sock").with("etc/kube.yaml", "");
+    let checks = node.examine(Some(1));
+    let podman = state_of(&checks, "docker");
+    assert_eq!(podman.state, State::Degraded);
+    assert!(podman.fix.contains("runtimes: {docker: /run/podman/podman.sock}"), "{podman:?}");
+    assert_eq!(state_of(&checks, "kubernetes").state, State::Absent);
+
+    let mut agent = Agent::default();
+    agent.runtimes.docker = "/run/podman/podman.sock".into();
+    agent.kubernetes.kubeconfig = Some("/etc/kube.yaml".into());
+    let checks = node.examine_by(Some(1), &agent);
+    assert_eq!(state_of(&checks, "docker").state, State::Ok);
+    assert_eq!(state_of(&checks, "kubernetes").says, "kubeconfig /etc/kube.yaml");
+    agent.kubernetes.kubeconfig = Some("/etc/none.yaml".into());
+    assert_eq!(state_of(&node.examine_by(Some(1), &agent), "kubernetes").state, State::Degraded);
 }
 
 #[test]
