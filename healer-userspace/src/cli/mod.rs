@@ -133,7 +133,7 @@ pub fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::ReadSymbols => Ok(sense::capture::read_symbols().map(|()| ExitCode::SUCCESS)?),
         Command::Pause(args) => pause::pause(args, state_dir),
         Command::Resume => pause::resume(state_dir),
-        Command::Undo(args) => undo::run(args, state_dir),
+        Command::Undo(args) => undo::run(args, &global),
         Command::Record(args) => record::run(&args, state_dir),
         Command::Replay(args) => replay::run(args),
         Command::Doctor(args) => doctor::run(&args, &global, crate::sense::OBJECT.map(<[u8]>::len)),

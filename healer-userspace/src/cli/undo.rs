@@ -1,10 +1,14 @@
 //! `healer undo [ID]`: gives back what acts have borrowed, with the agent or without one.
 
-use std::{io, path::Path, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::output::emit;
+use super::{
+    Global,
+    administrator::{Administrator, refuse},
+    output::emit,
+};
 use crate::{
     action::{
         host::{Afar, Knobs, Later, knobs::Machine},
@@ -17,7 +21,7 @@ use crate::{
         lease::{Knob, Lease, Undo, Undone, Why},
         report::{Report, ReportFact, Undoing},
     },
-    kubernetes::{Cluster, Settings},
+    kubernetes::Cluster,
     store::{ClockFacts, Store, StoreError, Work, dir::StateDir, row::Moment},
     text::printable,
 };
@@ -26,15 +30,25 @@ use crate::{
 pub struct Args {
     /// An incident such as i42, or the key of an act; none = everything that is lent
     id: Option<String>,
+    #[command(flatten)]
+    administrator: Administrator,
 }
 
 /// A running agent is asked to do it. Without one the journal says what is still in force.
-pub fn run(args: Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
+pub fn run(args: Args, global: &Global) -> anyhow::Result<ExitCode> {
+    let agent = match args.administrator.read() {
+        Ok(agent) => agent,
+        Err(problems) => return refuse(&problems),
+    };
+    let state_dir = global.state_dir_of(&agent);
     // Not `create`: a mistyped path must not become a state directory.
     StateDir::open(state_dir)?;
     let facts = ClockFacts { boot_id: clock::boot_id()?, now_boot: clock::boot(), now_wall: clock::wall() };
     match Store::open(state_dir, facts) {
-        Ok((store, recovered)) => without_agent(store, &recovered.leases, args.id.as_deref()),
+        Ok((store, recovered)) => {
+            let alone = Alone(Cluster::new(&agent.kubernetes));
+            without_agent(store, &recovered.leases, args.id.as_deref(), &alone)
+        }
         Err(StoreError::Held { .. }) => {
             let answer = ask(state_dir, &Request::Undo { of: args.id })?;
             emit(&format!("{}\n", printable(answer["says"].as_str().unwrap_or("done"))))?;
@@ -44,7 +58,12 @@ pub fn run(args: Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn without_agent(mut store: Store, leases: &[Lease], of: Option<&str>) -> anyhow::Result<ExitCode> {
+fn without_agent(
+    mut store: Store,
+    leases: &[Lease],
+    of: Option<&str>,
+    alone: &Alone,
+) -> anyhow::Result<ExitCode> {
     let meant = |lease: &&Lease| of.is_none_or(|of| lease.key.0 == of || lease.incident.to_string() == of);
     let meant: Vec<_> = leases.iter().filter(meant).collect();
     if meant.is_empty() {
@@ -52,11 +71,10 @@ fn without_agent(mut store: Store, leases: &[Lease], of: Option<&str>) -> anyhow
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("make the event loop")?;
-    let alone = Alone(Cluster::new(&Settings::default()));
     let mut all_well = true;
     for lease in meant {
         let undo = Undo { key: lease.key.clone(), turns: lease.turns.clone() };
-        let undone = runtime.block_on(lease::undo_afar(&undo, &alone));
+        let undone = runtime.block_on(lease::undo_afar(&undo, alone));
         let words = format!("{} {}: {}\n", lease.incident, lease.action.name(), undone.says);
         all_well &= undone.complete;
         store.write(&mut entries(lease, undone), &[], now())?;
@@ -66,7 +84,7 @@ fn without_agent(mut store: Store, leases: &[Lease], of: Option<&str>) -> anyhow
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// This machine, and the API server as a pod reaches it.
+/// This machine, and the API server as the administrator names it, or as a pod reaches it.
 struct Alone(Cluster);
 
 impl Knobs for Alone {
