@@ -89,6 +89,27 @@ fn containers_are_healed_by_name_and_label_through_their_runtime() {
     }
 }
 
+#[test]
+fn who_failed_while_no_healer_ran_is_found() {
+    let docker = Dockerd::start();
+    let fails_once = "[ -e /again ] && exec /bin/busybox sleep 100000; /bin/busybox touch /again; exit 3";
+    docker.run("fails", FRONT, &["sh", "-c", fails_once]);
+    let fails_when_told = "trap 'exit 7' TERM; while :; do /bin/busybox sleep 0.1; done";
+    docker.run("told", FRONT, &["sh", "-c", fails_when_told]);
+    docker.run("nobodys", &[], &["sh", "-c", "exit 3"]);
+    docker.docker(&["stop", "--time", "5", "told"]);
+    until(|| docker.pid("fails") + docker.pid("nobodys") == 0);
+
+    let agent = Agent::start(&format!("runtimes: {{docker: {}}}", docker.socket().display()), POLICY);
+    agent.wait_for(&["docker restarted container fails: running"]);
+    agent.wait_for(&["closed  healed"]);
+    assert_ne!(docker.pid("fails"), 0);
+    assert_eq!(docker.pid("told") + docker.pid("nobodys"), 0, "{}", agent.log());
+    for name in ["told", "nobodys"] {
+        assert_eq!(agent.lines(&[&format!("of {name}")]), [""; 0], "{}", agent.log());
+    }
+}
+
 fn until(mut check: impl FnMut() -> bool) {
     for _look in 0..300 {
         if check() {

@@ -25,6 +25,7 @@ impl Agent {
             Learnt::StopAsked { owner } => self.tell_of(&owner, Fact::StopAsked { signal: libc::SIGTERM }),
             Learnt::MeantToEnd { owner } => self.tell_of(&owner, Fact::MeantToEnd),
             Learnt::Failed { owner, pid, exit } => self.given_up(&owner, pid, exit),
+            Learnt::FoundDead { owner, exit } => self.found_dead(&owner, exit),
         }
     }
 
@@ -193,6 +194,14 @@ impl Agent {
         };
         for process in gone {
             self.observe(&Signal { at, process: Some(process), fact: Fact::Exited(exit) });
+        }
+    }
+
+    /// The dead of long ago lie on many a machine: only those that a policy wants to run are anybody's business.
+    fn found_dead(&mut self, owner: &Owner, exit: Exit) {
+        let stranger = self.stranger(owner, 0);
+        if self.workload_of(owner).is_none() && choose::should_run(self.engine.policies(), &stranger) {
+            self.given_up(owner, 0, exit);
         }
     }
 

@@ -9,6 +9,8 @@
 mod cri;
 #[cfg(feature = "docker")]
 mod docker;
+#[cfg(any(feature = "cri", feature = "docker"))]
+mod exit;
 #[cfg(all(test, feature = "cri", feature = "docker"))]
 mod fuzz;
 pub mod lent;
@@ -99,6 +101,8 @@ pub enum Learnt {
     MeantToEnd { owner: Owner },
     /// The owner has given it up; `pid` is what it had, in the owner's own namespace.
     Failed { owner: Owner, pid: u32, exit: Exit },
+    /// It had failed before healer first looked, and its owner leaves it at that.
+    FoundDead { owner: Owner, exit: Exit },
 }
 
 /// What the hands want of an owner.

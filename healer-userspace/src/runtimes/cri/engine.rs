@@ -16,11 +16,8 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-use super::proto;
-use crate::{
-    signal::{Exit, SeenBy},
-    text::printable,
-};
+use super::{super::exit::exit_of, proto};
+use crate::{signal::Exit, text::printable};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// A list of some thousand containers.
@@ -156,13 +153,6 @@ pub(super) fn life_of(answer: proto::ContainerStatusResponse) -> Option<Life> {
         proto::EXITED => Some(Life::Over(exit_of(status.exit_code))),
         _other => None,
     }
-}
-
-/// 128 + n: signal n ended it.
-fn exit_of(code: i32) -> Exit {
-    let signal = (129..=192).contains(&code).then_some(code - 128);
-    let code = if signal.is_some() { 0 } else { code };
-    Exit { code, signal, seen_by: SeenBy::Poll, ..Exit::default() }
 }
 
 /// The runtimes' own JSON beside the status: containerd's and cri-o's both have `pid`.

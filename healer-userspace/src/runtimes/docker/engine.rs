@@ -6,23 +6,37 @@ use std::{collections::BTreeMap, path::Path};
 use bollard::{
     Docker,
     errors::Error,
-    models::{ContainerInspectResponse, ContainerUpdateBody, EventMessage},
+    models::{
+        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerUpdateBody,
+        EventMessage, RestartPolicy, RestartPolicyNameEnum,
+    },
     query_parameters::{
         EventsOptionsBuilder, ListContainersOptionsBuilder, RestartContainerOptionsBuilder,
         StopContainerOptionsBuilder,
     },
 };
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 
-use super::super::settle::State;
-use crate::{identity::process::Container, text::printable};
+use super::{
+    super::{exit::exit_of, settle::State},
+    watch::ends,
+};
+use crate::{identity::process::Container, signal::Exit, text::printable};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// bollard's own limit for an answer's head, seconds: a stop takes its grace and then some.
 const LONGEST_ANSWER: u64 = 600;
 /// What `watch` understands; `create` comes before the first process.
 const EVENTS: [&str; 7] = ["create", "start", "die", "kill", "stop", "rename", "destroy"];
+
+/// From `docker stop` to the end, and from there to the event that tells of it.
+const STOP_TAKES: Duration = Duration::from_secs(600);
+const WORD_COMES_WITHIN: Duration = Duration::from_secs(5);
+/// 128 + the signal by which a stop ends a program, whether that listens or not.
+const BY_INT: i32 = 128 + libc::SIGINT;
+const BY_TERM: i32 = 128 + libc::SIGTERM;
+const BY_KILL: i32 = 128 + libc::SIGKILL;
 
 /// Words for a person.
 pub(super) type Result<T> = core::result::Result<T, String>;
@@ -35,8 +49,16 @@ pub(super) struct Engine(Docker);
 pub(super) struct Seen {
     pub(super) container: Container,
     pub(super) pid: Option<u32>,
+    pub(super) failure: Option<Failure>,
     is_restarting: bool,
     is_running: bool,
+}
+
+/// An end that Docker leaves at that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    pub(super) at: Timestamp,
 }
 
 impl Seen {
@@ -85,13 +107,27 @@ impl Engine {
         &self,
         since: Timestamp,
     ) -> impl Stream<Item = core::result::Result<EventMessage, Error>> + use<> {
-        let owned = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
-        let filters = [("type".to_owned(), owned(&["container"])), ("event".to_owned(), owned(&EVENTS))];
-        let options = EventsOptionsBuilder::default()
-            .filters(&filters.into_iter().collect())
-            .since(&unix(since))
-            .build();
-        self.0.events(Some(options))
+        self.0.events(Some(told_of(&[("event", &EVENTS[..])], since).build()))
+    }
+
+    /// Was that end asked for? Docker remembers its last 256 events, and none from before its own start.
+    pub(super) async fn was_stopped(&self, id: &str, ended: Timestamp) -> Result<bool> {
+        let since = ended.checked_sub(STOP_TAKES).unwrap_or(ended);
+        let until = ended.checked_add(WORD_COMES_WITHIN).unwrap_or(ended);
+        let filters = [("container", &[id][..]), ("event", &["kill", "stop"][..])];
+        let events = self.0.events(Some(told_of(&filters, since).until(&unix(until)).build()));
+        let asked = async {
+            let mut events = core::pin::pin!(events);
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) if is_stop(&event) => return Ok(true),
+                    Ok(_) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(false)
+        };
+        soon("ask for a container's last events", asked).await
     }
 
     /// None: there is no such container.
@@ -155,6 +191,8 @@ impl Engine {
 pub(super) fn seen(answer: ContainerInspectResponse) -> Seen {
     let state = answer.state.unwrap_or_default();
     let config = answer.config.unwrap_or_default();
+    let policy = answer.host_config.and_then(|host| host.restart_policy).unwrap_or_default();
+    let is_left_dead = !restarts_itself(&policy, answer.restart_count.unwrap_or_default());
     Seen {
         container: Container {
             runtime: "docker".to_owned(),
@@ -165,8 +203,45 @@ pub(super) fn seen(answer: ContainerInspectResponse) -> Seen {
             log_file: answer.log_path.filter(|path| path.starts_with('/')),
         },
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
+        failure: failure(&state).filter(|_| is_left_dead),
         is_restarting: state.restarting.unwrap_or_default(),
         is_running: state.running.unwrap_or_default(),
+    }
+}
+
+/// What a stop leaves behind is none.
+fn failure(state: &ContainerState) -> Option<Failure> {
+    let code = i32::try_from(state.exit_code?).ok()?;
+    // OOMKilled alone says nothing of PID 1: it may have been a child of it.
+    let is_bad = match code {
+        0 | BY_INT | BY_TERM => false,
+        BY_KILL => state.oom_killed.unwrap_or_default(),
+        _other => true,
+    };
+    let is_over = state.status == Some(ContainerStateStatusEnum::EXITED);
+    let at: Timestamp = state.finished_at.as_deref()?.parse().ok()?;
+    (is_over && is_bad).then(|| Failure { exit: exit_of(code), at })
+}
+
+/// Who lies there all the same was stopped, or will be started soon.
+fn restarts_itself(policy: &RestartPolicy, restarted: i64) -> bool {
+    let most = policy.maximum_retry_count.unwrap_or_default();
+    match policy.name {
+        Some(RestartPolicyNameEnum::ALWAYS | RestartPolicyNameEnum::UNLESS_STOPPED) => true,
+        // 0: for ever.
+        Some(RestartPolicyNameEnum::ON_FAILURE) => most <= 0 || restarted < most,
+        Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO) | None => false,
+    }
+}
+
+/// `docker kill` is a stop as well: Docker's own restart policies take it for one.
+fn is_stop(event: &EventMessage) -> bool {
+    let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
+    let signal = attributes.and_then(|attributes| attributes.get("signal"));
+    match event.action.as_deref() {
+        Some("stop") => true,
+        Some("kill") => signal.is_some_and(|signal| ends(signal)),
+        Some(_) | None => false,
     }
 }
 
@@ -201,6 +276,14 @@ async fn soon<T>(tried: &str, asked: impl Future<Output = core::result::Result<T
     }
 }
 
+/// Events of containers from `since` on.
+fn told_of(filters: &[(&str, &[&str])], since: Timestamp) -> EventsOptionsBuilder {
+    let owned = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    let kind = ("type".to_owned(), owned(&["container"]));
+    let others = filters.iter().map(|(key, words)| ((*key).to_owned(), owned(words)));
+    EventsOptionsBuilder::default().filters(&others.chain([kind]).collect()).since(&unix(since))
+}
+
 /// Seconds since 1970 with nanoseconds, as the engine reads them.
 fn unix(at: Timestamp) -> String {
     format!("{}.{:09}", at.as_second(), at.subsec_nanosecond())
@@ -226,5 +309,55 @@ mod tests {
         let container = by_event("c0ffee", owned);
         assert_eq!((container.name.as_str(), container.image.as_str()), ("web", "app:1"));
         assert_eq!(container.labels, BTreeMap::from([("tier".to_owned(), "front".to_owned())]));
+    }
+
+    fn inspected(state: &str, policy: &str, restarted: u32) -> Option<Exit> {
+        let at = "2026-01-02T03:04:05.678901234Z";
+        let answer = format!(
+            r#"{{"Id":"c0ffee","RestartCount":{restarted},"HostConfig":{{"RestartPolicy":{policy}}},
+                "State":{{"FinishedAt":"{at}",{state}}}}}"#
+        );
+        let failure = seen(serde_json::from_str(&answer).unwrap()).failure?;
+        assert_eq!(failure.at, at.parse::<Timestamp>().unwrap());
+        Some(failure.exit)
+    }
+
+    #[test]
+    fn a_failure_is_told_from_what_a_stop_leaves_behind() {
+        let of = |state: &str| inspected(state, r#"{"Name":"no"}"#, 0);
+        assert_eq!(of(r#""Status":"exited","ExitCode":3"#), Some(exit_of(3)));
+        assert_eq!(
+            of(r#""Status":"exited","ExitCode":139"#).and_then(|exit| exit.signal),
+            Some(libc::SIGSEGV)
+        );
+        assert_eq!(of(r#""Status":"exited","ExitCode":137,"OOMKilled":true"#), Some(exit_of(137)));
+        for code in [0, 130, 137, 143] {
+            assert_eq!(of(&format!(r#""Status":"exited","ExitCode":{code}"#)), None, "{code}");
+        }
+        for status in ["created", "running", "restarting", "dead"] {
+            assert_eq!(of(&format!(r#""Status":"{status}","ExitCode":3"#)), None, "{status}");
+        }
+    }
+
+    #[test]
+    fn whom_docker_restarts_itself_is_no_failure() {
+        let of = |policy: &str, restarted| inspected(r#""Status":"exited","ExitCode":3"#, policy, restarted);
+        assert_eq!(of(r#"{"Name":"always"}"#, 0), None);
+        assert_eq!(of(r#"{"Name":"unless-stopped"}"#, 0), None);
+        assert_eq!(of(r#"{"Name":"on-failure"}"#, 9), None);
+        assert_eq!(of(r#"{"Name":"on-failure","MaximumRetryCount":3}"#, 2), None);
+        assert_eq!(of(r#"{"Name":"on-failure","MaximumRetryCount":3}"#, 3), Some(exit_of(3)), "given up");
+        assert_eq!(of("null", 0), Some(exit_of(3)));
+    }
+
+    #[test]
+    fn a_stop_is_known_among_the_events() {
+        let is = |action: &str, signal: &str| {
+            let event =
+                format!(r#"{{"Action":"{action}","Actor":{{"Attributes":{{"signal":"{signal}"}}}}}}"#);
+            is_stop(&serde_json::from_str(&event).unwrap())
+        };
+        assert!(is("stop", "") && is("kill", "15") && is("kill", "9"));
+        assert!(!is("kill", "1") && !is("die", "9") && !is_stop(&EventMessage::default()));
     }
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -12,11 +12,11 @@ use jiff::Timestamp;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use super::{
-    super::{Learnt, Owner, Stopped},
+    super::{Learnt, Owner, Stopped, settle::Word},
     engine::{Engine, Result, Seen, by_event, words},
     ours::Ours,
 };
-use crate::{clock, engine::time::BootTime, text::printable};
+use crate::{clock, engine::time::BootTime, signal::Exit, text::printable};
 
 /// A stream that has broken off silently looks like a quiet one.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -32,11 +32,19 @@ struct Watch {
     stopped: Stopped,
     ours: Ours,
     unknown: BTreeMap<String, BootTime>,
-    looks: JoinSet<(String, Result<Option<Seen>>)>,
+    looks: JoinSet<(String, Result<Option<Look>>)>,
     /// Ids that are to be looked at.
     waiting: VecDeque<String>,
+    /// Of the first list, those that were not looked at yet; None before it.
+    first: Option<BTreeSet<String>>,
     /// All before it was listed or told.
     heard: Timestamp,
+}
+
+struct Look {
+    seen: Seen,
+    /// It had failed before healer was there, and nobody had asked for that.
+    found_dead: Option<Exit>,
 }
 
 /// Ends with the agent. Without a socket it looks for one now and then.
@@ -49,7 +57,7 @@ pub(super) async fn run(
 ) {
     let (looks, waiting) = (JoinSet::new(), VecDeque::new());
     let (unknown, heard) = (BTreeMap::new(), clock::wall());
-    let mut watch = Watch { learnt, stopped, ours, unknown, looks, waiting, heard };
+    let mut watch = Watch { learnt, stopped, ours, unknown, looks, waiting, first: None, heard };
     let mut trouble = None;
     while !questions.is_closed() {
         if socket.exists() {
@@ -79,6 +87,7 @@ impl Watch {
         let listed_at = clock::wall();
         self.looks = JoinSet::new();
         self.waiting = engine.all().await?.into();
+        self.first.get_or_insert_with(|| self.waiting.iter().cloned().collect());
         self.heard = listed_at;
         self.stopped.deafen(false);
         if trouble.take().is_some() {
@@ -96,7 +105,7 @@ impl Watch {
                     Some(id) => self.ask(id),
                     None => return Ok(()),
                 },
-                Some(Ok((id, seen))) = self.looks.join_next(), if !self.looks.is_empty() => self.seen(&id, seen).await,
+                Some(Ok((id, look))) = self.looks.join_next(), if !self.looks.is_empty() => self.seen(&id, look).await,
                 () = sleep(PING_EVERY) => {
                     let pinged_at = clock::wall();
                     engine.ping().await?;
@@ -150,17 +159,21 @@ impl Watch {
             && let Some(id) = self.waiting.pop_front()
         {
             let engine = engine.clone();
+            let is_first = self.first.as_ref().is_some_and(|first| first.contains(&id));
             self.looks.spawn(async move {
-                let seen = engine.inspect(&id).await;
-                (id, seen)
+                let look = look_at(&engine, &id, is_first).await;
+                (id, look)
             });
         }
     }
 
     /// One that Docker cannot tell of goes by its id; the others are heard all the same.
-    async fn seen(&mut self, id: &str, seen: Result<Option<Seen>>) {
-        let seen = match seen {
-            Ok(Some(seen)) => seen,
+    async fn seen(&mut self, id: &str, look: Result<Option<Look>>) {
+        if let (Some(first), Ok(_)) = (&mut self.first, &look) {
+            first.remove(id);
+        }
+        let Look { seen, found_dead } = match look {
+            Ok(Some(look)) => look,
             Ok(None) => return self.remember_unknown(id),
             Err(error) => {
                 tracing::warn!("container {} goes by its id: {error}", printable(id));
@@ -172,6 +185,8 @@ impl Watch {
         self.tell(Learnt::Named(seen.container, None)).await;
         if let Some(pid) = seen.pid {
             self.tell(Learnt::Runs { owner, pid }).await;
+        } else if let Some(exit) = found_dead.filter(|_| self.stopped.word(id) == Word::Nothing) {
+            self.tell(Learnt::FoundDead { owner, exit }).await;
         }
     }
 
@@ -187,6 +202,17 @@ impl Watch {
         // Closed only when the agent is on its way out.
         self.learnt.send(learnt).await.ok();
     }
+}
+
+async fn look_at(engine: &Engine, id: &str, is_first: bool) -> Result<Option<Look>> {
+    let Some(seen) = engine.inspect(id).await? else { return Ok(None) };
+    let mut found_dead = None;
+    if let Some(failure) = seen.failure.filter(|_| is_first) {
+        // Who may have been stopped on purpose is left alone.
+        let was_stopped = engine.was_stopped(id, failure.at).await.unwrap_or(true);
+        found_dead = (!was_stopped).then_some(failure.exit);
+    }
+    Ok(Some(Look { seen, found_dead }))
 }
 
 /// An event has the signal's number.
