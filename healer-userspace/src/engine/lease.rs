@@ -138,6 +138,8 @@ struct Held {
     state: State,
     /// A person knows already that it cannot be undone now.
     told: bool,
+    /// Stands although its incident, a death, is closed: it may yet be that the owner heals it.
+    is_left_over: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -161,7 +163,7 @@ enum State {
 
 impl Leases {
     pub(super) fn take(&mut self, lease: Lease) {
-        self.0.insert(lease.key.clone(), Held { lease, state: State::Taking { then: None }, told: false });
+        self.0.insert(lease.key.clone(), Held::new(lease, State::Taking { then: None }));
     }
 
     /// The act is over. Returns why it is to be undone at once, if so.
@@ -212,7 +214,7 @@ impl Leases {
     /// What an earlier life had lent: nobody is at it any more.
     pub(super) fn inherit(&mut self, now: BootTime, lease: Lease) {
         let state = State::InForce { until: now };
-        self.0.insert(lease.key.clone(), Held { lease, state, told: false });
+        self.0.insert(lease.key.clone(), Held::new(lease, state));
     }
 
     /// Of an incident, those in force or being taken that are part of the cure, or those that stand beside it.
@@ -221,6 +223,17 @@ impl Leases {
             held.lease.incident == id && held.is_lent() && held.lease.action.is_standing() == standing
         };
         self.0.values().filter(is_held).map(|held| held.lease.key.clone()).collect()
+    }
+
+    /// The incident is over, its patient is dead, and what stands beside it stands on.
+    pub(super) fn leave_over(&mut self, id: IncidentId) {
+        let stands = |held: &&mut Held| held.lease.incident == id && held.lease.action.is_standing();
+        self.0.values_mut().filter(stands).for_each(|held| held.is_left_over = true);
+    }
+
+    pub(super) fn left_over(&self) -> impl Iterator<Item = &Lease> {
+        let in_force = |held: &&Held| held.is_left_over && matches!(held.state, State::InForce { .. });
+        self.0.values().filter(in_force).map(|held| &held.lease)
     }
 
     pub(super) fn all(&self) -> Vec<&Lease> {
@@ -293,6 +306,10 @@ pub(super) enum Due {
 }
 
 impl Held {
+    fn new(lease: Lease, state: State) -> Self {
+        Self { lease, state, told: false, is_left_over: false }
+    }
+
     fn is_lent(&self) -> bool {
         matches!(self.state, State::Taking { .. } | State::InForce { .. })
     }

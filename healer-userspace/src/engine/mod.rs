@@ -174,6 +174,7 @@ impl Engine {
     pub fn advance(&mut self, now: BootTime) {
         self.detect(now, None, None);
         self.leases_due(now);
+        self.stand_down_of_the_well(now);
         let due: Vec<_> = self
             .incidents
             .values()
@@ -190,7 +191,7 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<BootTime> {
         let detectors = self.detectors.iter().filter_map(|detector| detector.deadline());
         let incidents = self.incidents.values().filter_map(Incident::deadline);
-        detectors.chain(incidents).chain(self.leases.deadline()).min()
+        detectors.chain(incidents).chain(self.leases.deadline()).chain(self.next_well()).min()
     }
 
     /// The store has synced the intent: now, and not before, the act may start.

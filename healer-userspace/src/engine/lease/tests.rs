@@ -50,3 +50,16 @@ fn who_comes_while_a_cordon_is_taken_back_does_not_hold_it() {
     leases.join(&mut turns);
     assert_eq!(turns, [cordon("b")]);
 }
+
+#[test]
+fn what_stands_on_after_a_death_is_known_until_it_is_taken_back() {
+    let mut leases = Leases::default();
+    take(&mut leases, "a", 1);
+    take(&mut leases, "b", 2);
+    let keys = |leases: &Leases| leases.left_over().map(|lease| lease.key.0.clone()).collect::<Vec<_>>();
+    assert!(keys(&leases).is_empty());
+    leases.leave_over(IncidentId(2));
+    assert_eq!(keys(&leases), ["b"]);
+    leases.release(NOW, &ActionKey("b".into()), Why::Well).expect("it is in force");
+    assert!(keys(&leases).is_empty());
+}

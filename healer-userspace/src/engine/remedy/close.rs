@@ -27,6 +27,8 @@ impl Engine {
         let is_well = matches!(outcome, Outcome::Healed | Outcome::RecoveredAlone);
         if is_well || !incident.is_of_death() && incident.active.is_empty() {
             self.stand_down(now, id);
+        } else if incident.is_of_death() {
+            self.leases.leave_over(id);
         }
         // What a successor's death is called may be another incident's by now.
         if self.subjects.get(&incident.subject) == Some(&id) {

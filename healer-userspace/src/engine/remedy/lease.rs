@@ -6,6 +6,9 @@ use crate::engine::{
     report::Undoing,
 };
 
+/// A node's condition is not to come and go with each life of what crashes in a loop.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
 impl Engine {
     /// The hands have looked what the act would turn. Now it can be intended, its undo with it.
     pub fn surveyed(&mut self, now: BootTime, surveyed: Surveyed) {
@@ -65,6 +68,28 @@ impl Engine {
         for key in self.leases.of_incident(id, true) {
             self.release(now, &key, Why::Well);
         }
+    }
+
+    /// Whom its owner has brought back is as well as one whom healer has.
+    pub(in crate::engine) fn stand_down_of_the_well(&mut self, now: BootTime) {
+        let well: Vec<_> = self.well_at().filter(|(_, at)| *at <= now).map(|(key, _)| key.clone()).collect();
+        for key in well {
+            self.release(now, &key, Why::Well);
+        }
+    }
+
+    pub(in crate::engine) fn next_well(&self) -> Option<BootTime> {
+        self.well_at().map(|(_, at)| at).min()
+    }
+
+    /// What stands on after a death, and when whoever lives now in the dead one's place has proved to be well.
+    fn well_at(&self) -> impl Iterator<Item = (&ActionKey, BootTime)> {
+        let is_settled = |lease: &&Lease| self.incidents.of(&lease.workload).next().is_none();
+        self.leases.left_over().filter(is_settled).filter_map(|lease| {
+            let youngest =
+                self.world.get(&lease.workload)?.living.values().map(|process| process.start).max()?;
+            Some((&lease.key, youngest + WELL_AFTER))
+        })
     }
 
     pub(in crate::engine) fn release(&mut self, now: BootTime, key: &ActionKey, why: Why) {

@@ -1,6 +1,7 @@
 //! THE LOAD TABLE: what runs without and with healer, and what healer may cost it.
 
 mod files;
+mod futex;
 mod memory;
 mod net;
 mod processes;
@@ -41,6 +42,7 @@ pub const LOADS: &[Load] = &[
     micro("openat", "open of a missing file", "syscall_error", 1.05, 500, files::open_missing),
     micro("emfile", "open at the descriptor limit", "syscall_error", 1.05, 500, files::open_at_limit),
     micro("pipe", "a byte there and back, two switches", "syscall_error", 1.01, 200, files::pipe),
+    micro("futex", "a wake-up there and back by futex(2)", "syscall_error", 1.01, 200, futex::ping_pong),
     micro("fork", "fork, _exit(0), wait", "process_exit", 1.03, 5, processes::fork),
     micro("true", "spawn /bin/true", "process_exec process_exit", 1.03, 1, processes::spawn_true),
     micro(

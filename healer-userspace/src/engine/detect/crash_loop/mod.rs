@@ -162,7 +162,8 @@ impl CrashLoop {
             let has_asked = self.servers.has_asked(key);
             let supervises = process.parent.as_ref().is_some_and(|parent| parent.supervises);
             let is_again = supervises || RESTARTS <= ends.soon_again();
-            let may_be_loop = ends.is_unasked || (!has_asked && is_again);
+            // Whom a supervisor restarts for ever loops, also for want of its database.
+            let may_be_loop = ends.is_unasked || supervises || (!has_asked && is_again);
             let is_news = !ends.was_said(by_row(ends, process, now), now);
             let needed = if supervises { FAILURES_OF_SERVICES } else { FAILURES };
             let is_in_a_row =
