@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
@@ -17,24 +18,39 @@ const UDP_UNCONNECTED: &str = "07";
 /// Ports of `wanted` on which neither `pid` nor a descendant listens.
 ///
 /// # Errors
-/// /proc/PID/net cannot be read: the process is gone.
+/// The process is gone, or what it holds cannot be read.
 pub(super) fn missing(proc: &Path, pid: u32, wanted: &[Port]) -> io::Result<Vec<Port>> {
-    let sockets = listeners(proc, pid);
-    fs::metadata(proc.join(pid.to_string()))?;
-    let held = held_by_family(proc, pid);
-    let is_open =
-        |port: &Port| sockets.get(port).is_some_and(|inodes| inodes.iter().any(|inode| held.contains(inode)));
-    Ok(wanted.iter().filter(|port| !is_open(port)).copied().collect())
+    let sockets = listeners(proc, pid)?;
+    let mut missing = wanted.to_vec();
+    strike(&mut missing, &sockets, held_by(proc, pid)?);
+    if missing.iter().any(|port| sockets.contains_key(port)) {
+        strike(&mut missing, &sockets, held_by_family(proc, pid).into_iter());
+    }
+    Ok(missing)
+}
+
+/// No further than until all are found: of a server's many descriptors the listening ones are among the first.
+fn strike(
+    missing: &mut Vec<Port>,
+    sockets: &BTreeMap<Port, BTreeSet<u64>>,
+    mut held: impl Iterator<Item = u64>,
+) {
+    while missing.iter().any(|port| sockets.contains_key(port))
+        && let Some(inode) = held.next()
+    {
+        missing.retain(|port| sockets.get(port).is_none_or(|inodes| !inodes.contains(&inode)));
+    }
 }
 
 /// Does `pid` or a descendant listen on any TCP port, and none of its descendants but the `dead` could answer there?
 pub(crate) fn listens_in_vain(proc: &Path, pid: u32, dead: &[u32]) -> bool {
     let (dead, living): (Vec<u32>, Vec<u32>) =
         family(proc, pid).into_iter().partition(|member| *member == pid || dead.contains(member));
-    let answered = held_by(proc, living);
-    let mut held = held_by(proc, dead);
+    let answered = held_by_all(proc, living);
+    let mut held = held_by_all(proc, dead);
     held.retain(|inode| !answered.contains(inode));
-    let tcp = listeners(proc, pid).into_iter().filter(|(port, _)| port.protocol == Protocol::Tcp);
+    let tcp = listeners(proc, pid).unwrap_or_default();
+    let tcp = tcp.into_iter().filter(|(port, _)| port.protocol == Protocol::Tcp);
     tcp.flat_map(|(_, inodes)| inodes).any(|inode| held.contains(&inode))
 }
 
@@ -43,7 +59,7 @@ pub(super) fn addresses(proc: &Path, pid: u32, port: u16) -> Vec<IpAddr> {
     const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut bound: Vec<(IpAddr, u64)> = ["tcp", "tcp6"]
         .iter()
-        .flat_map(|file| rows(proc, pid, file, TCP_LISTEN))
+        .flat_map(|file| rows(proc, pid, file, TCP_LISTEN).unwrap_or_default())
         .filter(|(local, _)| local.port() == port)
         .map(|(local, inode)| (local.ip(), inode))
         .collect();
@@ -68,8 +84,8 @@ fn doors(bound: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-/// Inodes of all listening sockets in the network namespace of `pid`, by port.
-fn listeners(proc: &Path, pid: u32) -> BTreeMap<Port, BTreeSet<u64>> {
+/// Inodes of all listening sockets in the network namespace of `pid`, by port. A machine may have no IPv6.
+fn listeners(proc: &Path, pid: u32) -> io::Result<BTreeMap<Port, BTreeSet<u64>>> {
     let mut sockets: BTreeMap<Port, BTreeSet<u64>> = BTreeMap::new();
     for (file, protocol, state) in [
         ("tcp", Protocol::Tcp, TCP_LISTEN),
@@ -77,17 +93,30 @@ fn listeners(proc: &Path, pid: u32) -> BTreeMap<Port, BTreeSet<u64>> {
         ("udp", Protocol::Udp, UDP_UNCONNECTED),
         ("udp6", Protocol::Udp, UDP_UNCONNECTED),
     ] {
-        for (local, inode) in rows(proc, pid, file, state) {
+        let rows = match rows(proc, pid, file, state) {
+            Err(_) if file.ends_with('6') => continue,
+            rows => rows?,
+        };
+        for (local, inode) in rows {
             sockets.entry(Port { number: local.port(), protocol }).or_default().insert(inode);
         }
     }
-    sockets
+    Ok(sockets)
 }
 
 /// Of one table of the network namespace of `pid`: where each socket in this state is bound, and its inode.
-fn rows(proc: &Path, pid: u32, file: &str, state: &str) -> Vec<(SocketAddr, u64)> {
-    let table = fs::read_to_string(proc.join(format!("{pid}/net/{file}"))).unwrap_or_default();
-    table.lines().skip(1).filter_map(|line| parse(line, state)).collect()
+fn rows(proc: &Path, pid: u32, file: &str, state: &str) -> io::Result<Vec<(SocketAddr, u64)>> {
+    let table = BufReader::new(File::open(proc.join(format!("{pid}/net/{file}")))?);
+    let mut rows = Vec::new();
+    for line in table.lines().skip(1) {
+        match parse(&line?, state) {
+            Some(row) => rows.push(row),
+            // The listening come first (tcp_seq_start in net/ipv4/tcp_ipv4.c), and the others may be many.
+            None if state == TCP_LISTEN => break,
+            None => {}
+        }
+    }
+    Ok(rows)
 }
 
 /// `sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode …`, addresses and ports in hex.
@@ -117,19 +146,18 @@ fn bound(local: &str) -> Option<SocketAddr> {
 
 /// Socket inodes that the process and its descendants hold: a service behind a wrapper script counts.
 fn held_by_family(proc: &Path, pid: u32) -> BTreeSet<u64> {
-    held_by(proc, family(proc, pid))
+    held_by_all(proc, family(proc, pid))
 }
 
-fn held_by(proc: &Path, members: impl IntoIterator<Item = u32>) -> BTreeSet<u64> {
-    let mut held = BTreeSet::new();
-    for member in members {
-        let Ok(fds) = fs::read_dir(proc.join(format!("{member}/fd"))) else { continue };
-        let links = fds.flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-        held.extend(links.filter_map(|link| {
-            link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
-        }));
-    }
-    held
+fn held_by_all(proc: &Path, members: impl IntoIterator<Item = u32>) -> BTreeSet<u64> {
+    members.into_iter().filter_map(|member| held_by(proc, member).ok()).flatten().collect()
+}
+
+fn held_by(proc: &Path, pid: u32) -> io::Result<impl Iterator<Item = u64> + use<>> {
+    let fds = fs::read_dir(proc.join(format!("{pid}/fd")))?.flatten();
+    let links = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+    Ok(links
+        .filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()))
 }
 
 fn family(proc: &Path, root: u32) -> BTreeSet<u32> {

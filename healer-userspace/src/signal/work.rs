@@ -189,10 +189,29 @@ pub struct Consumer {
     pub ran_ms: u64,
 }
 
-/// What `expect.probe` found.
+/// Which word of `expect` a question is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Asked {
+    #[default]
+    Probe,
+    Listen,
+}
+
+impl Asked {
+    pub const ALL: [Self; 2] = [Self::Probe, Self::Listen];
+
+    fn is_probe(&self) -> bool {
+        *self == Self::Probe
+    }
+}
+
+/// What `expect.probe` found, or a look at the ports of `expect.listen`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Probed {
     pub ok: bool,
+    #[serde(default, skip_serializing_if = "Asked::is_probe")]
+    pub asked: Asked,
     /// `http GET 8080/livez`
     pub what: String,
     /// It failed because no answer came in time.

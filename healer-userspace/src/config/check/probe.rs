@@ -8,11 +8,7 @@ use super::{
 };
 use crate::engine::policy::{Probe, ProbeAsk};
 
-const PERIOD: Duration = Duration::from_secs(10);
 const PERIOD_MIN: Duration = Duration::from_secs(1);
-const TIMEOUT: Duration = Duration::from_secs(2);
-const FAILURES: u32 = 3;
-const START_GRACE: Duration = Duration::from_secs(60);
 
 pub(super) fn read(given: &At<shape::Probe>, faults: &mut Vec<Fault>) -> Option<Probe> {
     let shape = &given.value;
@@ -20,9 +16,9 @@ pub(super) fn read(given: &At<shape::Probe>, faults: &mut Vec<Fault>) -> Option<
     let kubelet = shape.kubelet.value().copied().unwrap_or(false).then_some(ProbeAsk::Kubelet);
     let asks = [http(shape, faults), tcp(shape, faults), exec(shape, faults), kubelet];
     let asks: Vec<ProbeAsk> = asks.into_iter().flatten().collect();
-    let period_given = period(&shape.period, "period", PERIOD, faults);
-    let timeout = period(&shape.timeout, "timeout", TIMEOUT.min(period_given), faults);
-    let failures = count(&shape.failures, "failures", FAILURES, faults);
+    let period_given = period(&shape.period, "period", Probe::PERIOD, faults);
+    let timeout = period(&shape.timeout, "timeout", Probe::TIMEOUT.min(period_given), faults);
+    let failures = count(&shape.failures, "failures", Probe::FAILURES, faults);
     if period_given < PERIOD_MIN {
         faults.push(Fault::new(given.place, "probe: the period must be 1s or longer"));
     }
@@ -33,7 +29,7 @@ pub(super) fn read(given: &At<shape::Probe>, faults: &mut Vec<Fault>) -> Option<
     if asks.len() != 1 && faults.len() == before {
         faults.push(Fault::new(given.place, "probe: exactly one of http, tcp, exec and kubelet is needed"));
     }
-    let start_grace = shape.start_grace.value().map_or(START_GRACE, |grace| grace.0);
+    let start_grace = shape.start_grace.value().map_or(Probe::START_GRACE, |grace| grace.0);
     let ask = asks.into_iter().next()?;
     Some(Probe { ask, period: period_given, timeout, failures, start_grace })
 }

@@ -1,4 +1,5 @@
-//! The workload does not answer the question of its policy (`expect.probe`), several times in a row.
+//! The workload does not answer the question of its policy (`expect.probe`), or does not hold its ports
+//! (`expect.listen`), several times in a row.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,10 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::process::{Process, ProcessId},
-    signal::{Fact, Signal, work::Probed},
+    signal::{
+        Fact, Signal,
+        work::{Asked, Probed},
+    },
     text,
 };
 
@@ -28,7 +32,7 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 /// Answers and failures in a row, of each process.
 #[derive(Default)]
 pub(super) struct Probes {
-    known: BTreeMap<ProcessId, Known>,
+    known: BTreeMap<(ProcessId, Asked), Known>,
     /// When it became the program that it is.
     began: BTreeMap<ProcessId, BootTime>,
 }
@@ -61,8 +65,12 @@ impl Probes {
         process: &Process,
         probed: &Probed,
     ) -> Option<&Known> {
-        let probe = probe_of(context, process)?;
-        let known = self.known.entry(process.id()).or_insert_with(|| Known {
+        let key = (process.id(), probed.asked);
+        let Some(probe) = question(context, process, probed.asked) else {
+            self.known.remove(&key);
+            return None;
+        };
+        let known = self.known.entry(key).or_insert_with(|| Known {
             has_answered: false,
             failed: 0,
             since: at,
@@ -87,26 +95,37 @@ impl Probes {
         Some(known)
     }
 
+    /// Of `expect.probe`.
     pub(super) fn get(&self, id: ProcessId) -> Option<&Known> {
-        self.known.get(&id)
+        self.known.get(&(id, Asked::Probe))
     }
 
     /// A script that waits for its database becomes the program that is asked only then.
     pub(super) fn execed(&mut self, context: &Context<'_>, at: BootTime, process: &Process) {
-        if probe_of(context, process).is_some() {
+        if Asked::ALL.into_iter().any(|asked| question(context, process, asked).is_some()) {
             self.began.insert(process.id(), at);
         }
     }
 
     pub(super) fn forget(&mut self, id: ProcessId) {
         self.began.remove(&id);
-        self.known.remove(&id);
+        for asked in Asked::ALL {
+            self.known.remove(&(id, asked));
+        }
+    }
+
+    /// By any question that the policy still asks.
+    fn are_failing(&self, context: &Context<'_>, process: &Process) -> bool {
+        Asked::ALL.into_iter().any(|asked| {
+            let known = self.known.get(&(process.id(), asked));
+            known.is_some_and(Known::is_failing) && question(context, process, asked).is_some()
+        })
     }
 }
 
-fn probe_of<'a>(context: &'a Context<'_>, process: &Process) -> Option<&'a Probe> {
+fn question(context: &Context<'_>, process: &Process, asked: Asked) -> Option<Probe> {
     match choose::owner(context.policies, process) {
-        Owner::One(policy) => policy.expect.probe.as_ref(),
+        Owner::One(policy) => policy.expect.question(asked),
         Owner::None | Owner::Clash(..) => None,
     }
 }
@@ -134,11 +153,13 @@ impl Detector for ProbeFailed {
         match self.probes.note(context, signal.at, process, probed).cloned() {
             Some(known) if known.is_failing() => {
                 if self.raised.insert(process.id(), probed.what.clone()).is_none() {
-                    found.push(raise(context, process, signal.at, &known));
+                    found.push(raise(context, process, signal.at, probed.asked, &known));
                 }
             }
             Some(_) if !probed.ok => {}
-            Some(_) => self.clear(process, "answers again", found),
+            // It answers one question, and another one it does not.
+            Some(_) | None if self.probes.are_failing(context, process) => {}
+            Some(_) => self.clear(process, well(probed.asked), found),
             None => self.clear(process, "is no longer asked", found),
         }
     }
@@ -156,14 +177,25 @@ impl ProbeFailed {
     }
 }
 
+fn well(asked: Asked) -> &'static str {
+    match asked {
+        Asked::Probe => "answers again",
+        Asked::Listen => "listens again",
+    }
+}
+
 /// The same as of `hang`: that a process does not answer is one incident.
 pub(super) fn subject(id: ProcessId) -> Subject {
     Subject::Process(id, Class::Hang)
 }
 
-fn raise(context: &Context<'_>, process: &Process, at: BootTime, known: &Known) -> Finding {
+fn raise(context: &Context<'_>, process: &Process, at: BootTime, asked: Asked, known: &Known) -> Finding {
+    let failed = match asked {
+        Asked::Probe => "failed its probe",
+        Asked::Listen => "did not listen",
+    };
     let sentence = format!(
-        "{} failed its probe {} times in a row over {}: {}",
+        "{} {failed} {} times in a row over {}: {}",
         called(process),
         known.failed,
         Human(at.since(known.since)),

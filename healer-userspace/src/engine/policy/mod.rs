@@ -5,6 +5,7 @@ mod action_name;
 pub mod answer;
 pub mod choose;
 pub mod depends;
+mod expect;
 #[cfg(test)]
 mod fixture;
 pub mod glob;
@@ -15,11 +16,12 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use self::maintenance::Maintenance;
 pub use self::{
     action_name::ActionName,
+    expect::{Expect, Probe, ProbeAsk},
     pace::{Backoff, Breaker, Budget},
 };
-use self::{depends::DependsOn, maintenance::Maintenance};
 use super::class::{Certainty, Class};
 use crate::identity::process::Process;
 
@@ -108,56 +110,17 @@ pub struct Match {
     pub comms: Vec<String>,
 }
 
-/// Desired state.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Expect {
-    /// The policy's own word, if it has one.
-    pub running: Option<bool>,
-    pub listen: Vec<Port>,
-    pub probe: Option<Probe>,
-    pub depends_on: Vec<DependsOn>,
-}
-
-/// A question that a healthy workload answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probe {
-    pub ask: ProbeAsk,
-    /// From one question to the next.
-    pub period: Duration,
-    pub timeout: Duration,
-    /// So many in a row are a failure.
-    pub failures: u32,
-    /// From the start of the process, as the kernel has it: until its first success nothing counts so long.
-    pub start_grace: Duration,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProbeAsk {
-    /// GET over HTTP/1.1 to 127.0.0.1 in the workload's network namespace; well is a status from 200 to 399.
-    Http { port: u16, path: String },
-    /// A connection is accepted by the kernel of the workload's network namespace.
-    Tcp { port: u16 },
-    /// Program and arguments, no shell; well is status 0.
-    Exec { command: Vec<String> },
-    /// Not asked again: the kubelet's own probe says whether the container is ready.
-    Kubelet,
-}
-
-impl core::fmt::Display for ProbeAsk {
-    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Http { port, path } => write!(out, "http GET :{port}{path}"),
-            Self::Tcp { port } => write!(out, "tcp :{port}"),
-            Self::Exec { command } => write!(out, "exec {}", command.first().map_or("", String::as_str)),
-            Self::Kubelet => out.write_str("the kubelet's probe"),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Port {
     pub number: u16,
     pub protocol: Protocol,
+}
+
+impl Port {
+    /// For a person.
+    pub fn list(ports: &[Self]) -> String {
+        ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl core::fmt::Display for Port {

@@ -77,8 +77,7 @@ fn probed(needs: &[DependsOn]) -> PolicySet {
 }
 
 fn fails(second: u64) -> Signal {
-    let refused =
-        Probed { ok: false, what: "tcp :1".into(), late: false, says: "refused".into(), took_ms: 0 };
+    let refused = Probed { what: "tcp :1".into(), says: "refused".into(), ..Probed::default() };
     signal(second * SECOND, &supervised(10, SECOND), Fact::Probed(refused))
 }
 

@@ -27,7 +27,7 @@ use crate::{
     identity::process::ProcessId,
     signal::{
         Fact, Signal,
-        work::{Hope, Life, Work, WorkSnapshot},
+        work::{Asked, Hope, Life, Work, WorkSnapshot},
     },
     text,
 };
@@ -135,7 +135,7 @@ impl Detector for Hang {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
         match (&signal.fact, &signal.process) {
             (Fact::Work(snapshot), _) => self.looked(context, signal.at, snapshot, found),
-            (Fact::Probed(probed), Some(process)) => {
+            (Fact::Probed(probed), Some(process)) if probed.asked == Asked::Probe => {
                 self.probes.note(context, signal.at, process, probed);
             }
             (Fact::Execed, Some(process)) => self.probes.execed(context, signal.at, process),
