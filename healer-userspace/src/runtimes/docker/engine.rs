@@ -280,7 +280,7 @@ async fn soon<T>(tried: &str, asked: impl Future<Output = core::result::Result<T
 fn told_of(filters: &[(&str, &[&str])], since: Timestamp) -> EventsOptionsBuilder {
     let owned = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     let kind = ("type".to_owned(), owned(&["container"]));
-    let others = filters.iter().map(|(key, words)| ((*key).to_owned(), owned(words)));
+    let others = filters.iter().map(|&(key, words)| (key.to_owned(), owned(words)));
     EventsOptionsBuilder::default().filters(&others.chain([kind]).collect()).since(&unix(since))
 }
 
