@@ -144,8 +144,11 @@ impl Verification {
             }
             return self.unless_late(now, || still.unwrap_or("the successor is too young").to_owned());
         }
-        let ports =
-            if self.ports.is_empty() { String::new() } else { format!(", listens on {}", list(&self.ports)) };
+        let ports = if self.ports.is_empty() {
+            String::new()
+        } else {
+            format!(", listens on {}", Port::list(&self.ports))
+        };
         Check::Healed {
             says: format!("{} has lived {}{ports}", name(successor), Human(now.since(successor.start))),
             successor: Some(successor.clone()),
@@ -208,10 +211,6 @@ fn failed(says: String) -> Check {
 
 fn name(process: &Process) -> String {
     format!("{}[{}]", text::printable(&process.comm), process.pid)
-}
-
-fn list(ports: &[Port]) -> String {
-    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
