@@ -1,7 +1,8 @@
 //! A service lives on and does not hold the port of its policy any more: it is restarted. Needs root.
+//! mostly waits
 
 use healer_tests::{
-    home::Home,
+    home::{Home, count},
     policies::policy,
     silent::listener,
     supervised::{Supervised, lives, name},
@@ -49,5 +50,9 @@ fn who_loses_its_listener_and_lives_on_is_restarted() {
 
     agent.record(&service.workload(), "diagnosis", "did not listen 2 times in a row");
     agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
-    assert!(lives(service.successor(first)));
+    let successor = service.successor(first);
+    // It holds its port, and is asked every five seconds.
+    std::thread::sleep(std::time::Duration::from_secs(12));
+    assert!(lives(successor));
+    assert_eq!(count(&home.audit(), "diagnosis", "did not listen"), 1);
 }

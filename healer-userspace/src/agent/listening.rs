@@ -301,6 +301,7 @@ mod tests {
         fs::create_dir_all(root.join("7/net")).unwrap();
         let row = "0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 4242 1";
         fs::write(root.join("7/net/tcp"), format!("head\n{row}\n")).unwrap();
+        fs::write(root.join("7/net/udp"), "head\n").unwrap();
         assert!(!listens_in_vain(&root, 7, &[7]), "its worker answers");
         assert!(listens_in_vain(&root, 7, &[7, 8]));
         fs::remove_dir_all(&root).unwrap();
