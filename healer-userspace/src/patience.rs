@@ -59,6 +59,11 @@ impl Patience {
         answered.try_recv().ok().filter(|_| is_done)
     }
 
+    /// The helper that waits for work ends. A thread keeps the rights with which it began.
+    pub(crate) fn rest(&self) {
+        self.helpers().idle = None;
+    }
+
     fn helpers(&self) -> MutexGuard<'_, Helpers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

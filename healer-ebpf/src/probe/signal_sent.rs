@@ -30,6 +30,8 @@ const SI_TKILL: i32 = -6;
 /// Of include/linux/sched.h and sched/signal.h.
 const PF_EXITING: u32 = 4;
 const SIGNAL_GROUP_EXIT: u32 = 4;
+/// `PTRACE_O_EXITKILL << PT_OPT_FLAG_SHIFT` (include/linux/ptrace.h).
+const PT_EXITKILL: u32 = 1 << 23;
 
 /// Flag of pidfd_send_signal(2) (include/uapi/linux/pidfd.h).
 const PIDFD_SIGNAL_PROCESS_GROUP: u64 = 4;
@@ -314,13 +316,16 @@ fn ending<A: Access>(current: Object<A>) -> u32 {
     if is_whole { SignalSent::ENDING } else { SignalSent::THREAD_ENDING }
 }
 
-/// Nobody else who ends kills others in the kernel's name, but for want of memory, which is told by a record of its own.
+/// Whoever else ends and kills others in the kernel's name is a tracer (`exit_ptrace`, kernel/ptrace.c), or wants memory,
+/// which is told by a record of its own.
 #[inline(always)]
 fn is_namespace_end<A: Access>(current: Object<A>, target: Object<Probed>, sent: &Sent) -> bool {
     sent.signal == SIGKILL
         && sent.code == SI_KERNEL
         && current.get::<u32>(tuned!(TASK_FLAGS)) & PF_EXITING != 0
         && current.get::<u32>(tuned!(TASK_TGID)) != target.get::<u32>(tuned!(TASK_TGID))
+        && present!(TASK_PTRACE)
+        && target.get::<u32>(tuned!(TASK_PTRACE)) & PT_EXITKILL == 0
 }
 
 /// The process group of `task`, as the initial pid namespace has it.

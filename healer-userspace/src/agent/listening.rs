@@ -42,10 +42,13 @@ fn strike(
     }
 }
 
-/// Does `pid` or a descendant listen on any TCP port, and none of its descendants but the `dead` could answer there?
+/// Does `pid` or a descendant listen on any TCP port, and none of its descendants but the `dead` could answer there? A
+/// worker runs its master's program; others have only inherited the socket.
 pub(crate) fn listens_in_vain(proc: &Path, pid: u32, dead: &[u32]) -> bool {
-    let (dead, living): (Vec<u32>, Vec<u32>) =
+    let (dead, mut living): (Vec<u32>, Vec<u32>) =
         family(proc, pid).into_iter().partition(|member| *member == pid || dead.contains(member));
+    let program = |pid: u32| fs::read_link(proc.join(format!("{pid}/exe"))).ok();
+    living.retain(|member| program(*member) == program(pid));
     let answered = held_by_all(proc, living);
     let mut held = held_by_all(proc, dead);
     held.retain(|inode| !answered.contains(inode));

@@ -24,6 +24,8 @@ impl Identity {
     pub(super) fn note_name(&mut self, id: ProcessId, comm: &str) -> bool {
         let Some(entry) = self.table.get(id) else { return false };
         if entry.process.comm != comm {
+            // Its own start is exact, that of /proc is of whole ticks.
+            let id = entry.process.id();
             let task = Party { id, comm: comm.to_owned(), uid: entry.process.uid, ..Party::default() };
             let before = entry.clone();
             self.meet(&Seen { task, ..Seen::default() }, Some(before), id.start);

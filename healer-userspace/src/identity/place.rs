@@ -105,20 +105,13 @@ fn unit(parts: &[&str]) -> Option<String> {
     }
     let first = unescape(first);
     if !is_unit(first) {
-        return if slices == 0 { unit(payload(parts)?) } else { None };
+        return None;
     }
     let inner = inner_manager(first, &parts[slices + 1..]).and_then(unit);
     Some(match inner.filter(|inner| !inner.ends_with(".slice")) {
         Some(inner) if inner != "init.scope" => format!("{first}/{inner}"),
         Some(_) | None => first.to_owned(),
     })
-}
-
-/// Of a nspawn machine below a cgroup that is no systemd's.
-fn payload<'a>(parts: &'a [&'a str]) -> Option<&'a [&'a str]> {
-    let at = parts.iter().position(|part| *part == "payload")?;
-    let is_systemds = |part: &&str| part.ends_with(".slice") || is_unit(unescape(part));
-    (!parts[..at].iter().any(is_systemds)).then(|| &parts[at + 1..])
 }
 
 /// What the manager that this unit runs has below itself: `user@UID.service`, or the `payload`

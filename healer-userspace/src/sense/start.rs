@@ -86,6 +86,8 @@ pub(super) fn start(settings: &Settings) -> Sense {
         scan: kernel.as_ref().and_then(|kernel| kernel.task_scan.as_ref()),
     };
     // Before the governor's thread begins: rights are each thread's own.
+    crate::patience::MEMORY.rest();
+    crate::patience::FILES.rest();
     let rights = (settings.gives_up_rights && kernel.is_some()).then(|| rights::give_up(&later));
     let governed = Governed::begin(hooks, counters, settings.syscall_errors);
     Sense {

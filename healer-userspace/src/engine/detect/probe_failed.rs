@@ -102,7 +102,12 @@ impl Probes {
 
     /// A script that waits for its database becomes the program that is asked only then.
     pub(super) fn execed(&mut self, context: &Context<'_>, at: BootTime, process: &Process) {
-        if Asked::ALL.into_iter().any(|asked| question(context, process, asked).is_some()) {
+        let is_asked = || match choose::owner(context.policies, process) {
+            Owner::One(policy) => policy.expect.probe.is_some() || !policy.expect.listen.is_empty(),
+            Owner::None | Owner::Clash(..) => false,
+        };
+        // Not of the commands that a script of the workload runs.
+        if context.world.is_living(&process.workload, process.id()) && is_asked() {
             self.began.insert(process.id(), at);
         }
     }

@@ -49,7 +49,7 @@ pub struct Probe {
     pub timeout: Duration,
     /// So many in a row are a failure.
     pub failures: u32,
-    /// From the start of the process, as the kernel has it: until its first success nothing counts so long.
+    /// From the start of the process, or its last exec: until its first success nothing counts so long.
     pub start_grace: Duration,
 }
 
@@ -75,7 +75,7 @@ impl Probe {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProbeAsk {
-    /// GET over HTTP/1.1 to 127.0.0.1 in the workload's network namespace; well is a status from 200 to 399.
+    /// GET over HTTP/1.1 to where it listens, in the workload's network namespace; well is a status from 200 to 399.
     Http { port: u16, path: String },
     /// A connection is accepted by the kernel of the workload's network namespace.
     Tcp { port: u16 },

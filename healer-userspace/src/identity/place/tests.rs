@@ -161,9 +161,8 @@ fn a_nspawn_machine_has_units_of_its_own() {
         "/machine.slice/systemd-nspawn@box.service/payload/system.slice/web.service",
         "systemd-nspawn@box.service/web.service",
     );
-    unit("/h6/payload/system.slice/web.service", "web.service");
-    unit("/h6/build/payload/system.slice/system-web.slice/web@1.service/workers", "web@1.service");
-    for path in ["/h6/payload", "/h6/build/supervisor", "/h6.slice/x/payload/system.slice/web.service"] {
+    // As the machine's own it would be the host's unit of that name.
+    for path in ["/h6/payload", "/h6/build/supervisor", "/h6/payload/system.slice/web.service"] {
         assert_eq!(at(path).unit, None, "{path}");
     }
     unit(

@@ -22,7 +22,7 @@ use super::{
     super::{exit::exit_of, settle::State},
     watch::ends,
 };
-use crate::{identity::process::Container, signal::Exit, text::printable};
+use crate::{clock, identity::process::Container, signal::Exit, text::printable};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// bollard's own limit for an answer's head, seconds: a stop takes its grace and then some.
@@ -110,22 +110,27 @@ impl Engine {
         self.0.events(Some(told_of(&[("event", &EVENTS[..])], since).build()))
     }
 
-    /// Was that end asked for? Docker remembers its last 256 events, and none from before its own start.
-    pub(super) async fn was_stopped(&self, id: &str, ended: Timestamp) -> Result<bool> {
+    /// Was that end its own? Docker remembers its last 256 events, and none from before its own start: who remembers the
+    /// end remembers what came after it, the word of a stop.
+    pub(super) async fn ended_alone(&self, id: &str, ended: Timestamp) -> Result<bool> {
         let since = ended.checked_sub(STOP_TAKES).unwrap_or(ended);
         let until = ended.checked_add(WORD_COMES_WITHIN).unwrap_or(ended);
-        let filters = [("container", &[id][..]), ("event", &["kill", "stop"][..])];
+        // Docker would wait for what is still to come, and so long nobody waits for an answer.
+        let left = until.duration_since(clock::wall());
+        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+        let filters = [("container", &[id][..]), ("event", &["kill", "stop", "die"][..])];
         let events = self.0.events(Some(told_of(&filters, since).until(&unix(until)).build()));
         let asked = async {
             let mut events = core::pin::pin!(events);
+            let mut is_remembered = false;
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) if is_stop(&event) => return Ok(true),
-                    Ok(_) => {}
+                    Ok(event) if is_stop(&event) => return Ok(false),
+                    Ok(event) => is_remembered |= event.action.as_deref() == Some("die"),
                     Err(error) => return Err(error),
                 }
             }
-            Ok(false)
+            Ok(is_remembered)
         };
         soon("ask for a container's last events", asked).await
     }

@@ -209,8 +209,8 @@ async fn look_at(engine: &Engine, id: &str, is_first: bool) -> Result<Option<Loo
     let mut found_dead = None;
     if let Some(failure) = seen.failure.filter(|_| is_first) {
         // Who may have been stopped on purpose is left alone.
-        let was_stopped = engine.was_stopped(id, failure.at).await.unwrap_or(true);
-        found_dead = (!was_stopped).then_some(failure.exit);
+        let ended_alone = engine.ended_alone(id, failure.at).await.unwrap_or(false);
+        found_dead = ended_alone.then_some(failure.exit);
     }
     Ok(Some(Look { seen, found_dead }))
 }

@@ -58,6 +58,13 @@ impl Service {
     }
 }
 
+/// Of a unit that does not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whom {
+    All,
+    Main,
+}
+
 /// `JobRemoved`: a job is over.
 pub(super) struct JobRemoved {
     pub(super) job: OwnedObjectPath,
@@ -138,9 +145,32 @@ impl Manager {
         reply.body().deserialize().map_err(|error| words("read the restart's job", &error))
     }
 
-    /// SIGKILL to everybody in it.
-    pub(super) async fn kill(&self, name: &str) -> Result<()> {
-        self.call("KillUnit", &(name, "all", libc::SIGKILL)).await.map(drop)
+    /// SIGKILL to everybody in it, or to its main process alone.
+    pub(super) async fn kill(&self, name: &str, whom: Whom) -> Result<()> {
+        let whom = match whom {
+            Whom::All => "all",
+            Whom::Main => "main",
+        };
+        self.call("KillUnit", &(name, whom, libc::SIGKILL)).await.map(drop)
+    }
+
+    /// Whom systemd itself would kill in the end (systemd.kill(5)); `None`: nobody.
+    pub(super) async fn kills(&self, name: &str) -> Result<Option<Whom>> {
+        let mode: String = self.of(name, SERVICE, "KillMode").await?;
+        let goes_so_far: bool = self.of(name, SERVICE, "SendSIGKILL").await?;
+        Ok(match mode.as_str() {
+            "control-group" | "mixed" if goes_so_far => Some(Whom::All),
+            "process" if goes_so_far => Some(Whom::Main),
+            _other => None,
+        })
+    }
+
+    /// `TimeoutStopSec=`, if the unit has its own: whoever gave it one knows how long its end may take.
+    pub(super) async fn own_stop_timeout(&self, name: &str) -> Result<Option<Duration>> {
+        let micros: u64 = self.of(name, SERVICE, "TimeoutStopUSec").await?;
+        let path = ObjectPath::try_from(MANAGER_PATH).map_err(|error| format!("name systemd: {error}"))?;
+        let common: u64 = self.get(&path, MANAGER, "DefaultTimeoutStopUSec").await?;
+        Ok((micros != common).then(|| Duration::from_micros(micros)))
     }
 
     /// The unit's own name; others are its aliases.

@@ -9,7 +9,7 @@ use zbus::{MessageStream, OwnedObjectPath};
 use super::{
     super::{Done, Learnt, Order, failed, main_pid, settle::owner_goes_first},
     Handle,
-    manager::{JobRemoved, Manager, Service},
+    manager::{JobRemoved, Manager, Service, Whom},
 };
 use crate::{clock, engine::command::ActionOutcome};
 
@@ -46,13 +46,12 @@ pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done 
     }
     let done = read_back(handle, &manager, unit, order).await?;
     Ok(match was_forced {
-        true => format!("{done}; it had not ended within {} s: SIGKILL", order.grace.as_secs_f32()),
+        true => format!("{done}; it had not ended in time: SIGKILL"),
         false => done,
     })
 }
 
-/// The job's result, and whether the unit was killed for it: systemd's own patience (`TimeoutStopSec=`, 90 s) is longer
-/// than the order's.
+/// The job's result, and whether the unit was killed for it: systemd's common patience (90 s) is longer than the order's.
 async fn carried_out(
     manager: &Manager,
     unit: &str,
@@ -61,6 +60,7 @@ async fn carried_out(
     jobs: &mut MessageStream,
 ) -> Result<(String, bool), ActionOutcome> {
     let mut end = pin!(end_of(job, jobs));
+    let (whom, patience) = last_resort(manager, unit, order).await;
     let mut stops_since = None;
     loop {
         if let Ok(result) = timeout(STOP_LOOK_EVERY, end.as_mut()).await {
@@ -71,11 +71,22 @@ async fn carried_out(
             continue;
         }
         let now = clock::boot();
-        if order.grace <= now.since(*stops_since.get_or_insert(now)) {
+        let is_late = patience <= now.since(*stops_since.get_or_insert(now));
+        if let Some(whom) = whom.filter(|_| is_late) {
             // Refused: everybody has ended meanwhile, as the job is about to say.
-            manager.kill(unit).await.ok();
+            manager.kill(unit, whom).await.ok();
             return Ok((end.await?, true));
         }
+    }
+}
+
+/// Whom to kill and after how long. Nobody whom systemd would let live, and nobody before a time that the unit's author
+/// has set.
+async fn last_resort(manager: &Manager, unit: &str, order: &Order) -> (Option<Whom>, Duration) {
+    let (whom, own) = (manager.kills(unit).await, manager.own_stop_timeout(unit).await);
+    match (whom, own) {
+        (Ok(whom), Ok(own)) => (whom, order.grace.max(own.unwrap_or_default())),
+        (Err(_), _) | (_, Err(_)) => (None, order.grace),
     }
 }
 

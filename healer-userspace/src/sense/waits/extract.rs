@@ -85,6 +85,8 @@ pub(crate) struct Extractor {
     wakers: BTreeMap<u32, (u64, Vec<String>)>,
     files: BTreeMap<u32, FileMemory>,
     walk: Walk,
+    /// Sleepers whose lock somebody of another pid namespace may hold, and how often they had switched then.
+    foreign: BTreeMap<u32, u64>,
 }
 
 impl Extractor {
@@ -102,6 +104,7 @@ impl Extractor {
             wakers: BTreeMap::new(),
             files: BTreeMap::new(),
             walk: Walk::default(),
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -166,18 +169,21 @@ impl Extractor {
     }
 
     /// Locks that say who holds them, and joins.
-    fn owners(&self, table: &mut Table, anew: bool, waits: &mut Waits) {
+    fn owners(&mut self, table: &mut Table, anew: bool, waits: &mut Waits) {
+        let mut foreign = core::mem::take(&mut self.foreign);
+        foreign.retain(|tid, switches| table.get(*tid).is_some_and(|one| one.record.switches == *switches));
         let mut namespaces = Namespaces::new(&self.proc);
         let mut joins = Vec::new();
         for sleeper in table.open() {
             let tgid = sleeper.record.tgid;
             let wait = match &sleeper.sight {
-                // Before anything is said of it, not in each scan.
+                // Asked before anything is said of it, not in each scan.
                 Some(Sight::Owned { lock, .. })
-                    if anew
-                        && is_shared(sleeper)
-                        && namespaces.share_memory(tgid, sleeper.record.pid, *lock) =>
+                    if is_shared(sleeper)
+                        && (foreign.contains_key(&sleeper.record.pid)
+                            || anew && namespaces.share_memory(tgid, sleeper.record.pid, *lock)) =>
                 {
+                    foreign.insert(sleeper.record.pid, sleeper.record.switches);
                     None
                 }
                 Some(Sight::Owned { tid, .. }) => {
@@ -196,6 +202,7 @@ impl Extractor {
                 waits.add(sleeper.record.pid, wait);
             }
         }
+        self.foreign = foreign;
         joins.into_iter().for_each(|(tid, join)| table.settle(tid, join));
         table.joins().iter().for_each(|(tid, join)| waits.add(*tid, join.clone()));
     }

@@ -194,7 +194,7 @@ impl FileWait {
 /// Who has which of the wanted files open, by device and inode.
 pub(crate) struct Holders {
     open: BTreeMap<File, Vec<(u32, u32)>>,
-    /// Of somebody not all files could be seen: any of them may be held there.
+    /// Of somebody the files with a name could not be seen, for their file system hangs: any may be held there.
     has_unseen: bool,
 }
 
@@ -210,10 +210,8 @@ impl Holders {
             for file in has_mapped(proc, tgid, &memory) {
                 open.entry(file).or_default().push((tgid, MAPPED));
             }
-            let Some(files) = proc.open_among(tgid, &wanted, named) else {
-                has_unseen = true;
-                continue;
-            };
+            let (files, is_whole) = proc.open_among(tgid, &wanted, named);
+            has_unseen |= !is_whole;
             for (fd, file) in files {
                 open.entry(file).or_default().push((tgid, fd));
             }
@@ -224,7 +222,8 @@ impl Holders {
     /// The wait of a thread of `tgid`; `None` if nobody is known to hold what it wants.
     pub(crate) fn wait(&self, proc: &Proc, tgid: u32, wait: &FileWait) -> Option<Wait> {
         let FileWait { want, fd, own, peer } = *wait;
-        if self.has_unseen || peer.is_some_and(|peer| !self.open.contains_key(&peer)) {
+        let is_unseen = self.has_unseen && want.may_have_a_name();
+        if is_unseen || peer.is_some_and(|peer| !self.open.contains_key(&peer)) {
             return None;
         }
         let holders = wait.files().filter_map(|file| self.open.get(&file)).flatten().copied();

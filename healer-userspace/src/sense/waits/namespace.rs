@@ -12,6 +12,8 @@ pub(crate) struct Namespaces<'a> {
     of_process: BTreeMap<u32, Option<u64>>,
     /// Per namespace: its thread ids to ours, and to the process.
     threads: BTreeMap<u64, BTreeMap<u32, (u32, u32)>>,
+    /// Per namespace and shared file: others have it mapped.
+    reached: BTreeMap<(Option<u64>, shared::File), bool>,
 }
 
 /// Who a thread id stands for.
@@ -28,7 +30,13 @@ pub(crate) enum Who {
 
 impl<'a> Namespaces<'a> {
     pub(crate) fn new(proc: &'a Proc) -> Self {
-        Self { proc, own: OnceCell::new(), of_process: BTreeMap::new(), threads: BTreeMap::new() }
+        Self {
+            proc,
+            own: OnceCell::new(),
+            of_process: BTreeMap::new(),
+            threads: BTreeMap::new(),
+            reached: BTreeMap::new(),
+        }
     }
 
     /// `tid` as threads of `tgid` see it.
@@ -55,10 +63,12 @@ impl<'a> Namespaces<'a> {
             return false;
         };
         let own = proc.pid_namespace(tgid);
-        let others = proc.pids().into_iter().filter(|pid| proc.pid_namespace(*pid) != own);
-        others.into_iter().any(|pid| match proc.maps(pid) {
-            Some((maps, is_whole)) => !is_whole || shared::mapped(&maps).any(|mapped| mapped == file),
-            None => false,
+        *self.reached.entry((own, file)).or_insert_with(|| {
+            let mut others = proc.pids().into_iter().filter(|pid| proc.pid_namespace(*pid) != own);
+            others.any(|pid| match proc.maps(pid) {
+                Some((maps, is_whole)) => !is_whole || shared::mapped(&maps).any(|mapped| mapped == file),
+                None => false,
+            })
         })
     }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Descriptors of one process looked at, at most.
-const FDS_MAX: usize = 16_384;
+const FDS_MAX: usize = 4096;
 /// Bytes read of one file at most.
 const TEXT_MAX: usize = 1 << 20;
 /// Relatives of one process looked at, at most.
@@ -152,7 +152,8 @@ impl Proc {
             let mut header = [0; 5];
             fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).ok().map(|()| header[4])
         };
-        FILES.ask(&tgid.to_string(), class).flatten() == Some(ELFCLASS32)
+        // Where it hangs nobody knows, and it is not judged.
+        FILES.ask(&tgid.to_string(), class).is_none_or(|class| class == Some(ELFCLASS32))
     }
 
     /// The path of its program, as it has it.
@@ -239,26 +240,25 @@ impl Proc {
         identity(&path)
     }
 
-    /// Those of `wanted` that it has open, and by which descriptors; `None` if not all can be seen. With `named` files
+    /// Those of `wanted` that it has open, and by which descriptors, and whether all could be seen. With `named` files
     /// that have a name are looked at too: their file system may hang.
     pub(crate) fn open_among(
         &self,
         tgid: u32,
         wanted: &BTreeSet<(u64, u64)>,
         named: bool,
-    ) -> Option<Vec<(u32, (u64, u64))>> {
+    ) -> (Vec<(u32, (u64, u64))>, bool) {
         let files = self.files_of(tgid);
-        let fds = descriptors(&files);
-        let is_whole = fds.len() < FDS_MAX;
+        let mut is_whole = true;
         let mut by_name = Vec::new();
         let mut open = Vec::new();
-        for fd in fds {
+        for fd in numbers(&files.join("fd")) {
             let path = files.join(format!("fd/{fd}"));
             match fs::read_link(&path) {
                 Ok(target) if target.has_root() => by_name.push((fd, path)),
                 Ok(_) => open.extend(identity(&path).map(|file| (fd, file))),
                 // Whoever hides one of them hides all.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
                 Err(_) => {}
             }
         }
@@ -266,10 +266,12 @@ impl Proc {
             let look = move || {
                 by_name.into_iter().filter_map(|(fd, path)| Some((fd, identity(&path)?))).collect::<Vec<_>>()
             };
-            open.extend(FILES.ask(&tgid.to_string(), look)?);
+            let found = FILES.ask(&tgid.to_string(), look);
+            is_whole = found.is_some();
+            open.extend(found.into_iter().flatten());
         }
         open.retain(|(_, file)| wanted.contains(file));
-        is_whole.then_some(open)
+        (open, is_whole)
     }
 
     pub(crate) fn fd_info(&self, tgid: u32, fd: u32) -> String {
