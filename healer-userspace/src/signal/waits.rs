@@ -44,7 +44,7 @@ pub struct WaitingProcess {
     pub wakers: Vec<String>,
 }
 
-/// The waker of a Python program that catches SIGINT and nothing else, as all do by default. Whoever else has a handler
+/// The waker of a shell or a Python program that catches SIGINT and nothing else, as all do. Whoever else has a handler
 /// for it may do nothing but wait for it.
 pub const BY_INTERRUPT: &str = "catches signal 2";
 /// SIGALRM.

@@ -210,9 +210,9 @@ impl Holders {
             for file in has_mapped(proc, tgid, &memory) {
                 open.entry(file).or_default().push((tgid, MAPPED));
             }
-            let (files, is_whole) = proc.open_among(tgid, &wanted, named);
-            has_unseen |= !is_whole;
-            for (fd, file) in files {
+            let found = proc.open_among(tgid, &wanted, named);
+            has_unseen |= !found.is_whole;
+            for (fd, file) in found.files {
                 open.entry(file).or_default().push((tgid, fd));
             }
         }

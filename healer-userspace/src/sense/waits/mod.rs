@@ -5,6 +5,7 @@
 
 mod children;
 mod condition;
+mod descriptors;
 mod extract;
 mod file_memory;
 mod files;

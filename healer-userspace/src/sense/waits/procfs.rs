@@ -1,9 +1,8 @@
 //! What /proc says of threads. The root is injected; whatever cannot be read is absent.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    io::{self, Read as _},
+    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -15,8 +14,6 @@ use crate::{
     sense::calls::by_x86_64,
 };
 
-/// Descriptors of one process looked at, at most.
-const FDS_MAX: usize = 4096;
 /// Bytes read of one file at most.
 const TEXT_MAX: usize = 1 << 20;
 /// Relatives of one process looked at, at most.
@@ -199,90 +196,6 @@ impl Proc {
         Some(fs::metadata(self.root.join("thread-self/ns/net")).ok()?.ino())
     }
 
-    pub(crate) fn fds(&self, tgid: u32) -> Vec<u32> {
-        descriptors(&self.files_of(tgid))
-    }
-
-    /// Where its files are seen: a leader that has exited has let go of them, its threads have not.
-    fn files_of(&self, tgid: u32) -> PathBuf {
-        let leader = self.root.join(tgid.to_string());
-        let has_some = fs::read_dir(leader.join("fd")).is_ok_and(|mut fds| fds.next().is_some());
-        let is_gone = || self.text(&format!("{tgid}/stat")).is_some_and(|text| state_of(&text) == Some("Z"));
-        if has_some || !is_gone() {
-            return leader;
-        }
-        let thread = self.threads(tgid).first().copied();
-        thread.map_or(leader, |thread| self.root.join(format!("{tgid}/task/{thread}")))
-    }
-
-    /// What a descriptor is, such as `pipe:[4242]`.
-    pub(crate) fn fd_target(&self, tgid: u32, fd: u32) -> Option<String> {
-        let link = |files: PathBuf| fs::read_link(files.join(format!("fd/{fd}")));
-        let target = link(self.root.join(tgid.to_string())).or_else(|_| link(self.files_of(tgid))).ok()?;
-        Some(target.to_string_lossy().into_owned())
-    }
-
-    /// Inodes of the sockets among its descriptors.
-    pub(crate) fn sockets(&self, tgid: u32) -> Vec<u32> {
-        let inode = |fd: u32| {
-            let target = self.fd_target(tgid, fd)?;
-            target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        };
-        self.fds(tgid).into_iter().filter_map(inode).collect()
-    }
-
-    /// Device and inode of a descriptor's file. A file that hangs has none.
-    pub(crate) fn fd_inode(&self, tgid: u32, fd: u32) -> Option<(u64, u64)> {
-        let path = self.files_of(tgid).join(format!("fd/{fd}"));
-        if self.fd_target(tgid, fd)?.starts_with('/') {
-            return FILES.ask(&tgid.to_string(), move || identity(&path)).flatten();
-        }
-        identity(&path)
-    }
-
-    /// Those of `wanted` that it has open, and by which descriptors, and whether all could be seen. With `named` files
-    /// that have a name are looked at too: their file system may hang.
-    pub(crate) fn open_among(
-        &self,
-        tgid: u32,
-        wanted: &BTreeSet<(u64, u64)>,
-        named: bool,
-    ) -> (Vec<(u32, (u64, u64))>, bool) {
-        let files = self.files_of(tgid);
-        let mut is_whole = true;
-        let mut by_name = Vec::new();
-        let mut open = Vec::new();
-        for fd in numbers(&files.join("fd")) {
-            let path = files.join(format!("fd/{fd}"));
-            match fs::read_link(&path) {
-                Ok(target) if target.has_root() => by_name.push((fd, path)),
-                Ok(_) => open.extend(identity(&path).map(|file| (fd, file))),
-                // Whoever hides one of them hides all.
-                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
-                Err(_) => {}
-            }
-        }
-        if named && !by_name.is_empty() {
-            let look = move || {
-                by_name.into_iter().filter_map(|(fd, path)| Some((fd, identity(&path)?))).collect::<Vec<_>>()
-            };
-            let found = FILES.ask(&tgid.to_string(), look);
-            is_whole = found.is_some();
-            open.extend(found.into_iter().flatten());
-        }
-        open.retain(|(_, file)| wanted.contains(file));
-        (open, is_whole)
-    }
-
-    pub(crate) fn fd_info(&self, tgid: u32, fd: u32) -> String {
-        let info = self.text(&format!("{tgid}/fdinfo/{fd}"));
-        let of_a_thread = || {
-            let thread = *self.threads(tgid).first()?;
-            self.text(&format!("{tgid}/task/{thread}/fdinfo/{fd}"))
-        };
-        info.or_else(of_a_thread).unwrap_or_default()
-    }
-
     /// Its mappings, and whether these are all of them.
     pub(crate) fn maps(&self, tgid: u32) -> Option<(String, bool)> {
         let text = self.patiently(tgid, format!("{tgid}/maps"))?;
@@ -310,7 +223,7 @@ impl Proc {
 }
 
 /// Of `PID (NAME) STATE PPID …`.
-fn state_of(stat: &str) -> Option<&str> {
+pub(super) fn state_of(stat: &str) -> Option<&str> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().next()
 }
 
@@ -319,19 +232,7 @@ fn parent_of(stat: &str) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-fn descriptors(files: &Path) -> Vec<u32> {
-    let mut fds = numbers(&files.join("fd"));
-    fds.truncate(FDS_MAX);
-    fds
-}
-
-/// Device and inode.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let found = fs::metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
-}
-
-fn numbers(dir: &Path) -> Vec<u32> {
+pub(super) fn numbers(dir: &Path) -> Vec<u32> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

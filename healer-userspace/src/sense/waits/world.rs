@@ -1,8 +1,11 @@
 //! The closed world: a private futex is keyed by its address space, so only a thread that shares the memory can
 //! wake it. If all of these are parked, nobody ever will, except for what is listed here.
 
-use super::{children::CHILD_SIGNAL, procfs::Proc};
-use crate::signal::waits::BY_INTERRUPT;
+use super::{children::CHILD_SIGNAL, futex::Call, procfs::Proc};
+use crate::{
+    identity::nature::{SHELLS, base},
+    signal::waits::BY_INTERRUPT,
+};
 
 /// Signals whose handlers do not mean that somebody waits for them: ILL TRAP ABRT BUS FPE SEGV, and the two that
 /// glibc keeps for itself.
@@ -48,10 +51,17 @@ pub(crate) fn wakers(proc: &Proc, tgid: u32, knows_children: bool) -> Vec<String
     wakers
 }
 
-/// Python does; one that has a single thread waits for nothing else.
+/// Shells do while their child runs, and Python does; one whose single thread waits for itself waits for nothing else.
 fn catches_it_by_nature(proc: &Proc, tgid: u32) -> bool {
     let program = proc.program(tgid).unwrap_or_default();
-    program.rsplit('/').next().is_some_and(|name| name.starts_with("python")) && 1 < proc.threads(tgid).len()
+    let name = base(&program);
+    SHELLS.contains(&name) || name.starts_with("python") && !waits_alone(proc, tgid)
+}
+
+fn waits_alone(proc: &Proc, tgid: u32) -> bool {
+    let threads = proc.threads(tgid);
+    let call = || Call::of(&proc.call(tgid, *threads.first()?)?);
+    threads.len() == 1 && call().is_some_and(|call| call.is_private)
 }
 
 fn caught(mask: u64) -> Option<String> {
