@@ -317,10 +317,12 @@ fn ending<A: Access>(current: Object<A>) -> u32 {
 }
 
 /// Whoever else ends and kills others in the kernel's name is a tracer (`exit_ptrace`, kernel/ptrace.c), or wants memory,
-/// which is told by a record of its own.
+/// which is told by a record of its own. Not asked where the verifier walks every way through it (6.1: 150,232
+/// instructions).
 #[inline(always)]
 fn is_namespace_end<A: Access>(current: Object<A>, target: Object<Probed>, sent: &Sent) -> bool {
-    sent.signal == SIGKILL
+    tuned!(PRUNES_WELL) != 0
+        && sent.signal == SIGKILL
         && sent.code == SI_KERNEL
         && current.get::<u32>(tuned!(TASK_FLAGS)) & PF_EXITING != 0
         && current.get::<u32>(tuned!(TASK_TGID)) != target.get::<u32>(tuned!(TASK_TGID))

@@ -72,13 +72,22 @@ fn without_agent(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("make the event loop")?;
     let mut all_well = true;
+    let mut unwritten = None;
     for lease in meant {
         let undo = Undo { key: lease.key.clone(), turns: lease.turns.clone() };
         let undone = runtime.block_on(lease::undo_afar(&undo, alone));
         let words = format!("{} {}: {}\n", lease.incident, lease.action.name(), undone.says);
         all_well &= undone.complete;
-        store.write(&mut entries(lease, undone), &[], now())?;
+        // The disk may be full: the others are given back all the same.
+        if let Err(error) = store.write(&mut entries(lease, undone), &[], now()) {
+            unwritten.get_or_insert(error);
+        }
         emit(&words)?;
+    }
+    if let Some(error) = unwritten {
+        return Err(
+            anyhow::Error::from(error).context("undone, and not written down: it will be tried again")
+        );
     }
     store.close(now())?;
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

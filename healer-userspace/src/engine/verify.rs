@@ -93,6 +93,12 @@ impl Verification {
         self.until = self.until.max(at);
     }
 
+    /// Whoever runs out of time cannot wait for long to see whether it helps.
+    pub fn end_by(&mut self, at: BootTime) {
+        self.until = self.until.min(at.max(self.since));
+        self.wake_at = self.wake_at.min(self.until);
+    }
+
     /// `still`: what of this incident is not over yet (of a death: nothing).
     pub fn check(
         &mut self,
@@ -247,6 +253,17 @@ mod tests {
         assert_eq!(says, "the fault has not come back in 30.0s");
         let (at_once, _) = watch(&[(100, None), (130, None)]);
         assert!(matches!(at_once, Check::Healed { .. }), "{at_once:?}");
+    }
+
+    #[test]
+    fn whoever_runs_out_of_time_is_given_up_sooner() {
+        let target = ProcessId { pid: 1, start: at(1) };
+        let mut verification = Verification::new(at(100), target, false, &[], &Verify::default());
+        verification.end_by(at(106));
+        let workload = Process::default().workload;
+        let mut check = |second| verification.check(at(second), &workload, &World::default(), Some("grows"));
+        assert!(matches!(check(101), Check::Wait));
+        assert!(matches!(check(106), Check::Failed { .. }));
     }
 
     #[test]

@@ -237,6 +237,9 @@ impl Engine {
         if let Some(until) = incident.unseen_until {
             verification.last_until(until);
         }
+        if let Some(patience) = patience_of_a_lease(incident, plan) {
+            verification.end_by(now + patience);
+        }
         plan.stage = Stage::Verifying(verification);
     }
 
@@ -251,4 +254,15 @@ impl Engine {
         let evicts = plan.rung().is_some_and(|rung| rung.action == ActionName::Evict);
         restarts || (!resets && !evicts && choose::expects_running(&plan.policy, &incident.target))
     }
+}
+
+/// What only slows a growth has a third of the time that is left: the next rung wants to come before the limit does.
+fn patience_of_a_lease(incident: &Incident, plan: &Plan) -> Option<Duration> {
+    let action = plan.rung()?.action;
+    let is_last = plan.rule().escalate.len() <= plan.rung + 1;
+    if !action.is_lease() || action.is_standing() || is_last {
+        return None;
+    }
+    let left = incident.active.get(&plan.class)?.detail.time_to_limit_ms.filter(|left| 0 < *left)?;
+    Some(Duration::from_millis(left / 3))
 }

@@ -134,8 +134,11 @@ impl<K: Kind> Exhaustion<K> {
         }
         let scarce = self.kept.entry(failed.resource.clone()).or_default();
         scarce.failed = Some(Failing { at, error: error.clone() });
-        if let Some(level) = &failed.level {
-            scarce.level = Some(level.clone());
+        if let Some(level) = failed.level {
+            // A failed call tells how full it is, the looks have seen who fills it.
+            let before = scarce.level.take().map(|before| before.users).unwrap_or_default();
+            let users = if level.users.is_empty() { before } else { level.users.clone() };
+            scarce.level = Some(Level { users, ..level });
         }
         let certainty = if failed.is_seen {
             Certainty::Proved
@@ -144,7 +147,10 @@ impl<K: Kind> Exhaustion<K> {
         } else {
             return;
         };
-        scarce.raise::<K>(context, at, process, certainty, found);
+        // Whoever is refused first may be the innocent one.
+        let maker = scarce.level.as_ref().and_then(|level| level.process.clone());
+        let to_blame = maker.filter(|_| K::CLASS == Class::PidExhaustion);
+        scarce.raise::<K>(context, at, to_blame.as_ref().unwrap_or(process), certainty, found);
     }
 
     fn looked(

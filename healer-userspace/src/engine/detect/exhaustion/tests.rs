@@ -134,11 +134,13 @@ fn a_leak_is_suspected_then_proved_and_a_pool_is_neither() {
 fn a_hundred_processes_that_fail_of_one_limit_are_one_finding() {
     let mut run = Run::of(&pid_exhaustion::ENTRY);
     let full = Level::new(Resource::Pids { cgroup: "/bomb".to_owned() }, 60, 60);
+    let full = Level { process: Some(process(55)), ..full };
     let mut found = Vec::new();
     for pid in 100..200 {
         found.extend(run.tell(Some(process(pid)), error(libc::EAGAIN, 1, Some(full.clone()))));
     }
-    assert_eq!(found.len(), 1);
+    let [Finding::Raised { diagnosis, .. }] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(diagnosis.target.pid, 55, "whose the crowd is, not who was refused first");
     let found = run.tell(Some(process(300)), error(libc::EAGAIN, 3, None));
     assert_eq!(found, [], "three without a limit that is seen");
 }
