@@ -56,6 +56,10 @@ impl Engine {
             let says = "the whole node is cut off: no workload can be healed here".to_owned();
             return Some(Root { workload: None, says });
         }
+        if self.is_cut_off(incident) {
+            let says = format!("{} is cut off from its peers", text::printable(&incident.workload.0));
+            return Some(Root { workload: None, says });
+        }
         let path = self.path_from(now, incident)?;
         let end = path.last()?;
         let chain = path.iter().map(|key| text::printable(&key.0)).collect::<Vec<_>>().join(" uses ");
@@ -207,7 +211,7 @@ impl Engine {
     fn dead_peer(&self, workload: &WorkloadKey, asking: &Incident) -> Option<String> {
         let own = (asking.workload == *workload).then_some(asking);
         self.incidents.of(workload).chain(own).find_map(|one| {
-            let Subject::Peer(_, address) = &one.subject else { return None };
+            let Subject::Peer(_, _, address) = &one.subject else { return None };
             let diagnosis = one.active.get(&Class::DependencyFailure)?;
             // Its own clients suffer from it; it does not suffer from itself.
             let is_itself = diagnosis.related.iter().any(|server| server.workload == *workload);
@@ -215,6 +219,12 @@ impl Engine {
                 format!("{address}, which {}", diagnosis.detail.kind.as_deref().unwrap_or("is down"))
             })
         })
+    }
+
+    /// A restart mends no network. What answers the isolation itself is another thing.
+    fn is_cut_off(&self, asking: &Incident) -> bool {
+        let found = |one: &Incident| one.active.get(&Class::NetworkIsolation).is_some_and(counts);
+        !found(asking) && self.incidents.of(&asking.workload).any(found)
     }
 
     fn is_node_cut_off(&self) -> bool {

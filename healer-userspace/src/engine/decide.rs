@@ -258,7 +258,7 @@ impl Engine {
 fn incident_lasts(subject: &Subject, class: Class) -> bool {
     match subject {
         Subject::Death(_) => class == Class::Down,
-        Subject::Process(..) | Subject::Workload(..) | Subject::Peer(..) => true,
+        Subject::Process(..) | Subject::Workload(..) | Subject::Network(..) | Subject::Peer(..) => true,
     }
 }
 

@@ -119,8 +119,10 @@ pub enum Subject {
     Process(ProcessId, Class),
     /// A lasting condition of a workload.
     Workload(WorkloadKey, Class),
-    /// What a workload has with one of its peers.
-    Peer(WorkloadKey, core::net::SocketAddr),
+    /// What a workload has with everybody, in one network namespace (its inode): programs of one name may run in several.
+    Network(WorkloadKey, u32),
+    /// What a workload has with one of its peers, in one network namespace.
+    Peer(WorkloadKey, u32, core::net::SocketAddr),
 }
 
 #[cfg(test)]

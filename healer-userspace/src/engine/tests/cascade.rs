@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     engine::policy::{Probe, ProbeAsk, depends::DependsOn},
     signal::{
-        network::{FlowSnapshot, Listens, Served},
+        network::{FlowSnapshot, Listens, NoRoute, PeerCounts, Served},
+        syscall_error::SyscallError,
         work::Probed,
     },
 };
@@ -133,4 +134,50 @@ fn who_listened_long_ago_is_nobodys_server() {
     let later = signal(1000 * SECOND, &served(30, SECOND, "unit/x.service"), Fact::Execed);
     engine.observe(BootTime(1000 * SECOND), &later);
     assert!(engine.world().topology().server(7, &address).is_none());
+}
+
+/// Of two peers there is no way to either, which is known within seconds.
+#[test]
+fn who_is_cut_off_is_not_restarted_because_its_probe_fails() {
+    let web = supervised(10, SECOND);
+    let told = |ms: u64, fact: Fact| signal(ms * SECOND / 1000, &web, fact);
+    let no_way = |ms: u64, peer: &str| {
+        let error = SyscallError {
+            call: "connect".to_owned(),
+            errno: libc::ENETUNREACH,
+            address: Some(peer.parse().unwrap()),
+            ..SyscallError::default()
+        };
+        told(ms, Fact::SyscallError(Box::new(error)))
+    };
+    let made = |ms: u64, peer: &str| {
+        let counts = PeerCounts {
+            peer: peer.parse().unwrap(),
+            netns: 7,
+            cgroup: 5,
+            ok: 1,
+            refused: 0,
+            unreachable: 0,
+            timed_out: 0,
+            reset: 0,
+            abandoned: 0,
+            syn_retransmits: 0,
+            retransmits: 0,
+            slowest_us: 100,
+            last_ok: Some(BootTime(ms * SECOND / 1000)),
+            last_bad: None,
+        };
+        told(ms, Fact::Peers(vec![counts]))
+    };
+    let peers = ["10.0.0.1:80", "10.0.0.2:80"];
+    let mut signals = vec![registered(2 * SECOND, &web)];
+    signals.extend(peers.map(|peer| made(2500, peer)));
+    for ms in [3000, 3250, 3500, 3750, 4000] {
+        signals.extend(peers.map(|peer| no_way(ms, peer)));
+    }
+    signals.push(told(4100, Fact::NoRoute(NoRoute { netns: 7, v4: 9, v6: 0 })));
+    let lines = run(&[signals.as_slice(), &[fails(20)]].concat(), probed(&[]));
+    has(&lines, "diagnosis network_isolation");
+    has(&lines, "gate cascade hold: not its own fault: supervise/web is cut off from its peers");
+    has(&run(&[signals[0].clone(), fails(20)], probed(&[])), "result done");
 }

@@ -174,6 +174,21 @@ fn a_peer_that_refuses_while_another_answers_is_a_failed_dependency_until_it_sta
     assert_eq!(story.words()[1], "dependency_failure over");
 }
 
+/// As in a harness that starts the same client in one namespace after the other.
+#[test]
+fn one_program_in_two_namespaces_has_two_subjects() {
+    let subject = |netns: u32| {
+        let who: Who = (WorkloadKey("api".to_owned()), netns);
+        let Finding::Cleared { subject, .. } = words::connected(&who, "") else { return None };
+        let Finding::Cleared { subject: peers, .. } = words::answers(&(who, A.parse().unwrap()), "") else {
+            return None;
+        };
+        Some((subject, peers))
+    };
+    let (one, other) = (subject(7).unwrap(), subject(8).unwrap());
+    assert!(one.0 != other.0 && one.1 != other.1);
+}
+
 #[test]
 fn silence_of_one_peer_is_its_failure_silence_of_all_is_isolation() {
     let mut story = Story::new();

@@ -88,7 +88,7 @@ pub(super) fn isolation(
         (false, true) => Certainty::Suspected,
     };
     raised(
-        Subject::Workload(who.0.clone(), Class::NetworkIsolation),
+        Subject::Network(who.0.clone(), who.1),
         Diagnosis {
             class: Class::NetworkIsolation,
             certainty,
@@ -100,7 +100,7 @@ pub(super) fn isolation(
 
 pub(super) fn connected(who: &Who, why: &str) -> Finding {
     Finding::Cleared {
-        subject: Subject::Workload(who.0.clone(), Class::NetworkIsolation),
+        subject: Subject::Network(who.0.clone(), who.1),
         class: Class::NetworkIsolation,
         says: format!("no longer cut off: {why}"),
     }
@@ -161,7 +161,7 @@ pub(super) fn dependency(
     });
     let is_sure = surety == Surety::Sure && !down.is_doubtful;
     raised(
-        Subject::Peer(who.0.clone(), *address),
+        Subject::Peer(who.0.clone(), who.1, *address),
         Diagnosis {
             class: Class::DependencyFailure,
             certainty: if is_sure { Certainty::Probable } else { Certainty::Suspected },
@@ -231,7 +231,7 @@ pub(super) fn stale(
         "connections": connections, "server": server.map(|server| server.workload.0.clone()),
     });
     raised(
-        Subject::Peer(who.0.clone(), *address),
+        Subject::Peer(who.0.clone(), who.1, *address),
         Diagnosis {
             class: Class::DependencyFailure,
             certainty: Certainty::Probable,
@@ -249,7 +249,7 @@ pub(super) fn stale(
 
 pub(super) fn answers((who, address): &(Who, SocketAddr), why: &str) -> Finding {
     Finding::Cleared {
-        subject: Subject::Peer(who.0.clone(), *address),
+        subject: Subject::Peer(who.0.clone(), who.1, *address),
         class: Class::DependencyFailure,
         says: format!("{address}: {why}"),
     }
@@ -278,7 +278,7 @@ pub(super) fn degraded(
     let evidence: Vec<_> = peer.answered_late().take(EVIDENCE_SHOWN).map(gap).collect();
     let began = evidence.first().map_or(context.now, |first| first.at);
     raised(
-        Subject::Peer(who.0.clone(), *address),
+        Subject::Peer(who.0.clone(), who.1, *address),
         Diagnosis {
             class: Class::DegradedPath,
             certainty: Certainty::Probable,
@@ -290,7 +290,7 @@ pub(super) fn degraded(
 
 pub(super) fn steady((who, address): &(Who, SocketAddr)) -> Finding {
     Finding::Cleared {
-        subject: Subject::Peer(who.0.clone(), *address),
+        subject: Subject::Peer(who.0.clone(), who.1, *address),
         class: Class::DegradedPath,
         says: format!("{address}: no gap within a minute"),
     }
