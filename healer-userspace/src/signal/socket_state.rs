@@ -49,6 +49,22 @@ fn cause(error: i32) -> FailureCause {
         libc::EHOSTUNREACH | libc::ENETUNREACH | libc::EHOSTDOWN | libc::ENETDOWN => {
             FailureCause::Unreachable
         }
+        // A router's or a filter's word by ICMP, whatever it forbids (icmpv6_err_convert in net/ipv6/icmp.c,
+        // icmp_err_convert in net/ipv4/icmp.c).
+        libc::EACCES | libc::EPROTO | libc::ENOPROTOOPT => FailureCause::Unreachable,
         _ => FailureCause::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_filter_forbids_by_icmp_is_unreachable_in_either_family() {
+        for error in [libc::EHOSTUNREACH, libc::EACCES, libc::ENOPROTOOPT] {
+            assert_eq!(cause(error), FailureCause::Unreachable);
+        }
+        assert_eq!(cause(libc::ECONNRESET), FailureCause::Reset);
     }
 }
