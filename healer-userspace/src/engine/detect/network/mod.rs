@@ -275,7 +275,8 @@ impl Network {
         }
         for (address, (down, surety)) in &verdict.down {
             let key = (who.clone(), *address);
-            let is_said = self.down.get(&key).is_some_and(|said| !said.is_doubtful || down.is_doubtful);
+            let is_doubtful = down.is_doubtful || *surety != Surety::Sure;
+            let is_said = self.down.get(&key).is_some_and(|said| !said.is_doubtful || is_doubtful);
             if is_said || matches!(surety, Surety::Waits(_)) {
                 continue;
             }
@@ -297,7 +298,8 @@ impl Network {
                 cause,
             };
             found.push(words::dependency(context, &key, client, (&down, *surety), &others));
-            self.down.insert(key, down);
+            // Once another peer answers it is more than a suspicion.
+            self.down.insert(key, Down { is_doubtful, ..down });
         }
     }
 

@@ -174,6 +174,21 @@ fn a_peer_that_refuses_while_another_answers_is_a_failed_dependency_until_it_sta
     assert_eq!(story.words()[1], "dependency_failure over");
 }
 
+#[test]
+fn an_only_peer_is_suspected_until_another_answers() {
+    let mut story = Story::new();
+    story.ok(500, A);
+    for ms in (1500..9000).step_by(500) {
+        story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+    }
+    assert_eq!(story.words(), ["dependency_failure no_answer suspected"]);
+    for ms in (9000..20_000).step_by(500) {
+        story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+        story.ok(ms + 1, B);
+    }
+    assert_eq!(story.words()[1..], ["dependency_failure no_answer probable"]);
+}
+
 /// As in a harness that starts the same client in one namespace after the other.
 #[test]
 fn one_program_in_two_namespaces_has_two_subjects() {
