@@ -1,8 +1,9 @@
 //! Who fills a cgroup with tasks. By program and process group, not by name: a name anybody can take, and then the
 //! oldest of that name would answer for it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
+use super::super::memory::members;
 use crate::{
     engine::time::BootTime,
     identity::{exe::ExeId, procfs::ProcDir},
@@ -27,8 +28,8 @@ struct Member {
 
 /// Most tasks first; the pid is that of whoever has made them.
 pub(super) fn users(proc: &Path, dir: &Path) -> Vec<User> {
-    let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-    let pids = text.lines().filter_map(|line| line.parse().ok()).take(MEMBERS_MAX);
+    // Of a pod or a slice the processes are in cgroups below it.
+    let pids = members(dir).into_iter().take(MEMBERS_MAX);
     heaviest(pids.filter_map(|pid| member(proc, pid)).collect())
 }
 
@@ -142,5 +143,16 @@ mod tests {
     #[test]
     fn pids_that_name_each_other_as_parents_end_the_count() {
         assert!(heaviest(vec![one(5, 6, "x", 5), one(6, 5, "x", 5)]).is_empty());
+    }
+
+    #[test]
+    fn those_below_a_parent_cgroup_are_its_users() {
+        let own = std::process::id();
+        let root = std::env::temp_dir().join(format!("healer-crowd-{own}"));
+        std::fs::create_dir_all(root.join("app")).unwrap();
+        std::fs::write(root.join("app/cgroup.procs"), format!("{own}\n")).unwrap();
+        let found = users(Path::new("/proc"), &root);
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found.first().map(|user| user.pid), Some(own));
     }
 }

@@ -20,6 +20,7 @@ use std::{
 pub use again::short_again;
 pub use reclaim::ReclaimMap;
 pub use trigger::Trigger;
+pub(super) use users::members;
 
 use super::{JITTER, beat};
 use crate::{

@@ -232,7 +232,7 @@ fn oom_score(pid: u32) -> u32 {
 }
 
 /// Of the cgroup and all below it.
-fn members(cgroup: &Path) -> Vec<u32> {
+pub(in crate::sense::poll) fn members(cgroup: &Path) -> Vec<u32> {
     let mut waiting: Vec<PathBuf> = vec![cgroup.to_owned()];
     let (mut pids, mut dirs) = (Vec::new(), 0);
     while let Some(dir) = waiting.pop().filter(|_| dirs < DIRS_MAX && pids.len() < PROCESSES_MAX) {
