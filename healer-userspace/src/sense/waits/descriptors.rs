@@ -26,25 +26,28 @@ pub(crate) struct Open {
 
 impl Proc {
     pub(crate) fn fds(&self, tgid: u32) -> Vec<u32> {
-        descriptors(&self.files_of(tgid))
+        let (_, mut fds) = self.descriptors_of(tgid);
+        fds.truncate(FDS_MAX);
+        fds
     }
 
-    /// Where its files are seen: a leader that has exited has let go of them, its threads have not.
-    fn files_of(&self, tgid: u32) -> PathBuf {
+    /// And where they are seen: a leader that has exited has let go of its files, its threads have not.
+    fn descriptors_of(&self, tgid: u32) -> (PathBuf, Vec<u32>) {
         let leader = self.path(&tgid.to_string());
-        let has_some = fs::read_dir(leader.join("fd")).is_ok_and(|mut fds| fds.next().is_some());
+        let fds = numbers(&leader.join("fd"));
         let is_gone = || self.text(&format!("{tgid}/stat")).is_some_and(|text| state_of(&text) == Some("Z"));
-        if has_some || !is_gone() {
-            return leader;
-        }
-        let thread = self.threads(tgid).first().copied();
-        thread.map_or(leader, |thread| self.path(&format!("{tgid}/task/{thread}")))
+        let thread = if fds.is_empty() && is_gone() { self.threads(tgid).first().copied() } else { None };
+        let Some(thread) = thread else { return (leader, fds) };
+        let files = self.path(&format!("{tgid}/task/{thread}"));
+        let fds = numbers(&files.join("fd"));
+        (files, fds)
     }
 
     /// What a descriptor is, such as `pipe:[4242]`.
     pub(crate) fn fd_target(&self, tgid: u32, fd: u32) -> Option<String> {
         let link = |files: PathBuf| fs::read_link(files.join(format!("fd/{fd}")));
-        let target = link(self.path(&tgid.to_string())).or_else(|_| link(self.files_of(tgid))).ok()?;
+        let target =
+            link(self.path(&tgid.to_string())).or_else(|_| link(self.descriptors_of(tgid).0)).ok()?;
         Some(target.to_string_lossy().into_owned())
     }
 
@@ -59,7 +62,9 @@ impl Proc {
 
     /// Device and inode of a descriptor's file. A file that hangs has none.
     pub(crate) fn fd_inode(&self, tgid: u32, fd: u32) -> Option<File> {
-        let path = self.files_of(tgid).join(format!("fd/{fd}"));
+        let path = self.path(&format!("{tgid}/fd/{fd}"));
+        let path =
+            if path.is_symlink() { path } else { self.descriptors_of(tgid).0.join(format!("fd/{fd}")) };
         if self.fd_target(tgid, fd)?.starts_with('/') {
             return FILES.ask(&tgid.to_string(), move || identity(&path)).flatten();
         }
@@ -69,14 +74,15 @@ impl Proc {
     /// Those of `wanted` that it has open. With `named` files that have a name are looked at too: their file system may
     /// hang.
     pub(crate) fn open_among(&self, tgid: u32, wanted: &BTreeSet<File>, named: bool) -> Open {
-        let files = self.files_of(tgid);
+        let (files, fds) = self.descriptors_of(tgid);
         let mut is_whole = true;
         let mut by_name = Vec::new();
         let mut open = Vec::new();
-        for fd in numbers(&files.join("fd")) {
+        for fd in fds {
             let path = files.join(format!("fd/{fd}"));
             match fs::read_link(&path) {
                 Ok(target) if target.has_root() => by_name.push((fd, path)),
+                Ok(target) if !may_be_among(&target, wanted) => {}
                 Ok(_) => open.extend(identity(&path).map(|file| (fd, file))),
                 // Whoever hides one of them hides all.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => break,
@@ -105,10 +111,11 @@ impl Proc {
     }
 }
 
-fn descriptors(files: &Path) -> Vec<u32> {
-    let mut fds = numbers(&files.join("fd"));
-    fds.truncate(FDS_MAX);
-    fds
+/// By the number in `pipe:[4242]`: most are somebody else's, and need no second look.
+fn may_be_among(target: &Path, wanted: &BTreeSet<File>) -> bool {
+    let number =
+        target.to_str().and_then(|name| name.split_once('[')?.1.strip_suffix(']')?.parse::<u64>().ok());
+    number.is_none_or(|number| wanted.iter().any(|(_, inode)| *inode == number))
 }
 
 /// Device and inode.
