@@ -79,6 +79,13 @@ fn restarts_and_a_long_stop_by_a_person_are_left_alone() {
 
 fn main_pid(unit: &str) -> u32 {
     until("the unit's process", || {
-        pids_in(&format!("/payload/system.slice/{unit}.service")).into_iter().min()
+        let pids = pids_in(&format!("/payload/system.slice/{unit}.service"));
+        // The others are its children, and have smaller numbers once these begin again.
+        pids.iter().copied().find(|pid| parent_of(*pid).is_some_and(|parent| !pids.contains(&parent)))
     })
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
