@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::process::Process;
+use crate::identity::process::{Process, ProcessId};
 
 /// Only what is more than half used; whatever is missing is well.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +110,9 @@ pub struct Zombies {
     #[serde(default)]
     pub pid: u32,
     pub count: u64,
+    /// Whoever of them began first: once it is gone, some have been waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eldest: Option<ProcessId>,
 }
 
 fn is_zero(number: &u32) -> bool {

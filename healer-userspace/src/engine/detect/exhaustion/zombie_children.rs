@@ -41,6 +41,7 @@ struct Parent {
     /// Half way: they must have grown after it, too.
     middle: u64,
     last: u64,
+    eldest: Option<ProcessId>,
     looks: u32,
     is_raised: bool,
     /// Some of its children have been waited for.
@@ -77,12 +78,12 @@ impl ZombieChildren {
         self.clear(|id, parent| left(id) < parent.last / 2, "has waited for its children", found);
         for one in zombies.iter().filter(|one| one.process.pid != 0) {
             let parent = self.parents.entry(one.process.id()).or_insert_with(|| Parent::new(at, one));
-            if one.count < parent.last {
-                // Some were waited for: it begins anew.
+            if parent.has_waited_for_some(one) {
+                // It begins anew.
                 let is_raised = parent.is_raised;
                 *parent = Parent { is_raised, waits: true, ..Parent::new(at, one) };
             }
-            parent.note(at, one.count);
+            parent.note(at, one);
             if !parent.is_raised && parent.is_sick(at) {
                 parent.is_raised = true;
                 found.push(raise(context, at, parent, one));
@@ -112,6 +113,7 @@ impl Parent {
             first: zombies.count,
             middle: zombies.count,
             last: zombies.count,
+            eldest: zombies.eldest,
             looks: 0,
             is_raised: false,
             waits: false,
@@ -119,11 +121,18 @@ impl Parent {
         }
     }
 
-    fn note(&mut self, at: BootTime, count: u64) {
+    /// As many as before may all be others, whoever waits for a batch at its end: then the eldest is a younger one.
+    fn has_waited_for_some(&self, now: &Zombies) -> bool {
+        let born = |eldest: Option<ProcessId>| eldest.map(|id| (id.start, id.pid));
+        let is_younger = born(self.eldest).zip(born(now.eldest)).is_some_and(|(before, now)| before < now);
+        now.count < self.last || is_younger
+    }
+
+    fn note(&mut self, at: BootTime, zombies: &Zombies) {
         if at.since(self.since) <= self.lasts() / 2 {
-            self.middle = count;
+            self.middle = zombies.count;
         }
-        self.last = count;
+        (self.last, self.eldest) = (zombies.count, zombies.eldest);
         self.looks += 1;
     }
 

@@ -11,7 +11,10 @@ use std::{
 use crate::{
     clock,
     engine::time::BootTime,
-    identity::procfs::{self, ProcDir},
+    identity::{
+        process::ProcessId,
+        procfs::{self, ProcDir},
+    },
     signal::levels::Zombies,
 };
 
@@ -67,14 +70,38 @@ impl ZombieWatch {
     }
 
     fn scan(&self) -> Vec<Zombies> {
-        let mut by_parent: BTreeMap<u32, u64> = BTreeMap::new();
+        let mut by_parent: BTreeMap<u32, Zombies> = BTreeMap::new();
         for pid in procfs::pids(&self.proc) {
             let stat = ProcDir::open(&self.proc, pid).and_then(|dir| dir.stat());
             if let Some(stat) = stat.filter(|stat| stat.state == b'Z') {
-                *by_parent.entry(stat.parent).or_default() += 1;
+                let parent = by_parent.entry(stat.parent).or_default();
+                add(parent, stat.parent, ProcessId { pid, start: stat.start });
             }
         }
-        let many = by_parent.into_iter().filter(|(_, count)| WORTH_SAYING <= *count);
-        many.map(|(pid, count)| Zombies { pid, count, ..Zombies::default() }).collect()
+        by_parent.into_values().filter(|parent| WORTH_SAYING <= parent.count).collect()
+    }
+}
+
+fn add(parent: &mut Zombies, pid: u32, child: ProcessId) {
+    parent.pid = pid;
+    parent.count += 1;
+    let is_elder = |known: ProcessId| (child.start, child.pid) < (known.start, known.pid);
+    if parent.eldest.is_none_or(is_elder) {
+        parent.eldest = Some(child);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_eldest_is_whoever_began_first() {
+        let mut parent = Zombies::default();
+        for (pid, start) in [(30, 9), (31, 7), (32, 7), (5, 8)] {
+            add(&mut parent, 3, ProcessId { pid, start: BootTime(start) });
+        }
+        assert_eq!((parent.pid, parent.count), (3, 4));
+        assert_eq!(parent.eldest, Some(ProcessId { pid: 31, start: BootTime(7) }));
     }
 }
