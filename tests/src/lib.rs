@@ -18,6 +18,7 @@ pub mod machine;
 pub mod network;
 pub mod policies;
 pub mod rights;
+pub mod scenarios;
 pub mod scratch;
 pub mod silent;
 pub mod small_disk;

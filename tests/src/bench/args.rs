@@ -11,7 +11,7 @@ pub struct Args {
     /// Print the change against an earlier run's JSON
     #[arg(long, value_name = "OLD.json")]
     pub compare: Option<PathBuf>,
-    /// Loads and sections to run: names of the table's first column, or cost, syscalls, footprint, plateau, latency, ring, engine, memory, waits, peers (earlyoom and nohang beside it; only if named)
+    /// Loads and sections to run: names of the table's first column, or cost, syscalls, footprint, plateau, latency, ring, engine, memory, waits, network, peers (earlyoom and nohang beside it; only if named)
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     pub only: Vec<String>,
     /// Pairs of runs without and with healer
@@ -54,6 +54,15 @@ pub enum Part {
     /// Threads that wait for work, and threads that lock each other out in pairs; says when they are there
     #[command(hide = true)]
     Threads { idle: u32, stuck: u32 },
+    /// So many sockets, connected with each other
+    #[command(hide = true)]
+    Sockets { count: u32 },
+    /// A connection to each of so many addresses
+    #[command(hide = true)]
+    Flows { count: u32 },
+    /// The same to as many others
+    #[command(hide = true)]
+    MoreFlows { count: u32 },
 }
 
 impl Args {

@@ -14,6 +14,7 @@ pub mod latency;
 pub mod load;
 pub mod memory;
 pub mod meter;
+pub mod network;
 pub mod pairs;
 pub mod parts;
 pub mod peers;
@@ -72,6 +73,9 @@ fn run_part(part: &Part) -> anyhow::Result<()> {
         Part::Fail => parts::fail(),
         Part::Threads { idle, stuck } => parts::threads(*idle, *stuck),
         Part::Crowd { first, count } => parts::crowd(*first, *count),
+        Part::Sockets { count } => network::crowd::sockets(*count),
+        Part::Flows { count } => network::crowd::flows(0, *count),
+        Part::MoreFlows { count } => network::crowd::flows(*count, *count),
         Part::Storm { per_second, millis } => {
             print(&parts::storm(*per_second, Duration::from_millis(*millis))?.to_string());
             Ok(())
@@ -103,7 +107,7 @@ fn measure(args: &Args) -> Results {
             Err(error) => results.not_measured.push(format!("peers: {error:#}")),
         }
     }
-    let sections: [(&str, Section); 8] = [
+    let sections: [(&str, Section); 9] = [
         ("syscalls", syscalls::measure),
         ("footprint", footprint::measure),
         ("plateau", plateau::measure),
@@ -112,6 +116,7 @@ fn measure(args: &Args) -> Results {
         ("engine", engine::measure),
         ("memory", memory::measure),
         ("waits", waits::measure),
+        ("network", network::measure),
     ];
     for (name, section) in sections.into_iter().filter(|(name, _)| args.wants(name)) {
         match section(args) {

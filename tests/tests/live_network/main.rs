@@ -3,20 +3,17 @@
 //!
 //! mostly waits
 
-mod rows;
-
 use std::{fs, net::TcpStream, path::Path, thread, time::Duration};
 
 use healer_tests::{
     home::{Agent, Home, is},
     network::{Net, PORT, SERVERS, run},
+    scenarios::{ROWS, Row, Scenario},
     work::{Server, WorkWatch},
 };
 use healer_userspace::engine::class::{Certainty, Class};
 use rustix::process::Signal;
 use serde_json::Value;
-
-use rows::{ROWS, Row, Scenario};
 
 /// Nothing is done about it; all is told.
 const POLICY: &str = "

@@ -1,6 +1,6 @@
-//! What fails, in namespaces that the test makes, and what must be said of it.
+//! What fails in network namespaces that a test makes, and what must be said of it.
 
-use healer_tests::network::{Net, PORT, SERVERS, run};
+use crate::network::{Net, PORT, SERVERS, run};
 
 pub struct Scenario {
     pub row: &'static Row,
@@ -27,6 +27,8 @@ pub struct Row {
     /// Of whom the patient and its twin are clients; a twin of nobody is none.
     pub patient: &'static [u8],
     pub twin: &'static [u8],
+    /// Seconds to a verdict in the experiment that the rules come from, where it had one.
+    pub experiment: Option<f64>,
     pub breaks: fn(&Scenario),
 }
 
@@ -41,6 +43,7 @@ const ISOLATION: Row = Row {
     client: "--keep",
     patient: &SERVERS,
     twin: &[],
+    experiment: None,
     breaks: |_| {},
 };
 const DEPENDENCY: Row =
@@ -51,6 +54,7 @@ const VIRTUAL: u8 = 9;
 pub const ROWS: &[Row] = &[
     Row {
         name: "localdrop",
+        experiment: Some(3.2),
         cause: "local",
         breaks: |one| {
             let iptables = one.net.iptables();
@@ -68,11 +72,18 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "farside",
+        experiment: Some(1.74),
         cause: "path",
         breaks: |one| one.net.on_server(&format!("{} -A INPUT -i s0 -j DROP", one.net.iptables())),
         ..ISOLATION
     },
-    Row { name: "blackhole", kind: "no_answer", breaks: |one| one.drop_at_server(4), ..DEPENDENCY },
+    Row {
+        name: "blackhole",
+        experiment: Some(1.74),
+        kind: "no_answer",
+        breaks: |one| one.drop_at_server(4),
+        ..DEPENDENCY
+    },
     Row {
         name: "fates",
         kind: "workload",
@@ -87,6 +98,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "reset",
+        experiment: Some(0.55),
         kind: "refuses",
         breaks: |one| {
             let (iptables, address) = (one.net.iptables(), one.net.address(4));
@@ -98,12 +110,14 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "killed",
+        experiment: Some(0.66),
         kind: "refuses",
         breaks: |one| run(&format!("kill -KILL {}", one.server)),
         ..DEPENDENCY
     },
     Row {
         name: "icmp",
+        experiment: Some(0.7),
         kind: "unreachable",
         breaks: |one| {
             let what = if one.net.is_v6() { "icmp6-addr-unreachable" } else { "icmp-host-unreachable" };
@@ -112,16 +126,30 @@ pub const ROWS: &[Row] = &[
         },
         ..DEPENDENCY
     },
-    Row { name: "link", cause: "link", breaks: |one| one.net.on_client("ip link set c0 down"), ..ISOLATION },
-    Row { name: "cable", cause: "link", breaks: |one| one.net.on_server("ip link set s0 down"), ..ISOLATION },
+    Row {
+        name: "link",
+        experiment: Some(0.67),
+        cause: "link",
+        breaks: |one| one.net.on_client("ip link set c0 down"),
+        ..ISOLATION
+    },
+    Row {
+        name: "cable",
+        experiment: Some(1.59),
+        cause: "link",
+        breaks: |one| one.net.on_server("ip link set s0 down"),
+        ..ISOLATION
+    },
     Row {
         name: "route",
+        experiment: Some(0.66),
         cause: "route",
         breaks: |one| one.net.on_client(&format!("ip route del {} dev c0", one.net.prefix())),
         ..ISOLATION
     },
     Row {
         name: "sayno",
+        experiment: Some(0.66),
         kind: "unreachable",
         cause: "route",
         breaks: |one| one.net.on_client(&format!("ip route add unreachable {}", one.net.address(4))),
@@ -154,6 +182,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "names",
+        experiment: Some(2.7),
         kind: "dns",
         port: 53,
         server: "--names",
@@ -165,6 +194,9 @@ pub const ROWS: &[Row] = &[
 ];
 
 impl Scenario {
+    /// # Panics
+    /// Without root, iproute2 and iptables.
+    #[must_use]
     pub fn begin(row: &'static Row, is_v6: bool) -> Self {
         let mut net = Net::new(row.name, is_v6);
         net.serve(if row.port == PORT { "" } else { row.server }, &SERVERS[..2]);
