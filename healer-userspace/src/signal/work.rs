@@ -76,6 +76,10 @@ pub struct Work {
     /// It may go on without anybody's help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hope: Option<Hope>,
+    /// Its first thread waits for whatever comes next (epoll_wait(2)), and has just come round or is the only one: what
+    /// it has read and not answered it keeps for later, as a server of long polls does.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub at_its_loop: bool,
 }
 
 /// What waits at unix sockets with a name. Nobody counts what was read of them: only who did not run has read nothing.

@@ -30,6 +30,8 @@ impl<'a> Member<'a> {
     /// What it leaves undone. Of unix sockets only who did not run at all is known to have read nothing.
     pub(super) fn own_work(&self, at: BootTime) -> Work {
         let mut work = self.work.clone();
+        // Between two rounds it may be seen at what a round does.
+        work.at_its_loop = self.track.at_its_loop.is_some_and(|last| at.since(last) < LASTS);
         if !lasted(at, self.track.rested) {
             work.unix = UnixWork::default();
         }
@@ -108,11 +110,13 @@ pub(super) fn together(at: BootTime, members: &[Member<'_>]) -> Option<(Work, In
         return None;
     }
     let first = still[0].work;
-    let mut sum = Work { condition: first.condition, ..Work::default() };
+    let mut sum = Work { condition: first.condition, at_its_loop: true, ..Work::default() };
     (sum.process, sum.pid, sum.comm) = (first.process.clone(), first.process.pid, first.process.comm.clone());
     for work in still.iter().map(|member| member.own_work(at)) {
         sum.runs += work.runs;
         sum.hope = sum.hope.or(work.hope);
+        // Who holds no request says nothing of those that wait.
+        sum.at_its_loop &= work.at_its_loop || work.unanswered.is_none();
         if work.condition == Life::Free {
             sum.condition = Life::Free;
         }

@@ -67,6 +67,8 @@ struct Track {
     answers_none: Option<BootTime>,
     /// It does not answer, and that is not because it works.
     silent: Option<BootTime>,
+    /// When it was last seen to wait for whatever comes next.
+    at_its_loop: Option<BootTime>,
 }
 
 struct Raised {
@@ -277,6 +279,7 @@ impl Track {
             answers_none: going_on(!work.answered, self.answers_none),
             silent: going_on(!work.answered && !is_fed, self.silent),
             starved: if lacks { Some(at) } else { self.starved },
+            at_its_loop: if work.at_its_loop { Some(at) } else { self.at_its_loop },
         }
     }
 

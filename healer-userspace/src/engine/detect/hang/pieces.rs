@@ -46,7 +46,8 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>, is_su
         pieces.extend(probe.map(failed_probe));
     }
     let alone = is_sum || (pieces.is_empty() && probe.is_none());
-    let late = work.unanswered.as_ref().filter(|some| is_late(some, alone));
+    let keeps_them = probe.is_none() && keeps_for_later(work);
+    let late = work.unanswered.as_ref().filter(|some| is_late(some, alone) && !keeps_them);
     if let Some(some) = late {
         if !does_nothing {
             pieces.extend(probe.map(failed_probe));
@@ -108,6 +109,14 @@ fn place(port: u16) -> String {
 fn failed_probe(probe: &Known) -> Piece {
     let says = format!("its probe failed {} times in a row ({})", probe.failed, probe.says);
     Piece { source: "probe", says, lasted: Duration::ZERO }
+}
+
+/// A server of long polls: whatever comes next it would take, and nothing has come that it leaves alone.
+fn keeps_for_later(work: &Work) -> bool {
+    let unread = work.unread.as_ref().map(|unread| unread.oldest_ms);
+    let queued = work.backlog.as_ref().map(|backlog| backlog.oldest_ms);
+    let is_left = |ms: u64| LASTS <= Duration::from_millis(ms);
+    work.at_its_loop && !unread.into_iter().chain(queued).any(is_left)
 }
 
 /// Alone it must be out of the ordinary; what never answered may be made to only listen.

@@ -182,6 +182,27 @@ fn handlers_that_never_answer_again_are_a_hang() {
     assert_eq!((found.certainty, found.detail.evidence_count), (Certainty::Probable, 1));
 }
 
+/// redis whose clients only wait for what somebody else is to push, and comes round ten times a second.
+#[test]
+fn who_keeps_long_polls_at_its_loop_is_idle_and_who_leaves_bytes_unread_is_not() {
+    let polls = |ms: u64| Work {
+        ran_ms: 1,
+        runs: 10,
+        moved: false,
+        at_its_loop: !ms.is_multiple_of(5000),
+        ..late(ms, 500, Some(ms + 100))
+    };
+    let mut idle = Run::new();
+    idle.seconds(90, polls);
+    assert!(idle.diagnoses().is_empty());
+    let mut left = Run::new();
+    left.seconds(60, |ms| Work { unread: unread(ms), ..polls(ms) });
+    assert!(left.diagnoses().iter().any(|one| one.certainty == Certainty::Probable));
+    // Its loop does not go round any more.
+    idle.seconds(12, |ms| Work { at_its_loop: false, ..polls(ms) });
+    assert_eq!(idle.diagnoses()[0].certainty, Certainty::Probable);
+}
+
 /// Three long queries look the same from outside.
 #[test]
 fn whoever_works_at_late_answers_is_only_suspected() {

@@ -28,6 +28,10 @@ const STILL: Duration = Duration::from_secs(10);
 /// Threads of one process that are asked what they sleep in, at most.
 const ASKED_MAX: usize = 32;
 
+/// epoll_wait(2), as servers of one loop call it. Go's network poller, in which any thread may rest, has the other call;
+/// other processors than x86-64 have that one alone.
+const LOOPS: i32 = if cfg!(target_arch = "x86_64") { calls::EPOLL_WAIT } else { calls::EPOLL_PWAIT };
+
 /// What its threads did up to the last look.
 #[derive(Default)]
 pub(super) struct Member {
@@ -63,6 +67,14 @@ impl Member {
         let still = self.threads.iter().filter(|(_, thread)| STILL <= now.since(thread.still));
         let proc = Proc::new(proc);
         still.take(ASKED_MAX).filter_map(|(tid, _)| proc.call(pid, *tid)).any(|record| has_end(&record))
+    }
+
+    /// Its first thread sleeps until something happens at one of many descriptors, and would take it: it has come round
+    /// since the look before, or nobody but itself could have answered.
+    pub(super) fn is_at_its_loop(&self, proc: &Path, pid: u32) -> bool {
+        let has_come_round = || self.threads.get(&pid).is_some_and(|first| self.looked == Some(first.still));
+        (self.only_thread() == Some(pid) || has_come_round())
+            && Proc::new(proc).call(pid, pid).is_some_and(|record| record.syscall == LOOPS)
     }
 
     /// If it has but one.
@@ -192,4 +204,42 @@ fn v2_mounts(cgroup: &Path) -> [PathBuf; 2] {
 fn has_frozen(dir: &Path) -> bool {
     let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
     events.lines().any(|line| line == "frozen 1")
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+    use crate::identity::fixture::Tree;
+
+    const EPOLL_WAIT: &str = "232 0x5 0x7ffd 0x10 0x64 0x0 0x0 0x7ffd 0x7f01\n";
+    const EPOLL_PWAIT: &str = "281 0x5 0x7ffd 0x10 0x64 0x0 0x0 0x7ffd 0x7f01\n";
+    const FUTEX: &str = "202 0x55 0x80 0x0 0x0 0x0 0x0 0x7ffd 0x7f01\n";
+
+    /// After two looks at process 7: what its threads sleep in, and whether they have run in between.
+    fn is_at_its_loop(threads: &[(u32, &str, bool)]) -> bool {
+        let tree = Tree::new();
+        let proc = tree.root().join("proc");
+        let mut member = Member::default();
+        for round in 1..3_u64 {
+            for (tid, call, has_run) in threads {
+                let runs = if *has_run { round } else { 1 };
+                let file = |name: &str, text: &str| tree.file(&format!("proc/7/task/{tid}/{name}"), text);
+                file("schedstat", &format!("{runs}000 0 {runs}\n"));
+                file("syscall", call);
+            }
+            let look = member.look(&proc, 7, BootTime(round * 1_000_000_000));
+            assert_eq!(look.is_some(), round == 2);
+        }
+        member.is_at_its_loop(&proc, 7)
+    }
+
+    #[test]
+    fn who_comes_round_is_at_its_loop_and_who_waits_for_a_lock_is_not() {
+        assert!(is_at_its_loop(&[(7, EPOLL_WAIT, true), (8, FUTEX, false)]), "redis");
+        assert!(is_at_its_loop(&[(7, EPOLL_WAIT, false)]), "the only thread");
+        assert!(!is_at_its_loop(&[(7, EPOLL_WAIT, false), (8, FUTEX, false)]), "others may be to answer");
+        assert!(!is_at_its_loop(&[(7, FUTEX, true), (8, EPOLL_WAIT, true)]), "the JVM");
+        assert!(!is_at_its_loop(&[(7, EPOLL_PWAIT, true), (8, FUTEX, false)]), "Go");
+        assert!(!is_at_its_loop(&[(7, "running\n", true)]));
+    }
 }

@@ -181,8 +181,13 @@ impl WorkPoller {
         if work.runs == 0 {
             work.condition = member::life(&self.proc, &self.cgroup, work.pid);
         }
+        let member = self.members.get(&work.pid);
         if work.hope.is_none() && !work.moved {
-            work.hope = self.members.get(&work.pid).and_then(|member| self.hope(asking, member, &work));
+            work.hope = member.and_then(|member| self.hope(asking, member, &work));
+        }
+        let are_late = work.unanswered.as_ref().is_some_and(|some| UNANSWERED_MIN <= some.sockets);
+        if are_late && work.unread.is_none() && work.condition == Life::Free {
+            work.at_its_loop = member.is_some_and(|member| member.is_at_its_loop(&self.proc, work.pid));
         }
         work
     }
@@ -224,6 +229,7 @@ fn work(process: &Process, pid: u32, look: &member::Look, waiting: Option<&Waiti
         rested: look.runs == 0 && look.sees_all,
         unix: waiting.unix,
         hope: waiting.asks.then_some(Hope::Peer),
+        at_its_loop: false,
     }
 }
 
