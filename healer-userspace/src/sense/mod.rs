@@ -8,6 +8,7 @@ mod calls;
 pub mod capture;
 pub mod format;
 mod formats;
+mod freezer;
 pub mod govern;
 mod governed;
 mod layout;

@@ -2,7 +2,7 @@
 
 use healer_common::task_scan::TaskRecord;
 
-use crate::signal::waits::Condition;
+use crate::{sense::freezer::Freezer, signal::waits::Condition};
 
 /// `TASK_UNINTERRUPTIBLE`, `__TASK_STOPPED`, `__TASK_TRACED`, `TASK_FROZEN` (include/linux/sched.h).
 const UNINTERRUPTIBLE: u32 = 2;
@@ -36,6 +36,17 @@ pub(crate) fn condition(record: &TaskRecord) -> Condition {
     }
 }
 
+/// What the kernel's iterator would have written of a thread that /proc shows. Of v2 whoever is in uninterruptible sleep is
+/// not held yet.
+pub(crate) fn held(record: TaskRecord, freezer: Freezer) -> TaskRecord {
+    let is_uninterruptible = record.state & UNINTERRUPTIBLE != 0;
+    match freezer {
+        Freezer::V1 if is_uninterruptible => TaskRecord { state: FROZEN, ..record },
+        Freezer::V2 if is_uninterruptible => record,
+        Freezer::V1 | Freezer::V2 => TaskRecord { jobctl: record.jobctl | TRAP_FREEZE, ..record },
+    }
+}
+
 /// No signal reaches it, not even SIGKILL. A frozen v2 cgroup lets SIGKILL through.
 pub(crate) fn is_deaf(record: &TaskRecord) -> bool {
     let uninterruptible = record.state & UNINTERRUPTIBLE != 0 && record.state & (WAKEKILL | NOLOAD) == 0;
@@ -58,5 +69,18 @@ mod tests {
         assert_eq!(condition(&one), Condition::Stopped);
         one.flags = TaskRecord::EXITING;
         assert_eq!(condition(&one), Condition::Exiting);
+    }
+
+    #[test]
+    fn by_proc_who_waits_for_a_disk_is_held_by_v1_alone() {
+        let sleeps = TaskRecord { state: 1, ..TaskRecord::ZERO };
+        let waits = TaskRecord { state: UNINTERRUPTIBLE, ..TaskRecord::ZERO };
+        let of = |record, freezer| {
+            let held = held(record, freezer);
+            (condition(&held), is_deaf(&held))
+        };
+        assert_eq!(of(sleeps, Freezer::V2), (Condition::Frozen, false));
+        assert_eq!(of(waits, Freezer::V2), (Condition::Uninterruptible, true));
+        assert_eq!(of(waits, Freezer::V1), (Condition::Frozen, true));
     }
 }

@@ -28,7 +28,7 @@ mod stack_memory;
 mod table;
 mod world;
 
-use std::{collections::BTreeSet, io, path::Path, time::Duration};
+use std::{cell::LazyCell, collections::BTreeSet, io, path::Path, time::Duration};
 
 use healer_common::task_scan::TaskRecord;
 
@@ -42,10 +42,13 @@ use crate::{
         time::BootTime,
     },
     identity::process::Process,
-    sense::poll::tasks::{Pass, TaskScan},
+    sense::{
+        freezer::{CGROUPS, Freezers},
+        poll::tasks::{Pass, TaskScan},
+    },
     signal::waits::{Condition, Owner, WaitSnapshot},
 };
-use condition::condition;
+use condition::{condition, held};
 use extract::{Extractor, Waits};
 pub(crate) use peers::copy_of;
 pub(crate) use procfs::Proc;
@@ -166,7 +169,10 @@ impl Scanner {
         let min_sleep = self.interval().max(ALERT) * SLEPT_PERCENT / 100;
         let pass = match &mut self.source {
             Source::Kernel(scan) => scan.pass(min_sleep)?,
-            Source::Proc(last) => pass_of_proc(&self.extractor.proc, last, began),
+            Source::Proc(last) => {
+                let mut freezers = Freezers::new(Path::new(CGROUPS));
+                pass_of_proc(&self.extractor.proc, &mut freezers, last, began)
+            }
         };
         self.table.apply(&pass);
         self.scans += 1;
@@ -309,12 +315,18 @@ fn threads(snapshot: &WaitSnapshot, tids: &BTreeSet<u32>) -> BTreeSet<(u32, u64)
 }
 
 /// The same by /proc: a thread sleeps if it has not switched since the scan before.
-fn pass_of_proc(proc: &Proc, last: &mut std::collections::BTreeMap<u32, TaskRecord>, now: BootTime) -> Pass {
+fn pass_of_proc(
+    proc: &Proc,
+    freezers: &mut Freezers,
+    last: &mut std::collections::BTreeMap<u32, TaskRecord>,
+    now: BootTime,
+) -> Pass {
     let mut seen = std::collections::BTreeMap::new();
     let mut pass = Pass { is_full: true, records: Vec::new() };
     for tgid in proc.pids() {
         let threads = proc.threads(tgid);
         let leader = proc.stat(tgid, tgid).map_or(0, |stat| stat.start_boot_ns);
+        let freezer = LazyCell::new(|| freezers.of(&proc.path(""), tgid));
         for tid in &threads {
             let Some(mut record) = proc.record(tgid, *tid, leader, threads.len() as u32) else {
                 continue;
@@ -324,11 +336,45 @@ fn pass_of_proc(proc: &Proc, last: &mut std::collections::BTreeMap<u32, TaskReco
                 .filter(|old| (old.start_boot_ns, old.switches) == (record.start_boot_ns, record.switches));
             record.since_boot_ns = known.map_or(now.0, |old| old.since_boot_ns);
             if known.is_some() && record.state != 0 && tgid != std::process::id() {
-                pass.records.push(record);
+                pass.records.push(freezer.map_or(record, |freezer| held(record, freezer)));
             }
             seen.insert(*tid, record);
         }
     }
     *last = seen;
     pass
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::fixture::{Fake, Tree};
+
+    /// In a futex, like any sleeper.
+    fn sleeps(tree: &Tree, pid: u32, cgroup: &str) {
+        tree.process(&Fake::new(pid, "web").in_cgroup(cgroup));
+        let file = |name: &str, text: &str| tree.file(&format!("proc/{pid}/task/{pid}/{name}"), text);
+        file("stat", &format!("{pid} (web) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n"));
+        file("status", &format!("State:\tS (sleeping)\nTgid:\t{pid}\nvoluntary_ctxt_switches:\t5\n"));
+        file("syscall", "202 0x55 0x80 0x2 0x0 0x0 0x0 0x7ffd 0x7f01\n");
+    }
+
+    #[test]
+    fn by_proc_who_is_frozen_is_told_from_who_sleeps() {
+        let tree = Tree::new();
+        let (frozen, well) = (4_194_311, 4_194_312);
+        sleeps(&tree, frozen, "/frozen");
+        sleeps(&tree, well, "/well");
+        tree.file("cgroup/frozen/cgroup.events", "populated 1\nfrozen 1\n");
+        let proc = Proc::new(&tree.root().join("proc"));
+        let mut last = std::collections::BTreeMap::new();
+        let mut pass = |now| {
+            let mut freezers = Freezers::new(&tree.root().join("cgroup"));
+            pass_of_proc(&proc, &mut freezers, &mut last, BootTime(now))
+        };
+        assert!(pass(1).records.is_empty(), "the first meets them");
+        let records = pass(2).records;
+        let of = |pid| records.iter().find(|record| record.pid == pid).map(condition);
+        assert_eq!((of(frozen), of(well)), (Some(Condition::Frozen), Some(Condition::Stuck)));
+    }
 }

@@ -20,15 +20,13 @@ use crate::{
         graph::Graph,
         proof::{self, Proof},
     },
-    sense::poll::work::life,
+    sense::{freezer::CGROUPS, poll::work::life},
     signal::{
         waits::{Owner, WaitSnapshot},
         work::Life,
     },
 };
 
-/// Where the freezers are.
-const CGROUPS: &str = "/sys/fs/cgroup";
 /// Between the two looks at the switch counts.
 const BETWEEN: Duration = Duration::from_millis(20);
 

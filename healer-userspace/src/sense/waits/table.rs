@@ -279,8 +279,10 @@ fn is_parked(sleeper: &Sleeper) -> bool {
     is_private && sleeps_on && condition(&sleeper.record) == Condition::Stuck
 }
 
+/// By /proc a freezer is seen a moment after it holds the thread.
 fn is_same(one: &TaskRecord, other: &TaskRecord) -> bool {
     (one.start_boot_ns, one.switches, one.flags) == (other.start_boot_ns, other.switches, other.flags)
+        && condition(one) == condition(other)
 }
 
 /// The name that the thread has given itself.

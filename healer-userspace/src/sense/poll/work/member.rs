@@ -1,18 +1,14 @@
 //! One process: did its threads run, did they get the CPU, and may it run at all?
 
 use core::time::Duration;
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use healer_common::task_scan::TaskRecord;
 
 use crate::{
     engine::time::BootTime,
     identity::procfs::{self, ProcDir},
-    sense::{poll::cpu::SchedStat, waits::Proc},
+    sense::{freezer::Freezers, poll::cpu::SchedStat, waits::Proc},
     signal::{calls, work::Life},
 };
 
@@ -146,7 +142,7 @@ pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
     if state == Some(b'T') {
         return Life::Stopped;
     }
-    if is_frozen(proc, cgroup, pid) { Life::Frozen } else { Life::Free }
+    if Freezers::new(cgroup).of(proc, pid).is_some() { Life::Frozen } else { Life::Free }
 }
 
 /// The system calls that take a time, by the table of x86-64 and as far as their first four arguments tell. Not futex:
@@ -178,32 +174,6 @@ fn tracer(proc: &Path, pid: u32) -> u32 {
     let status = fs::read_to_string(proc.join(format!("{pid}/status"))).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
     line.and_then(|tracer| tracer.trim().parse().ok()).unwrap_or(0)
-}
-
-/// v1: `freezer.state`; v2: `cgroup.events` (cgroups(7)). A frozen task of v2 looks like a sleeper.
-fn is_frozen(proc: &Path, cgroup: &Path, pid: u32) -> bool {
-    let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
-    text.lines().any(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
-            return false;
-        };
-        let inside = path.trim_start_matches('/');
-        if controllers.split(',').any(|name| name == "freezer") {
-            let state = fs::read_to_string(cgroup.join(controllers).join(inside).join("freezer.state"));
-            return state.is_ok_and(|state| state.trim() != "THAWED");
-        }
-        controllers.is_empty() && v2_mounts(cgroup).iter().any(|mount| has_frozen(&mount.join(inside)))
-    })
-}
-
-fn v2_mounts(cgroup: &Path) -> [PathBuf; 2] {
-    [cgroup.to_owned(), cgroup.join("unified")]
-}
-
-fn has_frozen(dir: &Path) -> bool {
-    let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
-    events.lines().any(|line| line == "frozen 1")
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
