@@ -19,6 +19,7 @@ mod meet;
 mod memory;
 mod owners;
 mod probes;
+mod pulse;
 mod peers;
 mod start;
 mod stop;
@@ -112,6 +113,7 @@ struct Agent {
     peers: peers::Peers,
     doubts: meet::Doubts,
     fail_point: FailPoint,
+    waits_watch: waits::WaitsWatch,
     work_watch: work::WorkWatch,
     memory_watch: memory::MemoryWatch,
     level_watch: levels::LevelWatch,

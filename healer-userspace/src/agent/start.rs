@@ -189,7 +189,8 @@ async fn assemble(
     let (listen, orders) = serve(&options, &reporter).await?;
     options.listen = listen;
 
-    let waits = waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
+    let (waits_watch, waits) =
+        waits::start(sense.take_task_scan()).context("start the thread that scans the tasks")?;
     let (work_watch, looks) = work::start().context("start the thread that looks at sockets and CPU")?;
     let alarm = Trigger::open(Path::new("/proc"));
     let (memory_watch, memory_look, memory) = memory::start(sense.take_reclaim(), &alarm);
@@ -235,6 +236,7 @@ async fn assemble(
         doubts: super::meet::Doubts::default(),
         taps: Taps::into_file(recording),
         fail_point,
+        waits_watch,
         work_watch,
         memory_watch,
         level_watch,
@@ -296,6 +298,7 @@ impl Agent {
         sensors.push(self.work_watch.sensor());
         sensors.push(self.memory_watch.sensor());
         sensors.push(levels::sensor());
+        self.waits_watch.dim(&mut sensors);
         dim(&mut sensors, &self.lacking);
         let shown = self.reporter.shared.read(|view| view.sensors.clone());
         let is_shown = |sensor: &Sensor| shown.iter().any(|old| same_trouble(old, sensor));
