@@ -10,7 +10,7 @@ pub use self::words::{called, mebibytes, of_whom, party, signal_name};
 use super::{memory::Memory, time::BootTime};
 use crate::{
     identity::process::{Process, ProcessId},
-    signal::{Aim, Exit, OomKill, Party, SYS_SECCOMP, SignalSent},
+    signal::{Aim, CpuUsed, Exit, OomKill, Party, SYS_SECCOMP, SignalSent},
 };
 
 /// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
@@ -41,6 +41,18 @@ pub struct Certificate {
     /// Of an OOM kill: whose growth took the memory, the dead itself or a neighbour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaker: Option<Leaker>,
+    /// Of a SIGKILL by the kernel: the hard limit of CPU time that explains it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_limit: Option<CpuLimit>,
+}
+
+/// `RLIMIT_CPU` (getrlimit(2)): SIGXCPU every second from the soft limit on, SIGKILL at the hard one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CpuLimit {
+    Met(CpuUsed),
+    /// Its numbers were gone with the process; so long before it was warned.
+    Warned(Duration),
 }
 
 /// Who had grown most in a cgroup that ran out of memory.
@@ -133,6 +145,7 @@ pub fn certify(memory: &Memory, process: &Process, exit: Exit, at: BootTime, ord
     Certificate {
         exit,
         leaker: leaker(memory, process, &cause),
+        cpu_limit: cpu_limit(memory, process, exit, &cause),
         cause,
         uptime: at.since(process.start),
         ordinal,
@@ -160,6 +173,18 @@ fn leaker(memory: &Memory, process: &Process, cause: &Cause) -> Option<Leaker> {
         grown: user.grown,
         over: Duration::from_millis(user.watched_ms),
     })
+}
+
+fn cpu_limit(memory: &Memory, process: &Process, exit: Exit, cause: &Cause) -> Option<CpuLimit> {
+    if *cause != Cause::Kernel || exit.signal != Some(libc::SIGKILL) {
+        return None;
+    }
+    let (killed_at, sent) = memory.signal(process.id(), libc::SIGKILL)?;
+    if let Some(used) = sent.cpu {
+        return used.is_over().then_some(CpuLimit::Met(used));
+    }
+    let (warned_at, warning) = memory.signal(process.id(), libc::SIGXCPU)?;
+    warning.sender.is_none().then(|| CpuLimit::Warned(killed_at.since(*warned_at)))
 }
 
 /// `128 + n`, where the last child died of `n`.

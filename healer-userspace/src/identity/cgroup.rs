@@ -167,6 +167,24 @@ impl Cgroups {
         self.known(cgroup)
     }
 
+    /// Memory is controlled by v2.
+    pub fn is_memory_in_v2(&self) -> bool {
+        self.memory.is_none() && self.v2.is_some()
+    }
+
+    /// Those at or above this one that have a memory limit, in bytes, the nearest first.
+    pub fn limited(&self, path: &str) -> Vec<(String, u64)> {
+        let Some((_, mount)) = self.mount(Hierarchy::Memory) else {
+            return Vec::new();
+        };
+        let all = Path::new(path.trim_start_matches('/')).ancestors();
+        let limited = all.filter_map(|inside| {
+            let limit = memory_limit(&mount.join(inside))?;
+            Some((format!("/{}", inside.display()), limit))
+        });
+        limited.collect()
+    }
+
     /// Learns every cgroup there is, up to a bound.
     pub fn walk(&mut self, now: BootTime) {
         self.walked = Some(now);
@@ -212,6 +230,22 @@ impl Cgroups {
             self.known.insert(key, path.to_owned());
         }
     }
+}
+
+/// The path itself, or one of a cgroup inside.
+pub(super) fn is_below(path: &str, above: &str) -> bool {
+    let inside = path.strip_prefix(above.trim_end_matches('/'));
+    inside.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// v1 rounds the limit of those that have none to whole pages (`PAGE_COUNTER_MAX`, include/linux/page_counter.h).
+const NO_LIMIT: u64 = 1 << 62;
+
+fn memory_limit(dir: &Path) -> Option<u64> {
+    let v2 = fs::read_to_string(dir.join("memory.max"));
+    let text = v2.or_else(|_| fs::read_to_string(dir.join("memory.limit_in_bytes"))).ok()?;
+    // `max` is none.
+    text.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
 }
 
 fn children(dir: &Path) -> io::Result<Vec<(u64, String)>> {

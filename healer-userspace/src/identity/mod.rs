@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod exe;
+mod explain;
 mod living;
 pub(crate) mod lru;
 mod names;
@@ -24,10 +25,11 @@ pub use self::process_table::UNTRACKED_MAX;
 use self::{
     cgroup::{CgroupId, Cgroups, Hierarchy},
     exe::ExePaths,
+    explain::Full,
     names::Names,
     process::{Container, Pod, Process, ProcessId, WorkloadKey},
     process_table::{Entry, ProcessTable},
-    procfs::{machine_memory, pids},
+    procfs::pids,
     reading::Reading,
     resolve::same_file,
     roots::Roots,
@@ -35,7 +37,7 @@ use self::{
 };
 use crate::{
     engine::{certificate::is_fault, time::BootTime},
-    signal::{Fact, OomScope, Owner, Party, Raw, Seen, Signal},
+    signal::{Fact, Owner, Party, Raw, Seen, Signal},
 };
 
 /// Inode number of a hierarchy's root directory: everybody whom nobody put anywhere.
@@ -92,6 +94,7 @@ impl Identity {
     /// Adds who it was. After an exit the process is known among the dead for a while.
     pub fn enrich(&mut self, raw: Raw) -> Signal {
         let Raw { at, seen, mut fact, at_limit, owner } = raw;
+        let of_victim = seen.as_ref().and_then(|seen| seen.cgroup);
         let mut process = match (seen, owner) {
             (Some(seen), _) => Some(self.whom(&seen, &fact, at)),
             (None, Some(owner)) => Some(self.owner(owner, at)),
@@ -104,43 +107,7 @@ impl Identity {
         {
             self.loops.note(&self.roots.proc, process);
         }
-        match &mut fact {
-            Fact::SignalSent(sent) => {
-                if let Some(sender) = &mut sent.sender {
-                    self.complete(sender, at);
-                }
-            }
-            Fact::OomKilled(kill) => {
-                self.complete(&mut kill.trigger, at);
-                let path = at_limit.and_then(|cgroup| self.cgroups.find(cgroup, at));
-                kill.memcg = path.unwrap_or_default();
-                if kill.scope == OomScope::Global && kill.limit == 0 {
-                    kill.limit = machine_memory(&self.roots.proc).unwrap_or_default();
-                }
-            }
-            Fact::Exited(_)
-            | Fact::Execed
-            | Fact::Registered(_)
-            | Fact::Deregistered
-            | Fact::StopAsked { .. }
-            | Fact::MeantToEnd
-            | Fact::Answered { .. }
-            | Fact::Waits(_)
-            | Fact::Work(_)
-            | Fact::Probed(_)
-            | Fact::ConnectionFailed(_)
-            | Fact::Retransmitted(_)
-            | Fact::SyscallError(_)
-            | Fact::Levels(_)
-            | Fact::Listens(_)
-            | Fact::NoRoute(_)
-            | Fact::Memory(_)
-            | Fact::ReclaimStalled(_)
-            | Fact::TaskHung(_)
-            | Fact::Flows(_)
-            | Fact::Peers(_)
-            | Fact::Lost { .. } => {}
-        }
+        self.explain(&mut fact, process.as_ref(), Full { at_limit, of_victim }, at);
         Signal { at, process, fact }
     }
 

@@ -48,6 +48,16 @@ impl ProcDir {
         Some(Membership::parse(&self.read("cgroup", CGROUP_MAX)?))
     }
 
+    /// CPU time of all its threads, to the clock tick; of a zombie too.
+    pub fn cpu_ms(&self) -> Option<u64> {
+        cpu_ms(&self.read("stat", STAT_MAX)?)
+    }
+
+    /// A line of `limits` (getrlimit(2)); `None`: there is no limit.
+    pub fn hard_limit(&self, name: &str) -> Option<u64> {
+        hard_limit(&lossy(&self.read("limits", STAT_MAX)?), name)
+    }
+
     /// The first [`ARGS_MAX`] bytes of the arguments; empty for kernel threads and zombies.
     pub fn args(&self) -> Vec<String> {
         split_args(&self.read("cmdline", ARGS_MAX).unwrap_or_default())
@@ -226,6 +236,20 @@ fn has_signal(set: u64, signal: i32) -> bool {
 
 fn numbers(text: &str) -> impl Iterator<Item = u32> {
     text.split_ascii_whitespace().filter_map(|number| number.parse().ok())
+}
+
+/// `utime` and `stime` of `/proc/PID/stat`.
+fn cpu_ms(stat: &[u8]) -> Option<u64> {
+    let close = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(ticks()?.saturating_add(ticks()?).saturating_mul(TICK_NS / 1_000_000))
+}
+
+/// `NAME SOFT HARD UNIT`
+fn hard_limit(limits: &str, name: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// `argv[0] NUL argv[1] NUL …`; the last may be cut.

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::signal::{Exit, OomKill, OomScope, SignalSent};
 
+mod explained;
 mod named;
 
 const NOW: BootTime = BootTime(900_000_000_000);

@@ -234,6 +234,25 @@ pub struct SignalSent {
     /// `ptrace (101)`: the call for which seccomp ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forbidden_call: Option<String>,
+    /// Of a SIGKILL by the kernel: what the target had used by then, if its CPU time is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuUsed>,
+}
+
+/// CPU time of all threads of a process, and its hard limit (`RLIMIT_CPU`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuUsed {
+    pub used_ms: u64,
+    pub limit_s: u64,
+}
+
+impl CpuUsed {
+    /// The kernel counts by another clock than it shows (`check_process_timers`, kernel/time/posix-cpu-timers.c).
+    const UNSURE_MS: u64 = 1000;
+
+    pub fn is_over(self) -> bool {
+        self.limit_s.saturating_mul(1000) <= self.used_ms.saturating_add(Self::UNSURE_MS)
+    }
 }
 
 /// Whom a call of kill(2) and its like named. Each process that it reaches has a record of its own.

@@ -29,6 +29,7 @@ pub(super) fn interpret(at: BootTime, event: &Record) -> Meaning {
             aim: aim(event.flags),
             process_group: event.target_pgid,
             forbidden_call: forbidden_call(event),
+            cpu: None,
         }),
         at_limit: None,
         owner: None,

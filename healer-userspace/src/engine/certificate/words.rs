@@ -1,8 +1,8 @@
 //! A certificate in words.
 
-use core::fmt::Write as _;
+use core::{fmt::Write as _, time::Duration};
 
-use super::{Asked, Cause, Certificate, Child, Leaker};
+use super::{Asked, Cause, Certificate, Child, CpuLimit, Leaker};
 use crate::{
     engine::{
         diagnosis::Evidence,
@@ -10,7 +10,7 @@ use crate::{
         time::{BootTime, Human},
     },
     identity::process::Process,
-    signal::{Aim, OomKill, OomScope, Party, SeenBy, SignalSent},
+    signal::{Aim, CpuUsed, OomKill, OomScope, Party, SeenBy, SignalSent},
     text,
 };
 
@@ -79,7 +79,8 @@ impl Certificate {
             }
             (Cause::Exited, Some(signal)) => format!("ended itself with {}", signal_name(signal)),
             (Cause::Kernel, Some(signal)) => {
-                format!("ended by {} from the kernel{}", signal_name(signal), what_for(signal))
+                let why = self.cpu_limit.map_or_else(|| what_for(signal).to_owned(), CpuLimit::says);
+                format!("ended by {} from the kernel{why}", signal_name(signal))
             }
             (Cause::Unseen, Some(signal)) => {
                 format!("ended by {}, whose sender was not seen", signal_name(signal))
@@ -150,6 +151,22 @@ impl Leaker {
     }
 }
 
+impl CpuLimit {
+    /// ` (its hard limit of 2 s of CPU time, of which it had used 2.0s)`
+    fn says(self) -> String {
+        match self {
+            Self::Met(CpuUsed { used_ms, limit_s }) => format!(
+                " (its hard limit of {limit_s} s of CPU time, of which it had used {})",
+                Human(Duration::from_millis(used_ms))
+            ),
+            Self::Warned(before) => format!(
+                " (its hard limit of CPU time, as it seems: SIGXCPU, for the soft one, came {} before)",
+                Human(before)
+            ),
+        }
+    }
+}
+
 impl Asked {
     /// `12ms after SIGTERM from bash[4242] (uid 0),`
     fn says(&self) -> String {
@@ -162,6 +179,8 @@ fn oom_sentence(oom: &OomKill) -> String {
     let numbers = match oom.limit {
         0 => String::new(),
         limit if oom.scope == OomScope::Global => format!(" ({})", mebibytes(limit)),
+        // Found out afterwards.
+        limit if oom.usage == 0 => format!(" (limit {})", mebibytes(limit)),
         limit => format!(" ({} of {} used)", mebibytes(oom.usage), mebibytes(limit)),
     };
     let asker = party(&oom.trigger);
@@ -172,6 +191,7 @@ fn oom_sentence(oom: &OomKill) -> String {
                  and its memory cgroup was at its limit{numbers}"
             );
         }
+        OomScope::Memcg if oom.limit == 0 => "its memory cgroup or one above, which was not told,",
         OomScope::Memcg => "its memory cgroup",
         OomScope::Global => "the whole node",
         OomScope::Unknown => "memory (scope not told by this kernel)",

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     engine::death::Death,
     identity::process::Parent,
-    signal::{Aim, OomKill, OomScope, Party},
+    signal::{Aim, CpuUsed, OomKill, OomScope, Party},
 };
 
 /// Of a program that nobody named.
@@ -246,4 +246,54 @@ fn whom_its_own_parent_aborts_has_crashed_and_whom_a_stranger_aborts_was_killed(
     assert!(main.contains("a watchdog or a time limit gave it up") && main.contains("proved"), "{main}");
     assert!(suspected.contains("suspected"), "{suspected}");
     assert_eq!(abort(worker(), 78, true), "");
+}
+
+/// `ulimit -t`: the kernel strikes without a word of its own.
+#[test]
+fn a_limit_of_cpu_time_is_told_from_other_kills_by_the_kernel() {
+    let web = supervised(10, SECOND);
+    let by_kernel = |at, number, cpu| {
+        let sent = SignalSent { signal: number, si_code: 128, cpu, ..SignalSent::default() };
+        signal(at, &web, Fact::SignalSent(sent))
+    };
+    let after = |used_ms: Option<u64>, is_warned: bool| {
+        let cpu = used_ms.map(|used_ms| CpuUsed { used_ms, limit_s: 2 });
+        let mut trace = vec![registered(2 * SECOND, &web)];
+        trace.extend(is_warned.then(|| by_kernel(7 * SECOND, libc::SIGXCPU, None)));
+        trace.extend([by_kernel(8 * SECOND, libc::SIGKILL, cpu), killed(8 * SECOND, &web)]);
+        sentences(&trace).pop().unwrap_or_default()
+    };
+    let met = after(Some(2000), false);
+    assert!(
+        met.contains("from the kernel (its hard limit of 2 s of CPU time, of which it had used 2.0s) after"),
+        "{met}"
+    );
+    let warned = after(None, true);
+    assert!(warned.contains("as it seems: SIGXCPU, for the soft one, came 1.0s before) after"), "{warned}");
+    for (used_ms, is_warned) in [(None, false), (Some(900), false), (Some(900), true)] {
+        let other = after(used_ms, is_warned);
+        assert!(other.contains("ended by SIGKILL from the kernel after"), "{other}");
+    }
+}
+
+#[test]
+fn what_is_not_known_of_a_full_cgroup_is_said_to_be_unknown() {
+    let web = supervised(10, SECOND);
+    let says = |usage, limit| {
+        let oom = OomKill {
+            scope: OomScope::Memcg,
+            is_scope_guessed: false,
+            trigger: killer(),
+            memcg: String::new(),
+            usage,
+            limit,
+        };
+        let chosen = signal(8 * SECOND, &web, Fact::OomKilled(oom));
+        let trace = [registered(2 * SECOND, &web), chosen, killed(8 * SECOND, &web)];
+        sentences(&trace).pop().unwrap_or_default()
+    };
+    let mib = 1 << 20;
+    assert!(says(64 * mib, 64 * mib).contains("its memory cgroup (64.0 MiB of 64.0 MiB used) ran out when"));
+    assert!(says(0, 64 * mib).contains("its memory cgroup (limit 64.0 MiB) ran out when"));
+    assert!(says(0, 0).contains("its memory cgroup or one above, which was not told, ran out when"));
 }

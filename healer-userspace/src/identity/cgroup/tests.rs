@@ -117,3 +117,23 @@ proptest::proptest! {
         let _path = Membership::parse(text.as_bytes()).path();
     }
 }
+
+#[test]
+fn a_cgroup_is_in_itself_and_not_in_one_that_begins_like_it() {
+    assert!(is_below("/a", "/a") && is_below("/a/b", "/a") && is_below("/a", "/") && is_below("/", "/"));
+    assert!(!is_below("/ab", "/a") && !is_below("/a", "/a/b") && !is_below("/", "/a"));
+}
+
+#[test]
+fn whoever_has_a_limit_is_told_the_nearest_first() {
+    let limits = |tree: &Tree| Cgroups::new(&tree.roots().cgroup).limited("/box/app");
+    let tree = Tree::new();
+    tree.file("cgroup/box/memory.max", "4096\n");
+    tree.file("cgroup/box/app/memory.max", "max\n");
+    assert_eq!(limits(&tree), [("/box".to_owned(), 4096)]);
+    let hybrid = Tree::hybrid();
+    hybrid.file("cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    hybrid.file("cgroup/memory/box/memory.limit_in_bytes", "4096\n");
+    hybrid.file("cgroup/memory/box/app/memory.limit_in_bytes", "2048\n");
+    assert_eq!(limits(&hybrid), [("/box/app".to_owned(), 2048), ("/box".to_owned(), 4096)]);
+}

@@ -110,3 +110,14 @@ proptest::proptest! {
         let _parsed = (Stat::parse(bytes.as_bytes()), Status::parse(bytes.as_bytes()));
     }
 }
+
+#[test]
+fn cpu_time_and_its_limit_are_read() {
+    assert_eq!(cpu_ms(STAT.as_bytes()), Some(30));
+    assert_eq!(cpu_ms(b"42 (web) S 1"), None);
+    let limits = "Max cpu time              1                    2                    seconds\n\
+                  Max file size             unlimited            unlimited            bytes\n";
+    assert_eq!(hard_limit(limits, "Max cpu time"), Some(2));
+    assert_eq!(hard_limit(limits, "Max file size"), None);
+    assert_eq!(hard_limit("", "Max cpu time"), None);
+}

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     engine::{
-        certificate::{Cause, Certificate},
+        certificate::{Cause, Certificate, CpuLimit},
         diagnosis::{Detail, End},
     },
     signal::{Aim, Exit, OomKill, OomScope, Party},
@@ -72,6 +72,19 @@ struct CertificateView<'a> {
     child: Option<ChildView<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     leaker: Option<LeakerView<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu_limit: Option<CpuLimitView>,
+}
+
+/// Either the numbers, or since when it was warned.
+#[derive(Default, Serialize)]
+struct CpuLimitView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    used_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warned_before_ns: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -121,6 +134,20 @@ fn certificate(it: &Certificate) -> CertificateView<'_> {
             grown_bytes: leaker.grown,
             over_ns: nanos(leaker.over),
         }),
+        cpu_limit: it.cpu_limit.map(cpu_limit),
+    }
+}
+
+fn cpu_limit(it: CpuLimit) -> CpuLimitView {
+    match it {
+        CpuLimit::Met(cpu) => CpuLimitView {
+            limit_s: Some(cpu.limit_s),
+            used_ns: Some(cpu.used_ms.saturating_mul(1_000_000)),
+            ..CpuLimitView::default()
+        },
+        CpuLimit::Warned(before) => {
+            CpuLimitView { warned_before_ns: Some(nanos(before)), ..CpuLimitView::default() }
+        }
     }
 }
 
