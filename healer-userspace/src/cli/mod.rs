@@ -14,6 +14,7 @@ mod output;
 mod own_agent;
 mod page;
 mod pause;
+mod pid_owner;
 mod policy;
 mod record;
 mod replay;

@@ -8,16 +8,18 @@ use serde::{Deserialize, Serialize};
 use super::{
     cold, incidents,
     output::{Cell, Mood, Paint, Table, emit, emit_json},
+    pid_owner::{self, Owner},
     story,
 };
 use crate::{
+    clock,
     control::{
         Request,
         client::{AskError, ask},
     },
     report::{
         deaths::End,
-        incidents::{Incident, short_name},
+        incidents::{Incident, is_named, short_name},
         view::Workload,
     },
     text::printable,
@@ -44,6 +46,11 @@ struct Known {
     /// Newest first; an agent that does not run has forgotten them.
     #[serde(default)]
     ends: Vec<End>,
+    /// Of those who had the pid before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    incidents_of_others: Vec<Incident>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ends_of_others: Vec<End>,
 }
 
 impl Known {
@@ -52,6 +59,37 @@ impl Known {
             || self.workload.is_some()
             || self.living.is_some()
             || !self.ends.is_empty()
+            || self.has_others()
+    }
+
+    fn has_others(&self) -> bool {
+        !self.incidents_of_others.is_empty() || !self.ends_of_others.is_empty()
+    }
+
+    /// A number may be a name.
+    fn is_of_a_name(&self, target: &str) -> bool {
+        let incidents = self.incidents.iter().map(|incident| &incident.workload);
+        let mut workloads = incidents.chain(self.ends.iter().map(|end| &end.workload));
+        workloads.any(|workload| is_named(workload, target)) || self.ends.iter().any(|end| end.comm == target)
+    }
+
+    /// Sets apart what is told of others than who has the pid now, or had it last.
+    fn of_one_owner(mut self, pid: u32, living: Option<(Owner, String)>, boot_id: Option<&str>) -> Self {
+        let (living, says) = living.unzip();
+        let lives = living.is_some();
+        let owner = living.or_else(|| pid_owner::last(&self.incidents, &self.ends, pid, boot_id));
+        let Some(owner) = owner else {
+            return self;
+        };
+        let is_its = |incident: &mut Incident| owner.is_in(incident, pid);
+        self.incidents_of_others = self.incidents.extract_if(.., |one| !is_its(one)).collect();
+        self.ends_of_others = self.ends.extract_if(.., |end| !owner.ended_so(end, boot_id)).collect();
+        if self.has_others() {
+            // Whoever has the pid of a workload that is down is not it.
+            self.workload = self.workload.filter(|workload| workload.running || !lives);
+            self.living = self.living.or(says);
+        }
+        self
     }
 
     /// Ends of which no incident tells, newest first.
@@ -70,12 +108,21 @@ const FOUND_WITHIN_NS: u64 = 1_000_000_000;
 
 pub fn run(args: &Args, state_dir: &Path) -> anyhow::Result<ExitCode> {
     let known = ask_or_read(state_dir, &args.target)?;
+    let known = match args.target.parse() {
+        Ok(pid) if !known.is_of_a_name(&args.target) => {
+            let boot_id = clock::boot_id().ok();
+            let living = pid_owner::living(Path::new("/proc"), pid, boot_id.as_deref());
+            known.of_one_owner(pid, living, boot_id.as_deref())
+        }
+        Ok(_) | Err(_) => known,
+    };
     let found = known.is_something();
     if args.json {
         emit_json(&known)?;
     } else if found {
         let evidence = known.incidents.first().map(|latest| story::evidence(state_dir, latest));
-        emit(&(render(&known, Paint::of_stdout()) + &evidence.unwrap_or_default()))?;
+        let paint = Paint::of_stdout();
+        emit(&(render(&known, paint) + &evidence.unwrap_or_default() + &others(&known, paint)))?;
     }
     anyhow::ensure!(
         found || args.json,
@@ -173,6 +220,20 @@ fn ends_list(title: &str, ends: &[&End], paint: Paint) -> String {
 }
 
 const EARLIER_SHOWN: usize = 10;
+
+/// The times tell them apart.
+fn others(known: &Known, paint: Paint) -> String {
+    let incidents = &known.incidents_of_others;
+    let mut out = String::new();
+    if !incidents.is_empty() {
+        let shown = &incidents[..incidents.len().min(EARLIER_SHOWN)];
+        let many = incidents.len();
+        out.push_str(&format!("\nIncidents of others who had this pid before ({many}):\n"));
+        out.push_str(&incidents::list(shown, paint));
+    }
+    let ends: Vec<&End> = known.ends_of_others.iter().collect();
+    out + &ends_list("Ends of others who had this pid before", &ends, paint)
+}
 
 fn workload_line(workload: &Workload, paint: Paint) -> String {
     let name = printable(short_name(&workload.key));

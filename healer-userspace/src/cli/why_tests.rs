@@ -1,7 +1,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::report::{book::Book, deaths::Piece, record::Record};
+use crate::{
+    identity::fixture::{Fake, Tree},
+    report::{book::Book, deaths::Piece, record::Record},
+};
 
 fn records() -> Vec<Record> {
     let at = |ms: u64| json!(ms * 1_000_000);
@@ -151,4 +154,49 @@ fn an_end_of_which_an_incident_tells_is_told_once_and_a_later_one_first() {
     let text = render(&known, Paint(false));
     assert!(text.starts_with("web[11] of web killed by SIGKILL from bash[7]"), "{text}");
     assert!(text.contains("\nIncident i1: healed") && !text.contains("web[10] of web"), "{text}");
+}
+
+/// An incident of whoever began at that second, with the pid 10.
+fn of_owner(number: u64, start_s: u64, boot: &str) -> Incident {
+    let record = json!({
+        "record": "diagnosis", "incident": format!("i{number}"), "workload": "program//bin/web@/<sh",
+        "class": "crash", "certainty": "proved", "fault_time": "2026-01-01T04:00:00.000000000Z",
+        "fault_boot_ns": (start_s + 1) * 1_000_000_000, "sentence": "web crashed",
+        "target": {"pid": 10, "start_boot_ns": start_s * 1_000_000_000, "boot_id": boot}});
+    let mut book = Book::default();
+    book.add(record.as_object().expect("an object"));
+    book.get(&format!("i{number}")).expect("filed")
+}
+
+#[test]
+fn what_others_have_met_with_the_same_pid_is_told_apart() {
+    let incidents = || vec![of_owner(3, 50, "this"), of_owner(2, 20, "this"), of_owner(1, 50, "before")];
+    let known = |ends| Known { incidents: incidents(), ends, ..Known::default() };
+    let ids = |of: &[Incident]| of.iter().map(|one| one.id.clone()).collect::<Vec<_>>().join(" ");
+    let dead = known(vec![killed(10, 20_001_000_000)]).of_one_owner(10, None, Some("this"));
+    assert_eq!(ids(&dead.incidents), "i3");
+    assert_eq!(ids(&dead.incidents_of_others), "i2 i1");
+    assert_eq!((dead.ends.len(), dead.ends_of_others.len()), (0, 1));
+
+    let tree = Tree::new();
+    tree.process(&Fake::new(10, "cat").started(9_000));
+    let living = pid_owner::living(&tree.root().join("proc"), 10, Some("this"));
+    let down = Workload { key: "supervise/web".into(), pid: 10, ..Workload::default() };
+    let next = Known { workload: Some(down), ..known(Vec::new()) }.of_one_owner(10, living, Some("this"));
+    let text = render(&next, Paint(false)) + &others(&next, Paint(false));
+    assert!(text.starts_with("cat[10] is running since "), "{text}");
+    let rest = ".\nNo incident of it is known.\n\nIncidents of others who had this pid before (3):\n";
+    assert!(text.contains(rest), "{text}");
+}
+
+#[test]
+fn of_one_owner_nothing_is_set_apart() {
+    let one = || Known { incidents: vec![of_owner(3, 50, "this")], ..Known::default() };
+    assert_eq!(one().of_one_owner(10, None, Some("this")).incidents.len(), 1);
+    let untold = Known { incidents: book().about("web"), ..Known::default() };
+    let ends = vec![killed(10, 1_000_000_000)];
+    let known = Known { ends, ..untold }.of_one_owner(10, None, Some("this"));
+    assert!(!known.has_others(), "the record does not say which");
+    assert!(Known { incidents: book().about("web"), ..Known::default() }.is_of_a_name("web"));
+    assert!(!one().is_of_a_name("10"));
 }
