@@ -242,8 +242,7 @@ mod tests {
     use crate::{engine::policy::Protocol, identity::process::Process, kubernetes::Cluster};
 
     fn probe(ask: ProbeAsk) -> Probe {
-        let timeout = Duration::from_millis(300);
-        Probe { ask, period: Duration::from_secs(1), timeout, failures: 1, start_grace: Duration::ZERO }
+        Probe { timeout: Duration::from_millis(300), ..Probe::each_second(ask) }
     }
 
     /// A server that reads a request and then says `answer`, if anything.

@@ -67,13 +67,7 @@ fn probed(needs: &[DependsOn]) -> PolicySet {
     let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
     set.policies[0].rules[0].when[0].class = Class::ProbeFailed;
     set.policies[0].expect.depends_on = needs.to_vec();
-    set.policies[0].expect.probe = Some(Probe {
-        ask: ProbeAsk::Tcp { port: 1 },
-        period: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        failures: 1,
-        start_grace: Duration::ZERO,
-    });
+    set.policies[0].expect.probe = Some(Probe::each_second(ProbeAsk::Tcp { port: 1 }));
     set
 }
 

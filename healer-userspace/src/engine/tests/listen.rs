@@ -55,13 +55,8 @@ fn without_ports_in_the_policy_nobody_listens_in_vain() {
 /// A probe of the policy's own that is answered all the time.
 fn answered_meanwhile(listens_at_last: bool) -> Vec<String> {
     let mut set = wanted(Mode::Shadow);
-    set.policies[0].expect.probe = Some(Probe {
-        ask: ProbeAsk::Tcp { port: 1 },
-        period: Duration::from_secs(5),
-        timeout: Duration::from_secs(1),
-        failures: 3,
-        start_grace: Duration::ZERO,
-    });
+    let probe = Probe::each_second(ProbeAsk::Tcp { port: 1 });
+    set.policies[0].expect.probe = Some(Probe { period: Duration::from_secs(5), failures: 3, ..probe });
     let mut signals = vec![registered(2 * SECOND, &supervised(10, SECOND))];
     for second in [70, 80, 90] {
         signals.push(answer(second, Asked::Listen, false));

@@ -1,7 +1,11 @@
 //! Ends that somebody has asked for, and words that were no stop.
 
 use super::*;
-use crate::{identity::process::Parent, signal::Party};
+use crate::{
+    engine::policy::{Probe, ProbeAsk},
+    identity::process::Parent,
+    signal::Party,
+};
 
 const INIT: ProcessId = ProcessId { pid: 1, start: BootTime(1) };
 
@@ -124,13 +128,8 @@ fn a_word_that_was_no_stop_is_forgotten() {
 fn a_start_has_its_grace_from_the_exec_on() {
     let web = supervised(10, SECOND);
     let mut set = of_class(Class::ProbeFailed);
-    set.policies[0].expect.probe = Some(crate::engine::policy::Probe {
-        ask: crate::engine::policy::ProbeAsk::Tcp { port: 80 },
-        period: Duration::from_secs(1),
-        timeout: Duration::from_secs(1),
-        failures: 1,
-        start_grace: Duration::from_secs(60),
-    });
+    let probe = Probe::each_second(ProbeAsk::Tcp { port: 80 });
+    set.policies[0].expect.probe = Some(Probe { start_grace: Duration::from_secs(60), ..probe });
     let failed = |at| signal(at * SECOND, &web, Fact::Probed(crate::signal::work::Probed::default()));
     let started = signal(100 * SECOND, &web, Fact::Execed);
     let early = [registered(2 * SECOND, &web), started, failed(120)];
@@ -144,13 +143,7 @@ fn who_is_about_to_end_is_not_started_again() {
     let web = supervised(10, SECOND);
     let hangs = |stop: Option<Signal>| {
         let mut set = of_class(Class::ProbeFailed);
-        set.policies[0].expect.probe = Some(crate::engine::policy::Probe {
-            ask: crate::engine::policy::ProbeAsk::Tcp { port: 80 },
-            period: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            failures: 1,
-            start_grace: Duration::ZERO,
-        });
+        set.policies[0].expect.probe = Some(Probe::each_second(ProbeAsk::Tcp { port: 80 }));
         let failed = Fact::Probed(crate::signal::work::Probed::default());
         let mut signals = vec![registered(2 * SECOND, &web)];
         signals.extend(stop);
