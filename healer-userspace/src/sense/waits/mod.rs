@@ -374,7 +374,7 @@ mod tests {
         };
         assert!(pass(1).records.is_empty(), "the first meets them");
         let records = pass(2).records;
-        let of = |pid| records.iter().find(|record| record.pid == pid).map(condition);
+        let of = |pid: u32| records.iter().find(|record| record.pid == pid).map(condition);
         assert_eq!((of(frozen), of(well)), (Some(Condition::Frozen), Some(Condition::Stuck)));
     }
 }
