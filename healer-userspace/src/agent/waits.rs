@@ -22,7 +22,7 @@ use crate::{
 /// A slow engine gets the newest snapshots later, not all of them.
 const WAITING_MAX: usize = 4;
 
-const STUCK: &str = "its thread healer-waits is stuck in a scan: of deadlocks that begin now nothing is known";
+const STUCK: &str = "the thread healer-waits is stuck in a scan: of new deadlocks nothing is known";
 const REMEDY: &str = "/proc/PID/task/TID/stack of that thread of healer tells what it waits for";
 
 pub(super) type Snapshots = mpsc::Receiver<(BootTime, WaitSnapshot)>;
