@@ -259,21 +259,16 @@ mod tests {
 
     fn counts(peer: &str, ok: u32, refused: u32, second: u64) -> Fact {
         let at = Some(BootTime(second * 1_000_000_000));
+        let last_ok = at.filter(|_| ok != 0);
+        let last_bad = at.filter(|_| refused != 0);
         Fact::Peers(vec![PeerCounts {
-            peer: peer.parse().unwrap(),
-            netns: 1,
             cgroup: 1,
             ok,
             refused,
-            unreachable: 0,
-            timed_out: 0,
-            reset: 0,
-            abandoned: 0,
-            syn_retransmits: 0,
-            retransmits: 0,
             slowest_us: 5,
-            last_ok: at.filter(|_| ok != 0),
-            last_bad: at.filter(|_| refused != 0),
+            last_ok,
+            last_bad,
+            ..PeerCounts::none(peer, 1)
         }])
     }
 

@@ -215,6 +215,34 @@ pub struct PeerCounts {
     pub last_bad: Option<BootTime>,
 }
 
+#[cfg(test)]
+impl PeerCounts {
+    /// Nothing has happened yet.
+    pub(crate) fn none(peer: &str, netns: u32) -> Self {
+        Self {
+            peer: peer.parse().unwrap(),
+            netns,
+            cgroup: 5,
+            ok: 0,
+            refused: 0,
+            unreachable: 0,
+            timed_out: 0,
+            reset: 0,
+            abandoned: 0,
+            syn_retransmits: 0,
+            retransmits: 0,
+            slowest_us: 0,
+            last_ok: None,
+            last_bad: None,
+        }
+    }
+
+    /// One connection was made.
+    pub(crate) fn made(peer: &str, netns: u32, at: BootTime) -> Self {
+        Self { ok: 1, slowest_us: 100, last_ok: Some(at), ..Self::none(peer, netns) }
+    }
+}
+
 /// An address of a record: IPv4 stands in it as `::ffff:a.b.c.d`.
 pub(crate) fn address(bytes: [u8; 16], port: u32) -> SocketAddr {
     let ip = IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical();

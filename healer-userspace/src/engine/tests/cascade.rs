@@ -145,22 +145,7 @@ fn who_is_cut_off_is_not_restarted_because_its_probe_fails() {
         told(ms, Fact::SyscallError(Box::new(error)))
     };
     let made = |ms: u64, peer: &str| {
-        let counts = PeerCounts {
-            peer: peer.parse().unwrap(),
-            netns: 7,
-            cgroup: 5,
-            ok: 1,
-            refused: 0,
-            unreachable: 0,
-            timed_out: 0,
-            reset: 0,
-            abandoned: 0,
-            syn_retransmits: 0,
-            retransmits: 0,
-            slowest_us: 100,
-            last_ok: Some(BootTime(ms * SECOND / 1000)),
-            last_bad: None,
-        };
+        let counts = PeerCounts::made(peer, 7, BootTime(ms * SECOND / 1000));
         told(ms, Fact::Peers(vec![counts]))
     };
     let peers = ["10.0.0.1:80", "10.0.0.2:80"];

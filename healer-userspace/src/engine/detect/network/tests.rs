@@ -123,23 +123,7 @@ impl Story {
     }
 
     fn ok(&mut self, ms: u64, peer: &str) {
-        let last_ok = Some(BootTime(ms * 1_000_000));
-        let counts = PeerCounts {
-            peer: peer.parse().unwrap(),
-            netns: self.netns,
-            cgroup: 5,
-            ok: 1,
-            refused: 0,
-            unreachable: 0,
-            timed_out: 0,
-            reset: 0,
-            abandoned: 0,
-            syn_retransmits: 0,
-            retransmits: 0,
-            slowest_us: 100,
-            last_ok,
-            last_bad: None,
-        };
+        let counts = PeerCounts::made(peer, self.netns, BootTime(ms * 1_000_000));
         self.tell(ms, Fact::Peers(vec![counts]));
     }
 
