@@ -28,6 +28,7 @@ pub mod safety;
 mod tests;
 pub mod time;
 pub mod topology;
+mod unanswered; // too little for a verdict yet
 mod verify;
 pub mod world;
 
@@ -51,6 +52,7 @@ use policy::{PolicySet, maintenance::WallClock};
 use report::{Report, ReportFact};
 use safety::{canary::Canaries, ledger::Ledger, storm::Storms};
 use time::BootTime;
+use unanswered::Unanswered;
 use world::{Tracking, World};
 
 use crate::{
@@ -62,6 +64,7 @@ pub struct Engine {
     policies: PolicySet,
     world: World,
     memory: Memory,
+    unanswered: Unanswered,
     ended: Ended,
     ordinals: Ordinals,
     adopted: Adopted,
@@ -105,6 +108,7 @@ impl Engine {
             policies,
             world: World::default(),
             memory: Memory::default(),
+            unanswered: Unanswered::default(),
             ended: Ended::default(),
             ordinals: Ordinals::default(),
             adopted: Adopted::default(),
@@ -163,6 +167,7 @@ impl Engine {
             self.out.tracking.push_back(tracking);
         }
         self.memory.note(now, signal);
+        self.unanswered.note(signal);
         let certificate = self.certificate(signal);
         self.tell_death(signal, certificate.as_ref());
         self.follow(now, signal, certificate.as_ref());

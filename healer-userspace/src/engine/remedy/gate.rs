@@ -49,6 +49,7 @@ impl Engine {
         let lent = self.lent_to(incident);
         let target = incident.target.clone();
         let root = self.root_of(now, incident);
+        let awaited = self.awaits(now, incident);
         let group = group(plan);
         if !incident.has_acted(plan) {
             let safety = &plan.policy.safety;
@@ -85,6 +86,7 @@ impl Engine {
             lost: self.memory.lost_since(diagnosis.fault_at),
             root: root.as_ref(),
             recovers_until: incident.root_seen.map(|seen| seen + RECOVERS),
+            awaited: awaited.as_ref(),
             active: &active,
             under_way: self.under_way(plan.mode, None),
             under_way_here: self.under_way(plan.mode, Some(&incident.workload)),
@@ -102,7 +104,11 @@ impl Engine {
         let since = *since;
         match blocked {
             Some((gate, ruling)) => {
-                let is_news = was_held.as_ref().is_none_or(|(before, _)| *before != gate);
+                let has_turned_out =
+                    |said: &str| safety::is_interim(said) && !safety::is_interim(&ruling.reason);
+                let is_news = was_held
+                    .as_ref()
+                    .is_none_or(|(before, said)| *before != gate || has_turned_out(said));
                 if is_news {
                     self.report_gates(now, incident, reports);
                 }

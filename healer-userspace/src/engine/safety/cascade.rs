@@ -7,6 +7,9 @@ use super::{Facts, Proposal, Ruling};
 use crate::engine::class::Class;
 
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// A verdict on what it uses may come at any moment.
+const ASK_SOON: Duration = Duration::from_secs(1);
+const NOT_KNOWN_YET: &str = "whose fault it is is not known yet: ";
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let class = proposal.diagnosis.class;
@@ -20,8 +23,24 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
         (None, Some(until)) => {
             Ruling::hold(Some(until), "what it depends on is well again: it may recover by itself")
         }
-        (None, None) => Ruling::pass("nothing that it uses fails"),
+        (None, None) => await_verdict(proposal, facts),
     }
+}
+
+/// That it is cut off is itself what such a silence shows.
+fn await_verdict(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
+    match facts.awaited.filter(|_| proposal.diagnosis.class != Class::NetworkIsolation) {
+        Some(awaited) => {
+            let until = awaited.until.min(proposal.now + ASK_SOON);
+            Ruling::hold(Some(until), format!("{NOT_KNOWN_YET}{}", awaited.says))
+        }
+        None => Ruling::pass("nothing that it uses fails"),
+    }
+}
+
+/// What it is held for may still turn out: that is told once it does.
+pub(in crate::engine) fn is_interim(reason: &str) -> bool {
+    reason.starts_with(NOT_KNOWN_YET)
 }
 
 /// What a dead dependency does to those who use it. A proof, or an end of its own, is its own.

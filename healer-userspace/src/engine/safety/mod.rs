@@ -19,7 +19,7 @@ mod unless;
 
 pub use breaker::PROBING;
 use canary::Canaries;
-pub(super) use cascade::may_be_anothers_fault;
+pub(super) use cascade::{is_interim, may_be_anothers_fault};
 use ledger::Ledger;
 pub use stale::STALE;
 use storm::Storms;
@@ -32,6 +32,7 @@ use super::{
     policy::{Mode, Policy, PolicySet, Rule, Rung, maintenance::WallClock},
     report::Verdict,
     time::BootTime,
+    unanswered::Awaited,
 };
 use crate::identity::process::{Process, WorkloadKey};
 
@@ -99,6 +100,8 @@ pub struct Facts<'a> {
     pub root: Option<&'a Root>,
     /// Until then it may recover by itself, because what it uses is well again.
     pub recovers_until: Option<BootTime>,
+    /// Something that it uses has not answered yet: it may be that it fails.
+    pub awaited: Option<&'a Awaited>,
     /// Classes now diagnosed for this workload.
     pub active: &'a [Class],
     /// Acts of this mode on other workloads that are intended and not over: not yet in the ledger.

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     engine::policy::{Probe, ProbeAsk, depends::DependsOn},
     signal::{
-        network::{FlowSnapshot, Listens, NoRoute, PeerCounts, Served},
+        network::{Flow, FlowSnapshot, Listens, NoRoute, PeerCounts, Retransmitted, Served},
         syscall_error::SyscallError,
         work::Probed,
     },
@@ -159,4 +159,57 @@ fn who_is_cut_off_is_not_restarted_because_its_probe_fails() {
     has(&lines, "diagnosis network_isolation");
     has(&lines, "gate cascade hold: not its own fault: supervise/web is cut off from its peers");
     has(&run(&[signals[0].clone(), fails(20)], probed(&[])), "result done");
+}
+
+const SILENT: &str = "10.0.0.9:80";
+
+fn made(second: u64) -> Signal {
+    let counts = PeerCounts::made(SILENT, 7, BootTime(second * SECOND));
+    signal(second * SECOND, &supervised(10, SECOND), Fact::Peers(vec![counts]))
+}
+
+/// A request for a connection, sent again and again.
+fn asked_again(ms: u64, cookie: u64, retransmits: u32) -> Signal {
+    let local = "10.0.0.1:4000".parse().unwrap();
+    let sent = Retransmitted {
+        flow: Flow { peer: SILENT.parse().unwrap(), local, netns: 7, cgroup: 5, cookie },
+        connecting: true,
+        retransmits,
+        unacknowledged: 0,
+        local_error: None,
+        streak: 0,
+        sampled: false,
+    };
+    signal(ms * SECOND / 1000, &supervised(10, SECOND), Fact::Retransmitted(sent))
+}
+
+fn probe_fails_beside(before: Signal, later: &[Signal]) -> Vec<String> {
+    let begins = [registered(2 * SECOND, &supervised(10, SECOND)), made(10), before, fails(20)];
+    run(&[begins.as_slice(), later].concat(), probed(&[]))
+}
+
+const NOT_KNOWN: &str = "gate cascade hold: whose fault it is is not known yet: supervise/web has had no answer";
+
+/// That a peer is silent is known later than that its client is sick.
+#[test]
+fn who_waits_for_a_silent_peer_is_held_until_it_is_known_to_be_dead() {
+    let more = [asked_again(20_500, 1, 2), asked_again(21_500, 2, 1), asked_again(24_500, 2, 3)];
+    let lines = probe_fails_beside(asked_again(19_500, 1, 1), &more);
+    has(&lines, NOT_KNOWN);
+    has(&lines, "gate cascade hold: not its own fault: supervise/web uses 10.0.0.9:80, which no_answer");
+    let second = |line: &String| line.split('.').next().and_then(|seconds| seconds.parse::<u64>().ok());
+    let acts = lines.iter().filter(|line| line.contains("result done"));
+    assert!(acts.map(second).all(|second| Some(100) < second), "{lines:?}");
+}
+
+#[test]
+fn who_is_answered_meanwhile_is_healed_at_once_and_nobody_waits_for_long() {
+    let lines = probe_fails_beside(asked_again(19_500, 1, 1), &[made(22)]);
+    has(&lines, NOT_KNOWN);
+    has(&lines, "23.000s i1 supervise/web result done");
+    let lines = probe_fails_beside(asked_again(19_500, 1, 1), &[]);
+    has(&lines, "32.000s i1 supervise/web result done");
+    let lines = probe_fails_beside(made(19), &[]);
+    has(&lines, "20.000s i1 supervise/web result done");
+    count(&lines, NOT_KNOWN, 0);
 }
