@@ -13,7 +13,7 @@ use crate::{
     identity::process::{Process, WorkloadKey},
     signal::{
         Fact, Signal,
-        network::{ConnectionFailed, FailureCause, Retransmitted, Stall},
+        network::{ConnectionFailed, FailureCause, Moved, Retransmitted, Stall},
     },
     text,
 };
@@ -72,6 +72,7 @@ impl Unanswered {
                 let reads_nothing = reads_nothing(stalled.why);
                 self.silent(signal.at, &stalled.client, peer, stalled.since, reads_nothing);
             }
+            flows.moved.iter().for_each(|moved| self.heard_of(moved));
             return;
         }
         let Some(process) = &signal.process else { return };
@@ -91,6 +92,15 @@ impl Unanswered {
             && is_more_than_a_gap(sent)
         {
             self.silent(signal.at, process, (sent.flow.netns, sent.flow.peer), signal.at, false);
+        }
+    }
+
+    /// Whoever it was that heard of it: the peer lives.
+    fn heard_of(&mut self, moved: &Moved) {
+        for peers in self.clients.values_mut() {
+            if let Some(silence) = peers.get_mut(&(moved.netns, moved.peer)) {
+                silence.answered = silence.answered.max(Some(moved.at));
+            }
         }
     }
 

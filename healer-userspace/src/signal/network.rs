@@ -101,6 +101,20 @@ pub struct FlowSnapshot {
     pub links: Vec<LinkChange>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trips: Vec<RoundTrip>,
+    /// Only of namespaces in which somebody was in trouble lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<Moved>,
+}
+
+/// A client's connections to a peer that are made: something came from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The client's namespace and cgroup; 0 unknown.
+    pub netns: u32,
+    pub cgroup: u64,
+    pub peer: SocketAddr,
+    /// When the newest of it came: data, or an acknowledgement.
+    pub at: BootTime,
 }
 
 /// How long a segment and its acknowledgement take, over the open connections to a peer.

@@ -2,6 +2,7 @@
 //! kernel knows. One request is one pass over the kernel's table; nothing hangs on any packet's path.
 
 mod ends;
+mod info;
 mod request;
 
 use core::time::Duration;
@@ -16,6 +17,7 @@ use std::{
     thread,
 };
 
+pub use info::Info;
 use request::{destroy_request, tcp_request, udp_request};
 
 /// include/net/tcp_states.h
@@ -70,25 +72,6 @@ pub struct Socket {
     /// cgroup v2 id of its maker, or of its listener's; 0 where the kernel does not tell (before 5.8).
     pub cgroup: u64,
     pub info: Option<Info>,
-}
-
-/// Of `struct tcp_info` (include/uapi/linux/tcp.h, only ever appended to).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Info {
-    pub retransmits: u8,
-    pub probes: u8,
-    pub unacked: u32,
-    pub last_data_sent_ms: u32,
-    pub last_data_received_ms: u32,
-    /// Smoothed time from a segment to its acknowledgement.
-    pub rtt_us: u32,
-    pub bytes_acked: u64,
-    pub bytes_received: u64,
-    /// 0 before Linux 4.6.
-    pub not_sent: u32,
-    pub data_segments_out: u32,
-    /// What the peer would take now; `None` before Linux 5.4.
-    pub window: Option<u32>,
 }
 
 /// Stays in the namespace it was opened in, whatever its threads do.
@@ -304,25 +287,6 @@ fn address(family: u8, bytes: &[u8]) -> Option<[u8; 16]> {
     }
     let four: [u8; 4] = *bytes.first_chunk()?;
     Some(core::net::Ipv4Addr::from(four).to_ipv6_mapped().octets())
-}
-
-impl Info {
-    /// Offsets in `struct tcp_info`.
-    fn read(value: &[u8]) -> Option<Self> {
-        Some(Self {
-            retransmits: *value.get(2)?,
-            probes: *value.get(3)?,
-            unacked: u32_at(value, 24)?,
-            last_data_sent_ms: u32_at(value, 44)?,
-            last_data_received_ms: u32_at(value, 52)?,
-            rtt_us: u32_at(value, 68)?,
-            bytes_acked: u64_at(value, 120)?,
-            bytes_received: u64_at(value, 128)?,
-            not_sent: u32_at(value, 144).unwrap_or(0),
-            data_segments_out: u32_at(value, 156).unwrap_or(0),
-            window: u32_at(value, 228),
-        })
-    }
 }
 
 pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

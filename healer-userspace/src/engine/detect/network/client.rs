@@ -27,6 +27,8 @@ const SEARCHES_FROM: usize = 16;
 pub(super) struct Client {
     /// Whoever connected last.
     pub(super) process: Process,
+    /// Of its sockets; 0 unknown.
+    pub(super) cgroup: u64,
     pub(super) peers: BTreeMap<SocketAddr, Peer>,
     pub(super) calm_until: BootTime,
     /// That process, and nobody has connected since.
@@ -69,7 +71,11 @@ pub(super) enum Surety {
 
 impl Client {
     pub(super) fn new(process: Process) -> Self {
-        Self { process, peers: BTreeMap::new(), calm_until: BootTime(0), ended: None }
+        Self { process, cgroup: 0, peers: BTreeMap::new(), calm_until: BootTime(0), ended: None }
+    }
+
+    pub(super) fn is_of(&self, cgroup: u64) -> bool {
+        cgroup == 0 || self.cgroup == 0 || self.cgroup == cgroup
     }
 
     pub(super) fn peer(&mut self, address: SocketAddr) -> &mut Peer {
@@ -107,11 +113,12 @@ impl Client {
         };
         let voters = self.voters(now);
         let is_well = |address: &&SocketAddr| {
-            let ok = self.peers.get(*address).and_then(|peer| peer.last_ok);
+            let ok = self.peers.get(*address).and_then(Peer::last_answer);
             !down.contains_key(*address) && ok.is_some_and(|ok| first_bad < ok)
         };
         verdict.well = voters.iter().filter(is_well).count();
-        verdict.isolated = isolated(&voters, &down);
+        let unheard = down.iter().filter(|(address, found)| !self.has_moved(address, found.since));
+        verdict.isolated = isolated(&voters, &unheard.map(|(address, found)| (*address, *found)).collect());
         for (address, found) in down {
             let surety = self.surety(now, &address, &found, verdict.well, &voters);
             if let Surety::Waits(until) = surety {
@@ -132,6 +139,10 @@ impl Client {
 
     pub(super) fn has_voters(&self, now: BootTime) -> bool {
         !self.voters(now).is_empty()
+    }
+
+    fn has_moved(&self, address: &SocketAddr, after: BootTime) -> bool {
+        self.peers.get(address).is_some_and(|peer| peer.moved_after(after))
     }
 
     fn searches(&self) -> bool {
@@ -179,12 +190,11 @@ impl Client {
     /// When the first peer answered after `since` that has gone on to.
     pub(super) fn well_after(&self, since: BootTime) -> Option<BootTime> {
         let peers = self.peers.iter().filter(|(address, _)| !address.ip().is_loopback());
-        let newer = |peer: &Peer| peer.last_ok.filter(|ok| since < *ok && peer.since().is_none());
-        peers
-            .filter_map(|(_, peer)| {
-                newer(peer).map(|ok| peer.well_since.filter(|at| since < *at).unwrap_or(ok))
-            })
-            .min()
+        let newer = |peer: &Peer| {
+            let ok = peer.unopposed_answer().filter(|ok| since < *ok)?;
+            Some(peer.well_since.or(peer.moves_since).filter(|at| since < *at).unwrap_or(ok))
+        };
+        peers.filter_map(|(_, peer)| newer(peer)).min()
     }
 }
 

@@ -8,6 +8,7 @@ mod ended;
 mod kind;
 mod left_behind;
 mod links;
+mod moved;
 mod no_route;
 mod peer;
 mod piece_words;
@@ -84,19 +85,21 @@ impl Detector for Network {
         match &signal.fact {
             Fact::ConnectionFailed(failed) => {
                 let who = (process.workload.clone(), failed.flow.netns);
-                self.client(&who, process).peer(failed.flow.peer).failed(signal.at, failed);
+                let client = self.client(&who, process, failed.flow.cgroup);
+                client.peer(failed.flow.peer).failed(signal.at, failed);
                 self.look(context, &who, found);
             }
             Fact::Retransmitted(sent) => {
                 let who = (process.workload.clone(), sent.flow.netns);
-                self.client(&who, process).peer(sent.flow.peer).retransmitted(signal.at, sent);
+                let client = self.client(&who, process, sent.flow.cgroup);
+                client.peer(sent.flow.peer).retransmitted(signal.at, sent);
                 self.look(context, &who, found);
             }
             Fact::Peers(counts) => {
                 let mut touched = BTreeSet::new();
                 for counts in counts {
                     let who = (process.workload.clone(), counts.netns);
-                    self.client(&who, process).peer(counts.peer).counted(counts);
+                    self.client(&who, process, counts.cgroup).peer(counts.peer).counted(counts);
                     touched.insert(who);
                 }
                 for who in touched {
@@ -147,7 +150,7 @@ impl Detector for Network {
 }
 
 impl Network {
-    fn client(&mut self, who: &Who, process: &Process) -> &mut Client {
+    fn client(&mut self, who: &Who, process: &Process, cgroup: u64) -> &mut Client {
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(who) {
             let last = |client: &Client| client.peers.values().map(|peer| peer.last_seen).max();
             let oldest =
@@ -160,6 +163,9 @@ impl Network {
             client.ended = client.ended.filter(|_| client.process.id() == process.id());
             client.process.clone_from(process);
         }
+        if cgroup != 0 {
+            client.cgroup = cgroup;
+        }
         client
     }
 
@@ -169,9 +175,11 @@ impl Network {
         let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();
         for stalled in &flows.stalled {
             let who = (stalled.client.workload.clone(), stalled.flow.netns);
-            self.client(&who, &stalled.client).peer(stalled.flow.peer).stalled(at, stalled);
+            let client = self.client(&who, &stalled.client, stalled.flow.cgroup);
+            client.peer(stalled.flow.peer).stalled(at, stalled);
             touched.insert(who);
         }
+        touched.extend(self.moved(&flows.moved));
         for who in touched {
             self.look(context, &who, found);
         }

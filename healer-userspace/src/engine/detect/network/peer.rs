@@ -1,5 +1,6 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
+mod moved;
 mod no_way;
 mod weigh;
 
@@ -53,6 +54,8 @@ pub(super) struct Piece {
     timeouts: u32,
     is_reset: bool,
     is_local: bool,
+    /// Of a connection that is made.
+    is_of_data: bool,
     /// Concluded, where the sensor in use does not tell it.
     is_inferred: bool,
 }
@@ -82,6 +85,9 @@ pub(super) struct Peer {
     pub(super) last_ok: Option<BootTime>,
     /// First connection made after the last piece of evidence.
     pub(super) well_since: Option<BootTime>,
+    /// When connections that are made moved last, and first after the last piece of evidence.
+    moved_at: Option<BootTime>,
+    pub(super) moves_since: Option<BootTime>,
     pub(super) totals: Totals,
     /// The longest that a connection to it took to be made, of those seen.
     slowest_us: u32,
@@ -139,6 +145,7 @@ impl Peer {
             timeouts: 0,
             is_reset: !failed.connecting,
             is_local: false,
+            is_of_data: !failed.connecting,
             is_inferred: failed.inferred,
         });
     }
@@ -182,6 +189,7 @@ impl Peer {
             timeouts: sent.retransmits,
             is_reset: false,
             is_local: refusal.is_some(),
+            is_of_data: !sent.connecting,
             is_inferred: sent.sampled && refusal.is_none(),
         });
     }
@@ -204,6 +212,7 @@ impl Peer {
             timeouts: 0,
             is_reset: false,
             is_local: true,
+            is_of_data: true,
             is_inferred: false,
         });
     }
@@ -245,10 +254,11 @@ impl Peer {
     }
 
     fn add(&mut self, piece: Piece) {
-        if self.last_ok.is_some_and(|ok| piece.at <= ok) {
+        let is_answered = self.last_ok.is_some_and(|ok| piece.at <= ok);
+        if is_answered || piece.is_of_data && self.moved_at.is_some_and(|moved| piece.at <= moved) {
             return;
         }
-        self.well_since = None;
+        (self.well_since, self.moves_since) = (None, None);
         if self.asked.len() < ASKED_ENOUGH {
             self.asked.insert(piece.cookie);
         }
@@ -287,7 +297,7 @@ impl Peer {
 
     /// The client needs it, as far as one can see.
     pub(super) fn is_dependency(&self) -> bool {
-        self.last_ok.is_some() || ASKED_ENOUGH <= self.asked.len()
+        self.last_answer().is_some() || ASKED_ENOUGH <= self.asked.len()
     }
 
     pub(super) fn evidence(&self) -> impl DoubleEndedIterator<Item = &Piece> {

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Listener, Stuck, Whose,
+    movement::Movement,
     shared::{Shared, Unread},
 };
 use crate::{
@@ -38,6 +39,7 @@ pub(super) struct Ledger {
     /// Of this pass.
     pass: Pass,
     asked: BTreeMap<SocketAddr, RoundTrip>,
+    pub(super) movement: Movement,
 }
 
 struct Heard {
@@ -168,6 +170,7 @@ impl Ledger {
             shared.want(now, netns, local, peer);
         }
         self.asked.entry(peer).or_default().note(socket);
+        self.movement.see(now, socket);
         let push = |pass: &mut Pass, why, since, server| {
             pass.clients.push(Client { socket: *socket, why, since, server });
         };

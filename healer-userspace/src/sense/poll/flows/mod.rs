@@ -6,6 +6,7 @@
 
 mod ledger;
 mod links;
+mod movement;
 mod owners;
 mod questions;
 mod shared;
@@ -28,7 +29,7 @@ use crate::{
         waits::Proc,
     },
     signal::{
-        network::{LinkChange, RoundTrip, Stall},
+        network::{LinkChange, Moved, RoundTrip, Stall},
         work::Life,
     },
 };
@@ -120,6 +121,7 @@ pub struct Look {
     pub listeners: Vec<Listener>,
     pub links: Vec<LinkChange>,
     pub trips: Vec<RoundTrip>,
+    pub moved: Vec<Moved>,
 }
 
 impl Look {
@@ -318,6 +320,7 @@ impl FlowPoller {
             matches!(life, Some(Life::Stopped | Life::Frozen))
         };
         look.stuck.extend(pass.stuck(netns, &whose, &halted));
+        look.moved.extend(place.ledger.movement.news(netns));
         if place.ledger.has_news_of_the_slow(now) {
             place.trouble(now);
         }
@@ -353,6 +356,7 @@ impl Place {
 
     /// Its turn comes at once, and again soon.
     fn trouble(&mut self, now: BootTime) {
+        self.ledger.movement.want(now);
         if self.spell.note(now) {
             self.next = self.next.min(now);
         }

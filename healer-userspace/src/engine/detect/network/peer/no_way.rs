@@ -48,6 +48,7 @@ impl Peer {
             timeouts: 0,
             is_reset: false,
             is_local,
+            is_of_data: false,
             is_inferred: false,
         });
     }

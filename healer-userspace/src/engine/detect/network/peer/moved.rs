@@ -1,0 +1,38 @@
+//! A peer that is heard of on connections that are made.
+
+use super::Peer;
+use crate::engine::time::BootTime;
+
+impl Peer {
+    /// What was said of such connections until then is over. Not what was said of new ones: whoever has no room in its
+    /// queue serves those that it has. True if something was over by it.
+    pub(in super::super) fn moved(&mut self, at: BootTime) -> bool {
+        self.last_seen = self.last_seen.max(at);
+        self.moved_at = self.moved_at.max(Some(at));
+        let before = self.evidence.len();
+        self.evidence.retain(|piece| at < piece.at || !piece.is_of_data);
+        let is_over = self.evidence.len() < before;
+        if self.evidence.back().is_none_or(|last| last.at < at) {
+            self.moves_since.get_or_insert(at);
+        }
+        if is_over && self.evidence.is_empty() {
+            self.well_since.get_or_insert(at);
+            self.asked.clear();
+        }
+        is_over
+    }
+
+    pub(in super::super) fn moved_after(&self, at: BootTime) -> bool {
+        self.moved_at.is_some_and(|moved| at < moved)
+    }
+
+    /// A connection was made, or one that is made has moved.
+    pub(in super::super) fn last_answer(&self) -> Option<BootTime> {
+        self.last_ok.max(self.moved_at)
+    }
+
+    /// When it answered last, if nothing has spoken against it since.
+    pub(in super::super) fn unopposed_answer(&self) -> Option<BootTime> {
+        self.last_answer().filter(|ok| self.evidence.back().is_none_or(|last| last.at < *ok))
+    }
+}

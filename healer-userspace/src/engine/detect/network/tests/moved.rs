@@ -1,0 +1,85 @@
+//! Pools: connections that are made once, and move.
+
+use super::*;
+use crate::signal::network::{FlowSnapshot, Moved};
+
+impl Story {
+    fn moves(&mut self, ms: u64, peer: &str) {
+        let (netns, peer, at) = (self.netns, peer.parse().unwrap(), BootTime(ms * 1_000_000));
+        let moved = vec![Moved { netns, cgroup: 5, peer, at }];
+        self.tell(ms, Fact::Flows(FlowSnapshot { moved, ..FlowSnapshot::default() }));
+    }
+
+    /// Data on two connections to each, sent again and again.
+    fn gets_nothing_from(&mut self, peers: &[&str]) {
+        for (times, ms) in [(2, 2000), (3, 3500), (4, 6500)] {
+            for (number, peer) in peers.iter().enumerate() {
+                self.resent(ms, peer, 10 + number as u64, times, false, 100);
+                self.resent(ms + 1, peer, 20 + number as u64, times, false, 100);
+            }
+        }
+    }
+}
+
+fn pool(moves_again: bool) -> Story {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+        story.moves(900, peer);
+    }
+    story.gets_nothing_from(&[A, B]);
+    for ms in [20_000, 21_000, 22_500, 24_000] {
+        if moves_again {
+            story.moves(ms, A);
+            story.moves(ms + 1, B);
+        }
+        story.pass(ms + 100);
+    }
+    story
+}
+
+#[test]
+fn a_pool_that_moves_again_is_no_longer_cut_off() {
+    let story = pool(true);
+    assert_eq!(story.words(), ["network_isolation netns probable", "network_isolation over"]);
+    assert!((22_000..22_600).contains(&story.said[1].0), "{:?}", story.said);
+    assert_eq!(pool(false).words(), ["network_isolation netns probable"]);
+}
+
+/// The third peer is asked for no new connection for longer than a minute.
+fn two_are_silent(third_moves: bool) -> Story {
+    let mut story = Story::new();
+    story.ok(500, C);
+    for ms in (1000..80_000).step_by(500) {
+        for (number, peer) in [A, B].into_iter().enumerate() {
+            match ms {
+                ..70_000 => story.ok(ms, peer),
+                _ => story.resent(ms, peer, ms / 1000 * 10 + number as u64, 1, true, 0),
+            }
+        }
+        if third_moves {
+            story.moves(ms + 1, C);
+        }
+    }
+    story
+}
+
+#[test]
+fn who_is_heard_of_on_a_connection_that_is_made_is_not_cut_off() {
+    let one_by_one = ["dependency_failure no_answer probable"; 2];
+    assert_eq!(two_are_silent(true).words(), one_by_one);
+    assert_eq!(two_are_silent(false).words(), ["network_isolation netns probable"]);
+}
+
+/// A server that has no room for new ones serves those that it has.
+#[test]
+fn connections_that_move_say_nothing_of_new_ones() {
+    let mut story = Story::new();
+    story.ok(500, A);
+    for ms in (1500..9000).step_by(500) {
+        story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+        story.ok(ms + 1, B);
+        story.moves(ms + 2, A);
+    }
+    assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
+}
