@@ -190,8 +190,12 @@ pub enum Change {
         up: bool,
         /// Somebody is at the other end.
         carrier: bool,
+        /// It was removed, as is the link of each container that ends.
+        #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+        gone: bool,
     },
     Route {
+        /// `default` is that of IPv4, that of IPv6 is `::/0`.
         to: String,
         usable: bool,
     },

@@ -14,6 +14,10 @@ use crate::{
 const KEPT: usize = 32;
 /// What happened so long before a failure is not its cause.
 const RECENT: Duration = Duration::from_secs(120);
+/// A link that was removed is not known to be missed: with each container that ends, one is.
+const RECENT_IF_GONE: Duration = Duration::from_secs(15);
+/// Of IPv4, and of IPv6.
+const DEFAULTS: [&str; 2] = ["default", "::/0"];
 
 /// Of all namespaces: what is not usable now, and since when.
 #[derive(Debug, Default)]
@@ -32,7 +36,10 @@ pub(super) struct Cause {
 impl Links {
     pub(super) fn note(&mut self, at: BootTime, told: &LinkChange) {
         let bad = self.bad.entry(told.netns).or_default();
-        bad.retain(|(_, before)| !is_of_same(before, &told.change));
+        let is_over = |then: BootTime, before: &Change| {
+            is_of_same(before, &told.change) || is_gone(before) && RECENT_IF_GONE < at.since(then)
+        };
+        bad.retain(|(then, before)| !is_over(*then, before));
         let is_bad = match &told.change {
             Change::Link { up, carrier, .. } => !(*up && *carrier),
             Change::Route { usable, .. } => !usable,
@@ -47,17 +54,32 @@ impl Links {
         }
     }
 
-    /// A link before a route: a link that goes down takes its routes with it.
-    pub(super) fn cause(&self, netns: u32, since: BootTime, peers: &[SocketAddr]) -> Option<Cause> {
+    /// A link before a route: a link that goes down takes its routes with it. One that is gone took nothing with it
+    /// if `others` are reached.
+    pub(super) fn cause(
+        &self,
+        netns: u32,
+        since: BootTime,
+        peers: &[SocketAddr],
+        others: usize,
+    ) -> Option<Cause> {
+        let is_recent = |at: BootTime, change: &Change| match is_gone(change) {
+            true => others == 0 && since.since(at) < RECENT_IF_GONE,
+            false => since.since(at) < RECENT,
+        };
         let recent = || {
             let all = self.bad.get(&netns).into_iter().flatten();
-            all.filter(|(at, _)| since.since(*at) < RECENT).map(|(_, change)| change)
+            all.filter(|(at, change)| is_recent(*at, change)).map(|(_, change)| change)
         };
         let link = recent().find_map(|change| match change {
-            Change::Link { name, up, .. } => Some(Cause {
-                name: "link",
-                says: format!("link {name} {}", if *up { "has no carrier" } else { "is down" }),
-            }),
+            Change::Link { name, up, gone, .. } => {
+                let what = match (gone, up) {
+                    (true, _) => "is gone",
+                    (false, true) => "has no carrier",
+                    (false, false) => "is down",
+                };
+                Some(Cause { name: "link", says: format!("link {name} {what}") })
+            }
             Change::Route { .. } => None,
         });
         link.or_else(|| {
@@ -74,10 +96,17 @@ impl Links {
     /// Is a route to this address gone that is not the default one?
     pub(super) fn cuts_off(&self, netns: u32, ip: IpAddr) -> bool {
         let is_it = |change: &Change| match change {
-            Change::Route { to, .. } => to != "default" && covers(to, ip),
+            Change::Route { to, .. } => !DEFAULTS.contains(&to.as_str()) && covers(to, ip),
             Change::Link { .. } => false,
         };
         self.bad.get(&netns).is_some_and(|bad| bad.iter().any(|(_, change)| is_it(change)))
+    }
+}
+
+fn is_gone(change: &Change) -> bool {
+    match change {
+        Change::Link { gone, .. } => *gone,
+        Change::Route { .. } => false,
     }
 }
 
@@ -92,7 +121,7 @@ fn is_of_same(one: &Change, other: &Change) -> bool {
 /// Does the prefix `a.b.c.d/n` hold the address?
 fn covers(to: &str, ip: IpAddr) -> bool {
     if to == "default" {
-        return true;
+        return ip.is_ipv4();
     }
     let Some((net, bits)) = to.split_once('/') else { return false };
     let (Ok(net), Ok(bits)) = (net.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
@@ -119,19 +148,47 @@ mod tests {
         assert!(
             holds("10.1.2.0/24", "10.1.2.3") && holds("fd00::/8", "fd77::1") && holds("default", "1.1.1.1")
         );
+        assert!(!holds("default", "fd77::1") && holds("::/0", "fd77::1") && !holds("::/0", "1.1.1.1"));
         assert!(!holds("10.1.2.0/24", "10.1.3.3") && !holds("10.1.2.0/24", "fd77::1"));
         assert!(holds("10.1.2.4/32", "10.1.2.4") && !holds("10.1.2.4/32", "10.1.2.5"));
+    }
+
+    fn link(name: &str, up: bool, gone: bool) -> LinkChange {
+        LinkChange { netns: 7, change: Change::Link { name: name.to_owned(), up, carrier: up, gone } }
+    }
+
+    #[test]
+    fn a_link_that_was_removed_explains_what_fails_just_then_if_nobody_is_reached() {
+        let second = |second: u64| BootTime(second * 1_000_000_000);
+        let mut links = Links::default();
+        links.note(second(5), &link("veth1", false, true));
+        let says = |links: &Links, at, others| links.cause(7, second(at), &[], others).map(|cause| cause.says);
+        assert_eq!(says(&links, 6, 0).as_deref(), Some("link veth1 is gone"));
+        assert_eq!(says(&links, 6, 1), None, "others are reached");
+        assert_eq!(says(&links, 60, 0), None, "nobody has missed it");
+        links.note(second(61), &link("eth0", false, false));
+        assert_eq!(says(&links, 100, 1).as_deref(), Some("link eth0 is down"));
+        assert_eq!(links.bad[&7].len(), 1, "it makes room");
+    }
+
+    #[test]
+    fn a_default_route_is_that_of_its_family() {
+        let mut links = Links::default();
+        let change = Change::Route { to: "default".to_owned(), usable: false };
+        links.note(BootTime(5), &LinkChange { netns: 7, change });
+        let is_cause = |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], 0).is_some();
+        assert!(is_cause("1.1.1.1:80") && !is_cause("[fd77::1]:80"));
+        assert!(!links.cuts_off(7, "1.1.1.1".parse().unwrap()));
     }
 
     #[test]
     fn a_link_that_is_back_is_no_cause() {
         let mut links = Links::default();
-        let link =
-            |up| LinkChange { netns: 7, change: Change::Link { name: "c0".to_owned(), up, carrier: up } };
+        let link = |up| link("c0", up, false);
         links.note(BootTime(5), &link(false));
-        assert_eq!(links.cause(7, BootTime(6), &[]).unwrap().says, "link c0 is down");
-        assert_eq!(links.cause(8, BootTime(6), &[]), None);
+        assert_eq!(links.cause(7, BootTime(6), &[], 0).unwrap().says, "link c0 is down");
+        assert_eq!(links.cause(8, BootTime(6), &[], 0), None);
         links.note(BootTime(7), &link(true));
-        assert_eq!(links.cause(7, BootTime(8), &[]), None);
+        assert_eq!(links.cause(7, BootTime(8), &[], 0), None);
     }
 }

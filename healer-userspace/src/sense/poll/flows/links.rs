@@ -103,7 +103,8 @@ fn link(kind: u16, body: &[u8]) -> Option<Change> {
     let name = attribute(body.get(LINK_HEADER..)?, IFLA_IFNAME)?;
     let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
     let (up, carrier) = (has(libc::IFF_UP), has(libc::IFF_RUNNING));
-    (!has(libc::IFF_LOOPBACK)).then_some(Change::Link { name, up, carrier })
+    let gone = kind == RTM_DELLINK;
+    (!has(libc::IFF_LOOPBACK)).then_some(Change::Link { name, up, carrier, gone })
 }
 
 fn route(kind: u16, body: &[u8]) -> Option<Change> {
@@ -114,6 +115,7 @@ fn route(kind: u16, body: &[u8]) -> Option<Change> {
         return None;
     }
     let to = match attribute(body.get(ROUTE_HEADER..)?, RTA_DST) {
+        None if i32::from(family) == libc::AF_INET6 => "::/0".to_owned(),
         None => "default".to_owned(),
         Some(address) => format!("{}/{bits}", ip(family, address)?),
     };
@@ -164,6 +166,9 @@ mod tests {
         };
         let route = |to: &str, usable| vec![Change::Route { to: to.to_owned(), usable }];
         assert_eq!(told(message(RTM_DELROUTE, 1, None)), route("default", false));
+        let mut six = message(RTM_DELROUTE, 1, None);
+        six[16] = libc::AF_INET6 as u8;
+        assert_eq!(told(six), route("::/0", false));
         assert_eq!(told(message(RTM_NEWROUTE, 7, Some([10, 1, 2, 0]))), route("10.1.2.0/24", false));
         assert_eq!(told(message(RTM_DELROUTE, 7, Some([10, 1, 2, 0]))), route("10.1.2.0/24", true));
         assert_eq!(told(message(RTM_NEWROUTE, 2, None)), [], "of the machine itself");
