@@ -1,6 +1,12 @@
 //! Who uses whom on this node: listeners, the other ends of connections, and the peers that each workload asks.
 
-use core::{net::SocketAddr, time::Duration};
+#[cfg(test)]
+mod tests;
+
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use std::collections::BTreeMap;
 
 use super::time::BootTime;
@@ -22,6 +28,14 @@ const EXPIRES: Duration = Duration::from_secs(15 * 60);
 /// An address as one network namespace knows it.
 type At = (u32, SocketAddr);
 
+/// Who answers there.
+#[derive(Debug)]
+struct Answers {
+    known: (BootTime, Process),
+    /// What it calls that itself.
+    address: SocketAddr,
+}
+
 #[derive(Debug, Default)]
 pub struct Topology {
     /// Of the last signal.
@@ -31,7 +45,7 @@ pub struct Topology {
     /// Who listened there last, while nobody does.
     former: BTreeMap<At, (BootTime, Process)>,
     /// By what the client calls it.
-    served: BTreeMap<At, (BootTime, Process)>,
+    served: BTreeMap<At, Answers>,
     uses: BTreeMap<WorkloadKey, BTreeMap<At, BootTime>>,
 }
 
@@ -70,7 +84,7 @@ impl Topology {
         let own = all.find(|(listens, _)| is_here(listens)).map(|(_, process)| process);
         // Of whom the kernel has told the end there, more is known than of the other end of a connection.
         own.or_else(|| self.recent(self.former.get(&(netns, *peer))))
-            .or_else(|| self.recent(self.served.get(&(netns, *peer))))
+            .or_else(|| self.recent(self.served.get(&(netns, *peer)).map(|one| &one.known)))
             .or_else(|| self.only_one(peer))
             .or_else(|| self.former_elsewhere(peer))
     }
@@ -145,6 +159,7 @@ impl Topology {
                 return;
             }
             self.former.remove(&place);
+            self.takes_over(listens, process);
             if self.listeners.len() < LISTENERS_MAX {
                 self.listeners.insert(listens.cookie, (listens.clone(), process.clone()));
             }
@@ -162,15 +177,26 @@ impl Topology {
     }
 
     fn serves(&mut self, at: BootTime, served: &Served) {
-        self.served.retain(|_, (seen, _)| at.since(*seen) < EXPIRES);
+        self.served.retain(|_, one| at.since(one.known.0) < EXPIRES);
         let key = (served.netns, served.peer);
         // By its cgroup alone it is less known than by its descriptor.
-        let is_less = |(_, known): &(BootTime, Process)| served.server.pid == 0 && known.pid != 0;
+        let is_less = |one: &Answers| served.server.pid == 0 && one.known.1.pid != 0;
         if self.served.get(&key).is_some_and(is_less) {
             return;
         }
         if self.served.len() < PEERS_MAX || self.served.contains_key(&key) {
-            self.served.insert(key, (at, served.server.clone()));
+            let known = (at, served.server.clone());
+            self.served.insert(key, Answers { known, address: served.address });
+        }
+    }
+
+    /// Whoever listens anew at an address is not who answered there before.
+    fn takes_over(&mut self, listens: &Listens, process: &Process) {
+        let is_another = |one: &Answers| one.known.1.workload != process.workload;
+        let is_there = |one: &Answers| listens.address == one.address && !one.address.ip().is_loopback();
+        // By its cgroup alone it is less known than by its descriptor.
+        if process.pid != 0 {
+            self.served.retain(|_, one| !(is_there(one) && is_another(one)));
         }
     }
 
@@ -190,7 +216,7 @@ impl Topology {
     }
 }
 
-fn loopbacks() -> [core::net::IpAddr; 2] {
-    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+fn loopbacks() -> [IpAddr; 2] {
+    use core::net::{Ipv4Addr, Ipv6Addr};
     [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
 }

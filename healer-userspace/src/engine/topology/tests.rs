@@ -1,0 +1,46 @@
+use super::*;
+use crate::signal::network::FlowSnapshot;
+
+const CLIENT: u32 = 7;
+const SERVER: u32 = 9;
+const ADDRESS: &str = "10.0.0.5:80";
+const SERVICE: &str = "10.96.0.1:80";
+
+fn process(workload: &str) -> Process {
+    Process { pid: 40, workload: WorkloadKey(workload.to_owned()), ..Process::default() }
+}
+
+fn listens(topology: &mut Topology, netns: u32, address: &str, workload: &str) {
+    let cookie = topology.listeners.len() as u64 + 1;
+    let listens = Listens { address: address.parse().unwrap(), netns, cgroup: 5, cookie, on: true };
+    let fact = Fact::Listens(listens);
+    topology.follow(&Signal { at: BootTime(cookie), process: Some(process(workload)), fact });
+}
+
+fn flows(topology: &mut Topology, flows: FlowSnapshot) {
+    topology.follow(&Signal { at: BootTime(1), process: None, fact: Fact::Flows(flows) });
+}
+
+fn is_served_by(topology: &mut Topology, workload: &str) {
+    let (peer, address) = (SERVICE.parse().unwrap(), ADDRESS.parse().unwrap());
+    let served = vec![Served { netns: CLIENT, peer, address, server: process(workload) }];
+    flows(topology, FlowSnapshot { served, ..FlowSnapshot::default() });
+}
+
+fn server<'a>(topology: &'a Topology, peer: &str) -> Option<&'a str> {
+    topology.server(CLIENT, &peer.parse().unwrap()).map(|server| server.workload.0.as_str())
+}
+
+#[test]
+fn an_address_that_another_workload_listens_on_by_now_is_not_the_old_peer() {
+    let mut topology = Topology::default();
+    is_served_by(&mut topology, "old");
+    assert_eq!(server(&topology, SERVICE), Some("old"));
+    listens(&mut topology, SERVER, "10.0.0.6:80", "another");
+    listens(&mut topology, SERVER, ADDRESS, "old");
+    assert_eq!(server(&topology, SERVICE), Some("old"), "it has been started again");
+    listens(&mut topology, SERVER + 1, ADDRESS, "new");
+    assert_eq!(server(&topology, SERVICE), None);
+    is_served_by(&mut topology, "new");
+    assert_eq!(server(&topology, SERVICE), Some("new"));
+}
