@@ -14,6 +14,7 @@ mod peer;
 mod piece_words;
 mod questions;
 mod stuck;
+mod suffering;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -283,7 +284,9 @@ impl Network {
         }
         for (address, (down, surety)) in &verdict.down {
             let key = (who.clone(), *address);
-            let is_doubtful = down.is_doubtful || *surety != Surety::Sure;
+            let suffering = self.suffering(&key);
+            let surety = if self.blames_the_peer(who, suffering, *surety) { Surety::Sure } else { *surety };
+            let is_doubtful = down.is_doubtful || surety != Surety::Sure;
             let is_said = self.down.get(&key).is_some_and(|said| !said.is_doubtful || is_doubtful);
             if is_said || matches!(surety, Surety::Waits(_)) {
                 continue;
@@ -301,19 +304,17 @@ impl Network {
             let down = Down { kind, ..*down };
             let others = words::Others {
                 well: verdict.well,
-                suffering: self.suffering(&key),
+                suffering,
                 server: client.server_of(address).or_else(|| context.world.topology().server(who.1, address)),
                 cause,
             };
-            found.push(words::dependency(context, &key, client, (&down, *surety), &others));
-            // Once another peer answers it is more than a suspicion.
+            found.push(words::dependency(context, &key, client, (&down, surety), &others));
+            // Once another peer answers, or another workload suffers, it is more than a suspicion.
             self.down.insert(key, Down { is_doubtful, ..down });
+            if 0 < suffering {
+                self.due = Some(context.now);
+            }
         }
-    }
-
-    /// Workloads for which this peer is down already.
-    fn suffering(&self, (who, address): &(Who, SocketAddr)) -> usize {
-        self.down.keys().filter(|(other, at)| at == address && other != who).count()
     }
 
     /// The node is cut off once everybody on it is who has peers elsewhere.

@@ -4,6 +4,7 @@ mod local;
 mod moved;
 mod no_way;
 mod stuck;
+mod suffering;
 
 use core::net::SocketAddr;
 
