@@ -85,8 +85,14 @@ impl Agent {
         });
         let served = served.collect();
         let stalled = look.stuck.into_iter().map(|stuck| self.stalled(stuck, at)).collect();
-        let snapshot =
-            FlowSnapshot { stalled, served, links: look.links, trips: look.trips, moved: look.moved };
+        let snapshot = FlowSnapshot {
+            stalled,
+            served,
+            links: look.links,
+            trips: look.trips,
+            moved: look.moved,
+            addresses: look.addresses,
+        };
         if snapshot != FlowSnapshot::default() {
             // What still works is known before it is judged.
             self.note_trouble_of(at, &snapshot);

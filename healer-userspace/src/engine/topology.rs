@@ -1,14 +1,13 @@
 //! Who uses whom on this node: listeners, the other ends of connections, and the peers that each workload asks.
 
+mod reach;
 #[cfg(test)]
 mod tests;
 
-use core::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use core::{net::SocketAddr, time::Duration};
 use std::collections::BTreeMap;
 
+use self::reach::Reach;
 use super::time::BootTime;
 use crate::{
     identity::process::{Process, ProcessId, WorkloadKey},
@@ -46,6 +45,7 @@ pub struct Topology {
     former: BTreeMap<At, (BootTime, Process)>,
     /// By what the client calls it.
     served: BTreeMap<At, Answers>,
+    reach: Reach,
     uses: BTreeMap<WorkloadKey, BTreeMap<At, BootTime>>,
 }
 
@@ -53,6 +53,7 @@ impl Topology {
     pub fn follow(&mut self, signal: &Signal) {
         self.now = self.now.max(signal.at);
         if let Fact::Flows(flows) = &signal.fact {
+            flows.addresses.iter().for_each(|told| self.reach.note(told));
             flows.served.iter().for_each(|served| self.serves(signal.at, served));
             for stalled in &flows.stalled {
                 self.used(signal.at, &stalled.client, (stalled.flow.netns, stalled.flow.peer));
@@ -72,16 +73,12 @@ impl Topology {
     }
 
     /// Whoever answers there, or did so last: in the client's own namespace, as its connections show, or the only one
-    /// on the node with this very address.
+    /// on the node who is reached by this very address.
     pub fn server(&self, netns: u32, peer: &SocketAddr) -> Option<&Process> {
-        let is_here = |listens: &Listens| {
-            let any = listens.address.ip().is_unspecified() && peer.ip().is_loopback();
-            listens.netns == netns
-                && listens.address.port() == peer.port()
-                && (any || listens.address.ip() == peer.ip())
-        };
-        let mut all = self.listeners.values();
-        let own = all.find(|(listens, _)| is_here(listens)).map(|(_, process)| process);
+        let mut here = self.listeners.values().filter(|(listens, _)| listens.netns == netns);
+        let own = here.clone().find(|(listens, _)| listens.address == *peer);
+        let own = own.or_else(|| here.find(|(listens, _)| self.reach.takes(listens, peer)));
+        let own = own.map(|(_, process)| process);
         // Of whom the kernel has told the end there, more is known than of the other end of a connection.
         own.or_else(|| self.recent(self.former.get(&(netns, *peer))))
             .or_else(|| self.recent(self.served.get(&(netns, *peer)).map(|one| &one.known)))
@@ -128,7 +125,7 @@ impl Topology {
         if peer.ip().is_loopback() {
             return None;
         }
-        let at = self.listeners.values().filter(|(listens, _)| listens.address == *peer);
+        let at = self.listeners.values().filter(|(listens, _)| self.reach.takes(listens, peer));
         let mut found = at.map(|(_, process)| process);
         let first = found.next()?;
         found.all(|other| other.workload == first.workload).then_some(first)
@@ -165,11 +162,8 @@ impl Topology {
             }
         } else if let Some((gone, process)) = self.listeners.remove(&listens.cookie) {
             self.former.retain(|_, (since, _)| at.since(*since) < EXPIRES);
-            let has_room = self.former.len() < PEERS_MAX;
-            let ip = gone.address.ip();
-            for ip in if ip.is_unspecified() { loopbacks().to_vec() } else { vec![ip] } {
-                let address = SocketAddr::new(ip, gone.address.port());
-                if has_room {
+            for address in self.reach.addresses_of(&gone) {
+                if self.former.len() < PEERS_MAX {
                     self.former.insert((gone.netns, address), (at, process.clone()));
                 }
             }
@@ -193,7 +187,9 @@ impl Topology {
     /// Whoever listens anew at an address is not who answered there before.
     fn takes_over(&mut self, listens: &Listens, process: &Process) {
         let is_another = |one: &Answers| one.known.1.workload != process.workload;
-        let is_there = |one: &Answers| listens.address == one.address && !one.address.ip().is_loopback();
+        let reach = &self.reach;
+        let is_there =
+            |one: &Answers| reach.takes(listens, &one.address) && !one.address.ip().is_loopback();
         // By its cgroup alone it is less known than by its descriptor.
         if process.pid != 0 {
             self.served.retain(|_, one| !(is_there(one) && is_another(one)));
@@ -214,9 +210,4 @@ impl Topology {
         }
         peers.insert(peer, at);
     }
-}
-
-fn loopbacks() -> [IpAddr; 2] {
-    use core::net::{Ipv4Addr, Ipv6Addr};
-    [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]
 }

@@ -104,6 +104,15 @@ pub struct FlowSnapshot {
     /// Only of namespaces in which somebody was in trouble lately.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moved: Vec<Moved>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Addresses>,
+}
+
+/// All addresses of a network namespace that others can reach: whoever listens on all of them is reached by each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Addresses {
+    pub netns: u32,
+    pub ips: Vec<IpAddr>,
 }
 
 /// A client's connections to a peer that are made: something came from it.

@@ -188,7 +188,8 @@ fn probe_fails_beside(before: Signal, later: &[Signal]) -> Vec<String> {
     run(&[begins.as_slice(), later].concat(), probed(&[]))
 }
 
-const NOT_KNOWN: &str = "gate cascade hold: whose fault it is is not known yet: supervise/web has had no answer";
+const NOT_KNOWN: &str =
+    "gate cascade hold: whose fault it is is not known yet: supervise/web has had no answer";
 
 /// That a peer is silent is known later than that its client is sick.
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::signal::network::FlowSnapshot;
+use crate::signal::network::{Addresses, FlowSnapshot};
 
 const CLIENT: u32 = 7;
 const SERVER: u32 = 9;
@@ -43,4 +43,30 @@ fn an_address_that_another_workload_listens_on_by_now_is_not_the_old_peer() {
     assert_eq!(server(&topology, SERVICE), None);
     is_served_by(&mut topology, "new");
     assert_eq!(server(&topology, SERVICE), Some("new"));
+}
+
+fn has(topology: &mut Topology, netns: u32, ips: &[&str]) {
+    let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    flows(topology, FlowSnapshot { addresses: vec![Addresses { netns, ips }], ..FlowSnapshot::default() });
+}
+
+#[test]
+fn who_listens_on_all_addresses_is_reached_by_those_of_its_namespace_only() {
+    let mut topology = Topology::default();
+    listens(&mut topology, SERVER, "0.0.0.0:80", "db");
+    listens(&mut topology, SERVER + 1, "0.0.0.0:80", "web");
+    assert_eq!(server(&topology, ADDRESS), None, "nobody knows whose address it is");
+    has(&mut topology, SERVER, &["10.0.0.5", "fd77::5"]);
+    has(&mut topology, SERVER + 1, &["10.0.0.6"]);
+    assert_eq!(server(&topology, ADDRESS), Some("db"));
+    assert_eq!(server(&topology, "10.0.0.6:80"), Some("web"));
+    for another in ["10.0.0.7:80", "10.0.0.5:81", "[fd77::5]:80", "127.0.0.1:80"] {
+        assert_eq!(server(&topology, another), None, "{another}");
+    }
+    listens(&mut topology, SERVER, "[::]:81", "six");
+    assert_eq!(server(&topology, "[fd77::5]:81"), Some("six"));
+    assert_eq!(server(&topology, "10.0.0.5:81"), Some("six"), "by default it takes both");
+    // Of two namespaces that have one address nobody knows which is meant.
+    has(&mut topology, SERVER + 1, &["10.0.0.5"]);
+    assert_eq!(server(&topology, ADDRESS), None);
 }

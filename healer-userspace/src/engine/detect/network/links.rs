@@ -162,7 +162,10 @@ mod tests {
         let second = |second: u64| BootTime(second * 1_000_000_000);
         let mut links = Links::default();
         links.note(second(5), &link("veth1", false, true));
-        let says = |links: &Links, at, others| links.cause(7, second(at), &[], others).map(|cause| cause.says);
+        let says = |links: &Links, at, others| {
+            let cause = links.cause(7, second(at), &[], others);
+            cause.map(|cause| cause.says)
+        };
         assert_eq!(says(&links, 6, 0).as_deref(), Some("link veth1 is gone"));
         assert_eq!(says(&links, 6, 1), None, "others are reached");
         assert_eq!(says(&links, 60, 0), None, "nobody has missed it");

@@ -7,12 +7,13 @@ use std::{
     path::Path,
 };
 
+use super::addresses::OwnAddresses;
 use crate::{
     sense::poll::sockets::{in_namespace, u16_at, u32_at},
     signal::network::{Change, LinkChange},
 };
 
-const HEADER_SIZE: usize = 16;
+pub(super) const HEADER_SIZE: usize = 16;
 /// include/uapi/linux/rtnetlink.h
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -34,6 +35,7 @@ const CHANGES_MAX: usize = 32;
 pub(super) struct Links {
     socket: OwnedFd,
     buffer: Vec<u8>,
+    pub(super) addresses: OwnAddresses,
 }
 
 impl Links {
@@ -42,7 +44,11 @@ impl Links {
     }
 
     fn open() -> io::Result<Self> {
-        const GROUPS: u32 = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_ROUTE | libc::RTMGRP_IPV6_ROUTE) as u32;
+        const GROUPS: u32 = (libc::RTMGRP_LINK
+            | libc::RTMGRP_IPV4_ROUTE
+            | libc::RTMGRP_IPV6_ROUTE
+            | libc::RTMGRP_IPV4_IFADDR
+            | libc::RTMGRP_IPV6_IFADDR) as u32;
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: no pointers.
         let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
@@ -60,7 +66,16 @@ impl Links {
         if unsafe { libc::bind(fd, (&raw const address).cast(), size) } < 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(Self { socket, buffer: vec![0; 16 * 1024] })
+        let links = Self { socket, buffer: vec![0; 16 * 1024], addresses: OwnAddresses::default() };
+        links.ask_for_addresses();
+        Ok(links)
+    }
+
+    /// If it cannot be asked, the addresses that come and go are told all the same.
+    fn ask_for_addresses(&self) {
+        let request = OwnAddresses::request();
+        // SAFETY: the request is as long as is said.
+        unsafe { libc::send(self.socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) };
     }
 
     /// Since the last call. What did not fit into the socket's buffer is lost, and nothing rests on it alone.
@@ -71,9 +86,15 @@ impl Links {
             // SAFETY: the buffer is as long as is said.
             let got = unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), self.buffer.len(), 0) };
             match usize::try_from(got) {
-                Ok(got) if 0 < got => read(&self.buffer[..got], netns, &mut changes),
+                Ok(got) if 0 < got => {
+                    read(&self.buffer[..got], netns, &mut changes);
+                    self.addresses.read(&self.buffer[..got]);
+                }
                 Ok(_) => return changes,
-                Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::ENOBUFS) => {}
+                Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::ENOBUFS) => {
+                    self.addresses.forget();
+                    self.ask_for_addresses();
+                }
                 Err(_) => return changes,
             }
         }
@@ -123,14 +144,14 @@ fn route(kind: u16, body: &[u8]) -> Option<Change> {
     Some(Change::Route { to, usable: is_new != says_no })
 }
 
-fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn ip(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     if i32::from(family) == libc::AF_INET6 {
         return Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)));
     }
     Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(bytes.get(..4)?).ok()?)))
 }
 
-fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
     while let (Some(length), Some(kind)) = (u16_at(bytes, 0).map(usize::from), u16_at(bytes, 2)) {
         let value = bytes.get(4..length)?;
         if kind == wanted {

@@ -4,6 +4,7 @@
 //! One dump of the sockets of each network namespace in turn, as often as half a percent of a CPU allows; of those in
 //! trouble (links or routes changed, connections failed or do not move) twice a second, as far as four percent allow.
 
+mod addresses;
 mod ledger;
 mod links;
 mod movement;
@@ -29,7 +30,7 @@ use crate::{
         waits::Proc,
     },
     signal::{
-        network::{LinkChange, Moved, RoundTrip, Stall},
+        network::{Addresses, LinkChange, Moved, RoundTrip, Stall},
         work::Life,
     },
 };
@@ -122,6 +123,7 @@ pub struct Look {
     pub links: Vec<LinkChange>,
     pub trips: Vec<RoundTrip>,
     pub moved: Vec<Moved>,
+    pub addresses: Vec<Addresses>,
 }
 
 impl Look {
@@ -225,6 +227,8 @@ impl FlowPoller {
         told.extend(self.shared.suffering(now));
         for (netns, place) in &mut self.places {
             let links = place.link_news(&self.proc, *netns);
+            let ips = place.links.as_mut().and_then(|links| links.addresses.news());
+            look.addresses.extend(ips.map(|ips| Addresses { netns: *netns, ips }));
             if told.contains(netns) {
                 place.trouble(now);
             }

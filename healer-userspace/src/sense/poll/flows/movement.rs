@@ -65,7 +65,8 @@ mod tests {
 
     fn socket(port: u16, data_ms: u32, ack_ms: u32) -> Socket {
         let info = Info { last_data_received_ms: data_ms, last_ack_received_ms: ack_ms, ..Info::default() };
-        Socket { family: libc::AF_INET as u8, peer_port: port, cgroup: 5, info: Some(info), ..Socket::default() }
+        let (family, info) = (libc::AF_INET as u8, Some(info));
+        Socket { family, peer_port: port, cgroup: 5, info, ..Socket::default() }
     }
 
     fn told(movement: &mut Movement, second: u64, sockets: &[Socket]) -> Vec<(u16, u64)> {

@@ -1,0 +1,57 @@
+//! By which addresses a listener is reached. One that listens on all that its namespace has, by each of them.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::signal::network::{Addresses, Listens};
+
+const NAMESPACES_MAX: usize = 1024;
+const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    /// By namespace, but for loopback.
+    addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+}
+
+impl Reach {
+    pub(super) fn note(&mut self, told: &Addresses) {
+        self.addresses.remove(&told.netns);
+        if NAMESPACES_MAX <= self.addresses.len() {
+            // Whoever still lives there is told anew when its addresses change.
+            self.addresses.pop_first();
+        }
+        if !told.ips.is_empty() {
+            self.addresses.insert(told.netns, told.ips.iter().copied().collect());
+        }
+    }
+
+    /// Would it get what is sent there? Of loopback every namespace has its own: that is for the caller to tell apart.
+    pub(super) fn takes(&self, listens: &Listens, to: &SocketAddr) -> bool {
+        let (own, ip) = (listens.address.ip(), to.ip());
+        let is_any = own.is_unspecified() && (ip.is_loopback() || takes_family(own, ip));
+        let is_here = || ip.is_loopback() || self.of(listens.netns).any(|one| one == ip);
+        listens.address.port() == to.port() && (own == ip || is_any && is_here())
+    }
+
+    pub(super) fn addresses_of(&self, listens: &Listens) -> Vec<SocketAddr> {
+        let own = listens.address.ip();
+        let ips: Vec<IpAddr> = match own.is_unspecified() {
+            true => {
+                let others = self.of(listens.netns).filter(|ip| takes_family(own, *ip));
+                LOOPBACKS.into_iter().chain(others).collect()
+            }
+            false => vec![own],
+        };
+        ips.into_iter().map(|ip| SocketAddr::new(ip, listens.address.port())).collect()
+    }
+
+    fn of(&self, netns: u32) -> impl Iterator<Item = IpAddr> {
+        self.addresses.get(&netns).into_iter().flatten().copied()
+    }
+}
+
+/// `::` takes IPv4 as well, unless its owner has said otherwise (ipv6(7), IPV6_V6ONLY).
+fn takes_family(any: IpAddr, ip: IpAddr) -> bool {
+    any.is_ipv6() || ip.is_ipv4()
+}
