@@ -188,8 +188,7 @@ impl Topology {
     fn takes_over(&mut self, listens: &Listens, process: &Process) {
         let is_another = |one: &Answers| one.known.1.workload != process.workload;
         let reach = &self.reach;
-        let is_there =
-            |one: &Answers| reach.takes(listens, &one.address) && !one.address.ip().is_loopback();
+        let is_there = |one: &Answers| reach.takes(listens, &one.address) && !one.address.ip().is_loopback();
         // By its cgroup alone it is less known than by its descriptor.
         if process.pid != 0 {
             self.served.retain(|_, one| !(is_there(one) && is_another(one)));

@@ -67,9 +67,8 @@ fn is_frozen_v1(dir: &Path) -> bool {
 /// As long as one of its threads cannot be frozen, as it waits for a disk, the group is not; the others are held already.
 fn is_frozen_v2(mount: &Path, dir: &Path) -> bool {
     let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
-    let is_asked = |above: &Path| {
-        fs::read_to_string(above.join("cgroup.freeze")).is_ok_and(|asked| asked.trim() == "1")
-    };
+    let is_asked =
+        |above: &Path| fs::read_to_string(above.join("cgroup.freeze")).is_ok_and(|asked| asked.trim() == "1");
     events.lines().any(|line| line == "frozen 1")
         || dir.ancestors().take_while(|above| *above != mount).any(is_asked)
 }

@@ -106,9 +106,8 @@ impl Engine {
             Some((gate, ruling)) => {
                 let has_turned_out =
                     |said: &str| safety::is_interim(said) && !safety::is_interim(&ruling.reason);
-                let is_news = was_held
-                    .as_ref()
-                    .is_none_or(|(before, said)| *before != gate || has_turned_out(said));
+                let is_news =
+                    was_held.as_ref().is_none_or(|(before, said)| *before != gate || has_turned_out(said));
                 if is_news {
                     self.report_gates(now, incident, reports);
                 }

@@ -16,8 +16,7 @@ fn cpu(limits: &str, start_ticks: u64, si_code: i32) -> Option<CpuUsed> {
     tree.process(&Fake::new(40, "web"));
     let mut identity = met(&tree);
     tree.file("proc/40/limits", limits);
-    let stat =
-        format!("40 (web) Z 1 1 1 0 -1 0 0 0 0 0 150 55 0 0 20 0 1 0 {start_ticks} 0 0 0 0 0 0 0\n");
+    let stat = format!("40 (web) Z 1 1 1 0 -1 0 0 0 0 0 150 55 0 0 20 0 1 0 {start_ticks} 0 0 0 0 0 0 0\n");
     tree.file("proc/40/stat", &stat);
     let fact = Fact::SignalSent(SignalSent { signal: 9, si_code, ..SignalSent::default() });
     let signal = identity.enrich(raw(seen(40, "web"), fact));
