@@ -71,10 +71,6 @@ fn is_by_its_manager(process: &Process, sent: &SignalSent) -> bool {
     sent.signal != libc::SIGHUP && sent.sender.as_ref().is_some_and(|sender| is_manager(sender.id.pid))
 }
 
-fn grown_of_late(user: &MemoryUser) -> u64 {
-    user.grown_lately.max(user.grown_from_low)
-}
-
 /// Sender, signal, and whom its call named; of a process group its number.
 type Strike = (ProcessId, i32, Aim, u32);
 
@@ -185,13 +181,13 @@ impl Memory {
     /// since the last look was not.
     pub fn leaker(&self, now: BootTime, cgroup: &str) -> Option<&MemoryUser> {
         let growth = self.growth.get(cgroup)?;
-        let most = most_grown(&growth.users, grown_of_late)?;
+        let most = most_grown(&growth.users, MemoryUser::grown_of_late)?;
         let since = now.since(growth.seen);
         let watched = most.watched_ms.clamp(1, RECENT_MS);
         let pace = u128::from(most.grown_lately) * since.as_millis() / u128::from(watched);
         let left = growth.limit.saturating_sub(growth.anon);
         let is_its = u128::from(left) <= 2 * pace + u128::from(growth.limit / UNSEEN_PART);
-        let is_much = growth.limit / GROWN_PART <= grown_of_late(most);
+        let is_much = growth.limit / GROWN_PART <= most.grown_of_late();
         (since < GROWTH_IS_FRESH && is_much && is_its).then_some(most)
     }
 

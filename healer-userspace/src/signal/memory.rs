@@ -86,6 +86,39 @@ pub struct MemoryUser {
     pub oom_score: u32,
 }
 
+/// Of what it grew, what a process must have asked the kernel for meanwhile.
+const RESERVED_PART: u64 = 4;
+
+impl MemoryUser {
+    /// Within seconds, or from low to low within two minutes: whichever is more.
+    #[must_use]
+    pub fn grown_of_late(&self) -> u64 {
+        self.grown_lately.max(self.grown_from_low)
+    }
+
+    /// It takes what it had reserved, as a JVM fills its heap, and that has an end.
+    #[must_use]
+    pub fn fills_its_own(&self) -> bool {
+        self.reserved < self.grown / RESERVED_PART
+    }
+}
+
+impl CgroupMemory {
+    /// Whoever has grown most, or whose like workers have.
+    #[must_use]
+    pub fn most_grown(&self, grown: fn(&MemoryUser) -> u64) -> Option<&MemoryUser> {
+        most_grown(&self.users, grown).or_else(|| self.grown_family(grown))
+    }
+
+    /// Like workers of which none has grown by half: whose they are. Others of the cgroup must not have grown as much.
+    fn grown_family(&self, grown: fn(&MemoryUser) -> u64) -> Option<&MemoryUser> {
+        let most = self.families.iter().max_by_key(|family| grown(family))?;
+        let others = self.families.iter().map(grown).sum::<u64>() - grown(most);
+        let single = self.users.iter().map(grown).max().unwrap_or(0);
+        (others.max(single) < grown(most)).then_some(most)
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
 fn is_zero(count: &u32) -> bool {
     *count == 0

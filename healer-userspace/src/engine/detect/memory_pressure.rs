@@ -19,7 +19,7 @@ use crate::{
     signal::{
         Fact, Signal,
         levels::share,
-        memory::{CgroupMemory, MemoryUser, NodeMemory, Reclaim},
+        memory::{CgroupMemory, LONG_MS, MemoryUser, NodeMemory, RECENT_MS, Reclaim, most_grown},
     },
     text,
 };
@@ -46,6 +46,8 @@ const REFAULT_PART: u64 = 5;
 const WINDOW: Duration = Duration::from_secs(3);
 const BAD: Duration = Duration::from_millis(1900);
 const OVER_AFTER: Duration = Duration::from_secs(5);
+/// Of the limit, or of the node's memory: what somebody must have grown by to be the reason.
+const GROWN_PART: u64 = 16;
 /// Of the node's memory.
 const NODE_SHORT_PERCENT: u64 = 10;
 const CGROUPS_MAX: usize = 1024;
@@ -112,6 +114,9 @@ struct Look<'a> {
     taken: f64,
     waited: Option<f64>,
     users: &'a [MemoryUser],
+    /// Whose growth has taken the room, if anybody's has.
+    culprit: Option<&'a MemoryUser>,
+    is_node: bool,
     /// `of /a` or `of the node`.
     whose: String,
     numbers: String,
@@ -125,6 +130,8 @@ impl<'a> Look<'a> {
             taken: share(memory.anon, memory.limit),
             waited: memory.pressed_ms.map(|pressed| share(pressed, memory.over_ms)),
             users: &memory.users,
+            culprit: to_blame(memory.most_grown(MemoryUser::grown_of_late), memory.limit),
+            is_node: false,
             whose: text::printable(&memory.cgroup).into_owned(),
             numbers: format!(
                 "{} of {} in use, {} taken for good; in {}: {} major faults, {} file pages read again, {}{}",
@@ -151,6 +158,8 @@ impl<'a> Look<'a> {
             taken: share(node.total - node.available.min(node.total), node.total),
             waited: node.pressed_ms.map(|pressed| share(pressed, node.over_ms)),
             users: &node.users,
+            culprit: to_blame(most_grown(&node.users, MemoryUser::grown_of_late), node.total),
+            is_node: true,
             whose: "the node".to_owned(),
             numbers: format!(
                 "{} of {} available; in {}: {}{}",
@@ -224,7 +233,7 @@ impl MemoryPressure {
             pressed.looks.iter().filter(|(.., sign)| sign.is_some()).map(|(_, over, _)| *over).sum();
         if let (Some(sign), None) = (look.sign, &pressed.raised)
             && BAD <= bad
-            && let Some(target) = target(name, sign, look.users)
+            && let Some(target) = target(look, sign)
         {
             pressed.raised = Some((target.clone(), sign));
             found.push(raise(context, at, bad, target, sign, look));
@@ -254,9 +263,19 @@ impl MemoryPressure {
     }
 }
 
-/// Who suffers most by what shows it. The node is nobody: whoever it names is only told.
-fn target(name: &str, sign: Sign, users: &[MemoryUser]) -> Option<Process> {
-    if name == NODE {
+/// A heap that fills what it had reserved becomes as big as it was meant to be: that is nobody's fault.
+fn to_blame(most: Option<&MemoryUser>, of: u64) -> Option<&MemoryUser> {
+    let is_much = |user: &&MemoryUser| of / GROWN_PART <= user.grown_of_late();
+    most.filter(is_much).filter(|user| user.process.pid != 0 && !user.fills_its_own())
+}
+
+/// Whose growth has taken the room; where nobody's has, who suffers most by what shows it. The node is nobody: where
+/// it has no culprit, it is only told.
+fn target(look: &Look<'_>, sign: Sign) -> Option<Process> {
+    if let Some(culprit) = look.culprit {
+        return Some(culprit.process.clone());
+    }
+    if look.is_node {
         let workload = WorkloadKey(NODE.to_owned());
         return Some(Process { comm: NODE.to_owned(), workload, ..Process::default() });
     }
@@ -264,7 +283,29 @@ fn target(name: &str, sign: Sign, users: &[MemoryUser]) -> Option<Process> {
         Sign::Thrashes | Sign::Waits => (user.major_faults, user.anon),
         Sign::FindsNothing => (user.grown_lately, user.anon),
     };
-    users.iter().max_by_key(by).map(|user| user.process.clone())
+    look.users.iter().max_by_key(by).map(|user| user.process.clone())
+}
+
+/// Who has to read its own pages again, most of all.
+fn sufferer<'a>(look: &Look<'a>) -> Option<&'a MemoryUser> {
+    let waits = look.users.iter().filter(|user| 0 < user.major_faults);
+    waits.max_by_key(|user| (user.major_faults, user.anon))
+}
+
+/// `; leaky[7] grew by 80.0 MiB in 15s, and web[8] suffers from it`, if that is known.
+fn blame(look: &Look<'_>) -> String {
+    let Some(culprit) = look.culprit else { return String::new() };
+    let span = if culprit.grown_from_low <= culprit.grown_lately { RECENT_MS } else { LONG_MS };
+    let over = Human(Duration::from_millis(culprit.watched_ms.min(span)));
+    let workers = match culprit.workers {
+        0 => String::new(),
+        workers => format!("{workers} workers of "),
+    };
+    let (who, grown) = (called(&culprit.process), mebibytes(culprit.grown_of_late()));
+    let another = sufferer(look).filter(|user| user.process.id() != culprit.process.id());
+    let whom =
+        another.map_or(String::new(), |user| format!(", and {} suffers from it", called(&user.process)));
+    format!("; {workers}{who} grew by {grown} in {over}{whom}")
 }
 
 fn subject(target: &Process) -> Subject {
@@ -284,23 +325,24 @@ fn raise(
         Sign::Thrashes => ("thrashing", "pages of running programs are dropped and read again"),
         Sign::Waits => ("waiting", "programs wait for memory"),
     };
-    let kind = if target.pid == 0 { NODE } else { kind };
+    let kind = if look.is_node { NODE } else { kind };
     let biggest: Vec<_> = look.users.iter().take(3).collect();
     let users: Vec<_> =
         biggest.iter().map(|user| format!("{} {}", called(&user.process), mebibytes(user.anon))).collect();
     let users = if users.is_empty() { String::new() } else { format!("; it has {}", users.join(", ")) };
-    let sentence =
-        format!("memory of {} is short for {}: {what}: {}{users}", look.whose, Human(bad), look.numbers);
+    let sentence = format!(
+        "memory of {} is short for {}: {what}: {}{users}{}",
+        look.whose,
+        Human(bad),
+        look.numbers,
+        blame(look)
+    );
     Finding::Raised {
         subject: subject(&target),
         diagnosis: Box::new(Diagnosis {
             class: Class::MemoryPressure,
             certainty: Certainty::Probable,
-            related: biggest
-                .iter()
-                .map(|user| user.process.clone())
-                .filter(|process| process.id() != target.id())
-                .collect(),
+            related: related(&target, look),
             target,
             fault_at: at - bad,
             detected_at: context.now,
@@ -318,6 +360,19 @@ fn raise(
     }
 }
 
+/// Who suffers by it, and the biggest.
+fn related(target: &Process, look: &Look<'_>) -> Vec<Process> {
+    let mut related: Vec<Process> = Vec::new();
+    let suffers = sufferer(look).filter(|_| look.culprit.is_some());
+    for user in suffers.into_iter().chain(look.users.iter().take(3)) {
+        let is_new = related.iter().chain([target]).all(|one| one.id() != user.process.id());
+        if is_new {
+            related.push(user.process.clone());
+        }
+    }
+    related
+}
+
 fn reclaimed(reclaim: Option<Reclaim>) -> String {
     let Some(Reclaim { calls, poor, pages, took_ms }) = reclaim else {
         return "reclaim is not counted".to_owned();
@@ -328,3 +383,6 @@ fn reclaimed(reclaim: Option<Reclaim>) -> String {
 fn waited(pressed_ms: Option<u64>) -> String {
     pressed_ms.map_or(String::new(), |pressed| format!(", {pressed} ms waited for memory"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ use crate::{
     signal::{
         Fact, Signal,
         levels::share,
-        memory::{CgroupMemory, LONG_MS, MemoryUser, RECENT_MS, most_grown},
+        memory::{CgroupMemory, LONG_MS, MemoryUser, RECENT_MS},
     },
 };
 use floor::{Floor, Rise};
@@ -48,9 +48,6 @@ const HORIZON: Duration = Duration::from_secs(20);
 const STEADY: u32 = 4;
 /// A program that has just begun is allowed to grow.
 const WARM_UP: Duration = Duration::from_secs(10);
-/// Of what it grew, what a process must have asked the kernel for meanwhile. Less: it fills what it had reserved, as a
-/// JVM fills its heap, and that has an end.
-const RESERVED_PART: u64 = 4;
 /// Of the limit, what the culprit must have grown by before a cgroup that is full is its fault.
 const GROWN_PERCENT: u64 = 3;
 /// Not seen, or not growing, for so long: it is over.
@@ -154,7 +151,7 @@ impl MemoryLeak {
         found: &mut Vec<Finding>,
     ) {
         let is_another = |it: &&MemoryUser| it.process.id() != victim.id();
-        let is_grown_up = |it: &&MemoryUser| WARM_UP <= at.since(it.process.start) && !fills_its_own(it);
+        let is_grown_up = |it: &&MemoryUser| WARM_UP <= at.since(it.process.start) && !it.fills_its_own();
         let leaker = context.memory.leaker(at, cgroup).filter(is_another).filter(is_grown_up);
         let Some(leaker) = leaker else { return };
         let leaker = leaker.clone();
@@ -302,7 +299,7 @@ fn culprit<'a>(at: BootTime, memory: &'a CgroupMemory, rise: Option<&Rise>) -> O
     if is_doomed && memory.limit * GROWN_PERCENT / 100 <= user.grown_lately {
         return Some((user, Why::Doomed));
     }
-    let rise = rise.filter(|rise| is_near && !fills_its_own(user) && explains(user, rise))?;
+    let rise = rise.filter(|rise| is_near && !user.fills_its_own() && explains(user, rise))?;
     Some((user, Why::Rises(*rise)))
 }
 
@@ -321,20 +318,7 @@ fn grower<'a>(memory: &'a CgroupMemory, rise: Option<&Rise>) -> Option<&'a Memor
     let in_cycles = rise.is_some_and(|rise| rise.in_cycles);
     let grown: fn(&MemoryUser) -> u64 =
         if in_cycles { |user| user.grown_from_low } else { |user| user.grown_lately };
-    most_grown(&memory.users, grown).or_else(|| grown_family(memory, grown))
-}
-
-/// Like workers of which none has grown by half: whose they are. Others of the cgroup must not have grown as much.
-fn grown_family(memory: &CgroupMemory, grown: fn(&MemoryUser) -> u64) -> Option<&MemoryUser> {
-    let most = memory.families.iter().max_by_key(|family| grown(family))?;
-    let others = memory.families.iter().map(grown).sum::<u64>() - grown(most);
-    let single = memory.users.iter().map(grown).max().unwrap_or(0);
-    (others.max(single) < grown(most)).then_some(most)
-}
-
-/// It takes what it had reserved, and that has an end.
-fn fills_its_own(user: &MemoryUser) -> bool {
-    user.reserved < user.grown / RESERVED_PART
+    memory.most_grown(grown)
 }
 
 fn finds_nothing(memory: &CgroupMemory) -> bool {
