@@ -36,6 +36,12 @@ impl Engine {
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
             incident.active.insert(kept.class, kept);
             incident.well_since = None;
+            if let Some(Plan { class, stage: Stage::Verifying(verification), .. }) = &mut incident.plan
+                && first.is_none()
+                && *class == diagnosis.class
+            {
+                verification.came_back(&diagnosis.sentence);
+            }
             if incident.unseen_until.take().is_some()
                 && let Some(plan) = &mut incident.plan
             {

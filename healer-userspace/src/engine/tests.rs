@@ -32,6 +32,7 @@ mod gates;
 mod homes;
 mod journal;
 mod late;
+mod lent;
 mod listen;
 mod pods;
 mod restarts;

@@ -38,7 +38,9 @@ pub struct Verification {
     pub asked: Option<(u64, ProcessId)>,
     /// Not before: an answer comes back faster than a port opens.
     ask_at: BootTime,
-    /// The successor has the same fault.
+    /// What was lent is given back, and the fault was not seen then.
+    alone: bool,
+    /// The successor has the same fault, or the patient has it again.
     relapse: Option<String>,
 }
 
@@ -79,6 +81,7 @@ impl Verification {
             not_listening: Vec::new(),
             asked: None,
             ask_at: now,
+            alone: false,
             relapse: None,
         }
     }
@@ -199,6 +202,26 @@ impl Verification {
         self.wake_at = self.since;
     }
 
+    /// Nothing holds the patient any more, and it looks well: whether it stays so is watched from here on, for `least`
+    /// or longer.
+    pub fn on_its_own(&mut self, now: BootTime, least: Duration) {
+        if core::mem::replace(&mut self.alone, true) {
+            return;
+        }
+        self.stable_for = self.stable_for.max(least);
+        self.until = self.until.max(now + self.stable_for + Duration::from_secs(1));
+        self.quiet_since = Some(now);
+        self.wake_at = now;
+    }
+
+    /// The same class was diagnosed again. Where something was lent for it, that has held it up and not healed it.
+    pub fn came_back(&mut self, sentence: &str) {
+        if self.alone {
+            self.relapse = Some(format!("it came back once what was lent was given back: {sentence}"));
+            self.wake_at = self.since;
+        }
+    }
+
     /// The answer to the question asked last; others are stale.
     pub fn answered(&mut self, question: u64, missing: &[String]) {
         let Some((_, about)) = self.asked.take_if(|(id, _)| *id == question) else {
@@ -264,6 +287,29 @@ mod tests {
         let mut check = |second| verification.check(at(second), &workload, &World::default(), Some("grows"));
         assert!(matches!(check(101), Check::Wait));
         assert!(matches!(check(106), Check::Failed { .. }));
+    }
+
+    #[test]
+    fn what_was_only_held_up_is_not_waited_for_and_what_stays_away_is_healed() {
+        let workload = Process::default().workload;
+        let verify = Verify { stable_for: Duration::from_secs(1), ..Verify::default() };
+        let target = ProcessId { pid: 1, start: at(1) };
+        let mut lent = Verification::new(at(100), target, false, &[], &verify);
+        lent.came_back("leaks");
+        assert!(matches!(lent.check(at(100), &workload, &World::default(), Some("leaks")), Check::Wait));
+        let alone = || {
+            let mut verification = Verification::new(at(100), target, false, &[], &verify);
+            verification.on_its_own(at(100), Duration::from_secs(6));
+            verification
+        };
+        let mut back = alone();
+        assert!(matches!(back.check(at(103), &workload, &World::default(), None), Check::Wait));
+        back.came_back("leaks");
+        let check = back.check(at(104), &workload, &World::default(), Some("leaks"));
+        let Check::Failed { says, .. } = check else { panic!("{check:?}") };
+        assert_eq!(says, "it came back once what was lent was given back: leaks");
+        let mut well = alone();
+        assert!(matches!(well.check(at(106), &workload, &World::default(), None), Check::Healed { .. }));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Verification, and what follows from it: the next rung, or the end.
 
 use super::{
+    lease::stands_alone,
     shadow::{millis, score, shadow_outcome},
     *,
 };
@@ -118,6 +119,7 @@ impl Engine {
         if outcome == Outcome::Healed && self.give_back(now, incident.id, Why::Well) {
             // What is well only as long as it is held is not healed.
             self.watch(now, incident, plan);
+            stands_alone(now, incident.active.is_empty(), plan);
             return Next::Again;
         }
         let outcome = if plan.mode == Mode::Shadow { shadow_outcome(outcome) } else { outcome };

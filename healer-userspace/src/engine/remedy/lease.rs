@@ -8,6 +8,8 @@ use crate::engine::{
 
 /// A node's condition is not to come and go with each life of what crashes in a loop.
 const WELL_AFTER: Duration = Duration::from_secs(60);
+/// A leak that goes on is known again by then.
+const LEAKS_AGAIN_WITHIN: Duration = Duration::from_secs(6);
 
 impl Engine {
     /// The hands have looked what the act would turn. Now it can be intended, its undo with it.
@@ -109,12 +111,32 @@ impl Engine {
     pub(in crate::engine) fn leases_due(&mut self, now: BootTime) {
         for (key, due) in self.leases.due(now) {
             match due {
-                Due::Release(why) => self.release(now, &key, why),
+                Due::Release(why) => {
+                    self.release(now, &key, why);
+                    if why == Why::Expired {
+                        self.is_left_to_itself(now, &key);
+                    }
+                }
                 Due::NoAnswer => {
                     let says = "no answer came in time".to_owned();
                     self.take_undone(now, &Undone { key, says, complete: false });
                 }
             }
+        }
+    }
+
+    /// The time of a lease is over. Where the fault was gone under it, whether it stays away is seen only now.
+    fn is_left_to_itself(&mut self, now: BootTime, key: &ActionKey) {
+        let is_it = |lease: &&&Lease| lease.key == *key && !lease.action.is_standing();
+        let Some(id) = self.leases.all().iter().find(is_it).map(|lease| lease.incident) else {
+            return;
+        };
+        let Some(incident) = self.incidents.get_mut(&id) else {
+            return;
+        };
+        let is_gone = incident.active.is_empty();
+        if let Some(plan) = &mut incident.plan {
+            stands_alone(now, is_gone, plan);
         }
     }
 
@@ -194,5 +216,13 @@ impl Engine {
     /// What is lent now.
     pub fn leases(&self) -> Vec<&Lease> {
         self.leases.all()
+    }
+}
+
+/// What was seen to go, and is not only halted, is watched by itself.
+pub(super) fn stands_alone(now: BootTime, is_gone: bool, plan: &mut Plan) {
+    let least = if plan.class == Class::MemoryLeak { LEAKS_AGAIN_WITHIN } else { Duration::ZERO };
+    if let (true, Stage::Verifying(verification)) = (is_gone, &mut plan.stage) {
+        verification.on_its_own(now, least);
     }
 }

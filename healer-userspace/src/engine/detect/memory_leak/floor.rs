@@ -7,7 +7,10 @@ use crate::engine::time::BootTime;
 
 /// The look back, in parts; the lowest of each part is its floor.
 pub(super) const WINDOW: Duration = Duration::from_secs(15);
-const PARTS: usize = 5;
+const PARTS: u32 = 5;
+/// Of a growth that is known already, so much tells whether it goes on.
+pub(super) const AGAIN: Duration = Duration::from_secs(3);
+const AGAIN_PARTS: u32 = 3;
 /// What is looked back at for a word in the log.
 const LONG: Duration = Duration::from_secs(120);
 const COARSE: Duration = Duration::from_secs(3);
@@ -79,7 +82,7 @@ impl Floor {
         };
         // It has been here before, and come down again.
         match self.period() {
-            Some(period) if period <= WINDOW / PARTS as u32 => self.of_window(now, highest),
+            Some(period) if period <= WINDOW / PARTS => self.of_window(now, highest),
             Some(_) | None => self.of_troughs(limit),
         }
     }
@@ -103,23 +106,43 @@ impl Floor {
         rises.then_some(Rise { bytes_per_second, level: taken, since: first, in_cycles: self.has_cycles() })
     }
 
+    /// Whether what is known to grow goes on: too little to tell a leak by.
+    pub(super) fn goes_on(&self, now: BootTime) -> Option<Rise> {
+        let floors = self.floors(now, AGAIN, AGAIN_PARTS);
+        let (first, last) = (*floors.first()?, *floors.last()?);
+        let rises = floors.len() == AGAIN_PARTS as usize && floors.windows(2).all(|two| two[0] < two[1]);
+        let over = AGAIN / AGAIN_PARTS * (AGAIN_PARTS - 1);
+        rises.then(|| Rise {
+            bytes_per_second: (last - first) as f64 / over.as_secs_f64(),
+            level: self.fine.back().map_or(last, |(_, taken)| *taken),
+            since: now - AGAIN,
+            in_cycles: false,
+        })
+    }
+
+    /// The lowest of each part of the last so long, oldest first, as far as all were looked at.
+    fn floors(&self, now: BootTime, window: Duration, parts: u32) -> Vec<u64> {
+        let (began, part) = (now - window, window / parts);
+        let floor = |number: u32| {
+            let from = began + part * number;
+            let of_part = self.fine.iter().filter(|(at, _)| from <= *at && *at <= from + part);
+            of_part.map(|(_, taken)| *taken).min()
+        };
+        (0..parts).map_while(floor).collect()
+    }
+
     fn of_window(&self, now: BootTime, level: u64) -> Option<Rise> {
-        let part = WINDOW / PARTS as u32;
+        let part = WINDOW / PARTS;
         let began = now - WINDOW;
         // A window that is not full yet says nothing.
         if began + part < self.fine.front()?.0 {
             return None;
         }
-        let floor = |number: usize| {
-            let from = began + part * number as u32;
-            let of_part = self.fine.iter().filter(|(at, _)| from <= *at && *at <= from + part);
-            of_part.map(|(_, taken)| *taken).min()
-        };
-        let floors: Vec<u64> = (0..PARTS).map_while(floor).collect();
+        let floors = self.floors(now, WINDOW, PARTS);
         let mut rises: Vec<u64> =
             floors.windows(2).map_while(|two| two[1].checked_sub(two[0]).filter(|rise| 0 < *rise)).collect();
         let last = *rises.last()?;
-        if rises.len() < PARTS - 1 {
+        if rises.len() + 1 < PARTS as usize {
             return None;
         }
         rises.sort_unstable();
@@ -208,6 +231,18 @@ mod tests {
         let floor = run(20, |t| 180.0 + 2.0 * t);
         let left = to_limit(&floor, 20).unwrap();
         assert!((17.0..21.0).contains(&left), "{left}");
+    }
+
+    #[test]
+    fn of_a_growth_that_is_known_three_seconds_tell_whether_it_goes_on() {
+        let pace = |taken: fn(f64) -> f64| {
+            let now = BootTime(1 + (20 * 4 - 1) * 250_000_000);
+            run(20, taken).goes_on(now).map(|rise| rise.bytes_per_second / MIB as f64)
+        };
+        let again = pace(|t| 224.0 + 2.0 * (t - 16.0).max(0.0)).unwrap();
+        assert!((1.5..2.5).contains(&again), "{again}");
+        assert_eq!(pace(|_| 224.0), None);
+        assert_eq!(pace(|t| 224.0 + 4.0 * (t % 2.0)), None, "up and down");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! its target is who grew, not who is biggest, and beside it stands whom the OOM killer would choose.
 
 mod floor;
+mod known;
 mod words;
 
 use core::time::Duration;
@@ -27,6 +28,7 @@ use crate::{
     },
 };
 use floor::{Floor, Rise};
+use known::Known;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     name: "memory_leak",
@@ -68,6 +70,7 @@ struct MemoryLeak {
 #[derive(Default)]
 struct Growing {
     floor: Floor,
+    known: Option<Known>,
     seen: BootTime,
     /// The biggest at the last look: if it goes, the fall is no collection of garbage.
     biggest: Option<ProcessId>,
@@ -126,14 +129,16 @@ impl MemoryLeak {
         growing.follow(at, memory);
         growing.settle(at, memory, found);
         let rise = growing.floor.rise(at, memory.limit);
-        match culprit(at, memory, rise.as_ref()) {
-            Some((user, why)) if why.is_soon(context.policies, memory, user) => {
+        let is_soon = |found: &(&MemoryUser, Why)| found.1.is_soon(context.policies, memory, found.0);
+        let leaks = culprit(at, memory, rise.as_ref()).filter(is_soon);
+        match leaks.or_else(|| growing.goes_on(at, memory).filter(is_soon)) {
+            Some((user, why)) => {
                 growing.steady += 1;
                 if STEADY <= growing.steady {
                     growing.raise(context, at, memory, user, &why, found);
                 }
             }
-            Some(_) | None => {
+            None => {
                 growing.steady = 0;
                 growing.watch(at, memory, found);
             }
@@ -204,6 +209,15 @@ impl Growing {
             self.biggest = memory.users.iter().max_by_key(|user| user.anon).map(|user| user.process.id());
         }
         self.floor.add(at, memory.anon, memory.limit);
+        if self.known.as_mut().is_some_and(|known| !known.holds(at, memory)) {
+            self.known = None;
+        }
+    }
+
+    /// Who was seen to leak does so again.
+    fn goes_on<'a>(&self, at: BootTime, memory: &'a CgroupMemory) -> Option<(&'a MemoryUser, Why)> {
+        let (user, rise) = self.known.as_ref()?.goes_on(&self.floor, at, memory)?;
+        Some((user, Why::Rises(rise)))
     }
 
     fn raise(
@@ -218,6 +232,9 @@ impl Growing {
         self.clear_if(|raised| raised.culprit.id() != user.process.id(), "is not it", found);
         let held = self.raised.as_ref().map_or(at, |raised| raised.held).max(at);
         self.hold(&user.process, held);
+        if let Why::Rises(rise) = why {
+            self.known = Some(Known::of(at, user.process.id(), rise, self.known.take()));
+        }
         found.push(words::forecast(context, at, memory, user, why));
     }
 

@@ -281,3 +281,42 @@ fn a_leak_of_like_workers_is_their_masters() {
     nobody.looks(30, |t| leaks(t, Vec::new()));
     assert!(nobody.raised().is_empty(), "none of them has grown by half");
 }
+
+/// A leak to 224 MiB that rests for 20 s.
+fn rested() -> Run {
+    let mut run = Run::default();
+    run.looks(27, |t| {
+        let leaked = (2.0 * t) as u64;
+        look(170.0 + 2.0 * t, vec![user(7, "leaky", 10, 10 + leaked.min(30), leaked.min(30))])
+    });
+    assert!(!run.raised().is_empty());
+    run.looks(20, |_| look(224.0, vec![user(7, "leaky", 64, 64, 0)]));
+    assert_eq!(run.cleared().len(), 1, "{:?}", run.cleared());
+    run
+}
+
+/// So many MiB a second from there on, by that process.
+fn goes_on(run: &mut Run, from: f64, pace: f64, pid: u32, seconds: u64) -> usize {
+    let before = run.raised().len();
+    run.looks(seconds, |t| {
+        let grown = (pace * t) as u64;
+        look(from + pace * t, vec![user(pid, "leaky", 64, 64 + grown, grown)])
+    });
+    run.raised().len() - before
+}
+
+#[test]
+fn a_leak_that_was_held_up_is_known_again_at_once() {
+    let mut run = rested();
+    assert!(0 < goes_on(&mut run, 224.0, 2.0, 7, 5));
+    assert_eq!(run.raised().last().unwrap().target.pid, 7);
+}
+
+#[test]
+fn what_rests_after_a_leak_is_none_until_it_goes_on_as_before() {
+    assert_eq!(goes_on(&mut rested(), 224.0, 0.0, 7, 30), 0, "a warm-up that is over");
+    assert_eq!(goes_on(&mut rested(), 224.0, 0.5, 7, 6), 0, "a quarter of its pace");
+    assert_eq!(goes_on(&mut rested(), 224.0, 2.0, 9, 6), 0, "somebody else");
+    let mut collected = rested();
+    assert_eq!(goes_on(&mut collected, 190.0, 2.0, 7, 16), 0, "it has given back: a heap");
+}

@@ -1,0 +1,147 @@
+//! What is lent may hold a fault up; whether that has healed it is seen once it is given back.
+
+use super::*;
+use crate::{
+    engine::{
+        command::{ActionOutcome, ActionResult, JournalEntry},
+        lease::{Knob, Surveyed, Turn, Undone},
+    },
+    signal::memory::{CgroupMemory, MemorySnapshot, MemoryUser, RECENT_MS},
+};
+
+const MIB: f64 = 1_048_576.0;
+const LIMIT: f64 = 256.0;
+/// MiB a look; four of them are a second.
+const LEAKED: f64 = 0.2;
+const LOOKS_OF_LATE: usize = 60;
+
+/// Hands that throttle, and a program that does not grow while it is throttled.
+struct Lab {
+    engine: Engine,
+    lines: Vec<String>,
+    web: Process,
+    is_held: bool,
+    was_held: bool,
+    taken: Vec<f64>,
+}
+
+impl Lab {
+    fn new(policies: PolicySet) -> Self {
+        Self {
+            engine: Engine::new(BootTime(SECOND), policies, Recovered::default()),
+            lines: Vec::new(),
+            web: supervised(10, SECOND),
+            is_held: false,
+            was_held: false,
+            taken: vec![200.0],
+        }
+    }
+
+    fn tell(&mut self, signal: &Signal) {
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= signal.at) {
+            self.engine.advance(due);
+            self.drain(due);
+        }
+        self.engine.observe(signal.at, signal);
+        self.drain(signal.at);
+    }
+
+    fn look(&mut self, at: u64, goes_on: bool) {
+        let before = self.taken[self.taken.len() - 1];
+        let grows = !self.is_held && (goes_on || !self.was_held);
+        let now = if grows { (before + LEAKED).min(LIMIT - 10.0) } else { before };
+        self.taken.push(now);
+        let then = self.taken[self.taken.len().saturating_sub(LOOKS_OF_LATE)];
+        let bytes = |amount: f64| (amount * MIB) as u64;
+        let user = MemoryUser {
+            process: self.web.clone(),
+            anon: bytes(now),
+            grown: bytes(now - 200.0),
+            reserved: bytes(now - 200.0),
+            watched_ms: RECENT_MS,
+            grown_lately: bytes(now - then),
+            grown_from_low: bytes(now - then),
+            ..MemoryUser::default()
+        };
+        let memory = CgroupMemory {
+            cgroup: "/web".into(),
+            over_ms: 250,
+            usage: bytes(now),
+            anon: bytes(now),
+            limit: bytes(LIMIT),
+            users: vec![user],
+            ..CgroupMemory::default()
+        };
+        let fact = Fact::Memory(MemorySnapshot { cgroups: vec![memory], node: None });
+        self.tell(&Signal { at: BootTime(at), process: None, fact });
+    }
+
+    fn drain(&mut self, now: BootTime) {
+        loop {
+            if let Some(entry) = self.engine.poll_journal() {
+                if let JournalEntry::Intent(intent) = entry {
+                    self.engine.committed(now, &intent.act.key);
+                }
+            } else if let Some(command) = self.engine.poll_command() {
+                self.obey(now, command);
+            } else if let Some(report) = self.engine.poll_report() {
+                self.lines.push(line(&report, BootTime(0)));
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn obey(&mut self, now: BootTime, command: Command) {
+        match command {
+            Command::Survey(act) => {
+                let knob = Knob::Running(act.target.id());
+                let turn = Turn { knob, was: "running".into(), set: "stopped".into() };
+                self.engine.surveyed(now, Surveyed { key: act.key, turns: Ok(vec![turn]) });
+            }
+            Command::Act(act) => {
+                self.is_held |= act.rung.action == ActionName::Throttle;
+                self.was_held |= self.is_held;
+                let outcome = ActionOutcome::Done { says: "done".into() };
+                self.engine.action_finished(now, ActionResult { key: act.key, outcome });
+            }
+            Command::Undo(undo) => {
+                self.is_held = false;
+                let says = "it is as it was".into();
+                self.engine.undone(now, &Undone { key: undo.key, says, complete: true });
+            }
+            Command::Ask(_) | Command::LookAtPeers | Command::Release { .. } => {}
+        }
+    }
+}
+
+/// A leak of 0.8 MiB a second that is throttled; given back, it goes on or does not.
+fn throttled(goes_on: bool) -> Vec<String> {
+    let mut set = policies(Mode::Enforce, &[ActionName::Throttle, ActionName::Stop]);
+    let policy = &mut set.policies[0];
+    let under = Some(Duration::from_secs(60));
+    policy.rules[0].when[0] = Condition { time_to_limit_under: under, ..Condition::of(Class::MemoryLeak) };
+    policy.verify.stable_for = Duration::from_secs(1);
+    let mut lab = Lab::new(set);
+    lab.tell(&registered(99 * SECOND, &lab.web.clone()));
+    for look in 0..320 {
+        lab.look(100 * SECOND + look * SECOND / 4, goes_on);
+    }
+    lab.lines
+}
+
+#[test]
+fn a_leak_that_goes_on_once_it_is_let_go_gets_the_next_rung() {
+    let lines = throttled(true);
+    count(&lines, "intent throttle of memory_leak", 1);
+    has(&lines, "verification unchanged: it came back once what was lent was given back");
+    count(&lines, "intent stop of memory_leak", 1);
+}
+
+#[test]
+fn one_that_does_not_go_on_is_healed() {
+    let lines = throttled(false);
+    count(&lines, "intent throttle of memory_leak", 1);
+    has(&lines, "verification healed: the fault has not come back");
+    count(&lines, "intent stop", 0);
+}
