@@ -80,10 +80,16 @@ pub enum Resource {
     NodePids,
     /// Bytes of a file system.
     Space {
+        /// Where whoever was asked has it.
         mount: String,
+        /// `8:1`, the same in every mount namespace; empty if not known.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        device: String,
     },
     Inodes {
         mount: String,
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        device: String,
     },
     /// `net.ipv4.ip_local_port_range` of a network namespace, for connections to one peer.
     Ports {
@@ -91,6 +97,28 @@ pub enum Resource {
         peer: IpAddr,
         port: u16,
     },
+}
+
+impl Resource {
+    /// What it is known by. A path says little: it is another disk in another mount namespace, or after a remount.
+    #[must_use]
+    pub fn key(&self) -> Self {
+        let mount = String::new();
+        match self {
+            Self::Space { device, .. } if !device.is_empty() => Self::Space { mount, device: device.clone() },
+            Self::Inodes { device, .. } if !device.is_empty() => {
+                Self::Inodes { mount, device: device.clone() }
+            }
+            Self::Descriptors { .. }
+            | Self::Files
+            | Self::Pids { .. }
+            | Self::UserProcesses { .. }
+            | Self::NodePids
+            | Self::Space { .. }
+            | Self::Inodes { .. }
+            | Self::Ports { .. } => self.clone(),
+        }
+    }
 }
 
 /// One of those who use it.

@@ -83,6 +83,12 @@ pub struct File {
     pub mount: String,
     #[serde(default)]
     pub filesystem: String,
+    /// `8:1`, the same in every mount namespace; empty if not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub device: String,
+    /// What is mounted, such as `/dev/sda1`; empty if not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
     /// A regular file, a directory or a block device: what lies on a disk.
     #[serde(default)]
     pub stored: bool,

@@ -73,8 +73,9 @@ impl Kind for Disk {
             return None;
         }
         if is_quota {
-            let mount = error.file.as_ref().map_or(String::new(), |file| file.mount.clone());
-            return Some(Failed { resource: Resource::Space { mount }, is_seen: true, level: None });
+            let file = error.file.clone().unwrap_or_default();
+            let resource = Resource::Space { mount: file.mount, device: file.device };
+            return Some(Failed { resource, is_seen: true, level: None });
         }
         // Where nobody knows which file it was, the level is that of the fullest disk that the process uses.
         let is_guess = error.file.is_none() && error.is_by_descriptor();
@@ -86,7 +87,7 @@ impl Kind for Disk {
         // A file that could not be made has no descriptor: the fullest disk is meant.
         let guess = fullest.filter(|level| 99 <= level.percent());
         Some(Failed {
-            resource: guess.map_or(Resource::Space { mount: String::new() }, |level| level.of.clone()),
+            resource: guess.map_or_else(unknown, |level| level.of.clone()),
             is_seen: guess.is_some() && !is_guess,
             level: guess.cloned(),
         })
@@ -99,4 +100,8 @@ impl Kind for Disk {
     fn rate(amount: u64) -> String {
         bytes(amount)
     }
+}
+
+fn unknown() -> Resource {
+    Resource::Space { mount: String::new(), device: String::new() }
 }

@@ -129,10 +129,11 @@ impl<K: Kind> Exhaustion<K> {
         let Some(failed) = K::failed(error, fullest) else {
             return;
         };
-        if KEPT_MAX <= self.kept.len() && !self.kept.contains_key(&failed.resource) {
+        let key = failed.resource.key();
+        if KEPT_MAX <= self.kept.len() && !self.kept.contains_key(&key) {
             return;
         }
-        let scarce = self.kept.entry(failed.resource.clone()).or_default();
+        let scarce = self.kept.entry(key).or_default();
         scarce.failed = Some(Failing { at, error: error.clone() });
         if let Some(level) = failed.level {
             // A failed call tells how full it is, the looks have seen who fills it.
@@ -164,10 +165,11 @@ impl<K: Kind> Exhaustion<K> {
             scarce.missing = scarce.missing.saturating_add(1);
         }
         for level in snapshot.levels.iter().filter(|level| K::is_of(&level.of)) {
-            if KEPT_MAX <= self.kept.len() && !self.kept.contains_key(&level.of) {
+            let key = level.of.key();
+            if KEPT_MAX <= self.kept.len() && !self.kept.contains_key(&key) {
                 continue;
             }
-            let scarce = self.kept.entry(level.of.clone()).or_default();
+            let scarce = self.kept.entry(key).or_default();
             scarce.missing = 0;
             scarce.forecast.note(at, level.used, level.limit);
             scarce.level = Some(level.clone());

@@ -216,7 +216,7 @@ fn forks_that_the_kernel_counts_as_refused_are_proof_without_any_sensor() {
 
 #[test]
 fn a_write_that_failed_of_nobody_knows_which_file_proves_nothing_of_the_fullest_disk() {
-    let full = |percent| Level::new(Resource::Space { mount: "/".to_owned() }, percent, 100);
+    let full = |percent| Level::new(space("/", ""), percent, 100);
     let of = |call: &str, file: Option<File>, percent: u64| {
         let error = SyscallError {
             call: call.to_owned(),
@@ -235,4 +235,48 @@ fn a_write_that_failed_of_nobody_knows_which_file_proves_nothing_of_the_fullest_
     for percent in [91, 99] {
         assert_eq!(of("write", None, percent), [], "a control file of a cgroup can say it too");
     }
+}
+
+fn space(mount: &str, device: &str) -> Resource {
+    Resource::Space { mount: mount.to_owned(), device: device.to_owned() }
+}
+
+/// A write of this process failed on a disk that is full.
+fn full_for(run: &mut Run, pid: u32, mount: &str, device: &str) -> Vec<Finding> {
+    let file = File {
+        path: format!("{mount}/log"),
+        mount: mount.to_owned(),
+        device: device.to_owned(),
+        stored: true,
+        ..File::default()
+    };
+    let error = SyscallError {
+        call: "write".to_owned(),
+        errno: libc::ENOSPC,
+        count: 1,
+        level: Some(Level::new(space(mount, device), 100, 100)),
+        file: Some(file),
+        ..SyscallError::default()
+    };
+    let workload = WorkloadKey::supervise(&format!("w{pid}"));
+    run.tell(Some(Process { workload, ..process(pid) }), Fact::SyscallError(Box::new(error)))
+}
+
+#[test]
+fn one_disk_at_two_places_is_one_and_two_at_one_place_are_two() {
+    let mut run = Run::of(&disk_full::ENTRY);
+    assert_eq!(said(&full_for(&mut run, 7, "/data", "8:17")).len(), 1);
+    let found = full_for(&mut run, 8, "/var/lib/kubelet/pods/x/data", "8:17");
+    assert_eq!(said(&found), [], "the same disk, as another mount namespace sees it");
+    assert_eq!(said(&full_for(&mut run, 9, "/data", "0:51")).len(), 1, "a container's own /data");
+    let room = Level { process: Some(process(1)), ..Level::new(space("/data", "0:51"), 10, 100) };
+    let mut found = Vec::new();
+    for _ in 0..7 {
+        found.extend(full_for(&mut run, 7, "/data", "8:17"));
+        found.extend(run.look(Some(room.clone())));
+    }
+    let over = |finding: &&Finding| matches!(finding, Finding::Cleared { says, .. } if says.contains("w9"));
+    assert_eq!(found.iter().filter(over).count(), 1, "{found:?}");
+    let cleared = found.iter().filter(|finding| matches!(finding, Finding::Cleared { .. })).count();
+    assert_eq!(cleared, 1, "the other one is as full as before: {found:?}");
 }

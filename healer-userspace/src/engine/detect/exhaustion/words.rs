@@ -23,10 +23,10 @@ pub(super) fn amount(level: &Level) -> String {
         }
         Resource::UserProcesses { uid } => format!("{used} of {limit} tasks of user {uid} (RLIMIT_NPROC)"),
         Resource::NodePids => format!("{used} of {limit} tasks of the machine (kernel.pid_max)"),
-        Resource::Space { mount } => {
+        Resource::Space { mount, .. } => {
             format!("{} of {} on {}", bytes(*used), bytes(*limit), text::printable(mount))
         }
-        Resource::Inodes { mount } => format!("{used} of {limit} inodes of {}", text::printable(mount)),
+        Resource::Inodes { mount, .. } => format!("{used} of {limit} inodes of {}", text::printable(mount)),
         Resource::Ports { peer, port, .. } => format!(
             "{used} of {limit} local ports to {} (net.ipv4.ip_local_port_range)",
             SocketAddr::new(*peer, *port)

@@ -70,26 +70,31 @@ impl About {
         let link = self.proc.join(format!("{pid}/fd/{fd}"));
         let Ok(path) = fs::read_link(&link) else { return };
         let path = path.display().to_string();
-        if let Some(far) = disks::mount_behind(&self.proc, pid, fd).filter(disks::Mount::is_far) {
+        let mount = disks::mount_behind(&self.proc, pid, fd);
+        if let Some(far) = mount.as_ref().filter(|mount| mount.is_far()) {
             // Whoever asks it more may wait for ever.
-            let (mount, filesystem) = (far.point, far.filesystem);
-            error.file = Some(File { path, mount, filesystem, stored: true });
+            error.file = Some(file_on(far.clone(), path, true));
             return;
         }
         let Ok(meta) = fs::metadata(&link) else { return };
         let kind = meta.file_type();
-        let mount = disks::mount_of(&self.proc, pid, &path, meta.dev());
+        // An inherited descriptor may be of a mount of another mount namespace.
+        let mount = mount.or_else(|| disks::mount_of(&self.proc, pid, &path, meta.dev()));
         let stored = kind.is_file() || kind.is_dir() || kind.is_block_device();
-        let point = mount.as_ref().map_or(String::new(), |mount| mount.point.clone());
+        let mut file = mount.map_or_else(File::default, |mount| file_on(mount, String::new(), stored));
+        (file.path, file.stored) = (path, stored);
         if error.errno == libc::ENOSPC && stored {
-            let levels = disks::levels_of(&link, &point).into_iter().flatten();
+            let levels = disks::levels_of(&link, &file.mount, &file.device).into_iter().flatten();
             error.level = levels.max_by_key(Level::percent);
         }
-        let filesystem = match mount {
-            _ if kind.is_block_device() => "block device".to_owned(),
-            Some(mount) => mount.filesystem,
-            None => String::new(),
-        };
-        error.file = Some(File { path, mount: point, filesystem, stored });
+        if kind.is_block_device() {
+            "block device".clone_into(&mut file.filesystem);
+        }
+        error.file = Some(file);
     }
+}
+
+fn file_on(mount: disks::Mount, path: String, stored: bool) -> File {
+    let disks::Mount { point, filesystem, device, source, .. } = mount;
+    File { path, mount: point, filesystem, device, source, stored }
 }

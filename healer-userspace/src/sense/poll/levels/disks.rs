@@ -61,7 +61,10 @@ pub(super) struct Disks {
 pub(super) struct Mount {
     pub(super) point: String,
     pub(super) filesystem: String,
-    device: String,
+    /// `8:1`, the same in every mount namespace.
+    pub(super) device: String,
+    /// `/dev/sda1`, or whatever a file system without a device is called.
+    pub(super) source: String,
     is_read_only: bool,
     /// Whoever asks it, or walks there, may have to wait.
     may_hang: bool,
@@ -108,7 +111,7 @@ impl Disks {
             let told = if mount.may_hang {
                 self.answered.get(&mount.point).cloned().unwrap_or_default()
             } else {
-                levels_of(point, &mount.point)
+                levels_of(point, &mount.point, &mount.device)
             };
             for mut level in told.into_iter().flatten() {
                 let key = format!("{:?}", level.of);
@@ -128,7 +131,7 @@ impl Disks {
             let point = mount.point.clone();
             let asked = self.patience.ask(&mount.point, move || rustix::fs::statvfs(&point));
             let disk = asked?.ok()?;
-            Some((mount.point.clone(), counted(&disk, &mount.point)))
+            Some((mount.point.clone(), counted(&disk, &mount.point, &mount.device)))
         });
         answers.collect()
     }
@@ -141,16 +144,16 @@ impl Disks {
 }
 
 /// Space and inodes, as df(1) counts them: what root keeps for itself is not there for others.
-pub(super) fn levels_of(path: &Path, mount: &str) -> [Option<Level>; 2] {
-    rustix::fs::statvfs(path).map_or([None, None], |disk| counted(&disk, mount))
+pub(super) fn levels_of(path: &Path, mount: &str, device: &str) -> [Option<Level>; 2] {
+    rustix::fs::statvfs(path).map_or([None, None], |disk| counted(&disk, mount, device))
 }
 
-fn counted(disk: &rustix::fs::StatVfs, mount: &str) -> [Option<Level>; 2] {
+fn counted(disk: &rustix::fs::StatVfs, mount: &str, device: &str) -> [Option<Level>; 2] {
     let used = disk.f_blocks.saturating_sub(disk.f_bfree);
-    let of = Resource::Space { mount: mount.to_owned() };
+    let of = Resource::Space { mount: mount.to_owned(), device: device.to_owned() };
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
     let space = Level::new(of, bytes(used), bytes(used.saturating_add(disk.f_bavail)));
-    let of = Resource::Inodes { mount: mount.to_owned() };
+    let of = Resource::Inodes { mount: mount.to_owned(), device: device.to_owned() };
     let inodes = Level::new(of, disk.f_files.saturating_sub(disk.f_ffree), disk.f_files);
     [Some(space), Some(inodes)].map(|level| level.filter(|level| 0 < level.limit))
 }
@@ -175,9 +178,11 @@ fn mount(line: &str) -> Option<Mount> {
     let mut fields = mine.split(' ').skip(2);
     let (device, point) = (fields.next()?, fields.nth(1)?);
     let options = fields.next()?;
+    let mut theirs = theirs.split(' ');
     Some(Mount {
         point: unescaped(point),
-        filesystem: theirs.split(' ').next()?.to_owned(),
+        filesystem: theirs.next()?.to_owned(),
+        source: theirs.next().map_or(String::new(), unescaped),
         device: device.to_owned(),
         is_read_only: options.split(',').any(|option| option == "ro"),
         may_hang: false,
@@ -197,7 +202,7 @@ pub(super) fn fullest(proc: &Path, pid: u32) -> Option<Level> {
     let asked = worth_asking(&text).into_iter().filter(|mount| !mount.may_hang);
     let levels = asked.flat_map(|mount| {
         let inside = root.join(mount.point.trim_start_matches('/'));
-        levels_of(&inside, &mount.point).into_iter().flatten()
+        levels_of(&inside, &mount.point, &mount.device).into_iter().flatten()
     });
     levels.filter(|level| FULL_PERCENT <= level.percent()).max_by_key(Level::percent)
 }
@@ -263,8 +268,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_tells_its_device_and_what_is_mounted() {
+        let line = "41 38 8:17 / /mnt/a\\040disk rw - ext4 /dev/sdb1 rw,errors=remount-ro";
+        let told = mount(line).map(|mount| (mount.device, mount.source, mount.point)).unwrap();
+        assert_eq!(told, ("8:17".to_owned(), "/dev/sdb1".to_owned(), "/mnt/a disk".to_owned()));
+    }
+
+    #[test]
     fn a_real_file_system_has_space() {
-        let [space, _] = levels_of(Path::new("/"), "/");
+        let [space, _] = levels_of(Path::new("/"), "/", "");
         assert!(space.is_some_and(|space| space.used <= space.limit));
     }
 }

@@ -110,8 +110,8 @@ fn named(of: &Resource) -> String {
         Resource::Pids { cgroup } => format!("pids of {} are", crate::text::printable(cgroup)),
         Resource::UserProcesses { uid } => format!("processes of user {uid} are"),
         Resource::NodePids => "the machine's pids are".to_owned(),
-        Resource::Space { mount } => format!("{} is", crate::text::printable(mount)),
-        Resource::Inodes { mount } => format!("inodes of {} are", crate::text::printable(mount)),
+        Resource::Space { mount, .. } => format!("{} is", crate::text::printable(mount)),
+        Resource::Inodes { mount, .. } => format!("inodes of {} are", crate::text::printable(mount)),
         Resource::Ports { peer, port, .. } => format!("ports to {} are", SocketAddr::new(*peer, *port)),
     }
 }
@@ -122,7 +122,8 @@ mod tests {
 
     #[test]
     fn the_nearest_limit_arms_and_a_far_one_does_not() {
-        let space = |used| Level::new(Resource::Space { mount: "/data".to_owned() }, used, 100);
+        let of = || Resource::Space { mount: "/data".to_owned(), device: "8:1".to_owned() };
+        let space = |used| Level::new(of(), used, 100);
         let snapshot = |levels| LevelSnapshot { levels, zombies: None };
         assert_eq!(armed_by(&snapshot(vec![space(94)])), None);
         let descriptors = Level::new(Resource::Descriptors { pid: 7 }, 15, 20);
