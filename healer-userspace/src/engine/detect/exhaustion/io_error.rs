@@ -1,4 +1,5 @@
-//! A disk does not read or write: EIO from a file that is stored on one.
+//! A disk does not read or write: EIO from a file that is stored on one, or a file system that has become read-only
+//! under a file that is open for writing.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -40,6 +41,13 @@ const NO_DISKS: [&str; 12] = [
     "configfs",
     "efivarfs",
 ];
+
+/// Of a disk of this machine, where nobody but the kernel makes an open file read-only: a subvolume of btrfs and a data
+/// set of zfs can be made so by hand.
+const ON_DISKS: [&str; 11] =
+    ["ext2", "ext3", "ext4", "xfs", "f2fs", "jfs", "vfat", "exfat", "ntfs3", "bcachefs", "overlay"];
+/// Before any of them asks the file system, the file must be open for writing (EBADF else, write(2)).
+const WRITES: [&str; 7] = ["write", "pwrite64", "writev", "pwritev", "pwritev2", "fallocate", "ftruncate"];
 
 #[derive(Default)]
 struct IoErrors {
@@ -87,8 +95,17 @@ impl IoErrors {
         }
         let (path, mount) = (text::printable(&file.path), text::printable(&file.mount));
         let says = words::failure(error, at);
-        let sentence =
-            format!("{called}: {says}; of {path} on {mount} ({})", text::printable(&file.filesystem));
+        let (filesystem, source) = (text::printable(&file.filesystem), text::printable(&file.source));
+        let is_read_only = error.errno == libc::EROFS;
+        let (device, since) = match is_read_only {
+            true => (
+                format!(", {source}"),
+                ", remounted read-only: it was writable when the file was opened, and only errors of the disk or an \
+                 emergency remount take that from an open file",
+            ),
+            false => (String::new(), ""),
+        };
+        let sentence = format!("{called}: {says}; of {path} on {mount} ({filesystem}{device}){since}");
         found.push(Finding::Raised {
             subject: Subject::Process(process.id(), Class::IoError),
             diagnosis: Box::new(Diagnosis {
@@ -102,7 +119,7 @@ impl IoErrors {
                 evidence: vec![Evidence { signal: "syscall_error".to_owned(), at, says }],
                 lost: 0,
                 from_absence: false,
-                detail: Detail { evidence_count: 1, ..Detail::default() },
+                detail: Detail { evidence_count: 1, kind: kind(is_read_only), ..Detail::default() },
             }),
         });
     }
@@ -127,9 +144,21 @@ impl IoErrors {
     }
 }
 
+fn kind(is_read_only: bool) -> Option<String> {
+    is_read_only.then(|| "read_only".to_owned())
+}
+
 fn is_fault(error: &SyscallError, file: &File) -> bool {
-    error.errno == libc::EIO
-        && file.stored
+    let is_eio = error.errno == libc::EIO
         && !file.filesystem.is_empty()
-        && !NO_DISKS.contains(&file.filesystem.as_str())
+        && !NO_DISKS.contains(&file.filesystem.as_str());
+    file.stored && (is_eio || has_become_read_only(error, file))
+}
+
+/// What is read-only by design has no file that is open for writing, and mount(8) leaves none: a file system with one
+/// is busy (`sb_prepare_remount_readonly`, fs/namespace.c). Errors do not ask (`mnt_get_write_access_file`, ibid.).
+fn has_become_read_only(error: &SyscallError, file: &File) -> bool {
+    error.errno == libc::EROFS
+        && WRITES.contains(&error.call.as_str())
+        && ON_DISKS.contains(&file.filesystem.as_str())
 }

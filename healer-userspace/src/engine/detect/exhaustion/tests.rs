@@ -1,4 +1,4 @@
-use super::{disk_full, fd_exhaustion, pid_exhaustion, port_exhaustion, *};
+use super::{disk_full, fd_exhaustion, io_error, pid_exhaustion, port_exhaustion, *};
 use crate::{
     engine::{detect::DetectorEntry, memory::Memory, policy::PolicySet, world::World},
     identity::process::WorkloadKey,
@@ -279,4 +279,31 @@ fn one_disk_at_two_places_is_one_and_two_at_one_place_are_two() {
     assert_eq!(found.iter().filter(over).count(), 1, "{found:?}");
     let cleared = found.iter().filter(|finding| matches!(finding, Finding::Cleared { .. })).count();
     assert_eq!(cleared, 1, "the other one is as full as before: {found:?}");
+}
+
+#[test]
+fn a_disk_that_has_become_read_only_is_told_and_one_that_is_so_by_design_is_not() {
+    let of = |call: &str, filesystem: &str| {
+        let file = File {
+            path: "/data/log".to_owned(),
+            mount: "/data".to_owned(),
+            filesystem: filesystem.to_owned(),
+            source: "/dev/sdb1".to_owned(),
+            stored: true,
+            ..File::default()
+        };
+        let file = (call != "openat").then_some(file);
+        let (call, errno) = (call.to_owned(), libc::EROFS);
+        let error = SyscallError { call, errno, count: 1, file, ..SyscallError::default() };
+        Run::of(&io_error::ENTRY).tell(Some(process(7)), Fact::SyscallError(Box::new(error)))
+    };
+    let found = of("write", "ext4");
+    let [Finding::Raised { diagnosis, .. }] = &found[..] else { panic!("{found:?}") };
+    let says = "of /data/log on /data (ext4, /dev/sdb1), remounted read-only: it was writable when";
+    assert!(diagnosis.sentence.contains(says), "{}", diagnosis.sentence);
+    assert_eq!((diagnosis.certainty, diagnosis.detail.kind.as_deref()), (Certainty::Proved, Some("read_only")));
+    assert_eq!(of("openat", "ext4"), [], "a name on what was never writable");
+    assert_eq!(of("fsync", "ext4"), [], "of a file that may be open for reading");
+    assert_eq!(of("write", "nfs4"), [], "a server's word");
+    assert_eq!(of("write", "btrfs"), [], "a subvolume that somebody has made read-only");
 }
