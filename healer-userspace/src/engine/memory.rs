@@ -4,7 +4,8 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    certificate::{Certificate, Child},
+    certificate::{Certificate, Child, called},
+    diagnosis::Evidence,
     keyed::Keyed,
     time::BootTime,
 };
@@ -13,7 +14,9 @@ use crate::{
     signal::{
         Aim, Exit, Fact, OomKill, Signal, SignalSent,
         memory::{MemorySnapshot, MemoryUser, RECENT_MS, most_grown},
+        syscall_error::{SyscallError, errno_words},
     },
+    text,
 };
 
 const MAX_REMEMBERED: usize = 4096;
@@ -30,6 +33,8 @@ const MAX_SENDERS: usize = 256;
 const MAX_CGROUPS: usize = 256;
 /// Cgroups near their limit are looked at every second at least.
 const GROWTH_IS_FRESH: Duration = Duration::from_secs(5);
+/// Kept as evidence of a shortage.
+const REFUSAL_IS_FRESH: Duration = Duration::from_secs(10);
 /// Of the limit, what somebody must have grown by to be the reason.
 const GROWN_PART: u64 = 16;
 /// Of the limit, what the kernel itself may hold and what moves between two looks.
@@ -71,6 +76,12 @@ fn is_by_its_manager(process: &Process, sent: &SignalSent) -> bool {
     sent.signal != libc::SIGHUP && sent.sender.as_ref().is_some_and(|sender| is_manager(sender.id.pid))
 }
 
+fn refusal(at: BootTime, process: &Process, error: &SyscallError) -> Evidence {
+    let (call, errno) = (text::printable(&error.call), errno_words(error.errno));
+    let says = format!("{}: {call} fails with {errno}: {} times so far", called(process), error.count);
+    Evidence { signal: "syscall_error".to_owned(), at, says }
+}
+
 /// Sender, signal, and whom its call named; of a process group its number.
 type Strike = (ProcessId, i32, Aim, u32);
 
@@ -86,6 +97,8 @@ struct About {
     /// The last of its children that ended by a signal.
     child: Option<(BootTime, Child)>,
     struck_by: Option<Blow>,
+    /// The last call that failed for want of memory: evidence, and no more, for a limit of its own does that too.
+    refused: Option<Box<Evidence>>,
     touched: BootTime,
 }
 
@@ -115,6 +128,9 @@ impl Memory {
                     signals.remove(1 + same.unwrap_or(0));
                 }
                 signals.push_back((signal.at, sent.clone()));
+            }
+            Fact::SyscallError(error) if matches!(error.errno, libc::ENOMEM | libc::ENOBUFS) => {
+                self.about(now, process.id()).refused = Some(Box::new(refusal(signal.at, process, error)));
             }
             Fact::OomKilled(oom) => self.about(now, process.id()).oom = Some((signal.at, oom.clone())),
             Fact::Exited(_)
@@ -189,6 +205,12 @@ impl Memory {
         let is_its = u128::from(left) <= 2 * pace + u128::from(growth.limit / UNSEEN_PART);
         let is_much = growth.limit / GROWN_PART <= most.grown_of_late();
         (since < GROWTH_IS_FRESH && is_much && is_its).then_some(most)
+    }
+
+    /// What `id` could not have for want of memory, shortly before.
+    pub fn refused(&self, now: BootTime, id: ProcessId) -> Option<&Evidence> {
+        let refused = self.about.get(&id)?.refused.as_deref();
+        refused.filter(|evidence| now.since(evidence.at) <= REFUSAL_IS_FRESH)
     }
 
     /// The OOM choice that ended `id`, if one did.

@@ -4,6 +4,8 @@
 //! the reclaim of files that are read once. What says something: reclaim that finds nothing where memory is taken for
 //! good; pages of running programs that are dropped and read again; and waiting beyond what reclaim itself takes.
 
+mod blame;
+
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,17 +14,18 @@ use crate::{
     engine::{
         certificate::{called, mebibytes},
         class::{Certainty, Class},
-        diagnosis::{Detail, Diagnosis, Evidence},
+        diagnosis::{Detail, Diagnosis},
         time::{BootTime, Human},
     },
     identity::process::{Process, WorkloadKey},
     signal::{
         Fact, Signal,
         levels::share,
-        memory::{CgroupMemory, LONG_MS, MemoryUser, NodeMemory, RECENT_MS, Reclaim, most_grown},
+        memory::{CgroupMemory, MemoryUser, NodeMemory, Reclaim, most_grown},
     },
     text,
 };
+use blame::{blame, evidence, related};
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     name: "memory_pressure",
@@ -286,28 +289,6 @@ fn target(look: &Look<'_>, sign: Sign) -> Option<Process> {
     look.users.iter().max_by_key(by).map(|user| user.process.clone())
 }
 
-/// Who has to read its own pages again, most of all.
-fn sufferer<'a>(look: &Look<'a>) -> Option<&'a MemoryUser> {
-    let waits = look.users.iter().filter(|user| 0 < user.major_faults);
-    waits.max_by_key(|user| (user.major_faults, user.anon))
-}
-
-/// `; leaky[7] grew by 80.0 MiB in 15s, and web[8] suffers from it`, if that is known.
-fn blame(look: &Look<'_>) -> String {
-    let Some(culprit) = look.culprit else { return String::new() };
-    let span = if culprit.grown_from_low <= culprit.grown_lately { RECENT_MS } else { LONG_MS };
-    let over = Human(Duration::from_millis(culprit.watched_ms.min(span)));
-    let workers = match culprit.workers {
-        0 => String::new(),
-        workers => format!("{workers} workers of "),
-    };
-    let (who, grown) = (called(&culprit.process), mebibytes(culprit.grown_of_late()));
-    let another = sufferer(look).filter(|user| user.process.id() != culprit.process.id());
-    let whom =
-        another.map_or(String::new(), |user| format!(", and {} suffers from it", called(&user.process)));
-    format!("; {workers}{who} grew by {grown} in {over}{whom}")
-}
-
 fn subject(target: &Process) -> Subject {
     Subject::Process(target.id(), Class::MemoryPressure)
 }
@@ -346,7 +327,7 @@ fn raise(
             target,
             fault_at: at - bad,
             detected_at: context.now,
-            evidence: vec![Evidence { signal: "memory".to_owned(), at, says: sentence.clone() }],
+            evidence: evidence(context, at, &sentence, look),
             sentence,
             lost: 0,
             from_absence: false,
@@ -358,19 +339,6 @@ fn raise(
             },
         }),
     }
-}
-
-/// Who suffers by it, and the biggest.
-fn related(target: &Process, look: &Look<'_>) -> Vec<Process> {
-    let mut related: Vec<Process> = Vec::new();
-    let suffers = sufferer(look).filter(|_| look.culprit.is_some());
-    for user in suffers.into_iter().chain(look.users.iter().take(3)) {
-        let is_new = related.iter().chain([target]).all(|one| one.id() != user.process.id());
-        if is_new {
-            related.push(user.process.clone());
-        }
-    }
-    related
 }
 
 fn reclaimed(reclaim: Option<Reclaim>) -> String {

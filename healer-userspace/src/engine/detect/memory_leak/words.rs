@@ -137,6 +137,8 @@ fn raised(
     related: Vec<Process>,
     proof: serde_json::Value,
 ) -> Finding {
+    let seen = Evidence { signal: "memory".to_owned(), at, says: sentence.clone() };
+    let refused = context.memory.refused(at, user.process.id()).cloned();
     Finding::Raised {
         subject: subject(&user.process),
         diagnosis: Box::new(Diagnosis {
@@ -146,7 +148,7 @@ fn raised(
             related,
             fault_at: since,
             detected_at: context.now,
-            evidence: vec![Evidence { signal: "memory".to_owned(), at, says: sentence.clone() }],
+            evidence: [seen].into_iter().chain(refused).collect(),
             sentence,
             lost: 0,
             from_absence: false,

@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     engine::{memory::Memory, policy::PolicySet, world::World},
-    signal::memory::MemorySnapshot,
+    signal::{
+        memory::{MemorySnapshot, RECENT_MS},
+        syscall_error::SyscallError,
+    },
 };
 
 const MIB: u64 = 1 << 20;
@@ -53,7 +56,11 @@ fn is_short(users: Vec<MemoryUser>) -> MemorySnapshot {
 
 /// What three such looks raise.
 fn raised(snapshot: &MemorySnapshot) -> Diagnosis {
-    let (world, memory, policies) = (World::default(), Memory::default(), PolicySet::default());
+    raised_after(snapshot, Memory::default())
+}
+
+fn raised_after(snapshot: &MemorySnapshot, memory: Memory) -> Diagnosis {
+    let (world, policies) = (World::default(), PolicySet::default());
     let mut detector = MemoryPressure::default();
     let mut found = Vec::new();
     for second in 0..3 {
@@ -117,4 +124,22 @@ fn a_node_that_is_short_names_who_took_the_room_and_without_one_it_is_only_told(
     let found = raised(&is_short(vec![user(7, "breathes", 900, 100, 0), user(8, "db", 2500, 0, 3000)]));
     assert_eq!((found.target.pid, found.target.comm.as_str()), (0, NODE));
     assert_eq!(found.detail.kind.as_deref(), Some(NODE));
+}
+
+#[test]
+fn a_call_that_failed_for_want_of_memory_is_evidence_and_no_other_is() {
+    let snapshot = thrashes(vec![user(9, "web", 20, 0, 5000)]);
+    let after = |errno: i32, at: u64| {
+        let error = SyscallError { call: "mmap".into(), errno, count: 3, ..SyscallError::default() };
+        let (at, process) = (BootTime(at), Some(user(9, "web", 20, 0, 0).process));
+        let mut memory = Memory::default();
+        memory.note(at, &Signal { at, process, fact: Fact::SyscallError(Box::new(error)) });
+        raised_after(&snapshot, memory).evidence
+    };
+    let found = after(libc::ENOMEM, START);
+    let [_, refused] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(refused.says, "web[9]: mmap fails with ENOMEM, no memory: 3 times so far");
+    assert_eq!(after(libc::ENOBUFS, START).len(), 2);
+    assert_eq!(after(libc::EMFILE, START).len(), 1, "that is no memory");
+    assert_eq!(after(libc::ENOMEM, START - 20_000_000_000).len(), 1, "long ago");
 }
