@@ -224,3 +224,32 @@ fn what_the_cluster_has_is_set_and_taken_back_only_if_it_is_ours() {
     assert!(words[0].starts_with("WorkloadStuck of node n1: False → True: "), "{words:?}");
     assert_eq!(back(&act, &host).says, "WorkloadStuck of node n1 is False again");
 }
+
+#[test]
+fn a_group_in_which_others_live_is_not_turned_down_on_either_version() {
+    let knobs = [
+        ("cpu.max of /3", "max 100000"),
+        ("cpu.weight of /3", "100"),
+        ("memory.high of /3", "max"),
+        ("cpu.cfs_quota_us of /3", "-1"),
+        ("cpu.cfs_period_us of /3", "100000"),
+        ("pids.max of /3", "100"),
+        ("CPU time per second (ns) of unit web.service", "infinity"),
+    ];
+    let shared = |is_v1| Fake { is_v1, stranger: Some("pid 9 lives there too".into()), ..with(&knobs) };
+    let of = |terms: Terms, is_v1| survey(&lease(ActionName::Throttle, terms), &shared(is_v1));
+    let cpu = || Terms { cpu: Some(20), ..Terms::default() };
+    let rest = [
+        Terms { cpu_weight: Some(50), ..Terms::default() },
+        Terms { memory_high: Some(95), ..Terms::default() },
+    ];
+    for outcome in [of(cpu(), true), of(cpu(), false)].into_iter().chain(rest.map(|terms| of(terms, false))) {
+        let Err(ActionOutcome::Refused { reason }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(reason, "pid 9 lives there too");
+    }
+    let mut unit = lease(ActionName::Throttle, cpu());
+    unit.target.place.unit = Some("web.service".into());
+    assert!(survey(&unit, &shared(false)).is_ok(), "the unit is the patient, and its manager turns it alone");
+    let more = Terms { pids_max: Some(500), by: Some(50), ..Terms::default() };
+    assert!(survey(&lease(ActionName::RaiseLimit, more), &shared(false)).is_ok(), "more is taken from nobody");
+}

@@ -47,6 +47,15 @@ pub(super) fn knob(act: &Act, host: &dyn Host, control: Control) -> Result<(Knob
     Ok((knob, was))
 }
 
+/// Less for the target must not be less for its neighbours.
+fn alone(act: &Act, host: &dyn Host, control: Control) -> Result<(Knob, String), ActionOutcome> {
+    let (knob, was) = knob(act, host, control)?;
+    match host.shared(&knob, &act.target) {
+        Some(reason) => Err(ActionOutcome::Refused { reason }),
+        None => Ok((knob, was)),
+    }
+}
+
 /// The same of the owner, if it has one.
 fn of_owner(act: &Act, host: &dyn Host, of: Account) -> Result<Option<(Knob, String)>, ActionOutcome> {
     let Some(knob) = host.owned(&act.target, of) else {
@@ -69,7 +78,7 @@ fn quota(act: &Act, host: &dyn Host, percent: u64) -> Result<Turn, ActionOutcome
     if let Some((knob, was)) = of_owner(act, host, Account::CpuTime)? {
         return down(knob, was, percent * NANOS_PER_PERCENT, NO_MORE);
     }
-    let (knob, was) = knob(act, host, Control::CpuQuota)?;
+    let (knob, was) = alone(act, host, Control::CpuQuota)?;
     let (quota, period) = match was.split_once(' ') {
         Some((quota, period)) => (quota.to_owned(), period.to_owned()),
         None => (was.clone(), lease::read(&beside(&knob, "cpu.cfs_period_us"), host)?),
@@ -89,7 +98,7 @@ fn weigh(act: &Act, host: &dyn Host, weight: u64) -> Result<Turn, ActionOutcome>
         let is_in_shares = matches!(knob, Knob::Container { .. });
         return down(knob, was, if is_in_shares { shares(weight) } else { weight }, already);
     }
-    let (knob, was) = knob(act, host, Control::CpuWeight)?;
+    let (knob, was) = alone(act, host, Control::CpuWeight)?;
     let is_v1 = matches!(&knob, Knob::Cgroup { file, .. } if file == "cpu.shares");
     down(knob, was, if is_v1 { shares(weight) } else { weight }, already)
 }
@@ -99,8 +108,12 @@ fn shares(weight: u64) -> u64 {
 }
 
 fn high(act: &Act, host: &dyn Host, percent: u64) -> Result<Turn, ActionOutcome> {
-    let by_file = knob(act, host, Control::MemoryHigh)?;
-    let (knob, was) = of_owner(act, host, Account::MemoryHigh)?.unwrap_or(by_file);
+    // Also where an owner turns it: on v1 there is nothing to be turned.
+    knob(act, host, Control::MemoryHigh)?;
+    let (knob, was) = match of_owner(act, host, Account::MemoryHigh)? {
+        Some(owned) => owned,
+        None => alone(act, host, Control::MemoryHigh)?,
+    };
     let target = host.hold(act.target.id()).map_err(|gone| failed(gone.to_string()))?;
     let wanted = host.memory_limit(&target) / 100 * percent / PAGE * PAGE;
     down(knob, was, wanted, "it is held down to that already")

@@ -135,6 +135,10 @@ impl Host for DryRun<'_> {
         self.real.spare(knob)
     }
 
+    fn shared(&self, knob: &Knob, target: &Process) -> Option<String> {
+        self.real.shared(knob, target)
+    }
+
     fn memory_limit(&self, held: &Held) -> u64 {
         self.real.memory_limit(held)
     }

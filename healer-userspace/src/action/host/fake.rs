@@ -42,6 +42,8 @@ pub(crate) struct Fake {
     /// How every knob stands, by its words; those that are not there are gone.
     pub(crate) knobs: Mutex<BTreeMap<String, String>>,
     pub(crate) is_v1: bool,
+    /// Who else lives in every group, in words.
+    pub(crate) stranger: Option<String>,
     pub(crate) dead_connections: usize,
 }
 
@@ -194,6 +196,10 @@ impl Host for Fake {
 
     fn spare(&self, _knob: &Knob) -> Option<String> {
         self.all().values().any(|one| one.untouchable).then(|| "somebody in it is protected".to_owned())
+    }
+
+    fn shared(&self, _knob: &Knob, _target: &Process) -> Option<String> {
+        self.stranger.clone()
     }
 
     fn memory_limit(&self, _held: &Held) -> u64 {

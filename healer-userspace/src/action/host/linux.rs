@@ -18,6 +18,7 @@ use super::{
     launch,
     protected::Protected,
     scope::{self, stat_of},
+    shared,
 };
 use crate::{
     engine::{
@@ -225,6 +226,13 @@ impl Host for Linux {
             let own = is_supervisor.then(|| format!("pid {pid} is a supervisor of healer"));
             own.or_else(|| self.protected.reason(pid)).map(|reason| format!("in {domain}, {reason}"))
         })
+    }
+
+    fn shared(&self, knob: &Knob, target: &Process) -> Option<String> {
+        let Knob::Cgroup { dir, .. } = knob else {
+            return None;
+        };
+        shared::by_others(dir, target)
     }
 
     fn memory_limit(&self, held: &Held) -> u64 {

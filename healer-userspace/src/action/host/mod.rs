@@ -29,6 +29,7 @@ pub mod linux;
 mod plain;
 mod protected;
 pub(crate) mod scope;
+mod shared;
 
 pub use knobs::{Afar, Knobs};
 
@@ -140,6 +141,8 @@ pub trait Host: Knobs + Afar + Send + Sync {
     fn owned(&self, target: &Process, of: Account) -> Option<Knob>;
     /// Why nobody in that group may be touched.
     fn spare(&self, knob: &Knob) -> Option<String>;
+    /// Why others than the target's workload would be turned down with that group.
+    fn shared(&self, knob: &Knob, target: &Process) -> Option<String>;
     /// Of its group, or of the machine; in bytes.
     fn memory_limit(&self, held: &Held) -> u64;
     /// The kernel shows what was set, and has carried it out.
