@@ -54,7 +54,8 @@ fn lock() -> Result<usize, String> {
         let at = from as *mut core::ffi::c_void;
         // SAFETY: a mapping of our own executable, which is never unmapped; its contents and rights stay as they are.
         let locked = unsafe { mlock_with(at, length, MlockFlags::ONFAULT) };
-        locked.map_err(|error| format!("{error} for {} KiB (RLIMIT_MEMLOCK, or CAP_IPC_LOCK)", all / 1024))?;
+        locked
+            .map_err(|error| format!("{error} for {} KiB (RLIMIT_MEMLOCK, or CAP_IPC_LOCK)", all / 1024))?;
     }
     Ok(all)
 }

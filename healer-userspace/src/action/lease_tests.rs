@@ -251,5 +251,8 @@ fn a_group_in_which_others_live_is_not_turned_down_on_either_version() {
     unit.target.place.unit = Some("web.service".into());
     assert!(survey(&unit, &shared(false)).is_ok(), "the unit is the patient, and its manager turns it alone");
     let more = Terms { pids_max: Some(500), by: Some(50), ..Terms::default() };
-    assert!(survey(&lease(ActionName::RaiseLimit, more), &shared(false)).is_ok(), "more is taken from nobody");
+    assert!(
+        survey(&lease(ActionName::RaiseLimit, more), &shared(false)).is_ok(),
+        "more is taken from nobody"
+    );
 }

@@ -63,19 +63,13 @@ pub fn percent(used: u64, limit: u64) -> u64 {
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
     /// `RLIMIT_NOFILE` of one process.
-    Descriptors {
-        pid: u32,
-    },
+    Descriptors { pid: u32 },
     /// `fs.file-max`.
     Files,
     /// `pids.max` of a cgroup.
-    Pids {
-        cgroup: String,
-    },
+    Pids { cgroup: String },
     /// `RLIMIT_NPROC`.
-    UserProcesses {
-        uid: u32,
-    },
+    UserProcesses { uid: u32 },
     /// `kernel.pid_max` or `kernel.threads-max`.
     NodePids,
     /// Bytes of a file system.
@@ -92,11 +86,7 @@ pub enum Resource {
         device: String,
     },
     /// `net.ipv4.ip_local_port_range` of a network namespace, for connections to one peer.
-    Ports {
-        netns: u64,
-        peer: IpAddr,
-        port: u16,
-    },
+    Ports { netns: u64, peer: IpAddr, port: u16 },
 }
 
 impl Resource {

@@ -301,7 +301,10 @@ fn a_disk_that_has_become_read_only_is_told_and_one_that_is_so_by_design_is_not(
     let [Finding::Raised { diagnosis, .. }] = &found[..] else { panic!("{found:?}") };
     let says = "of /data/log on /data (ext4, /dev/sdb1), remounted read-only: it was writable when";
     assert!(diagnosis.sentence.contains(says), "{}", diagnosis.sentence);
-    assert_eq!((diagnosis.certainty, diagnosis.detail.kind.as_deref()), (Certainty::Proved, Some("read_only")));
+    assert_eq!(
+        (diagnosis.certainty, diagnosis.detail.kind.as_deref()),
+        (Certainty::Proved, Some("read_only"))
+    );
     assert_eq!(of("openat", "ext4"), [], "a name on what was never writable");
     assert_eq!(of("fsync", "ext4"), [], "of a file that may be open for reading");
     assert_eq!(of("write", "nfs4"), [], "a server's word");

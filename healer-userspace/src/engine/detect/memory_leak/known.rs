@@ -30,8 +30,7 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn of(at: BootTime, culprit: ProcessId, rise: &Rise, before: Option<Self>) -> Self {
         let before = before.filter(|before| before.culprit == culprit);
-        let (pace, highest) =
-            before.map_or((0.0, 0), |before| (before.bytes_per_second, before.highest));
+        let (pace, highest) = before.map_or((0.0, 0), |before| (before.bytes_per_second, before.highest));
         Self { culprit, bytes_per_second: rise.bytes_per_second.max(pace), highest, seen: at }
     }
 

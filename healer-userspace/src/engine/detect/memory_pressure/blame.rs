@@ -36,7 +36,12 @@ pub(super) fn blame(look: &Look<'_>) -> String {
 }
 
 /// What failed meanwhile for want of memory stands beside it.
-pub(super) fn evidence(context: &Context<'_>, at: BootTime, sentence: &str, look: &Look<'_>) -> Vec<Evidence> {
+pub(super) fn evidence(
+    context: &Context<'_>,
+    at: BootTime,
+    sentence: &str,
+    look: &Look<'_>,
+) -> Vec<Evidence> {
     let seen = Evidence { signal: "memory".to_owned(), at, says: sentence.to_owned() };
     let refused = look.users.iter().filter_map(|user| context.memory.refused(at, user.process.id()));
     [seen].into_iter().chain(refused.cloned()).collect()
