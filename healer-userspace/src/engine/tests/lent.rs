@@ -133,15 +133,15 @@ fn throttled(goes_on: bool) -> Vec<String> {
 #[test]
 fn a_leak_that_goes_on_once_it_is_let_go_gets_the_next_rung() {
     let lines = throttled(true);
-    count(&lines, "intent throttle of memory_leak", 1);
+    count(&lines, "intent throttle", 1);
     has(&lines, "verification unchanged: it came back once what was lent was given back");
-    count(&lines, "intent stop of memory_leak", 1);
+    count(&lines, "intent stop", 1);
 }
 
 #[test]
 fn one_that_does_not_go_on_is_healed() {
     let lines = throttled(false);
-    count(&lines, "intent throttle of memory_leak", 1);
+    count(&lines, "intent throttle", 1);
     has(&lines, "verification healed: the fault has not come back");
     count(&lines, "intent stop", 0);
 }
