@@ -4,9 +4,11 @@ use core::hash::Hash;
 #[expect(clippy::disallowed_types, reason = "nothing here iterates")]
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
+
 #[expect(clippy::disallowed_types, reason = "nothing here iterates")]
 #[derive(Debug)]
-pub(super) struct Keyed<K, V>(HashMap<K, V>);
+pub(super) struct Keyed<K, V>(HashMap<K, V, RandomState>);
 
 impl<K, V> Default for Keyed<K, V> {
     fn default() -> Self {

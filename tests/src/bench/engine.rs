@@ -85,6 +85,7 @@ fn rate(count: u32, make: Make) -> anyhow::Result<f64> {
         while engine.poll_journal().is_some() {}
         while engine.poll_command().is_some() {}
         while engine.poll_report().is_some() {}
+        while engine.poll_death().is_some() {}
     }
     Ok(f64::from(count) / (meter::own_thread() - before).as_secs_f64())
 }
