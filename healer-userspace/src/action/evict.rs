@@ -20,8 +20,17 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
     {
         return outcome;
     }
-    let past_budget = act.rung.terms.past_budget;
-    let eviction = Eviction { pod, grace: act.rung.grace, limit: timeout(act), past_budget };
+    let terms = &act.rung.terms;
+    let eviction = Eviction {
+        pod,
+        grace: act.rung.grace,
+        limit: timeout(act),
+        past_budget: terms.past_budget,
+        without_controller: terms.without_controller,
+    };
+    if eviction.pod.is_static() {
+        return eviction.no_move_of_a_static_one();
+    }
     let says = match host.evict(&eviction).await {
         Ok(says) => says,
         Err(outcome) => return outcome,

@@ -320,3 +320,19 @@ fn a_pod_is_evicted_and_one_with_a_protected_process_is_not() {
     let host = Fake { owned: Some(budget), ..Fake::default() };
     assert_eq!(perform(&evict, &host).name(), "failed");
 }
+
+#[test]
+fn a_static_pod_is_not_evicted_and_nobody_is_asked() {
+    let of = |source: &str| {
+        let annotations = [("kubernetes.io/config.source".to_owned(), source.to_owned())].into();
+        let mut evict = act(ActionName::Evict);
+        evict.target.place.pod = Some(Pod { name: "etcd-n1".into(), annotations, ..Pod::default() });
+        let host = Fake::default();
+        (perform(&evict, &host), host.done().len())
+    };
+    let (outcome, asked) = of("file");
+    assert_eq!((outcome.name(), asked), ("failed", 0));
+    assert!(text(&outcome).contains("is a static one"), "{outcome:?}");
+    let (outcome, asked) = of("api");
+    assert_eq!((text(&outcome), asked), ("evicted", 1));
+}

@@ -286,6 +286,8 @@ shape! {
         /// evict: false deletes a pod that its PodDisruptionBudget has kept until the timeout. Default: true.
         #[serde(rename = "respectPDB")]
         respect_pdb: bool,
+        /// evict: true ends a pod, too, that no controller would make again elsewhere. Default: false.
+        without_controller: bool,
         /// taint: key and effect, NoSchedule or PreferNoSchedule. Default: healer.dev/sick:NoSchedule.
         taint: String,
         /// condition, or notify, which then sets it too: its type, such as WorkloadStuck.

@@ -9,6 +9,7 @@ mod names;
 pub(crate) mod nature;
 mod shell_loop;
 pub mod place;
+mod pod;
 pub mod process;
 mod process_table;
 pub mod procfs;

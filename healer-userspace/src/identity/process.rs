@@ -164,13 +164,6 @@ pub struct Pod {
     pub annotations: std::collections::BTreeMap<String, String>,
 }
 
-impl Pod {
-    /// Its owner says so by this annotation.
-    pub fn is_paused_by(&self, annotation: &str) -> bool {
-        self.annotations.get(annotation).is_some_and(|value| value != "false")
-    }
-}
-
 /// The thing a user names; key of ordinals, budgets, breakers and scores. Never a pid.
 ///
 /// `supervise/NAME`, `pod/NAMESPACE/POD/CONTAINER`, `container/NAME`, `unit/NAME`,

@@ -184,7 +184,7 @@ fn judge(pod: &Value, eviction: &Eviction, node: &str) -> Result<Pod, ActionOutc
     let owners = meta["ownerReferences"].as_array().cloned().unwrap_or_default();
     let owned_by = |kind: &str| owners.iter().any(|owner| owner["kind"] == kind);
     if owned_by("Node") || meta["annotations"].get(MIRROR).is_some() {
-        return Err(failed(format!("pod {name} is a static one: it can live nowhere else")));
+        return Err(eviction.no_move_of_a_static_one());
     }
     if meta["uid"] != *eviction.pod.uid {
         return Ok(Pod::Gone);
@@ -199,6 +199,13 @@ fn judge(pod: &Value, eviction: &Eviction, node: &str) -> Result<Pod, ActionOutc
     if owned_by("DaemonSet") {
         return Err(failed(format!("pod {name} is of a DaemonSet: it would come back to this node")));
     }
+    let is_made_again = owners.iter().any(|owner| owner["controller"] == true);
+    if !is_made_again && !eviction.without_controller {
+        return Err(failed(format!(
+            "pod {name} has no controller that would make it again: it would be gone for good \
+             (withoutController: true in the rung says that it may)"
+        )));
+    }
     Ok(Pod::Stays)
 }
 
@@ -207,15 +214,19 @@ mod tests {
     use super::*;
     use crate::identity::process::Pod as Named;
 
-    fn of(pod: &Value) -> Result<Pod, ActionOutcome> {
-        let named =
+    fn eviction() -> Eviction {
+        let pod =
             Named { namespace: "prod".into(), name: "web-0".into(), uid: "u".into(), ..Named::default() };
-        let eviction = Eviction { pod: named, grace: None, limit: Duration::ZERO, past_budget: false };
-        judge(pod, &eviction, "n1")
+        Eviction { pod, grace: None, limit: Duration::ZERO, past_budget: false, without_controller: false }
+    }
+
+    fn of(pod: &Value) -> Result<Pod, ActionOutcome> {
+        judge(pod, &eviction(), "n1")
     }
 
     fn pod(owner: &str) -> Value {
-        json!({"metadata": {"uid": "u", "ownerReferences": [{"kind": owner}]}, "spec": {"nodeName": "n1"}})
+        let owner = json!({"kind": owner, "controller": true});
+        json!({"metadata": {"uid": "u", "ownerReferences": [owner]}, "spec": {"nodeName": "n1"}})
     }
 
     #[test]
@@ -236,6 +247,19 @@ mod tests {
         for (owner, words) in [("DaemonSet", "come back"), ("Node", "static")] {
             let Err(ActionOutcome::Failed { error, .. }) = of(&pod(owner)) else { panic!("{owner}") };
             assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn whom_nobody_makes_again_goes_only_if_the_policy_says_so() {
+        let mut kept = pod("ConfigMap");
+        kept["metadata"]["ownerReferences"][0]["controller"] = json!(false);
+        let bare = json!({"metadata": {"uid": "u"}, "spec": {"nodeName": "n1"}});
+        for bare in [bare, kept] {
+            let Err(ActionOutcome::Failed { error, .. }) = of(&bare) else { panic!("{bare}") };
+            assert!(error.contains("gone for good") && error.contains("withoutController"), "{error}");
+            let may = Eviction { without_controller: true, ..eviction() };
+            assert!(matches!(judge(&bare, &may, "n1"), Ok(Pod::Stays)));
         }
     }
 

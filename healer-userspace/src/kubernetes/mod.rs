@@ -76,11 +76,18 @@ pub struct Eviction {
     pub limit: Duration,
     /// Then it is deleted.
     pub past_budget: bool,
+    /// Also if nobody makes it again.
+    pub without_controller: bool,
 }
 
 impl Eviction {
     pub fn name(&self) -> String {
         format!("{}/{}", printable(&self.pod.namespace), printable(&self.pod.name))
+    }
+
+    /// Why a static pod is not moved.
+    pub fn no_move_of_a_static_one(&self) -> ActionOutcome {
+        failed(format!("pod {} is a static one: it can live nowhere else", self.name()))
     }
 }
 

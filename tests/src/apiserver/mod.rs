@@ -93,8 +93,9 @@ impl ApiServer {
 
     /// A pod, whatever the owner's kind is.
     pub fn pod(&self, name: &str, uid: &str, node: &str, owner: &str) {
+        let owner = json!({"kind": owner, "name": "o", "uid": "o", "controller": true});
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": node}, "metadata": {
-            "namespace": "prod", "name": name, "uid": uid, "ownerReferences": [{"kind": owner, "name": "o", "uid": "o"}],
+            "namespace": "prod", "name": name, "uid": uid, "ownerReferences": [owner],
         }});
         self.put("/api/v1/namespaces/prod/pods", pod);
     }

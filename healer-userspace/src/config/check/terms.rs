@@ -29,6 +29,7 @@ pub(super) fn read(at: &At<shape::Rung>, action: ActionName, faults: &mut Vec<Fa
         condition: shape.condition.given().map(|given| condition(given, faults)),
         taint: shape.taint.given().map(|given| taint(given, faults)),
         past_budget: shape.respect_pdb.value() == Some(&false),
+        without_controller: shape.without_controller.value() == Some(&true),
         wanted: None,
     };
     let extent = terms.cpu.or(terms.cpu_weight).or(terms.memory_high);
@@ -79,6 +80,7 @@ fn keys(shape: &shape::Rung, action: ActionName, faults: &mut Vec<Fault>) {
     only(place(&shape.open_files), "openFiles", &[RaiseLimit]);
     only(place(&shape.oom_score_adj), "oomScoreAdj", &[Protect]);
     only(place(&shape.respect_pdb), "respectPDB", &[Evict]);
+    only(place(&shape.without_controller), "withoutController", &[Evict]);
     only(place(&shape.condition), "condition", &[Condition]);
     only(place(&shape.taint), "taint", &[Taint]);
 }

@@ -245,6 +245,8 @@ pub struct Terms {
     pub taint: Option<String>,
     /// `evict`: the pod is deleted if its PodDisruptionBudget keeps it.
     pub past_budget: bool,
+    /// `evict`: also a pod that nobody makes again.
+    pub without_controller: bool,
     /// `capture`: as its rule says.
     pub wanted: Option<Wanted>,
 }
