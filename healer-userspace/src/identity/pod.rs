@@ -13,6 +13,52 @@ impl Pod {
         const SOURCE: &str = "kubernetes.io/config.source";
         self.annotations.get(SOURCE).is_some_and(|source| matches!(source.as_str(), "file" | "http"))
     }
+
+    /// Who makes it again, such as `Deployment/web`, as far as the labels of Kubernetes' own controllers tell: the
+    /// runtime says no more, and nobody else is asked for it.
+    pub fn owner(&self) -> Option<String> {
+        let of = |kind: &str, name: Option<&str>| {
+            name.filter(|name| !name.is_empty()).map(|name| format!("{kind}/{name}"))
+        };
+        of("StatefulSet", self.stateful_set())
+            .or_else(|| of("Job", self.job()))
+            .or_else(|| of("DaemonSet", self.daemon_set()))
+            .or_else(|| of("Deployment", self.deployment()))
+    }
+
+    /// `web-0`
+    fn stateful_set(&self) -> Option<&str> {
+        self.label("statefulset.kubernetes.io/pod-name").filter(|name| *name == self.name)?;
+        let (set, ordinal) = self.name.rsplit_once('-')?;
+        ordinal.bytes().all(|byte| byte.is_ascii_digit()).then_some(set)
+    }
+
+    fn job(&self) -> Option<&str> {
+        self.label("batch.kubernetes.io/job-name").or_else(|| self.label("job-name"))
+    }
+
+    /// `log-x7k2p`. The label is a DaemonSet's alone.
+    fn daemon_set(&self) -> Option<&str> {
+        self.label("pod-template-generation")?;
+        self.made_by()
+    }
+
+    /// `web-5d4f8c7b9-x7k2p`, by a ReplicaSet that has the hash in its name.
+    fn deployment(&self) -> Option<&str> {
+        let hash = self.label("pod-template-hash")?;
+        self.made_by()?.strip_suffix(hash)?.strip_suffix('-')
+    }
+
+    /// The name before the five letters that were made for it; one that was cut (over 58 bytes) has no dash there
+    /// (kubernetes staging/src/k8s.io/apiserver/pkg/storage/names/generate.go).
+    fn made_by(&self) -> Option<&str> {
+        let (whole, letters) = self.name.rsplit_once('-')?;
+        (letters.len() == 5).then_some(whole)
+    }
+
+    fn label(&self, key: &str) -> Option<&str> {
+        self.labels.get(key).map(String::as_str)
+    }
 }
 
 #[cfg(test)]
@@ -21,6 +67,34 @@ mod tests {
 
     fn annotated(key: &str, value: &str) -> Pod {
         Pod { annotations: [(key.to_owned(), value.to_owned())].into(), ..Pod::default() }
+    }
+
+    fn owner(name: &str, labels: &[(&str, &str)]) -> Option<String> {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Pod { name: name.to_owned(), labels, ..Pod::default() }.owner()
+    }
+
+    #[test]
+    fn whoever_makes_it_again_is_told_from_its_labels() {
+        for (name, key, value, told) in [
+            ("web-5d4f8c7b9-x7k2p", "pod-template-hash", "5d4f8c7b9", "Deployment/web"),
+            ("shop-web-5d4f8c7b9-x7k2p", "pod-template-hash", "5d4f8c7b9", "Deployment/shop-web"),
+            ("db-12", "statefulset.kubernetes.io/pod-name", "db-12", "StatefulSet/db"),
+            ("log-x7k2p", "pod-template-generation", "3", "DaemonSet/log"),
+            ("backup-28000-x7k2p", "batch.kubernetes.io/job-name", "backup-28000", "Job/backup-28000"),
+            ("backup-28000-x7k2p", "job-name", "backup-28000", "Job/backup-28000"),
+        ] {
+            assert_eq!(owner(name, &[(key, value)]).as_deref(), Some(told), "{name}");
+        }
+    }
+
+    #[test]
+    fn labels_that_do_not_fit_the_name_tell_of_nobody() {
+        assert_eq!(owner("web-5d4f8c7b9-x7k2p", &[("app", "web")]), None);
+        assert_eq!(owner("web", &[("pod-template-hash", "5d4f8c7b9")]), None);
+        assert_eq!(owner("web-6c-x7k2p", &[("pod-template-hash", "5d4f8c7b9")]), None);
+        assert_eq!(owner("5d4f8c7b9-x7k2p", &[("pod-template-hash", "5d4f8c7b9")]), None);
+        assert_eq!(owner("copy-of-db", &[("statefulset.kubernetes.io/pod-name", "db-0")]), None);
     }
 
     #[test]

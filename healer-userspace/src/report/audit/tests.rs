@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::{verify::Outcome, *};
 use crate::{
+    identity::process::Pod,
     report::history,
     store::{
         row::Stamp,
@@ -91,6 +92,22 @@ fn names_are_strings_and_never_bytes_for_a_terminal() {
     assert_eq!(meant.time, "1970-01-12T13:46:45.000000000Z");
     assert_eq!(came.value["action"], "restart");
     assert_eq!((&came.value["rung"], &came.value["outcome"]), (&0.into(), &"done".into()));
+}
+
+#[test]
+fn a_pod_has_the_owner_that_its_labels_tell_of() {
+    let scratch = Scratch::new("audit-owner");
+    let (mut audit, _) = open(scratch.path(), Limits::default());
+    for (incident, name) in [(1, "web-5d4f-x7k2p"), (2, "web")] {
+        let labels = [("pod-template-hash".to_owned(), "5d4f".to_owned())].into();
+        let mut meant = intent("k", incident);
+        meant.act.target.place.pod = Some(Pod { name: name.to_owned(), labels, ..Pod::default() });
+        audit.append(&[&report(incident, ReportFact::Intent(meant))], &stamp()).unwrap();
+    }
+    let lines = history::load(scratch.path()).unwrap();
+    let owner = |line: usize| &lines[line].value["target"]["pod"]["owner"];
+    assert_eq!(owner(0), "Deployment/web");
+    assert!(owner(1).is_null());
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub(super) fn target<'a>(who: &'a Process, stamp: &'a Stamp) -> Target<'a> {
             namespace: &it.namespace,
             name: &it.name,
             uid: &it.uid,
+            owner: it.owner(),
         }),
     }
 }
@@ -86,4 +87,7 @@ struct PodView<'a> {
     namespace: &'a str,
     name: &'a str,
     uid: &'a str,
+    /// `Deployment/web`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
 }
