@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -114,13 +114,7 @@ pub(super) fn not_over(probe: &Probe) -> Option<Probed> {
 
 /// In the network namespace of `pid`, wherever it listens.
 fn connect(pid: u32, port: u16, timeout: Duration) -> Result<TcpStream, No> {
-    let enter = || {
-        let theirs = File::open(format!("/proc/{pid}/ns/net"))?;
-        let own = std::fs::metadata("/proc/thread-self/ns/net")?;
-        let is_other = theirs.metadata()?.ino() != own.ino();
-        if is_other { sockets::enter(&theirs) } else { Ok(()) }
-    };
-    enter().map_err(|error: io::Error| No::NotAsked(format!("enter its network namespace: {error}")))?;
+    enter(pid)?;
     let deadline = clock::boot() + timeout;
     let mut refusal = No::Late;
     for address in listening::addresses(Path::new("/proc"), pid, port) {
@@ -137,6 +131,25 @@ fn connect(pid: u32, port: u16, timeout: Duration) -> Result<TcpStream, No> {
         }
     }
     Err(refusal)
+}
+
+/// The calling thread, for good.
+fn enter(pid: u32) -> Result<(), No> {
+    // The link asks for PTRACE_MODE_READ (namespaces(7)), the entry for CAP_SYS_ADMIN (setns(2)).
+    let theirs = File::open(format!("/proc/{pid}/ns/net"));
+    let theirs = theirs.map_err(|error| no_entry(&error, "CAP_SYS_PTRACE"))?;
+    sockets::enter(&theirs).map_err(|error| no_entry(&error, "CAP_SYS_ADMIN"))
+}
+
+fn no_entry(error: &io::Error, right: &str) -> No {
+    No::NotAsked(if error.kind() == io::ErrorKind::PermissionDenied {
+        format!(
+            "healer may not enter its network namespace: give healer {right} (deploy/README.md), \
+             or have exec or kubelet asked, which need no right"
+        )
+    } else {
+        format!("enter its network namespace: {error}")
+    })
 }
 
 /// Whose fault an error of a socket is (connect(2)).
@@ -331,5 +344,19 @@ mod tests {
         // Nobody has this pid.
         let why = connect(u32::MAX, 1, Duration::from_millis(10)).unwrap_err();
         assert!(matches!(&why, No::NotAsked(says) if says.contains("network namespace")), "{why:?}");
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_be_entered_names_the_right_and_is_no_failed_probe() {
+        let of = |errno| {
+            let why = no_entry(&io::Error::from_raw_os_error(errno), "CAP_SYS_ADMIN");
+            probed(&probe(ProbeAsk::Tcp { port: 1 }), (Err(why), Duration::ZERO)).unwrap_err()
+        };
+        for errno in [libc::EPERM, libc::EACCES] {
+            assert!(of(errno).contains("give healer CAP_SYS_ADMIN"), "{}", of(errno));
+        }
+        assert!(!of(libc::ENOENT).contains("CAP_SYS_ADMIN"), "it has just ended");
+        // Its own: no right is asked for.
+        assert_eq!(enter(std::process::id()), Ok(()));
     }
 }
