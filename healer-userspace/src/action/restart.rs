@@ -8,6 +8,7 @@ use super::{grace, host::Host, owned, polite_signal, reach, stop};
 use crate::{
     engine::command::{Act, ActionOutcome},
     identity::process::ProcessId,
+    runtimes::{Owner, elsewhere::of_another_manager},
     supervise::{Name, protocol::Restart, server::RestartAnswer},
 };
 
@@ -22,12 +23,17 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
     if !act.rung.command.is_empty() {
         return by_command(act, host).await;
     }
-    match owned::order(act, host) {
-        Some(order) => match host.restart_owned(&order).await {
-            Ok(says) => host.outcome(says),
-            Err(outcome) => outcome,
-        },
-        None => failed("nobody owns it and the rung has no command: nothing can restart it".to_owned()),
+    let Some(order) = owned::order(act, host) else {
+        return failed("nobody owns it and the rung has no command: nothing can restart it".to_owned());
+    };
+    if let Owner::Unit(unit) = &order.owner
+        && let Some(why) = of_another_manager(unit)
+    {
+        return failed(why);
+    }
+    match host.restart_owned(&order).await {
+        Ok(says) => host.outcome(says),
+        Err(outcome) => outcome,
     }
 }
 

@@ -93,6 +93,26 @@ fn restart_of_what_somebody_owns_goes_to_the_owner() {
 }
 
 #[test]
+fn a_unit_of_a_users_own_manager_is_left_to_a_command() {
+    let of = |unit: &str, command: &[&str], mode| {
+        let mut act = Act { mode, ..act(ActionName::Restart) };
+        act.target.place = Place { unit: Some(unit.to_owned()), ..Place::default() };
+        act.rung.command = command.iter().map(|word| (*word).to_owned()).collect();
+        let host = Fake::default();
+        (perform(&act, &host), host.done().len())
+    };
+    for mode in [Mode::Enforce, Mode::Shadow] {
+        let (outcome, asked) = of("user@1000.service/web.service", &[], mode);
+        assert_eq!((outcome.name(), asked), ("failed", 0));
+        assert!(text(&outcome).contains("--machine=1000@.host, restart, web.service"), "{outcome:?}");
+    }
+    let (outcome, asked) = of("user@1000.service/web.service", &["systemctl", "restart"], Mode::Enforce);
+    assert_eq!((outcome.name(), asked), ("done", 1));
+    let (outcome, asked) = of("web.service", &[], Mode::Enforce);
+    assert_eq!((outcome.name(), asked), ("done", 1));
+}
+
+#[test]
 fn what_the_owner_says_is_the_outcome() {
     let reason = || "systemd has restarted it itself: pid 8 lives".to_owned();
     let answers = [

@@ -9,6 +9,7 @@
 mod cri;
 #[cfg(feature = "docker")]
 mod docker;
+pub mod elsewhere;
 #[cfg(any(feature = "cri", feature = "docker"))]
 mod exit;
 #[cfg(all(test, feature = "cri", feature = "docker"))]

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use zbus::{MessageStream, OwnedObjectPath};
 
 use super::{
-    super::{Done, Learnt, Order, failed, main_pid, settle::owner_goes_first},
+    super::{Done, Learnt, Order, elsewhere::of_another_manager, failed, main_pid, settle::owner_goes_first},
     Handle,
     manager::{JobRemoved, Manager, Service, Whom},
 };
@@ -20,8 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(25);
 const STOP_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done {
-    if unit.contains('/') {
-        return Err(failed(format!("{unit} belongs to another manager than the system's")));
+    if let Some(why) = of_another_manager(unit) {
+        return Err(failed(why));
     }
     let manager = Manager::connect(&handle.socket).await.map_err(failed)?;
     let before = manager.service(unit).await.map_err(failed)?;
