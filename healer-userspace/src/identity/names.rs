@@ -63,7 +63,12 @@ impl Names {
         if let Some(container) = &mut place.container
             && let Some((known, pod)) = self.containers.peek(&container.id)
         {
+            let by_path = core::mem::take(&mut container.runtime);
             container.clone_from(known);
+            if known.runtime == "docker" && by_path != "unknown" {
+                // Its API has others' containers, too: podman's.
+                container.runtime = by_path;
+            }
             place.pod = pod.clone().or(place.pod);
         }
         let is_container_init = place.container.as_ref().is_some_and(|inside| entry.is_first_in(inside));

@@ -17,6 +17,7 @@ mod fuzz;
 pub mod lent;
 #[cfg(feature = "systemd")]
 mod main_pid;
+pub mod podman;
 #[cfg(any(feature = "cri", feature = "docker", feature = "systemd"))]
 mod settle;
 #[cfg(feature = "systemd")]

@@ -3,15 +3,18 @@
 use core::slice;
 use std::{
     fs::File,
-    os::unix::fs::FileTypeExt as _,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use super::{Check, Root};
-use crate::{kubernetes::Settings, runtimes::Sockets};
-
-/// It speaks Docker's API, and is asked only if the administrator says so.
-const PODMAN: &str = "/run/podman/podman.sock";
+use crate::{
+    kubernetes::Settings,
+    runtimes::{
+        Sockets,
+        podman::{BY_HOOK, SOCKET as PODMAN},
+    },
+};
 
 /// A socket's owner, and what healer cannot do without it.
 struct Asked<'a> {
@@ -36,8 +39,11 @@ pub(super) fn checks(root: Root<'_>, sockets: &Sockets, settings: &Settings) -> 
         paths: &sockets.cri,
         costs: "containers of Kubernetes have no names and cannot be restarted",
     };
-    let docker = podman_instead(root, &docker).unwrap_or_else(|| socket(root, &docker));
-    vec![socket(root, &systemd), docker, socket(root, &cri), kubernetes(root, settings)]
+    let mut checks = vec![socket(root, &systemd)];
+    checks.push(podman_instead(root, &docker).unwrap_or_else(|| socket(root, &docker)));
+    checks.extend(podman_beside(root, &docker));
+    checks.extend([socket(root, &cri), kubernetes(root, settings)]);
+    checks
 }
 
 fn socket(root: Root<'_>, asked: &Asked<'_>) -> Check {
@@ -52,13 +58,30 @@ fn socket(root: Root<'_>, asked: &Asked<'_>) -> Check {
     }
 }
 
+const PODMANS_COSTS: &str = "containers of podman have no names and cannot be restarted";
+
+/// It speaks Docker's API, and is asked only if the administrator says so.
 fn podman_instead(root: Root<'_>, docker: &Asked<'_>) -> Option<Check> {
     if docker.paths.iter().any(|path| is_socket(root, path)) || !is_socket(root, Path::new(PODMAN)) {
         return None;
     }
-    let costs = "containers of podman have no names and cannot be restarted";
     let fix = format!("in the AgentConfig: runtimes: {{docker: {PODMAN}}}");
-    Some(Check::degraded(docker.name, format!("no docker, but podman at {PODMAN}"), costs, &fix))
+    Some(Check::degraded(docker.name, format!("no docker, but podman at {PODMAN}"), PODMANS_COSTS, &fix))
+}
+
+/// One of the two is asked.
+fn podman_beside(root: Root<'_>, docker: &Asked<'_>) -> Option<Check> {
+    let asked = docker.paths.iter().find(|path| is_socket(root, path))?;
+    // /var/run/docker.sock may be a link to it (podman-docker).
+    let is_other = is_socket(root, Path::new(PODMAN)) && file(root, asked) != file(root, Path::new(PODMAN));
+    let says = format!("at {PODMAN}, but {} is asked", asked.display());
+    let fix = format!("match its programs by exe or cgroup, and restart by {BY_HOOK}");
+    is_other.then(|| Check::degraded("podman", says, PODMANS_COSTS, &fix))
+}
+
+fn file(root: Root<'_>, path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::metadata(root.at(&path.to_string_lossy())).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 fn is_socket(root: Root<'_>, path: &Path) -> bool {

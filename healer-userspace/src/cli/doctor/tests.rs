@@ -209,6 +209,25 @@ fn what_the_administrator_names_is_looked_at() {
 }
 
 #[test]
+fn of_docker_and_podman_the_one_that_is_not_asked_is_told() {
+    let podman = "run/podman/podman.sock";
+    let node = healthy("both").with_socket("var/run/docker.sock").with_socket(podman);
+    let checks = node.examine(Some(1));
+    assert_eq!(state_of(&checks, "docker").state, State::Ok);
+    let beside = state_of(&checks, "podman");
+    assert_eq!(beside.state, State::Degraded);
+    assert!(beside.fix.contains("[podman, restart, NAME]"), "{beside:?}");
+
+    let names_podman = |checks: &[Check]| checks.iter().any(|check| check.name == "podman");
+    let alone = healthy("alone").with_socket("var/run/docker.sock");
+    assert!(!names_podman(&alone.examine(Some(1))));
+    let mut agent = Agent::default();
+    agent.runtimes.docker = "/run/podman/podman.sock".into();
+    let node = healthy("podman").with_socket(podman);
+    assert!(!names_podman(&node.examine_by(Some(1), &agent)));
+}
+
+#[test]
 fn a_state_directory_open_to_others_is_told() {
     use std::os::unix::fs::PermissionsExt as _;
     let node = healthy("open").with("state/x", "");

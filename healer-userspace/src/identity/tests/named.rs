@@ -56,6 +56,25 @@ fn the_first_process_of_a_container_is_main() {
     }
 }
 
+/// Docker's API tells of podman's containers in Docker's name, and of those whose path tells nothing.
+#[test]
+fn whose_container_it_is_the_path_knows_better() {
+    for (path, runtime) in [
+        (format!("/machine.slice/libpod-{CONTAINER}.scope/container"), "podman"),
+        (format!("/system.slice/docker-{CONTAINER}.scope"), "docker"),
+        (format!("/mine/{CONTAINER}"), "docker"),
+    ] {
+        let tree = Tree::new();
+        tree.process(&Fake::new(40, "app").in_cgroup(&path).inside(" 1"));
+        let mut identity = met(&tree);
+        let (id, name) = (CONTAINER.to_owned(), "web".to_owned());
+        identity.describe(Container { runtime: "docker".into(), id, name, ..Container::default() }, None);
+        let app = identity.of_pid(40).unwrap();
+        assert_eq!(app.workload.0, "container/web");
+        assert_eq!(app.place.container.unwrap().runtime, runtime, "{path}");
+    }
+}
+
 #[test]
 fn whoever_unshares_a_namespace_inside_a_container_makes_no_second_main() {
     let tree = Tree::new();

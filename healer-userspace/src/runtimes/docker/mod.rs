@@ -59,10 +59,10 @@ impl Handle {
     }
 
     pub(super) async fn restart(&self, id: &str, order: &Order) -> Done {
-        settle::within(order, "docker", order::restart(self, id, order)).await
+        settle::within(order, order::who(order), order::restart(self, id, order)).await
     }
 
     pub(super) async fn stop(&self, id: &str, order: &Order) -> Done {
-        settle::within(order, "docker", order::stop(self, id, order)).await
+        settle::within(order, order::who(order), order::stop(self, id, order)).await
     }
 }
