@@ -41,11 +41,13 @@ impl Names {
         self.mains.remove(&id);
     }
 
-    pub(crate) fn describe(&mut self, mut container: Container, pod: Option<Pod>) {
-        if container.log_file.is_none() {
-            // An event tells less than a look.
-            let known = self.container(&container.id);
-            container.log_file = known.and_then(|(known, _)| known.log_file.clone());
+    /// An event tells less than a look, and Docker less of a pod than the kubelet's own runtime.
+    pub(crate) fn describe(&mut self, mut container: Container, mut pod: Option<Pod>) {
+        if let Some((known, its)) = self.container(&container.id) {
+            container.log_file = container.log_file.take().or_else(|| known.log_file.clone());
+            if tells_less(pod.as_ref(), its.as_ref()) {
+                pod.clone_from(its);
+            }
         }
         self.containers.insert(container.id.clone(), (container, pod));
     }
@@ -77,5 +79,15 @@ impl Names {
         let program = process.exe.as_deref().unwrap_or(&process.comm);
         process.workload = WorkloadKey::of(&place, program, &process.cgroup, &entry.parent_label);
         process.place = place;
+    }
+}
+
+fn tells_less(pod: Option<&Pod>, known: Option<&Pod>) -> bool {
+    match (pod, known) {
+        (None, Some(_)) => true,
+        (Some(pod), Some(known)) => {
+            pod.uid == known.uid && pod.labels.is_empty() && pod.annotations.is_empty()
+        }
+        (Some(_) | None, None) => false,
     }
 }

@@ -24,6 +24,8 @@ fn container(parts: &[&str]) -> Option<Container> {
     (0..parts.len()).rev().find_map(|at| {
         let above = &parts[..at];
         let (runtime, id) = scope_form(parts[at]).or_else(|| directory_form(parts[at], above))?;
+        // By cri-dockerd: Docker keeps it for the kubelet, who alone restarts it.
+        let runtime = if runtime == "docker" && is_pod(above) { "cri" } else { runtime };
         Some(Container { runtime: runtime.to_owned(), id: id.to_owned(), ..Container::default() })
     })
 }
@@ -65,10 +67,14 @@ fn directory_form<'a>(part: &'a str, above: &[&str]) -> Option<(&'static str, &'
     let runtime = match above.last().copied() {
         Some("docker") => "docker",
         Some("libpod_parent") => "podman",
-        Some(parent) if pod_uid(parent, &above[..above.len() - 1]).is_some() => "cri",
+        Some(_) if is_pod(above) => "cri",
         Some(_) | None => "unknown",
     };
     Some((runtime, part))
+}
+
+fn is_pod(path: &[&str]) -> bool {
+    path.split_last().is_some_and(|(last, above)| pod_uid(last, above).is_some())
 }
 
 fn is_container_id(text: &str) -> bool {

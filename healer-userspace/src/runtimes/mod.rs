@@ -54,9 +54,14 @@ pub const BUILT: &[&str] = &[
     "systemd",
 ];
 
-/// Where containerd, cri-o and k3s have it.
-pub const CRI_SOCKETS: &[&str] =
-    &["/run/containerd/containerd.sock", "/run/crio/crio.sock", "/run/k3s/containerd/containerd.sock"];
+/// Where cri-dockerd, containerd, cri-o and k3s have it. The first stands beside Docker's own containerd, which keeps no
+/// pods.
+pub const CRI_SOCKETS: &[&str] = &[
+    "/run/cri-dockerd.sock",
+    "/run/containerd/containerd.sock",
+    "/run/crio/crio.sock",
+    "/run/k3s/containerd/containerd.sock",
+];
 
 /// Where the owners listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

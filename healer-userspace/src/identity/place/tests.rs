@@ -78,7 +78,7 @@ fn kubernetes_is_known_by_both_drivers() {
         &format!(
             "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{systemd}.slice/docker-ID.scope"
         ),
-        "docker",
+        "cri",
         UID,
     );
     check(
@@ -86,6 +86,18 @@ fn kubernetes_is_known_by_both_drivers() {
         "containerd",
         UID,
     );
+}
+
+#[test]
+fn what_docker_runs_inside_of_a_pods_container_is_dockers() {
+    let inner = "cd".repeat(32);
+    for path in [
+        format!("/kubepods/poduid-1/ID/docker/{inner}"),
+        format!("/kubepods/poduid-1/ID/x/docker-{inner}.scope"),
+    ] {
+        let container = at(&path).container.unwrap();
+        assert_eq!((&*container.runtime, container.id), ("docker", inner.clone()), "{path}");
+    }
 }
 
 #[test]

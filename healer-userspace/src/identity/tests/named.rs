@@ -75,6 +75,32 @@ fn whose_container_it_is_the_path_knows_better() {
     }
 }
 
+/// cri-dockerd: Docker's word and the kubelet's runtime's come in any order.
+#[test]
+fn of_two_words_for_a_pod_the_one_with_its_labels_stays() {
+    let pod = |label: Option<&str>, uid: &str| Pod {
+        namespace: "prod".into(),
+        name: "web-0".into(),
+        uid: uid.into(),
+        labels: label.map(|app| ("app".to_owned(), app.to_owned())).into_iter().collect(),
+        ..Pod::default()
+    };
+    let container = || Container { id: CONTAINER.into(), name: "app".into(), ..Container::default() };
+    let tree = Tree::new();
+    let mut identity = met(&tree);
+    identity.describe(container(), Some(pod(None, "u-1")));
+    identity.describe(container(), Some(pod(Some("web"), "u-1")));
+    let known = |identity: &Identity| identity.container(CONTAINER).and_then(|(_, pod)| pod);
+    for poorer in [None, Some(pod(None, "u-1"))] {
+        identity.describe(container(), poorer);
+        assert_eq!(known(&identity), Some(pod(Some("web"), "u-1")));
+    }
+    for other in [pod(Some("api"), "u-1"), pod(None, "u-2")] {
+        identity.describe(container(), Some(other.clone()));
+        assert_eq!(known(&identity), Some(other));
+    }
+}
+
 #[test]
 fn whoever_unshares_a_namespace_inside_a_container_makes_no_second_main() {
     let tree = Tree::new();

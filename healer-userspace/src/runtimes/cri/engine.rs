@@ -65,6 +65,11 @@ impl Engine {
         Ok(engine)
     }
 
+    /// As the paths of its groups have it: cri-dockerd calls itself `docker`, whose own API it is not.
+    pub(super) fn kind(&self) -> &str {
+        kind(&self.name)
+    }
+
     pub(super) async fn list(&self) -> Result<Listed> {
         let all = proto::ListPodSandboxRequest { filter: None };
         let sandboxes: proto::ListPodSandboxResponse =
@@ -146,6 +151,10 @@ impl Engine {
     }
 }
 
+fn kind(name: &str) -> &str {
+    if matches!(name, "containerd" | "cri-o") { name } else { "cri" }
+}
+
 pub(super) fn life_of(answer: proto::ContainerStatusResponse) -> Option<Life> {
     let status = answer.status.unwrap_or_default();
     match status.state {
@@ -197,6 +206,16 @@ impl tower_service::Service<Uri> for Unix {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_answers_here_is_asked_here_again() {
+        for (name, meant) in
+            [("containerd", "containerd"), ("cri-o", "cri-o"), ("docker", "cri"), ("", "cri")]
+        {
+            assert_eq!(kind(name), meant);
+            assert!(super::super::Handle::speaks(kind(name)), "{name}");
+        }
+    }
 
     #[test]
     fn the_pid_is_read_from_the_runtimes_own_words() {

@@ -120,7 +120,7 @@ impl Watch {
     }
 
     async fn list(&mut self, engine: &Engine) -> Result<()> {
-        let now = pods::all(&engine.name, engine.list().await?);
+        let now = pods::all(engine.kind(), engine.list().await?);
         let before = core::mem::take(&mut self.known);
         let is_first = before.is_empty();
         for (id, seen) in &now {
@@ -161,7 +161,7 @@ impl Watch {
     }
 
     async fn main_of(&mut self, engine: &Engine, id: &str) -> Result<()> {
-        let owner = owner(engine.name.clone(), id);
+        let owner = owner(engine.kind().to_owned(), id);
         match engine.life(id).await? {
             Some(Life::Runs(pid)) => {
                 self.mains.insert(id.to_owned());
@@ -176,7 +176,7 @@ impl Watch {
     /// For whom the kernel told of it under no name, or not at all: the group of the dead is gone at once.
     async fn ended(&self, engine: &Engine, id: &str) -> Result<()> {
         if let Some(Life::Over(exit)) = engine.life(id).await? {
-            self.tell(Learnt::Failed { owner: owner(engine.name.clone(), id), pid: 0, exit }).await;
+            self.tell(Learnt::Failed { owner: owner(engine.kind().to_owned(), id), pid: 0, exit }).await;
         }
         Ok(())
     }

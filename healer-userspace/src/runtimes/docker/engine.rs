@@ -20,9 +20,15 @@ use jiff::Timestamp;
 
 use super::{
     super::{exit::exit_of, settle::State},
+    kubelets,
     watch::ends,
 };
-use crate::{clock, identity::process::Container, signal::Exit, text::printable};
+use crate::{
+    clock,
+    identity::process::{Container, Pod},
+    signal::Exit,
+    text::printable,
+};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 /// bollard's own limit for an answer's head, seconds: a stop takes its grace and then some.
@@ -48,6 +54,8 @@ pub(super) struct Engine(Docker);
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) container: Container,
+    /// A kubelet's.
+    pub(super) pod: Option<Pod>,
     pub(super) pid: Option<u32>,
     pub(super) failure: Option<Failure>,
     is_restarting: bool,
@@ -198,15 +206,19 @@ pub(super) fn seen(answer: ContainerInspectResponse) -> Seen {
     let config = answer.config.unwrap_or_default();
     let policy = answer.host_config.and_then(|host| host.restart_policy).unwrap_or_default();
     let is_left_dead = !restarts_itself(&policy, answer.restart_count.unwrap_or_default());
+    let (container, pod) = kubelets::named(Container {
+        runtime: "docker".to_owned(),
+        id: answer.id.unwrap_or_default(),
+        name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        image: config.image.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        log_file: answer.log_path.filter(|path| path.starts_with('/')),
+    });
+    // The kubelet leaves the dead of a pod lying beside their successors.
+    let is_left_dead = is_left_dead && pod.is_none();
     Seen {
-        container: Container {
-            runtime: "docker".to_owned(),
-            id: answer.id.unwrap_or_default(),
-            name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-            image: config.image.unwrap_or_default(),
-            labels: config.labels.unwrap_or_default().into_iter().collect(),
-            log_file: answer.log_path.filter(|path| path.starts_with('/')),
-        },
+        container,
+        pod,
         pid: state.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0),
         failure: failure(&state).filter(|_| is_left_dead),
         is_restarting: state.restarting.unwrap_or_default(),
@@ -353,6 +365,24 @@ mod tests {
         assert_eq!(of(r#"{"Name":"on-failure","MaximumRetryCount":3}"#, 2), None);
         assert_eq!(of(r#"{"Name":"on-failure","MaximumRetryCount":3}"#, 3), Some(exit_of(3)), "given up");
         assert_eq!(of("null", 0), Some(exit_of(3)));
+    }
+
+    #[test]
+    fn the_dead_of_a_pod_are_the_kubelets() {
+        let of = |labels: &str| {
+            let answer = format!(
+                r#"{{"Id":"c0ffee","Config":{{"Labels":{{{labels}}}}},
+                    "State":{{"FinishedAt":"2026-01-02T03:04:05Z","Status":"exited","ExitCode":3}}}}"#
+            );
+            seen(serde_json::from_str(&answer).unwrap())
+        };
+        let labels = ["container.name", "pod.name", "pod.namespace", "pod.uid"]
+            .map(|key| format!(r#""io.kubernetes.{key}":"x""#))
+            .join(",");
+        let kubelets = of(&labels);
+        assert!(kubelets.pod.is_some() && kubelets.failure.is_none(), "{kubelets:?}");
+        let other = of(r#""io.kubernetes.pod.name":"x""#);
+        assert!(other.pod.is_none() && other.failure.is_some(), "{other:?}");
     }
 
     #[test]

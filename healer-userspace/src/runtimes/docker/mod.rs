@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod answers;
 mod engine;
+mod kubelets;
 pub(super) mod lent;
 mod order;
 mod ours;

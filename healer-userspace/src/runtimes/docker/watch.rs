@@ -14,6 +14,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use super::{
     super::{Learnt, Owner, Stopped, settle::Word},
     engine::{Engine, Result, Seen, by_event, words},
+    kubelets,
     ours::Ours,
 };
 use crate::{clock, engine::time::BootTime, signal::Exit, text::printable};
@@ -128,7 +129,8 @@ impl Watch {
                 self.waiting.push_back(id);
             }
             Some("create" | "die" | "rename") => {
-                self.tell(Learnt::Named(by_event(&id, attributes), None)).await;
+                let (container, pod) = kubelets::named(by_event(&id, attributes));
+                self.tell(Learnt::Named(container, pod)).await;
             }
             // Of a restart whose start fails Docker tells no more than this.
             Some("kill" | "stop") if self.ours.has(&id) => {}
@@ -182,7 +184,7 @@ impl Watch {
         };
         let owner = Owner::Container { runtime: "docker".to_owned(), id: seen.container.id.clone() };
         self.unknown.remove(id);
-        self.tell(Learnt::Named(seen.container, None)).await;
+        self.tell(Learnt::Named(seen.container, seen.pod)).await;
         if let Some(pid) = seen.pid {
             self.tell(Learnt::Runs { owner, pid }).await;
         } else if let Some(exit) = found_dead.filter(|_| self.stopped.word(id) == Word::Nothing) {
