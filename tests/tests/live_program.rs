@@ -110,7 +110,7 @@ fn a_successor_between_decision_and_act_is_seen_and_nothing_is_started_twice() {
     agent.signal(Signal::CONT);
     let refusal = record_of(&mut agent, &programs.0, "gate", "a successor lives already: server[");
     assert_eq!((&refusal["gate"], &refusal["verdict"]), (&"second_look".into(), &"refuse".into()));
-    record_of(&mut agent, &programs.0, "closed", "refused");
+    record_of(&mut agent, &programs.0, "closed", "\"outcome\":\"recovered_alone\"");
     assert_eq!(programs.pids(), [second.tgid()]);
 }
 

@@ -78,6 +78,7 @@ fn restarts_itself(machine: &Machine, agent: &Agent) {
     let said = agent.wait_for(&["second_look refuses", "systemd has restarted it itself"]);
     let after = number_after(&said, "itself: pid ");
     assert_eq!(main_pid("own"), after);
+    agent.wait_for(&["closed  recovered alone", &format!("itself: pid {after}")]);
     assert_eq!(machine.systemctl(&["show", "-P", "NRestarts", "own"]), "1", "{}", agent.log());
     assert_eq!(agent.lines(&["systemd restarted own.service"]), [""; 0], "{}", agent.log());
 }

@@ -135,9 +135,10 @@ impl Wakes {
             tokio::select! {
                 biased;
                 Some(event) = store.recv() => Wake::Store(event),
+                // An owner tells who lives before it tells that it has done nothing.
+                Some(learnt) = learnt.recv() => Wake::Learnt(learnt),
                 Some(returned) = results.recv() => Wake::Returned(returned),
                 Some(told) = told.recv() => Wake::Told(told),
-                Some(learnt) = learnt.recv() => Wake::Learnt(learnt),
                 Some(answer) = answers.recv() => Wake::Answer(answer),
                 Some((at, snapshot)) = waits.recv() => Wake::Waits(at, snapshot),
                 Some((at, snapshot)) = work.recv() => Wake::Work(at, snapshot),

@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
-use super::{Done, Order};
+use tokio::sync::mpsc;
+
+use super::{Done, Learnt, Order};
 use crate::{clock, engine::command::ActionOutcome};
 
 /// Between two questions to the owner.
@@ -78,6 +80,7 @@ pub(super) async fn owner_goes_first<F>(
     order: &Order,
     mut ask: impl FnMut() -> F,
     heard: impl Fn() -> Word,
+    learnt: &mpsc::Sender<Learnt>,
 ) -> Result<(), ActionOutcome>
 where
     F: Future<Output = Result<State, ActionOutcome>>,
@@ -92,7 +95,16 @@ where
         }
         match next {
             Step::Wait => tokio::time::sleep(ASK_EVERY).await,
-            Step::Refuse(reason) => return Err(ActionOutcome::Refused { reason }),
+            Step::Refuse(reason) => {
+                if let State::Running(Some(pid)) = state
+                    && pid != order.target.pid
+                {
+                    // Who lives is to be known before it is read that healer did nothing.
+                    let owner = order.owner.clone();
+                    learnt.send(Learnt::Runs { owner, pid }).await.ok();
+                }
+                return Err(ActionOutcome::Refused { reason });
+            }
             Step::Restart => return Ok(()),
         }
     }
@@ -148,6 +160,21 @@ mod tests {
             panic!("nothing is to be restarted")
         };
         assert_eq!(reason, "docker says that it runs: pid 8, its main process, lives");
+    }
+
+    #[test]
+    fn who_lives_is_told_before_the_refusal() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (order, (learnt, mut heard)) = (order(), mpsc::channel(4));
+        let wait = |state: Result<State, ActionOutcome>| {
+            let ask = || core::future::ready(state.clone());
+            runtime.block_on(owner_goes_first("systemd", &order, ask, || Word::Nothing, &learnt))
+        };
+        let deaf = ActionOutcome::Failed { error: "no answer".into(), errno: None };
+        assert_eq!(wait(Err(deaf.clone())), Err(deaf));
+        assert!(heard.try_recv().is_err());
+        assert!(matches!(wait(Ok(State::Running(Some(8)))), Err(ActionOutcome::Refused { .. })));
+        assert_eq!(heard.try_recv(), Ok(Learnt::Runs { owner: order.owner.clone(), pid: 8 }));
     }
 
     #[test]

@@ -211,6 +211,9 @@ impl Engine {
                     plan.stage = Stage::Gating { at, held_by: None, since: now };
                     return Next::Wait;
                 }
+                if self.is_replaced(now, incident, plan) {
+                    return over(plan, Outcome::RecoveredAlone, reason);
+                }
                 self.refused(now, incident, plan, "second_look", &reason)
             }
             ActionOutcome::Failed { error, .. } => {
@@ -220,6 +223,18 @@ impl Engine {
                 self.next_rung(now, incident, plan, Outcome::Unknown, reason)
             }
         }
+    }
+
+    /// Whoever was faster than healer, its owner for one, has started it: nobody need be told that healer did not.
+    fn is_replaced(&self, now: BootTime, incident: &Incident, plan: &Plan) -> bool {
+        let restarts = plan.rung().is_some_and(|rung| rung.action == ActionName::Restart);
+        let workload = self.world.get(&incident.workload);
+        restarts
+            && incident.is_of_death()
+            && !incident.has_acted(plan)
+            && workload.is_some_and(|workload| {
+                !workload.is_stopping(now) && workload.successor(incident.target.id()).is_some()
+            })
     }
 
     /// Verification begins.

@@ -122,3 +122,38 @@ fn a_canary_whose_act_is_refused_lets_the_others_go() {
     engine.action_finished(BootTime(9 * SECOND), result);
     assert!(engine.open_incidents() == 1 && !engine.canaries.is_flying(act.incident));
 }
+
+/// Of a death whose restart the owner has refused.
+fn refused_by_its_owner(successor: Option<&Process>) -> Vec<String> {
+    let old = supervised(10, SECOND);
+    let set = policies(Mode::Enforce, &[ActionName::Restart]);
+    let mut engine = Engine::new(BootTime(SECOND), set, Recovered::default());
+    engine.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &old));
+    engine.observe(BootTime(8 * SECOND), &killed(8 * SECOND, &old));
+    engine.advance(BootTime(8 * SECOND));
+    let act = drain(&mut engine).0.remove(0).act;
+    engine.committed(BootTime(8 * SECOND), &act.key);
+    if let Some(successor) = successor {
+        engine.observe(BootTime(9 * SECOND), &registered(9 * SECOND, successor));
+    }
+    let outcome = ActionOutcome::Refused { reason: "systemd says so".into() };
+    let result = crate::engine::command::ActionResult { key: act.key, outcome };
+    engine.action_finished(BootTime(10 * SECOND), result);
+    let reports: Vec<_> = core::iter::from_fn(|| engine.poll_report()).collect();
+    reports.iter().map(|report| line(report, BootTime(0))).collect()
+}
+
+#[test]
+fn whom_its_owner_has_restarted_first_has_recovered_alone_and_nobody_is_woken() {
+    let lines = refused_by_its_owner(Some(&supervised(11, 9 * SECOND)));
+    has(&lines, "gate second_look");
+    has(&lines, "closed recovered_alone: systemd says so");
+    count(&lines, " notify ", 0);
+}
+
+#[test]
+fn a_refusal_that_leaves_nobody_running_is_told() {
+    let lines = refused_by_its_owner(None);
+    has(&lines, "closed refused: gate second_look refused: systemd says so");
+    count(&lines, " notify ", 1);
+}

@@ -13,7 +13,7 @@ pub(super) async fn restart(handle: &Handle, id: &str, order: &Order) -> Done {
     let name = inspect(&engine, handle, id, order).await?.container.name;
     if order.is_dead {
         let ask = async || Ok(inspect(&engine, handle, id, order).await?.state());
-        owner_goes_first(who, order, ask, || handle.stopped.word(id)).await?;
+        owner_goes_first(who, order, ask, || handle.stopped.word(id), &handle.learnt).await?;
     }
     let _ours = handle.ours.mark(id);
     engine.restart(id, order.grace).await.map_err(failed)?;

@@ -36,7 +36,7 @@ pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done 
     }
     if order.is_dead {
         let ask = async || Ok(manager.service(unit).await.map_err(failed)?.state());
-        owner_goes_first("systemd", order, ask, || handle.stopped.word(unit)).await?;
+        owner_goes_first("systemd", order, ask, || handle.stopped.word(unit), &handle.learnt).await?;
     }
     let mut jobs = manager.jobs().await.map_err(failed)?;
     let job = manager.restart(unit).await.map_err(failed)?;
