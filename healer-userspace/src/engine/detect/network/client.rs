@@ -185,6 +185,7 @@ impl Client {
 
     pub(super) fn calm_down(&mut self, now: BootTime) {
         self.calm_until = now + CALM;
+        self.peers.values_mut().for_each(Peer::forgive);
     }
 
     /// When the first peer answered after `since` that has gone on to.

@@ -202,7 +202,7 @@ impl Network {
         if verdict.isolated.is_none() && !self.isolated.contains_key(who) {
             self.dependencies(context, who, &verdict, found);
         }
-        self.well_again(now, who, &verdict, found);
+        self.well_again(now, who, found);
         self.paths(context, who, found);
         self.left_behind(context, who, &verdict, found);
     }
@@ -332,7 +332,7 @@ impl Network {
         if all && elsewhere { words::Scope::Node } else { words::Scope::Netns }
     }
 
-    fn well_again(&mut self, now: BootTime, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
+    fn well_again(&mut self, now: BootTime, who: &Who, found: &mut Vec<Finding>) {
         let said: Vec<_> = self.down.keys().filter(|(whose, _)| whose == who).map(|(_, at)| *at).collect();
         for address in said {
             let peer = self.clients.get(who).and_then(|client| client.peers.get(&address));
@@ -349,8 +349,10 @@ impl Network {
                         self.due = earliest(self.due, Some(ok + STAYS_WELL));
                         continue;
                     }
-                    None if verdict.down.contains_key(&address) => continue,
-                    None => continue,
+                    None => {
+                        self.due = earliest(self.due, peer.lapses_at());
+                        continue;
+                    }
                 },
             };
             let key = (who.clone(), address);

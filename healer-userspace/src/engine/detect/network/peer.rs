@@ -1,5 +1,6 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
+mod lapse;
 mod moved;
 mod no_way;
 mod weigh;
@@ -33,9 +34,8 @@ const HASTY_US: u64 = 100_000;
 const HASTY_ENOUGH: u32 = 5;
 /// What the kernel has counted meanwhile is read before a verdict.
 const SECOND_THOUGHT: Duration = Duration::from_millis(200);
-/// Suspicions of silence that an answer ended make a path lossy, for so long.
+/// Suspicions of silence that an answer ended make a path lossy.
 const LOSSY_FROM: usize = 2;
-const LOSS_REMEMBERED: Duration = Duration::from_secs(60);
 /// A peer that never answered is somebody's dependency once it was asked so often.
 const ASKED_ENOUGH: usize = 3;
 const EVIDENCE_KEPT: usize = 32;
@@ -267,19 +267,6 @@ impl Peer {
             self.evidence.remove(1);
         }
         self.evidence.push_back(piece);
-    }
-
-    /// What is old says nothing any more.
-    pub(super) fn forget(&mut self, now: BootTime) {
-        while self.gaps.front().is_some_and(|(at, _)| LOSS_REMEMBERED < now.since(*at)) {
-            self.gaps.pop_front();
-        }
-        if self.evidence.back().is_some_and(|last| EVIDENCE_LASTS < now.since(last.at)) {
-            self.evidence.clear();
-        }
-        if self.stuck.forget(now) && self.evidence.is_empty() {
-            self.well_since = Some(now);
-        }
     }
 
     pub(super) fn is_lossy(&self) -> bool {

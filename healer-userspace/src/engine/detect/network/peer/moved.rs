@@ -5,21 +5,23 @@ use crate::engine::time::BootTime;
 
 impl Peer {
     /// What was said of such connections until then is over. Not what was said of new ones: whoever has no room in its
-    /// queue serves those that it has. True if something was over by it.
+    /// queue serves those that it has. True if something has changed by it.
     pub(in super::super) fn moved(&mut self, at: BootTime) -> bool {
         self.last_seen = self.last_seen.max(at);
         self.moved_at = self.moved_at.max(Some(at));
-        let before = self.evidence.len();
+        let before = (self.evidence.len(), self.moves_since, self.well_since);
         self.evidence.retain(|piece| at < piece.at || !piece.is_of_data);
-        let is_over = self.evidence.len() < before;
+        let is_over = self.evidence.len() < before.0;
         if self.evidence.back().is_none_or(|last| last.at < at) {
             self.moves_since.get_or_insert(at);
         }
-        if is_over && self.evidence.is_empty() {
+        if self.evidence.is_empty() {
             self.well_since.get_or_insert(at);
+        }
+        if is_over && self.evidence.is_empty() {
             self.asked.clear();
         }
-        is_over
+        before != (self.evidence.len(), self.moves_since, self.well_since)
     }
 
     pub(in super::super) fn moved_after(&self, at: BootTime) -> bool {

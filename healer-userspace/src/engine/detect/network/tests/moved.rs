@@ -83,3 +83,54 @@ fn connections_that_move_say_nothing_of_new_ones() {
     }
     assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
 }
+
+/// Of what was asked anew while the path was lost, something is left.
+fn asked_anew_meanwhile(moves_again: bool) -> Story {
+    let mut story = Story::new();
+    story.ok(500, A);
+    story.moves(900, A);
+    for ms in (1500..9000).step_by(500) {
+        story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+        story.ok(ms + 1, B);
+    }
+    for ms in (9000..60_000).step_by(1000) {
+        if moves_again {
+            story.moves(ms, A);
+        }
+        story.pass(ms + 1);
+    }
+    story
+}
+
+#[test]
+fn a_pool_that_moves_again_and_needs_no_new_connection_has_its_peer_back() {
+    let story = asked_anew_meanwhile(true);
+    assert_eq!(story.words(), ["dependency_failure no_answer probable", "dependency_failure over"]);
+    assert!((28_000..30_000).contains(&story.said[1].0), "{:?}", story.said);
+    assert_eq!(asked_anew_meanwhile(false).words(), ["dependency_failure no_answer probable"]);
+}
+
+#[test]
+fn what_is_heard_after_the_evidence_is_old_ends_the_failure_too() {
+    let mut story = asked_anew_meanwhile(false);
+    story.pass(200_000);
+    assert_eq!(story.words(), ["dependency_failure no_answer probable"]);
+    story.moves(201_000, A);
+    story.pass(207_000);
+    assert_eq!(story.words()[1..], ["dependency_failure over"]);
+}
+
+#[test]
+fn what_was_asked_in_vain_while_it_was_cut_off_is_no_ghost_of_a_dependency() {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    story.silence(1000, 9000, &[A, B]);
+    for ms in [9500, 10_500, 12_000, 14_000] {
+        story.moves(ms, A);
+        story.moves(ms + 1, B);
+    }
+    story.pass(40_000);
+    assert_eq!(story.words(), ["network_isolation netns probable", "network_isolation over"]);
+}

@@ -1,0 +1,55 @@
+//! What spoke against a peer, and does so no longer.
+
+use core::time::Duration;
+
+use super::{EVIDENCE_LASTS, Kind, Peer, Piece};
+use crate::engine::time::BootTime;
+
+/// Suspicions of silence that an answer ended make a path lossy for so long.
+const LOSS_REMEMBERED: Duration = Duration::from_secs(60);
+/// Whoever asks for a connection asks again after 16 seconds at most, five times (RFC 6298): if nobody does, and those
+/// that are made move, it was the path, and that is well again.
+const REQUEST_LASTS: Duration = Duration::from_secs(20);
+
+impl Peer {
+    /// What is old says nothing any more.
+    pub(in super::super) fn forget(&mut self, now: BootTime) {
+        while self.gaps.front().is_some_and(|(at, _)| LOSS_REMEMBERED < now.since(*at)) {
+            self.gaps.pop_front();
+        }
+        if self.lapses_at().is_some_and(|at| at <= now) {
+            self.clear();
+        }
+        if self.stuck.forget(now) && self.evidence.is_empty() {
+            self.well_since = Some(now);
+        }
+    }
+
+    /// When what speaks against it is old, if nothing more is heard.
+    pub(in super::super) fn lapses_at(&self) -> Option<BootTime> {
+        let last = self.evidence.back()?;
+        // Who says no to new ones may go on to serve those that it has.
+        let is_silence = |piece: &Piece| piece.kind != Kind::Refuses;
+        let is_disproved = self.moved_after(last.at) && self.evidence.iter().all(is_silence);
+        let lasts = if is_disproved { self.request_lasts() } else { EVIDENCE_LASTS };
+        Some(last.at + lasts)
+    }
+
+    /// Who asks seldom is given the time to ask again.
+    fn request_lasts(&self) -> Duration {
+        let usual = self.gap.map_or(REQUEST_LASTS, |gap| gap.saturating_mul(2));
+        usual.clamp(REQUEST_LASTS, EVIDENCE_LASTS)
+    }
+
+    /// Its client was cut off, and is no longer: what was said of it meanwhile was the client's, if it moves since.
+    pub(in super::super) fn forgive(&mut self) {
+        if self.evidence.back().is_some_and(|last| self.moved_after(last.at)) {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.evidence.clear();
+        self.well_since = self.moves_since;
+    }
+}
