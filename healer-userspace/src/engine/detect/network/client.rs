@@ -117,8 +117,10 @@ impl Client {
             !down.contains_key(*address) && ok.is_some_and(|ok| first_bad < ok)
         };
         verdict.well = voters.iter().filter(is_well).count();
-        let unheard = down.iter().filter(|(address, found)| !self.has_moved(address, found.since));
+        let unheard = down.iter().filter(|(address, found)| !self.is_heard(now, address, found.since));
         verdict.isolated = isolated(&voters, &unheard.map(|(address, found)| (*address, *found)).collect());
+        let fades = down.keys().filter_map(|address| self.peers.get(address)?.fades_at(now)).min();
+        verdict.due = earliest(verdict.due, fades);
         for (address, found) in down {
             let surety = self.surety(now, &address, &found, verdict.well, &voters);
             if let Surety::Waits(until) = surety {
@@ -141,8 +143,8 @@ impl Client {
         !self.voters(now).is_empty()
     }
 
-    fn has_moved(&self, address: &SocketAddr, after: BootTime) -> bool {
-        self.peers.get(address).is_some_and(|peer| peer.moved_after(after))
+    fn is_heard(&self, now: BootTime, address: &SocketAddr, since: BootTime) -> bool {
+        self.peers.get(address).is_some_and(|peer| peer.is_heard(now, since))
     }
 
     fn searches(&self) -> bool {

@@ -1,7 +1,12 @@
 //! A peer that is heard of on connections that are made.
 
+use core::time::Duration;
+
 use super::Peer;
 use crate::engine::time::BootTime;
+
+/// Connections in trouble are looked at every two seconds at least.
+const HEARD_LASTS: Duration = Duration::from_secs(5);
 
 impl Peer {
     /// What was said of such connections until then is over. Not what was said of new ones: whoever has no room in its
@@ -22,6 +27,18 @@ impl Peer {
             self.asked.clear();
         }
         before != (self.evidence.len(), self.moves_since, self.well_since)
+    }
+
+    /// In spite of what speaks against it since then. A path that was lost twice was well in between.
+    pub(in super::super) fn is_heard(&self, now: BootTime, since: BootTime) -> bool {
+        let is_last = |moved: BootTime| self.evidence.back().is_none_or(|last| last.at < moved);
+        let counts = |moved| self.fades_at(now).is_some() || is_last(moved);
+        self.moved_at.is_some_and(|moved| since < moved && counts(moved))
+    }
+
+    /// Until when it counts that it moved, whatever speaks against it.
+    pub(in super::super) fn fades_at(&self, now: BootTime) -> Option<BootTime> {
+        self.moved_at.map(|moved| moved + HEARD_LASTS).filter(|until| now < *until)
     }
 
     pub(in super::super) fn moved_after(&self, at: BootTime) -> bool {

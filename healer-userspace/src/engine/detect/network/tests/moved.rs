@@ -134,3 +134,35 @@ fn what_was_asked_in_vain_while_it_was_cut_off_is_no_ghost_of_a_dependency() {
     story.pass(40_000);
     assert_eq!(story.words(), ["network_isolation netns probable", "network_isolation over"]);
 }
+
+/// A path that is lost for a moment, and then again.
+fn lost_again(heals_for_good: bool) -> Story {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    for ms in [2000, 2500] {
+        for (number, peer) in [A, B].into_iter().enumerate() {
+            story.resent(ms, peer, ms + number as u64, 1, true, 0);
+        }
+    }
+    for ms in (3000..15_000).step_by(500) {
+        for (number, peer) in [A, B].into_iter().enumerate() {
+            if heals_for_good || ms < 4000 {
+                story.moves(ms, peer);
+            }
+            if 4000 <= ms {
+                story.resent(ms + 1, peer, ms / 1000 * 10 + number as u64, 1, true, 0);
+            }
+        }
+    }
+    story
+}
+
+#[test]
+fn that_a_path_was_well_between_two_losses_hides_no_isolation() {
+    let story = lost_again(false);
+    assert_eq!(story.words(), ["network_isolation netns probable"]);
+    assert!((8000..9500).contains(&story.said[0].0), "{:?}", story.said);
+    assert!(!lost_again(true).words().iter().any(|said| said.contains("isolation")));
+}
