@@ -34,17 +34,23 @@ type At = (u32, SocketAddr);
 
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
-    clients: BTreeMap<WorkloadKey, BTreeMap<At, Silence>>,
+    clients: BTreeMap<WorkloadKey, BTreeMap<At, Known>>,
+}
+
+/// Of one peer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    answered: Option<BootTime>,
+    silent: Option<Silence>,
+    /// Its kernel takes connections all the same: that one was made is no answer.
+    reads_nothing: Option<Silence>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Silence {
     since: BootTime,
-    /// Heard of it last.
+    /// Told of last.
     last: BootTime,
-    answered: Option<BootTime>,
-    /// Its kernel takes connections all the same: that one was made is no answer.
-    reads_nothing: bool,
 }
 
 /// What an act has to wait for.
@@ -55,12 +61,41 @@ pub struct Awaited {
 }
 
 impl Silence {
-    fn goes_on(&self) -> bool {
-        self.reads_nothing || self.answered.is_none_or(|ok| ok < self.since)
+    fn is_answered(&self, answered: Option<BootTime>) -> bool {
+        answered.is_some_and(|ok| self.since <= ok)
     }
 
-    fn is_pending(&self, now: BootTime, from: BootTime) -> bool {
-        self.goes_on() && from <= self.since && now.since(self.last) < LASTS
+    fn lasts(&self, now: BootTime) -> bool {
+        now.since(self.last) < LASTS
+    }
+}
+
+impl Known {
+    fn answers(&mut self, at: Option<BootTime>) {
+        self.answered = self.answered.max(at);
+    }
+
+    fn is_silent(&mut self, at: BootTime, since: BootTime, reads_nothing: bool) {
+        let answered = self.answered.filter(|_| !reads_nothing);
+        let silence = if reads_nothing { &mut self.reads_nothing } else { &mut self.silent };
+        // One connection that is dead beside others that are made is no silence of the peer's.
+        if answered.is_some_and(|ok| since <= ok) {
+            return;
+        }
+        let before = silence.filter(|before| before.lasts(at) && !before.is_answered(answered));
+        *silence = Some(Silence { since: before.map_or(since, |before| before.since.min(since)), last: at });
+    }
+
+    /// Since when, if that began at `from` or later.
+    fn pending(&self, now: BootTime, from: BootTime) -> Option<BootTime> {
+        let silent = self.silent.filter(|one| !one.is_answered(self.answered));
+        let both = silent.into_iter().chain(self.reads_nothing);
+        both.filter(|one| from <= one.since && one.lasts(now)).map(|one| one.since).min()
+    }
+
+    fn last(&self) -> Option<BootTime> {
+        let told = self.silent.into_iter().chain(self.reads_nothing).map(|one| one.last);
+        told.max()
     }
 }
 
@@ -79,8 +114,8 @@ impl Unanswered {
         if let Fact::Peers(counts) = &signal.fact {
             let Some(peers) = self.clients.get_mut(&process.workload) else { return };
             for one in counts {
-                if let Some(silence) = peers.get_mut(&(one.netns, one.peer)) {
-                    silence.answered = silence.answered.max(one.last_ok);
+                if let Some(known) = peers.get_mut(&(one.netns, one.peer)) {
+                    known.answers(one.last_ok);
                 }
             }
         } else if let Fact::ConnectionFailed(failed) = &signal.fact
@@ -98,32 +133,26 @@ impl Unanswered {
     /// Whoever it was that heard of it: the peer lives.
     fn heard_of(&mut self, moved: &Moved) {
         for peers in self.clients.values_mut() {
-            if let Some(silence) = peers.get_mut(&(moved.netns, moved.peer)) {
-                silence.answered = silence.answered.max(Some(moved.at));
+            if let Some(known) = peers.get_mut(&(moved.netns, moved.peer)) {
+                known.answers(Some(moved.at));
             }
         }
     }
 
     fn silent(&mut self, at: BootTime, client: &Process, peer: At, since: BootTime, reads_nothing: bool) {
         if CLIENTS_MAX <= self.clients.len() && !self.clients.contains_key(&client.workload) {
-            self.clients.retain(|_, peers| peers.values().any(|one| at.since(one.last) < LASTS));
+            let lasts = |known: &Known| known.last().is_some_and(|last| at.since(last) < LASTS);
+            self.clients.retain(|_, peers| peers.values().any(lasts));
             if CLIENTS_MAX <= self.clients.len() {
                 return;
             }
         }
         let peers = self.clients.entry(client.workload.clone()).or_default();
         if PEERS_MAX <= peers.len() && !peers.contains_key(&peer) {
-            let oldest = peers.iter().min_by_key(|(_, one)| one.last).map(|(peer, _)| *peer);
+            let oldest = peers.iter().min_by_key(|(_, one)| one.last()).map(|(peer, _)| *peer);
             oldest.map(|peer| peers.remove(&peer));
         }
-        let known = peers.entry(peer).or_insert(Silence { since, last: at, answered: None, reads_nothing });
-        // One connection that is dead beside others that are made is no silence of the peer's.
-        if !reads_nothing && known.answered.is_some_and(|ok| since <= ok) {
-            return;
-        }
-        let is_same = known.goes_on() && known.reads_nothing == reads_nothing;
-        known.since = if is_same { known.since.min(since) } else { since };
-        (known.last, known.reads_nothing) = (at, reads_nothing);
+        peers.entry(peer).or_default().is_silent(at, since, reads_nothing);
     }
 
     /// The peer that has been silent for longest of those that are so since `from` or later.
@@ -135,8 +164,9 @@ impl Unanswered {
         is_meant: impl Fn(&At) -> bool,
     ) -> Option<(SocketAddr, BootTime)> {
         let peers = self.clients.get(workload)?.iter();
-        let silent = peers.filter(|(peer, one)| one.is_pending(now, from) && is_meant(peer));
-        silent.map(|((_, peer), one)| (*peer, one.since)).min_by_key(|(_, since)| *since)
+        let silent = peers.filter(|(peer, _)| is_meant(peer));
+        let silent = silent.filter_map(|((_, peer), known)| Some((*peer, known.pending(now, from)?)));
+        silent.min_by_key(|(_, since)| *since)
     }
 }
 
@@ -224,11 +254,15 @@ mod tests {
     }
 
     fn stalled(second: u64, why: Stall) -> Signal {
+        stalled_since(1, second, why)
+    }
+
+    fn stalled_since(since: u64, second: u64, why: Stall) -> Signal {
         let stalled = Stalled {
             client: web(),
             flow: flow(),
             why,
-            since: at(1),
+            since: at(since),
             retransmits: 6,
             acked: 0,
             server: None,
@@ -259,5 +293,29 @@ mod tests {
         assert_eq!(pending(&[stalled(10, Stall::Unanswered)]), Some(at(1)));
         let beside_others = [stalled(10, Stall::Unanswered), made(12), stalled(14, Stall::Unanswered)];
         assert_eq!(pending(&beside_others), None, "one that is dead beside others");
+    }
+
+    /// Since when, from half a minute before second 3600 on.
+    fn pending_an_hour_later(told: &[Signal]) -> Option<BootTime> {
+        let mut unanswered = Unanswered::default();
+        told.iter().for_each(|signal| unanswered.note(signal));
+        unanswered.longest(at(3605), &web().workload, at(3570), |_| true).map(|(_, since)| since)
+    }
+
+    #[test]
+    fn two_silences_an_hour_apart_are_two() {
+        let stalls = |why| [stalled_since(1, 3, why), stalled_since(3598, 3600, why)];
+        assert_eq!(pending_an_hour_later(&stalls(Stall::Unread)), Some(at(3598)));
+        assert_eq!(pending_an_hour_later(&stalls(Stall::Unanswered)), Some(at(3598)));
+        let one = [stalled_since(1, 3590, Stall::Unread), stalled_since(3598, 3600, Stall::Unread)];
+        assert_eq!(pending_an_hour_later(&one), None, "it has gone on for long");
+    }
+
+    #[test]
+    fn a_silence_of_the_other_kind_does_not_begin_it_anew() {
+        let told = [stalled(10, Stall::Unread), asked_again(11), stalled(12, Stall::Unread), asked_again(13)];
+        assert_eq!(pending(&told), Some(at(1)));
+        assert_eq!(pending(&[asked_again(9), stalled(10, Stall::Unread), asked_again(11), made(12)]), Some(at(1)));
+        assert_eq!(pending(&[asked_again(9), asked_again(11), made(12)]), None);
     }
 }
