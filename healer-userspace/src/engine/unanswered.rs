@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Engine,
-    incident::Incident,
+    incident::{Incident, Plan},
     time::{BootTime, Human},
 };
 use crate::{
@@ -173,8 +173,12 @@ impl Unanswered {
 impl Engine {
     /// A peer of it has not answered since about the time at which it failed itself: whose fault that is will be known
     /// within seconds.
-    pub(super) fn awaits(&self, now: BootTime, incident: &Incident) -> Option<Awaited> {
-        let until = incident.detected_at + DECIDED_WITHIN;
+    pub(super) fn awaits(&self, now: BootTime, incident: &Incident, plan: &Plan) -> Option<Awaited> {
+        let diagnosis = incident.active.get(&plan.class)?;
+        // What an earlier life of the agent saw is seen anew.
+        let is_of_old = plan.sick_since < self.born;
+        let known_since = if is_of_old { diagnosis.detected_at } else { plan.sick_since };
+        let until = known_since + DECIDED_WITHIN;
         if until <= now {
             return None;
         }
@@ -183,7 +187,7 @@ impl Engine {
             let server = self.world.topology().server(*netns, peer);
             server.is_some_and(|server| server.workload == *workload)
         };
-        let from = incident.fault_at - AROUND;
+        let from = diagnosis.fault_at - AROUND;
         let (peer, since) = self.unanswered.longest(now, workload, from, |peer| !is_itself(peer))?;
         let says = format!(
             "{} has had no answer from {peer} for {}",

@@ -49,7 +49,7 @@ impl Engine {
         let lent = self.lent_to(incident);
         let target = incident.target.clone();
         let root = self.root_of(now, incident);
-        let awaited = self.awaits(now, incident);
+        let awaited = self.awaits(now, incident, plan);
         let group = group(plan);
         if !incident.has_acted(plan) {
             let safety = &plan.policy.safety;

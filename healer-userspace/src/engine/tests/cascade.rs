@@ -2,7 +2,12 @@
 
 use super::*;
 use crate::{
-    engine::policy::{Probe, ProbeAsk, depends::DependsOn},
+    engine::{
+        class::Certainty,
+        detect::Subject,
+        diagnosis::{Detail, Diagnosis},
+        policy::{Probe, ProbeAsk, depends::DependsOn},
+    },
     signal::{
         network::{Flow, FlowSnapshot, Listens, NoRoute, PeerCounts, Retransmitted, Served},
         syscall_error::SyscallError,
@@ -213,4 +218,40 @@ fn who_is_answered_meanwhile_is_healed_at_once_and_nobody_waits_for_long() {
     let lines = probe_fails_beside(made(19), &[]);
     has(&lines, "20.000s i1 supervise/web result done");
     count(&lines, NOT_KNOWN, 0);
+}
+
+fn may_hang(web: &Process) -> Diagnosis {
+    Diagnosis {
+        class: Class::Hang,
+        certainty: Certainty::Suspected,
+        target: web.clone(),
+        related: Vec::new(),
+        fault_at: BootTime(15 * SECOND),
+        detected_at: BootTime(20 * SECOND),
+        sentence: "web may hang".into(),
+        evidence: Vec::new(),
+        lost: 0,
+        from_absence: false,
+        detail: Detail::default(),
+    }
+}
+
+/// A hang and a probe that fails are one incident: what was suspected for two hours is not why the probe fails now.
+#[test]
+fn who_was_suspected_for_long_is_held_all_the_same() {
+    let is_held = |silent_ms: u64| {
+        let (web, now) = (supervised(10, SECOND), BootTime(7200 * SECOND));
+        let mut engine = Engine::new(BootTime(SECOND), probed(&[]), Recovered::default());
+        for signal in [registered(2 * SECOND, &web), made(10)] {
+            engine.observe(signal.at, &signal);
+        }
+        engine.raised(BootTime(20 * SECOND), Subject::Process(web.id(), Class::Hang), may_hang(&web));
+        for signal in [asked_again(silent_ms, 1, 1), fails(7200)] {
+            engine.observe(signal.at, &signal);
+        }
+        let mut all = engine.incidents.values();
+        all.any(|one| one.plan.as_ref().is_some_and(|plan| engine.awaits(now, one, plan).is_some()))
+    };
+    assert!(is_held(7_199_500));
+    assert!(!is_held(30_000), "that silence was over long before");
 }
