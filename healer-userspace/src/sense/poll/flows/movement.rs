@@ -15,7 +15,7 @@ const WANTED: Duration = Duration::from_secs(600);
 const RECENT: Duration = Duration::from_secs(10);
 /// The kernel tells such times in ticks.
 const TICK: Duration = Duration::from_millis(10);
-const PEERS_MAX: usize = 256;
+const PEERS_MAX: usize = 4096;
 const SOCKETS_MAX: usize = 16_384;
 
 /// By cgroup and peer: when something came last.
