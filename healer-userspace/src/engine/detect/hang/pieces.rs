@@ -47,14 +47,14 @@ pub(super) fn pieces(work: &Work, instead: Instead, probe: Option<&Known>, is_su
     }
     let alone = is_sum || (pieces.is_empty() && probe.is_none());
     let keeps_them = probe.is_none() && keeps_for_later(work);
-    let late = work.unanswered.as_ref().filter(|some| is_late(some, alone) && !keeps_them);
+    let late = work.unanswered.as_ref().filter(|some| is_late(some, alone));
     if let Some(some) = late {
         if !does_nothing {
             pieces.extend(probe.map(failed_probe));
         }
         pieces.push(unanswered(some));
         // Who works may be at one long answer after the other.
-        pieces.extend(silent(&Answers::of(some)).filter(|_| is_silent));
+        pieces.extend(silent(&Answers::of(some)).filter(|_| is_silent && !keeps_them));
     } else if does_nothing && let Some(backlog) = &work.backlog {
         pieces.extend(serves_no_more(backlog));
     }
@@ -111,12 +111,16 @@ fn failed_probe(probe: &Known) -> Piece {
     Piece { source: "probe", says, lasted: Duration::ZERO }
 }
 
-/// A server of long polls: whatever comes next it would take, and nothing has come that it leaves alone.
+/// A server of long polls, as it seems: whatever comes next it would take, and nothing has come that it leaves alone.
+/// That what it keeps is old is a suspicion all the same: a loop that waits for a word that will not come looks so too.
 fn keeps_for_later(work: &Work) -> bool {
     let unread = work.unread.as_ref().map(|unread| unread.oldest_ms);
     let queued = work.backlog.as_ref().map(|backlog| backlog.oldest_ms);
+    let unix_unread = work.unix.unread.as_ref().map(|unread| unread.oldest_ms);
+    let unix_queued = work.unix.backlog.as_ref().map(|backlog| backlog.oldest_ms);
     let is_left = |ms: u64| LASTS <= Duration::from_millis(ms);
-    work.at_its_loop && !unread.into_iter().chain(queued).any(is_left)
+    let waits = [unread, queued, unix_unread, unix_queued];
+    work.at_its_loop && !waits.into_iter().flatten().any(is_left)
 }
 
 /// Alone it must be out of the ordinary; what never answered may be made to only listen.

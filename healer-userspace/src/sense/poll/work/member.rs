@@ -25,8 +25,9 @@ const STILL: Duration = Duration::from_secs(10);
 const ASKED_MAX: usize = 32;
 
 /// epoll_wait(2), as servers of one loop call it. Go's network poller, in which any thread may rest, has the other call;
-/// other processors than x86-64 have that one alone.
-const LOOPS: i32 = if cfg!(target_arch = "x86_64") { calls::EPOLL_WAIT } else { calls::EPOLL_PWAIT };
+/// other processors than x86-64 have that one alone, and there only a single thread is told from Go's.
+const TELLS_LOOPS: bool = cfg!(target_arch = "x86_64");
+const LOOPS: i32 = if TELLS_LOOPS { calls::EPOLL_WAIT } else { calls::EPOLL_PWAIT };
 
 /// What its threads did up to the last look.
 #[derive(Default)]
@@ -42,6 +43,8 @@ struct Thread {
     voluntary: Option<u64>,
     /// It was not seen to run since.
     still: BootTime,
+    /// When it was last seen to have run, or was new in a process that was known.
+    ran: Option<BootTime>,
 }
 
 /// Since the look before.
@@ -65,12 +68,21 @@ impl Member {
         still.take(ASKED_MAX).filter_map(|(tid, _)| proc.call(pid, *tid)).any(|record| has_end(&record))
     }
 
-    /// Its first thread sleeps until something happens at one of many descriptors, and would take it: it has come round
-    /// since the look before, or nobody but itself could have answered.
-    pub(super) fn is_at_its_loop(&self, proc: &Path, pid: u32) -> bool {
+    /// Its first thread sleeps until something happens at one of many descriptors, and would take it: nobody but itself
+    /// could have answered, or it has come round since the look before, and no other thread can have what was asked
+    /// `oldest` ago.
+    pub(super) fn is_at_its_loop(&self, proc: &Path, pid: u32, oldest: Duration) -> bool {
         let has_come_round = || self.threads.get(&pid).is_some_and(|first| self.looked == Some(first.still));
-        (self.only_thread() == Some(pid) || has_come_round())
+        let is_alone = self.only_thread() == Some(pid);
+        (is_alone || TELLS_LOOPS && has_come_round() && self.others_rest(pid, oldest))
             && Proc::new(proc).call(pid, pid).is_some_and(|record| record.syscall == LOOPS)
+    }
+
+    fn others_rest(&self, pid: u32, oldest: Duration) -> bool {
+        let Some(now) = self.looked else { return false };
+        let mut others = self.threads.iter().filter(|(tid, _)| **tid != pid).map(|(_, thread)| thread);
+        let rests = |thread: &Thread| thread.ran.is_none_or(|ran| ran < now - oldest);
+        self.threads.len() < THREADS_MAX && others.all(rests)
     }
 
     /// If it has but one.
@@ -124,7 +136,9 @@ fn thread(
     look.spinning += u32::from(spins);
     let voluntary = voluntary.filter(|_| spins || wants(SPINS_PERCENT));
     let still = if known.is_none() || 0 < runs { now } else { before.still };
-    Some(Thread { stat, voluntary, still })
+    let is_new = known.is_none() && !wall.is_zero();
+    let ran = if is_new || known.is_some() && 0 < runs { Some(now) } else { before.ran };
+    Some(Thread { stat, voluntary, still, ran })
 }
 
 fn voluntary_switches(task: &Path) -> Option<u64> {
@@ -200,7 +214,7 @@ mod tests {
             let look = member.look(&proc, 7, BootTime(round * 1_000_000_000));
             assert_eq!(look.is_some(), round == 2);
         }
-        member.is_at_its_loop(&proc, 7)
+        member.is_at_its_loop(&proc, 7, Duration::from_secs(1))
     }
 
     #[test]
@@ -210,6 +224,7 @@ mod tests {
         assert!(!is_at_its_loop(&[(7, EPOLL_WAIT, false), (8, FUTEX, false)]), "others may be to answer");
         assert!(!is_at_its_loop(&[(7, FUTEX, true), (8, EPOLL_WAIT, true)]), "the JVM");
         assert!(!is_at_its_loop(&[(7, EPOLL_PWAIT, true), (8, FUTEX, false)]), "Go");
+        assert!(!is_at_its_loop(&[(7, EPOLL_WAIT, true), (8, FUTEX, true)]), "the other may have it");
         assert!(!is_at_its_loop(&[(7, "running\n", true)]));
     }
 }

@@ -185,9 +185,12 @@ impl WorkPoller {
         if work.hope.is_none() && !work.moved {
             work.hope = member.and_then(|member| self.hope(asking, member, &work));
         }
-        let are_late = work.unanswered.as_ref().is_some_and(|some| UNANSWERED_MIN <= some.sockets);
-        if are_late && work.unread.is_none() && work.condition == Life::Free {
-            work.at_its_loop = member.is_some_and(|member| member.is_at_its_loop(&self.proc, work.pid));
+        let late = work.unanswered.as_ref().filter(|some| UNANSWERED_MIN <= some.sockets);
+        if let Some(oldest) = late.map(|some| Duration::from_millis(some.oldest_ms))
+            && work.unread.is_none()
+            && work.condition == Life::Free
+        {
+            work.at_its_loop = member.is_some_and(|member| member.is_at_its_loop(&self.proc, work.pid, oldest));
         }
         work
     }
