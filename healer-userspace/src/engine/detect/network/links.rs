@@ -54,8 +54,8 @@ impl Links {
         }
     }
 
-    /// A link before a route: a link that goes down takes its routes with it. One that is gone took nothing with it
-    /// if `others` are reached.
+    /// A link before a route: a link that goes down takes its routes with it. Whose it was nobody has told: if `others`
+    /// of the namespace are reached, it explains nothing.
     pub(super) fn cause(
         &self,
         netns: u32,
@@ -63,16 +63,15 @@ impl Links {
         peers: &[SocketAddr],
         others: usize,
     ) -> Option<Cause> {
-        let is_recent = |at: BootTime, change: &Change| match is_gone(change) {
-            true => others == 0 && since.since(at) < RECENT_IF_GONE,
-            false => since.since(at) < RECENT,
+        let is_recent = |at: BootTime, change: &Change| {
+            since.since(at) < if is_gone(change) { RECENT_IF_GONE } else { RECENT }
         };
         let recent = || {
             let all = self.bad.get(&netns).into_iter().flatten();
             all.filter(|(at, change)| is_recent(*at, change)).map(|(_, change)| change)
         };
         let link = recent().find_map(|change| match change {
-            Change::Link { name, up, gone, .. } => {
+            Change::Link { name, up, gone, .. } if others == 0 => {
                 let what = match (gone, up) {
                     (true, _) => "is gone",
                     (false, true) => "has no carrier",
@@ -80,7 +79,7 @@ impl Links {
                 };
                 Some(Cause { name: "link", says: format!("link {name} {what}") })
             }
-            Change::Route { .. } => None,
+            Change::Link { .. } | Change::Route { .. } => None,
         });
         link.or_else(|| {
             let of_all = |to: &str| peers.iter().all(|peer| covers(to, peer.ip()));
@@ -170,7 +169,8 @@ mod tests {
         assert_eq!(says(&links, 6, 1), None, "others are reached");
         assert_eq!(says(&links, 60, 0), None, "nobody has missed it");
         links.note(second(61), &link("eth0", false, false));
-        assert_eq!(says(&links, 100, 1).as_deref(), Some("link eth0 is down"));
+        assert_eq!(says(&links, 100, 0).as_deref(), Some("link eth0 is down"));
+        assert_eq!(says(&links, 100, 1), None, "a bridge whose last container has ended");
         assert_eq!(links.bad[&7].len(), 1, "it makes room");
     }
 

@@ -242,7 +242,8 @@ impl Network {
 
     fn cut_off(&mut self, context: &Context<'_>, who: &Who, isolated: &Isolated, found: &mut Vec<Finding>) {
         let now = context.now;
-        let cause = self.links.cause(who.1, isolated.since, &isolated.peers, 0);
+        let others = self.others_reached(who.1, isolated.since, &isolated.peers);
+        let cause = self.links.cause(who.1, isolated.since, &isolated.peers, others);
         let told_by = isolated.since + CAUSE_COMES_WITHIN;
         if cause.is_none() && now < told_by {
             self.due = earliest(self.due, Some(told_by));
@@ -291,7 +292,8 @@ impl Network {
             if is_said || matches!(surety, Surety::Waits(_)) {
                 continue;
             }
-            let cause = self.links.cause(who.1, down.since, &[*address], verdict.well);
+            let others = self.others_reached(who.1, down.since, &[*address]);
+            let cause = self.links.cause(who.1, down.since, &[*address], others);
             let told_by = down.since + CAUSE_COMES_WITHIN;
             let may_be_here = down.is_local || down.kind == Kind::Unreachable;
             if cause.is_none() && may_be_here && context.now < told_by {

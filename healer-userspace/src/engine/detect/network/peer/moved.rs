@@ -50,6 +50,10 @@ impl Peer {
         self.last_ok.max(self.moved_at)
     }
 
+    pub(in super::super) fn answered_since(&self, since: BootTime) -> bool {
+        self.last_answer().is_some_and(|ok| since < ok)
+    }
+
     /// When it answered last, if nothing has spoken against it since.
     pub(in super::super) fn unopposed_answer(&self) -> Option<BootTime> {
         self.last_answer().filter(|ok| self.evidence.back().is_none_or(|last| last.at < *ok))

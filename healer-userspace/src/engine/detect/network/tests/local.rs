@@ -1,6 +1,7 @@
 //! What this machine itself would not send.
 
 use super::*;
+use crate::signal::network::{Change, FlowSnapshot, LinkChange};
 
 #[test]
 fn a_filter_against_one_peer_cuts_nobody_off() {
@@ -46,4 +47,29 @@ fn want_of_room_in_this_machine_is_no_filter() {
     story.ok(1500, B);
     story.pass(30_000);
     assert_eq!(story.words(), [""; 0]);
+}
+
+/// The last container of a bridge ends, and a peer falls silent.
+fn silent_beside_a_link_without_carrier(another_answers: bool) -> Option<String> {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    let change = Change::Link { name: "docker0".to_owned(), up: true, carrier: false, gone: false };
+    let links = vec![LinkChange { netns: 7, change }];
+    story.tell(900, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+    for ms in (1500..20_000).step_by(500) {
+        story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+        if another_answers {
+            story.ok(ms + 1, B);
+        }
+    }
+    story.words().first().map(|said| (*said).to_owned())
+}
+
+#[test]
+fn a_link_explains_nothing_while_another_peer_is_reached() {
+    let said = silent_beside_a_link_without_carrier;
+    assert_eq!(said(true).as_deref(), Some("dependency_failure no_answer probable"));
+    assert_eq!(said(false).as_deref(), Some("dependency_failure unreachable suspected"));
 }
