@@ -286,7 +286,8 @@ impl Network {
         for (address, (down, surety)) in &verdict.down {
             let key = (who.clone(), *address);
             let suffering = self.suffering(&key);
-            let surety = if self.blames_the_peer(who, suffering, *surety) { Surety::Sure } else { *surety };
+            let is_to_blame = self.blames_the_peer(context, &key, down.since, *surety);
+            let surety = if is_to_blame { Surety::Sure } else { *surety };
             let is_doubtful = down.is_doubtful || surety != Surety::Sure;
             let is_said = self.down.get(&key).is_some_and(|said| !said.is_doubtful || is_doubtful);
             if is_said || matches!(surety, Surety::Waits(_)) {
