@@ -279,7 +279,7 @@ impl Pass {
         &self,
         netns: u32,
         whose: &impl Fn(u32, u64) -> Whose,
-        halted: &impl Fn(Whose) -> bool,
+        mut halted: impl FnMut(Whose) -> bool,
     ) -> Vec<Stuck> {
         let stuck = |client: &Client| {
             let socket = &client.socket;
@@ -296,7 +296,7 @@ impl Pass {
                 retransmits: u32::from(info.retransmits),
                 acked: info.bytes_acked,
                 server,
-                halted: server.is_some_and(halted),
+                halted: server.is_some_and(&mut halted),
             }
         };
         self.clients.iter().map(stuck).collect()

@@ -5,6 +5,7 @@
 //! trouble (links or routes changed, connections failed or do not move) twice a second, as far as four percent allow.
 
 mod addresses;
+mod halted;
 mod ledger;
 mod links;
 mod movement;
@@ -26,14 +27,12 @@ use crate::{
     engine::time::BootTime,
     identity::ROOT_CGROUP,
     sense::{
-        poll::{JITTER, sockets::SockDiag, work::life},
+        poll::{JITTER, sockets::SockDiag},
         waits::Proc,
     },
-    signal::{
-        network::{Addresses, LinkChange, Moved, RoundTrip, Stall},
-        work::Life,
-    },
+    signal::network::{Addresses, LinkChange, Moved, RoundTrip, Stall},
 };
+use halted::Halted;
 use ledger::Ledger;
 use links::Links;
 use owners::Owners;
@@ -146,6 +145,8 @@ pub struct FlowPoller {
     not_found: BTreeSet<u32>,
     shared: Shared,
     trouble: Trouble,
+    /// Of this look.
+    halted: Option<Halted>,
     /// By what they have cost, no look before: at those that are well, at those in trouble.
     rests_until: [BootTime; 2],
 }
@@ -185,6 +186,7 @@ impl FlowPoller {
             not_found: BTreeSet::new(),
             shared: Shared::default(),
             trouble,
+            halted: None,
             rests_until: [BootTime(0); 2],
         }
     }
@@ -202,6 +204,7 @@ impl FlowPoller {
         }
         let mut look = Look::default();
         self.shared.forget(now);
+        self.halted = None;
         self.hear(now, told, &mut look);
         for is_troubled in [true, false] {
             self.visit_all(now, is_troubled, &mut look);
@@ -319,11 +322,8 @@ impl FlowPoller {
         let whose = |inode: u32, cgroup: u64| Whose { pid: place.owners.of(inode), cgroup };
         self.shared.own(netns, &pass.serving, &whose);
         look.listeners.extend(pass.listeners(netns, &whose));
-        let halted = |server: Whose| {
-            let life = server.pid.map(|pid| life(&self.proc, &self.cgroup, pid));
-            matches!(life, Some(Life::Stopped | Life::Frozen))
-        };
-        look.stuck.extend(pass.stuck(netns, &whose, &halted));
+        let halted = self.halted.get_or_insert_with(|| Halted::new(&self.proc, &self.cgroup));
+        look.stuck.extend(pass.stuck(netns, &whose, |server| halted.is(server)));
         look.moved.extend(place.ledger.movement.news(netns));
         if place.ledger.has_news_of_the_slow(now) {
             place.trouble(now);

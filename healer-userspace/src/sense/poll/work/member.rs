@@ -149,6 +149,11 @@ fn voluntary_switches(task: &Path) -> Option<u64> {
 
 /// Stopped, traced or frozen: then nothing that it does not do is its own fault.
 pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
+    life_by(&mut Freezers::new(cgroup), proc, pid)
+}
+
+/// The same of one of many: the cgroups that they share are read once.
+pub(crate) fn life_by(freezers: &mut Freezers, proc: &Path, pid: u32) -> Life {
     let state = ProcDir::open(proc, pid).and_then(|dir| dir.stat()).map(|stat| stat.state);
     if tracer(proc, pid) != 0 || state == Some(b't') {
         return Life::Traced;
@@ -156,7 +161,7 @@ pub fn life(proc: &Path, cgroup: &Path, pid: u32) -> Life {
     if state == Some(b'T') {
         return Life::Stopped;
     }
-    if Freezers::new(cgroup).of(proc, pid).is_some() { Life::Frozen } else { Life::Free }
+    if freezers.of(proc, pid).is_some() { Life::Frozen } else { Life::Free }
 }
 
 /// The system calls that take a time, by the table of x86-64 and as far as their first four arguments tell. Not futex:

@@ -29,6 +29,7 @@ use ledger::{UNANSWERED_MIN, WORTH_SAYING, Waiting};
 use limits::Limits;
 use member::Member;
 pub use member::life;
+pub(crate) use member::life_by;
 use namespaces::Namespaces;
 
 /// Of the time, what some task of the node must have waited for a CPU before anybody can be starved.
