@@ -92,6 +92,7 @@ impl Agent {
             trips: look.trips,
             moved: look.moved,
             addresses: look.addresses,
+            gone: look.gone,
         };
         if snapshot != FlowSnapshot::default() {
             // What still works is known before it is judged.

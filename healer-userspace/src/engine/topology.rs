@@ -53,6 +53,7 @@ impl Topology {
     pub fn follow(&mut self, signal: &Signal) {
         self.now = self.now.max(signal.at);
         if let Fact::Flows(flows) = &signal.fact {
+            flows.gone.iter().for_each(|netns| self.reach.forget(*netns));
             flows.addresses.iter().for_each(|told| self.reach.note(told));
             flows.served.iter().for_each(|served| self.serves(signal.at, served));
             for stalled in &flows.stalled {

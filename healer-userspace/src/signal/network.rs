@@ -106,6 +106,9 @@ pub struct FlowSnapshot {
     pub moved: Vec<Moved>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Addresses>,
+    /// Network namespaces in which nobody lives any more: another may get the inode.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<u32>,
 }
 
 /// All addresses of a network namespace that others can reach: whoever listens on all of them is reached by each.

@@ -10,20 +10,29 @@ const LOOPBACKS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6
 
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// By namespace, but for loopback.
-    addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// By namespace, but for loopback; with how many were told before.
+    addresses: BTreeMap<u32, (u64, BTreeSet<IpAddr>)>,
+    told: u64,
 }
 
 impl Reach {
     pub(super) fn note(&mut self, told: &Addresses) {
         self.addresses.remove(&told.netns);
-        if NAMESPACES_MAX <= self.addresses.len() {
+        if told.ips.is_empty() {
+            return;
+        }
+        let oldest = self.addresses.iter().min_by_key(|(_, (number, _))| *number).map(|(netns, _)| *netns);
+        if let Some(oldest) = oldest.filter(|_| NAMESPACES_MAX <= self.addresses.len()) {
             // Whoever still lives there is told anew when its addresses change.
-            self.addresses.pop_first();
+            self.addresses.remove(&oldest);
         }
-        if !told.ips.is_empty() {
-            self.addresses.insert(told.netns, told.ips.iter().copied().collect());
-        }
+        self.told += 1;
+        self.addresses.insert(told.netns, (self.told, told.ips.iter().copied().collect()));
+    }
+
+    /// Nobody lives there any more.
+    pub(super) fn forget(&mut self, netns: u32) {
+        self.addresses.remove(&netns);
     }
 
     /// Would it get what is sent there? Of loopback every namespace has its own: that is for the caller to tell apart.
@@ -47,7 +56,7 @@ impl Reach {
     }
 
     fn of(&self, netns: u32) -> impl Iterator<Item = IpAddr> {
-        self.addresses.get(&netns).into_iter().flatten().copied()
+        self.addresses.get(&netns).into_iter().flat_map(|(_, ips)| ips).copied()
     }
 }
 

@@ -70,3 +70,21 @@ fn who_listens_on_all_addresses_is_reached_by_those_of_its_namespace_only() {
     has(&mut topology, SERVER + 1, &["10.0.0.5"]);
     assert_eq!(server(&topology, ADDRESS), None);
 }
+
+#[test]
+fn a_namespace_that_is_gone_has_no_address_and_the_oldest_makes_room() {
+    let mut topology = Topology::default();
+    listens(&mut topology, SERVER, "0.0.0.0:80", "db");
+    has(&mut topology, SERVER, &["10.0.0.5"]);
+    assert_eq!(server(&topology, ADDRESS), Some("db"));
+    flows(&mut topology, FlowSnapshot { gone: vec![SERVER], ..FlowSnapshot::default() });
+    assert_eq!(server(&topology, ADDRESS), None);
+    has(&mut topology, 5000, &["10.1.0.1"]);
+    has(&mut topology, SERVER, &["10.0.0.5"]);
+    for netns in 6000..7023 {
+        has(&mut topology, netns, &["10.1.0.2"]);
+    }
+    assert_eq!(server(&topology, ADDRESS), Some("db"), "the lowest is not the oldest");
+    has(&mut topology, 7023, &["10.1.0.2"]);
+    assert_eq!(server(&topology, ADDRESS), None);
+}

@@ -54,6 +54,11 @@ impl Links {
         }
     }
 
+    /// Nobody lives there any more.
+    pub(super) fn forget(&mut self, netns: u32) {
+        self.bad.remove(&netns);
+    }
+
     /// A link before a route: a link that goes down takes its routes with it. Whose it was nobody has told: if `others`
     /// of the namespace are reached, it explains nothing.
     pub(super) fn cause(
@@ -193,5 +198,8 @@ mod tests {
         assert_eq!(links.cause(8, BootTime(6), &[], 0), None);
         links.note(BootTime(7), &link(true));
         assert_eq!(links.cause(7, BootTime(8), &[], 0), None);
+        links.note(BootTime(9), &link(false));
+        links.forget(7);
+        assert_eq!(links.cause(7, BootTime(10), &[], 0), None, "another has the inode");
     }
 }

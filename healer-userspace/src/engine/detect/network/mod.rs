@@ -171,6 +171,7 @@ impl Network {
     }
 
     fn flows(&mut self, context: &Context<'_>, at: BootTime, flows: &FlowSnapshot, found: &mut Vec<Finding>) {
+        flows.gone.iter().for_each(|netns| self.links.forget(*netns));
         flows.links.iter().for_each(|told| self.links.note(at, told));
         let has_news = |who: &&Who| flows.links.iter().any(|told| told.netns == who.1);
         let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();

@@ -8,6 +8,7 @@ mod addresses;
 mod halted;
 mod ledger;
 mod links;
+mod look;
 mod movement;
 mod owners;
 mod questions;
@@ -18,23 +19,22 @@ mod trouble;
 use core::time::Duration;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use crate::{
     clock,
     engine::time::BootTime,
-    identity::ROOT_CGROUP,
     sense::{
         poll::{JITTER, sockets::SockDiag},
         waits::Proc,
     },
-    signal::network::{Addresses, LinkChange, Moved, RoundTrip, Stall},
+    signal::network::{Addresses, LinkChange},
 };
 use halted::Halted;
 use ledger::Ledger;
 use links::Links;
+pub use look::{Answers, Listener, Look, Stuck, Whose};
 use owners::Owners;
 use questions::Questions;
 use shared::Shared;
@@ -59,78 +59,6 @@ const PAUSE_IN_TROUBLE_MAX: Duration = Duration::from_secs(2);
 const DISCOVER: Duration = Duration::from_secs(5);
 /// Whoever moved into another namespace is found so late.
 const DISCOVER_ALL: Duration = Duration::from_secs(30);
-
-/// Whose socket: by its descriptor, and by the cgroup that it was made in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Whose {
-    pub pid: Option<u32>,
-    pub cgroup: u64,
-}
-
-impl Whose {
-    /// In the root cgroup lives anybody.
-    #[must_use]
-    pub fn is_somebody(&self) -> bool {
-        self.pid.is_some() || ROOT_CGROUP < self.cgroup
-    }
-}
-
-/// A client's connection that does not move.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stuck {
-    pub netns: u32,
-    pub local: SocketAddr,
-    pub peer: SocketAddr,
-    pub cookie: u64,
-    pub whose: Whose,
-    pub why: Stall,
-    pub since: BootTime,
-    pub retransmits: u32,
-    pub acked: u64,
-    /// Of [`Stall::Unread`]: who does not read.
-    pub server: Option<Whose>,
-    /// The server may not run: it is stopped, or frozen.
-    pub halted: bool,
-}
-
-/// Who answers what a client calls `peer`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answers {
-    pub netns: u32,
-    pub peer: SocketAddr,
-    /// What the server itself calls it.
-    pub address: SocketAddr,
-    pub whose: Whose,
-}
-
-/// A listener that is older than healer, or whose end was missed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
-    pub netns: u32,
-    pub address: SocketAddr,
-    pub cookie: u64,
-    pub whose: Whose,
-    pub on: bool,
-}
-
-/// What one look shows, of the namespaces whose turn it was.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    pub stuck: Vec<Stuck>,
-    pub answers: Vec<Answers>,
-    pub listeners: Vec<Listener>,
-    pub links: Vec<LinkChange>,
-    pub trips: Vec<RoundTrip>,
-    pub moved: Vec<Moved>,
-    pub addresses: Vec<Addresses>,
-}
-
-impl Look {
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// Remembers the looks before.
 pub struct FlowPoller {
@@ -197,12 +125,12 @@ impl FlowPoller {
         self.look_for(told.iter().chain(&met));
         let pause = if self.discovered_all.is_none() { EVERY } else { DISCOVER };
         let before = clock::thread_cpu();
+        let mut look = Look::default();
         if self.discovered.is_none_or(|at| pause <= now.since(at) + JITTER) {
             self.discovered = Some(now);
-            self.discover(now);
+            look.gone = self.discover(now);
             self.rest(now, before, false);
         }
-        let mut look = Look::default();
         self.shared.forget(now);
         self.halted = None;
         self.hear(now, told, &mut look);
@@ -263,7 +191,8 @@ impl FlowPoller {
         *until = (*until).max(now + pause(cost, is_troubled, Duration::ZERO));
     }
 
-    fn discover(&mut self, now: BootTime) {
+    /// Namespaces that are gone since.
+    fn discover(&mut self, now: BootTime) -> Vec<u32> {
         let proc = Proc::new(&self.proc);
         let mut homes = std::mem::take(&mut self.homes);
         if self.discovered_all.is_none_or(|at| DISCOVER_ALL <= now.since(at)) {
@@ -283,7 +212,8 @@ impl FlowPoller {
                 found.entry(netns).or_default().push(pid);
             }
         }
-        self.places.retain(|netns, _| found.contains_key(netns));
+        let gone = self.places.extract_if(.., |netns, _| !found.contains_key(netns));
+        let gone = gone.map(|(netns, _)| netns).collect();
         for (netns, pids) in found {
             let Some(pid) = pids.first().copied() else { continue };
             if self.places.len() < NAMESPACES_MAX || self.places.contains_key(&netns) {
@@ -291,6 +221,7 @@ impl FlowPoller {
                 (place.pid, place.pids) = (pid, pids);
             }
         }
+        gone
     }
 
     fn visit(&mut self, now: BootTime, netns: u32, look: &mut Look) {

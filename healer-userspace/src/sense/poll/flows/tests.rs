@@ -5,6 +5,7 @@ use std::{
 };
 
 use super::*;
+use crate::signal::network::Stall;
 
 fn poller() -> FlowPoller {
     FlowPoller::new(Path::new("/proc"), Path::new("/sys/fs/cgroup"), Trouble::default())
