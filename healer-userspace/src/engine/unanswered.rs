@@ -22,6 +22,8 @@ const CLIENTS_MAX: usize = 1024;
 const PEERS_MAX: usize = 64;
 /// Nothing was heard of it for so long: it is over. The kernel asks again after 1, 2, 4 and 8 seconds (RFC 6298).
 const LASTS: Duration = Duration::from_secs(15);
+/// What was over before is of use no longer.
+const REMEMBERED: Duration = Duration::from_secs(60);
 /// What has gone on for longer before somebody failed is not why it failed just then.
 const AROUND: Duration = Duration::from_secs(30);
 /// By then it is known whether a peer is silent or frozen.
@@ -107,7 +109,8 @@ impl Unanswered {
                 let reads_nothing = reads_nothing(stalled.why);
                 self.silent(signal.at, &stalled.client, peer, stalled.since, reads_nothing);
             }
-            flows.moved.iter().for_each(|moved| self.heard_of(moved));
+            self.forget(signal.at);
+            self.heard_of(&flows.moved);
             return;
         }
         let Some(process) = &signal.process else { return };
@@ -131,12 +134,27 @@ impl Unanswered {
     }
 
     /// Whoever it was that heard of it: the peer lives.
-    fn heard_of(&mut self, moved: &Moved) {
-        for peers in self.clients.values_mut() {
-            if let Some(known) = peers.get_mut(&(moved.netns, moved.peer)) {
-                known.answers(Some(moved.at));
+    fn heard_of(&mut self, moved: &[Moved]) {
+        let mut newest: BTreeMap<At, BootTime> = BTreeMap::new();
+        for one in moved {
+            let at = newest.entry((one.netns, one.peer)).or_insert(one.at);
+            *at = one.at.max(*at);
+        }
+        if newest.is_empty() {
+            return;
+        }
+        for (peer, known) in self.clients.values_mut().flatten() {
+            if let Some(at) = newest.get(peer) {
+                known.answers(Some(*at));
             }
         }
+    }
+
+    fn forget(&mut self, now: BootTime) {
+        for peers in self.clients.values_mut() {
+            peers.retain(|_, known| known.last().is_some_and(|last| now.since(last) < REMEMBERED));
+        }
+        self.clients.retain(|_, peers| !peers.is_empty());
     }
 
     fn silent(&mut self, at: BootTime, client: &Process, peer: At, since: BootTime, reads_nothing: bool) {
@@ -313,6 +331,25 @@ mod tests {
         assert_eq!(pending_an_hour_later(&stalls(Stall::Unanswered)), Some(at(3598)));
         let one = [stalled_since(1, 3590, Stall::Unread), stalled_since(3598, 3600, Stall::Unread)];
         assert_eq!(pending_an_hour_later(&one), None, "it has gone on for long");
+    }
+
+    #[test]
+    fn who_is_asked_no_more_is_forgotten() {
+        let mut unanswered = Unanswered::default();
+        unanswered.note(&asked_again(9));
+        let look = |second| Signal { at: at(second), process: None, fact: Fact::Flows(FlowSnapshot::default()) };
+        unanswered.note(&look(60));
+        assert_eq!(unanswered.clients.len(), 1);
+        unanswered.note(&look(70));
+        assert!(unanswered.clients.is_empty());
+    }
+
+    #[test]
+    fn whoever_hears_of_it_the_peer_lives() {
+        let moved = vec![Moved { netns: 7, cgroup: 9, peer: PEER.parse().unwrap(), at: at(12) }];
+        let fact = Fact::Flows(FlowSnapshot { moved, ..FlowSnapshot::default() });
+        let heard = Signal { at: at(13), process: None, fact };
+        assert_eq!(pending(&[asked_again(9), asked_again(11), heard]), None);
     }
 
     #[test]

@@ -74,10 +74,6 @@ impl Client {
         Self { process, cgroup: 0, peers: BTreeMap::new(), calm_until: BootTime(0), ended: None }
     }
 
-    pub(super) fn is_of(&self, cgroup: u64) -> bool {
-        cgroup == 0 || self.cgroup == 0 || self.cgroup == cgroup
-    }
-
     pub(super) fn peer(&mut self, address: SocketAddr) -> &mut Peer {
         if self.peers.len() >= PEERS_MAX
             && !self.peers.contains_key(&address)
