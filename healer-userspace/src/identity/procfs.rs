@@ -3,6 +3,7 @@
 
 use std::{ffi::OsStr, os::fd::OwnedFd, os::unix::ffi::OsStrExt as _, path::Path};
 
+use libc::RLIM_INFINITY;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, openat, readlinkat, stat, statx};
 
 use super::{cgroup::Membership, exe::ExeId};
@@ -53,7 +54,7 @@ impl ProcDir {
         cpu_ms(&self.read("stat", STAT_MAX)?)
     }
 
-    /// A line of `limits` (getrlimit(2)); `None`: there is no limit.
+    /// A line of `limits` (getrlimit(2)); [`RLIM_INFINITY`]: there is none. `None`: nobody knows, as once it is gone.
     pub fn hard_limit(&self, name: &str) -> Option<u64> {
         hard_limit(&lossy(&self.read("limits", STAT_MAX)?), name)
     }
@@ -249,7 +250,10 @@ fn cpu_ms(stat: &[u8]) -> Option<u64> {
 /// `NAME SOFT HARD UNIT`
 fn hard_limit(limits: &str, name: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
-    line.split_ascii_whitespace().nth(1)?.parse().ok()
+    match line.split_ascii_whitespace().nth(1)? {
+        "unlimited" => Some(RLIM_INFINITY),
+        number => number.parse().ok(),
+    }
 }
 
 /// `argv[0] NUL argv[1] NUL …`; the last may be cut.

@@ -234,24 +234,42 @@ pub struct SignalSent {
     /// `ptrace (101)`: the call for which seccomp ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forbidden_call: Option<String>,
-    /// Of a SIGKILL by the kernel: what the target had used by then, if its CPU time is limited.
+    /// Of a SIGKILL by the kernel: what the target had used by then, if it could still be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<CpuUsed>,
 }
 
 /// CPU time of all threads of a process, and its hard limit (`RLIMIT_CPU`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CpuUsed {
     pub used_ms: u64,
+    /// [`CpuUsed::UNLIMITED`]: there is none.
+    #[serde(default = "unlimited", skip_serializing_if = "is_unlimited")]
     pub limit_s: u64,
 }
 
+fn unlimited() -> u64 {
+    CpuUsed::UNLIMITED
+}
+
+fn is_unlimited(limit_s: &u64) -> bool {
+    *limit_s == CpuUsed::UNLIMITED
+}
+
+impl Default for CpuUsed {
+    fn default() -> Self {
+        Self { used_ms: 0, limit_s: Self::UNLIMITED }
+    }
+}
+
 impl CpuUsed {
+    pub const UNLIMITED: u64 = u64::MAX;
     /// The kernel counts by another clock than it shows (`check_process_timers`, kernel/time/posix-cpu-timers.c).
     const UNSURE_MS: u64 = 1000;
 
     pub fn is_over(self) -> bool {
-        self.limit_s.saturating_mul(1000) <= self.used_ms.saturating_add(Self::UNSURE_MS)
+        !is_unlimited(&self.limit_s)
+            && self.limit_s.saturating_mul(1000) <= self.used_ms.saturating_add(Self::UNSURE_MS)
     }
 }
 

@@ -276,6 +276,24 @@ fn a_limit_of_cpu_time_is_told_from_other_kills_by_the_kernel() {
     }
 }
 
+/// Of a soft limit alone, or of one of real-time scheduling, SIGXCPU warns as well.
+#[test]
+fn who_has_no_hard_limit_of_cpu_time_did_not_meet_it() {
+    let web = supervised(10, SECOND);
+    let by_kernel = |at: u64, number: i32, cpu: Option<CpuUsed>| {
+        signal(at, &web, Fact::SignalSent(SignalSent { signal: number, si_code: 128, cpu, ..SignalSent::default() }))
+    };
+    let unlimited = CpuUsed { used_ms: 2000, ..CpuUsed::default() };
+    let trace = [
+        registered(2 * SECOND, &web),
+        by_kernel(7 * SECOND, libc::SIGXCPU, None),
+        by_kernel(8 * SECOND, libc::SIGKILL, Some(unlimited)),
+        killed(8 * SECOND, &web),
+    ];
+    let said = sentences(&trace).pop().unwrap_or_default();
+    assert!(said.contains("ended by SIGKILL from the kernel after"), "{said}");
+}
+
 #[test]
 fn what_is_not_known_of_a_full_cgroup_is_said_to_be_unknown() {
     let web = supervised(10, SECOND);

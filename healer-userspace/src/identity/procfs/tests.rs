@@ -118,6 +118,6 @@ fn cpu_time_and_its_limit_are_read() {
     let limits = "Max cpu time              1                    2                    seconds\n\
                   Max file size             unlimited            unlimited            bytes\n";
     assert_eq!(hard_limit(limits, "Max cpu time"), Some(2));
-    assert_eq!(hard_limit(limits, "Max file size"), None);
+    assert_eq!(hard_limit(limits, "Max file size"), Some(RLIM_INFINITY));
     assert_eq!(hard_limit("", "Max cpu time"), None);
 }

@@ -30,7 +30,9 @@ fn cpu(limits: &str, start_ticks: u64, si_code: i32) -> Option<CpuUsed> {
 fn whom_the_kernel_kills_is_asked_for_its_cpu_time() {
     const BY_KERNEL: i32 = 128;
     assert_eq!(cpu(LIMITED, 40, BY_KERNEL), Some(CpuUsed { used_ms: 2050, limit_s: 2 }));
-    assert_eq!(cpu(UNLIMITED, 40, BY_KERNEL), None);
+    let unlimited = CpuUsed { used_ms: 2050, ..CpuUsed::default() };
+    assert_eq!(cpu(UNLIMITED, 40, BY_KERNEL), Some(unlimited), "which is known");
+    assert_eq!(cpu("", 40, BY_KERNEL), None, "which is not");
     assert_eq!(cpu(LIMITED, 41, BY_KERNEL), None, "the next owner of the pid");
     assert_eq!(cpu(LIMITED, 40, 0), None, "of a person the sender is known");
 }
