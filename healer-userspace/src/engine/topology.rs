@@ -1,5 +1,6 @@
 //! Who uses whom on this node: listeners, the other ends of connections, and the peers that each workload asks.
 
+mod forward;
 mod reach;
 #[cfg(test)]
 mod tests;
@@ -7,7 +8,7 @@ mod tests;
 use core::{net::SocketAddr, time::Duration};
 use std::collections::BTreeMap;
 
-use self::reach::Reach;
+use self::{forward::forwards, reach::Reach};
 use super::time::BootTime;
 use crate::{
     identity::process::{Process, ProcessId, WorkloadKey},
@@ -77,12 +78,13 @@ impl Topology {
     /// on the node who is reached by this very address.
     pub fn server(&self, netns: u32, peer: &SocketAddr) -> Option<&Process> {
         let mut here = self.listeners.values().filter(|(listens, _)| listens.netns == netns);
-        let own = here.clone().find(|(listens, _)| listens.address == *peer);
-        let own = own.or_else(|| here.find(|(listens, _)| self.reach.takes(listens, peer)));
+        let own = here.clone().find(|(listens, process)| listens.address == *peer && !forwards(process));
+        let own = own.or_else(|| here.find(|(listens, process)| self.takes(listens, process, peer)));
         let own = own.map(|(_, process)| process);
         // Of whom the kernel has told the end there, more is known than of the other end of a connection.
         own.or_else(|| self.recent(self.former.get(&(netns, *peer))))
             .or_else(|| self.recent(self.served.get(&(netns, *peer)).map(|one| &one.known)))
+            .or_else(|| self.served_elsewhere(peer))
             .or_else(|| self.only_one(peer))
             .or_else(|| self.former_elsewhere(peer))
     }
@@ -122,11 +124,24 @@ impl Topology {
         self.now.since(seen) < EXPIRES
     }
 
+    fn takes(&self, listens: &Listens, process: &Process, peer: &SocketAddr) -> bool {
+        self.reach.takes(listens, peer) && !forwards(process)
+    }
+
+    /// As the connections of others show, if they agree.
+    fn served_elsewhere(&self, peer: &SocketAddr) -> Option<&Process> {
+        let is_it = |(_, at): &At| at == peer && !peer.ip().is_loopback();
+        let same = self.served.iter().filter(|(at, one)| is_it(at) && self.is_recent(one.known.0));
+        let mut found = same.map(|(_, one)| &one.known.1);
+        let first = found.next()?;
+        found.all(|other| other.workload == first.workload).then_some(first)
+    }
+
     fn only_one(&self, peer: &SocketAddr) -> Option<&Process> {
         if peer.ip().is_loopback() {
             return None;
         }
-        let at = self.listeners.values().filter(|(listens, _)| self.reach.takes(listens, peer));
+        let at = self.listeners.values().filter(|(listens, process)| self.takes(listens, process, peer));
         let mut found = at.map(|(_, process)| process);
         let first = found.next()?;
         found.all(|other| other.workload == first.workload).then_some(first)
@@ -164,7 +179,7 @@ impl Topology {
         } else if let Some((gone, process)) = self.listeners.remove(&listens.cookie) {
             self.former.retain(|_, (since, _)| at.since(*since) < EXPIRES);
             for address in self.reach.addresses_of(&gone) {
-                if self.former.len() < PEERS_MAX {
+                if self.former.len() < PEERS_MAX && !forwards(&process) {
                     self.former.insert((gone.netns, address), (at, process.clone()));
                 }
             }
@@ -176,7 +191,7 @@ impl Topology {
         let key = (served.netns, served.peer);
         // By its cgroup alone it is less known than by its descriptor.
         let is_less = |one: &Answers| served.server.pid == 0 && one.known.1.pid != 0;
-        if self.served.get(&key).is_some_and(is_less) {
+        if forwards(&served.server) || self.served.get(&key).is_some_and(is_less) {
             return;
         }
         if self.served.len() < PEERS_MAX || self.served.contains_key(&key) {

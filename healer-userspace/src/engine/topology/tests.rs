@@ -88,3 +88,38 @@ fn a_namespace_that_is_gone_has_no_address_and_the_oldest_makes_room() {
     has(&mut topology, 7023, &["10.1.0.2"]);
     assert_eq!(server(&topology, ADDRESS), None);
 }
+
+/// A published port: the proxy listens on all addresses of the host, and the container has one of its own.
+#[test]
+fn who_only_passes_connections_on_is_no_server() {
+    let published = |exe: &str| {
+        let mut topology = Topology::default();
+        has(&mut topology, SERVER, &["10.0.0.5"]);
+        let address = "0.0.0.0:80".parse().unwrap();
+        let listens = Listens { address, netns: SERVER, cgroup: 5, cookie: 1, on: true };
+        let proxy = Process { exe: Some(exe.to_owned()), ..process("unit/docker.service") };
+        let listening = |on| Fact::Listens(Listens { on, ..listens.clone() });
+        topology.follow(&Signal { at: BootTime(1), process: Some(proxy.clone()), fact: listening(true) });
+        let living = server(&topology, ADDRESS).is_some();
+        topology.follow(&Signal { at: BootTime(2), process: Some(proxy), fact: listening(false) });
+        [living, server(&topology, ADDRESS).is_some()]
+    };
+    assert_eq!(published("/usr/bin/docker-proxy"), [false; 2]);
+    assert_eq!(published("/usr/bin/dockerd"), [true; 2]);
+}
+
+#[test]
+fn what_the_connections_of_others_show_counts_before_who_listens_on_all_addresses() {
+    let mut topology = Topology::default();
+    listens(&mut topology, SERVER, "0.0.0.0:80", "host");
+    has(&mut topology, SERVER, &["10.0.0.5"]);
+    assert_eq!(server(&topology, ADDRESS), Some("host"));
+    let mut served = |netns, workload: &str| {
+        let (peer, address) = (ADDRESS.parse().unwrap(), "10.244.0.7:8080".parse().unwrap());
+        let served = vec![Served { netns, peer, address, server: process(workload) }];
+        flows(&mut topology, FlowSnapshot { served, ..FlowSnapshot::default() });
+        server(&topology, ADDRESS).map(str::to_owned)
+    };
+    assert_eq!(served(50, "pod").as_deref(), Some("pod"));
+    assert_eq!(served(51, "another").as_deref(), Some("host"), "they do not agree");
+}

@@ -14,11 +14,16 @@ const ADDRESS_HEADER: usize = 8;
 const IFA_ADDRESS: u16 = 1;
 /// Of a link with two ends, `IFA_ADDRESS` is the other one's.
 const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
+/// In its IPVS mode kube-proxy gives the address of every service to this link, of whoever serves it.
+const SERVICES: &[u8] = b"kube-ipvs0";
 const KEPT: usize = 256;
 
 #[derive(Default)]
 pub(super) struct OwnAddresses {
     ips: BTreeSet<IpAddr>,
+    /// Links of which no address is the namespace's own, by index.
+    of_services: BTreeSet<u32>,
     is_news: bool,
 }
 
@@ -38,15 +43,28 @@ impl OwnAddresses {
             let (Some(kind), Some(body)) = (u16_at(bytes, 4), bytes.get(HEADER_SIZE..length)) else {
                 return;
             };
-            if let Some(ip) = address(body).filter(|ip| is_reached_by_others(*ip)) {
+            if matches!(kind, RTM_NEWADDR | RTM_DELADDR)
+                && let Some(ip) = address(body).filter(|ip| is_reached_by_others(*ip))
+                && !self.is_of_services(body)
+            {
                 self.is_news |= match kind {
                     RTM_NEWADDR => self.ips.len() < KEPT && self.ips.insert(ip),
-                    RTM_DELADDR => self.ips.remove(&ip),
-                    _ => false,
+                    _ => self.ips.remove(&ip),
                 };
             }
             bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
+    }
+
+    /// Only an address of IPv4 has the link's name beside it; those of IPv6 come later (`inet_fill_ifaddr`,
+    /// net/ipv4/devinet.c).
+    fn is_of_services(&mut self, body: &[u8]) -> bool {
+        let Some(index) = u32_at(body, 4) else { return false };
+        let label = body.get(ADDRESS_HEADER..).and_then(|attributes| attribute(attributes, IFA_LABEL));
+        if label.is_some_and(|label| label.strip_suffix(&[0]).unwrap_or(label) == SERVICES) {
+            self.of_services.insert(index);
+        }
+        self.of_services.contains(&index)
     }
 
     /// Some changes were lost: they are asked for anew.
@@ -101,5 +119,21 @@ mod tests {
         assert_eq!(own.news(), Some(Vec::new()));
         own.read(&message(RTM_NEWADDR, [10, 0, 0, 6])[..30]);
         assert_eq!(own.news(), None, "cut short");
+    }
+
+    #[test]
+    fn addresses_of_services_are_not_the_namespaces_own() {
+        let of_link = |index: u8, label: &[u8; 12], ip: [u8; 4]| {
+            let mut bytes = message(RTM_NEWADDR, ip);
+            bytes[0] = 48;
+            bytes[20] = index;
+            bytes.extend([15, 0, 3, 0]);
+            bytes.extend(label);
+            bytes
+        };
+        let mut own = OwnAddresses::default();
+        own.read(&of_link(4, b"kube-ipvs0\0\0", [10, 96, 0, 1]));
+        own.read(&of_link(2, b"eth0\0\0\0\0\0\0\0\0", [10, 0, 0, 5]));
+        assert_eq!(own.news(), Some(vec!["10.0.0.5".parse().unwrap()]));
     }
 }
