@@ -337,7 +337,8 @@ mod tests {
     fn who_is_asked_no_more_is_forgotten() {
         let mut unanswered = Unanswered::default();
         unanswered.note(&asked_again(9));
-        let look = |second| Signal { at: at(second), process: None, fact: Fact::Flows(FlowSnapshot::default()) };
+        let look =
+            |second| Signal { at: at(second), process: None, fact: Fact::Flows(FlowSnapshot::default()) };
         unanswered.note(&look(60));
         assert_eq!(unanswered.clients.len(), 1);
         unanswered.note(&look(70));
@@ -356,7 +357,10 @@ mod tests {
     fn a_silence_of_the_other_kind_does_not_begin_it_anew() {
         let told = [stalled(10, Stall::Unread), asked_again(11), stalled(12, Stall::Unread), asked_again(13)];
         assert_eq!(pending(&told), Some(at(1)));
-        assert_eq!(pending(&[asked_again(9), stalled(10, Stall::Unread), asked_again(11), made(12)]), Some(at(1)));
+        assert_eq!(
+            pending(&[asked_again(9), stalled(10, Stall::Unread), asked_again(11), made(12)]),
+            Some(at(1))
+        );
         assert_eq!(pending(&[asked_again(9), asked_again(11), made(12)]), None);
     }
 }

@@ -281,7 +281,11 @@ fn a_limit_of_cpu_time_is_told_from_other_kills_by_the_kernel() {
 fn who_has_no_hard_limit_of_cpu_time_did_not_meet_it() {
     let web = supervised(10, SECOND);
     let by_kernel = |at: u64, number: i32, cpu: Option<CpuUsed>| {
-        signal(at, &web, Fact::SignalSent(SignalSent { signal: number, si_code: 128, cpu, ..SignalSent::default() }))
+        signal(
+            at,
+            &web,
+            Fact::SignalSent(SignalSent { signal: number, si_code: 128, cpu, ..SignalSent::default() }),
+        )
     };
     let unlimited = CpuUsed { used_ms: 2000, ..CpuUsed::default() };
     let trace = [

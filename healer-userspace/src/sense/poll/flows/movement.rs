@@ -94,8 +94,7 @@ mod tests {
 
     /// It always has something under way; the last of what came was an acknowledgement.
     fn pipelined(acked: u64, ack_ms: u32) -> Socket {
-        let info =
-            Info { unacked: 2, bytes_acked: acked, last_ack_received_ms: ack_ms, ..Info::default() };
+        let info = Info { unacked: 2, bytes_acked: acked, last_ack_received_ms: ack_ms, ..Info::default() };
         Socket { info: Some(info), ..socket(1, 0) }
     }
 

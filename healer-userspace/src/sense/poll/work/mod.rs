@@ -191,7 +191,8 @@ impl WorkPoller {
             && work.unread.is_none()
             && work.condition == Life::Free
         {
-            work.at_its_loop = member.is_some_and(|member| member.is_at_its_loop(&self.proc, work.pid, oldest));
+            work.at_its_loop =
+                member.is_some_and(|member| member.is_at_its_loop(&self.proc, work.pid, oldest));
         }
         work
     }
