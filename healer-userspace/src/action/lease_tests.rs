@@ -244,8 +244,8 @@ fn a_group_in_which_others_live_is_not_turned_down_on_either_version() {
         Terms { memory_high: Some(95), ..Terms::default() },
     ];
     for outcome in [of(cpu(), true), of(cpu(), false)].into_iter().chain(rest.map(|terms| of(terms, false))) {
-        let Err(ActionOutcome::Refused { reason }) = outcome else { panic!("{outcome:?}") };
-        assert_eq!(reason, "pid 9 lives there too");
+        let Err(ActionOutcome::Failed { error, .. }) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(error, "pid 9 lives there too", "the next rung may reach it");
     }
     let mut unit = lease(ActionName::Throttle, cpu());
     unit.target.place.unit = Some("web.service".into());

@@ -47,11 +47,12 @@ pub(super) fn knob(act: &Act, host: &dyn Host, control: Control) -> Result<(Knob
     Ok((knob, was))
 }
 
-/// Less for the target must not be less for its neighbours.
+/// Less for the target must not be less for its neighbours. That spares them and not the target: another rung may
+/// still reach it.
 fn alone(act: &Act, host: &dyn Host, control: Control) -> Result<(Knob, String), ActionOutcome> {
     let (knob, was) = knob(act, host, control)?;
     match host.shared(&knob, &act.target) {
-        Some(reason) => Err(ActionOutcome::Refused { reason }),
+        Some(reason) => Err(failed(reason)),
         None => Ok((knob, was)),
     }
 }

@@ -22,6 +22,7 @@ struct Lab {
     web: Process,
     is_held: bool,
     was_held: bool,
+    has_strangers: bool,
     taken: Vec<f64>,
 }
 
@@ -33,6 +34,7 @@ impl Lab {
             web: supervised(10, SECOND),
             is_held: false,
             was_held: false,
+            has_strangers: false,
             taken: vec![200.0],
         }
     }
@@ -97,7 +99,10 @@ impl Lab {
             Command::Survey(act) => {
                 let knob = Knob::Running(act.target.id());
                 let turn = Turn { knob, was: "running".into(), set: "stopped".into() };
-                self.engine.surveyed(now, Surveyed { key: act.key, turns: Ok(vec![turn]) });
+                let error = "pid 9 lives there too".into();
+                let cannot = ActionOutcome::Failed { error, errno: None };
+                let turns = if self.has_strangers { Err(cannot) } else { Ok(vec![turn]) };
+                self.engine.surveyed(now, Surveyed { key: act.key, turns });
             }
             Command::Act(act) => {
                 self.is_held |= act.rung.action == ActionName::Throttle;
@@ -117,12 +122,16 @@ impl Lab {
 
 /// A leak of 0.8 MiB a second that is throttled; given back, it goes on or does not.
 fn throttled(goes_on: bool) -> Vec<String> {
+    throttled_in(goes_on, false)
+}
+
+fn throttled_in(goes_on: bool, has_strangers: bool) -> Vec<String> {
     let mut set = policies(Mode::Enforce, &[ActionName::Throttle, ActionName::Stop]);
     let policy = &mut set.policies[0];
     let under = Some(Duration::from_secs(60));
     policy.rules[0].when[0] = Condition { time_to_limit_under: under, ..Condition::of(Class::MemoryLeak) };
     policy.verify.stable_for = Duration::from_secs(1);
-    let mut lab = Lab::new(set);
+    let mut lab = Lab { has_strangers, ..Lab::new(set) };
     lab.tell(&registered(99 * SECOND, &lab.web.clone()));
     for look in 0..320 {
         lab.look(100 * SECOND + look * SECOND / 4, goes_on);
@@ -144,4 +153,11 @@ fn one_that_does_not_go_on_is_healed() {
     count(&lines, "intent throttle", 1);
     has(&lines, "verification healed: the fault has not come back");
     count(&lines, "intent stop", 0);
+}
+
+#[test]
+fn where_a_throttle_would_hold_back_others_the_next_rung_follows() {
+    let lines = throttled_in(true, true);
+    count(&lines, "intent throttle", 0);
+    has(&lines, "intent stop");
 }
