@@ -39,7 +39,9 @@ impl Engine {
             if let Some(Plan { class, stage: Stage::Verifying(verification), .. }) = &mut incident.plan
                 && first.is_none()
                 && *class == diagnosis.class
+                && *class == Class::MemoryLeak
             {
+                // A backlog flares up in every other class once it is let go, and is worked off.
                 verification.came_back(&diagnosis.sentence);
             }
             if incident.unseen_until.take().is_some()

@@ -214,7 +214,7 @@ impl Verification {
         self.wake_at = now;
     }
 
-    /// The same class was diagnosed again. Where something was lent for it, that has held it up and not healed it.
+    /// A leak was diagnosed again. Where something was lent for it, that has held it up and not healed it.
     pub fn came_back(&mut self, sentence: &str) {
         if self.alone {
             self.relapse = Some(format!("it came back once what was lent was given back: {sentence}"));

@@ -78,6 +78,24 @@ impl Lab {
         self.tell(&Signal { at: BootTime(at), process: None, fact });
     }
 
+    fn pressed(&mut self, at: u64, thrashes: bool) {
+        let bytes = (LIMIT * MIB) as u64;
+        let faults = if thrashes { 5000 } else { 0 };
+        let memory = CgroupMemory {
+            cgroup: "/web".into(),
+            over_ms: 1000,
+            usage: bytes,
+            anon: bytes / 2,
+            limit: bytes,
+            major_faults: faults,
+            refaults: faults,
+            users: vec![MemoryUser { process: self.web.clone(), ..MemoryUser::default() }],
+            ..CgroupMemory::default()
+        };
+        let fact = Fact::Memory(MemorySnapshot { cgroups: vec![memory], node: None });
+        self.tell(&Signal { at: BootTime(at), process: None, fact });
+    }
+
     fn drain(&mut self, now: BootTime) {
         loop {
             if let Some(entry) = self.engine.poll_journal() {
@@ -159,5 +177,32 @@ fn one_that_does_not_go_on_is_healed() {
 fn where_a_throttle_would_hold_back_others_the_next_rung_follows() {
     let lines = throttled_in(true, true);
     count(&lines, "intent throttle", 0);
+    has(&lines, "intent stop");
+}
+
+/// Pressure that a throttle ends, and that is there again for so many seconds once it is let go.
+fn flares_up(seconds: u64) -> Vec<String> {
+    let mut set = policies(Mode::Enforce, &[ActionName::Throttle, ActionName::Stop]);
+    set.policies[0].rules[0].when[0] = Condition::of(Class::MemoryPressure);
+    set.policies[0].verify.within = Duration::from_secs(60);
+    let mut lab = Lab::new(set);
+    lab.tell(&registered(99 * SECOND, &lab.web.clone()));
+    let mut since = 0;
+    for second in 0..150 {
+        let is_let_go = lab.was_held && !lab.is_held;
+        since += u64::from(is_let_go);
+        lab.pressed((100 + second) * SECOND, !lab.was_held || (is_let_go && since <= seconds));
+    }
+    lab.lines
+}
+
+#[test]
+fn a_backlog_that_flares_up_once_it_is_let_go_is_waited_for() {
+    let lines = flares_up(4);
+    count(&lines, "intent throttle", 1);
+    has(&lines, "verification healed");
+    count(&lines, "intent stop", 0);
+    let lines = flares_up(140);
+    has(&lines, "verification unchanged");
     has(&lines, "intent stop");
 }
