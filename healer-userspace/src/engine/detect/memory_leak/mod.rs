@@ -28,7 +28,7 @@ use crate::{
     },
 };
 use floor::{Floor, Rise};
-use known::Known;
+use known::{Known, PACE_PART};
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     name: "memory_leak",
@@ -129,9 +129,13 @@ impl MemoryLeak {
         growing.follow(at, memory);
         growing.settle(at, memory, found);
         let rise = growing.floor.rise(at, memory.limit);
-        let is_soon = |found: &(&MemoryUser, Why)| found.1.is_soon(context.policies, memory, found.0);
-        let leaks = culprit(at, memory, rise.as_ref()).filter(is_soon);
-        match leaks.or_else(|| growing.goes_on(at, memory).filter(is_soon)) {
+        let is_soon = |(user, why): &(&MemoryUser, Why), slower: u32| {
+            why.time_to(memory.limit) < horizon(context.policies, &user.process).saturating_mul(slower)
+        };
+        let leaks = culprit(at, memory, rise.as_ref()).filter(|found| is_soon(found, 1));
+        // As slow as it may be to be known again, it has so much longer.
+        let goes_on = || growing.goes_on(at, memory).filter(|found| is_soon(found, PACE_PART));
+        match leaks.or_else(goes_on) {
             Some((user, why)) => {
                 growing.steady += 1;
                 if STEADY <= growing.steady {
@@ -297,10 +301,6 @@ impl Why {
             Self::Rises(rise) => rise.time_to(limit),
             Self::Doomed => Duration::ZERO,
         }
-    }
-
-    fn is_soon(&self, policies: &PolicySet, memory: &CgroupMemory, user: &MemoryUser) -> bool {
-        self.time_to(memory.limit) < horizon(policies, &user.process)
     }
 }
 

@@ -320,3 +320,27 @@ fn what_rests_after_a_leak_is_none_until_it_goes_on_as_before() {
     let mut collected = rested();
     assert_eq!(goes_on(&mut collected, 190.0, 2.0, 7, 16), 0, "it has given back: a heap");
 }
+
+/// A leak of 2 MiB a second up to 240 MiB, then a heap between there and 223 MiB, which is no fall.
+fn sawing(period: f64) -> Run {
+    let mut run = Run::default();
+    run.looks(35, |t| look(171.0 + 2.0 * t, vec![user(7, "leaky", 10, 40, 30)]));
+    assert!(!run.raised().is_empty());
+    let before = run.raised().len();
+    run.looks(45, |t| look(223.0 + 17.0 * (t % period) / period, vec![user(7, "leaky", 40, 58, 18)]));
+    assert_eq!(run.raised().len(), before, "each climb of {period}s ends where the one before did");
+    run
+}
+
+#[test]
+fn of_a_known_leak_only_what_is_higher_than_ever_goes_on() {
+    for period in [8.0, 9.0, 10.0] {
+        sawing(period);
+    }
+    assert!(0 < goes_on(&mut sawing(9.0), 240.0, 2.0, 7, 7), "beyond what it ever had");
+}
+
+#[test]
+fn a_known_leak_that_is_slower_now_has_longer() {
+    assert!(0 < goes_on(&mut rested(), 224.0, 1.2, 7, 5), "26s to its limit, at the pace of before 16s");
+}
