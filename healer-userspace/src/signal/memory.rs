@@ -48,6 +48,40 @@ pub struct CgroupMemory {
     /// Parents of like workers that all grow, so that none has grown by half of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<MemoryUser>,
+    /// `None`: its processes were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown: Option<Grown>,
+}
+
+/// Against which the growth of one process is measured: also of those that are not told, and of what is nobody's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grown {
+    /// Of all its processes together.
+    pub users: Growth,
+    /// Of the cgroup's memory; of the node, of what is not available.
+    pub whole: Growth,
+}
+
+/// By both measures of a [`MemoryUser`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    pub lately: u64,
+    pub from_low: u64,
+}
+
+/// By one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken {
+    pub anon: u64,
+    pub reserved: u64,
+}
+
+impl Taken {
+    /// As [`MemoryUser::fills_its_own`].
+    #[must_use]
+    pub fn fills_its_own(&self) -> bool {
+        self.reserved < self.anon / RESERVED_PART
+    }
 }
 
 /// Calls of tasks that had to look for memory themselves.
@@ -78,6 +112,9 @@ pub struct MemoryUser {
     /// In the last [`LONG_MS`] or less, from low to low: what a heap gives back now and then does not count.
     #[serde(default)]
     pub grown_from_low: u64,
+    /// Since it is of age, or is watched if it was so before; `None`: it is too young.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_age: Option<Taken>,
     /// Since the last look.
     #[serde(default)]
     pub major_faults: u64,
@@ -94,6 +131,17 @@ impl MemoryUser {
     #[must_use]
     pub fn grown_of_late(&self) -> u64 {
         self.grown_lately.max(self.grown_from_low)
+    }
+
+    /// At least half of what was taken of late is its growth, its own start left out.
+    #[must_use]
+    pub fn explains(&self, grown: &Grown) -> bool {
+        let by = |growth: Growth| match self.grown_from_low <= self.grown_lately {
+            true => growth.lately,
+            false => growth.from_low,
+        };
+        let own = self.grown_of_late().min(self.of_age.map_or(0, |taken| taken.anon));
+        0 < own && by(grown.users).max(by(grown.whole)) <= own.saturating_mul(2)
     }
 
     /// It takes what it had reserved, as a JVM fills its heap, and that has an end.
@@ -148,6 +196,9 @@ pub struct NodeMemory {
     pub reclaim: Option<Reclaim>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<MemoryUser>,
+    /// `None`: they were not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown: Option<Grown>,
 }
 
 /// One task had to reclaim, for long or in vain.

@@ -70,11 +70,12 @@ fn moves_what_loops(proposal: &Proposal<'_>) -> bool {
     proposal.rung.action == ActionName::Evict && proposal.diagnosis.class == Class::CrashLoop
 }
 
-/// What a lease lends it gives back; whoever is ended stays so. After a neighbour's death there may be room.
+/// What a lease lends it gives back; whoever is ended stays so. After a neighbour's death there may be room, and whose
+/// growth took it may have given it back.
 fn wants_room(proposal: &Proposal<'_>) -> bool {
-    let is_leak = proposal.diagnosis.class == Class::MemoryLeak;
-    is_leak
-        && matches!(proposal.diagnosis.detail.kind.as_deref(), Some("forecast" | "neighbour"))
+    let (class, kind) = (proposal.diagnosis.class, proposal.diagnosis.detail.kind.as_deref());
+    let is_leak = class == Class::MemoryLeak && matches!(kind, Some("forecast" | "neighbour"));
+    (is_leak || class == Class::MemoryPressure)
         && proposal.rung.action.is_destructive()
         && proposal.rung.action != ActionName::RunHook
 }

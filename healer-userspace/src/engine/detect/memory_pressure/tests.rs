@@ -1,8 +1,17 @@
 use super::*;
 use crate::{
-    engine::{memory::Memory, policy::PolicySet, world::World},
+    engine::{
+        certificate::{Certificate, certify},
+        diagnosis::Diagnosis,
+        memory::Memory,
+        policy::PolicySet,
+        world::World,
+    },
     signal::{
-        memory::{MemorySnapshot, RECENT_MS},
+        Exit,
+        memory::{
+            CgroupMemory, Grown, Growth, MemorySnapshot, MemoryUser, NodeMemory, RECENT_MS, Taken,
+        },
         syscall_error::SyscallError,
     },
 };
@@ -21,9 +30,17 @@ fn user(pid: u32, comm: &str, now: u64, grown: u64, faults: u64) -> MemoryUser {
         watched_ms: RECENT_MS,
         grown_lately: grown * MIB,
         grown_from_low: grown * MIB,
+        of_age: Some(Taken { anon: grown * MIB, reserved: grown * MIB }),
         major_faults: faults,
         ..MemoryUser::default()
     }
+}
+
+/// By these, and by nobody else.
+fn grown(users: &[MemoryUser]) -> Option<Grown> {
+    let sum = users.iter().map(|user| user.grown_lately).sum();
+    let all = Growth { lately: sum, from_low: sum };
+    Some(Grown { users: all, whole: all })
 }
 
 fn thrashes(users: Vec<MemoryUser>) -> MemorySnapshot {
@@ -35,6 +52,7 @@ fn thrashes(users: Vec<MemoryUser>) -> MemorySnapshot {
         limit: LIMIT,
         major_faults: 5000,
         refaults: 5000,
+        grown: grown(&users),
         users,
         ..CgroupMemory::default()
     };
@@ -48,6 +66,7 @@ fn is_short(users: Vec<MemoryUser>) -> MemorySnapshot {
         total: 4096 * MIB,
         available: 200 * MIB,
         pressed_ms: Some(500),
+        grown: grown(&users),
         users,
         ..NodeMemory::default()
     };
@@ -142,4 +161,121 @@ fn a_call_that_failed_for_want_of_memory_is_evidence_and_no_other_is() {
     assert_eq!(after(libc::ENOBUFS, START).len(), 2);
     assert_eq!(after(libc::EMFILE, START).len(), 1, "that is no memory");
     assert_eq!(after(libc::ENOMEM, START - 20_000_000_000).len(), 1, "long ago");
+}
+
+#[test]
+fn who_does_not_explain_the_growth_or_has_just_begun_is_not_to_blame() {
+    let leaky = || user(7, "leaky", 900, 600, 0);
+    let of = |grown: Option<Grown>, user: MemoryUser| {
+        let mut snapshot = is_short(vec![user]);
+        snapshot.node.as_mut().unwrap().grown = grown;
+        raised(&snapshot).target.pid
+    };
+    let by = |amount: u64| Growth { lately: amount * MIB, from_low: amount * MIB };
+    assert_eq!(of(Some(Grown { users: by(1100), whole: by(1200) }), leaky()), 7);
+    assert_eq!(of(Some(Grown { users: by(1300), whole: by(600) }), leaky()), 0, "many others, each less");
+    assert_eq!(of(Some(Grown { users: by(600), whole: by(1300) }), leaky()), 0, "files in memory");
+    assert_eq!(of(None, leaky()), 0, "nobody knows");
+    let age = |of_age: Option<(u64, u64)>| {
+        let taken = of_age.map(|(anon, reserved)| Taken { anon: anon * MIB, reserved: reserved * MIB });
+        let one = MemoryUser { of_age: taken, ..leaky() };
+        of(grown(&[leaky()]), one)
+    };
+    assert_eq!(age(None), 0, "a successor that begins");
+    assert_eq!(age(Some((100, 100))), 0, "most of it was its start");
+    assert_eq!(age(Some((600, 0))), 0, "it fills a heap that it reserved at its start");
+    assert_eq!(age(Some((600, 600))), 7);
+}
+
+/// What the detector says of one look after the other.
+#[derive(Default)]
+struct Run {
+    detector: MemoryPressure,
+    second: u64,
+    found: Vec<Finding>,
+}
+
+impl Run {
+    fn tell(&mut self, process: Option<Process>, fact: Fact, certificate: Option<&Certificate>) {
+        let (world, policies, memory) = (World::default(), PolicySet::default(), Memory::default());
+        let at = BootTime(START + self.second * 1_000_000_000);
+        let signal = Signal { at, process, fact };
+        let context = Context { now: at, world: &world, memory: &memory, policies: &policies, certificate };
+        self.detector.observe(&context, &signal, &mut self.found);
+    }
+
+    fn looks(&mut self, seconds: u64, snapshot: &MemorySnapshot) {
+        for _ in 0..seconds {
+            self.second += 1;
+            self.tell(None, Fact::Memory(snapshot.clone()), None);
+        }
+    }
+
+    fn ends(&mut self, pid: u32, by_healer: bool) {
+        let (process, exit) = (user(pid, "leaky", 0, 0, 0).process, Exit::default());
+        let mut certificate = certify(&Memory::default(), &process, exit, BootTime(START), 1);
+        certificate.own = by_healer.then(|| "i1/0".to_owned());
+        self.tell(Some(process), Fact::Exited(exit), Some(&certificate));
+    }
+
+    fn raised(&self) -> Vec<u32> {
+        let raised = self.found.iter().filter_map(|finding| match finding {
+            Finding::Raised { diagnosis, .. } => Some(diagnosis.target.pid),
+            Finding::Cleared { .. }
+            | Finding::Level { .. }
+            | Finding::Watch(_)
+            | Finding::Unwatch(_)
+            | Finding::Remark { .. } => None,
+        });
+        raised.collect()
+    }
+
+    fn cleared(&self) -> usize {
+        self.found.iter().filter(|finding| matches!(finding, Finding::Cleared { .. })).count()
+    }
+}
+
+fn taken_by(pid: u32) -> MemorySnapshot {
+    is_short(vec![user(pid, "leaky", 900, 600, 0)])
+}
+
+#[test]
+fn while_memory_is_short_the_end_of_whom_healer_has_ended_is_no_cure_and_the_next_is_named() {
+    let mut run = Run::default();
+    run.looks(3, &taken_by(7));
+    run.ends(7, true);
+    run.looks(5, &taken_by(8));
+    assert_eq!((run.raised(), run.cleared()), (vec![7, 8], 0));
+    let roomy = MemorySnapshot::default();
+    run.looks(8, &roomy);
+    assert_eq!(run.cleared(), 2, "once there is room, both are over");
+}
+
+#[test]
+fn who_ends_by_itself_or_leaves_room_is_over() {
+    let mut alone = Run::default();
+    alone.looks(3, &taken_by(7));
+    alone.ends(7, false);
+    assert_eq!(alone.cleared(), 1);
+    let mut helped = Run::default();
+    helped.looks(3, &taken_by(7));
+    helped.ends(7, true);
+    assert_eq!(helped.cleared(), 0, "nobody has looked since");
+    helped.looks(6, &MemorySnapshot::default());
+    assert_eq!((helped.raised(), helped.cleared()), (vec![7], 1));
+}
+
+#[test]
+fn one_process_that_takes_the_room_of_two_places_is_over_when_both_are() {
+    let both = || {
+        let of_cgroup = thrashes(vec![user(7, "leaky", 60, 40, 0)]).cgroups;
+        MemorySnapshot { cgroups: of_cgroup, ..taken_by(7) }
+    };
+    let mut run = Run::default();
+    run.looks(3, &both());
+    assert_eq!(run.raised(), [7, 7]);
+    run.looks(10, &taken_by(7));
+    assert_eq!(run.cleared(), 0, "the node is short still");
+    run.looks(8, &MemorySnapshot::default());
+    assert_eq!(run.cleared(), 1);
 }

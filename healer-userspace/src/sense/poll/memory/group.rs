@@ -60,12 +60,11 @@ struct Before {
 
 impl Group {
     pub(super) fn open(tree: &Tree, path: &str, limit: u64) -> Option<Self> {
-        let file = if tree.is_v2 { "memory.current" } else { "memory.usage_in_bytes" };
         Some(Self {
             path: path.to_owned(),
             limit,
             due: BootTime(0),
-            usage: Kept::open(&tree.dir(path).join(file))?,
+            usage: Kept::open(&tree.dir(path).join(tree.usage_file()))?,
             stat: None,
             pressure: None,
             before: Before::default(),
@@ -119,7 +118,7 @@ impl Group {
         let faults = stat.major_faults.saturating_sub(self.before.stat.major_faults);
         let matters = self.limit * MATTERS_PERCENT / 100 <= taken || (is_full && FAULTS_MATTER <= faults);
         if matters {
-            self.users.look(now, around.proc, &dir);
+            self.users.look(now, around.proc, &dir, taken);
         }
         let before = core::mem::replace(&mut self.before.stat, stat);
         let counted = around.reclaim.map(|map| map.of_cgroups(&self.family));
@@ -136,6 +135,7 @@ impl Group {
             reclaim: counted.map(|now| now.since(self.before.reclaim.replace(now).unwrap_or(now))),
             users: if matters { self.users.told() } else { Vec::new() },
             families: if matters { self.users.families(now) } else { Vec::new() },
+            grown: self.users.grown().filter(|_| matters),
         };
         let is_last_word = 0 < self.farewell;
         self.farewell = if self.is_near { FAREWELL } else { self.farewell.saturating_sub(1) };

@@ -8,6 +8,7 @@ mod group;
 mod node;
 mod reclaim;
 mod tree;
+mod trend;
 mod trigger;
 mod users;
 

@@ -48,7 +48,7 @@ impl Node {
             self.users = Users::default();
             self.reclaim = None;
         } else {
-            self.users.look_at(now, &self.proc, pids(&self.proc));
+            self.users.look_at(now, &self.proc, pids(&self.proc), total.saturating_sub(available));
         }
         let is_pressed =
             pressed_ms.is_some_and(|pressed| over.as_millis() as u64 * PRESSED_PERCENT / 100 < pressed);
@@ -64,6 +64,7 @@ impl Node {
             pressed_ms,
             reclaim: counted.map(|now| now.since(self.reclaim.replace(now).unwrap_or(now))),
             users: self.users.told(),
+            grown: self.users.grown(),
         })
     }
 
@@ -75,7 +76,7 @@ impl Node {
 }
 
 /// `MemTotal` and `MemAvailable`, bytes.
-fn meminfo(text: &str) -> Option<(u64, u64)> {
+pub(super) fn meminfo(text: &str) -> Option<(u64, u64)> {
     let of = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;

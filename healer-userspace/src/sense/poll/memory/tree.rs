@@ -164,6 +164,10 @@ impl Tree {
         }
     }
 
+    pub(super) fn usage_file(&self) -> &'static str {
+        if self.is_v2 { "memory.current" } else { "memory.usage_in_bytes" }
+    }
+
     pub(super) fn limit_file(&self) -> &'static str {
         if self.is_v2 { "memory.max" } else { "memory.limit_in_bytes" }
     }

@@ -2,31 +2,30 @@
 
 use core::time::Duration;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use super::millis;
+use super::{millis, trend::Trend};
 use crate::{
     engine::time::BootTime,
     identity::{
         process::{Process, ProcessId},
         procfs::ProcDir,
     },
-    signal::memory::{LONG_MS, MemoryUser, RECENT_MS},
+    signal::memory::{Grown, Growth, MemoryUser, Taken},
 };
 
 const INTERVAL: Duration = Duration::from_millis(950);
 /// Of one cgroup: 10 µs each.
 const PROCESSES_MAX: usize = 256;
 const DIRS_MAX: usize = 64;
-/// A long look back is made of the lowest of so long each, and its ends of a quarter of them.
-const PART: Duration = Duration::from_secs(3);
-const END_PARTS: usize = 5;
+/// After a longer pause all are met anew: what they have grown by meanwhile is not of late.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Fewer: one of them has grown by half of what both have.
 const WORKERS_MIN: usize = 3;
-/// Younger workers are being filled.
+/// Whoever is younger is being filled.
 const GROWN_UP: Duration = Duration::from_secs(20);
 /// Told of, by growth and by size each.
 const TOLD: usize = 3;
@@ -34,19 +33,19 @@ const TOLD: usize = 3;
 #[derive(Default)]
 pub(super) struct Users {
     known: BTreeMap<u32, User>,
-    began: Option<BootTime>,
     looked: Option<BootTime>,
+    /// Of the cgroup or the node, whose processes they are.
+    whole: Trend,
 }
 
 struct User {
     id: ProcessId,
     met: BootTime,
-    /// At the first look; 0 if it began after that.
+    /// At the first look; 0 if it began after the look before that.
     first: Size,
-    /// The lowest of the looks of late, oldest first.
-    lately: VecDeque<(BootTime, u64)>,
-    /// The lowest of each part of the long look back.
-    lows: VecDeque<(BootTime, u64)>,
+    /// When it was first seen grown up.
+    of_age: Option<Size>,
+    trend: Trend,
     now: Size,
     faults: u64,
     faulted: u64,
@@ -62,16 +61,22 @@ struct Size {
 }
 
 impl Users {
-    pub(super) fn look(&mut self, now: BootTime, proc: &Path, cgroup: &Path) {
-        self.look_at(now, proc, members(cgroup).into_iter().take(PROCESSES_MAX));
+    /// `taken` by all of it.
+    pub(super) fn look(&mut self, now: BootTime, proc: &Path, cgroup: &Path, taken: u64) {
+        self.look_at(now, proc, members(cgroup).into_iter().take(PROCESSES_MAX), taken);
     }
 
-    pub(super) fn look_at(&mut self, now: BootTime, proc: &Path, pids: impl Iterator<Item = u32>) {
+    pub(super) fn look_at(
+        &mut self,
+        now: BootTime,
+        proc: &Path,
+        pids: impl Iterator<Item = u32>,
+        taken: u64,
+    ) {
         if self.looked.is_some_and(|at| now.since(at) < INTERVAL) {
             return;
         }
-        self.looked = Some(now);
-        let began = *self.began.get_or_insert(now);
+        let before = self.begin(now, taken);
         let mut known = core::mem::take(&mut self.known);
         for pid in pids {
             let Some(size) = size(proc, pid) else {
@@ -82,9 +87,26 @@ impl Users {
             };
             // A pid that was given away again is of somebody else.
             let known = known.remove(&pid).filter(|user| user.id.start == faults.start);
-            let user = known.unwrap_or_else(|| User::meet(pid, &faults, now, began, size));
+            let user = known.unwrap_or_else(|| User::meet(pid, &faults, now, before, size));
             self.known.insert(pid, user.at(&faults, now, size));
         }
+    }
+
+    /// When the look before was, if they are known from it.
+    fn begin(&mut self, now: BootTime, taken: u64) -> Option<BootTime> {
+        if self.looked.is_some_and(|at| PAUSE_MAX < now.since(at)) {
+            *self = Self::default();
+        }
+        self.whole.add(now, taken);
+        self.looked.replace(now)
+    }
+
+    /// `None` before the first look.
+    pub(super) fn grown(&self) -> Option<Grown> {
+        self.looked?;
+        let sum = |of: fn(&User) -> u64| self.known.values().map(of).sum::<u64>();
+        let users = Growth { lately: sum(User::grown_lately), from_low: sum(User::grown_from_low) };
+        Some(Grown { users, whole: self.whole.growth() })
     }
 
     /// Who grew most of late, who is biggest, who waits most for its own pages; each once.
@@ -134,6 +156,10 @@ impl Users {
             watched_ms: workers.iter().map(|user| millis(now.since(user.met))).min().unwrap_or(0),
             grown_lately: grown,
             grown_from_low: sum(User::grown_from_low),
+            of_age: Some(Taken {
+                anon: sum(|user| user.since_of_age().map_or(0, |taken| taken.anon)),
+                reserved: sum(|user| user.since_of_age().map_or(0, |taken| taken.reserved)),
+            }),
             major_faults: sum(|user| user.faulted),
             oom_score: 0,
         })
@@ -141,43 +167,38 @@ impl Users {
 }
 
 impl User {
-    fn meet(pid: u32, faults: &Faults, now: BootTime, began: BootTime, size: Size) -> Self {
-        let first = if began < faults.start { Size::default() } else { size };
+    fn meet(pid: u32, faults: &Faults, now: BootTime, before: Option<BootTime>, size: Size) -> Self {
+        let is_new = before.is_some_and(|before| before < faults.start);
+        let first = if is_new { Size::default() } else { size };
         let id = ProcessId { pid, start: faults.start };
-        let lately = VecDeque::from([(now, first.anon)]);
-        let lows = lately.clone();
+        let (trend, of_age) = (Trend::beginning(now, first.anon), None);
         let (parent, comm) = (faults.parent, faults.comm.clone());
-        Self { id, met: now, first, lately, lows, now: size, faults: faults.major, faulted: 0, parent, comm }
+        Self { id, met: now, first, of_age, trend, now: size, faults: faults.major, faulted: 0, parent, comm }
     }
 
     fn at(mut self, faults: &Faults, now: BootTime, size: Size) -> Self {
         self.now = size;
         self.faulted = faults.major.saturating_sub(core::mem::replace(&mut self.faults, faults.major));
-        let is_old = |at: BootTime| Duration::from_millis(RECENT_MS) < now.since(at);
-        while self.lately.get(1).is_some_and(|(at, _)| is_old(*at)) {
-            self.lately.pop_front();
-        }
-        self.lately.push_back((now, size.anon));
-        match self.lows.back_mut() {
-            Some((began, low)) if now.since(*began) < PART => *low = size.anon.min(*low),
-            Some(_) | None => self.lows.push_back((now, size.anon)),
-        }
-        while self.lows.front().is_some_and(|(at, _)| Duration::from_millis(LONG_MS) < now.since(*at)) {
-            self.lows.pop_front();
+        self.trend.add(now, size.anon);
+        if GROWN_UP <= now.since(self.id.start) {
+            self.of_age.get_or_insert(size);
         }
         self
     }
 
+    fn since_of_age(&self) -> Option<Taken> {
+        self.of_age.map(|then| Taken {
+            anon: self.now.anon.saturating_sub(then.anon),
+            reserved: self.now.reserved.saturating_sub(then.reserved),
+        })
+    }
+
     fn grown_from_low(&self) -> u64 {
-        let end = (self.lows.len() / 4).clamp(1, END_PARTS);
-        let low = |parts: &mut dyn Iterator<Item = &(BootTime, u64)>| parts.map(|(_, low)| *low).min();
-        let (then, lately) =
-            (low(&mut self.lows.iter().take(end)), low(&mut self.lows.iter().rev().take(end)));
-        lately.unwrap_or(0).saturating_sub(then.unwrap_or(0))
+        self.trend.grown_from_low()
     }
 
     fn grown_lately(&self) -> u64 {
-        self.lately.front().map_or(0, |(_, then)| self.now.anon.saturating_sub(*then))
+        self.trend.grown_lately()
     }
 
     fn told(&self, now: BootTime) -> MemoryUser {
@@ -189,6 +210,7 @@ impl User {
             watched_ms: millis(now.since(self.met)),
             grown_lately: self.grown_lately(),
             grown_from_low: self.grown_from_low(),
+            of_age: self.since_of_age(),
             major_faults: self.faulted,
             oom_score: oom_score(self.id.pid),
             workers: 0,
@@ -261,7 +283,7 @@ mod tests {
         let faults = faults();
         let at = |second: u64| BootTime(100_000_000_000 + second * 1_000_000_000);
         let size = |second| Size { anon: anon(second), reserved: 0 };
-        let met = User::meet(7, &faults, at(0), at(0), size(0));
+        let met = User::meet(7, &faults, at(0), None, size(0));
         (1..seconds).fold(met, |user, second| user.at(&faults, at(second), size(second)))
     }
 
@@ -294,5 +316,47 @@ mod tests {
         assert_eq!(families([5, 0, 6], 60), [], "two grow: one has half of it");
         assert_eq!(families([20, 4, 6], 60), [], "one has grown by more than the others");
         assert_eq!(families([5, 4, 6], 10), [], "they are being filled");
+    }
+
+    /// Of pid 7, which began at `start`; looked at in these seconds.
+    fn looks(start: u64, looks: &[u64], anon: fn(u64) -> u64) -> Users {
+        let mut users = Users::default();
+        for second in looks {
+            let (now, size) = (BootTime(second * 1_000_000_000), Size { anon: anon(*second), reserved: 0 });
+            let faults = Faults { start: BootTime(start * 1_000_000_000), ..faults() };
+            let before = users.begin(now, 1000 + anon(*second));
+            let known = users.known.remove(&7);
+            let user = known.unwrap_or_else(|| User::meet(7, &faults, now, before, size));
+            users.known.insert(7, user.at(&faults, now, size));
+        }
+        users
+    }
+
+    fn grown(users: &Users) -> (Growth, Growth) {
+        let grown = users.grown().unwrap();
+        (grown.users, grown.whole)
+    }
+
+    #[test]
+    fn after_a_pause_nobody_has_grown_by_what_was_taken_meanwhile() {
+        let growth = |amount| Growth { lately: amount, from_low: amount };
+        let users = looks(1, &[100, 101, 102, 9000], |second| second);
+        assert_eq!(grown(&users), (growth(0), growth(0)));
+        assert_eq!(users.known[&7].told(BootTime(0)).grown, 0, "begun long ago, and met now");
+        let users = looks(1, &[100, 101, 102, 104], |second| second);
+        assert_eq!(grown(&users), (growth(4), growth(4)));
+        assert_eq!(Users::default().grown(), None);
+    }
+
+    #[test]
+    fn what_a_process_takes_at_its_start_is_not_taken_since_it_is_of_age() {
+        let all: Vec<u64> = (100..140).collect();
+        let of_age = |start, end: usize| {
+            let users = looks(start, &all[..end], |second| 10 * (second - 100));
+            users.known[&7].told(BootTime(0)).of_age.map(|taken| taken.anon)
+        };
+        assert_eq!(of_age(100, 15), None, "it is young");
+        assert_eq!(of_age(100, 40), Some(10 * (139 - 120)));
+        assert_eq!(of_age(1, 40), Some(10 * 39), "it was of age when it was met");
     }
 }
