@@ -7,14 +7,41 @@ use std::{
 };
 
 use super::{Domain, scope};
-use crate::identity::process::{Place, Process};
+use crate::identity::process::{Place, Process, WorkloadKey};
 
 /// Up from a process: nobody is started by longer chains, and a list that changes while it is read may hold a ring.
 const ANCESTORS_MAX: usize = 64;
 
 struct Member {
     parent: u32,
+    program: Program,
+    starter: Option<Program>,
+}
+
+struct Program {
     exe: Option<PathBuf>,
+    comm: String,
+    args: Vec<u8>,
+}
+
+impl Member {
+    /// Forked, and no other program since: a supervisor that is a program of the same interpreter has another name.
+    fn is_fork(&self) -> bool {
+        let is_it =
+            |starter: &Program| starter.exe == self.program.exe && starter.comm == self.program.comm;
+        self.starter.as_ref().is_some_and(is_it)
+    }
+
+    /// Daemons of one interpreter, or services of one supervisor, have their parent and nothing else in common.
+    fn is_worker_beside(&self, target: &Self) -> bool {
+        let (one, other) = (&self.program, &target.program);
+        let is_same = one.comm == other.comm && one.args == other.args && !one.args.is_empty();
+        self.parent == target.parent
+            && self.parent != 1
+            && one.exe.is_some()
+            && one.exe == other.exe
+            && (is_same || (self.is_fork() && target.is_fork()))
+    }
 }
 
 /// Why less for that group would be less for others too.
@@ -32,18 +59,29 @@ pub(super) fn by_others(dir: &str, target: &Process) -> Option<String> {
     Some(format!("in {domain} lives pid {stranger} too, which is none of it: it would be held back as well"))
 }
 
-/// All that lives in a unit's or a container's own group is that unit or container.
+/// All that lives in a unit's or a container's own group is that unit or container, if that is the workload: a service
+/// may hold several supervised commands, and a login session is nobody's.
 fn is_named_for_it(dir: &str, place: &Place) -> bool {
-    let is_of_unit = |part: &str| place.unit.as_deref() == Some(part);
-    let is_of_container = |part: &str| {
-        place.container.as_ref().is_some_and(|one| !one.id.is_empty() && part.contains(one.id.as_str()))
+    if place.supervise.is_some() || WorkloadKey::named(place).is_none() {
+        return false;
+    }
+    let is_its = |part: &str| match &place.container {
+        Some(container) => !container.id.is_empty() && part.contains(container.id.as_str()),
+        None => place.unit.as_deref() == Some(part),
     };
-    dir.split('/').any(|part| is_of_unit(part) || is_of_container(part))
+    dir.split('/').any(is_its)
 }
 
 fn member(pid: u32) -> Option<Member> {
     let parent = scope::stat_of(pid)?.parent;
-    Some(Member { parent, exe: fs::read_link(format!("/proc/{pid}/exe")).ok() })
+    Some(Member { parent, program: program(pid)?, starter: program(parent) })
+}
+
+fn program(pid: u32) -> Option<Program> {
+    let read = |name: &str| format!("/proc/{pid}/{name}");
+    let comm = scope::stat_of(pid)?.comm;
+    let args = fs::read(read("cmdline")).unwrap_or_default();
+    Some(Program { exe: fs::read_link(read("exe")).ok(), comm, args })
 }
 
 /// Who is neither the target, nor started by it, nor a worker beside it, nor one that has started it.
@@ -52,11 +90,7 @@ fn stranger(members: &BTreeMap<u32, Member>, target: u32) -> Option<u32> {
     let Some(of_target) = members.get(&target) else {
         return members.keys().next().copied();
     };
-    let is_like = |pid: u32, one: &Member| {
-        // Daemons of one interpreter have init as their parent, and nothing else in common.
-        let is_worker = one.parent == of_target.parent && one.parent != 1 && one.exe == of_target.exe;
-        pid == target || (is_worker && one.exe.is_some())
-    };
+    let is_like = |pid: u32, one: &Member| pid == target || one.is_worker_beside(of_target);
     let is_of_it =
         |pid: u32| above.contains(&pid) || lineage(members, pid).any(|(pid, one)| is_like(pid, one));
     members.keys().copied().find(|pid| !is_of_it(*pid))
@@ -75,10 +109,32 @@ mod tests {
 
     fn found(members: &[(u32, u32, &str)], target: u32) -> Option<u32> {
         let all = members.iter().map(|(pid, parent, exe)| {
-            let exe = Some(PathBuf::from(exe));
-            (*pid, Member { parent: *parent, exe })
+            let program = program_of(exe, exe, exe);
+            (*pid, Member { parent: *parent, program, starter: None })
         });
         stranger(&all.collect(), target)
+    }
+
+    fn program_of(exe: &str, comm: &str, args: &str) -> Program {
+        Program { exe: Some(PathBuf::from(exe)), comm: comm.to_owned(), args: args.as_bytes().to_vec() }
+    }
+
+    /// Of pid 7, beside one like it, both started by 5, which may live elsewhere.
+    fn beside(starter: (&str, &str), comm: &str, args: [&str; 2]) -> Option<u32> {
+        let one = |pid: u32, args: &str| {
+            let (program, (exe, name)) = (program_of("/python3", comm, args), starter);
+            (pid, Member { parent: 5, program, starter: Some(program_of(exe, name, "master")) })
+        };
+        stranger(&BTreeMap::from([one(7, args[0]), one(8, args[1])]), 7)
+    }
+
+    #[test]
+    fn services_of_one_supervisor_are_no_workers_of_each_other() {
+        let (web, mail) = ("python3 web.py", "python3 mail.py");
+        assert_eq!(beside(("/python3", "supervisord"), "python3", [web, mail]), Some(8));
+        assert_eq!(beside(("/runit", "runsv"), "python3", [web, mail]), Some(8));
+        assert_eq!(beside(("/python3", "gunicorn"), "gunicorn", ["worker 1", "worker 2"]), None);
+        assert_eq!(beside(("/runit", "pool"), "python3", [web, web]), None, "the same in every respect");
     }
 
     #[test]
@@ -105,9 +161,17 @@ mod tests {
         let id = "c0ffee".to_owned();
         let container = Some(Container { id, ..Container::default() });
         let place = Place { unit: Some("web.service".to_owned()), container, ..Place::default() };
-        assert!(is_named_for_it("/sys/fs/cgroup/cpu/system.slice/web.service", &place));
+        assert!(!is_named_for_it("/sys/fs/cgroup/cpu/system.slice/web.service", &place), "it is one of many there");
         assert!(is_named_for_it("/sys/fs/cgroup/k.slice/cri-containerd-c0ffee.scope/init", &place));
         assert!(!is_named_for_it("/sys/fs/cgroup/cpu/system.slice", &place));
         assert!(!is_named_for_it("/sys/fs/cgroup/cpu/shared", &Place::default()));
+        let unit = |unit: &str, supervise: Option<&str>| {
+            let supervise = supervise.map(str::to_owned);
+            let place = Place { unit: Some(unit.to_owned()), supervise, ..Place::default() };
+            is_named_for_it(&format!("/sys/fs/cgroup/x.slice/{unit}"), &place)
+        };
+        assert!(unit("web.service", None));
+        assert!(!unit("jobs.service", Some("one")), "another supervised command may live there");
+        assert!(!unit("session-3.scope", None) && !unit("init.scope", None));
     }
 }
