@@ -74,7 +74,12 @@ impl Kind for Disk {
         }
         if is_quota {
             let file = error.file.clone().unwrap_or_default();
-            let resource = Resource::Space { mount: file.mount, device: file.device };
+            // Each has its own quota of one disk.
+            let device = match file.device.as_str() {
+                "" => String::new(),
+                device => format!("{device}, the quota at {}", file.mount),
+            };
+            let resource = Resource::Space { mount: file.mount, device };
             return Some(Failed { resource, is_seen: true, level: None });
         }
         // Where nobody knows which file it was, the level is that of the fullest disk that the process uses.

@@ -243,6 +243,10 @@ fn space(mount: &str, device: &str) -> Resource {
 
 /// A write of this process failed on a disk that is full.
 fn full_for(run: &mut Run, pid: u32, mount: &str, device: &str) -> Vec<Finding> {
+    fails_for(run, pid, (mount, device), libc::ENOSPC)
+}
+
+fn fails_for(run: &mut Run, pid: u32, (mount, device): (&str, &str), errno: i32) -> Vec<Finding> {
     let file = File {
         path: format!("{mount}/log"),
         mount: mount.to_owned(),
@@ -252,7 +256,7 @@ fn full_for(run: &mut Run, pid: u32, mount: &str, device: &str) -> Vec<Finding> 
     };
     let error = SyscallError {
         call: "write".to_owned(),
-        errno: libc::ENOSPC,
+        errno,
         count: 1,
         level: Some(Level::new(space(mount, device), 100, 100)),
         file: Some(file),
@@ -279,6 +283,14 @@ fn one_disk_at_two_places_is_one_and_two_at_one_place_are_two() {
     assert_eq!(found.iter().filter(over).count(), 1, "{found:?}");
     let cleared = found.iter().filter(|finding| matches!(finding, Finding::Cleared { .. })).count();
     assert_eq!(cleared, 1, "the other one is as full as before: {found:?}");
+}
+
+#[test]
+fn quotas_of_one_disk_are_one_for_each_place() {
+    let mut run = Run::of(&disk_full::ENTRY);
+    assert_eq!(said(&fails_for(&mut run, 7, ("/pods/a", "8:17"), libc::EDQUOT)).len(), 1);
+    assert_eq!(said(&fails_for(&mut run, 8, ("/pods/b", "8:17"), libc::EDQUOT)).len(), 1);
+    assert_eq!(said(&fails_for(&mut run, 9, ("/pods/b", "8:17"), libc::EDQUOT)), [], "told already");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::writers::Writers;
+use super::{overlay::on_its_disk, writers::Writers};
 use crate::{
     engine::time::BootTime,
     patience::Patience,
@@ -25,7 +25,7 @@ const ASKED: [&str; 12] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "tmpfs", "overlay", "vfat", "zfs", "bcachefs", "ramfs"];
 
 /// A file system that waits for its pool, if that is suspended.
-const WAITS: &str = "zfs";
+pub(super) const WAITS: &str = "zfs";
 /// File systems that wait for somebody else, by the beginnings of their names.
 const FAR: [&str; 16] = [
     "nfs",
@@ -53,7 +53,8 @@ pub(super) struct Disks {
     proc: PathBuf,
     read: Option<BootTime>,
     mounts: Vec<Mount>,
-    used: BTreeMap<String, u64>,
+    /// By mount point and what of it is counted.
+    used: BTreeMap<(String, Resource), u64>,
     writers: BTreeMap<u64, Writers>,
 }
 
@@ -65,6 +66,8 @@ pub(super) struct Mount {
     pub(super) device: String,
     /// `/dev/sda1`, or whatever a file system without a device is called.
     pub(super) source: String,
+    /// Of an overlay: what is written to it lies there, as whoever mounted it sees it.
+    pub(super) upper: Option<String>,
     is_read_only: bool,
     /// Whoever asks it, or walks there, may have to wait.
     may_hang: bool,
@@ -105,6 +108,8 @@ impl Disks {
             let text = fs::read_to_string(self.proc.join("self/mountinfo")).unwrap_or_default();
             self.mounts = worth_asking(&text);
             self.answered = self.doubtful();
+            let mounts = &self.mounts;
+            self.used.retain(|(point, _), _| mounts.iter().any(|mount| mount.point == *point));
         }
         for mount in self.mounts.clone() {
             let point = Path::new(&mount.point);
@@ -114,7 +119,7 @@ impl Disks {
                 levels_of(point, &mount.point, &mount.device)
             };
             for mut level in told.into_iter().flatten() {
-                let key = format!("{:?}", level.of);
+                let key = (mount.point.clone(), level.of.clone());
                 let before = self.used.insert(key, level.used).unwrap_or(level.used);
                 if WRITERS_PERCENT <= level.percent() {
                     level.users = self.writers_of(now, &mount, before, &level);
@@ -172,6 +177,10 @@ fn worth_asking(mountinfo: &str) -> Vec<Mount> {
     mounts
 }
 
+pub(super) fn mounts(mountinfo: &str) -> impl Iterator<Item = Mount> {
+    mountinfo.lines().filter_map(mount)
+}
+
 /// `36 35 98:0 /root /point opts shared:1 - ext4 source super` (proc_pid_mountinfo(5)).
 fn mount(line: &str) -> Option<Mount> {
     let (mine, theirs) = line.split_once(" - ")?;
@@ -179,10 +188,16 @@ fn mount(line: &str) -> Option<Mount> {
     let (device, point) = (fields.next()?, fields.nth(1)?);
     let options = fields.next()?;
     let mut theirs = theirs.split(' ');
+    let (filesystem, source) = (theirs.next()?, theirs.next());
+    let upper = theirs.next().filter(|_| filesystem == "overlay").and_then(|all| {
+        let dir = all.split(',').find_map(|option| option.strip_prefix("upperdir="));
+        dir.map(unescaped)
+    });
     Some(Mount {
         point: unescaped(point),
-        filesystem: theirs.next()?.to_owned(),
-        source: theirs.next().map_or(String::new(), unescaped),
+        filesystem: filesystem.to_owned(),
+        source: source.map_or(String::new(), unescaped),
+        upper,
         device: device.to_owned(),
         is_read_only: options.split(',').any(|option| option == "ro"),
         may_hang: false,
@@ -202,6 +217,7 @@ pub(super) fn fullest(proc: &Path, pid: u32) -> Option<Level> {
     let asked = worth_asking(&text).into_iter().filter(|mount| !mount.may_hang);
     let levels = asked.flat_map(|mount| {
         let inside = root.join(mount.point.trim_start_matches('/'));
+        let mount = on_its_disk(proc, mount);
         levels_of(&inside, &mount.point, &mount.device).into_iter().flatten()
     });
     levels.filter(|level| FULL_PERCENT <= level.percent()).max_by_key(Level::percent)
@@ -224,7 +240,8 @@ pub(super) fn mount_id(proc: &Path, pid: u32, fd: &str) -> Option<String> {
 pub(super) fn mount_behind(proc: &Path, pid: u32, fd: i32) -> Option<Mount> {
     let id = mount_id(proc, pid, &fd.to_string())?;
     let text = fs::read_to_string(proc.join(format!("{pid}/mountinfo"))).ok()?;
-    mount(text.lines().find(|line| line.split(' ').next() == Some(id.as_str()))?)
+    let line = text.lines().find(|line| line.split(' ').next() == Some(id.as_str()))?;
+    mount(line).map(|mount| on_its_disk(proc, mount))
 }
 
 /// Where `path` of `pid` is mounted: the longest mount point of its device.
@@ -233,7 +250,8 @@ pub(super) fn mount_of(proc: &Path, pid: u32, path: &str, device: u64) -> Option
     let wanted = format!("{}:{}", libc::major(device), libc::minor(device));
     let mounts = text.lines().filter_map(mount);
     let holds = |mount: &Mount| mount.device == wanted && Path::new(path).starts_with(&mount.point);
-    mounts.filter(holds).max_by_key(|mount| mount.point.len())
+    let nearest = mounts.filter(holds).max_by_key(|mount| mount.point.len());
+    nearest.map(|mount| on_its_disk(proc, mount))
 }
 
 #[cfg(test)]

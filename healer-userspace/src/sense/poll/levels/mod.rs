@@ -7,6 +7,7 @@ mod about;
 mod crowd;
 mod descriptors;
 mod disks;
+mod overlay;
 mod pids;
 mod ports;
 mod writers;
