@@ -27,18 +27,19 @@ pub(crate) fn give_back() {
     }
 }
 
-/// What has been read of this program stays in memory; where it may not, the log says so.
+/// What has been read of this program, now or later, stays in memory; where it may not, the log says so.
 pub(crate) fn stay() {
     match lock() {
-        Ok(bytes) => tracing::debug!("this program stays in memory: {} KiB of it", bytes / 1024),
+        Ok(bytes) => tracing::debug!("what is read of this program stays in memory, of {} KiB", bytes / 1024),
         Err(why) => {
-            tracing::warn!("this program is not locked in memory, and is slow where that is short: {why}");
+            tracing::warn!("not all of this program is locked in memory, and it is slow where that is short: {why}");
         }
     }
 }
 
 /// It is what a machine in need drops first, and then the agent
-/// waits for the disk whenever it is needed most. What is never run is not read for it (`MLOCK_ONFAULT`). What it has
+/// waits for the disk whenever it is needed most. What was not run yet is not read for it (`MLOCK_ONFAULT`): the first
+act of its kind may still wait. What it has
 /// allocated is not locked: without swap nobody can take it, and locked it could not be given back in pieces
 /// (madvise(2), `MADV_DONTNEED`). Returns the bytes that are mapped, or why not.
 fn lock() -> Result<usize, String> {
@@ -50,12 +51,16 @@ fn lock() -> Result<usize, String> {
     if all == 0 || LOCKED_MAX < all {
         return Err(format!("{} KiB of it are mapped", all / 1024));
     }
+    let mut done = 0;
     for (from, length) in pieces {
         let at = from as *mut core::ffi::c_void;
         // SAFETY: a mapping of our own executable, which is never unmapped; its contents and rights stay as they are.
         let locked = unsafe { mlock_with(at, length, MlockFlags::ONFAULT) };
-        locked
-            .map_err(|error| format!("{error} for {} KiB (RLIMIT_MEMLOCK, or CAP_IPC_LOCK)", all / 1024))?;
+        locked.map_err(|error| {
+            let (done, all) = (done / 1024, all / 1024);
+            format!("{error} after {done} of {all} KiB (RLIMIT_MEMLOCK, or CAP_IPC_LOCK)")
+        })?;
+        done += length;
     }
     Ok(all)
 }
