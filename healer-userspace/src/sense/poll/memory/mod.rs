@@ -5,6 +5,7 @@
 
 mod again;
 mod group;
+mod members;
 mod node;
 mod reclaim;
 mod tree;
@@ -21,7 +22,7 @@ use std::{
 pub use again::short_again;
 pub use reclaim::ReclaimMap;
 pub use trigger::Trigger;
-pub(super) use users::members;
+pub(super) use members::members;
 
 use super::{JITTER, beat};
 use crate::{

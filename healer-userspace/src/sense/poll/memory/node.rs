@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::{ReclaimMap, millis, users::Users};
 use crate::{
     engine::time::BootTime,
-    identity::procfs::pids,
     sense::poll::cpu::{Kept, pressure_total_us},
     signal::memory::{NodeMemory, Reclaim},
 };
@@ -48,7 +47,7 @@ impl Node {
             self.users = Users::default();
             self.reclaim = None;
         } else {
-            self.users.look_at(now, &self.proc, pids(&self.proc), total.saturating_sub(available));
+            self.users.look_around(now, &self.proc, total.saturating_sub(available));
         }
         let is_pressed =
             pressed_ms.is_some_and(|pressed| over.as_millis() as u64 * PRESSED_PERCENT / 100 < pressed);

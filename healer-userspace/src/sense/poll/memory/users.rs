@@ -2,25 +2,28 @@
 
 use core::time::Duration;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use super::{millis, trend::Trend};
+use super::{
+    members::{PROCESSES_MAX, members},
+    millis,
+    trend::Trend,
+};
 use crate::{
     engine::time::BootTime,
     identity::{
         process::{Process, ProcessId},
-        procfs::ProcDir,
+        procfs::{self, ProcDir},
     },
     signal::memory::{Grown, Growth, MemoryUser, Taken},
 };
 
 const INTERVAL: Duration = Duration::from_millis(950);
-/// Of one cgroup: 10 µs each.
-const PROCESSES_MAX: usize = 256;
-const DIRS_MAX: usize = 64;
+/// Of a node with more processes: all of them so often, and between that whoever has or takes most.
+const WALK_EVERY: Duration = Duration::from_secs(10);
 /// After a longer pause all are met anew: what they have grown by meanwhile is not of late.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Fewer: one of them has grown by half of what both have.
@@ -34,6 +37,7 @@ const TOLD: usize = 3;
 pub(super) struct Users {
     known: BTreeMap<u32, User>,
     looked: Option<BootTime>,
+    walked: Option<BootTime>,
     /// Of the cgroup or the node, whose processes they are.
     whole: Trend,
 }
@@ -66,7 +70,32 @@ impl Users {
         self.look_at(now, proc, members(cgroup).into_iter().take(PROCESSES_MAX), taken);
     }
 
-    pub(super) fn look_at(
+    /// At the processes of the node.
+    pub(super) fn look_around(&mut self, now: BootTime, proc: &Path, taken: u64) {
+        let is_walked = self.walked.is_some_and(|at| now.since(at) < WALK_EVERY);
+        if !is_walked || self.known.len() <= PROCESSES_MAX {
+            self.look_at(now, proc, procfs::pids(proc), taken);
+            self.walked = self.looked;
+            return;
+        }
+        let who_matters = self.who_matters();
+        let all = core::mem::take(&mut self.known).into_iter();
+        let (known, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            all.partition(|(pid, _)| who_matters.contains(pid));
+        self.known = known;
+        self.look_at(now, proc, who_matters.into_iter(), taken);
+        self.known.extend(others);
+    }
+
+    fn who_matters(&self) -> BTreeSet<u32> {
+        let mut all: Vec<&User> = self.known.values().collect();
+        all.sort_by_cached_key(|user| core::cmp::Reverse(user.grown_lately().max(user.grown_from_low())));
+        let growing: Vec<u32> = all.iter().take(PROCESSES_MAX / 2).map(|user| user.id.pid).collect();
+        all.sort_by_key(|user| core::cmp::Reverse(user.now.anon));
+        all.into_iter().take(PROCESSES_MAX / 2).map(|user| user.id.pid).chain(growing).collect()
+    }
+
+    fn look_at(
         &mut self,
         now: BootTime,
         proc: &Path,
@@ -253,24 +282,6 @@ fn oom_score(pid: u32) -> u32 {
     text.trim().parse().unwrap_or(0)
 }
 
-/// Of the cgroup and all below it.
-pub(in crate::sense::poll) fn members(cgroup: &Path) -> Vec<u32> {
-    let mut waiting: Vec<PathBuf> = vec![cgroup.to_owned()];
-    let (mut pids, mut dirs) = (Vec::new(), 0);
-    while let Some(dir) = waiting.pop().filter(|_| dirs < DIRS_MAX && pids.len() < PROCESSES_MAX) {
-        dirs += 1;
-        let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-        let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-        waiting.extend(
-            entries
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
-    }
-    pids
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,5 +369,19 @@ mod tests {
         assert_eq!(of_age(100, 15), None, "it is young");
         assert_eq!(of_age(100, 40), Some(10 * (139 - 120)));
         assert_eq!(of_age(1, 40), Some(10 * 39), "it was of age when it was met");
+    }
+
+    #[test]
+    fn of_many_who_has_and_who_takes_most_matter() {
+        let mut users = Users::default();
+        for pid in 1..=1000 {
+            let growth = u64::from(pid == 500);
+            let mut one = user(|second| u64::from(pid) + growth * second, 3);
+            one.id.pid = pid;
+            users.known.insert(pid, one);
+        }
+        let matter = users.who_matters();
+        assert!(matter.contains(&500) && matter.contains(&1000) && !matter.contains(&400));
+        assert!(matter.len() <= PROCESSES_MAX);
     }
 }
