@@ -32,14 +32,16 @@ pub(crate) fn stay() {
     match lock() {
         Ok(bytes) => tracing::debug!("what is read of this program stays in memory, of {} KiB", bytes / 1024),
         Err(why) => {
-            tracing::warn!("not all of this program is locked in memory, and it is slow where that is short: {why}");
+            tracing::warn!(
+                "not all of this program is locked in memory, and it is slow where that is short: {why}"
+            );
         }
     }
 }
 
 /// It is what a machine in need drops first, and then the agent
 /// waits for the disk whenever it is needed most. What was not run yet is not read for it (`MLOCK_ONFAULT`): the first
-act of its kind may still wait. What it has
+/// act of its kind may still wait. What it has
 /// allocated is not locked: without swap nobody can take it, and locked it could not be given back in pieces
 /// (madvise(2), `MADV_DONTNEED`). Returns the bytes that are mapped, or why not.
 fn lock() -> Result<usize, String> {

@@ -27,8 +27,7 @@ struct Program {
 impl Member {
     /// Forked, and no other program since: a supervisor that is a program of the same interpreter has another name.
     fn is_fork(&self) -> bool {
-        let is_it =
-            |starter: &Program| starter.exe == self.program.exe && starter.comm == self.program.comm;
+        let is_it = |starter: &Program| starter.exe == self.program.exe && starter.comm == self.program.comm;
         self.starter.as_ref().is_some_and(is_it)
     }
 
@@ -161,7 +160,10 @@ mod tests {
         let id = "c0ffee".to_owned();
         let container = Some(Container { id, ..Container::default() });
         let place = Place { unit: Some("web.service".to_owned()), container, ..Place::default() };
-        assert!(!is_named_for_it("/sys/fs/cgroup/cpu/system.slice/web.service", &place), "it is one of many there");
+        assert!(
+            !is_named_for_it("/sys/fs/cgroup/cpu/system.slice/web.service", &place),
+            "it is one of many there"
+        );
         assert!(is_named_for_it("/sys/fs/cgroup/k.slice/cri-containerd-c0ffee.scope/init", &place));
         assert!(!is_named_for_it("/sys/fs/cgroup/cpu/system.slice", &place));
         assert!(!is_named_for_it("/sys/fs/cgroup/cpu/shared", &Place::default()));

@@ -179,7 +179,11 @@ impl MemoryPressure {
             let is_it = |other: &Process| other.id() == target.id();
             if !self.watched.values().any(|pressed| pressed.targets().any(is_it)) {
                 let says = format!("{} {what}", called(&target));
-                found.push(Finding::Cleared { subject: subject(&target), class: Class::MemoryPressure, says });
+                found.push(Finding::Cleared {
+                    subject: subject(&target),
+                    class: Class::MemoryPressure,
+                    says,
+                });
             }
         }
     }

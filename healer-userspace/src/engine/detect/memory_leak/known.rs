@@ -35,9 +35,8 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn of(at: BootTime, culprit: ProcessId, rise: &Rise, before: Option<Self>) -> Self {
         let before = before.filter(|before| before.culprit == culprit);
-        let (pace, highest, lately) = before.map_or((0.0, 0, VecDeque::new()), |known| {
-            (known.bytes_per_second, known.before, known.lately)
-        });
+        let (pace, highest, lately) = before
+            .map_or((0.0, 0, VecDeque::new()), |known| (known.bytes_per_second, known.before, known.lately));
         Self { culprit, bytes_per_second: rise.bytes_per_second.max(pace), before: highest, lately, seen: at }
     }
 

@@ -9,9 +9,7 @@ use crate::{
     },
     signal::{
         Exit,
-        memory::{
-            CgroupMemory, Grown, Growth, MemorySnapshot, MemoryUser, NodeMemory, RECENT_MS, Taken,
-        },
+        memory::{CgroupMemory, Grown, Growth, MemorySnapshot, MemoryUser, NodeMemory, RECENT_MS, Taken},
         syscall_error::SyscallError,
     },
 };

@@ -57,7 +57,8 @@ mod tests {
     fn what_has_no_upper_directory_keeps_its_device() {
         let mount = disks::mounts(MOUNTS).next().unwrap();
         assert_eq!(on_its_disk(Path::new("/none"), mount.clone()), mount);
-        let overlay = "41 36 0:60 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/u/diff,workdir=/u/work";
+        let overlay =
+            "41 36 0:60 / / rw - overlay overlay rw,lowerdir=/a:/b,upperdir=/u/diff,workdir=/u/work";
         let mount = disks::mounts(overlay).next().unwrap();
         assert_eq!((mount.upper.as_deref(), mount.device.as_str()), (Some("/u/diff"), "0:60"));
         assert_eq!(on_its_disk(Path::new("/none"), mount.clone()), mount, "nobody knows its disk");

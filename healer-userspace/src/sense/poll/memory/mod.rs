@@ -20,9 +20,9 @@ use std::{
 };
 
 pub use again::short_again;
+pub(super) use members::members;
 pub use reclaim::ReclaimMap;
 pub use trigger::Trigger;
-pub(super) use members::members;
 
 use super::{JITTER, beat};
 use crate::{

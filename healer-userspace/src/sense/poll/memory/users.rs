@@ -95,13 +95,7 @@ impl Users {
         all.into_iter().take(PROCESSES_MAX / 2).map(|user| user.id.pid).chain(growing).collect()
     }
 
-    fn look_at(
-        &mut self,
-        now: BootTime,
-        proc: &Path,
-        pids: impl Iterator<Item = u32>,
-        taken: u64,
-    ) {
+    fn look_at(&mut self, now: BootTime, proc: &Path, pids: impl Iterator<Item = u32>, taken: u64) {
         if self.looked.is_some_and(|at| now.since(at) < INTERVAL) {
             return;
         }
