@@ -3,10 +3,10 @@
 use super::*;
 use crate::{
     engine::{
-        command::{ActionOutcome, ActionResult, JournalEntry},
+        command::{ActionOutcome, ActionResult, JournalEntry, Look},
         lease::{Knob, Surveyed, Turn, Undone},
     },
-    signal::memory::{CgroupMemory, MemorySnapshot, MemoryUser, RECENT_MS},
+    signal::memory::{CgroupMemory, Grown, Growth, MemorySnapshot, MemoryUser, RECENT_MS, Taken},
 };
 
 const MIB: f64 = 1_048_576.0;
@@ -23,6 +23,9 @@ struct Lab {
     is_held: bool,
     was_held: bool,
     has_strangers: bool,
+    /// MiB that it grew by when memory is short.
+    grew: f64,
+    looks: Vec<Look>,
     taken: Vec<f64>,
 }
 
@@ -35,6 +38,8 @@ impl Lab {
             is_held: false,
             was_held: false,
             has_strangers: false,
+            grew: 0.0,
+            looks: Vec::new(),
             taken: vec![200.0],
         }
     }
@@ -81,6 +86,18 @@ impl Lab {
     fn pressed(&mut self, at: u64, thrashes: bool) {
         let bytes = (LIMIT * MIB) as u64;
         let faults = if thrashes { 5000 } else { 0 };
+        let grown = (self.grew * MIB) as u64;
+        let growth = Growth { lately: grown, from_low: grown };
+        let user = MemoryUser {
+            process: self.web.clone(),
+            anon: grown,
+            grown,
+            reserved: grown,
+            grown_lately: grown,
+            grown_from_low: grown,
+            of_age: Some(Taken { anon: grown, reserved: grown }),
+            ..MemoryUser::default()
+        };
         let memory = CgroupMemory {
             cgroup: "/web".into(),
             over_ms: 1000,
@@ -89,7 +106,8 @@ impl Lab {
             limit: bytes,
             major_faults: faults,
             refaults: faults,
-            users: vec![MemoryUser { process: self.web.clone(), ..MemoryUser::default() }],
+            users: vec![user],
+            grown: Some(Grown { users: growth, whole: growth }),
             ..CgroupMemory::default()
         };
         let fact = Fact::Memory(MemorySnapshot { cgroups: vec![memory], node: None });
@@ -125,6 +143,7 @@ impl Lab {
             Command::Act(act) => {
                 self.is_held |= act.rung.action == ActionName::Throttle;
                 self.was_held |= self.is_held;
+                self.looks.extend(act.look.iter().cloned());
                 let outcome = ActionOutcome::Done { says: "done".into() };
                 self.engine.action_finished(now, ActionResult { key: act.key, outcome });
             }
@@ -205,4 +224,21 @@ fn a_backlog_that_flares_up_once_it_is_let_go_is_waited_for() {
     let lines = flares_up(140);
     has(&lines, "verification unchanged");
     has(&lines, "intent stop");
+}
+
+#[test]
+fn whether_the_culprit_of_pressure_has_given_back_is_looked_at_before_it_is_ended() {
+    let is_looked_at = |grew: f64| {
+        let mut set = policies(Mode::Enforce, &[ActionName::Stop]);
+        set.policies[0].rules[0].when[0] = Condition::of(Class::MemoryPressure);
+        let mut lab = Lab { grew, ..Lab::new(set) };
+        lab.tell(&registered(99 * SECOND, &lab.web.clone()));
+        for second in 0..4 {
+            lab.pressed((100 + second) * SECOND, true);
+        }
+        assert!(!lab.looks.is_empty(), "{:?}", lab.lines);
+        lab.looks.iter().any(|look| matches!(look, Look::MemoryShort(_)))
+    };
+    assert!(is_looked_at(40.0));
+    assert!(!is_looked_at(0.0), "who only suffers has nothing to give back");
 }
