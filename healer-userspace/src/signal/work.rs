@@ -76,9 +76,8 @@ pub struct Work {
     /// It may go on without anybody's help.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hope: Option<Hope>,
-    /// Its first thread waits for whatever comes next (epoll_wait(2)); it is the only one, or has just come round, and no
-    /// other has run since the oldest request came: what it has read and not answered it may keep for later, as a server
-    /// of long polls does.
+    /// Its first thread waits for whatever comes next (epoll_wait(2)) and has just come round, and no other has run since
+    /// the oldest request came: what it has read and not answered it may keep for later, as a server of long polls does.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub at_its_loop: bool,
 }

@@ -68,13 +68,14 @@ impl Member {
         still.take(ASKED_MAX).filter_map(|(tid, _)| proc.call(pid, *tid)).any(|record| has_end(&record))
     }
 
-    /// Its first thread sleeps until something happens at one of many descriptors, and would take it: nobody but itself
-    /// could have answered, or it has come round since the look before, and no other thread can have what was asked
-    /// `oldest` ago.
+    /// Its first thread sleeps until something happens at one of many descriptors, and would take it: it has come round
+    /// since the look before, and no other thread can have what was asked `oldest` ago. A loop that does not come round
+    /// may wait for a word that will not come.
     pub(super) fn is_at_its_loop(&self, proc: &Path, pid: u32, oldest: Duration) -> bool {
         let has_come_round = || self.threads.get(&pid).is_some_and(|first| self.looked == Some(first.still));
         let is_alone = self.only_thread() == Some(pid);
-        (is_alone || TELLS_LOOPS && has_come_round() && self.others_rest(pid, oldest))
+        has_come_round()
+            && (is_alone || TELLS_LOOPS && self.others_rest(pid, oldest))
             && Proc::new(proc).call(pid, pid).is_some_and(|record| record.syscall == LOOPS)
     }
 
@@ -225,7 +226,8 @@ mod tests {
     #[test]
     fn who_comes_round_is_at_its_loop_and_who_waits_for_a_lock_is_not() {
         assert!(is_at_its_loop(&[(7, EPOLL_WAIT, true), (8, FUTEX, false)]), "redis");
-        assert!(is_at_its_loop(&[(7, EPOLL_WAIT, false)]), "the only thread");
+        assert!(is_at_its_loop(&[(7, EPOLL_WAIT, true)]), "the only thread");
+        assert!(!is_at_its_loop(&[(7, EPOLL_WAIT, false)]), "asyncio, whose handlers wait for a lock");
         assert!(!is_at_its_loop(&[(7, EPOLL_WAIT, false), (8, FUTEX, false)]), "others may be to answer");
         assert!(!is_at_its_loop(&[(7, FUTEX, true), (8, EPOLL_WAIT, true)]), "the JVM");
         assert!(!is_at_its_loop(&[(7, EPOLL_PWAIT, true), (8, FUTEX, false)]), "Go");
