@@ -29,6 +29,8 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
 const WINDOW: Duration = Duration::from_secs(3);
 const BAD: Duration = Duration::from_millis(1900);
 const OVER_AFTER: Duration = Duration::from_secs(5);
+/// Somebody else is to blame for so long: by then the target may have given back what it took.
+const ANOTHER_FOR: Duration = Duration::from_secs(3);
 const CGROUPS_MAX: usize = 1024;
 const NODE: &str = "node";
 
@@ -42,7 +44,7 @@ struct Pressed {
     looks: VecDeque<(BootTime, Duration, Option<Sign>)>,
     seen_bad: BootTime,
     raised: Option<Raised>,
-    /// Who was ended for it, and memory is short all the same.
+    /// Who was ended for it, or grew no more, and memory is short all the same.
     in_vain: Vec<Process>,
 }
 
@@ -52,6 +54,18 @@ struct Raised {
     level: f64,
     /// By healer. Whether that helped, later looks say.
     ended: Option<BootTime>,
+    /// Who is to blame by now, and since when.
+    another: Option<(ProcessId, BootTime)>,
+}
+
+impl Raised {
+    /// Whether it has been somebody else for long enough.
+    fn is_anothers(&mut self, at: BootTime, culprit: Option<ProcessId>) -> bool {
+        let another = culprit.filter(|culprit| *culprit != self.target.id());
+        let since = |id| self.another.filter(|(before, _)| *before == id).map_or(at, |(_, since)| since);
+        self.another = another.map(|id| (id, since(id)));
+        self.another.is_some_and(|(_, since)| ANOTHER_FOR <= at.since(since))
+    }
 }
 
 impl Pressed {
@@ -72,6 +86,7 @@ impl Pressed {
             self.in_vain.push(raised.target);
             self.looks.clear();
         }
+        self.reconsider(at, look);
         if look.sign.is_some() {
             self.seen_bad = at;
         }
@@ -79,6 +94,15 @@ impl Pressed {
         while self.looks.front().is_some_and(|(when, ..)| WINDOW < at.since(*when)) {
             self.looks.pop_front();
         }
+    }
+
+    /// Nobody twice: two that grow in turn would be named for ever.
+    fn reconsider(&mut self, at: BootTime, look: &Look<'_>) {
+        let culprit = look.culprit.filter(|_| look.sign.is_some()).map(|user| user.process.id());
+        let is_news = |id: &ProcessId| self.in_vain.iter().all(|one| one.id() != *id);
+        let culprit = culprit.filter(is_news);
+        let given_up = self.raised.take_if(|raised| raised.is_anothers(at, culprit));
+        self.in_vain.extend(given_up.map(|raised| raised.target));
     }
 
     fn bad(&self) -> Duration {
@@ -135,7 +159,7 @@ impl MemoryPressure {
             && let Some(target) = target(look, sign)
         {
             let level = look.level(sign);
-            pressed.raised = Some(Raised { target: target.clone(), sign, level, ended: None });
+            pressed.raised = Some(Raised { target: target.clone(), sign, level, ended: None, another: None });
             found.push(raise(context, at, bad, target, sign, look));
         } else if let Some(raised) = &mut pressed.raised {
             raised.level = look.level(raised.sign);

@@ -250,6 +250,20 @@ fn while_memory_is_short_the_end_of_whom_healer_has_ended_is_no_cure_and_the_nex
 }
 
 #[test]
+fn while_memory_is_short_whoever_grows_by_now_is_named_once() {
+    let mut run = Run::default();
+    run.looks(3, &taken_by(7));
+    run.looks(2, &taken_by(8));
+    run.looks(2, &taken_by(7));
+    assert_eq!(run.raised(), [7], "for a moment only");
+    run.looks(5, &taken_by(8));
+    run.looks(5, &taken_by(7));
+    assert_eq!((run.raised(), run.cleared()), (vec![7, 8], 0), "and not in turn");
+    run.looks(8, &MemorySnapshot::default());
+    assert_eq!(run.cleared(), 2);
+}
+
+#[test]
 fn who_ends_by_itself_or_leaves_room_is_over() {
     let mut alone = Run::default();
     alone.looks(3, &taken_by(7));
