@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::StatVfs;
+
 use super::{overlay::on_its_disk, writers::Writers};
 use crate::{
     engine::time::BootTime,
@@ -153,7 +155,7 @@ pub(super) fn levels_of(path: &Path, mount: &str, device: &str) -> [Option<Level
     rustix::fs::statvfs(path).map_or([None, None], |disk| counted(&disk, mount, device))
 }
 
-fn counted(disk: &rustix::fs::StatVfs, mount: &str, device: &str) -> [Option<Level>; 2] {
+fn counted(disk: &StatVfs, mount: &str, device: &str) -> [Option<Level>; 2] {
     let used = disk.f_blocks.saturating_sub(disk.f_bfree);
     let of = Resource::Space { mount: mount.to_owned(), device: device.to_owned() };
     let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
@@ -215,12 +217,29 @@ pub(super) fn fullest(proc: &Path, pid: u32) -> Option<Level> {
     let text = fs::read_to_string(proc.join(format!("{pid}/mountinfo"))).ok()?;
     let root = proc.join(format!("{pid}/root"));
     let asked = worth_asking(&text).into_iter().filter(|mount| !mount.may_hang);
-    let levels = asked.flat_map(|mount| {
-        let inside = root.join(mount.point.trim_start_matches('/'));
-        let mount = on_its_disk(proc, mount);
-        levels_of(&inside, &mount.point, &mount.device).into_iter().flatten()
+    let answers = asked.filter_map(|mount| {
+        let disk = rustix::fs::statvfs(root.join(mount.point.trim_start_matches('/'))).ok()?;
+        Some((mount, disk))
     });
-    levels.filter(|level| FULL_PERCENT <= level.percent()).max_by_key(Level::percent)
+    fullest_of(answers, |mount| on_its_disk(proc, mount))
+}
+
+/// An overlay's disk takes long to find: only the one that is told has it looked up.
+fn fullest_of(
+    answers: impl Iterator<Item = (Mount, StatVfs)>,
+    on_its_disk: impl FnOnce(Mount) -> Mount,
+) -> Option<Level> {
+    let full = answers.filter_map(|(mount, disk)| {
+        let percent = fuller(&disk, &mount)?.percent();
+        (FULL_PERCENT <= percent).then_some((percent, mount, disk))
+    });
+    let (_, mount, disk) = full.max_by_key(|(percent, _, _)| *percent)?;
+    fuller(&disk, &on_its_disk(mount))
+}
+
+/// Its space or its inodes, whichever there is less of.
+fn fuller(disk: &StatVfs, mount: &Mount) -> Option<Level> {
+    counted(disk, &mount.point, &mount.device).into_iter().flatten().max_by_key(Level::percent)
 }
 
 /// The ids of mounts that wait for somebody else, in the mount namespace of `pid`.
@@ -290,6 +309,33 @@ mod tests {
         let line = "41 38 8:17 / /mnt/a\\040disk rw - ext4 /dev/sdb1 rw,errors=remount-ro";
         let told = mount(line).map(|mount| (mount.device, mount.source, mount.point)).unwrap();
         assert_eq!(told, ("8:17".to_owned(), "/dev/sdb1".to_owned(), "/mnt/a disk".to_owned()));
+    }
+
+    fn overlay(point: &str, used_percent: u64) -> (Mount, StatVfs) {
+        let line = format!("41 36 0:60 / {point} rw - overlay overlay rw,upperdir=/u{point},workdir=/w");
+        let mut disk = rustix::fs::statvfs("/").unwrap();
+        (disk.f_blocks, disk.f_bfree, disk.f_bavail) = (100, 100 - used_percent, 100 - used_percent);
+        (disk.f_files, disk.f_ffree) = (0, 0);
+        (mount(&line).unwrap(), disk)
+    }
+
+    #[test]
+    fn of_many_overlays_only_the_fullest_has_its_disk_looked_up() {
+        let all = [overlay("/a", 50), overlay("/b", 100), overlay("/c", 99)];
+        let mut looked_up = Vec::new();
+        let found = fullest_of(all.into_iter(), |mount| {
+            looked_up.push(mount.point.clone());
+            Mount { device: "8:17".to_owned(), ..mount }
+        });
+        let of = Resource::Space { mount: "/b".to_owned(), device: "8:17".to_owned() };
+        assert_eq!(found.map(|level| (level.of.clone(), level.percent())), Some((of, 100)));
+        assert_eq!(looked_up, ["/b"]);
+    }
+
+    #[test]
+    fn where_no_overlay_is_full_no_disk_is_looked_up() {
+        let all = [overlay("/a", 50), overlay("/b", 98)];
+        assert_eq!(fullest_of(all.into_iter(), |mount| panic!("{mount:?} is not full")), None);
     }
 
     #[test]
