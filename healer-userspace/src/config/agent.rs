@@ -99,7 +99,7 @@ shape! {
 shape! {
     /// Where the owners of workloads listen; read at start.
     Runtimes {
-        /// The container runtime of a Kubernetes node (CRI). Default: the first that is there of /run/cri-dockerd.sock,
+        /// The container runtime of a Kubernetes node (CRI). Default: the first that answers of /run/cri-dockerd.sock,
         /// /run/containerd/containerd.sock, /run/crio/crio.sock and /run/k3s/containerd/containerd.sock
         cri: ExactPath,
         /// Docker's unix socket, or podman's. Default: /var/run/docker.sock

@@ -66,7 +66,7 @@ pub const CRI_SOCKETS: &[&str] = &[
 /// Where the owners listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sockets {
-    /// The container runtime interface: the first that is there.
+    /// The container runtime interface: the first that answers.
     pub cri: Vec<PathBuf>,
     /// Docker's API, or podman's.
     pub docker: PathBuf,

@@ -3,13 +3,18 @@
 use core::slice;
 use std::{
     fs::File,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    io,
+    os::unix::{
+        fs::{FileTypeExt as _, MetadataExt as _},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
 };
 
 use super::{Check, Root};
 use crate::{
     kubernetes::Settings,
+    patience::FILES,
     runtimes::{
         Sockets,
         podman::{BY_HOOK, SOCKET as PODMAN},
@@ -42,20 +47,48 @@ pub(super) fn checks(root: Root<'_>, sockets: &Sockets, settings: &Settings) -> 
     let mut checks = vec![socket(root, &systemd)];
     checks.push(podman_instead(root, &docker).unwrap_or_else(|| socket(root, &docker)));
     checks.extend(podman_beside(root, &docker));
-    checks.extend([socket(root, &cri), kubernetes(root, settings)]);
+    checks.extend([first_that_answers(root, &cri), kubernetes(root, settings)]);
     checks
 }
 
 fn socket(root: Root<'_>, asked: &Asked<'_>) -> Check {
     let Some(path) = asked.paths.iter().find(|path| is_socket(root, path)) else {
-        let looked: Vec<String> = asked.paths.iter().map(|path| path.display().to_string()).collect();
-        return Check::absent(asked.name, format!("no socket at {}", looked.join(", ")), asked.costs);
+        return no_socket(asked);
     };
     let shown = path.display().to_string();
     match rustix::fs::access(root.at(&shown), rustix::fs::Access::WRITE_OK) {
         Ok(()) => Check::ok(asked.name, shown),
         Err(errno) => Check::degraded(asked.name, format!("{shown}: {errno}"), asked.costs, "run as root"),
     }
+}
+
+fn no_socket(asked: &Asked<'_>) -> Check {
+    let looked: Vec<String> = asked.paths.iter().map(|path| path.display().to_string()).collect();
+    Check::absent(asked.name, format!("no socket at {}", looked.join(", ")), asked.costs)
+}
+
+/// As the agent chooses: one that has died leaves its socket behind.
+fn first_that_answers(root: Root<'_>, asked: &Asked<'_>) -> Check {
+    const FIX: &str = "run as root, and start it, or name another in the AgentConfig: runtimes: {cri: PATH}";
+    let mut said = Vec::new();
+    for path in asked.paths.iter().filter(|path| is_socket(root, path)) {
+        let shown = path.display().to_string();
+        match connect(root, &shown) {
+            Ok(()) => return Check::ok(asked.name, shown),
+            Err(error) => said.push(format!("{shown}: {error}")),
+        }
+    }
+    match said.is_empty() {
+        true => no_socket(asked),
+        false => Check::degraded(asked.name, said.join("; "), asked.costs, FIX),
+    }
+}
+
+/// A full backlog of a runtime that hangs is not waited for.
+fn connect(root: Root<'_>, socket: &str) -> io::Result<()> {
+    let path = root.at(socket);
+    let connected = FILES.ask(socket, move || UnixStream::connect(path).map(drop));
+    connected.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 const PODMANS_COSTS: &str = "containers of podman have no names and cannot be restarted";

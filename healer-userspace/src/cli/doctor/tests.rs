@@ -3,15 +3,15 @@ use std::{fs, os::unix::net::UnixListener, path::PathBuf};
 use super::*;
 use crate::runtimes::CRI_SOCKETS;
 
-/// A made-up node.
-struct Node(PathBuf);
+/// A made-up node, and who listens there.
+struct Node(PathBuf, Vec<UnixListener>);
 
 impl Node {
     fn new(name: &str) -> Self {
         let id = std::process::id();
         let root = std::env::temp_dir().join(format!("healer-doctor-{id}-{name}"));
         fs::create_dir_all(&root).expect("created");
-        Self(root)
+        Self(root, Vec::new())
     }
 
     fn with(self, path: &str, content: &str) -> Self {
@@ -29,12 +29,18 @@ impl Node {
         examine(Root(&self.0), &self.0.join("state"), object, agent)
     }
 
-    fn with_socket(self, path: &str) -> Self {
+    fn with_socket(mut self, path: &str) -> Self {
         let path = self.0.join(path);
         fs::create_dir_all(path.parent().expect("has one")).expect("created");
-        // The file stays when nobody listens any more.
-        UnixListener::bind(path).expect("bound");
+        self.1.push(UnixListener::bind(path).expect("bound"));
         self
+    }
+
+    /// The file stays when nobody listens any more.
+    fn with_dead_socket(self, path: &str) -> Self {
+        let mut node = self.with_socket(path);
+        node.1.pop();
+        node
     }
 }
 
@@ -187,6 +193,26 @@ fn every_place_of_the_container_runtime_is_looked_at() {
         let check = state_of(&checks, CRI);
         assert_eq!((check.state, check.says.as_str()), (State::Ok, *path));
     }
+}
+
+#[test]
+fn a_container_runtime_that_has_died_does_not_hide_one_that_answers() {
+    let (dead, live) = ("run/cri-dockerd.sock", "run/containerd/containerd.sock");
+    let node = healthy("cri-dead").with_dead_socket(dead);
+    let checks = node.examine(Some(1));
+    let alone = state_of(&checks, CRI);
+    assert_eq!(alone.state, State::Degraded);
+    assert!(
+        alone.says.starts_with("/run/cri-dockerd.sock: ") && alone.fix.contains("{cri: PATH}"),
+        "{alone:?}"
+    );
+    let checks = node.with_socket(live).examine(Some(1));
+    let check = state_of(&checks, CRI);
+    assert_eq!((check.state, check.says.as_str()), (State::Ok, "/run/containerd/containerd.sock"));
+
+    let both = healthy("cri-both").with_socket("run/cri-dockerd.sock").with_socket(live);
+    let checks = both.examine(Some(1));
+    assert_eq!(state_of(&checks, CRI).says, "/run/cri-dockerd.sock");
 }
 
 #[test]

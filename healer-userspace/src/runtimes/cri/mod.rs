@@ -5,6 +5,7 @@
 mod answers;
 mod engine;
 mod order;
+mod places;
 mod pods;
 mod proto;
 mod watch;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
+use self::places::Places;
 use super::{Done, Learnt, Order, settle};
 use crate::identity::process::Container;
 
@@ -23,16 +25,17 @@ const WAITING_MAX: usize = 256;
 
 #[derive(Clone)]
 pub(super) struct Handle {
-    sockets: Vec<PathBuf>,
+    places: Places,
     questions: mpsc::Sender<String>,
 }
 
 impl Handle {
-    /// The first of `sockets` that is there is asked.
+    /// The first of `sockets` that answers is asked.
     pub(super) fn start(sockets: Vec<PathBuf>, learnt: mpsc::Sender<Learnt>) -> Self {
         let (questions, asked) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(watch::run(sockets.clone(), asked, learnt));
-        Self { sockets, questions }
+        let places = Places::new(sockets);
+        tokio::spawn(watch::run(places.clone(), asked, learnt));
+        Self { places, questions }
     }
 
     pub(super) fn speaks(runtime: &str) -> bool {
@@ -42,7 +45,7 @@ impl Handle {
     /// Is there somebody to ask?
     pub(super) fn ask(&self, container: &Container) -> bool {
         (Self::speaks(&container.runtime) || container.runtime == "unknown")
-            && self.socket().is_some()
+            && self.places.has_socket()
             && self.questions.try_send(container.id.clone()).is_ok()
     }
 
@@ -52,9 +55,5 @@ impl Handle {
 
     pub(super) async fn stop(&self, id: &str, order: &Order) -> Done {
         settle::within(order, "the container runtime", order::stop(self, id, order)).await
-    }
-
-    fn socket(&self) -> Option<&PathBuf> {
-        self.sockets.iter().find(|socket| socket.exists())
     }
 }

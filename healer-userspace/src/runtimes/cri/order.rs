@@ -102,9 +102,7 @@ fn outcome(
 }
 
 async fn connect(handle: &Handle) -> Result<Engine, ActionOutcome> {
-    let socket =
-        handle.socket().ok_or_else(|| failed("no container runtime's socket is there".to_owned()))?;
-    Engine::connect(socket).await.map_err(failed)
+    handle.places.the_one_asked().await.map_err(failed)
 }
 
 fn name(container: &proto::Container) -> String {

@@ -1,16 +1,14 @@
 //! Lists pods and containers: at start, when somebody unknown turns up, for a while after a death, and now and then.
 
 use core::time::Duration;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     super::{Learnt, Owner},
     engine::{Engine, Life, Result},
+    places::Places,
     pods::{self, Seen},
 };
 use crate::{clock, engine::time::BootTime};
@@ -20,6 +18,8 @@ const POLL_EVERY: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_FOR: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(10);
+/// While another than the best is asked: does a better one answer by now?
+const BETTER_EVERY: Duration = Duration::from_secs(60);
 /// An id that the runtime did not know is not asked for again so soon.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const UNKNOWN_KEPT: usize = 1024;
@@ -33,21 +33,19 @@ struct Watch {
     /// Those whose PID 1 was told.
     mains: BTreeSet<String>,
     restless_until: BootTime,
+    sought_better: BootTime,
 }
 
 /// Ends with the agent. Without a socket it looks for one now and then.
-pub(super) async fn run(
-    sockets: Vec<PathBuf>,
-    mut questions: mpsc::Receiver<String>,
-    learnt: mpsc::Sender<Learnt>,
-) {
+pub(super) async fn run(places: Places, mut questions: mpsc::Receiver<String>, learnt: mpsc::Sender<Learnt>) {
     let (known, unknown) = (BTreeMap::new(), BTreeMap::new());
     let (awaited, mains) = (BTreeSet::new(), BTreeSet::new());
-    let mut watch = Watch { learnt, known, unknown, awaited, mains, restless_until: BootTime(0) };
+    let (restless_until, sought_better) = (BootTime(0), BootTime(0));
+    let mut watch = Watch { learnt, known, unknown, awaited, mains, restless_until, sought_better };
     let mut trouble = None;
     while !questions.is_closed() {
-        if let Some(socket) = sockets.iter().find(|socket| socket.exists()) {
-            let Err(said) = watch.serve(socket, &mut questions, &mut trouble).await else { return };
+        if places.has_socket() {
+            let Err(said) = watch.serve(&places, &mut questions, &mut trouble).await else { return };
             if trouble.as_ref() != Some(&said) {
                 tracing::warn!("{said}; containers and pods go by their ids until it answers");
                 trouble = Some(said);
@@ -62,14 +60,13 @@ impl Watch {
     /// Ok once the agent is on its way out.
     async fn serve(
         &mut self,
-        socket: &Path,
+        places: &Places,
         questions: &mut mpsc::Receiver<String>,
         trouble: &mut Option<String>,
     ) -> Result<()> {
-        let engine = Engine::connect(socket).await?;
-        self.known.clear();
-        self.mains.clear();
-        self.list(&engine).await?;
+        let mut engine = places.first_that_answers().await?;
+        self.sought_better = clock::boot();
+        self.begin(&engine).await?;
         if trouble.take().is_some() {
             tracing::info!("{} answers again", engine.name);
         }
@@ -84,9 +81,31 @@ impl Watch {
                     }
                     self.answer(&engine, asked).await?;
                 }
-                () = sleep(pause) => self.list(&engine).await?,
+                () = sleep(pause) => match self.better(places).await {
+                    Some(better) => {
+                        engine = better;
+                        self.begin(&engine).await?;
+                    }
+                    None => self.list(&engine).await?,
+                },
             }
         }
+    }
+
+    /// With somebody new: whom another one knew has not ended.
+    async fn begin(&mut self, engine: &Engine) -> Result<()> {
+        self.known.clear();
+        self.mains.clear();
+        self.list(engine).await
+    }
+
+    async fn better(&mut self, places: &Places) -> Option<Engine> {
+        let now = clock::boot();
+        if now.since(self.sought_better) < BETTER_EVERY {
+            return None;
+        }
+        self.sought_better = now;
+        places.better_that_answers().await
     }
 
     /// Whoever waits for a name need not wait longer.
