@@ -51,6 +51,8 @@ pub(super) struct Verdict {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Isolated {
     pub(super) since: BootTime,
+    /// Since when the last of them is out of reach.
+    pub(super) last_lost: BootTime,
     pub(super) down: usize,
     pub(super) of: usize,
     pub(super) is_local: bool,
@@ -212,10 +214,12 @@ fn isolated(voters: &BTreeSet<SocketAddr>, down: &BTreeMap<SocketAddr, Down>) ->
         return None;
     }
     let since = lost.values().map(|down| down.since).min()?;
+    let last_lost = lost.values().map(|down| down.since).max()?;
     let peers = lost.keys().map(|address| **address).collect();
     let has_no_route = lost.values().all(|down| down.is_local && down.kind == Kind::Unreachable);
     let is_doubtful = lost.values().any(|down| down.is_doubtful);
-    Some(Isolated { since, down: lost.len(), of: voters.len(), is_local, has_no_route, is_doubtful, peers })
+    let (down, of) = (lost.len(), voters.len());
+    Some(Isolated { since, last_lost, down, of, is_local, has_no_route, is_doubtful, peers })
 }
 
 pub(super) fn earliest(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {

@@ -59,24 +59,24 @@ impl Links {
         self.bad.remove(&netns);
     }
 
-    /// A link before a route: a link that goes down takes its routes with it. Whose it was nobody has told: if `others`
-    /// of the namespace are reached, it explains nothing.
+    /// A link before a route: a link that goes down takes its routes with it. Whose it was nobody has told: if another
+    /// peer of the namespace was reached after it changed, it explains nothing.
     pub(super) fn cause(
         &self,
         netns: u32,
         since: BootTime,
         peers: &[SocketAddr],
-        others: usize,
+        is_another_reached_after: impl Fn(BootTime) -> bool,
     ) -> Option<Cause> {
         let is_recent = |at: BootTime, change: &Change| {
             since.since(at) < if is_gone(change) { RECENT_IF_GONE } else { RECENT }
         };
         let recent = || {
             let all = self.bad.get(&netns).into_iter().flatten();
-            all.filter(|(at, change)| is_recent(*at, change)).map(|(_, change)| change)
+            all.filter(|(at, change)| is_recent(*at, change))
         };
-        let link = recent().find_map(|change| match change {
-            Change::Link { name, up, gone, .. } if others == 0 => {
+        let link = recent().find_map(|(at, change)| match change {
+            Change::Link { name, up, gone, .. } if !is_another_reached_after(*at) => {
                 let what = match (gone, up) {
                     (true, _) => "is gone",
                     (false, true) => "has no carrier",
@@ -88,7 +88,7 @@ impl Links {
         });
         link.or_else(|| {
             let of_all = |to: &str| peers.iter().all(|peer| covers(to, peer.ip()));
-            recent().find_map(|change| match change {
+            recent().find_map(|(_, change)| match change {
                 Change::Route { to, .. } if of_all(to) => {
                     Some(Cause { name: "route", says: format!("the route to {to} is gone or says no") })
                 }
@@ -166,16 +166,16 @@ mod tests {
         let second = |second: u64| BootTime(second * 1_000_000_000);
         let mut links = Links::default();
         links.note(second(5), &link("veth1", false, true));
-        let says = |links: &Links, at, others| {
-            let cause = links.cause(7, second(at), &[], others);
+        let says = |links: &Links, at, is_reached: bool| {
+            let cause = links.cause(7, second(at), &[], |_| is_reached);
             cause.map(|cause| cause.says)
         };
-        assert_eq!(says(&links, 6, 0).as_deref(), Some("link veth1 is gone"));
-        assert_eq!(says(&links, 6, 1), None, "others are reached");
-        assert_eq!(says(&links, 60, 0), None, "nobody has missed it");
+        assert_eq!(says(&links, 6, false).as_deref(), Some("link veth1 is gone"));
+        assert_eq!(says(&links, 6, true), None, "others are reached");
+        assert_eq!(says(&links, 60, false), None, "nobody has missed it");
         links.note(second(61), &link("eth0", false, false));
-        assert_eq!(says(&links, 100, 0).as_deref(), Some("link eth0 is down"));
-        assert_eq!(says(&links, 100, 1), None, "a bridge whose last container has ended");
+        assert_eq!(says(&links, 100, false).as_deref(), Some("link eth0 is down"));
+        assert_eq!(says(&links, 100, true), None, "a bridge whose last container has ended");
         assert_eq!(links.bad[&7].len(), 1, "it makes room");
     }
 
@@ -184,7 +184,8 @@ mod tests {
         let mut links = Links::default();
         let change = Change::Route { to: "default".to_owned(), usable: false };
         links.note(BootTime(5), &LinkChange { netns: 7, change });
-        let is_cause = |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], 0).is_some();
+        let is_cause =
+            |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], |_| false).is_some();
         assert!(is_cause("1.1.1.1:80") && !is_cause("[fd77::1]:80"));
         assert!(!links.cuts_off(7, "1.1.1.1".parse().unwrap()));
     }
@@ -194,12 +195,12 @@ mod tests {
         let mut links = Links::default();
         let link = |up| link("c0", up, false);
         links.note(BootTime(5), &link(false));
-        assert_eq!(links.cause(7, BootTime(6), &[], 0).unwrap().says, "link c0 is down");
-        assert_eq!(links.cause(8, BootTime(6), &[], 0), None);
+        assert_eq!(links.cause(7, BootTime(6), &[], |_| false).unwrap().says, "link c0 is down");
+        assert_eq!(links.cause(8, BootTime(6), &[], |_| false), None);
         links.note(BootTime(7), &link(true));
-        assert_eq!(links.cause(7, BootTime(8), &[], 0), None);
+        assert_eq!(links.cause(7, BootTime(8), &[], |_| false), None);
         links.note(BootTime(9), &link(false));
         links.forget(7);
-        assert_eq!(links.cause(7, BootTime(10), &[], 0), None, "another has the inode");
+        assert_eq!(links.cause(7, BootTime(10), &[], |_| false), None, "another has the inode");
     }
 }

@@ -13,14 +13,23 @@ impl Network {
         others.map(|(other, _)| &other.0).collect::<BTreeSet<_>>().len()
     }
 
-    /// Other peers of whoever lives in that namespace that have answered since.
-    pub(super) fn others_reached(&self, netns: u32, since: BootTime, lost: &[SocketAddr]) -> usize {
-        let here = self.clients.iter().filter(|(who, _)| who.1 == netns);
-        let peers = here.flat_map(|(_, client)| &client.peers);
-        let is_reached = |(at, peer): &(&SocketAddr, &Peer)| {
-            !lost.contains(at) && !at.ip().is_loopback() && peer.answered_since(since)
+    /// Has another peer of whoever lives in that namespace answered since? One on this node counts only if all that
+    /// are lost are on it too.
+    pub(super) fn is_another_reached(
+        &self,
+        context: &Context<'_>,
+        netns: u32,
+        lost: &[SocketAddr],
+        since: BootTime,
+    ) -> bool {
+        let is_here = |at: &SocketAddr| is_on_this_node(context, netns, at);
+        let needs_no_way_out = lost.iter().all(is_here);
+        let counts = |at: &SocketAddr, peer: &Peer| {
+            let is_another = !lost.contains(at) && !at.ip().is_loopback();
+            is_another && peer.answered_since(since) && (needs_no_way_out || !is_here(at))
         };
-        peers.filter(is_reached).count()
+        let mut clients = self.clients.iter().filter(|(who, _)| who.1 == netns);
+        clients.any(|(_, client)| client.peers.iter().any(|(at, peer)| counts(at, peer)))
     }
 
     /// Who has no other peer may be cut off instead, and all of them by the node's own way out: somebody has to reach
@@ -36,20 +45,25 @@ impl Network {
         surety == Surety::OnlyPeer && is_alike() && self.is_anybody_reached(context, key, since)
     }
 
-    /// Whoever is on this node is reached without its way out.
     fn is_anybody_reached(
         &self,
         context: &Context<'_>,
         (who, address): &(Who, SocketAddr),
         since: BootTime,
     ) -> bool {
-        let is_here = |netns, at: &SocketAddr| context.world.topology().server(netns, at).is_some();
-        let needs_no_way_out = is_here(who.1, address);
+        let needs_no_way_out = is_on_this_node(context, who.1, address);
         let counts = |netns, at: &SocketAddr, peer: &Peer| {
             let is_another = at.ip() != address.ip() && !at.ip().is_loopback();
-            is_another && peer.answered_since(since) && (needs_no_way_out || !is_here(netns, at))
+            is_another
+                && peer.answered_since(since)
+                && (needs_no_way_out || !is_on_this_node(context, netns, at))
         };
         let mut all = self.clients.iter();
         all.any(|((_, netns), client)| client.peers.iter().any(|(at, peer)| counts(*netns, at, peer)))
     }
+}
+
+/// Who is, is reached without the node's way out.
+fn is_on_this_node(context: &Context<'_>, netns: u32, at: &SocketAddr) -> bool {
+    at.ip().is_loopback() || context.world.topology().server(netns, at).is_some()
 }

@@ -33,6 +33,7 @@ struct Story {
     /// By a rung of the sensors that concludes, or looks now and then.
     by_lesser_rung: bool,
     said: Vec<Said>,
+    sentences: Vec<String>,
 }
 
 impl Story {
@@ -47,6 +48,7 @@ impl Story {
             netns: 7,
             by_lesser_rung: false,
             said: Vec::new(),
+            sentences: Vec::new(),
         }
     }
 
@@ -82,6 +84,7 @@ impl Story {
                 Finding::Raised { diagnosis, .. } => {
                     assert!(!diagnosis.evidence.is_empty(), "{} rests on nothing", diagnosis.sentence);
                     let kind = diagnosis.detail.kind.unwrap_or_default();
+                    self.sentences.push(diagnosis.sentence);
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }
                 Finding::Cleared { class, .. } => format!("{class} over"),

@@ -1,7 +1,7 @@
 //! What this machine itself would not send.
 
 use super::*;
-use crate::signal::network::{Change, FlowSnapshot, LinkChange};
+use crate::signal::network::{Change, FlowSnapshot, LinkChange, Listens};
 
 #[test]
 fn a_filter_against_one_peer_cuts_nobody_off() {
@@ -72,4 +72,52 @@ fn a_link_explains_nothing_while_another_peer_is_reached() {
     let said = silent_beside_a_link_without_carrier;
     assert_eq!(said(true).as_deref(), Some("dependency_failure no_answer probable"));
     assert_eq!(said(false).as_deref(), Some("dependency_failure unreachable suspected"));
+}
+
+impl Story {
+    fn lives_on_this_node(&mut self, peer: &str) {
+        let listens = Listens { address: peer.parse().unwrap(), netns: 99, cgroup: 6, cookie: 1, on: true };
+        let server = Process { pid: 50, workload: WorkloadKey("pod".to_owned()), ..Process::default() };
+        let signal = Signal { at: BootTime(1), process: Some(server), fact: Fact::Listens(listens) };
+        self.world.update(BootTime(1), &signal, &self.policies);
+    }
+}
+
+/// B is silent since long before the uplink goes; somebody else on the host is answered by C until then, or all the
+/// while.
+fn is_uplink_blamed(is_c_on_this_node: bool, c_answers_until: u64) -> bool {
+    const CUT: u64 = 8000;
+    let mut story = Story::new();
+    if is_c_on_this_node {
+        story.lives_on_this_node(C);
+    }
+    story.ok(500, A);
+    story.ok(501, B);
+    for ms in (1500..16_000).step_by(500) {
+        if ms == CUT {
+            let change = Change::Link { name: "eth0".to_owned(), up: false, carrier: false, gone: false };
+            let links = vec![LinkChange { netns: 7, change }];
+            story.tell(ms, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+        }
+        story.resent(ms + 1, B, ms / 1000, (ms / 1000) as u32, true, 0);
+        if ms < CUT {
+            story.ok(ms + 2, A);
+        } else {
+            story.resent(ms + 2, A, ms / 1000, (ms / 1000) as u32, true, 0);
+        }
+        if ms < c_answers_until {
+            story.workload = "web";
+            story.ok(ms + 3, C);
+            story.workload = "api";
+        }
+    }
+    let cut_off = story.sentences.iter().find(|sentence| sentence.contains("is cut off ("));
+    cut_off.unwrap().contains("link eth0 is down")
+}
+
+#[test]
+fn a_dead_uplink_is_the_cause_whoever_on_this_node_answers_and_whoever_did_before() {
+    assert!(is_uplink_blamed(true, 16_000), "C needs no uplink");
+    assert!(is_uplink_blamed(false, 8000), "C answered before it went");
+    assert!(!is_uplink_blamed(false, 16_000), "C is reached without that link");
 }
