@@ -128,13 +128,19 @@ impl Topology {
         self.reach.takes(listens, peer) && !forwards(process)
     }
 
-    /// As the connections of others show, if they agree.
+    /// As the connections of others show, if they agree. What is sent to the address of a service, which nobody on this
+    /// node has, may go to another server each time.
     fn served_elsewhere(&self, peer: &SocketAddr) -> Option<&Process> {
         let is_it = |(_, at): &At| at == peer && !peer.ip().is_loopback();
         let same = self.served.iter().filter(|(at, one)| is_it(at) && self.is_recent(one.known.0));
-        let mut found = same.map(|(_, one)| &one.known.1);
+        let mut found = same.map(|(_, one)| one);
         let first = found.next()?;
-        found.all(|other| other.workload == first.workload).then_some(first)
+        let is_on_this_node = self.reach.has(peer.ip());
+        let agrees = |one: &Answers| {
+            let is_the_one_asked = is_on_this_node || one.address.ip() == peer.ip();
+            is_the_one_asked && one.known.1.workload == first.known.1.workload
+        };
+        (agrees(first) && found.all(agrees)).then_some(&first.known.1)
     }
 
     fn only_one(&self, peer: &SocketAddr) -> Option<&Process> {

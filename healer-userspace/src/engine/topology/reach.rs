@@ -55,6 +55,11 @@ impl Reach {
         ips.into_iter().map(|ip| SocketAddr::new(ip, listens.address.port())).collect()
     }
 
+    /// Is it anybody's on this node?
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
+        self.addresses.values().any(|(_, ips)| ips.contains(&ip))
+    }
+
     fn of(&self, netns: u32) -> impl Iterator<Item = IpAddr> {
         self.addresses.get(&netns).into_iter().flat_map(|(_, ips)| ips).copied()
     }

@@ -123,3 +123,22 @@ fn what_the_connections_of_others_show_counts_before_who_listens_on_all_addresse
     assert_eq!(served(50, "pod").as_deref(), Some("pod"));
     assert_eq!(served(51, "another").as_deref(), Some("host"), "they do not agree");
 }
+
+#[test]
+fn a_service_that_others_ask_here_is_not_served_here_for_everybody() {
+    let asked_by_another = |peer: &str, address: &str| {
+        let mut topology = Topology::default();
+        has(&mut topology, SERVER, &["192.168.0.4"]);
+        let (peer, address) = (peer.parse().unwrap(), address.parse().unwrap());
+        let served = vec![Served { netns: 50, peer, address, server: process("pod") }];
+        flows(&mut topology, FlowSnapshot { served, ..FlowSnapshot::default() });
+        topology
+    };
+    let mut topology = asked_by_another(SERVICE, ADDRESS);
+    assert_eq!(server(&topology, SERVICE), None, "it may be another replica");
+    is_served_by(&mut topology, "pod");
+    assert_eq!(server(&topology, SERVICE), Some("pod"), "by the client's own connections");
+    let published = "192.168.0.4:8080";
+    assert_eq!(server(&asked_by_another(published, ADDRESS), published), Some("pod"));
+    assert_eq!(server(&asked_by_another(ADDRESS, ADDRESS), ADDRESS), Some("pod"), "without NAT");
+}
