@@ -19,7 +19,7 @@ mod suffering;
 mod tests;
 mod words;
 
-use core::{net::SocketAddr, time::Duration};
+use core::{cell::OnceCell, net::SocketAddr, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, Detector, DetectorEntry, Finding};
@@ -32,6 +32,7 @@ use client::{Client, Isolated, Surety, Verdict, earliest};
 use kind::Kind;
 use links::Links;
 use peer::Down;
+use suffering::Answers;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     name: "network",
@@ -70,10 +71,13 @@ struct Network {
     degraded: BTreeSet<(Who, SocketAddr)>,
     stale: BTreeSet<(Who, SocketAddr)>,
     due: Option<BootTime>,
+    /// For all who are judged at once.
+    answers: OnceCell<Answers>,
 }
 
 impl Detector for Network {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
+        self.answers = OnceCell::new();
         if let Fact::NoRoute(no_route) = &signal.fact {
             self.no_route(context, signal.at, no_route, found);
         }
@@ -139,6 +143,7 @@ impl Detector for Network {
             return;
         }
         self.due = None;
+        self.answers = OnceCell::new();
         let all: Vec<Who> = self.clients.keys().cloned().collect();
         for who in all {
             self.look(context, &who, found);
@@ -289,12 +294,16 @@ impl Network {
         }
         for (address, (down, surety)) in &verdict.down {
             let key = (who.clone(), *address);
+            let said = self.down.get(&key);
+            if said.is_some_and(|said| !said.is_doubtful || down.is_doubtful) {
+                continue;
+            }
             let suffering = self.suffering(&key);
             let is_to_blame = self.blames_the_peer(context, &key, down.since, *surety);
             let surety = if is_to_blame { Surety::Sure } else { *surety };
             let is_doubtful = down.is_doubtful || surety != Surety::Sure;
-            let is_said = self.down.get(&key).is_some_and(|said| !said.is_doubtful || is_doubtful);
-            if is_said || matches!(surety, Surety::Waits(_)) {
+            let is_no_surer = is_doubtful && said.is_some();
+            if is_no_surer || matches!(surety, Surety::Waits(_)) {
                 continue;
             }
             let is_another_reached = |_| self.is_another_reached(context, who.1, &[*address], down.since);

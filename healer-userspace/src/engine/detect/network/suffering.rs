@@ -1,10 +1,19 @@
 //! Several who suffer from one peer: then it is the peer.
 
-use core::net::SocketAddr;
-use std::collections::BTreeSet;
+use core::{cell::OnceCell, net::SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, Network, Who, client::Surety, peer::Peer};
 use crate::engine::time::BootTime;
+
+/// By network namespace and address.
+pub(super) type Answers = BTreeMap<(u32, SocketAddr), Answer>;
+
+#[derive(Default)]
+pub(super) struct Answer {
+    last: BootTime,
+    is_on_this_node: OnceCell<bool>,
+}
 
 impl Network {
     /// Workloads for which this peer is down already.
@@ -52,14 +61,25 @@ impl Network {
         since: BootTime,
     ) -> bool {
         let needs_no_way_out = is_on_this_node(context, who.1, address);
-        let counts = |netns, at: &SocketAddr, peer: &Peer| {
-            let is_another = at.ip() != address.ip() && !at.ip().is_loopback();
-            is_another
-                && peer.answered_since(since)
-                && (needs_no_way_out || !is_on_this_node(context, netns, at))
+        let counts = |(netns, at): &(u32, SocketAddr), answer: &Answer| {
+            let is_here = || *answer.is_on_this_node.get_or_init(|| is_on_this_node(context, *netns, at));
+            at.ip() != address.ip() && since < answer.last && (needs_no_way_out || !is_here())
         };
-        let mut all = self.clients.iter();
-        all.any(|((_, netns), client)| client.peers.iter().any(|(at, peer)| counts(*netns, at, peer)))
+        let all = self.answers.get_or_init(|| self.last_answers());
+        all.iter().any(|(key, answer)| counts(key, answer))
+    }
+
+    fn last_answers(&self) -> Answers {
+        let mut all = Answers::new();
+        for ((_, netns), client) in &self.clients {
+            for (at, peer) in client.peers.iter().filter(|(at, _)| !at.ip().is_loopback()) {
+                if let Some(last) = peer.last_answer() {
+                    let known = all.entry((*netns, *at)).or_default();
+                    known.last = known.last.max(last);
+                }
+            }
+        }
+        all
     }
 }
 
