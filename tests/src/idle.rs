@@ -2,10 +2,11 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use crate::{hangs::build, scratch::Scratch, victim::Victim};
@@ -140,12 +141,33 @@ pub fn go(dir: &Scratch, mode: &str, port: u16) -> Victim {
     Victim::start(program, &[mode, &port.to_string()])
 }
 
-/// A port of the loopback that nobody listens on.
+/// Below those that the kernel hands out to clients and to whoever binds port 0 (`ip_local_port_range`, 32768 on).
+const PORTS: core::ops::Range<u32> = 12_000..32_000;
+/// Tests run side by side, in threads and in programs.
+const PORTS_EACH: u32 = 64;
+
+/// A port of the loopback that nobody has, and that nobody else is given while this program runs.
 ///
 /// # Panics
 /// If there is none.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
-    listener.local_addr().map_or(0, |address| address.port())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(PORTS_EACH);
+    loop {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        assert!(given < PORTS.len() as u32, "loopback has ports");
+        let port = PORTS.start + first.wrapping_add(given) % PORTS.len() as u32;
+        let port = u16::try_from(port).expect("it is in the range");
+        if is_free(port) {
+            return port;
+        }
+    }
+}
+
+/// Bound and never listened on: for a moment, a listener would be taken for the server that is waited for.
+fn is_free(port: u16) -> bool {
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok()
 }
