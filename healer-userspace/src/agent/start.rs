@@ -43,7 +43,6 @@ use crate::{
     engine::{Engine, detect, policy::choose, report::Report},
     identity::{Identity, roots::Roots},
     kubernetes::Cluster,
-    memlock,
     report::{
         Reporter, http, log,
         scores::Scores,
@@ -83,7 +82,6 @@ pub fn run(options: Options) -> Result<ExitCode, StartError> {
     for lacking in capabilities::missing() {
         tracing::warn!("{}", lacking.words());
     }
-    memlock::stay();
     if let Err(error) = sense::ask_for_short_turns() {
         tracing::debug!("no short turns: {error}");
     }
