@@ -1,5 +1,7 @@
 """One family a mode: processes of the multiprocessing and subprocess modules."""
+import ctypes
 import multiprocessing
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,11 @@ def hold(lock):
         time.sleep(100000)
 
 
+def end_with_parent():
+    """A pool makes new workers while it is ended: nobody knows of them (PR_SET_PDEATHSIG, prctl(2))."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def main(mode):
     first, second = multiprocessing.Lock(), multiprocessing.Lock()
     if mode == "locks":
@@ -32,7 +39,7 @@ def main(mode):
     elif mode == "held":
         children = [multiprocessing.Process(target=hold, args=(first,)) for _ in range(3)]
     elif mode == "pool":
-        pool = multiprocessing.Pool(3)
+        pool = multiprocessing.Pool(3, end_with_parent)
         pool.apply_async(time.sleep, (100000,)).wait()
         return
     for child in children:
