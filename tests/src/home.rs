@@ -214,8 +214,21 @@ impl Agent<'_> {
     ///
     /// # Panics
     /// With the log, if it does not come true.
-    pub fn wait<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = clock::boot() + PATIENCE;
+    pub fn wait<T>(&mut self, what: &str, look: impl FnMut(&Self) -> Option<T>) -> T {
+        self.wait_within(PATIENCE, what, look)
+    }
+
+    /// The same of what takes its time by design.
+    ///
+    /// # Panics
+    /// With the log, if it does not come true.
+    pub fn wait_within<T>(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut look: impl FnMut(&Self) -> Option<T>,
+    ) -> T {
+        let deadline = clock::boot() + patience;
         loop {
             // Asked before the look: what was written just before the end counts.
             let ended = self.ended();

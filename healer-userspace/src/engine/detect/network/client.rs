@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     kind::Kind,
-    peer::{Down, Peer, State},
+    peer::{Down, LOSSY_FROM, Peer, State},
 };
 use crate::{engine::time::BootTime, identity::process::Process};
 
@@ -89,6 +89,17 @@ impl Client {
     /// Who is at the other end, by the connections themselves.
     pub(super) fn server_of(&self, address: &SocketAddr) -> Option<&Process> {
         self.peers.get(address)?.stuck.frozen()?.server.as_ref()
+    }
+
+    /// What is old is forgotten, and who is seen to lose packets on the way to some peers is given more time with all.
+    pub(super) fn refresh(&mut self, now: BootTime) {
+        self.peers.values_mut().for_each(|peer| peer.forget(now));
+        let is_elsewhere = |address: &SocketAddr| !address.ip().is_loopback();
+        let remote = self.peers.iter().filter(|(address, _)| is_elsewhere(address));
+        let all: usize = remote.map(|(_, peer)| peer.fresh_gaps(now)).sum();
+        for (address, peer) in &mut self.peers {
+            peer.is_beside_losses = is_elsewhere(address) && LOSSY_FROM <= all - peer.fresh_gaps(now);
+        }
     }
 
     pub(super) fn judge(&self, now: BootTime) -> Verdict {

@@ -201,7 +201,7 @@ impl Network {
         let Some(client) = self.clients.get_mut(who) else {
             return;
         };
-        client.peers.values_mut().for_each(|peer| peer.forget(now));
+        client.refresh(now);
         let verdict = client.judge(now);
         self.due = earliest(self.due, verdict.due);
         self.isolation(context, who, &verdict, found);

@@ -35,7 +35,7 @@ const HASTY_ENOUGH: u32 = 5;
 /// What the kernel has counted meanwhile is read before a verdict.
 const SECOND_THOUGHT: Duration = Duration::from_millis(200);
 /// Suspicions of silence that an answer ended make a path lossy.
-const LOSSY_FROM: usize = 2;
+pub(super) const LOSSY_FROM: usize = 2;
 /// A peer that never answered is somebody's dependency once it was asked so often.
 const ASKED_ENOUGH: usize = 3;
 const EVIDENCE_KEPT: usize = 32;
@@ -94,6 +94,8 @@ pub(super) struct Peer {
     evidence: VecDeque<Piece>,
     /// When an answer ended a suspicion of silence, and of which connection.
     gaps: VecDeque<(BootTime, u64)>,
+    /// The client's paths to its other peers lose packets: they begin where this one does.
+    pub(super) is_beside_losses: bool,
     /// Established connections by cookie: the first byte that was not acknowledged.
     unacknowledged: BTreeMap<u64, u32>,
     asked: BTreeSet<u64>,
@@ -270,7 +272,7 @@ impl Peer {
     }
 
     pub(super) fn is_lossy(&self) -> bool {
-        LOSSY_FROM <= self.gaps.len()
+        self.is_beside_losses || LOSSY_FROM <= self.gaps.len()
     }
 
     pub(super) fn gaps(&self) -> usize {

@@ -1,6 +1,7 @@
 mod doubt;
 mod hasty;
 mod local;
+mod loss;
 mod moved;
 mod no_way;
 mod stuck;

@@ -7,11 +7,17 @@ use crate::engine::time::BootTime;
 
 /// Suspicions of silence that an answer ended make a path lossy for so long.
 const LOSS_REMEMBERED: Duration = Duration::from_secs(60);
+/// So long they say something about the other paths of their client.
+const LOSS_IS_FRESH: Duration = Duration::from_secs(10);
 /// Whoever asks for a connection asks again after 16 seconds at most, five times (RFC 6298): if nobody does, and those
 /// that are made move, it was the path, and that is well again.
 const REQUEST_LASTS: Duration = Duration::from_secs(20);
 
 impl Peer {
+    pub(in super::super) fn fresh_gaps(&self, now: BootTime) -> usize {
+        self.gaps.iter().filter(|(at, _)| now.since(*at) < LOSS_IS_FRESH).count()
+    }
+
     /// What is old says nothing any more.
     pub(in super::super) fn forget(&mut self, now: BootTime) {
         while self.gaps.front().is_some_and(|(at, _)| LOSS_REMEMBERED < now.since(*at)) {
