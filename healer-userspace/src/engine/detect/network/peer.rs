@@ -39,6 +39,7 @@ pub(super) const LOSSY_FROM: usize = 2;
 /// A peer that never answered is somebody's dependency once it was asked so often.
 const ASKED_ENOUGH: usize = 3;
 const EVIDENCE_KEPT: usize = 32;
+const SAME_MOMENT: Duration = Duration::from_millis(100);
 pub(super) const EVIDENCE_LASTS: Duration = Duration::from_secs(180);
 const CONNECTIONS_KEPT: usize = 32;
 /// No socket has this cookie.
@@ -265,8 +266,12 @@ impl Peer {
             self.asked.insert(piece.cookie);
         }
         if self.evidence.len() == EVIDENCE_KEPT {
-            // The first says since when.
-            self.evidence.remove(1);
+            let is_the_same_moment = |last: &Piece| piece.at.since(last.at) < SAME_MOMENT;
+            if self.evidence.back().is_some_and(is_the_same_moment) {
+                return;
+            }
+            // The first say since when, the last whether it goes on.
+            self.evidence.remove(EVIDENCE_KEPT / 2);
         }
         self.evidence.push_back(piece);
     }

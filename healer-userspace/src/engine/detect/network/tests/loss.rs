@@ -44,3 +44,18 @@ fn losses_that_are_over_put_nothing_off() {
     let failed = story.said.iter().find(|(_, says)| says.starts_with("dependency"));
     assert!(failed.is_some_and(|(ms, _)| (11_000..15_000).contains(ms)), "{:?}", story.said);
 }
+
+/// What made the case stays, however much is heard after it.
+#[test]
+fn who_is_asked_very_often_is_found_silent_all_the_same() {
+    let mut story = Story::new();
+    story.ok(500, A);
+    for ms in (1000..20_000).step_by(500) {
+        loses(&mut story, ms, &[B, C]);
+        for part in (20..500).step_by(20) {
+            story.fails(ms + part, A, FailureCause::GaveUp, 1500, 2);
+        }
+    }
+    let failed = story.said.iter().find(|(_, says)| says.starts_with("dependency"));
+    assert!(failed.is_some_and(|(ms, _)| (16_000..17_000).contains(ms)), "{:?}", story.said);
+}
