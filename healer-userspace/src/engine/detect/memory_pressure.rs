@@ -32,6 +32,7 @@ const OVER_AFTER: Duration = Duration::from_secs(5);
 /// Somebody else is to blame for so long: by then the target may have given back what it took.
 const ANOTHER_FOR: Duration = Duration::from_secs(3);
 const CGROUPS_MAX: usize = 1024;
+const IN_VAIN_MAX: usize = 32;
 const NODE: &str = "node";
 
 #[derive(Default)]
@@ -45,7 +46,7 @@ struct Pressed {
     seen_bad: BootTime,
     raised: Option<Raised>,
     /// Who was ended for it, or grew no more, and memory is short all the same.
-    in_vain: Vec<Process>,
+    in_vain: Vec<Raised>,
 }
 
 struct Raised {
@@ -70,11 +71,38 @@ impl Raised {
 
 impl Pressed {
     fn targets(&self) -> impl Iterator<Item = &Process> {
-        self.raised.iter().map(|raised| &raised.target).chain(&self.in_vain)
+        self.raised.iter().chain(&self.in_vain).map(|raised| &raised.target)
     }
 
     fn level_of(&self, id: ProcessId) -> Option<f64> {
-        self.raised.as_ref().filter(|raised| raised.target.id() == id).map(|raised| raised.level)
+        let mut all = self.raised.iter().chain(&self.in_vain);
+        all.find(|raised| raised.target.id() == id).map(|raised| raised.level)
+    }
+
+    fn measure(&mut self, look: &Look<'_>) {
+        for raised in self.raised.iter_mut().chain(&mut self.in_vain) {
+            raised.level = look.level(raised.sign);
+        }
+    }
+
+    /// Its incident is open; it is looked at again instead of the one that has ended since.
+    fn takes_up_again(&mut self, id: ProcessId) -> bool {
+        let Some(index) = self.in_vain.iter().position(|raised| raised.target.id() == id) else {
+            return false;
+        };
+        self.raised = Some(Raised { another: None, ..self.in_vain.remove(index) });
+        true
+    }
+
+    /// True if it was a target. The others are so still.
+    fn is_rid_of(&mut self, id: ProcessId) -> bool {
+        let before = self.in_vain.len();
+        self.in_vain.retain(|raised| raised.target.id() != id);
+        if self.raised.take_if(|raised| raised.target.id() == id).is_some() {
+            self.looks.clear();
+            return true;
+        }
+        self.in_vain.len() < before
     }
 
     fn looked(&mut self, at: BootTime, look: &Look<'_>) {
@@ -83,7 +111,7 @@ impl Pressed {
             && let Some(raised) =
                 self.raised.take_if(|raised| raised.ended.is_some_and(|ended| ended <= began))
         {
-            self.in_vain.push(raised.target);
+            self.in_vain.push(raised);
             self.looks.clear();
         }
         self.reconsider(at, look);
@@ -99,10 +127,10 @@ impl Pressed {
     /// Nobody twice: two that grow in turn would be named for ever.
     fn reconsider(&mut self, at: BootTime, look: &Look<'_>) {
         let culprit = look.culprit.filter(|_| look.sign.is_some()).map(|user| user.process.id());
-        let is_news = |id: &ProcessId| self.in_vain.iter().all(|one| one.id() != *id);
-        let culprit = culprit.filter(is_news);
+        let is_news = |id: &ProcessId| self.in_vain.iter().all(|one| one.target.id() != *id);
+        let culprit = culprit.filter(is_news).filter(|_| self.in_vain.len() < IN_VAIN_MAX);
         let given_up = self.raised.take_if(|raised| raised.is_anothers(at, culprit));
-        self.in_vain.extend(given_up.map(|raised| raised.target));
+        self.in_vain.extend(given_up);
     }
 
     fn bad(&self) -> Duration {
@@ -153,20 +181,27 @@ impl MemoryPressure {
         }
         let pressed = self.watched.entry(name.to_owned()).or_default();
         pressed.looked(at, look);
+        pressed.measure(look);
+        self.levels(name, found);
+        let Some(pressed) = self.watched.get_mut(name) else { return };
         let bad = pressed.bad();
         if let (Some(sign), None) = (look.sign, &pressed.raised)
             && BAD <= bad
             && let Some(target) = target(look, sign)
+            && !pressed.takes_up_again(target.id())
         {
             let level = look.level(sign);
             pressed.raised = Some(Raised { target: target.clone(), sign, level, ended: None, another: None });
             found.push(raise(context, at, bad, target, sign, look));
-        } else if let Some(raised) = &mut pressed.raised {
-            raised.level = look.level(raised.sign);
-            let target = raised.target.clone();
+        }
+    }
+
+    /// Where it is worst, of each target of this place.
+    fn levels(&self, name: &str, found: &mut Vec<Finding>) {
+        for target in self.watched.get(name).into_iter().flat_map(Pressed::targets) {
             let levels = self.watched.values().filter_map(|pressed| pressed.level_of(target.id()));
             let level = levels.reduce(f64::max);
-            found.push(Finding::Level { subject: subject(&target), class: Class::MemoryPressure, level });
+            found.push(Finding::Level { subject: subject(target), class: Class::MemoryPressure, level });
         }
     }
 
@@ -179,19 +214,17 @@ impl MemoryPressure {
             }
             return;
         }
-        self.clear(|pressed| pressed.level_of(process.id()).is_some(), "has ended", found);
-    }
-
-    fn forget(&mut self, now: BootTime, found: &mut Vec<Finding>) {
-        let is_over = |pressed: &Pressed| OVER_AFTER <= now.since(pressed.seen_bad);
-        self.clear(is_over, "has memory again", found);
+        let places = self.watched.values_mut().map(|pressed| pressed.is_rid_of(process.id()));
+        if places.fold(false, |any, is_one| any | is_one) {
+            found.push(cleared(process, "has ended"));
+        }
     }
 
     /// What is short in one place only is over once it is over there; a process may be the target of several.
-    fn clear(&mut self, is_over: impl Fn(&Pressed) -> bool, what: &str, found: &mut Vec<Finding>) {
+    fn forget(&mut self, now: BootTime, found: &mut Vec<Finding>) {
         let mut over = Vec::new();
         self.watched.retain(|_, pressed| {
-            let is_over = is_over(pressed);
+            let is_over = OVER_AFTER <= now.since(pressed.seen_bad);
             if is_over {
                 over.extend(pressed.targets().cloned());
             }
@@ -202,15 +235,15 @@ impl MemoryPressure {
         for target in over {
             let is_it = |other: &Process| other.id() == target.id();
             if !self.watched.values().any(|pressed| pressed.targets().any(is_it)) {
-                let says = format!("{} {what}", called(&target));
-                found.push(Finding::Cleared {
-                    subject: subject(&target),
-                    class: Class::MemoryPressure,
-                    says,
-                });
+                found.push(cleared(&target, "has memory again"));
             }
         }
     }
+}
+
+fn cleared(target: &Process, what: &str) -> Finding {
+    let says = format!("{} {what}", called(target));
+    Finding::Cleared { subject: subject(target), class: Class::MemoryPressure, says }
 }
 
 fn subject(target: &Process) -> Subject {

@@ -228,8 +228,20 @@ impl Run {
         raised.collect()
     }
 
+    fn said(&self) -> Vec<&str> {
+        let said = self.found.iter().filter_map(|finding| match finding {
+            Finding::Cleared { says, .. } => Some(says.as_str()),
+            Finding::Raised { .. }
+            | Finding::Level { .. }
+            | Finding::Watch(_)
+            | Finding::Unwatch(_)
+            | Finding::Remark { .. } => None,
+        });
+        said.collect()
+    }
+
     fn cleared(&self) -> usize {
-        self.found.iter().filter(|finding| matches!(finding, Finding::Cleared { .. })).count()
+        self.said().len()
     }
 }
 
@@ -261,6 +273,38 @@ fn while_memory_is_short_whoever_grows_by_now_is_named_once() {
     assert_eq!((run.raised(), run.cleared()), (vec![7, 8], 0), "and not in turn");
     run.looks(8, &MemorySnapshot::default());
     assert_eq!(run.cleared(), 2);
+}
+
+#[test]
+fn who_ends_by_itself_takes_nobody_with_it_and_is_over_even_if_it_was_given_up() {
+    let begin = || {
+        let mut run = Run::default();
+        run.looks(3, &taken_by(7));
+        run.looks(5, &taken_by(8));
+        assert_eq!((run.raised(), run.cleared()), (vec![7, 8], 0));
+        run
+    };
+    let mut latter = begin();
+    latter.ends(8, false);
+    assert_eq!(latter.said(), ["leaky[8] has ended"]);
+    latter.looks(3, &taken_by(7));
+    assert_eq!(latter.raised(), [7, 8], "who was given up is named once all the same");
+    let mut former = begin();
+    former.ends(7, false);
+    assert_eq!(former.said(), ["leaky[7] has ended"]);
+    former.looks(8, &MemorySnapshot::default());
+    assert_eq!(former.said()[1..], ["leaky[8] has memory again"]);
+}
+
+#[test]
+fn how_bad_it_is_is_told_of_all_who_were_named() {
+    let mut run = Run::default();
+    run.looks(3, &taken_by(7));
+    run.looks(5, &taken_by(8));
+    run.found.clear();
+    run.looks(1, &taken_by(8));
+    let levels = run.found.iter().filter(|finding| matches!(finding, Finding::Level { .. }));
+    assert_eq!(levels.count(), 2);
 }
 
 #[test]
