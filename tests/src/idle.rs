@@ -146,7 +146,8 @@ const PORTS: core::ops::Range<u32> = 12_000..32_000;
 /// Tests run side by side, in threads and in programs.
 const PORTS_EACH: u32 = 64;
 
-/// A port of the loopback that nobody has, and that nobody else is given while this program runs.
+/// A port of the loopback that nobody has. Nobody else is given it while this program runs, unless one of the two
+/// takes more than [`PORTS_EACH`].
 ///
 /// # Panics
 /// If there is none.
@@ -167,7 +168,9 @@ pub fn free_port() -> u16 {
 
 /// Bound and never listened on: for a moment, a listener would be taken for the server that is waited for.
 fn is_free(port: u16) -> bool {
-    use rustix::net::{AddressFamily, SocketType, bind, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+    // A victim that another thread starts in this moment must not hold it for its life.
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket");
     bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, port))).is_ok()
 }

@@ -24,6 +24,8 @@ const CLIENTS_MAX: usize = 1024;
 const USES_MAX: usize = 256;
 /// A peer that was not asked for so long is none any more; an address may be somebody else's by then.
 const EXPIRES: Duration = Duration::from_secs(15 * 60);
+/// Of Kubernetes: each node sends what comes to one of them to any replica, on any node (`--service-node-port-range`).
+const NODE_PORTS: core::ops::RangeInclusive<u16> = 30_000..=32_767;
 
 /// An address as one network namespace knows it.
 type At = (u32, SocketAddr);
@@ -137,7 +139,8 @@ impl Topology {
         let first = found.next()?;
         let is_on_this_node = self.reach.has(peer.ip());
         let agrees = |one: &Answers| {
-            let is_the_one_asked = is_on_this_node || one.address.ip() == peer.ip();
+            let is_the_one_asked =
+                one.address.ip() == peer.ip() || is_on_this_node && !NODE_PORTS.contains(&peer.port());
             is_the_one_asked && one.known.1.workload == first.known.1.workload
         };
         (agrees(first) && found.all(agrees)).then_some(&first.known.1)

@@ -1,6 +1,7 @@
 """One family a mode: processes of the multiprocessing and subprocess modules."""
 import ctypes
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -19,9 +20,11 @@ def hold(lock):
         time.sleep(100000)
 
 
-def end_with_parent():
+def end_with_parent(parent):
     """A pool makes new workers while it is ended: nobody knows of them (PR_SET_PDEATHSIG, prctl(2))."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before
+        os._exit(1)
 
 
 def main(mode):
@@ -39,7 +42,7 @@ def main(mode):
     elif mode == "held":
         children = [multiprocessing.Process(target=hold, args=(first,)) for _ in range(3)]
     elif mode == "pool":
-        pool = multiprocessing.Pool(3, end_with_parent)
+        pool = multiprocessing.Pool(3, end_with_parent, (os.getpid(),))
         pool.apply_async(time.sleep, (100000,)).wait()
         return
     for child in children:

@@ -47,7 +47,7 @@ pub(super) fn checks(root: Root<'_>, sockets: &Sockets, settings: &Settings) -> 
     let mut checks = vec![socket(root, &systemd)];
     checks.push(podman_instead(root, &docker).unwrap_or_else(|| socket(root, &docker)));
     checks.extend(podman_beside(root, &docker));
-    checks.extend([first_that_answers(root, &cri), kubernetes(root, settings)]);
+    checks.extend([first_that_listens(root, &cri), kubernetes(root, settings)]);
     checks
 }
 
@@ -67,8 +67,8 @@ fn no_socket(asked: &Asked<'_>) -> Check {
     Check::absent(asked.name, format!("no socket at {}", looked.join(", ")), asked.costs)
 }
 
-/// As the agent chooses: one that has died leaves its socket behind.
-fn first_that_answers(root: Root<'_>, asked: &Asked<'_>) -> Check {
+/// In the agent's order, which asks each for its version: one that has died leaves its socket behind.
+fn first_that_listens(root: Root<'_>, asked: &Asked<'_>) -> Check {
     const FIX: &str = "run as root, and start it, or name another in the AgentConfig: runtimes: {cri: PATH}";
     let mut said = Vec::new();
     for path in asked.paths.iter().filter(|path| is_socket(root, path)) {

@@ -140,5 +140,7 @@ fn a_service_that_others_ask_here_is_not_served_here_for_everybody() {
     assert_eq!(server(&topology, SERVICE), Some("pod"), "by the client's own connections");
     let published = "192.168.0.4:8080";
     assert_eq!(server(&asked_by_another(published, ADDRESS), published), Some("pod"));
+    let node_port = "192.168.0.4:30080";
+    assert_eq!(server(&asked_by_another(node_port, ADDRESS), node_port), None, "it may be another replica");
     assert_eq!(server(&asked_by_another(ADDRESS, ADDRESS), ADDRESS), Some("pod"), "without NAT");
 }

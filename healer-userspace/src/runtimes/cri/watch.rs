@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const LOOK_FOR: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_secs(10);
 /// While another than the best is asked: does a better one answer by now?
-const BETTER_EVERY: Duration = Duration::from_secs(60);
+const BETTER_EVERY: Duration = RETRY_EVERY;
 /// An id that the runtime did not know is not asked for again so soon.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const UNKNOWN_KEPT: usize = 1024;

@@ -51,7 +51,7 @@ fn of_all(repeats: usize) -> anyhow::Result<Vec<Figure>> {
             thread::sleep(IS_WELL);
             for (one, seconds) in all.iter().zip(&mut seconds) {
                 say(&format!("network: {}", one.row.name));
-                seconds.push(time(one, &state)?.unwrap_or(f64::INFINITY));
+                seconds.push(time(one, &state)?);
             }
         }
         figures.extend(rows.iter().zip(seconds).map(|(row, seconds)| figure(row, seconds)));
@@ -59,12 +59,20 @@ fn of_all(repeats: usize) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn figure(row: &Row, seconds: Vec<f64>) -> Figure {
-    let sorted = pairs::sorted(seconds.into_iter());
-    let shown: Vec<String> = sorted.iter().map(|second| format!("{second:.2}")).collect();
+/// Who was not found counts as found when the patience was over, which misses the aim.
+fn figure(row: &Row, seconds: Vec<Option<f64>>) -> Figure {
+    let patience = PATIENCE.as_secs_f64();
+    let missed = seconds.iter().filter(|second| second.is_none()).count();
+    let sorted = pairs::sorted(seconds.into_iter().map(|second| second.unwrap_or(patience)));
+    let mut shown: Vec<String> = sorted.iter().map(|second| format!("{second:.2}")).collect();
+    shown.truncate(sorted.len() - missed);
+    if 0 < missed {
+        shown.push(format!("and {missed} NOT FOUND in {patience} s"));
+    }
     let beside = row.experiment.map_or_else(|| "none".to_owned(), |seconds| format!("{seconds:.2} s"));
     let name = format!("{} {}: fault to diagnosis, {}", row.class, row.kind, row.name);
-    Figure::new(&name, pairs::median(&sorted).unwrap_or(f64::NAN), "s")
+    Figure::new(&name, pairs::median(&sorted).unwrap_or(patience), "s")
+        .at_most(patience - 1.0)
         .remark(format!("of {}; the experiment: {beside}", shown.join(", ")))
 }
 

@@ -60,13 +60,13 @@ impl Links {
     }
 
     /// A link before a route: a link that goes down takes its routes with it. Whose it was nobody has told: if another
-    /// peer of the namespace was reached after it changed, it explains nothing.
+    /// peer of the namespace was reached after it changed, or these themselves were, it explains nothing.
     pub(super) fn cause(
         &self,
         netns: u32,
         since: BootTime,
         peers: &[SocketAddr],
-        is_another_reached_after: impl Fn(BootTime) -> bool,
+        is_disproved: impl Fn(BootTime) -> bool,
     ) -> Option<Cause> {
         let is_recent = |at: BootTime, change: &Change| {
             since.since(at) < if is_gone(change) { RECENT_IF_GONE } else { RECENT }
@@ -76,7 +76,7 @@ impl Links {
             all.filter(|(at, change)| is_recent(*at, change))
         };
         let link = recent().find_map(|(at, change)| match change {
-            Change::Link { name, up, gone, .. } if !is_another_reached_after(*at) => {
+            Change::Link { name, up, gone, .. } if !is_disproved(*at) => {
                 let what = match (gone, up) {
                     (true, _) => "is gone",
                     (false, true) => "has no carrier",

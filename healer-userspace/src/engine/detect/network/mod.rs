@@ -248,11 +248,12 @@ impl Network {
 
     fn cut_off(&mut self, context: &Context<'_>, who: &Who, isolated: &Isolated, found: &mut Vec<Finding>) {
         let now = context.now;
-        let is_another_reached_after = |changed: BootTime| {
+        let is_disproved = |changed: BootTime| {
             let since = changed.clamp(isolated.since, isolated.last_lost);
             self.is_another_reached(context, who.1, &isolated.peers, since)
+                || self.were_reached_after(who, &isolated.peers, changed)
         };
-        let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_another_reached_after);
+        let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_disproved);
         let told_by = isolated.since + CAUSE_COMES_WITHIN;
         if cause.is_none() && now < told_by {
             self.due = earliest(self.due, Some(told_by));
@@ -306,8 +307,7 @@ impl Network {
             if is_no_surer || matches!(surety, Surety::Waits(_)) {
                 continue;
             }
-            let is_another_reached = |_| self.is_another_reached(context, who.1, &[*address], down.since);
-            let cause = self.links.cause(who.1, down.since, &[*address], is_another_reached);
+            let cause = self.cause_of(context, &key, down);
             let told_by = down.since + CAUSE_COMES_WITHIN;
             let may_be_here = down.is_local || down.kind == Kind::Unreachable;
             if cause.is_none() && may_be_here && context.now < told_by {

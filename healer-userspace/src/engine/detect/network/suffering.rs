@@ -1,9 +1,14 @@
 //! Several who suffer from one peer: then it is the peer.
 
-use core::{cell::OnceCell, net::SocketAddr};
+use core::{cell::OnceCell, net::SocketAddr, time::Duration};
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Network, Who, client::Surety, peer::Peer};
+use super::{
+    Context, Network, Who,
+    client::Surety,
+    links::Cause,
+    peer::{Down, Peer},
+};
 use crate::engine::time::BootTime;
 
 /// By network namespace and address.
@@ -39,6 +44,32 @@ impl Network {
         };
         let mut clients = self.clients.iter().filter(|(who, _)| who.1 == netns);
         clients.any(|(_, client)| client.peers.iter().any(|(at, peer)| counts(at, peer)))
+    }
+
+    /// They did without it, for longer than what was on its way then takes to arrive, and to be counted.
+    pub(super) fn were_reached_after(&self, who: &Who, lost: &[SocketAddr], changed: BootTime) -> bool {
+        const ON_ITS_WAY: Duration = Duration::from_secs(1);
+        let peers = self.clients.get(who).into_iter().flat_map(|client| &client.peers);
+        let mut of_lost = peers.filter(|(at, _)| lost.contains(at));
+        of_lost.any(|(_, peer)| peer.answered_since(changed + ON_ITS_WAY))
+    }
+
+    /// Why this one peer is out of reach. To one that was reached no link is missing.
+    pub(super) fn cause_of(
+        &self,
+        context: &Context<'_>,
+        (who, address): &(Who, SocketAddr),
+        down: &Down,
+    ) -> Option<Cause> {
+        if down.kind.was_reached() || address.ip().is_loopback() {
+            return None;
+        }
+        let lost = [*address];
+        let is_disproved = |changed| {
+            self.is_another_reached(context, who.1, &lost, down.since)
+                || self.were_reached_after(who, &lost, changed)
+        };
+        self.links.cause(who.1, down.since, &lost, is_disproved)
     }
 
     /// Who has no other peer may be cut off instead, and all of them by the node's own way out: somebody has to reach

@@ -74,6 +74,50 @@ fn a_link_explains_nothing_while_another_peer_is_reached() {
     assert_eq!(said(false).as_deref(), Some("dependency_failure unreachable suspected"));
 }
 
+/// A container ends; a peer answers on, and much later does not.
+fn lost_long_after() -> Story {
+    let mut story = Story::new();
+    story.lives_on_this_node(B);
+    let change = Change::Link { name: "docker0".to_owned(), up: true, carrier: false, gone: false };
+    let links = vec![LinkChange { netns: 7, change }];
+    story.tell(900, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+    for ms in (1500..40_000).step_by(500) {
+        story.ok(ms, B);
+        match ms {
+            0..20_000 => story.ok(ms + 1, A),
+            _ => story.resent(ms + 1, A, ms / 1000, (ms / 1000) as u32, true, 0),
+        }
+    }
+    story
+}
+
+#[test]
+fn a_link_without_which_the_peer_itself_answered_explains_nothing() {
+    let silent = lost_long_after();
+    assert_eq!(silent.words(), ["dependency_failure no_answer probable"]);
+    assert!(!silent.sentences[0].contains("docker0"), "{}", silent.sentences[0]);
+}
+
+#[test]
+fn to_whom_was_reached_no_link_is_missing() {
+    let mut story = Story::new();
+    story.lives_on_this_node(B);
+    for ms in (1500..10_000).step_by(500) {
+        if ms == 4000 {
+            let change = Change::Link { name: "docker0".to_owned(), up: true, carrier: false, gone: false };
+            let links = vec![LinkChange { netns: 7, change }];
+            story.tell(ms, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+        }
+        story.ok(ms, B);
+        match ms {
+            0..4500 => story.ok(ms + 1, A),
+            _ => story.refused(ms + 1, A, ((ms - 4000) / 500) as u32),
+        }
+    }
+    assert_eq!(story.words(), ["dependency_failure refuses probable"]);
+    assert!(!story.sentences[0].contains("docker0"), "{}", story.sentences[0]);
+}
+
 impl Story {
     fn lives_on_this_node(&mut self, peer: &str) {
         let listens = Listens { address: peer.parse().unwrap(), netns: 99, cgroup: 6, cookie: 1, on: true };
