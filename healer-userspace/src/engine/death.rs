@@ -35,8 +35,15 @@ impl Death {
             comm: process.comm.clone(),
             workload: process.workload.clone(),
             by_signal: certificate.exit.signal.is_some(),
-            sentence: called(process) + " " + &certificate.sentence(),
+            sentence: sentence(certificate, process),
             evidence: certificate.causes(memory, process),
         })
     }
+}
+
+fn sentence(certificate: &Certificate, process: &Process) -> String {
+    let mut says = called(process);
+    says.push(' ');
+    certificate.tell(&mut says);
+    says
 }

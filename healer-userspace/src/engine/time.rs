@@ -42,17 +42,24 @@ pub struct Human(pub Duration);
 
 impl fmt::Display for Human {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = self.0.as_micros();
-        let seconds = self.0.as_secs();
-        match micros {
-            0..1_000 => write!(out, "{micros}µs"),
-            1_000..10_000 => write!(out, "{:.1}ms", self.0.as_secs_f64() * 1e3),
-            10_000..1_000_000 => write!(out, "{}ms", micros / 1_000),
-            1_000_000..60_000_000 => write!(out, "{:.1}s", self.0.as_secs_f64()),
+        // Integers: this is the dearest part of the sentence of an end.
+        let nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
+        let seconds = nanos / 1_000_000_000;
+        match nanos / 1_000 {
+            micros @ 0..1_000 => write!(out, "{micros}µs"),
+            1_000..10_000 => tenths(out, nanos, 100_000, "ms"),
+            micros @ 10_000..1_000_000 => write!(out, "{}ms", micros / 1_000),
+            1_000_000..60_000_000 => tenths(out, nanos, 100_000_000, "s"),
             60_000_000..3_600_000_000 => write!(out, "{}m{:02}s", seconds / 60, seconds % 60),
             _ => write!(out, "{}h{:02}m", seconds / 3600, seconds / 60 % 60),
         }
     }
+}
+
+/// `3.4s`, rounded.
+fn tenths(out: &mut fmt::Formatter<'_>, nanos: u64, tenth: u64, unit: &str) -> fmt::Result {
+    let tenths = (nanos + tenth / 2) / tenth;
+    write!(out, "{}.{}{unit}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -68,6 +75,8 @@ mod tests {
         check(3_400, "3.4ms");
         check(12_000, "12ms");
         check(3_400_000, "3.4s");
+        check(9_960, "10.0ms");
+        check(59_970_000, "60.0s");
         check(130_000_000, "2m10s");
         check(11_100_000_000, "3h05m");
     }

@@ -17,16 +17,32 @@ use crate::{
 impl Certificate {
     /// `killed by SIGKILL from bash[4242] (uid 0) after 3.2s`
     pub fn sentence(&self) -> String {
-        let mut says = self.what();
+        let mut says = String::with_capacity(96);
+        self.tell(&mut says);
+        says
+    }
+
+    /// The sentence, after what `says` says.
+    pub(in crate::engine) fn tell(&self, says: &mut String) {
+        // Writing to a String cannot fail. Most ends say no more, and a node has many: they take no String of their own.
+        if self.is_plain() {
+            write!(says, "exited with status {}", self.exit.code).ok();
+        } else {
+            says.push_str(&self.what());
+        }
         if self.uptime.is_zero() {
             // Nobody met it before its end.
             says.truncate(says.trim_end_matches(',').len());
         } else {
-            // Writing to a String cannot fail.
             write!(says, " after {}", Human(self.uptime)).ok();
         }
         says.push_str(if self.exit.core { ", core dumped" } else { "" });
-        says + &again(self.ordinal)
+        says.push_str(&again(self.ordinal));
+    }
+
+    fn is_plain(&self) -> bool {
+        let has_reason = self.asked.is_some() || self.child.is_some();
+        self.exit.signal.is_none() && self.exit.seen_by != SeenBy::NoStatus && !has_reason
     }
 
     /// Neither when nor how often.
