@@ -160,7 +160,11 @@ fn without_proof_it_is_probable_after_ten_seconds() {
         rust("rwlock_served"),
         rust("philosophers"),
         rust("mutex_ticking"),
+        rust("crosswise_ticking"),
+        ("aborting_mutex_ticking", aborting("mutex_ticking").1),
+        ("aborting_crosswise_ticking", aborting("crosswise_ticking").1),
         parking_lot("parking_lot_served", "served"),
+        parking_lot("parking_lot_ticking", "ticking"),
         c("orphan"),
         c("malloc_handler"),
         python("python_interruptible", "abba", false),
@@ -204,7 +208,7 @@ fn who_only_waits_is_never_flagged() {
     let idle = Idle::start();
     let mut victims: Vec<Named> = modes.into_iter().map(c).collect();
     let of_rust = ["pool", "decoy", "decoy_ticking", "transfer", "transfer_ticking"];
-    let joined = ["joined", "joined_ticking", "notified", "notified_ticking"];
+    let joined = ["joined", "joined_ticking", "notified", "notified_ticking", "stages", "stages_ticking"];
     victims.extend(of_rust.into_iter().chain(joined).map(aborting));
     victims.push(musl("musl_transfer", "transfer"));
     victims.push(musl("musl_transfer_ticking", "transfer_ticking"));

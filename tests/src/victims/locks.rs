@@ -20,6 +20,11 @@ fn transfer(from: &Mutex<u64>, to: &Mutex<u64>) {
 }
 
 #[inline(never)]
+fn feed(stages: &Arc<[(Mutex<u64>, Condvar); 2]>) {
+    stages.iter().for_each(|(_, more)| more.notify_one());
+}
+
+#[inline(never)]
 fn notify(pair: &Arc<(Mutex<u64>, Condvar)>) {
     pair.1.notify_one();
 }
@@ -54,6 +59,22 @@ fn main() {
                     black_box(*one + *other.lock().unwrap());
                 }));
             }
+        }
+        // Each thread is written out, as in most programs; main joins them and has nothing to do with the locks.
+        "crosswise_ticking" => {
+            thread::spawn(|| loop { thread::sleep(Duration::from_secs(1)); });
+            let (a, b) = (Arc::new(Mutex::new(1_u64)), Arc::new(Mutex::new(2_u64)));
+            let (a_too, b_too) = (a.clone(), b.clone());
+            threads.push(thread::spawn(move || {
+                let mut one = a.lock().unwrap();
+                thread::sleep(Duration::from_millis(200));
+                *one += *b.lock().unwrap();
+            }));
+            threads.push(thread::spawn(move || {
+                let mut two = b_too.lock().unwrap();
+                thread::sleep(Duration::from_millis(200));
+                *two += *a_too.lock().unwrap();
+            }));
         }
         "rwlock_served" => {
             serve();
@@ -129,6 +150,31 @@ fn main() {
             });
             for thread in threads.drain(..) { let _ended = thread.join(); }
             black_box(pair);
+        }
+        // Two stages that rest at conditions which were notified twice, in what both of them know. Who feeds them knows where
+        // that is written.
+        "stages" | "stages_ticking" => {
+            let stages = Arc::new([0; 2].map(|_| (Mutex::new(0_u64), Condvar::new())));
+            for i in 0..2 {
+                let stages = stages.clone();
+                threads.push(thread::spawn(move || {
+                    let (jobs, more) = &stages[i];
+                    let mut seen = jobs.lock().unwrap();
+                    while *seen < 77 {
+                        *seen += 1;
+                        seen = more.wait(seen).unwrap();
+                    }
+                    black_box(&stages);
+                }));
+            }
+            let feeds = Box::new(stages);
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    thread::sleep(Duration::from_millis(100));
+                    feed(&feeds);
+                }
+                go_on(&feeds, is_ticking);
+            });
         }
         // A slow holder that knows its lock by what it lies in; two wait behind it, the second has its address as an argument.
         "transfer" | "transfer_ticking" => {

@@ -22,7 +22,7 @@ const TID: u32 = 0x3fff_ffff;
 const OWNER_DIED: u32 = 0x4000_0000;
 
 /// glibc's and Rust's word of a locked mutex with waiters.
-const CONTENDED: u32 = 2;
+pub(super) const CONTENDED: u32 = 2;
 /// musl's word of a locked plain mutex: the waiters' bit and `EBUSY`.
 const MUSL_CONTENDED: u32 = WAITERS | 16;
 /// Rust's `RwLock`: locked for writing, and readers or writers wait. Where both do all bits are set, but so they are in

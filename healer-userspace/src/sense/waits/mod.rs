@@ -3,6 +3,7 @@
 //! Everything is read from outside, without stopping anybody. A thread whose switches are the same before and
 //! after a word was read has not run in between: so what was read was true at one moment.
 
+mod call_site;
 mod children;
 mod condition;
 mod descriptors;
