@@ -70,6 +70,7 @@ impl Agent {
         self.look_at_routes(now);
         self.look_at_memory_watch();
         self.look_at_waits_watch();
+        self.look_at_work_watch();
         self.reporter.set_store_status(&self.store.status());
         self.show_leases();
         self.show_declared();

@@ -33,6 +33,29 @@ impl Pulse {
     }
 }
 
+/// What an administrator is told of a thread that has a pulse.
+pub(super) struct Watchdog {
+    pulse: Pulse,
+    is_stuck: bool,
+}
+
+impl Watchdog {
+    pub(super) fn over(pulse: Pulse) -> Self {
+        Self { pulse, is_stuck: false }
+    }
+
+    /// True if it has got stuck, or comes round again, since the last time. `now` is [`awake`].
+    pub(super) fn refresh(&mut self, now: BootTime) -> bool {
+        let was_stuck = core::mem::replace(&mut self.is_stuck, self.pulse.is_stuck(now));
+        was_stuck != self.is_stuck
+    }
+
+    /// As of the last refresh.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_stuck
+    }
+}
+
 /// Nobody is late for the time that the machine slept.
 pub(super) fn awake() -> BootTime {
     clock::boot() - clock::suspended()

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Agent,
-    pulse::{Pulse, awake},
+    pulse::{Pulse, Watchdog, awake},
 };
 use crate::{
     clock,
@@ -29,21 +29,14 @@ pub(super) type Snapshots = mpsc::Receiver<(BootTime, WaitSnapshot)>;
 
 /// Whether the thread comes round.
 pub(super) struct WaitsWatch {
-    pulse: Pulse,
-    is_stuck: bool,
+    watchdog: Watchdog,
 }
 
 impl WaitsWatch {
-    /// True if that has changed.
-    fn refresh(&mut self, now: BootTime) -> bool {
-        let was_stuck = core::mem::replace(&mut self.is_stuck, self.pulse.is_stuck(now));
-        was_stuck != self.is_stuck
-    }
-
     /// A scan that does not come back tells nothing, by whatever way it is made.
     pub(super) fn dim(&self, sensors: &mut [Sensor]) {
         let scan = sensors.iter_mut().find(|sensor| sensor.name == tasks::PROGRAM);
-        if let Some(sensor) = scan.filter(|_| self.is_stuck) {
+        if let Some(sensor) = scan.filter(|_| self.watchdog.is_stuck()) {
             *sensor = Sensor {
                 name: tasks::PROGRAM.to_owned(),
                 state: SensorState::Down,
@@ -59,7 +52,7 @@ impl WaitsWatch {
 pub(super) fn start(scan: Option<TaskScan>) -> io::Result<(WaitsWatch, Snapshots)> {
     let (sender, snapshots) = mpsc::channel(WAITING_MAX);
     let pulse = Pulse::default();
-    let watch = WaitsWatch { pulse: pulse.clone(), is_stuck: false };
+    let watch = WaitsWatch { watchdog: Watchdog::over(pulse.clone()) };
     let scanner = move || scan_on(&mut Scanner::new(scan, Path::new("/proc")), &pulse, &sender);
     thread::Builder::new().name("healer-waits".to_owned()).spawn(scanner)?;
     Ok((watch, snapshots))
@@ -104,7 +97,7 @@ impl Agent {
 
     /// Once a second.
     pub(super) fn look_at_waits_watch(&mut self) {
-        if self.waits_watch.refresh(awake()) {
+        if self.waits_watch.watchdog.refresh(awake()) {
             self.publish_sensors();
         }
     }
@@ -130,15 +123,15 @@ mod tests {
     #[test]
     fn a_scan_that_does_not_come_back_is_shown_until_it_does() {
         let pulse = Pulse::default();
-        let mut watch = WaitsWatch { pulse: pulse.clone(), is_stuck: false };
+        let mut watch = WaitsWatch { watchdog: Watchdog::over(pulse.clone()) };
         let late = awake() + core::time::Duration::from_secs(60);
-        assert!(!watch.refresh(late));
+        assert!(!watch.watchdog.refresh(late));
         assert_eq!(shown(&watch), [SensorState::Attached; 2]);
         pulse.turn(|| {
-            assert!(watch.refresh(late) && !watch.refresh(late), "said once");
+            assert!(watch.watchdog.refresh(late) && !watch.watchdog.refresh(late), "said once");
             assert_eq!(shown(&watch), [SensorState::Attached, SensorState::Down]);
         });
-        assert!(watch.refresh(late));
+        assert!(watch.watchdog.refresh(late));
         assert_eq!(shown(&watch), [SensorState::Attached; 2]);
     }
 }
