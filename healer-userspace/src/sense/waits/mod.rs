@@ -3,6 +3,7 @@
 //! Everything is read from outside, without stopping anybody. A thread whose switches are the same before and
 //! after a word was read has not run in between: so what was read was true at one moment.
 
+mod alert;
 mod call_site;
 mod children;
 mod condition;
@@ -49,6 +50,7 @@ use crate::{
     },
     signal::waits::{Condition, Owner, WaitSnapshot},
 };
+use alert::{Alert, Suspect};
 use condition::{condition, held};
 use extract::{Extractor, Waits};
 pub(crate) use peers::copy_of;
@@ -66,8 +68,6 @@ const CONFIRM: Duration = Duration::from_millis(100);
 const BY_PROC: Duration = Duration::from_secs(5);
 /// A scan that costs more than this is dear.
 const DEAR: Duration = Duration::from_millis(20);
-/// New suspects are looked at closely for so long.
-const ALERT_FOR: Duration = Duration::from_secs(15);
 /// Of the time between scans, what a thread must have slept through.
 const SLEPT_PERCENT: u32 = 80;
 
@@ -77,11 +77,8 @@ pub struct Scanner {
     extractor: Extractor,
     table: Table,
     scans: u64,
-    /// Whom the last snapshot shows to be dead (see [`threads`]), and since when nobody new is among them.
-    suspects: BTreeSet<(u32, u64)>,
-    suspected_since: BootTime,
-    /// The last scan was the first to show somebody to be dead.
-    has_new_suspect: bool,
+    /// Whom the last snapshot shows to be dead.
+    alert: Alert,
     /// CPU time of the last scan: that others keep us from running makes it no dearer.
     cost: Duration,
     shows_all: bool,
@@ -114,9 +111,7 @@ impl Scanner {
             extractor: Extractor::new(Proc::new(proc), glibc::self_test()),
             table: Table::default(),
             scans: 0,
-            suspects: BTreeSet::new(),
-            suspected_since: BootTime(0),
-            has_new_suspect: false,
+            alert: Alert::default(),
             cost: Duration::ZERO,
             shows_all: false,
         }
@@ -145,7 +140,7 @@ impl Scanner {
     pub fn interval(&self) -> Duration {
         match self.source {
             Source::Proc(_) => BY_PROC,
-            Source::Kernel(_) if self.has_new_suspect && self.cost < CONFIRM => CONFIRM,
+            Source::Kernel(_) if self.alert.is_new() && self.cost < CONFIRM => CONFIRM,
             Source::Kernel(_) if self.is_alert() && self.cost < ALERT => ALERT,
             Source::Kernel(_) if DEAR < self.cost => UNDER_LOAD,
             Source::Kernel(_) => QUIET,
@@ -154,7 +149,7 @@ impl Scanner {
 
     /// Somebody new is suspected.
     fn is_alert(&self) -> bool {
-        !self.suspects.is_empty() && clock::boot().since(self.suspected_since) < ALERT_FOR
+        self.alert.is_on(clock::boot())
     }
 
     /// Scans once. `name` gives the process of a thread group, by the exact start of its leader.
@@ -182,7 +177,7 @@ impl Scanner {
         let waits = self.extractor.waits(&mut self.table, began, false, &mut now);
         let quick = self.shot(&waits, began).take(Depth::Hopeless, &mut numbered);
         let dead = Graph::new(&quick).dead(Grade::Any);
-        let is_known = threads(&quick, &dead).is_subset(&self.suspects) && !self.is_alert();
+        let is_known = self.alert.knows(&suspects(&quick, &dead)) && !self.is_alert();
         let mut snapshot = if self.shows_all {
             self.look_closely(&dead, began, name)
         } else if dead.is_empty() {
@@ -202,7 +197,7 @@ impl Scanner {
         self.forget_awake();
         self.shot(&waits, began).add_deaf(&mut snapshot, name);
         let dead = Graph::new(&snapshot).dead(Grade::Any);
-        self.suspect(&snapshot, &dead, began);
+        self.alert.note(began, suspects(&snapshot, &dead));
         self.cost = clock::thread_cpu().saturating_sub(cpu);
         Ok(snapshot)
     }
@@ -278,15 +273,6 @@ impl Scanner {
             }
         }
     }
-
-    fn suspect(&mut self, snapshot: &WaitSnapshot, dead: &BTreeSet<u32>, now: BootTime) {
-        let suspects = threads(snapshot, dead);
-        self.has_new_suspect = !suspects.is_subset(&self.suspects);
-        if self.has_new_suspect {
-            self.suspected_since = now;
-        }
-        self.suspects = suspects;
-    }
 }
 
 /// For a look that nobody is told of.
@@ -309,10 +295,9 @@ fn keep(snapshot: &mut WaitSnapshot, dead: &BTreeSet<u32>) {
     snapshot.processes.retain(|one| tgids.contains(&one.process.pid));
 }
 
-/// The threads of `tids`, by tid and switches: one that has run is another.
-fn threads(snapshot: &WaitSnapshot, tids: &BTreeSet<u32>) -> BTreeSet<(u32, u64)> {
-    let chosen = snapshot.tasks.iter().filter(|task| tids.contains(&task.tid));
-    chosen.map(|task| (task.tid, task.start.0 ^ task.switches.rotate_left(40))).collect()
+fn suspects(snapshot: &WaitSnapshot, dead: &BTreeSet<u32>) -> BTreeSet<Suspect> {
+    let tasks = snapshot.tasks.iter().filter(|task| dead.contains(&task.tid));
+    tasks.map(|task| Suspect { tid: task.tid, start: task.start, switches: task.switches }).collect()
 }
 
 /// The same by /proc: a thread sleeps if it has not switched since the scan before.
