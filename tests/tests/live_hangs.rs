@@ -120,6 +120,7 @@ fn what_is_locked_for_ever_is_proved() {
         "self",
         "rwlock",
         "shared",
+        "shared_live",
         "pipes",
         "pipe_self",
         "flock",

@@ -193,7 +193,7 @@ int main(int argc, char **argv) {
         pthread_create(&t[0], 0, leave_with_it, 0);
         pthread_join(t[0], 0);
         pthread_mutex_lock(&m[0]);
-    } else if (IS("shared")) {
+    } else if (IS("shared") || IS("shared_live")) { // with live a thread of each process goes on
         pthread_mutex_t *s = mmap(0, 8192, 3, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         pthread_mutexattr_t attr;
         pthread_mutexattr_init(&attr);
@@ -201,6 +201,7 @@ int main(int argc, char **argv) {
         pthread_mutex_init(&s[0], &attr);
         pthread_mutex_init(&s[10], &attr);
         int first = child() ? 0 : 10;
+        if (IS("shared_live")) pthread_create(&t[9], 0, tick, 0);
         pthread_mutex_lock(&s[first]);
         usleep(300000);
         pthread_mutex_lock(&s[10 - first]);

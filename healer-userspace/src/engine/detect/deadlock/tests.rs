@@ -174,6 +174,19 @@ fn a_cycle_through_two_processes_is_one_incident_of_the_youngest() {
     assert_eq!(diagnosis.related.iter().map(|one| one.pid).collect::<Vec<_>>(), [1]);
 }
 
+#[test]
+fn a_cycle_through_two_processes_is_one_whoever_else_runs_in_them() {
+    let live = |tgid, tid| Task { condition: Condition::Live, ..task(tgid, tid, Vec::new()) };
+    let shared = |first: Vec<Wait>, second: Vec<Wait>| {
+        let tasks = vec![task(1, 1, first), live(1, 11), task(2, 2, second), live(2, 12)];
+        dead(&snapshot(tasks, vec![process(1, 2), process(2, 2)]))
+    };
+    assert_eq!(shared(held_by(2), held_by(1)), BTreeSet::from([1, 2]));
+    assert!(shared(held_by(2), held_by(11)).is_empty(), "the other process gives it back");
+    let semaphore = |tgid| vec![wait(Source::ClosedWorld, &[Owner::Process(tgid)])];
+    assert!(shared(semaphore(2), semaphore(1)).is_empty(), "whoever runs there may post it");
+}
+
 /// A policy by comm whose only rule speaks of `class`.
 fn policy_of(comm: &str, mode: Mode, class: Class) -> Policy {
     let rule = Rule {
