@@ -94,7 +94,8 @@ impl Look for LevelLook {
         let snapshot = self.poller.look(now);
         let cost = clock::thread_cpu().saturating_sub(before);
         POLLS_NS.fetch_add(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let is_empty = snapshot.levels.is_empty() && snapshot.zombies.as_ref().is_none_or(Vec::is_empty);
+        let has_zombies = snapshot.zombies.as_ref().is_some_and(|zombies| !zombies.is_empty());
+        let is_empty = snapshot.levels.is_empty() && snapshot.quotas.is_empty() && !has_zombies;
         self.empty = if is_empty { self.empty.saturating_add(1) } else { 0 };
         if self.empty <= EMPTY_TOLD {
             // Full: the next one says the same or more.
@@ -121,6 +122,9 @@ impl Agent {
         }
         for parent in snapshot.zombies.iter_mut().flatten() {
             parent.process = self.seen_by(at, parent.pid).unwrap_or_default();
+        }
+        for user in snapshot.quotas.iter_mut().flat_map(|quota| &mut quota.users) {
+            user.process = self.seen_by(at, user.pid).unwrap_or_default();
         }
         self.observe(&Signal { at, process: None, fact: Fact::Levels(snapshot) });
     }

@@ -285,7 +285,7 @@ fn descriptors_end_at(used: u64, signal_below: Option<u32>) -> Vec<String> {
         vec![registered(2 * SECOND, &web), signal(8 * SECOND, &web, Fact::SyscallError(Box::new(error)))];
     signals.extend((9..90).map(|second| {
         let used = if second < 12 { 100 } else { used };
-        let snapshot = LevelSnapshot { levels: vec![level(used)], zombies: None };
+        let snapshot = LevelSnapshot { levels: vec![level(used)], ..LevelSnapshot::default() };
         Signal { at: BootTime(second * SECOND), process: None, fact: Fact::Levels(snapshot) }
     }));
     let mut set = policies(Mode::Enforce, &[ActionName::RunHook]);

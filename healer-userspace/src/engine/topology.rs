@@ -102,9 +102,14 @@ impl Topology {
 
     /// It listens, or did so last where it did.
     pub fn has_served(&self, id: ProcessId) -> bool {
+        self.server_by(id).is_some()
+    }
+
+    /// The same, and who it is.
+    pub fn server_by(&self, id: ProcessId) -> Option<&Process> {
         let former = self.former.values().map(|(_, process)| process);
         let mut all = self.listeners.values().map(|(_, process)| process).chain(former);
-        all.any(|process| process.id() == id)
+        all.find(|process| process.id() == id)
     }
 
     /// Is it known whose this listener is?

@@ -14,6 +14,9 @@ pub struct LevelSnapshot {
     /// `Some` when children were counted in this look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zombies: Option<Vec<Zombies>>,
+    /// Only cgroups that were held back in most of their periods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotas: Vec<Quota>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,6 +134,31 @@ pub struct Zombies {
     /// Whoever of them began first: once it is gone, some have been waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eldest: Option<ProcessId>,
+}
+
+/// A cgroup that its CPU quota holds back; counts and times are since the look before.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    pub cgroup: String,
+    pub over_ms: u64,
+    /// Of one CPU, what it may use.
+    pub quota_percent: u64,
+    pub periods: u64,
+    pub throttled: u64,
+    /// Summed over CPUs.
+    pub throttled_ms: u64,
+    /// Who ran most in it of late, heaviest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<CpuUser>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuUser {
+    pub process: Process,
+    /// Before identity.
+    #[serde(default)]
+    pub pid: u32,
+    pub ran_ms: u64,
 }
 
 fn is_zero(number: &u32) -> bool {

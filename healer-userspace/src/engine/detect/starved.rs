@@ -1,6 +1,8 @@
 //! A process that could run and does not get the CPU: because others have it, or because a limit holds it back.
 //! It is slow, not hung.
 
+mod quotas;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -12,14 +14,15 @@ use crate::{
         diagnosis::{Detail, Diagnosis, Evidence},
         time::{BootTime, Human},
     },
-    identity::process::ProcessId,
+    identity::process::{Process, ProcessId},
     signal::{
         Fact, Signal,
-        levels::share,
+        levels::{LevelSnapshot, share},
         work::{Consumer, Work, WorkSnapshot},
     },
     text,
 };
+use quotas::Quotas;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     name: "starved",
@@ -62,6 +65,8 @@ pub(super) fn lack(work: &Work, wall_ms: u64) -> Option<Class> {
 #[derive(Default)]
 struct Starved {
     watched: BTreeMap<(ProcessId, u32), Lacking>,
+    /// Of whoever is not tracked.
+    quotas: Quotas,
 }
 
 struct Lacking {
@@ -82,13 +87,31 @@ impl Detector for Starved {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
         if let Fact::Work(snapshot) = &signal.fact {
             self.looked(context, signal.at, snapshot, found);
+        } else if let Fact::Levels(snapshot) = &signal.fact {
+            self.held_back(context, signal.at, snapshot, found);
         } else if let (Fact::Exited(_), Some(process)) = (&signal.fact, &signal.process) {
             self.drop_where(|(id, _), _| *id == process.id(), "has ended", found);
+            self.quotas.ended(process.id(), found);
         }
     }
 }
 
 impl Starved {
+    /// Of the tracked more is known: whether they want the CPU at all.
+    fn held_back(
+        &mut self,
+        context: &Context<'_>,
+        at: BootTime,
+        snapshot: &LevelSnapshot,
+        found: &mut Vec<Finding>,
+    ) {
+        let known = self.watched.iter().filter(|(_, lacking)| lacking.class == Class::CpuThrottled);
+        let is_known = |server: &Process| {
+            known.clone().any(|((id, _), _)| context.world.home_of(*id) == Some(&server.workload))
+        };
+        self.quotas.looked(context, at, &snapshot.quotas, &is_known, found);
+    }
+
     fn looked(
         &mut self,
         context: &Context<'_>,

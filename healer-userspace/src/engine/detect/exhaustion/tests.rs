@@ -39,7 +39,7 @@ impl Run {
     }
 
     fn look(&mut self, level: Option<Level>) -> Vec<Finding> {
-        let snapshot = LevelSnapshot { levels: level.into_iter().collect(), zombies: None };
+        let snapshot = LevelSnapshot { levels: level.into_iter().collect(), ..LevelSnapshot::default() };
         self.tell(None, Fact::Levels(snapshot))
     }
 }

@@ -10,6 +10,7 @@ mod disks;
 mod overlay;
 mod pids;
 mod ports;
+mod quotas;
 mod writers;
 mod zombies;
 
@@ -27,6 +28,7 @@ use descriptors::Descriptors;
 use disks::Disks;
 use pids::Pids;
 use ports::Ports;
+use quotas::Quotas;
 use zombies::ZombieWatch;
 
 /// What is less used is well, and not told.
@@ -46,6 +48,7 @@ pub struct LevelPoller {
     disks: Disks,
     ports: Ports,
     zombies: ZombieWatch,
+    quotas: Quotas,
 }
 
 impl LevelPoller {
@@ -59,6 +62,7 @@ impl LevelPoller {
             disks: Disks::new(&proc),
             ports: Ports::new(&proc),
             zombies: ZombieWatch::new(&proc),
+            quotas: Quotas::new(&proc, cgroup),
         }
     }
 
@@ -75,7 +79,7 @@ impl LevelPoller {
         self.disks.look(now, &mut levels);
         self.ports.look(now, &mut levels);
         levels.retain(is_worth_saying);
-        LevelSnapshot { levels, zombies: self.zombies.look(now) }
+        LevelSnapshot { levels, zombies: self.zombies.look(now), quotas: self.quotas.look(now) }
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
     fn the_nearest_limit_arms_and_a_far_one_does_not() {
         let of = || Resource::Space { mount: "/data".to_owned(), device: "8:1".to_owned() };
         let space = |used| Level::new(of(), used, 100);
-        let snapshot = |levels| LevelSnapshot { levels, zombies: None };
+        let snapshot = |levels| LevelSnapshot { levels, ..LevelSnapshot::default() };
         assert_eq!(armed_by(&snapshot(vec![space(94)])), None);
         let descriptors = Level::new(Resource::Descriptors { pid: 7 }, 15, 20);
         let words = armed_by(&snapshot(vec![descriptors, space(96)]));

@@ -1,0 +1,239 @@
+//! Cgroups that their CPU quota holds back, and who in them wants the CPU.
+
+use core::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::WORTH_SAYING_PERCENT;
+use crate::{
+    engine::time::BootTime,
+    identity::{process::ProcessId, procfs::ProcDir},
+    sense::poll::{
+        cpu::{CpuStat, Kept},
+        memory::members,
+    },
+    signal::levels::{CpuUser, Quota, percent},
+};
+
+/// Which cgroups have a quota is found out so often: some 6 µs a cgroup.
+const WALK_EVERY: Duration = Duration::from_secs(15);
+const DEPTH_MAX: usize = 12;
+/// Each costs a descriptor.
+const GROUPS_MAX: usize = 1024;
+/// Who wants the CPU is asked so often, and of so many cgroups in one look: 10 µs a process.
+const USERS_EVERY: Duration = Duration::from_secs(4);
+const ASKED_AT_ONCE: usize = 4;
+const MEMBERS_MAX: usize = 64;
+const TOLD: usize = 3;
+
+pub(super) struct Quotas {
+    proc: PathBuf,
+    mount: PathBuf,
+    walked: Option<BootTime>,
+    groups: BTreeMap<PathBuf, Group>,
+}
+
+struct Group {
+    stat: Kept,
+    /// Of one CPU.
+    quota_percent: u64,
+    before: Option<(BootTime, CpuStat)>,
+    users: Users,
+}
+
+#[derive(Default)]
+struct Users {
+    asked: Option<BootTime>,
+    /// CPU time of each so far, in milliseconds.
+    ran: BTreeMap<ProcessId, u64>,
+    told: Vec<CpuUser>,
+}
+
+impl Quotas {
+    pub(super) fn new(proc: &Path, cgroup: &Path) -> Self {
+        let v1 = cgroup.join("cpu");
+        let mount = if v1.is_dir() { v1 } else { cgroup.to_owned() };
+        Self { proc: proc.to_owned(), mount, walked: None, groups: BTreeMap::new() }
+    }
+
+    /// Those that were held back in most of their periods since the look before.
+    pub(super) fn look(&mut self, now: BootTime) -> Vec<Quota> {
+        if self.walked.is_none_or(|at| WALK_EVERY <= now.since(at)) {
+            self.walked = Some(now);
+            self.walk();
+        }
+        let mut held: Vec<(Quota, &PathBuf, &mut Group)> = Vec::new();
+        for (dir, group) in &mut self.groups {
+            if let Some(quota) = group.held_back(now) {
+                held.push((quota, dir, group));
+            }
+        }
+        held.sort_by_key(|(_, _, group)| group.users.asked);
+        let due = held.iter_mut().filter(|(_, _, group)| group.users.is_due(now));
+        for (_, dir, group) in due.take(ASKED_AT_ONCE) {
+            group.users.ask(now, &self.proc, dir);
+        }
+        let mount = &self.mount;
+        let told = held.into_iter().map(|(quota, dir, group)| {
+            let inside = dir.strip_prefix(mount).unwrap_or(dir);
+            Quota { cgroup: format!("/{}", inside.display()), users: group.users.told.clone(), ..quota }
+        });
+        told.collect()
+    }
+
+    fn walk(&mut self) {
+        let mut known = core::mem::take(&mut self.groups);
+        collect(&self.mount, DEPTH_MAX, &mut known, &mut self.groups);
+    }
+}
+
+fn collect(
+    dir: &Path,
+    depth: usize,
+    known: &mut BTreeMap<PathBuf, Group>,
+    found: &mut BTreeMap<PathBuf, Group>,
+) {
+    if let Some(quota_percent) = quota_of(dir).filter(|_| found.len() < GROUPS_MAX) {
+        let anew = || {
+            let stat = Kept::open(&dir.join("cpu.stat"))?;
+            Some(Group { stat, quota_percent, before: None, users: Users::default() })
+        };
+        if let Some(group) = known.remove(dir).or_else(anew) {
+            found.insert(dir.to_owned(), Group { quota_percent, ..group });
+        }
+    }
+    if depth == 0 {
+        return;
+    }
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), depth - 1, known, found);
+        }
+    }
+}
+
+/// Percent of one CPU: `cpu.max` of v2, or two files of v1 (Documentation/scheduler/sched-bwc.rst); `None` without one.
+fn quota_of(dir: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+    let text = read("cpu.max").or_else(|| Some(read("cpu.cfs_quota_us")? + &read("cpu.cfs_period_us")?))?;
+    // `max` and -1 are no numbers of this kind.
+    let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse::<u64>().ok());
+    numbers.next()?.saturating_mul(100).checked_div(numbers.next()?)
+}
+
+impl Group {
+    /// What the quota did since the look before; `None` if that was not much.
+    fn held_back(&mut self, now: BootTime) -> Option<Quota> {
+        let stat = CpuStat::parse(&self.stat.read()?);
+        let (at, before) = self.before.replace((now, stat))?;
+        let since = stat.since(before);
+        if percent(since.throttled, since.periods) < WORTH_SAYING_PERCENT {
+            self.users = Users::default();
+            return None;
+        }
+        Some(Quota {
+            over_ms: u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX),
+            quota_percent: self.quota_percent,
+            periods: since.periods,
+            throttled: since.throttled,
+            throttled_ms: since.throttled_ns / 1_000_000,
+            ..Quota::default()
+        })
+    }
+}
+
+impl Users {
+    fn is_due(&self, now: BootTime) -> bool {
+        self.asked.is_none_or(|at| USERS_EVERY <= now.since(at))
+    }
+
+    /// Whoever was not there before is met now: what it ran in its life is no news.
+    fn ask(&mut self, now: BootTime, proc: &Path, dir: &Path) {
+        self.asked = Some(now);
+        let pids = members(dir).into_iter().take(MEMBERS_MAX);
+        let ran: BTreeMap<ProcessId, u64> = pids.filter_map(|pid| ran_by(proc, pid)).collect();
+        let before = core::mem::replace(&mut self.ran, ran);
+        let mut users: Vec<CpuUser> = Vec::new();
+        for (id, now_ms) in &self.ran {
+            let ran_ms = before.get(id).map_or(0, |before| now_ms.saturating_sub(*before));
+            if 0 < ran_ms {
+                users.push(CpuUser { pid: id.pid, ran_ms, ..CpuUser::default() });
+            }
+        }
+        users.sort_by_key(|user| core::cmp::Reverse(user.ran_ms));
+        users.truncate(TOLD);
+        self.told = users;
+    }
+}
+
+fn ran_by(proc: &Path, pid: u32) -> Option<(ProcessId, u64)> {
+    let dir = ProcDir::open(proc, pid)?;
+    let start = dir.stat()?.start;
+    Some((ProcessId { pid, start }, dir.cpu_ms()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::fixture::Tree;
+
+    fn seconds(count: u64) -> BootTime {
+        BootTime(count * 1_000_000_000)
+    }
+
+    fn stat(tree: &Tree, path: &str, periods: u64, throttled: u64) {
+        let text = format!(
+            "nr_periods {periods}\nnr_throttled {throttled}\nthrottled_usec {}\n",
+            throttled * 80_000
+        );
+        tree.file(&format!("cgroup/{path}/cpu.stat"), &text);
+    }
+
+    fn runs(tree: &Tree, pid: u32, ticks: u64) {
+        let text = format!("{pid} (srv) R 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0\n");
+        tree.file(&format!("proc/{pid}/stat"), &text);
+    }
+
+    #[test]
+    fn who_is_held_back_is_told_and_who_has_enough_is_not() {
+        let tree = Tree::new();
+        for (path, quota) in [("web", "20000 100000"), ("calm", "20000 100000"), ("free", "max 100000")] {
+            tree.file(&format!("cgroup/{path}/cpu.max"), &format!("{quota}\n"));
+            tree.file(&format!("cgroup/{path}/cgroup.procs"), "7\n");
+            stat(&tree, path, 0, 0);
+        }
+        let roots = tree.roots();
+        let mut quotas = Quotas::new(&roots.proc, &roots.cgroup);
+        assert_eq!(quotas.look(seconds(1)), [], "nothing to compare with");
+        let mut told = Vec::new();
+        for second in 2..=6 {
+            let periods = 10 * (second - 1);
+            runs(&tree, 7, 20 * second);
+            ["web", "free"].iter().for_each(|path| stat(&tree, path, periods, periods));
+            stat(&tree, "calm", periods, periods / 5);
+            told = quotas.look(seconds(second));
+            assert_eq!(told.len(), 1, "{told:?}");
+        }
+        let web = &told[0];
+        assert_eq!((web.cgroup.as_str(), web.quota_percent, web.over_ms), ("/web", 20, 1000));
+        assert_eq!((web.periods, web.throttled, web.throttled_ms), (10, 10, 800));
+        let users: Vec<_> = web.users.iter().map(|user| (user.pid, user.ran_ms)).collect();
+        assert_eq!(users, [(7, 800)], "in the four seconds between two looks at them");
+    }
+
+    #[test]
+    fn both_versions_tell_the_quota() {
+        let tree = Tree::new();
+        tree.file("v1/some/cpu.cfs_quota_us", "150000\n");
+        tree.file("v1/some/cpu.cfs_period_us", "100000\n");
+        tree.file("v1/none/cpu.cfs_quota_us", "-1\n");
+        tree.file("v1/none/cpu.cfs_period_us", "100000\n");
+        tree.file("v2/none/cpu.max", "max 100000\n");
+        let quota = |path: &str| quota_of(&tree.root().join(path));
+        let told = ["v1/some", "v1/none", "v2/none", "nowhere"].map(quota);
+        assert_eq!(told, [Some(150), None, None, None]);
+    }
+}
