@@ -10,7 +10,10 @@ use std::{
 
 use rustix::fs::StatVfs;
 
-use super::{overlay::on_its_disk, writers::Writers};
+use super::{
+    overlay::{Layers, on_its_disk},
+    writers::Writers,
+};
 use crate::{
     engine::time::BootTime,
     patience::Patience,
@@ -55,6 +58,7 @@ pub(super) struct Disks {
     proc: PathBuf,
     read: Option<BootTime>,
     mounts: Vec<Mount>,
+    layers: Layers,
     /// By mount point and what of it is counted.
     used: BTreeMap<(String, Resource), u64>,
     writers: BTreeMap<u64, Writers>,
@@ -70,9 +74,11 @@ pub(super) struct Mount {
     pub(super) source: String,
     /// Of an overlay: what is written to it lies there, as whoever mounted it sees it.
     pub(super) upper: Option<String>,
+    /// Devices of the overlays whose files are its own.
+    pub(super) overlays: Vec<String>,
     is_read_only: bool,
     /// Whoever asks it, or walks there, may have to wait.
-    may_hang: bool,
+    pub(super) may_hang: bool,
 }
 
 impl Mount {
@@ -81,8 +87,13 @@ impl Mount {
         if !self.may_hang {
             return fs::metadata(&self.point).ok().map(|point| point.dev());
         }
-        let (major, minor) = self.device.split_once(':')?;
-        Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
+        number(&self.device)
+    }
+
+    /// Of the files that take room on it, its own first.
+    fn device_numbers(&self) -> Vec<u64> {
+        let overlays = self.overlays.iter().filter_map(|device| number(device));
+        self.device_number().into_iter().chain(overlays).collect()
     }
 
     /// It is on another machine, or some process serves it.
@@ -99,6 +110,7 @@ impl Disks {
             proc: proc.to_owned(),
             read: None,
             mounts: Vec::new(),
+            layers: Layers::default(),
             used: BTreeMap::new(),
             writers: BTreeMap::new(),
         }
@@ -108,7 +120,7 @@ impl Disks {
         if self.read.is_none_or(|at| MOUNTS_HOLD <= now.since(at)) {
             self.read = Some(now);
             let text = fs::read_to_string(self.proc.join("self/mountinfo")).unwrap_or_default();
-            self.mounts = worth_asking(&text);
+            self.mounts = self.layers.merged(&self.proc, worth_asking(&text));
             self.answered = self.doubtful();
             let mounts = &self.mounts;
             self.used.retain(|(point, _), _| mounts.iter().any(|mount| mount.point == *point));
@@ -144,10 +156,17 @@ impl Disks {
     }
 
     fn writers_of(&mut self, now: BootTime, mount: &Mount, before: u64, level: &Level) -> Vec<User> {
-        let Some(device) = mount.device_number() else { return Vec::new() };
+        let devices = mount.device_numbers();
+        let Some(disk) = devices.first() else { return Vec::new() };
         let (growth, left) = (level.used.saturating_sub(before), level.limit.saturating_sub(level.used));
-        self.writers.entry(device).or_default().of(now, &self.proc, device, growth, left)
+        self.writers.entry(*disk).or_default().of(now, &self.proc, &devices, growth, left)
     }
+}
+
+/// `8:1`
+fn number(device: &str) -> Option<u64> {
+    let (major, minor) = device.split_once(':')?;
+    Some(libc::makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Space and inodes, as df(1) counts them: what root keeps for itself is not there for others.
@@ -200,6 +219,7 @@ fn mount(line: &str) -> Option<Mount> {
         filesystem: filesystem.to_owned(),
         source: source.map_or(String::new(), unescaped),
         upper,
+        overlays: Vec::new(),
         device: device.to_owned(),
         is_read_only: options.split(',').any(|option| option == "ro"),
         may_hang: false,

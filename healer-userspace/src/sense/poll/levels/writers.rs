@@ -42,13 +42,13 @@ impl Writers {
         &mut self,
         now: BootTime,
         proc: &Path,
-        device: u64,
+        devices: &[u64],
         growth: u64,
         left: u64,
     ) -> Vec<User> {
         let every = every(growth, left);
         if every.is_some_and(|every| self.asked.is_none_or(|at| every <= now.since(at))) {
-            let holders = Holders::default().on(proc, device);
+            let holders = Holders::default().on(proc, devices);
             self.note(now, holders.into_iter().filter_map(|pid| written_by(proc, pid)).collect());
         }
         self.users.clone()
@@ -85,13 +85,13 @@ fn every(growth: u64, left: u64) -> Option<Duration> {
 struct Holders(BTreeMap<PathBuf, Vec<String>>);
 
 impl Holders {
-    /// Whoever holds a file on it open.
-    fn on(mut self, proc: &Path, device: u64) -> Vec<u32> {
+    /// Whoever holds a file on one of them open.
+    fn on(mut self, proc: &Path, devices: &[u64]) -> Vec<u32> {
         let pids = procfs::pids(proc);
-        pids.filter(|pid| self.holds_file(proc, *pid, device)).collect()
+        pids.filter(|pid| self.holds_file(proc, *pid, devices)).collect()
     }
 
-    fn holds_file(&mut self, proc: &Path, pid: u32, device: u64) -> bool {
+    fn holds_file(&mut self, proc: &Path, pid: u32, devices: &[u64]) -> bool {
         let Ok(namespace) = fs::read_link(proc.join(format!("{pid}/ns/mnt"))) else {
             return false;
         };
@@ -102,7 +102,7 @@ impl Holders {
             far.is_empty() || id().is_some_and(|id| !far.contains(&id))
         });
         near.map(|fd| fs::metadata(fd.path()))
-            .any(|file| file.is_ok_and(|file| file.is_file() && file.dev() == device))
+            .any(|file| file.is_ok_and(|file| file.is_file() && devices.contains(&file.dev())))
     }
 }
 
@@ -149,7 +149,11 @@ mod tests {
         let file =
             fs::File::create(std::env::temp_dir().join(format!("healer-writers-{}", std::process::id())));
         let device = file.as_ref().unwrap().metadata().unwrap().dev();
-        assert!(Holders::default().on(Path::new("/proc"), device).contains(&std::process::id()));
+        let holds = |devices: &[u64]| {
+            Holders::default().on(Path::new("/proc"), devices).contains(&std::process::id())
+        };
+        assert!(holds(&[device, u64::MAX]) && holds(&[u64::MAX, device]));
+        assert!(!holds(&[u64::MAX]));
         fs::remove_file(std::env::temp_dir().join(format!("healer-writers-{}", std::process::id()))).unwrap();
     }
 }
