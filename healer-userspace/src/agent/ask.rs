@@ -6,6 +6,7 @@ use super::{Agent, answer_signal, listening};
 use crate::{
     clock,
     engine::command::{Ask, Question},
+    sense::poll::levels::is_read_only,
     signal::Answer,
     supervise::child,
     text::printable,
@@ -53,5 +54,6 @@ fn find_out(question: &Question) -> Answer {
                 .is_some_and(|start| crate::identity::process::ProcessId { pid, start } == question.about),
         ),
         Ask::Paused { .. } => Answer::Paused(None),
+        Ask::ReadOnly { device } => Answer::ReadOnly(is_read_only(Path::new("/proc"), pid, device)),
     }
 }

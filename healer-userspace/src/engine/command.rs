@@ -125,6 +125,10 @@ pub enum Ask {
         pod: Pod,
         annotation: String,
     },
+    /// Is this file system, such as `8:1`, mounted read-only now?
+    ReadOnly {
+        device: String,
+    },
 }
 
 /// Comes back by `Engine::action_finished`.

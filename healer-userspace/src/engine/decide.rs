@@ -17,6 +17,7 @@ use super::{
     },
     report::{self, Outcome, ReportFact},
     time::BootTime,
+    verify::Disk,
 };
 
 /// After a death another class of the same death may follow: `down` waits 5 s for the owner's own restart.
@@ -34,6 +35,7 @@ impl Engine {
             kept.detected_at =
                 first.filter(|(_, before)| *before >= kept.certainty).map_or(kept.detected_at, |(at, _)| at);
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
+            incident.read_only = Disk::of(&kept).or(incident.read_only.take());
             incident.active.insert(kept.class, kept);
             incident.well_since = None;
             if let Some(Plan { class, stage: Stage::Verifying(verification), .. }) = &mut incident.plan
@@ -158,6 +160,7 @@ impl Engine {
                 peers_asked: None,
                 pause: None,
                 unseen_until: None,
+                read_only: None,
             },
         );
         id

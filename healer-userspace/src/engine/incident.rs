@@ -11,7 +11,7 @@ use super::{
     policy::{ActionName, Mode, Policy, Rule, Rung, Verify},
     report::Outcome,
     time::BootTime,
-    verify::Verification,
+    verify::{Disk, Verification},
 };
 use crate::identity::process::{Process, WorkloadKey};
 
@@ -47,6 +47,8 @@ pub struct Incident {
     /// An earlier life of the agent saw the fault of one that lives; until then this one may see it too, and before it
     /// has no rung is climbed.
     pub unseen_until: Option<BootTime>,
+    /// Errors had made it read-only; known also once nobody fails to write there.
+    pub read_only: Option<Disk>,
 }
 
 /// What its acts have done, or may have: of some nobody knows (healer ended, no answer came).

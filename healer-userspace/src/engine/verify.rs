@@ -1,8 +1,11 @@
 //! Did it help? Concluded from the kernel: a successor that lives, listens, and does not fail again.
 
+mod disk;
+
 use core::time::Duration;
 
 use super::{
+    command::Ask,
     policy::{Port, Verify},
     report::Outcome,
     time::{BootTime, Human},
@@ -12,6 +15,9 @@ use crate::{
     identity::process::{Process, ProcessId, WorkloadKey},
     text,
 };
+
+pub use disk::Disk;
+use disk::{DiskWatch, Says};
 
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Who takes long to begin is not asked ten times a second all the while.
@@ -42,14 +48,16 @@ pub struct Verification {
     alone: bool,
     /// The successor has the same fault, or the patient has it again.
     relapse: Option<String>,
+    /// It was read-only: as long as it is, nothing is healed.
+    disk: Option<DiskWatch>,
 }
 
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "lives for one call, on the stack")]
 pub enum Check {
     Wait,
-    /// Ask who listens, in the network namespace of this process.
-    Ask(ProcessId, Vec<Port>),
+    /// Who listens in the network namespace of this process, or whether a disk can be written.
+    Ask(ProcessId, Ask),
     Healed {
         says: String,
         successor: Option<Process>,
@@ -83,7 +91,12 @@ impl Verification {
             ask_at: now,
             alone: false,
             relapse: None,
+            disk: None,
         }
+    }
+
+    pub fn ask_about(&mut self, disk: Disk) {
+        self.disk = Some(DiskWatch::new(self.since, disk));
     }
 
     /// Nobody's absence is a cure.
@@ -104,6 +117,33 @@ impl Verification {
 
     /// `still`: what of this incident is not over yet (of a death: nothing).
     pub fn check(
+        &mut self,
+        now: BootTime,
+        workload: &WorkloadKey,
+        world: &World,
+        still: Option<&str>,
+    ) -> Check {
+        let check = self.check_patient(now, workload, world, still);
+        let (Check::Healed { successor, .. }, Some(disk)) = (&check, &mut self.disk) else {
+            return check;
+        };
+        match disk.says(now, self.until) {
+            Says::Writable => check,
+            Says::ReadOnly(says) => failed(says),
+            Says::Unknown(says) => Check::Unseen { says },
+            Says::Ask(device, by) => {
+                let about = successor.as_ref().map_or(self.target, Process::id);
+                self.wake_at = by;
+                Check::Ask(about, Ask::ReadOnly { device })
+            }
+            Says::WaitUntil(at) => {
+                self.wake_at = at;
+                Check::Wait
+            }
+        }
+    }
+
+    fn check_patient(
         &mut self,
         now: BootTime,
         workload: &WorkloadKey,
@@ -144,7 +184,7 @@ impl Verification {
             }
             self.ask_at = now + (now.since(self.since) / 8).clamp(ASK_EVERY, ASK_AT_LEAST_EVERY);
             self.wake_at = self.ask_at.min(self.until);
-            return Check::Ask(id, self.ports.clone());
+            return Check::Ask(id, Ask::Listening(self.ports.clone()));
         }
         if now < stable_at || still.is_some() {
             self.wake_at = if now < stable_at { stable_at } else { self.until };
@@ -231,6 +271,14 @@ impl Verification {
             self.listening = Some(about);
         }
         self.not_listening = missing.to_vec();
+    }
+
+    /// The same of a question about the disk.
+    pub fn told_of_disk(&mut self, question: u64, is_read_only: Option<bool>) {
+        let is_it = self.asked.take_if(|(id, _)| *id == question).is_some();
+        if let Some(disk) = self.disk.as_mut().filter(|_| is_it) {
+            disk.told(is_read_only);
+        }
     }
 }
 

@@ -375,6 +375,8 @@ pub enum Answer {
     Alive(bool),
     /// By the annotation of the question. None: the API server has not told.
     Paused(Option<bool>),
+    /// The file system of the question. None: it is mounted nowhere in sight.
+    ReadOnly(Option<bool>),
 }
 
 #[cfg(test)]

@@ -249,6 +249,9 @@ impl Engine {
         if incident.is_of_death() && !evicts {
             verification.ask_for_somebody();
         }
+        if let Some(disk) = incident.read_only.clone() {
+            verification.ask_about(disk);
+        }
         if let Some(until) = incident.unseen_until {
             verification.last_until(until);
         }

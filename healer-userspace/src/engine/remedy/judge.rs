@@ -19,15 +19,11 @@ impl Engine {
         let still = incident.still_there(now, &plan.policy.verify, is_borrowing && !is_dead);
         match verification.check(now, &incident.workload, &self.world, still.as_deref()) {
             Check::Wait => Next::Wait,
-            Check::Ask(about, ports) => {
+            Check::Ask(about, what) => {
                 let id = self.next_question;
                 self.next_question += 1;
                 verification.asked = Some((id, about));
-                self.out.commands.push_back(Command::Ask(Question {
-                    id,
-                    about,
-                    what: Ask::Listening(ports),
-                }));
+                self.out.commands.push_back(Command::Ask(Question { id, about, what }));
                 Next::Wait
             }
             Check::Healed { says, successor } => {
@@ -277,6 +273,7 @@ impl Engine {
         };
         match answer {
             Answer::NotListening(missing) => verification.answered(question, missing),
+            Answer::ReadOnly(told) => verification.told_of_disk(question, *told),
             Answer::Alive(_) | Answer::Paused(_) => {}
         }
         self.step(now, id);

@@ -119,7 +119,12 @@ impl IoErrors {
                 evidence: vec![Evidence { signal: "syscall_error".to_owned(), at, says }],
                 lost: 0,
                 from_absence: false,
-                detail: Detail { evidence_count: 1, kind: kind(is_read_only), ..Detail::default() },
+                detail: Detail {
+                    evidence_count: 1,
+                    kind: kind(is_read_only),
+                    proof: serde_json::to_value(file).ok().filter(|_| is_read_only),
+                    ..Detail::default()
+                },
             }),
         });
     }

@@ -11,6 +11,7 @@ mod overlay;
 mod pids;
 mod ports;
 mod quotas;
+mod read_only;
 mod writers;
 mod zombies;
 
@@ -29,6 +30,7 @@ use disks::Disks;
 use pids::Pids;
 use ports::Ports;
 use quotas::Quotas;
+pub use read_only::is_read_only;
 use zombies::ZombieWatch;
 
 /// What is less used is well, and not told.

@@ -1,0 +1,64 @@
+//! A restart after a disk has become read-only: whether that helped, the mount tells.
+
+use super::*;
+use crate::signal::{Answer, syscall_error::File};
+
+/// Fails to write to `device` at 8 s, is restarted, and the successor writes nothing. Answers come at these tenths of a
+/// second.
+fn restarted(errno: i32, device: &str, answers: &[(u64, Option<bool>)]) -> Vec<String> {
+    let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let file = File {
+        path: "/data/log".into(),
+        mount: "/data".into(),
+        filesystem: "ext4".into(),
+        device: device.into(),
+        stored: true,
+        ..File::default()
+    };
+    let error =
+        SyscallError { call: "write".into(), errno, count: 1, file: Some(file), ..SyscallError::default() };
+    let mut signals = vec![
+        registered(2 * SECOND, &old),
+        signal(8 * SECOND, &old, Fact::SyscallError(Box::new(error))),
+        killed(8 * SECOND + SECOND / 2, &old),
+        registered(9 * SECOND, &new),
+    ];
+    signals.extend(answers.iter().map(|(tenths, told)| {
+        let fact = Fact::Answered { question: 0, answer: Answer::ReadOnly(*told) };
+        signal(tenths * SECOND / 10, &new, fact)
+    }));
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart, ActionName::Notify]);
+    let policy = &mut set.policies[0];
+    policy.rules[0].when[0].class = Class::IoError;
+    policy.verify = Verify { within: Duration::from_secs(8), ..policy.verify.clone() };
+    run(&signals, set)
+}
+
+#[test]
+fn a_successor_on_a_disk_that_is_still_read_only_is_no_cure() {
+    let still = [(145, Some(true)), (158, Some(true)), (170, Some(true))];
+    let lines = restarted(libc::EROFS, "8:17", &still);
+    has(&lines, "verification unchanged: /data (8:17) is still read-only");
+    count(&lines, "verification healed", 0);
+    has(&lines, "notify (");
+}
+
+#[test]
+fn one_that_can_be_written_again_is_a_cure_also_if_that_took_a_moment() {
+    has(&restarted(libc::EROFS, "8:17", &[(145, Some(false))]), "verification healed: web[11] has lived");
+    let repaired = [(145, Some(true)), (158, Some(false))];
+    has(&restarted(libc::EROFS, "8:17", &repaired), "verification healed: web[11] has lived");
+}
+
+#[test]
+fn where_nobody_can_tell_no_cure_is_claimed() {
+    let says = "verification unknown: whether /data (8:17) can be written again is not known";
+    has(&restarted(libc::EROFS, "8:17", &[]), says);
+    has(&restarted(libc::EROFS, "8:17", &[(145, None)]), says);
+}
+
+#[test]
+fn what_is_not_about_a_read_only_disk_is_verified_as_before() {
+    has(&restarted(libc::EIO, "8:17", &[]), "verification healed: web[11] has lived");
+    has(&restarted(libc::EROFS, "", &[]), "verification healed: web[11] has lived");
+}
