@@ -82,8 +82,10 @@ impl Meter {
         let agent = share(cpu.saturating_sub(self.cpu).as_nanos() as u64);
         self.agent = (3 * self.agent + agent) / 4;
         let runs = |now: u64, before: u64, cost: u64| share(now.saturating_sub(before).saturating_mul(cost));
+        let ends = runs(counts.ends, self.before.ends, END_NS);
         let used = Use {
-            agent: self.agent + runs(counts.ends, self.before.ends, END_NS),
+            agent: self.agent + ends,
+            agent_now: agent + ends,
             polls: share(POLLS_NS.swap(0, Ordering::Relaxed)),
             told_retransmits: share(RETRANSMITS_NS.swap(0, Ordering::Relaxed)),
             told_connections: share(CONNECTIONS_NS.swap(0, Ordering::Relaxed)),

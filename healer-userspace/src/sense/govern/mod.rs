@@ -6,6 +6,8 @@ mod hook;
 mod measure;
 mod shed;
 mod thread;
+#[cfg(test)]
+mod way_back;
 
 use core::time::Duration;
 
@@ -93,6 +95,9 @@ pub struct Reading<'a> {
     pub is_shed: bool,
 }
 
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two counts of calls that were too dear at the last.
+const OFF_FOR: Duration = Duration::from_secs(5);
 /// Of the time, the most that a slice takes.
 const SLICE_MAX: Ppm = 30_000;
 /// Less than that shows nothing.
@@ -111,6 +116,8 @@ pub struct Governor {
     /// What the hook adds to each call.
     hook_ns: u64,
     calm: u32,
+    /// Since the sensor was last given up for the budget's sake.
+    has_counted: bool,
     slice: Ppm,
     state: Governed,
 }
@@ -125,6 +132,7 @@ impl Governor {
             budget: Budget::default(),
             hook_ns,
             calm: CALM,
+            has_counted: false,
             slice: SLICE_MAX,
             state,
         }
@@ -143,6 +151,13 @@ impl Governor {
     #[must_use]
     pub fn slice(&self, period: Duration) -> Duration {
         period * u32::try_from(self.slice).unwrap_or(0) / 1_000_000
+    }
+
+    /// While the sensor is off: how long until the next look, and whether the calls are counted then. Of one that was
+    /// given up for the others' sake nobody knows yet that it is dear.
+    fn while_off(&self, is_shed: bool) -> (Duration, bool) {
+        let counts = self.wish != Wish::Off && !is_shed;
+        (if counts && self.has_counted { OFF_FOR } else { LOOK_EVERY }, counts)
     }
 
     /// True if the mode is another than before.
@@ -167,11 +182,13 @@ impl Governor {
 
     fn weigh(&mut self, reading: &Reading<'_>) -> (Mode, String) {
         if reading.is_shed {
+            self.has_counted = false;
             return (Mode::Off, "healer's budget is used up without it".to_owned());
         }
         let Some(calls) = reading.calls else {
             return (self.state.mode, String::new());
         };
+        self.has_counted = true;
         let cost = calls.saturating_mul(self.hook_ns) / 1000;
         let left = self.budget.cpu.saturating_sub(reading.others).max(self.budget.cpu / OWN_PART);
         let allowed = if reading.armed.is_some() { left } else { left / UNARMED_PART };

@@ -53,6 +53,8 @@ impl Stage {
 pub(super) struct Use {
     /// All of its own time, the polls among it.
     pub(super) agent: Ppm,
+    /// The same of the last look alone.
+    pub(super) agent_now: Ppm,
     pub(super) polls: Ppm,
     pub(super) retransmits: Ppm,
     pub(super) connections: Ppm,
@@ -67,6 +69,12 @@ impl Use {
         self.agent + self.retransmits + self.connections + self.syscalls
     }
 
+    /// A storm that is over is remembered for a while by what the agent used of late; a beat that is dearer than the
+    /// others is none.
+    fn at_rest(self) -> Ppm {
+        self.sum() - self.agent + self.agent.min(self.agent_now)
+    }
+
     fn network(self) -> Ppm {
         self.retransmits + self.told_retransmits + self.connections + self.told_connections
     }
@@ -74,8 +82,11 @@ impl Use {
 
 /// Looks in a row over the budget before something is given up.
 const OVER: u32 = 2;
-/// Looks in a row below half of it before something comes back.
-const CALM: u32 = 20;
+/// Looks in a row below half of it before something comes back; twice as many each time that it was too early.
+const CALM_MIN: u32 = 5;
+const CALM_MAX: u32 = 20;
+/// Who has to give up something so soon after something came back has had it back too early.
+const RELAPSE: u32 = 120;
 /// A part that uses less of the budget is not worth giving up.
 const WORTH_IT: u64 = 20;
 /// Nor is one that is less of what is too much: that would not help.
@@ -83,11 +94,19 @@ const HELPS: u64 = 10;
 /// The network is not seen any more only where that helps much.
 const HELPS_MUCH: u64 = 2;
 
-#[derive(Default)]
 pub(super) struct Shedding {
     stage: Stage,
     over: u32,
     calm: u32,
+    wanted_calm: u32,
+    /// Looks since something came back; `None`: it was judged, or nothing did.
+    back: Option<u32>,
+}
+
+impl Default for Shedding {
+    fn default() -> Self {
+        Self { stage: Stage::Nothing, over: 0, calm: 0, wanted_calm: CALM_MIN, back: None }
+    }
 }
 
 impl Shedding {
@@ -99,10 +118,11 @@ impl Shedding {
     pub(super) fn look(&mut self, used: Use, budget: Ppm) -> bool {
         let sum = used.sum();
         self.over = if budget < sum { self.over + 1 } else { 0 };
-        self.calm = if sum < budget / 2 { self.calm + 1 } else { 0 };
+        self.calm = if used.at_rest() < budget / 2 { self.calm + 1 } else { 0 };
+        self.back = self.back.map(|looks| looks.saturating_add(1));
         let wanted = if OVER <= self.over {
             self.worth_it(used, budget)
-        } else if CALM <= self.calm {
+        } else if self.wanted_calm <= self.calm {
             self.stage.before()
         } else {
             self.stage
@@ -111,6 +131,12 @@ impl Shedding {
             return false;
         }
         (self.over, self.calm) = (0, 0);
+        if wanted < self.stage {
+            self.back = Some(0);
+        } else if let Some(looks) = self.back.take() {
+            let longer = (2 * self.wanted_calm).min(CALM_MAX);
+            self.wanted_calm = if looks < RELAPSE { longer } else { CALM_MIN };
+        }
         self.stage = wanted;
         true
     }
@@ -151,7 +177,7 @@ mod tests {
 
     fn after(shedding: &mut Shedding, looks: u32, used: Use) -> Stage {
         for _ in 0..looks {
-            shedding.look(used, BUDGET);
+            shedding.look(Use { agent_now: used.agent, ..used }, BUDGET);
         }
         shedding.stage()
     }
@@ -175,8 +201,68 @@ mod tests {
         let less = Use { retransmits: 0, ..busy };
         assert_eq!(after(&mut shedding, 50, less), Stage::Retransmits, "below the budget, above half of it");
         let idle = Use::default();
-        assert_eq!(after(&mut shedding, CALM, idle), Stage::Polls);
-        assert_eq!(after(&mut shedding, 2 * CALM, idle), Stage::Nothing);
+        assert_eq!(after(&mut shedding, CALM_MIN - 1, idle), Stage::Retransmits, "a moment is no rest");
+        assert_eq!(after(&mut shedding, 1, idle), Stage::Polls);
+        assert_eq!(after(&mut shedding, 2 * CALM_MIN, idle), Stage::Nothing);
+    }
+
+    const BUSY: Use = Use {
+        agent: 15_000,
+        agent_now: 15_000,
+        polls: 0,
+        retransmits: 10,
+        connections: 9_000,
+        syscalls: 0,
+        told_retransmits: 0,
+        told_connections: 0,
+    };
+
+    /// Looks until the first of what was given up is back.
+    fn comes_back(shedding: &mut Shedding) -> u32 {
+        let given_up = shedding.stage();
+        let is_back = |looks: &u32| after(shedding, 1, Use::default()) < given_up || 1000 < *looks;
+        (1..).find(is_back).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_came_back_too_early_takes_longer_each_time() {
+        let mut shedding = Shedding::default();
+        let looks = [(); 4].map(|()| {
+            assert_eq!(after(&mut shedding, 2, BUSY), Stage::Connections);
+            comes_back(&mut shedding)
+        });
+        assert_eq!(looks, [5, 10, 20, 20], "and no longer than that");
+        assert_eq!(after(&mut shedding, 3 * CALM_MAX + RELAPSE, Use::default()), Stage::Nothing);
+        assert_eq!(after(&mut shedding, 2, BUSY), Stage::Connections);
+        assert_eq!(comes_back(&mut shedding), CALM_MIN, "the storm before is long ago");
+    }
+
+    #[test]
+    fn storms_that_come_again_and_again_are_sat_out() {
+        let mut shedding = Shedding::default();
+        let mut changes = 0;
+        for _ in 0..20 {
+            for used in [[BUSY; 8], [Use::default(); 8]].concat() {
+                changes += u32::from(shedding.look(used, BUDGET));
+            }
+        }
+        assert_eq!((changes, shedding.stage()), (3, Stage::Connections), "once back, and no more");
+    }
+
+    #[test]
+    fn what_was_used_of_late_keeps_nothing_away_and_a_dear_beat_does_not_either() {
+        let mut shedding = Shedding::default();
+        after(&mut shedding, 2, BUSY);
+        let over = Use { agent: 15_000, agent_now: 100, ..Use::default() };
+        for _ in 0..CALM_MIN {
+            shedding.look(over, 2 * BUSY.agent);
+        }
+        assert_eq!(shedding.stage(), Stage::Retransmits, "the storm is over");
+        let beat = Use { agent: 1_000, agent_now: 9_000, ..Use::default() };
+        for _ in 0..CALM_MIN {
+            shedding.look(beat, BUDGET);
+        }
+        assert_eq!(shedding.stage(), Stage::Polls);
     }
 
     #[test]

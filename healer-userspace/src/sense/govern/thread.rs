@@ -13,16 +13,14 @@ use std::{
 use aya::maps::{MapData, PerCpuArray};
 
 use super::{
-    Budget, Governor, Mode, Overhead, Ppm, Reading, Wish,
+    Budget, Governor, LOOK_EVERY, Mode, Overhead, Ppm, Reading, Wish,
     hook::{Attached, Hook},
     measure::{self, Meter},
     shed::{Shedding, Stage, Use},
 };
 use crate::{clock, engine::time::BootTime};
 
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// While the sensor is off the calls are counted now and then.
-const OFF_FOR: Duration = Duration::from_secs(15);
 const COUNTS_FOR: Duration = Duration::from_millis(4);
 /// The start is no measure: it reads the kernel's types and meets everybody.
 const SETTLES_FOR: Duration = Duration::from_secs(3);
@@ -136,11 +134,10 @@ impl Watch {
                 self.wait(inbox, gap).then_some(calls)
             }
             Some(Mode::Off) => {
-                let is_wanted = self.control.wish != Wish::Off && self.shedding.stage() == Stage::Nothing;
-                let rests = if is_wanted { OFF_FOR } else { LOOK_EVERY };
+                let (rests, counts) = self.governor.while_off(self.shedding.stage() != Stage::Nothing);
                 self.attached = None;
                 let goes_on = self.wait(inbox, rests);
-                goes_on.then(|| if is_wanted { self.slice(COUNTS_FOR) } else { None })
+                goes_on.then(|| if counts { self.slice(COUNTS_FOR) } else { None })
             }
         }
     }
