@@ -40,7 +40,7 @@ fn a_successor_on_a_disk_that_is_still_read_only_is_no_cure() {
     let lines = restarted(libc::EROFS, "8:17", &still);
     has(&lines, "verification unchanged: /data (8:17) is still read-only");
     count(&lines, "verification healed", 0);
-    has(&lines, "notify (");
+    has(&lines, "closed unchanged: no rung of the ladder healed it: /data (8:17) is still read-only");
 }
 
 #[test]
