@@ -91,12 +91,18 @@ impl Client {
         self.peers.get(address)?.stuck.frozen()?.server.as_ref()
     }
 
-    pub(super) fn judge(&self, now: BootTime) -> Verdict {
+    /// `refuses_for_good`: since then a peer says no, and no restart is the reason.
+    pub(super) fn judge(
+        &self,
+        now: BootTime,
+        refuses_for_good: impl Fn(&SocketAddr, BootTime) -> bool,
+    ) -> Verdict {
         let mut verdict = Verdict::default();
         let mut down: BTreeMap<SocketAddr, Down> = BTreeMap::new();
         let searches = self.searches();
         for (address, peer) in &self.peers {
-            match peer.state(now) {
+            let is_for_good = || peer.since().is_some_and(|since| refuses_for_good(address, since));
+            match peer.state(now, is_for_good) {
                 State::Well => {}
                 State::Suspect(at) => verdict.due = earliest(verdict.due, at),
                 State::Down(_)

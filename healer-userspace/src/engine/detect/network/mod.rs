@@ -4,6 +4,7 @@
 //! peers are out of reach. Whoever says no was reached.
 
 mod client;
+mod dependencies;
 mod ended;
 mod kind;
 mod left_behind;
@@ -13,6 +14,7 @@ mod no_route;
 mod peer;
 mod piece_words;
 mod questions;
+mod servers;
 mod stuck;
 mod suffering;
 #[cfg(test)]
@@ -28,10 +30,10 @@ use crate::{
     identity::process::{Process, WorkloadKey},
     signal::{Fact, Signal, network::FlowSnapshot},
 };
-use client::{Client, Isolated, Surety, Verdict, earliest};
-use kind::Kind;
+use client::{Client, Isolated, Verdict, earliest};
 use links::Links;
 use peer::Down;
+use servers::Servers;
 use suffering::Answers;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
@@ -66,6 +68,7 @@ struct CutOff {
 struct Network {
     clients: BTreeMap<Who, Client>,
     links: Links,
+    servers: Servers,
     isolated: BTreeMap<Who, CutOff>,
     down: BTreeMap<(Who, SocketAddr), Down>,
     degraded: BTreeSet<(Who, SocketAddr)>,
@@ -78,6 +81,7 @@ struct Network {
 impl Detector for Network {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
         self.answers = OnceCell::new();
+        self.servers.note(context, signal);
         if let Fact::NoRoute(no_route) = &signal.fact {
             self.no_route(context, signal.at, no_route, found);
         }
@@ -202,7 +206,8 @@ impl Network {
             return;
         };
         client.peers.values_mut().for_each(|peer| peer.forget(now));
-        let verdict = client.judge(now);
+        let servers = &self.servers;
+        let verdict = client.judge(now, |at, since| servers.refuses_for_good(context, who.1, at, since));
         self.due = earliest(self.due, verdict.due);
         self.isolation(context, who, &verdict, found);
         if verdict.isolated.is_none() && !self.isolated.contains_key(who) {
@@ -273,63 +278,6 @@ impl Network {
         for key in said {
             self.down.remove(&key);
             found.push(words::answers(&key, "none of its peers answers: it is cut off itself"));
-        }
-    }
-
-    fn dependencies(
-        &mut self,
-        context: &Context<'_>,
-        who: &Who,
-        verdict: &Verdict,
-        found: &mut Vec<Finding>,
-    ) {
-        let Some(client) = self.clients.get(who) else {
-            return;
-        };
-        if !client.is_calm(context.now) {
-            if !verdict.down.is_empty() {
-                self.due = earliest(self.due, Some(client.calm_until));
-            }
-            return;
-        }
-        for (address, (down, surety)) in &verdict.down {
-            let key = (who.clone(), *address);
-            let said = self.down.get(&key);
-            if said.is_some_and(|said| !said.is_doubtful || down.is_doubtful) {
-                continue;
-            }
-            let suffering = self.suffering(&key);
-            let is_to_blame = self.blames_the_peer(context, &key, down.since, *surety);
-            let surety = if is_to_blame { Surety::Sure } else { *surety };
-            let is_doubtful = down.is_doubtful || surety != Surety::Sure;
-            let is_no_surer = is_doubtful && said.is_some();
-            if is_no_surer || matches!(surety, Surety::Waits(_)) {
-                continue;
-            }
-            let is_another_reached = |_| self.is_another_reached(context, who.1, &[*address], down.since);
-            let cause = self.links.cause(who.1, down.since, &[*address], is_another_reached);
-            let told_by = down.since + CAUSE_COMES_WITHIN;
-            let may_be_here = down.is_local || down.kind == Kind::Unreachable;
-            if cause.is_none() && may_be_here && context.now < told_by {
-                self.due = earliest(self.due, Some(told_by));
-                continue;
-            }
-            // Held up for want of a route is no silence of the peer's.
-            let kind =
-                if cause.is_some() && !down.kind.was_reached() { Kind::Unreachable } else { down.kind };
-            let down = Down { kind, ..*down };
-            let others = words::Others {
-                well: verdict.well,
-                suffering,
-                server: client.server_of(address).or_else(|| context.world.topology().server(who.1, address)),
-                cause,
-            };
-            found.push(words::dependency(context, &key, client, (&down, surety), &others));
-            // Once another peer answers, or another workload suffers, it is more than a suspicion.
-            self.down.insert(key, Down { is_doubtful, ..down });
-            if 0 < suffering {
-                self.due = Some(context.now);
-            }
         }
     }
 

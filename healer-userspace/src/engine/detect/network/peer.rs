@@ -1,5 +1,6 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
+mod hard;
 mod lapse;
 mod moved;
 mod no_way;
@@ -17,8 +18,6 @@ use crate::{
 
 /// Enough of it is a failure.
 const ENOUGH: u32 = 3;
-/// A restart without a gap worth naming takes less.
-const REFUSAL_LASTS: Duration = Duration::from_secs(2);
 /// A lossy path makes gaps without an answer: they end. On one that is known to be lossy, longer ones.
 const SILENCE_LASTS: Duration = Duration::from_secs(2);
 const SILENCE_LASTS_IF_LOSSY: Duration = Duration::from_secs(15);
@@ -295,8 +294,9 @@ impl Peer {
         self.evidence.front().map(|piece| piece.at)
     }
 
-    pub(super) fn state(&self, now: BootTime) -> State {
-        match self.reached(now) {
+    /// `refuses_for_good`: it is known that no restart is the reason.
+    pub(super) fn state(&self, now: BootTime, refuses_for_good: impl Fn() -> bool) -> State {
+        match self.reached(now, refuses_for_good) {
             down @ State::Down(_) => down,
             reached @ (State::Well | State::Suspect(_)) => {
                 self.served(now).or_else(|| self.answers_questions()).unwrap_or(reached)
@@ -322,7 +322,7 @@ impl Peer {
         })
     }
 
-    fn reached(&self, now: BootTime) -> State {
+    fn reached(&self, now: BootTime, refuses_for_good: impl Fn() -> bool) -> State {
         let (Some(first), Some(last)) = (self.evidence.front(), self.evidence.back()) else {
             return State::Well;
         };
@@ -333,16 +333,17 @@ impl Peer {
         if !self.is_dependency() {
             return State::Suspect(None);
         }
+        let refusal_lasts = self.refusal_lasts(kind, refuses_for_good);
         let has_lasted = match kind {
             _ if is_local => true,
-            Kind::Refuses | Kind::Unreachable => REFUSAL_LASTS <= last.at.since(first.at),
+            Kind::Refuses | Kind::Unreachable => refusal_lasts <= last.at.since(first.at),
             Kind::NoAnswer | Kind::Frozen | Kind::Dns | Kind::Stale => self.is_silent(enough_at, last.at),
         };
         if !has_lasted {
             return State::Suspect(None);
         }
         let due = last.at + SECOND_THOUGHT;
-        let first_due = self.verdict_at().map_or(due, |at| at + SECOND_THOUGHT);
+        let first_due = self.verdict_at(refusal_lasts).map_or(due, |at| at + SECOND_THOUGHT);
         if now < first_due.min(due) {
             return State::Suspect(Some(first_due.min(due)));
         }
@@ -357,14 +358,14 @@ impl Peer {
     }
 
     /// The piece that made the case; later ones must not put the verdict off.
-    fn verdict_at(&self) -> Option<BootTime> {
+    fn verdict_at(&self, refusal_lasts: Duration) -> Option<BootTime> {
         let enough_at = enough_at(self.evidence.iter())?;
         let first = self.evidence.front()?.at;
         let kind = kind_of(self.evidence.iter());
         let makes_it = |piece: &&Piece| match kind {
             _ if piece.is_local => true,
             Kind::Refuses | Kind::Unreachable => {
-                enough_at <= piece.at && REFUSAL_LASTS <= piece.at.since(first)
+                enough_at <= piece.at && refusal_lasts <= piece.at.since(first)
             }
             Kind::NoAnswer | Kind::Frozen | Kind::Dns | Kind::Stale => self.is_silent(enough_at, piece.at),
         };

@@ -3,6 +3,7 @@ mod hasty;
 mod local;
 mod moved;
 mod no_way;
+mod servers;
 mod stuck;
 mod suffering;
 
