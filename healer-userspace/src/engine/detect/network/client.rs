@@ -58,6 +58,7 @@ pub(super) struct Isolated {
     pub(super) is_local: bool,
     pub(super) has_no_route: bool,
     pub(super) is_doubtful: bool,
+    pub(super) needs_no_cause: bool,
     pub(super) peers: Vec<SocketAddr>,
 }
 
@@ -91,18 +92,18 @@ impl Client {
         self.peers.get(address)?.stuck.frozen()?.server.as_ref()
     }
 
-    /// `refuses_for_good`: since then a peer says no, and no restart is the reason.
+    /// `is_explained`: what speaks against a peer since then in that way is, by what is known of servers and links.
     pub(super) fn judge(
         &self,
         now: BootTime,
-        refuses_for_good: impl Fn(&SocketAddr, BootTime) -> bool,
+        is_explained: impl Fn(&SocketAddr, Kind, BootTime) -> bool,
     ) -> Verdict {
         let mut verdict = Verdict::default();
         let mut down: BTreeMap<SocketAddr, Down> = BTreeMap::new();
         let searches = self.searches();
         for (address, peer) in &self.peers {
-            let is_for_good = || peer.since().is_some_and(|since| refuses_for_good(address, since));
-            match peer.state(now, is_for_good) {
+            let by_others = |kind| peer.since().is_some_and(|since| is_explained(address, kind, since));
+            match peer.state(now, by_others) {
                 State::Well => {}
                 State::Suspect(at) => verdict.due = earliest(verdict.due, at),
                 State::Down(_)
@@ -224,8 +225,9 @@ fn isolated(voters: &BTreeSet<SocketAddr>, down: &BTreeMap<SocketAddr, Down>) ->
     let peers = lost.keys().map(|address| **address).collect();
     let has_no_route = lost.values().all(|down| down.is_local && down.kind == Kind::Unreachable);
     let is_doubtful = lost.values().any(|down| down.is_doubtful);
+    let needs_no_cause = lost.values().all(|down| down.needs_no_cause);
     let (down, of) = (lost.len(), voters.len());
-    Some(Isolated { since, last_lost, down, of, is_local, has_no_route, is_doubtful, peers })
+    Some(Isolated { since, last_lost, down, of, is_local, has_no_route, is_doubtful, needs_no_cause, peers })
 }
 
 pub(super) fn earliest(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {

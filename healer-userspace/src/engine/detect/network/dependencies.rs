@@ -42,7 +42,7 @@ impl Network {
             let is_another_reached = |_| self.is_another_reached(context, who.1, &[*address], down.since);
             let cause = self.links.cause(who.1, down.since, &[*address], is_another_reached);
             let told_by = down.since + CAUSE_COMES_WITHIN;
-            let may_be_here = down.is_local || down.kind == Kind::Unreachable;
+            let may_be_here = !down.needs_no_cause && (down.is_local || down.kind == Kind::Unreachable);
             if cause.is_none() && may_be_here && context.now < told_by {
                 self.due = earliest(self.due, Some(told_by));
                 continue;

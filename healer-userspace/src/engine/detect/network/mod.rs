@@ -6,6 +6,7 @@
 mod client;
 mod dependencies;
 mod ended;
+mod explained;
 mod kind;
 mod left_behind;
 mod links;
@@ -49,7 +50,7 @@ const STAYS_WELL: Duration = Duration::from_secs(5);
 /// The same of a client that was cut off.
 const STAYS_CONNECTED: Duration = Duration::from_secs(2);
 /// The kernel counts what finds no route at once; what it tells of links and routes is read a moment later.
-const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(3);
+const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(2);
 /// A failure that nobody has tried again for so long is nobody's failure.
 const UNTRIED: Duration = Duration::from_secs(600);
 /// Gaps within a minute that make a path degraded, and for how long it stays so.
@@ -202,12 +203,14 @@ impl Network {
         if self.has_gone(now, who, found) {
             return;
         }
-        let Some(client) = self.clients.get_mut(who) else {
+        let peers = self.clients.get_mut(who).map(|client| client.peers.values_mut());
+        peers.into_iter().flatten().for_each(|peer| peer.forget(now));
+        let Some(client) = self.clients.get(who) else {
             return;
         };
-        client.peers.values_mut().for_each(|peer| peer.forget(now));
-        let servers = &self.servers;
-        let verdict = client.judge(now, |at, since| servers.refuses_for_good(context, who.1, at, since));
+        let is_explained =
+            |at: &SocketAddr, kind, since| self.is_explained(context, (who.1, at), kind, since);
+        let verdict = client.judge(now, is_explained);
         self.due = earliest(self.due, verdict.due);
         self.isolation(context, who, &verdict, found);
         if verdict.isolated.is_none() && !self.isolated.contains_key(who) {
@@ -259,7 +262,7 @@ impl Network {
         };
         let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_another_reached_after);
         let told_by = isolated.since + CAUSE_COMES_WITHIN;
-        if cause.is_none() && now < told_by {
+        if cause.is_none() && !isolated.needs_no_cause && now < told_by {
             self.due = earliest(self.due, Some(told_by));
             return;
         }

@@ -1,4 +1,5 @@
 mod doubt;
+mod hard;
 mod hasty;
 mod local;
 mod moved;

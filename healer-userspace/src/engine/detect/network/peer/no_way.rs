@@ -50,6 +50,7 @@ impl Peer {
             is_local,
             is_of_data: false,
             is_inferred: false,
+            has_cause: false,
         });
     }
 }

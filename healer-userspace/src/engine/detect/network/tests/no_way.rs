@@ -53,7 +53,7 @@ fn being_cut_off_waits_a_moment_for_its_cause_and_no_longer() {
         assert_eq!(story.words(), ["network_isolation netns probable"]);
         story.said[0].0
     };
-    assert_eq!(story(None), 4000);
+    assert_eq!(story(None), 3000);
     assert!((2300..2600).contains(&story(Some(2300))));
 }
 
