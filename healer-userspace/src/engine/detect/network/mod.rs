@@ -229,6 +229,8 @@ impl Network {
             if !is_said {
                 self.cut_off(context, who, isolated, found);
             }
+            let untried = self.clients.get(who).map(|client| client.untried_for(UNTRIED));
+            self.due = earliest(self.due, untried.filter(|at| now < *at));
             return;
         }
         let Some(CutOff { since, .. }) = self.isolated.get(who).copied() else {
@@ -250,7 +252,7 @@ impl Network {
                 self.isolated.remove(who);
                 found.push(words::connected(who, "it has not tried any peer for ten minutes"));
             }
-            None => self.due = earliest(self.due, Some(now + UNTRIED)),
+            None => self.due = earliest(self.due, Some(client.untried_for(UNTRIED))),
         }
     }
 

@@ -1,5 +1,6 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
+mod beside;
 mod hard;
 mod lapse;
 mod moved;
@@ -111,6 +112,8 @@ pub(super) struct Peer {
     gap: Option<Duration>,
     /// When an edge, and when a call told last that there is no way to it.
     edge_at: Option<BootTime>,
+    /// When a connection failed last.
+    failed_at: Option<BootTime>,
     no_way_at: Option<BootTime>,
 }
 
@@ -126,11 +129,10 @@ impl Peer {
     pub(super) fn failed(&mut self, at: BootTime, failed: &ConnectionFailed) {
         self.last_seen = self.last_seen.max(at);
         self.totals.failed += 1;
-        // The kernel begins to count anew with every connection made; when that was, its counters tell.
         if failed.streak == 1 {
-            self.evidence.clear();
-            self.asked.clear();
+            self.begins_anew();
         }
+        self.failed_at = Some(at);
         if failed.cause == FailureCause::Unreachable {
             self.edge_at = Some(at);
         }
@@ -275,8 +277,8 @@ impl Peer {
             self.asked.insert(piece.cookie);
         }
         if self.evidence.len() == EVIDENCE_KEPT {
-            // The first says since when.
-            self.evidence.remove(1);
+            // The first say since when, and since when it is enough.
+            self.evidence.remove(EVIDENCE_KEPT / 2);
         }
         self.evidence.push_back(piece);
     }
