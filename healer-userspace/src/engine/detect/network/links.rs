@@ -116,6 +116,17 @@ impl Links {
         !ip.is_loopback() && new.any(|(at, _)| !is_another_reached_after(*at))
     }
 
+    /// When a link went down last that is down still, and did so lately.
+    pub(super) fn down_since(&self, netns: u32, now: BootTime) -> Option<BootTime> {
+        let is_down = |change: &Change| match change {
+            Change::Link { up, gone, .. } => !up && !gone,
+            Change::Route { .. } => false,
+        };
+        let bad = self.bad.get(&netns)?.iter();
+        let down = bad.filter(|(at, change)| is_down(change) && now.since(*at) < RECENT);
+        down.map(|(at, _)| *at).max()
+    }
+
     /// Is a route to this address gone that is not the default one?
     pub(super) fn cuts_off(&self, netns: u32, ip: IpAddr) -> bool {
         let is_it = |change: &Change| match change {
