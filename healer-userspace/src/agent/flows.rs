@@ -97,8 +97,10 @@ impl Agent {
         if snapshot != FlowSnapshot::default() {
             // What still works is known before it is judged.
             self.note_trouble_of(at, &snapshot);
+            self.note_rewired(at, &snapshot.links);
             self.observe(&Signal { at, process: None, fact: Fact::Flows(snapshot) });
         }
+        self.look_at_rewired(at);
     }
 
     fn note_trouble_of(&mut self, at: BootTime, snapshot: &FlowSnapshot) {

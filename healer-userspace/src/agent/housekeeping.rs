@@ -68,6 +68,7 @@ impl Agent {
         self.look_for_losses(now);
         self.look_at_peers(now, false);
         self.look_at_routes(now);
+        self.look_at_rewired(now);
         self.look_at_memory_watch();
         self.look_at_waits_watch();
         self.look_at_work_watch();

@@ -8,7 +8,10 @@ use crate::{
     engine::time::BootTime,
     identity::process::{Process, ProcessId, WorkloadKey},
     sense::poll::{flows::Trouble, peers::PeerLedger, routes::RouteWatch},
-    signal::{Fact, Signal, network::PeerCounts},
+    signal::{
+        Fact, Signal,
+        network::{Change, LinkChange, NoRoute, PeerCounts},
+    },
 };
 
 const CALM: Duration = Duration::from_secs(10);
@@ -16,6 +19,9 @@ const CALM_ROUTES: Duration = Duration::from_millis(2900);
 const TROUBLED: Duration = Duration::from_millis(900);
 /// Of several who ask, one reads.
 const MOMENT: Duration = Duration::from_millis(20);
+/// A client that asks once a second has asked three times.
+const REWIRED_LASTS: Duration = Duration::from_secs(3);
+const REWIRED_MAX: usize = 16;
 /// So long after the last failure the next may come.
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 
@@ -25,6 +31,8 @@ pub(super) struct Peers {
     routes_at: Option<BootTime>,
     read_at: Option<BootTime>,
     troubled_at: Option<BootTime>,
+    /// Namespaces that have just lost a link or a route, and until when they are asked after it.
+    rewired: BTreeMap<u32, BootTime>,
     /// Whose sockets want a look soon.
     trouble: Trouble,
 }
@@ -38,6 +46,7 @@ impl Peers {
             routes_at: None,
             read_at: None,
             troubled_at: None,
+            rewired: BTreeMap::new(),
             trouble,
         }
     }
@@ -56,10 +65,38 @@ impl Agent {
             return;
         }
         self.peers.troubled_at = Some(now);
+        self.tell_no_routes(now, found);
+    }
+
+    fn tell_no_routes(&mut self, now: BootTime, found: Vec<NoRoute>) {
         self.look_at_peers(now, true);
         for no_route in found {
             self.peers.trouble.tell(no_route.netns);
             self.observe(&Signal { at: now, process: None, fact: Fact::NoRoute(no_route) });
+        }
+    }
+
+    /// Whoever lives where something went is asked at once whether it misses that, and again for a while.
+    pub(super) fn note_rewired(&mut self, now: BootTime, links: &[LinkChange]) {
+        let is_lost = |told: &&LinkChange| match &told.change {
+            Change::Link { up, gone, .. } => !up && !gone,
+            Change::Route { usable, .. } => !usable,
+        };
+        for told in links.iter().filter(is_lost) {
+            if self.peers.rewired.len() < REWIRED_MAX {
+                self.peers.rewired.insert(told.netns, now + REWIRED_LASTS);
+            }
+        }
+    }
+
+    /// Costs some 50 µs for each of them.
+    pub(super) fn look_at_rewired(&mut self, now: BootTime) {
+        self.peers.rewired.retain(|_, until| now < *until);
+        let Peers { rewired, routes, .. } = &mut self.peers;
+        let found: Vec<NoRoute> = rewired.keys().filter_map(|netns| routes.look_at(*netns)).collect();
+        if !found.is_empty() {
+            self.trouble(now);
+            self.tell_no_routes(now, found);
         }
     }
 

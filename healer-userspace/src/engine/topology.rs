@@ -91,6 +91,19 @@ impl Topology {
             .or_else(|| self.former_elsewhere(peer))
     }
 
+    /// Those who get what is sent there, by cookie.
+    pub fn listeners_at<'a>(
+        &'a self,
+        netns: u32,
+        peer: &'a SocketAddr,
+    ) -> impl Iterator<Item = (u64, &'a Process)> {
+        let is_reached = move |listens: &Listens| !peer.ip().is_loopback() || listens.netns == netns;
+        let all = self.listeners.values();
+        let there =
+            all.filter(move |(listens, process)| is_reached(listens) && self.takes(listens, process, peer));
+        there.map(|(listens, process)| (listens.cookie, process))
+    }
+
     /// Does it, or did it last? `None`: of this workload no listener is known.
     pub fn listens_on(&self, workload: &WorkloadKey, port: u16) -> Option<bool> {
         let living = self.listeners.values().map(|(listens, process)| (listens.address.port(), process));

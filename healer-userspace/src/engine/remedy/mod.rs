@@ -14,8 +14,8 @@ use super::{
     certificate::Certificate,
     class::Class,
     command::{
-        Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry, Look, PastAct,
-        Question,
+        Act, ActionKey, ActionOutcome, ActionResult, Command, IncidentId, Intent, JournalEntry, Look,
+        PastAct, Question,
     },
     detect::Subject,
     incident::{Incident, Plan, Stage},

@@ -38,6 +38,14 @@ impl RouteWatch {
         self.namespaces.entry(netns).or_insert(Namespace { pid, before: None }).pid = pid;
     }
 
+    /// The same of one namespace, if it is known: a link or a route of it has just gone.
+    pub fn look_at(&mut self, netns: u32) -> Option<NoRoute> {
+        let namespace = self.namespaces.get_mut(&netns)?;
+        let now = counted(&self.proc, namespace.pid)?;
+        let before = namespace.before.replace(now).unwrap_or(now);
+        no_route(netns, before, now)
+    }
+
     /// Namespaces in which something found no route since the last look at them.
     pub fn look(&mut self) -> Vec<NoRoute> {
         let after = self.namespaces.range(self.last.saturating_add(1)..).map(|(netns, _)| *netns);
@@ -55,13 +63,15 @@ impl RouteWatch {
                 continue;
             };
             let before = namespace.before.replace(now).unwrap_or(now);
-            let [v4, v6] = [0, 1].map(|family| now[family].saturating_sub(before[family]));
-            if v4 != 0 || v6 != 0 {
-                found.push(NoRoute { netns, v4, v6 });
-            }
+            found.extend(no_route(netns, before, now));
         }
         found
     }
+}
+
+fn no_route(netns: u32, before: [u64; 2], now: [u64; 2]) -> Option<NoRoute> {
+    let [v4, v6] = [0, 1].map(|family| now[family].saturating_sub(before[family]));
+    (v4 != 0 || v6 != 0).then_some(NoRoute { netns, v4, v6 })
 }
 
 fn counted(proc: &Path, pid: u32) -> Option<[u64; 2]> {
@@ -104,5 +114,18 @@ mod tests {
         watch.learn(2, u32::MAX);
         assert_eq!(watch.look(), []);
         assert_eq!(watch.namespaces.len(), 1);
+    }
+
+    #[test]
+    fn what_is_counted_of_one_namespace_is_told_once() {
+        let mut watch = RouteWatch::new(Path::new("/proc"));
+        watch.learn(1, std::process::id());
+        assert!(watch.look_at(1).is_none() && watch.look_at(2).is_none());
+        let namespace = watch.namespaces.get_mut(&1).unwrap();
+        namespace.before = namespace.before.map(|[v4, v6]| [v4.saturating_sub(1), v6]);
+        let is_counted = namespace.before != counted(Path::new("/proc"), std::process::id());
+        assert_eq!(watch.look_at(1).is_some(), is_counted, "there was one at least, if any");
+        assert_eq!(no_route(1, [3, 5], [3, 5]), None);
+        assert_eq!(no_route(1, [3, 5], [7, 5]), Some(NoRoute { netns: 1, v4: 4, v6: 0 }));
     }
 }

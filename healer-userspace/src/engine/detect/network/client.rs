@@ -16,8 +16,9 @@ const ACTIVE: Duration = Duration::from_secs(60);
 /// Above so many peers some may answer all the same (a cache, a stale entry).
 const FEW: usize = 5;
 const MOST_PERCENT: usize = 80;
-/// So long the others have to show whether they answer.
+/// So long the others have to show whether they answer; longer if they are asked seldom.
 const OTHERS_GET: Duration = Duration::from_secs(5);
+const OTHERS_GET_MOST: Duration = Duration::from_secs(30);
 /// After an isolation ended, each peer needs its first success.
 const CALM: Duration = Duration::from_secs(5);
 /// Who tries so many addresses that never answered looks for something, and depends on none of them.
@@ -58,6 +59,7 @@ pub(super) struct Isolated {
     pub(super) is_local: bool,
     pub(super) has_no_route: bool,
     pub(super) is_doubtful: bool,
+    pub(super) needs_no_cause: bool,
     pub(super) peers: Vec<SocketAddr>,
 }
 
@@ -102,12 +104,18 @@ impl Client {
         }
     }
 
-    pub(super) fn judge(&self, now: BootTime) -> Verdict {
+    /// `is_explained`: what speaks against a peer since then in that way is, by what is known of servers and links.
+    pub(super) fn judge(
+        &self,
+        now: BootTime,
+        is_explained: impl Fn(&SocketAddr, Kind, BootTime) -> bool,
+    ) -> Verdict {
         let mut verdict = Verdict::default();
         let mut down: BTreeMap<SocketAddr, Down> = BTreeMap::new();
         let searches = self.searches();
         for (address, peer) in &self.peers {
-            match peer.state(now) {
+            let by_others = |kind| peer.since().is_some_and(|since| is_explained(address, kind, since));
+            match peer.state(now, by_others) {
                 State::Well => {}
                 State::Suspect(at) => verdict.due = earliest(verdict.due, at),
                 State::Down(_)
@@ -126,8 +134,10 @@ impl Client {
             !down.contains_key(*address) && ok.is_some_and(|ok| first_bad < ok)
         };
         verdict.well = voters.iter().filter(is_well).count();
-        let unheard = down.iter().filter(|(address, found)| !self.is_heard(now, address, found.since));
-        verdict.isolated = isolated(&voters, &unheard.map(|(address, found)| (*address, *found)).collect());
+        let beside = self.silent_beside(now, &down, first_bad);
+        let silent = down.iter().map(|(address, found)| (*address, *found)).chain(beside);
+        let unheard = silent.filter(|(address, found)| !self.is_heard(now, address, found.since));
+        verdict.isolated = isolated(&voters, &unheard.collect());
         let fades = down.keys().filter_map(|address| self.peers.get(address)?.fades_at(now)).min();
         verdict.due = earliest(verdict.due, fades);
         for (address, found) in down {
@@ -138,6 +148,22 @@ impl Client {
             verdict.down.insert(address, (found, surety));
         }
         verdict
+    }
+
+    /// Who is silent, and would not be said to be for it alone.
+    fn silent_beside(
+        &self,
+        now: BootTime,
+        down: &BTreeMap<SocketAddr, Down>,
+        since: BootTime,
+    ) -> Vec<(SocketAddr, Down)> {
+        if down.values().all(|down| down.kind.was_reached()) {
+            return Vec::new();
+        }
+        let is_other =
+            |address: &SocketAddr, peer: &Peer| !down.contains_key(address) && peer.last_answer().is_some();
+        let others = self.peers.iter().filter(|(address, peer)| is_other(address, peer));
+        others.filter_map(|(address, peer)| Some((*address, peer.silent_beside(now, since)?))).collect()
     }
 
     /// Peers whose state says something about the client's own network.
@@ -182,12 +208,22 @@ impl Client {
         if down.kind.was_reached() || address.ip().is_loopback() || 0 < well {
             return Surety::Sure;
         }
-        if !voters.iter().any(|other| other.ip() != address.ip()) {
+        let others: Vec<_> = voters.iter().filter(|other| other.ip() != address.ip()).collect();
+        if others.is_empty() {
             return Surety::OnlyPeer;
         }
+        let usual = others.iter().filter_map(|other| self.peers.get(*other)?.usual_gap()).min();
+        let others_get = usual.unwrap_or_default().clamp(OTHERS_GET, OTHERS_GET_MOST);
         let last = self.peers.get(address).and_then(|peer| peer.since()).unwrap_or(now);
-        let until = last + SILENCE_AND + OTHERS_GET;
+        let until = last + SILENCE_AND + others_get;
         if now < until { Surety::Waits(until) } else { Surety::OnlyPeer }
+    }
+
+    /// When nobody has tried any peer for so long, if nobody does.
+    pub(super) fn untried_for(&self, so_long: Duration) -> BootTime {
+        const MOMENT: Duration = Duration::from_millis(1);
+        let last = self.peers.values().map(|peer| peer.last_seen).max();
+        last.unwrap_or_default() + so_long + MOMENT
     }
 
     pub(super) fn is_calm(&self, now: BootTime) -> bool {
@@ -229,8 +265,9 @@ fn isolated(voters: &BTreeSet<SocketAddr>, down: &BTreeMap<SocketAddr, Down>) ->
     let peers = lost.keys().map(|address| **address).collect();
     let has_no_route = lost.values().all(|down| down.is_local && down.kind == Kind::Unreachable);
     let is_doubtful = lost.values().any(|down| down.is_doubtful);
+    let needs_no_cause = lost.values().all(|down| down.needs_no_cause);
     let (down, of) = (lost.len(), voters.len());
-    Some(Isolated { since, last_lost, down, of, is_local, has_no_route, is_doubtful, peers })
+    Some(Isolated { since, last_lost, down, of, is_local, has_no_route, is_doubtful, needs_no_cause, peers })
 }
 
 pub(super) fn earliest(one: Option<BootTime>, other: Option<BootTime>) -> Option<BootTime> {

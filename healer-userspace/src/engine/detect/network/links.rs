@@ -16,6 +16,8 @@ const KEPT: usize = 32;
 const RECENT: Duration = Duration::from_secs(120);
 /// A link that was removed is not known to be missed: with each container that ends, one is.
 const RECENT_IF_GONE: Duration = Duration::from_secs(15);
+/// From a change to the first that notices it.
+const JUST_BEFORE: Duration = Duration::from_secs(10);
 /// Of IPv4, and of IPv6.
 const DEFAULTS: [&str; 2] = ["default", "::/0"];
 
@@ -95,6 +97,34 @@ impl Links {
                 Change::Route { .. } | Change::Link { .. } => None,
             })
         })
+    }
+
+    /// Did a link or its route go just before it was silent, and has nobody else been reached since?
+    pub(super) fn have_cut(
+        &self,
+        netns: u32,
+        since: BootTime,
+        ip: IpAddr,
+        is_another_reached_after: impl Fn(BootTime) -> bool,
+    ) -> bool {
+        let is_it = |change: &Change| match change {
+            Change::Link { gone, .. } => !gone,
+            Change::Route { to, .. } => covers(to, ip),
+        };
+        let bad = self.bad.get(&netns).into_iter().flatten();
+        let mut new = bad.filter(|(at, change)| since.since(*at) < JUST_BEFORE && is_it(change));
+        !ip.is_loopback() && new.any(|(at, _)| !is_another_reached_after(*at))
+    }
+
+    /// When a link went down last that is down still, and did so lately.
+    pub(super) fn down_since(&self, netns: u32, now: BootTime) -> Option<BootTime> {
+        let is_down = |change: &Change| match change {
+            Change::Link { up, gone, .. } => !up && !gone,
+            Change::Route { .. } => false,
+        };
+        let bad = self.bad.get(&netns)?.iter();
+        let down = bad.filter(|(at, change)| is_down(change) && now.since(*at) < RECENT);
+        down.map(|(at, _)| *at).max()
     }
 
     /// Is a route to this address gone that is not the default one?

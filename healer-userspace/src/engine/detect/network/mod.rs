@@ -4,7 +4,9 @@
 //! peers are out of reach. Whoever says no was reached.
 
 mod client;
+mod dependencies;
 mod ended;
+mod explained;
 mod kind;
 mod left_behind;
 mod links;
@@ -13,6 +15,7 @@ mod no_route;
 mod peer;
 mod piece_words;
 mod questions;
+mod servers;
 mod stuck;
 mod suffering;
 #[cfg(test)]
@@ -28,10 +31,10 @@ use crate::{
     identity::process::{Process, WorkloadKey},
     signal::{Fact, Signal, network::FlowSnapshot},
 };
-use client::{Client, Isolated, Surety, Verdict, earliest};
-use kind::Kind;
+use client::{Client, Isolated, Verdict, earliest};
 use links::Links;
 use peer::Down;
+use servers::Servers;
 use suffering::Answers;
 
 pub(super) const ENTRY: DetectorEntry = DetectorEntry {
@@ -47,7 +50,7 @@ const STAYS_WELL: Duration = Duration::from_secs(5);
 /// The same of a client that was cut off.
 const STAYS_CONNECTED: Duration = Duration::from_secs(2);
 /// The kernel counts what finds no route at once; what it tells of links and routes is read a moment later.
-const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(3);
+const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(2);
 /// A failure that nobody has tried again for so long is nobody's failure.
 const UNTRIED: Duration = Duration::from_secs(600);
 /// Gaps within a minute that make a path degraded, and for how long it stays so.
@@ -66,6 +69,7 @@ struct CutOff {
 struct Network {
     clients: BTreeMap<Who, Client>,
     links: Links,
+    servers: Servers,
     isolated: BTreeMap<Who, CutOff>,
     down: BTreeMap<(Who, SocketAddr), Down>,
     degraded: BTreeSet<(Who, SocketAddr)>,
@@ -78,6 +82,7 @@ struct Network {
 impl Detector for Network {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
         self.answers = OnceCell::new();
+        self.servers.note(context, signal);
         if let Fact::NoRoute(no_route) = &signal.fact {
             self.no_route(context, signal.at, no_route, found);
         }
@@ -202,7 +207,11 @@ impl Network {
             return;
         };
         client.refresh(now);
-        let verdict = client.judge(now);
+        let Some(client) = self.clients.get(who) else {
+            return;
+        };
+        let is_explained = |at: &SocketAddr, kind, since| self.is_explained(context, (who, at), kind, since);
+        let verdict = client.judge(now, is_explained);
         self.due = earliest(self.due, verdict.due);
         self.isolation(context, who, &verdict, found);
         if verdict.isolated.is_none() && !self.isolated.contains_key(who) {
@@ -221,6 +230,8 @@ impl Network {
             if !is_said {
                 self.cut_off(context, who, isolated, found);
             }
+            let untried = self.clients.get(who).map(|client| client.untried_for(UNTRIED));
+            self.due = earliest(self.due, untried.filter(|at| now < *at));
             return;
         }
         let Some(CutOff { since, .. }) = self.isolated.get(who).copied() else {
@@ -242,7 +253,7 @@ impl Network {
                 self.isolated.remove(who);
                 found.push(words::connected(who, "it has not tried any peer for ten minutes"));
             }
-            None => self.due = earliest(self.due, Some(now + UNTRIED)),
+            None => self.due = earliest(self.due, Some(client.untried_for(UNTRIED))),
         }
     }
 
@@ -255,7 +266,7 @@ impl Network {
         };
         let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_disproved);
         let told_by = isolated.since + CAUSE_COMES_WITHIN;
-        if cause.is_none() && now < told_by {
+        if cause.is_none() && !isolated.needs_no_cause && now < told_by {
             self.due = earliest(self.due, Some(told_by));
             return;
         }
@@ -274,62 +285,6 @@ impl Network {
         for key in said {
             self.down.remove(&key);
             found.push(words::answers(&key, "none of its peers answers: it is cut off itself"));
-        }
-    }
-
-    fn dependencies(
-        &mut self,
-        context: &Context<'_>,
-        who: &Who,
-        verdict: &Verdict,
-        found: &mut Vec<Finding>,
-    ) {
-        let Some(client) = self.clients.get(who) else {
-            return;
-        };
-        if !client.is_calm(context.now) {
-            if !verdict.down.is_empty() {
-                self.due = earliest(self.due, Some(client.calm_until));
-            }
-            return;
-        }
-        for (address, (down, surety)) in &verdict.down {
-            let key = (who.clone(), *address);
-            let said = self.down.get(&key);
-            if said.is_some_and(|said| !said.is_doubtful || down.is_doubtful) {
-                continue;
-            }
-            let suffering = self.suffering(&key);
-            let is_to_blame = self.blames_the_peer(context, &key, down.since, *surety);
-            let surety = if is_to_blame { Surety::Sure } else { *surety };
-            let is_doubtful = down.is_doubtful || surety != Surety::Sure;
-            let is_no_surer = is_doubtful && said.is_some();
-            if is_no_surer || matches!(surety, Surety::Waits(_)) {
-                continue;
-            }
-            let cause = self.cause_of(context, &key, down);
-            let told_by = down.since + CAUSE_COMES_WITHIN;
-            let may_be_here = down.is_local || down.kind == Kind::Unreachable;
-            if cause.is_none() && may_be_here && context.now < told_by {
-                self.due = earliest(self.due, Some(told_by));
-                continue;
-            }
-            // Held up for want of a route is no silence of the peer's.
-            let kind =
-                if cause.is_some() && !down.kind.was_reached() { Kind::Unreachable } else { down.kind };
-            let down = Down { kind, ..*down };
-            let others = words::Others {
-                well: verdict.well,
-                suffering,
-                server: client.server_of(address).or_else(|| context.world.topology().server(who.1, address)),
-                cause,
-            };
-            found.push(words::dependency(context, &key, client, (&down, surety), &others));
-            // Once another peer answers, or another workload suffers, it is more than a suspicion.
-            self.down.insert(key, Down { is_doubtful, ..down });
-            if 0 < suffering {
-                self.due = Some(context.now);
-            }
         }
     }
 

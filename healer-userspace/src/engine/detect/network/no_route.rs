@@ -2,7 +2,7 @@
 
 use core::{net::SocketAddr, time::Duration};
 
-use super::{Context, Finding, Network, Who, client::Client, peer::Peer};
+use super::{Context, Finding, Network, Who, client::Client};
 use crate::{engine::time::BootTime, identity::process::Process, signal::network::NoRoute};
 
 impl Network {
@@ -29,14 +29,17 @@ impl Network {
             // If others are reached, it is meant for those whose own route is gone.
             let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);
             let (links, netns) = (&self.links, no_route.netns);
-            let is_cut = |address: &SocketAddr, peer: &Peer| {
-                let is_its_own = || links.cuts_off(netns, address.ip()) || peer.had_no_way(at);
-                of_it(address) && (!is_partial || is_its_own())
-            };
+            let link_down = links.down_since(netns, at).filter(|_| !is_partial);
             for who in &here {
                 let Some(client) = self.clients.get_mut(who) else { continue };
-                let peers = client.peers.iter_mut().filter(|(address, peer)| is_cut(address, peer));
-                peers.for_each(|(_, peer)| peer.no_route(at));
+                for (address, peer) in client.peers.iter_mut().filter(|(address, _)| of_it(address)) {
+                    let is_cut = links.cuts_off(netns, address.ip());
+                    // Who was reached meanwhile is so by another link.
+                    let is_told = is_cut || link_down.is_some_and(|down| !peer.answered_since(down));
+                    if !is_partial || is_cut || peer.had_no_way(at) {
+                        peer.no_route(at, is_told);
+                    }
+                }
             }
         }
         for who in here {

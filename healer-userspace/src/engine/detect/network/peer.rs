@@ -1,14 +1,20 @@
 //! One peer of one client: what speaks against it since it was last well, and whether that is enough.
 
+mod beside;
+mod hard;
 mod lapse;
 mod moved;
 mod no_way;
+mod sockets;
 mod weigh;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use self::weigh::{enough_at, kind_of};
+use self::{
+    hard::{HARD_LASTS, is_told_on_the_way},
+    weigh::{enough_at, kind_of},
+};
 use super::{kind::Kind, piece_words, stuck::Stuck};
 use crate::{
     engine::time::BootTime,
@@ -59,6 +65,8 @@ pub(super) struct Piece {
     is_of_data: bool,
     /// Concluded, where the sensor in use does not tell it.
     is_inferred: bool,
+    /// No link or route of this machine is the reason.
+    has_cause: bool,
 }
 
 /// It is beyond doubt.
@@ -70,6 +78,8 @@ pub(super) struct Down {
     pub(super) is_local: bool,
     /// It may be that slow by design, or what speaks against it is in part concluded.
     pub(super) is_doubtful: bool,
+    /// What is told of links and routes need not be waited for.
+    pub(super) needs_no_cause: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +115,8 @@ pub(super) struct Peer {
     gap: Option<Duration>,
     /// When an edge, and when a call told last that there is no way to it.
     edge_at: Option<BootTime>,
+    /// When a connection failed last.
+    failed_at: Option<BootTime>,
     no_way_at: Option<BootTime>,
 }
 
@@ -120,11 +132,10 @@ impl Peer {
     pub(super) fn failed(&mut self, at: BootTime, failed: &ConnectionFailed) {
         self.last_seen = self.last_seen.max(at);
         self.totals.failed += 1;
-        // The kernel begins to count anew with every connection made; when that was, its counters tell.
         if failed.streak == 1 {
-            self.evidence.clear();
-            self.asked.clear();
+            self.begins_anew();
         }
+        self.failed_at = Some(at);
         if failed.cause == FailureCause::Unreachable {
             self.edge_at = Some(at);
         }
@@ -150,6 +161,7 @@ impl Peer {
             is_local: false,
             is_of_data: !failed.connecting,
             is_inferred: failed.inferred,
+            has_cause: kind == Kind::Unreachable && is_told_on_the_way(failed.age_us),
         });
     }
 
@@ -194,6 +206,7 @@ impl Peer {
             is_local: refusal.is_some(),
             is_of_data: !sent.connecting,
             is_inferred: sent.sampled && refusal.is_none(),
+            has_cause: refusal == Some(libc::EPERM),
         });
     }
 
@@ -217,6 +230,7 @@ impl Peer {
             is_local: true,
             is_of_data: true,
             is_inferred: false,
+            has_cause: true,
         });
     }
 
@@ -302,8 +316,9 @@ impl Peer {
         self.evidence.front().map(|piece| piece.at)
     }
 
-    pub(super) fn state(&self, now: BootTime) -> State {
-        match self.reached(now) {
+    /// `is_explained`: what is known of servers and links leaves no other reason.
+    pub(super) fn state(&self, now: BootTime, is_explained: impl Fn(Kind) -> bool) -> State {
+        match self.reached(now, is_explained) {
             down @ State::Down(_) => down,
             reached @ (State::Well | State::Suspect(_)) => {
                 self.served(now).or_else(|| self.answers_questions()).unwrap_or(reached)
@@ -311,25 +326,7 @@ impl Peer {
         }
     }
 
-    fn answers_questions(&self) -> Option<State> {
-        let since = self.stuck.questions.unanswered_since()?;
-        Some(State::Down(Down { kind: Kind::Dns, since, is_local: false, is_doubtful: false }))
-    }
-
-    fn served(&self, now: BootTime) -> Option<State> {
-        let frozen = self.stuck.frozen()?;
-        Some(match frozen.is_old_enough(now) {
-            Err(at) => State::Suspect(Some(at)),
-            Ok(()) => State::Down(Down {
-                kind: Kind::Frozen,
-                since: frozen.since,
-                is_local: false,
-                is_doubtful: !frozen.halted,
-            }),
-        })
-    }
-
-    fn reached(&self, now: BootTime) -> State {
+    fn reached(&self, now: BootTime, is_explained: impl Fn(Kind) -> bool) -> State {
         let (Some(first), Some(last)) = (self.evidence.front(), self.evidence.back()) else {
             return State::Well;
         };
@@ -340,8 +337,9 @@ impl Peer {
         if !self.is_dependency() {
             return State::Suspect(None);
         }
+        let is_hard = self.is_hard(kind, is_explained);
         let has_lasted = match kind {
-            _ if is_local => true,
+            _ if is_local || is_hard => true,
             Kind::Refuses | Kind::Unreachable => REFUSAL_LASTS <= last.at.since(first.at),
             Kind::NoAnswer | Kind::Frozen | Kind::Dns | Kind::Stale => self.is_silent(enough_at, last.at),
         };
@@ -349,12 +347,13 @@ impl Peer {
             return State::Suspect(None);
         }
         let due = last.at + SECOND_THOUGHT;
-        let first_due = self.verdict_at().map_or(due, |at| at + SECOND_THOUGHT);
+        let first_due = self.verdict_at(is_hard).map_or(due, |at| at + SECOND_THOUGHT);
         if now < first_due.min(due) {
             return State::Suspect(Some(first_due.min(due)));
         }
         let is_doubtful = !is_local && self.rests_on_conclusions(kind);
-        State::Down(Down { kind, since: first.at, is_local, is_doubtful })
+        let needs_no_cause = self.needs_no_cause();
+        State::Down(Down { kind, since: first.at, is_local, is_doubtful, needs_no_cause })
     }
 
     /// What was told does not suffice without what was concluded, or says something else.
@@ -364,12 +363,14 @@ impl Peer {
     }
 
     /// The piece that made the case; later ones must not put the verdict off.
-    fn verdict_at(&self) -> Option<BootTime> {
+    fn verdict_at(&self, is_hard: bool) -> Option<BootTime> {
         let enough_at = enough_at(self.evidence.iter())?;
         let first = self.evidence.front()?.at;
         let kind = kind_of(self.evidence.iter());
+        let said_at = self.said_at(kind).unwrap_or_default();
         let makes_it = |piece: &&Piece| match kind {
             _ if piece.is_local => true,
+            _ if is_hard => enough_at.max(said_at) <= piece.at && HARD_LASTS <= piece.at.since(first),
             Kind::Refuses | Kind::Unreachable => {
                 enough_at <= piece.at && REFUSAL_LASTS <= piece.at.since(first)
             }

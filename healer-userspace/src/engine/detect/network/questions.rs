@@ -9,9 +9,11 @@ use crate::{
     signal::network::Stalled,
 };
 
-/// Told anew at every look while they wait.
-const WAITS: Duration = Duration::from_millis(2500);
+/// Told anew at every look while they wait, all of a namespace together.
+const WAITS: Duration = Duration::from_millis(1200);
 const LASTS: Duration = Duration::from_secs(3);
+/// What was given up must have waited for so long, all together: resolvers may wait for a second each time.
+const IN_VAIN: Duration = Duration::from_secs(1);
 /// A slow server has answered by then; where nothing at all comes in, nobody has to wait for that.
 const TOO_LATE: Duration = Duration::from_secs(3);
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -66,8 +68,10 @@ impl Questions {
         let is_silent = self.asked.values().all(|one| one.received == first.received);
         let (waiting, ended): (Vec<_>, Vec<_>) =
             self.asked.values().partition(|one| last.since(one.last) < WAITS);
-        let in_vain = |one: &&Question| is_silent || TOO_LATE <= one.last.since(one.since);
-        let is_in_vain = ended.iter().any(in_vain) && !waiting.is_empty();
+        let waited = |one: &&Question| one.last.since(one.since);
+        let is_too_late = ended.iter().any(|one| TOO_LATE <= waited(one));
+        let is_unheard = is_silent && IN_VAIN <= ended.iter().map(waited).sum::<Duration>();
+        let is_in_vain = (is_too_late || is_unheard) && !waiting.is_empty();
         (is_in_vain && LASTS <= last.since(first.since)).then_some(first.since)
     }
 

@@ -1,9 +1,12 @@
+mod beside;
 mod doubt;
+mod hard;
 mod hasty;
 mod local;
 mod loss;
 mod moved;
 mod no_way;
+mod servers;
 mod stuck;
 mod suffering;
 

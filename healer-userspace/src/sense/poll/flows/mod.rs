@@ -3,6 +3,7 @@
 //!
 //! One dump of the sockets of each network namespace in turn, as often as half a percent of a CPU allows; of those in
 //! trouble (links or routes changed, connections failed or do not move) twice a second, as far as four percent allow.
+//! Twice a second, too, as long as somebody waits for the answer of a name server.
 
 mod addresses;
 mod halted;
@@ -140,7 +141,8 @@ impl FlowPoller {
         self.pursue_questions(now, &mut look);
         look.answers = self.shared.news(now);
         look.trips = self.shared.new_trips();
-        let is_any = self.places.values().any(|place| place.spell.is_on(now));
+        let is_asking = |place: &Place| place.questions.as_ref().is_some_and(|one| one.is_asking(now));
+        let is_any = self.places.values().any(|place| place.spell.is_on(now) || is_asking(place));
         (look, if is_any { SOON } else { EVERY })
     }
 

@@ -28,8 +28,8 @@ use crate::{
 };
 
 const NAMES: u16 = 53;
-/// Mostly an answer takes less.
-const WAITED: Duration = Duration::from_secs(1);
+/// Mostly an answer takes less; and a resolver may wait for a second only (resolv.conf(5), `timeout:1`).
+const WAITED: Duration = Duration::from_millis(500);
 /// Nobody does: such a socket was left open, or asks nothing.
 const WAITS_NO_LONGER: Duration = Duration::from_secs(30);
 /// So long after the last one that waited, one more is looked for at every look.
@@ -122,6 +122,11 @@ impl Questions {
             self.pursued_until = now + PURSUED;
         }
         Ok(())
+    }
+
+    /// At the last look: whoever was is looked at again soon, for it may not wait for long.
+    pub(super) fn is_asking(&self, now: BootTime) -> bool {
+        self.pending.values().any(|one| one.is_news(now))
     }
 
     /// Who has waited for a while; `received`: datagrams that came into the namespace so far.
@@ -219,7 +224,9 @@ mod tests {
         let (mut questions, proc) = (Questions::default(), Proc::new(Path::new("/proc")));
         let mut diag = SockDiag::open().unwrap();
         let later = |second: u64| BootTime(second * 1_000_000_000);
+        assert!(!questions.is_asking(later(1)));
         questions.look(later(1), 1, &mut diag).unwrap();
+        assert!(questions.is_asking(later(1)) && !questions.is_asking(later(60)), "it was left open");
         assert_eq!(questions.unanswered(later(1), &proc, &[own], (7, 0)), []);
         answered.recv(&mut [0; 8]).unwrap();
         questions.look(later(2), 1, &mut diag).unwrap();

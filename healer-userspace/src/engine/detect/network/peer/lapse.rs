@@ -41,10 +41,25 @@ impl Peer {
         Some(last.at + lasts)
     }
 
+    /// Between two connections to it.
+    pub(in super::super) fn usual_gap(&self) -> Option<Duration> {
+        self.gap
+    }
+
     /// Who asks seldom is given the time to ask again.
     fn request_lasts(&self) -> Duration {
         let usual = self.gap.map_or(REQUEST_LASTS, |gap| gap.saturating_mul(2));
         usual.clamp(REQUEST_LASTS, EVIDENCE_LASTS)
+    }
+
+    /// The kernel begins to count failures anew with every connection made: one was, since the last that failed. When,
+    /// its counters tell; what was silent before the first failure may be so still.
+    pub(super) fn begins_anew(&mut self) {
+        let before = self.failed_at;
+        self.evidence.retain(|piece| before < Some(piece.at));
+        if self.evidence.is_empty() {
+            self.asked.clear();
+        }
     }
 
     /// Its client was cut off, and is no longer: what was said of it meanwhile was the client's, if it moves since.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::{Kind, Peer, Piece};
+use super::{ENOUGH, Kind, Peer, Piece};
 use crate::engine::time::BootTime;
 
 /// Edges and calls are told by two rings, which reorder.
@@ -17,17 +17,19 @@ impl Peer {
             return;
         }
         self.no_way_at = Some(at);
-        self.unreachable(at, "a call for a connection was told that there is no way", false);
+        self.unreachable(at, "a call for a connection was told that there is no way", 2, false);
     }
 
     pub(in super::super) fn had_no_way(&self, at: BootTime) -> bool {
         self.no_way_at.is_some_and(|told| at.since(told) < NO_WAY_LASTS)
     }
 
-    /// There was no route for something while this peer was, or by its habit should have been asked.
-    pub(in super::super) fn no_route(&mut self, at: BootTime) {
+    /// There was no route for something while this peer was, or by its habit should have been asked. `is_told`: the
+    /// kernel has said which link or route is gone, so once is enough.
+    pub(in super::super) fn no_route(&mut self, at: BootTime, is_told: bool) {
         if self.had_no_way(at) || self.is_overdue(at) {
-            self.unreachable(at, "this machine had no route for a connection", true);
+            let weight = if is_told { ENOUGH } else { 2 };
+            self.unreachable(at, "this machine had no route for a connection", weight, true);
         }
     }
 
@@ -37,19 +39,20 @@ impl Peer {
         usual.zip(self.last_ok).is_some_and(|(usual, ok)| usual < at.since(ok))
     }
 
-    fn unreachable(&mut self, at: BootTime, says: &str, is_local: bool) {
+    fn unreachable(&mut self, at: BootTime, says: &str, weight: u32, is_local: bool) {
         self.last_seen = self.last_seen.max(at);
         self.add(Piece {
             at,
             kind: Kind::Unreachable,
             says: says.to_owned(),
-            weight: 2,
+            weight,
             cookie: at.0,
             timeouts: 0,
             is_reset: false,
             is_local,
             is_of_data: false,
             is_inferred: false,
+            has_cause: false,
         });
     }
 }

@@ -3,6 +3,9 @@
 use super::{super::kind::Kind, ENOUGH, Piece};
 use crate::engine::time::BootTime;
 
+/// Less is silence.
+pub(super) const A_WORD: u32 = 2;
+
 /// When the evidence became enough. Broken connections alone are never: a server that restarts breaks many.
 pub(super) fn enough_at<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Option<BootTime> {
     const RESETS_COUNT: u32 = 2;
@@ -22,7 +25,6 @@ pub(super) fn enough_at<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Option<B
 /// What most of it says. Words count more than silence, which is what is left of words that are sent seldom:
 /// ICMP errors are rate-limited (net/ipv4/icmp.c).
 pub(super) fn kind_of<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Kind {
-    const A_WORD: u32 = 2;
     let (mut refused, mut unreachable) = (0, 0);
     for piece in pieces {
         match piece.kind {

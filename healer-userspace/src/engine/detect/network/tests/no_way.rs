@@ -53,8 +53,35 @@ fn being_cut_off_waits_a_moment_for_its_cause_and_no_longer() {
         assert_eq!(story.words(), ["network_isolation netns probable"]);
         story.said[0].0
     };
-    assert_eq!(story(None), 4000);
+    assert_eq!(story(None), 3000);
     assert!((2300..2600).contains(&story(Some(2300))));
+}
+
+/// What is told is gone at 2500 ms, and something finds no route at 3800; what was said by 4100.
+fn misses(change: Option<Change>, is_reached_since: bool) -> usize {
+    let mut story = Story::new();
+    for ms in (500..2500).step_by(400) {
+        story.ok(ms, A);
+        story.ok(ms + 1, B);
+    }
+    let links: Vec<_> = change.into_iter().map(|change| LinkChange { netns: 7, change }).collect();
+    story.tell(2500, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+    if is_reached_since {
+        story.ok(2510, A);
+        story.ok(2510, B);
+    }
+    story.tell(3800, Fact::NoRoute(NoRoute { netns: 7, v4: 9, v6: 0 }));
+    story.pass(4100);
+    story.words().len()
+}
+
+#[test]
+fn who_misses_a_link_or_a_route_that_is_told_gone_misses_it_once() {
+    let link = |up, gone| Change::Link { name: "eth0".to_owned(), up, carrier: false, gone };
+    let route = Change::Route { to: "10.0.0.0/24".to_owned(), usable: false };
+    assert_eq!((misses(Some(link(false, false)), false), misses(Some(route), false)), (1, 1));
+    assert_eq!(misses(Some(link(false, false)), true), 0, "by another link");
+    assert_eq!((misses(Some(link(false, true)), false), misses(None, false)), (0, 0), "it may be another's");
 }
 
 #[test]

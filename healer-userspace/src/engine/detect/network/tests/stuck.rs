@@ -106,6 +106,27 @@ fn a_name_server_that_answers_nobody_is_a_failed_dependency_until_it_does() {
     assert_eq!(asks(5000, 9).words(), ["dependency_failure dns probable"], "others are answered");
 }
 
+/// Each waits for a second, and is seen to wait at half of it; what has come in by then.
+fn impatient(count: u64, received: impl Fn(u64) -> u64) -> Story {
+    let mut story = Story::new();
+    for number in 1..=count {
+        let since = number * 1400;
+        let question = stalled(&story, NAMES, number, Stall::NoReply, since, false);
+        flows(&mut story, since + 500, vec![Stalled { acked: received(number), ..question }]);
+    }
+    story.pass(30_000);
+    story
+}
+
+#[test]
+fn who_asks_for_a_second_each_time_and_hears_nothing_is_seen() {
+    let story = impatient(6, |_| 7);
+    assert_eq!(story.words()[..1], ["dependency_failure dns suspected"]);
+    assert_eq!(story.said[0].0, 4700);
+    assert_eq!(impatient(6, |number| number).words(), [""; 0], "each is answered in the end");
+    assert_eq!(impatient(2, |_| 7).words(), [""; 0], "one was given up");
+}
+
 #[test]
 fn slow_name_servers_and_sockets_that_were_left_open_are_well() {
     assert_eq!(asks(2000, 9).words(), [""; 0], "it takes long and answers");
