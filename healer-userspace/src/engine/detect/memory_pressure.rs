@@ -85,15 +85,6 @@ impl Pressed {
         }
     }
 
-    /// Its incident is open; it is looked at again instead of the one that has ended since.
-    fn takes_up_again(&mut self, id: ProcessId) -> bool {
-        let Some(index) = self.in_vain.iter().position(|raised| raised.target.id() == id) else {
-            return false;
-        };
-        self.raised = Some(Raised { another: None, ..self.in_vain.remove(index) });
-        true
-    }
-
     /// True if it was a target. The others are so still.
     fn is_rid_of(&mut self, id: ProcessId) -> bool {
         let before = self.in_vain.len();
@@ -188,8 +179,9 @@ impl MemoryPressure {
         if let (Some(sign), None) = (look.sign, &pressed.raised)
             && BAD <= bad
             && let Some(target) = target(look, sign)
-            && !pressed.takes_up_again(target.id())
         {
+            // It may be whom healer gave up on before, and its incident over.
+            pressed.in_vain.retain(|raised| raised.target.id() != target.id());
             let level = look.level(sign);
             pressed.raised = Some(Raised { target: target.clone(), sign, level, ended: None, another: None });
             found.push(raise(context, at, bad, target, sign, look));

@@ -30,6 +30,12 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
+    #[cfg(test)]
+    pub(super) fn known(pieces: &[(u64, u64)]) -> Self {
+        let known = pieces.iter().map(|(start, end)| (*start, Some(Piece { end: *end, is_sure: true })));
+        Self { known: known.collect(), questions: 0 }
+    }
+
     /// Whether a pointer to `start` may lead to `address` behind it. Too many questions are not answered.
     pub(super) fn lead(&mut self, pid: u32, start: u64, address: u64) -> Lead {
         self.questions += 1;
@@ -42,6 +48,12 @@ impl Pieces {
             None if address - start <= INSIDE => Lead::Perhaps,
             Some(_) | None => Lead::Nowhere,
         }
+    }
+
+    /// Whether `address` lies in the piece that begins at `start`, or that cannot be told.
+    pub(super) fn may_hold(&self, start: u64, address: u64) -> bool {
+        let end = self.known.get(&start).and_then(|piece| piece.map(|piece| piece.end));
+        end.is_none_or(|end| (start..end).contains(&address))
     }
 
     pub(super) fn is_too_much(&self) -> bool {

@@ -204,9 +204,13 @@ impl Scene {
         let exact = keys.iter().filter_map(|key| self.known.get(key)).flatten().copied();
         let mut owners: BTreeSet<u32> = exact.filter(|tid| !is_fellow(*tid)).collect();
         let around: Vec<&Around> = keys.iter().filter_map(|key| self.around.get(key)).collect();
-        let waits_itself = |tid: u32| !is_fellow(tid) && !keys_wanted(wanted, tid).is_empty();
-        let mut at_start = around.iter().flat_map(|one| one.at_start.iter().copied());
-        if owners.is_empty() && !(at_start.any(waits_itself) && is_lock(sleeper)) {
+        // Whoever waits for another lock of the same piece has to know where that begins.
+        let waits_elsewhere = |tid: u32, start: u64| {
+            let its = keys_wanted(wanted, tid);
+            !is_fellow(tid) && !its.is_empty() && its.iter().all(|key| !self.pieces.may_hold(start, *key))
+        };
+        let is_witnessed = |one: &&Around| one.at_start.iter().any(|tid| waits_elsewhere(*tid, one.start));
+        if owners.is_empty() && !(around.iter().any(is_witnessed) && is_lock(sleeper)) {
             return owners;
         }
         owners.extend(around.iter().flat_map(|one| one.tids()).filter(|tid| !is_fellow(*tid)));
@@ -316,8 +320,16 @@ mod tests {
         Wanted::from([(1, vec![B]), (2, vec![A]), (3, Vec::new())])
     }
 
+    /// Each lock in an `Arc` of its own.
+    fn scene() -> Scene {
+        Scene { pieces: Pieces::known(&[(A - 16, A + 24), (B - 16, B + 24)]), ..Scene::default() }
+    }
+
     fn knows_start(key: u64) -> Knows {
-        let start = key - 16;
+        knows_start_at(key - 16, key)
+    }
+
+    fn knows_start_at(start: u64, key: u64) -> Knows {
         let before = Before { nearest: start, start: Some(start) };
         Knows { around: BTreeMap::from([(key, before)]), ..Knows::default() }
     }
@@ -329,13 +341,24 @@ mod tests {
 
     #[test]
     fn who_knows_its_lock_by_its_arc_alone_holds_it_if_it_waits_for_a_lock_itself() {
-        let mut scene = Scene::default();
+        let mut scene = scene();
         scene.note(1, knows_start(A));
         scene.note(2, knows_start(B));
         assert_eq!((owners(&scene, 1, HELD), owners(&scene, 2, HELD)), (vec![2], vec![1]));
         scene.note(3, knows_start(B));
         assert_eq!(owners(&scene, 1, HELD), [2, 3], "whoever else knows it may hold it");
         assert!(owners(&scene, 1, CONTENDED).is_empty(), "perhaps a condition that was notified twice");
+    }
+
+    #[test]
+    fn who_waits_for_another_lock_of_the_same_piece_has_to_know_where_it_begins() {
+        let start = A - 16;
+        let mut scene = Scene { pieces: Pieces::known(&[(start, B + 24)]), ..Scene::default() };
+        scene.note(1, knows_start_at(start, A));
+        scene.note(2, knows_start_at(start, B));
+        assert!(owners(&scene, 1, HELD).is_empty() && owners(&scene, 2, HELD).is_empty());
+        scene.note(3, Knows { these: Keys::from([A]), ..Knows::default() });
+        assert_eq!(owners(&scene, 2, HELD), [1, 3], "somebody has its address");
     }
 
     #[test]

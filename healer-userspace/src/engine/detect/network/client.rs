@@ -1,6 +1,9 @@
 //! One client: is it cut off, or is something that it depends on dead?
 
-use core::{net::SocketAddr, time::Duration};
+use core::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
@@ -96,11 +99,20 @@ impl Client {
     /// What is old is forgotten, and who is seen to lose packets on the way to some peers is given more time with all.
     pub(super) fn refresh(&mut self, now: BootTime) {
         self.peers.values_mut().for_each(|peer| peer.forget(now));
-        let is_elsewhere = |address: &SocketAddr| !address.ip().is_loopback();
-        let remote = self.peers.iter().filter(|(address, _)| is_elsewhere(address));
-        let all: usize = remote.map(|(_, peer)| peer.fresh_gaps(now)).sum();
+        let is_remote = |(address, peer): &(&SocketAddr, &Peer)| {
+            !address.ip().is_loopback() && peer.last_answer().is_some()
+        };
+        let mut gaps: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for (address, peer) in self.peers.iter().filter(is_remote) {
+            *gaps.entry(address.ip()).or_default() += peer.fresh_gaps(now);
+        }
+        // One that is slow to answer beside many that are not loses nothing on the way.
+        let least = if gaps.len() <= 2 { 1 } else { 2 };
+        gaps.retain(|_, gaps| 0 < *gaps);
         for (address, peer) in &mut self.peers {
-            peer.is_beside_losses = is_elsewhere(address) && LOSSY_FROM <= all - peer.fresh_gaps(now);
+            let others = || gaps.iter().filter(|(ip, _)| **ip != address.ip()).map(|(_, gaps)| *gaps);
+            let is_lossy = least <= others().count() && LOSSY_FROM <= others().sum();
+            peer.is_beside_losses = !address.ip().is_loopback() && is_lossy;
         }
     }
 

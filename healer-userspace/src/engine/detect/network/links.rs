@@ -35,6 +35,15 @@ pub(super) struct Cause {
     pub(super) says: String,
 }
 
+/// What of the way out has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Whose it was nobody has told: another peer that was reached without it disproves it.
+    Link,
+    /// It leads to these peers.
+    Route,
+}
+
 impl Links {
     pub(super) fn note(&mut self, at: BootTime, told: &LinkChange) {
         let bad = self.bad.entry(told.netns).or_default();
@@ -61,14 +70,13 @@ impl Links {
         self.bad.remove(&netns);
     }
 
-    /// A link before a route: a link that goes down takes its routes with it. Whose it was nobody has told: if another
-    /// peer of the namespace was reached after it changed, or these themselves were, it explains nothing.
+    /// A link before a route: a link that goes down takes its routes with it. What was not needed explains nothing.
     pub(super) fn cause(
         &self,
         netns: u32,
         since: BootTime,
         peers: &[SocketAddr],
-        is_disproved: impl Fn(BootTime) -> bool,
+        is_disproved: impl Fn(Way, BootTime) -> bool,
     ) -> Option<Cause> {
         let is_recent = |at: BootTime, change: &Change| {
             since.since(at) < if is_gone(change) { RECENT_IF_GONE } else { RECENT }
@@ -78,7 +86,7 @@ impl Links {
             all.filter(|(at, change)| is_recent(*at, change))
         };
         let link = recent().find_map(|(at, change)| match change {
-            Change::Link { name, up, gone, .. } if !is_disproved(*at) => {
+            Change::Link { name, up, gone, .. } if !is_disproved(Way::Link, *at) => {
                 let what = match (gone, up) {
                     (true, _) => "is gone",
                     (false, true) => "has no carrier",
@@ -90,8 +98,8 @@ impl Links {
         });
         link.or_else(|| {
             let of_all = |to: &str| peers.iter().all(|peer| covers(to, peer.ip()));
-            recent().find_map(|(_, change)| match change {
-                Change::Route { to, .. } if of_all(to) => {
+            recent().find_map(|(at, change)| match change {
+                Change::Route { to, .. } if of_all(to) && !is_disproved(Way::Route, *at) => {
                     Some(Cause { name: "route", says: format!("the route to {to} is gone or says no") })
                 }
                 Change::Route { .. } | Change::Link { .. } => None,
@@ -197,7 +205,7 @@ mod tests {
         let mut links = Links::default();
         links.note(second(5), &link("veth1", false, true));
         let says = |links: &Links, at, is_reached: bool| {
-            let cause = links.cause(7, second(at), &[], |_| is_reached);
+            let cause = links.cause(7, second(at), &[], |_, _| is_reached);
             cause.map(|cause| cause.says)
         };
         assert_eq!(says(&links, 6, false).as_deref(), Some("link veth1 is gone"));
@@ -215,7 +223,7 @@ mod tests {
         let change = Change::Route { to: "default".to_owned(), usable: false };
         links.note(BootTime(5), &LinkChange { netns: 7, change });
         let is_cause =
-            |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], |_| false).is_some();
+            |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], |_, _| false).is_some();
         assert!(is_cause("1.1.1.1:80") && !is_cause("[fd77::1]:80"));
         assert!(!links.cuts_off(7, "1.1.1.1".parse().unwrap()));
     }
@@ -225,12 +233,12 @@ mod tests {
         let mut links = Links::default();
         let link = |up| link("c0", up, false);
         links.note(BootTime(5), &link(false));
-        assert_eq!(links.cause(7, BootTime(6), &[], |_| false).unwrap().says, "link c0 is down");
-        assert_eq!(links.cause(8, BootTime(6), &[], |_| false), None);
+        assert_eq!(links.cause(7, BootTime(6), &[], |_, _| false).unwrap().says, "link c0 is down");
+        assert_eq!(links.cause(8, BootTime(6), &[], |_, _| false), None);
         links.note(BootTime(7), &link(true));
-        assert_eq!(links.cause(7, BootTime(8), &[], |_| false), None);
+        assert_eq!(links.cause(7, BootTime(8), &[], |_, _| false), None);
         links.note(BootTime(9), &link(false));
         links.forget(7);
-        assert_eq!(links.cause(7, BootTime(10), &[], |_| false), None, "another has the inode");
+        assert_eq!(links.cause(7, BootTime(10), &[], |_, _| false), None, "another has the inode");
     }
 }

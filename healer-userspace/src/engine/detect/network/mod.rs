@@ -32,7 +32,7 @@ use crate::{
     signal::{Fact, Signal, network::FlowSnapshot},
 };
 use client::{Client, Isolated, Verdict, earliest};
-use links::Links;
+use links::{Links, Way};
 use peer::Down;
 use servers::Servers;
 use suffering::Answers;
@@ -259,9 +259,9 @@ impl Network {
 
     fn cut_off(&mut self, context: &Context<'_>, who: &Who, isolated: &Isolated, found: &mut Vec<Finding>) {
         let now = context.now;
-        let is_disproved = |changed: BootTime| {
+        let is_disproved = |way, changed: BootTime| {
             let since = changed.clamp(isolated.since, isolated.last_lost);
-            self.is_another_reached(context, who.1, &isolated.peers, since)
+            way == Way::Link && self.is_another_reached(context, who.1, &isolated.peers, since)
                 || self.were_reached_after(who, &isolated.peers, changed)
         };
         let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_disproved);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Context, Network, Who,
     client::Surety,
-    links::Cause,
+    links::{Cause, Way},
     peer::{Down, Peer},
 };
 use crate::engine::time::BootTime;
@@ -65,8 +65,8 @@ impl Network {
             return None;
         }
         let lost = [*address];
-        let is_disproved = |changed| {
-            self.is_another_reached(context, who.1, &lost, down.since)
+        let is_disproved = |way, changed| {
+            way == Way::Link && self.is_another_reached(context, who.1, &lost, down.since)
                 || self.were_reached_after(who, &lost, changed)
         };
         self.links.cause(who.1, down.since, &lost, is_disproved)

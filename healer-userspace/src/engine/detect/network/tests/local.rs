@@ -99,6 +99,30 @@ fn a_link_without_which_the_peer_itself_answered_explains_nothing() {
 }
 
 #[test]
+fn a_route_without_which_the_peer_itself_answered_explains_nothing() {
+    let told = |at: u64| {
+        let mut story = Story::new();
+        for ms in (1500..40_000).step_by(500) {
+            if ms == at {
+                let links = vec![LinkChange {
+                    netns: 7,
+                    change: Change::Route { to: "default".to_owned(), usable: false },
+                }];
+                story.tell(ms, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+            }
+            story.ok(ms, B);
+            match ms {
+                0..20_000 => story.ok(ms + 1, A),
+                _ => story.resent(ms + 1, A, ms / 1000, (ms / 1000) as u32, true, 0),
+            }
+        }
+        story.sentences.into_iter().next().unwrap()
+    };
+    assert!(!told(3000).contains("the route to"), "{}", told(3000));
+    assert!(told(20_000).contains("the route to default is gone"), "{}", told(20_000));
+}
+
+#[test]
 fn to_whom_was_reached_no_link_is_missing() {
     let mut story = Story::new();
     story.lives_on_this_node(B);

@@ -36,6 +36,16 @@ fn whose_other_paths_lose_packets_waits_longer_for_an_answer() {
 }
 
 #[test]
+fn one_that_is_slow_to_answer_beside_others_makes_no_path_lossy() {
+    let hurried = silence_beside(|story, ms| {
+        loses(story, ms, &[B]);
+        story.ok(ms + 30, C);
+    });
+    let failed = hurried.said.iter().find(|(_, says)| says.starts_with("dependency"));
+    assert!(failed.is_some_and(|(ms, _)| *ms < 8000), "{:?}", hurried.said);
+}
+
+#[test]
 fn losses_that_are_over_put_nothing_off() {
     let story = silence_beside(|story, ms| match ms {
         0..2000 => loses(story, ms, &[B, C]),
