@@ -4,6 +4,7 @@ pub mod cli; // the command line over all that follows
 pub mod clock; // the only reader of time
 mod own_binary; // this program, run again for a chore
 mod memlock; // a limit that old kernels have for maps
+mod nofile; // how many files may be open
 mod patience; // what may hang is asked beside
 
 pub mod agent; // the straight line: one loop over a closed enum of reasons to wake

@@ -74,6 +74,7 @@ pub enum StartError {
 /// Bad policies, a state directory that cannot be used, a port in use, a broken event loop.
 pub fn run(options: Options) -> Result<ExitCode, StartError> {
     give_back::few_heaps();
+    crate::nofile::raise();
     let loaded = config::load(&options.sources, &detect::is_built).map_err(StartError::Policy)?;
     let options = with_configured(options, &loaded);
     let (loaded, from_cluster) = with_last_policies(&options, loaded)?;

@@ -147,6 +147,9 @@ mod tests {
         let before = shell("ulimit -l", LONG).output;
         crate::memlock::lift();
         assert_eq!(shell("ulimit -l", LONG).output, before);
+        let before = shell("ulimit -n", LONG).output;
+        crate::nofile::raise();
+        assert_eq!(shell("ulimit -n", LONG).output, before);
     }
 
     #[test]

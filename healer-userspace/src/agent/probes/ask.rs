@@ -19,6 +19,7 @@ use crate::{
         time::Human,
     },
     kubernetes::Kubelet,
+    nofile,
     sense::poll::{sockets, work::life},
     signal::work::{Asked, Life, Probed},
     text,
@@ -244,6 +245,13 @@ fn spawn(command: &[String]) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    // SAFETY: setrlimit(2) is async-signal-safe, and nothing is shared with it.
+    unsafe {
+        command.pre_exec(|| {
+            nofile::give_back();
+            Ok(())
+        });
+    }
     command.process_group(0).spawn()
 }
 
@@ -334,6 +342,18 @@ mod tests {
         assert!(run(&["true"]).unwrap().ok);
         assert_eq!(run(&["false"]).unwrap().says, "exit status: 1");
         assert_eq!(run(&["sleep", "30"]).unwrap().says, "no answer in 300ms");
+    }
+
+    #[test]
+    fn a_program_that_is_asked_has_the_limit_that_healer_had() {
+        nofile::raise();
+        let had = nofile::soft_before().map_or("unlimited".to_owned(), |soft| soft.to_string());
+        let is = |limit: &str| {
+            let script = format!("test \"$(ulimit -n)\" = {limit}");
+            asked(ProbeAsk::Exec { command: vec!["sh".to_owned(), "-c".to_owned(), script] }).unwrap().ok
+        };
+        assert!(is(&had));
+        assert!(!is("7"), "it is the limit that is compared");
     }
 
     #[test]

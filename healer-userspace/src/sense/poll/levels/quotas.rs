@@ -21,7 +21,6 @@ use crate::{
 /// Which cgroups have a quota is found out so often: some 6 µs a cgroup.
 const WALK_EVERY: Duration = Duration::from_secs(15);
 const DEPTH_MAX: usize = 12;
-/// Each costs a descriptor.
 const GROUPS_MAX: usize = 1024;
 /// Who wants the CPU is asked so often, and of so many cgroups in one look: 10 µs a process.
 const USERS_EVERY: Duration = Duration::from_secs(4);
@@ -36,8 +35,8 @@ pub(super) struct Quotas {
     groups: BTreeMap<PathBuf, Group>,
 }
 
+#[derive(Default)]
 struct Group {
-    stat: Kept,
     /// Of one CPU.
     quota_percent: u64,
     before: Option<(BootTime, CpuStat)>,
@@ -67,7 +66,7 @@ impl Quotas {
         }
         let mut held: Vec<(Quota, &PathBuf, &mut Group)> = Vec::new();
         for (dir, group) in &mut self.groups {
-            if let Some(quota) = group.held_back(now) {
+            if let Some(quota) = group.held_back(now, dir) {
                 held.push((quota, dir, group));
             }
         }
@@ -97,13 +96,8 @@ fn collect(
     found: &mut BTreeMap<PathBuf, Group>,
 ) {
     if let Some(quota_percent) = quota_of(dir).filter(|_| found.len() < GROUPS_MAX) {
-        let anew = || {
-            let stat = Kept::open(&dir.join("cpu.stat"))?;
-            Some(Group { stat, quota_percent, before: None, users: Users::default() })
-        };
-        if let Some(group) = known.remove(dir).or_else(anew) {
-            found.insert(dir.to_owned(), Group { quota_percent, ..group });
-        }
+        let group = known.remove(dir).unwrap_or_default();
+        found.insert(dir.to_owned(), Group { quota_percent, ..group });
     }
     if depth == 0 {
         return;
@@ -126,8 +120,10 @@ fn quota_of(dir: &Path) -> Option<u64> {
 
 impl Group {
     /// What the quota did since the look before; `None` if that was not much.
-    fn held_back(&mut self, now: BootTime) -> Option<Quota> {
-        let stat = CpuStat::parse(&self.stat.read()?);
+    fn held_back(&mut self, now: BootTime, dir: &Path) -> Option<Quota> {
+        // Opened anew: one that is kept costs a descriptor each, and tells no more (ENODEV) of a cgroup that its
+        // owner removes and makes again under the same name.
+        let stat = CpuStat::parse(&Kept::open(&dir.join("cpu.stat"))?.read()?);
         let (at, before) = self.before.replace((now, stat))?;
         let since = stat.since(before);
         if percent(since.throttled, since.periods) < WORTH_SAYING_PERCENT {
@@ -176,64 +172,4 @@ fn ran_by(proc: &Path, pid: u32) -> Option<(ProcessId, u64)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::fixture::Tree;
-
-    fn seconds(count: u64) -> BootTime {
-        BootTime(count * 1_000_000_000)
-    }
-
-    fn stat(tree: &Tree, path: &str, periods: u64, throttled: u64) {
-        let text = format!(
-            "nr_periods {periods}\nnr_throttled {throttled}\nthrottled_usec {}\n",
-            throttled * 80_000
-        );
-        tree.file(&format!("cgroup/{path}/cpu.stat"), &text);
-    }
-
-    fn runs(tree: &Tree, pid: u32, ticks: u64) {
-        let text = format!("{pid} (srv) R 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0\n");
-        tree.file(&format!("proc/{pid}/stat"), &text);
-    }
-
-    #[test]
-    fn who_is_held_back_is_told_and_who_has_enough_is_not() {
-        let tree = Tree::new();
-        for (path, quota) in [("web", "20000 100000"), ("calm", "20000 100000"), ("free", "max 100000")] {
-            tree.file(&format!("cgroup/{path}/cpu.max"), &format!("{quota}\n"));
-            tree.file(&format!("cgroup/{path}/cgroup.procs"), "7\n");
-            stat(&tree, path, 0, 0);
-        }
-        let roots = tree.roots();
-        let mut quotas = Quotas::new(&roots.proc, &roots.cgroup);
-        assert_eq!(quotas.look(seconds(1)), [], "nothing to compare with");
-        let mut told = Vec::new();
-        for second in 2..=6 {
-            let periods = 10 * (second - 1);
-            runs(&tree, 7, 20 * second);
-            ["web", "free"].iter().for_each(|path| stat(&tree, path, periods, periods));
-            stat(&tree, "calm", periods, periods / 5);
-            told = quotas.look(seconds(second));
-            assert_eq!(told.len(), 1, "{told:?}");
-        }
-        let web = &told[0];
-        assert_eq!((web.cgroup.as_str(), web.quota_percent, web.over_ms), ("/web", 20, 1000));
-        assert_eq!((web.periods, web.throttled, web.throttled_ms), (10, 10, 800));
-        let users: Vec<_> = web.users.iter().map(|user| (user.pid, user.ran_ms)).collect();
-        assert_eq!(users, [(7, 800)], "in the four seconds between two looks at them");
-    }
-
-    #[test]
-    fn both_versions_tell_the_quota() {
-        let tree = Tree::new();
-        tree.file("v1/some/cpu.cfs_quota_us", "150000\n");
-        tree.file("v1/some/cpu.cfs_period_us", "100000\n");
-        tree.file("v1/none/cpu.cfs_quota_us", "-1\n");
-        tree.file("v1/none/cpu.cfs_period_us", "100000\n");
-        tree.file("v2/none/cpu.max", "max 100000\n");
-        let quota = |path: &str| quota_of(&tree.root().join(path));
-        let told = ["v1/some", "v1/none", "v2/none", "nowhere"].map(quota);
-        assert_eq!(told, [Some(150), None, None, None]);
-    }
-}
+mod tests;

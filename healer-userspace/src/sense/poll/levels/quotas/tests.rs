@@ -1,0 +1,84 @@
+use super::*;
+use crate::identity::fixture::Tree;
+
+fn seconds(count: u64) -> BootTime {
+    BootTime(count * 1_000_000_000)
+}
+
+fn stat(tree: &Tree, path: &str, periods: u64, throttled: u64) {
+    let text =
+        format!("nr_periods {periods}\nnr_throttled {throttled}\nthrottled_usec {}\n", throttled * 80_000);
+    tree.file(&format!("cgroup/{path}/cpu.stat"), &text);
+}
+
+fn runs(tree: &Tree, pid: u32, ticks: u64) {
+    let text = format!("{pid} (srv) R 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 {pid} 0 0 0 0 0 0 0\n");
+    tree.file(&format!("proc/{pid}/stat"), &text);
+}
+
+#[test]
+fn who_is_held_back_is_told_and_who_has_enough_is_not() {
+    let tree = Tree::new();
+    for (path, quota) in [("web", "20000 100000"), ("calm", "20000 100000"), ("free", "max 100000")] {
+        tree.file(&format!("cgroup/{path}/cpu.max"), &format!("{quota}\n"));
+        tree.file(&format!("cgroup/{path}/cgroup.procs"), "7\n");
+        stat(&tree, path, 0, 0);
+    }
+    let roots = tree.roots();
+    let mut quotas = Quotas::new(&roots.proc, &roots.cgroup);
+    assert_eq!(quotas.look(seconds(1)), [], "nothing to compare with");
+    let mut told = Vec::new();
+    for second in 2..=6 {
+        let periods = 10 * (second - 1);
+        runs(&tree, 7, 20 * second);
+        ["web", "free"].iter().for_each(|path| stat(&tree, path, periods, periods));
+        stat(&tree, "calm", periods, periods / 5);
+        told = quotas.look(seconds(second));
+        assert_eq!(told.len(), 1, "{told:?}");
+    }
+    let web = &told[0];
+    assert_eq!((web.cgroup.as_str(), web.quota_percent, web.over_ms), ("/web", 20, 1000));
+    assert_eq!((web.periods, web.throttled, web.throttled_ms), (10, 10, 800));
+    let users: Vec<_> = web.users.iter().map(|user| (user.pid, user.ran_ms)).collect();
+    assert_eq!(users, [(7, 800)], "in the four seconds between two looks at them");
+}
+
+#[test]
+fn both_versions_tell_the_quota() {
+    let tree = Tree::new();
+    tree.file("v1/some/cpu.cfs_quota_us", "150000\n");
+    tree.file("v1/some/cpu.cfs_period_us", "100000\n");
+    tree.file("v1/none/cpu.cfs_quota_us", "-1\n");
+    tree.file("v1/none/cpu.cfs_period_us", "100000\n");
+    tree.file("v2/none/cpu.max", "max 100000\n");
+    let quota = |path: &str| quota_of(&tree.root().join(path));
+    let told = ["v1/some", "v1/none", "v2/none", "nowhere"].map(quota);
+    assert_eq!(told, [Some(150), None, None, None]);
+}
+
+/// Of `/web`, which is held back in all its periods from one second to the next.
+fn throttled_in(quotas: &mut Quotas, tree: &Tree, second: u64) -> Vec<Quota> {
+    stat(tree, "web", 10 * second, 10 * second);
+    quotas.look(seconds(second))
+}
+
+fn web(tree: &Tree) -> Quotas {
+    tree.file("cgroup/web/cpu.max", "20000 100000\n");
+    tree.file("cgroup/web/cgroup.procs", "7\n");
+    let roots = tree.roots();
+    Quotas::new(&roots.proc, &roots.cgroup)
+}
+
+#[test]
+fn a_cgroup_that_was_made_anew_is_read_and_one_that_is_gone_is_not_told() {
+    let tree = Tree::new();
+    let mut quotas = web(&tree);
+    throttled_in(&mut quotas, &tree, 1);
+    assert_eq!(throttled_in(&mut quotas, &tree, 2).len(), 1);
+    fs::remove_file(tree.root().join("cgroup/web/cpu.stat")).unwrap();
+    assert_eq!(quotas.look(seconds(3)), [], "gone");
+    // Another inode, as after a restart of its unit.
+    stat(&tree, "web", 0, 0);
+    assert_eq!(quotas.look(seconds(4)), [], "it counts from zero");
+    assert_eq!(throttled_in(&mut quotas, &tree, 5).len(), 1);
+}
