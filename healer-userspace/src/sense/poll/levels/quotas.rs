@@ -27,6 +27,8 @@ const USERS_EVERY: Duration = Duration::from_secs(4);
 const ASKED_AT_ONCE: usize = 4;
 const MEMBERS_MAX: usize = 64;
 const TOLD: usize = 3;
+/// So many better looks in a row, and who wants the CPU is forgotten: as many as end what is told (`starved/quotas.rs`).
+const CALM_LOOKS: u32 = 3;
 
 pub(super) struct Quotas {
     proc: PathBuf,
@@ -40,6 +42,8 @@ struct Group {
     /// Of one CPU.
     quota_percent: u64,
     before: Option<(BootTime, CpuStat)>,
+    /// Looks in which it was not held back much, the last ones.
+    calm: u32,
     users: Users,
 }
 
@@ -119,15 +123,24 @@ fn quota_of(dir: &Path) -> Option<u64> {
 }
 
 impl Group {
-    /// What the quota did since the look before; `None` if that was not much.
+    /// Who is held back most of the time has a better second now and then, and is no stranger after it.
     fn held_back(&mut self, now: BootTime, dir: &Path) -> Option<Quota> {
+        let held = self.since_before(now, dir);
+        self.calm = if held.is_none() { self.calm.saturating_add(1) } else { 0 };
+        if CALM_LOOKS <= self.calm {
+            self.users = Users::default();
+        }
+        held
+    }
+
+    /// What the quota did since the look before; `None` if that was not much.
+    fn since_before(&mut self, now: BootTime, dir: &Path) -> Option<Quota> {
         // Opened anew: one that is kept costs a descriptor each, and tells no more (ENODEV) of a cgroup that its
         // owner removes and makes again under the same name.
         let stat = CpuStat::parse(&Kept::open(&dir.join("cpu.stat"))?.read()?);
         let (at, before) = self.before.replace((now, stat))?;
         let since = stat.since(before);
         if percent(since.throttled, since.periods) < WORTH_SAYING_PERCENT {
-            self.users = Users::default();
             return None;
         }
         Some(Quota {

@@ -82,3 +82,32 @@ fn a_cgroup_that_was_made_anew_is_read_and_one_that_is_gone_is_not_told() {
     assert_eq!(quotas.look(seconds(4)), [], "it counts from zero");
     assert_eq!(throttled_in(&mut quotas, &tree, 5).len(), 1);
 }
+
+/// Twelve looks at `/web`, of which each `pattern` tells in turn whether it was held back; the users told in the last
+/// one that was.
+fn users_after(pattern: &[bool]) -> Vec<(u32, u64)> {
+    let tree = Tree::new();
+    let mut quotas = web(&tree);
+    let (mut throttled, mut users) = (0, Vec::new());
+    stat(&tree, "web", 0, 0);
+    quotas.look(seconds(0));
+    for (second, is_held) in (1..=12).zip(pattern.iter().cycle()) {
+        throttled += if *is_held { 10 } else { 0 };
+        runs(&tree, 7, 20 * second);
+        stat(&tree, "web", 10 * second, throttled);
+        let told = quotas.look(seconds(second));
+        assert_eq!(told.len(), usize::from(*is_held), "{second}");
+        if let Some(quota) = told.first() {
+            users = quota.users.iter().map(|user| (user.pid, user.ran_ms)).collect();
+        }
+    }
+    users
+}
+
+#[test]
+fn a_better_second_makes_nobody_a_stranger_and_three_do() {
+    assert_eq!(users_after(&[true, true, true, true, false]), [(7, 1000)], "asked at 1, 6 and 11");
+    assert_eq!(users_after(&[true, true, true, true, false, false]), [(7, 1200)], "asked at 1 and 7");
+    assert_eq!(users_after(&[true, true, true, true, false, false, false]), [], "met anew at 8");
+    assert_eq!(users_after(&[true]), [(7, 800)], "and who is held back all the time is known");
+}
