@@ -52,6 +52,8 @@ struct Users {
     asked: Option<BootTime>,
     /// CPU time of each so far, in milliseconds.
     ran: BTreeMap<ProcessId, u64>,
+    /// CPU time of the whole cgroup so far, in milliseconds, if the kernel tells.
+    all_ran: Option<u64>,
     told: Vec<CpuUser>,
 }
 
@@ -159,11 +161,26 @@ impl Users {
         self.asked.is_none_or(|at| USERS_EVERY <= now.since(at))
     }
 
-    /// Whoever was not there before is met now: what it ran in its life is no news.
+    /// Nobody is told unless those asked are who uses it: it may have others, or some that have ended.
     fn ask(&mut self, now: BootTime, proc: &Path, dir: &Path) {
         self.asked = Some(now);
-        let pids = members(dir).into_iter().take(MEMBERS_MAX);
-        let ran: BTreeMap<ProcessId, u64> = pids.filter_map(|pid| ran_by(proc, pid)).collect();
+        let pids = members(dir);
+        let are_all = pids.len() <= MEMBERS_MAX;
+        let ran = pids.into_iter().take(MEMBERS_MAX).filter_map(|pid| ran_by(proc, pid)).collect();
+        let mut users = self.since_before(ran);
+        let before = core::mem::replace(&mut self.all_ran, ran_in(dir));
+        let all = self.all_ran.zip(before).map(|(now_ms, before)| now_ms.saturating_sub(before));
+        let asked: u64 = users.iter().map(|user| user.ran_ms).sum();
+        if !all.map_or(are_all, |all| all <= asked.saturating_mul(2)) {
+            users.clear();
+        }
+        users.sort_by_key(|user| core::cmp::Reverse(user.ran_ms));
+        users.truncate(TOLD);
+        self.told = users;
+    }
+
+    /// Whoever was not there before is met now: what it ran in its life is no news.
+    fn since_before(&mut self, ran: BTreeMap<ProcessId, u64>) -> Vec<CpuUser> {
         let before = core::mem::replace(&mut self.ran, ran);
         let mut users: Vec<CpuUser> = Vec::new();
         for (id, now_ms) in &self.ran {
@@ -172,10 +189,21 @@ impl Users {
                 users.push(CpuUser { pid: id.pid, ran_ms, ..CpuUser::default() });
             }
         }
-        users.sort_by_key(|user| core::cmp::Reverse(user.ran_ms));
-        users.truncate(TOLD);
-        self.told = users;
+        users
     }
+}
+
+/// CPU time of a cgroup and all below it: v2 tells it in `cpu.stat`, v1 beside it where `cpu` and `cpuacct` are mounted
+/// together, as they mostly are.
+fn ran_in(dir: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+    let stat = read("cpu.stat")?;
+    let of_v2 = |line: &str| line.strip_prefix("usage_usec ")?.trim().parse::<u64>().ok();
+    if let Some(micros) = stat.lines().find_map(of_v2) {
+        return Some(micros / 1000);
+    }
+    let nanos: u64 = read("cpuacct.usage")?.trim().parse().ok()?;
+    Some(nanos / 1_000_000)
 }
 
 fn ran_by(proc: &Path, pid: u32) -> Option<(ProcessId, u64)> {

@@ -111,3 +111,42 @@ fn a_better_second_makes_nobody_a_stranger_and_three_do() {
     assert_eq!(users_after(&[true, true, true, true, false, false, false]), [], "met anew at 8");
     assert_eq!(users_after(&[true]), [(7, 800)], "and who is held back all the time is known");
 }
+
+/// `/web` is held back for six seconds; so many idle members come before a listener that runs a little. Who is told.
+/// `usage`: what the whole cgroup has run after so many seconds, as its `cpu.stat` or `cpuacct.usage` tells.
+fn named_among(idle: u32, usage: impl Fn(u64) -> Option<(&'static str, String)>) -> Vec<u32> {
+    let tree = Tree::new();
+    let mut quotas = web(&tree);
+    let procs: String = (100..100 + idle).chain([7]).map(|pid| format!("{pid}\n")).collect();
+    tree.file("cgroup/web/cgroup.procs", &procs);
+    let mut told = Vec::new();
+    for second in 1..=6 {
+        runs(&tree, 7, 2 * second);
+        stat(&tree, "web", 10 * second, 10 * second);
+        if let Some((file, text)) = usage(second) {
+            let path = format!("cgroup/web/{file}");
+            let before = fs::read_to_string(tree.root().join(&path)).unwrap_or_default();
+            let is_stat = file == "cpu.stat";
+            tree.file(&path, &if is_stat { format!("{text}{before}") } else { text });
+        }
+        told = quotas.look(seconds(second));
+    }
+    told[0].users.iter().map(|user| user.pid).collect()
+}
+
+#[test]
+fn a_listener_is_not_named_for_what_others_run() {
+    // It runs 20 ms a second.
+    let v2 = |ms: u64| move |second: u64| Some(("cpu.stat", format!("usage_usec {}\n", second * ms * 1000)));
+    let v1 = |ms: u64| move |second: u64| Some(("cpuacct.usage", format!("{}\n", second * ms * 1_000_000)));
+    assert_eq!(named_among(0, v2(200)), [0; 0], "the job's own processes end before they are asked twice");
+    assert_eq!(named_among(0, v1(200)), [0; 0]);
+    assert_eq!(named_among(0, v2(30)), [7], "most of it is its own");
+    assert_eq!(named_among(0, v1(30)), [7]);
+}
+
+#[test]
+fn where_the_kernel_does_not_tell_all_must_have_been_asked() {
+    assert_eq!(named_among(64, |_| None), [0; 0], "who else runs is not known");
+    assert_eq!(named_among(63, |_| None), [7]);
+}
