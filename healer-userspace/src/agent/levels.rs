@@ -52,7 +52,7 @@ pub(super) fn start() -> (LevelWatch, LevelLook, LevelLooks) {
         sender,
         interval: INTERVAL,
         due: clock::boot() + INTERVAL,
-        empty: EMPTY_TOLD,
+        empty: Empty { levels: EMPTY_TOLD, all: EMPTY_TOLD },
     };
     (LevelWatch { asks, interval: INTERVAL, about: About::new(proc, cgroup) }, look, looks)
 }
@@ -74,7 +74,36 @@ pub(super) struct LevelLook {
     sender: mpsc::Sender<(BootTime, LevelSnapshot)>,
     interval: Duration,
     due: BootTime,
-    empty: u32,
+    empty: Empty,
+}
+
+/// Looks that said nothing, the last ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Empty {
+    /// Of nothing that runs out: who is at its CPU quota may be for ever, and is told without hurry.
+    levels: u32,
+    all: u32,
+}
+
+impl Empty {
+    fn after(self, snapshot: &LevelSnapshot) -> Self {
+        let has_zombies = snapshot.zombies.as_ref().is_some_and(|zombies| !zombies.is_empty());
+        let no_levels = snapshot.levels.is_empty() && !has_zombies;
+        let count = |before: u32, is_empty: bool| if is_empty { before.saturating_add(1) } else { 0 };
+        Self {
+            levels: count(self.levels, no_levels),
+            all: count(self.all, no_levels && snapshot.quotas.is_empty()),
+        }
+    }
+
+    fn is_told(self) -> bool {
+        self.all <= EMPTY_TOLD
+    }
+
+    /// While nothing is half used up, half as often.
+    fn pace(self, interval: Duration) -> Duration {
+        if EMPTY_TOLD < self.levels { interval * 2 } else { interval }
+    }
 }
 
 impl Look for LevelLook {
@@ -89,26 +118,17 @@ impl Look for LevelLook {
                 Ask::Interval(wanted) => self.interval = wanted,
             }
         }
-        self.due = beat(now, self.pace());
+        self.due = beat(now, self.empty.pace(self.interval));
         let before = clock::thread_cpu();
         let snapshot = self.poller.look(now);
         let cost = clock::thread_cpu().saturating_sub(before);
         POLLS_NS.fetch_add(u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        let has_zombies = snapshot.zombies.as_ref().is_some_and(|zombies| !zombies.is_empty());
-        let is_empty = snapshot.levels.is_empty() && snapshot.quotas.is_empty() && !has_zombies;
-        self.empty = if is_empty { self.empty.saturating_add(1) } else { 0 };
-        if self.empty <= EMPTY_TOLD {
+        self.empty = self.empty.after(&snapshot);
+        if self.empty.is_told() {
             // Full: the next one says the same or more.
             self.sender.try_send((clock::boot(), snapshot)).ok();
         }
         !self.sender.is_closed()
-    }
-}
-
-impl LevelLook {
-    /// While nothing is half used up, half as often.
-    fn pace(&self) -> Duration {
-        if EMPTY_TOLD < self.empty { self.interval * 2 } else { self.interval }
     }
 }
 
@@ -156,5 +176,29 @@ impl Agent {
             self.level_watch.interval = wanted;
             self.level_watch.asks.send(Ask::Interval(wanted)).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signal::levels::{Level, Quota, Resource};
+
+    #[test]
+    fn a_quota_is_told_without_hurry_and_a_level_with_it() {
+        let quota = LevelSnapshot { quotas: vec![Quota::default()], ..LevelSnapshot::default() };
+        let level = Level::new(Resource::Files, 6, 10);
+        let level = LevelSnapshot { levels: vec![level], ..LevelSnapshot::default() };
+        let after = |looks: u32, snapshot: &LevelSnapshot| {
+            (0..looks).fold(Empty { levels: 0, all: 0 }, |empty, _| empty.after(snapshot))
+        };
+        let shown = |empty: Empty| (empty.is_told(), empty.pace(INTERVAL).as_secs());
+        assert_eq!(shown(after(3, &quota)), (true, 1));
+        assert_eq!(shown(after(60, &quota)), (true, 2), "for days, maybe");
+        assert_eq!(shown(after(60, &level)), (true, 1));
+        let nothing = LevelSnapshot::default();
+        assert_eq!(shown(after(3, &nothing)), (true, 1), "what is over is told too");
+        assert_eq!(shown(after(4, &nothing)), (false, 2));
+        assert_eq!(shown(after(60, &quota).after(&nothing)), (true, 2), "so is the end of a quota");
     }
 }

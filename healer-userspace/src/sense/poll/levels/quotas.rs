@@ -24,6 +24,9 @@ const DEPTH_MAX: usize = 12;
 const GROUPS_MAX: usize = 1024;
 /// Who wants the CPU is asked so often, and of so many cgroups in one look: 10 µs a process.
 const USERS_EVERY: Duration = Duration::from_secs(4);
+/// After so many questions it is decided if anybody waits, and a batch job may be at its quota for days.
+const QUESTIONS_SOON: u32 = 3;
+const USERS_LATER: Duration = Duration::from_secs(30);
 const ASKED_AT_ONCE: usize = 4;
 const MEMBERS_MAX: usize = 64;
 const TOLD: usize = 3;
@@ -50,6 +53,7 @@ struct Group {
 #[derive(Default)]
 struct Users {
     asked: Option<BootTime>,
+    questions: u32,
     /// CPU time of each so far, in milliseconds.
     ran: BTreeMap<ProcessId, u64>,
     /// CPU time of the whole cgroup so far, in milliseconds, if the kernel tells.
@@ -158,16 +162,18 @@ impl Group {
 
 impl Users {
     fn is_due(&self, now: BootTime) -> bool {
-        self.asked.is_none_or(|at| USERS_EVERY <= now.since(at))
+        let pause = if self.questions < QUESTIONS_SOON { USERS_EVERY } else { USERS_LATER };
+        self.asked.is_none_or(|at| pause <= now.since(at))
     }
 
     /// Nobody is told unless those asked are who uses it: it may have others, or some that have ended.
     fn ask(&mut self, now: BootTime, proc: &Path, dir: &Path) {
-        self.asked = Some(now);
+        let last = self.asked.replace(now);
+        self.questions = self.questions.saturating_add(1);
         let pids = members(dir);
         let are_all = pids.len() <= MEMBERS_MAX;
         let ran = pids.into_iter().take(MEMBERS_MAX).filter_map(|pid| ran_by(proc, pid)).collect();
-        let mut users = self.since_before(ran);
+        let mut users = self.since_before(ran, last);
         let before = core::mem::replace(&mut self.all_ran, ran_in(dir));
         let all = self.all_ran.zip(before).map(|(now_ms, before)| now_ms.saturating_sub(before));
         let asked: u64 = users.iter().map(|user| user.ran_ms).sum();
@@ -179,12 +185,13 @@ impl Users {
         self.told = users;
     }
 
-    /// Whoever was not there before is met now: what it ran in its life is no news.
-    fn since_before(&mut self, ran: BTreeMap<ProcessId, u64>) -> Vec<CpuUser> {
+    /// Of whoever is met now what it ran in its life is no news, unless it has begun since the last question.
+    fn since_before(&mut self, ran: BTreeMap<ProcessId, u64>, last: Option<BootTime>) -> Vec<CpuUser> {
         let before = core::mem::replace(&mut self.ran, ran);
         let mut users: Vec<CpuUser> = Vec::new();
         for (id, now_ms) in &self.ran {
-            let ran_ms = before.get(id).map_or(0, |before| now_ms.saturating_sub(*before));
+            let began = || if last.is_some_and(|last| last <= id.start) { 0 } else { *now_ms };
+            let ran_ms = now_ms.saturating_sub(before.get(id).copied().unwrap_or_else(began));
             if 0 < ran_ms {
                 users.push(CpuUser { pid: id.pid, ran_ms, ..CpuUser::default() });
             }

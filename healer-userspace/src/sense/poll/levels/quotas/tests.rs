@@ -150,3 +150,43 @@ fn where_the_kernel_does_not_tell_all_must_have_been_asked() {
     assert_eq!(named_among(64, |_| None), [0; 0], "who else runs is not known");
     assert_eq!(named_among(63, |_| None), [7]);
 }
+
+/// In which of so many seconds the users told are others than in the one before.
+fn answered_in(seconds: u64) -> Vec<u64> {
+    let tree = Tree::new();
+    let mut quotas = web(&tree);
+    let (mut before, mut answered) = (Vec::new(), Vec::new());
+    for second in 1..=seconds {
+        // More in each second than in the one before, so that no answer is like another.
+        runs(&tree, 7, second * second);
+        let users: Vec<_> =
+            throttled_in(&mut quotas, &tree, second).into_iter().flat_map(|quota| quota.users).collect();
+        if users != before {
+            answered.push(second);
+            before = users;
+        }
+    }
+    answered
+}
+
+#[test]
+fn who_has_been_at_its_quota_for_long_is_asked_seldom_and_a_new_one_soon() {
+    assert_eq!(answered_in(12), [6, 10], "first asked in the second second");
+    assert_eq!(answered_in(75), [6, 10, 40, 70]);
+}
+
+#[test]
+fn who_has_begun_since_the_last_question_is_known_at_once_and_who_was_there_is_not() {
+    let tree = Tree::new();
+    let mut quotas = web(&tree);
+    runs(&tree, 7, 50);
+    (1..=5).for_each(|second| drop(throttled_in(&mut quotas, &tree, second)));
+    // Moved into it and begun in it; a pid is its start in ticks here.
+    for pid in [8, 300] {
+        runs(&tree, pid, 50);
+    }
+    tree.file("cgroup/web/cgroup.procs", "7\n8\n300\n");
+    let told = throttled_in(&mut quotas, &tree, 6);
+    let users: Vec<_> = told[0].users.iter().map(|user| (user.pid, user.ran_ms)).collect();
+    assert_eq!(users, [(300, 500)]);
+}
