@@ -17,9 +17,12 @@ use crate::{
     text,
 };
 
-/// Of its periods, in how many it must have been held back, and for how much of the time.
+/// Of its periods, in how many it must have been held back.
 const PERIODS_PERCENT: u64 = 50;
+/// And for how long, of the time that its quota gives it, or of one CPU's if that is more: the kernel sums over CPUs, so
+/// that moments on many are much. How many CPUs the node has is no measure: one thread is held back on one.
 const TIME_PERCENT: u64 = 20;
+const ONE_CPU_PERCENT: u64 = 100;
 /// So long without a gap: nobody has said that it matters.
 const LASTS: Duration = Duration::from_secs(10);
 /// One better look is no recovery.
@@ -128,8 +131,10 @@ impl Held {
 }
 
 fn is_hard(quota: &Quota) -> bool {
+    let cpus_percent = quota.quota_percent.max(ONE_CPU_PERCENT);
+    let may_use_ms = quota.over_ms.saturating_mul(cpus_percent) / ONE_CPU_PERCENT;
     PERIODS_PERCENT <= percent(quota.throttled, quota.periods)
-        && TIME_PERCENT <= percent(quota.throttled_ms, quota.over_ms)
+        && TIME_PERCENT <= percent(quota.throttled_ms, may_use_ms)
 }
 
 /// Who runs most in it, or the parent whose worker that is, if it has listened and is no job.
@@ -166,7 +171,7 @@ fn raise(context: &Context<'_>, at: BootTime, server: &Process, held: &Held, quo
         users(&quota.users),
     );
     let lost = Human(Duration::from_millis(held.throttled_ms));
-    let says = format!("{} periods, {} throttled ({lost} in all)", held.periods, held.throttled);
+    let says = format!("{} periods, {} throttled ({lost}, summed over CPUs)", held.periods, held.throttled);
     Finding::Raised {
         subject: subject(server),
         diagnosis: Box::new(Diagnosis {

@@ -107,6 +107,17 @@ fn a_server_that_is_held_back_now_and_then_or_for_moments_is_well() {
 }
 
 #[test]
+fn many_threads_that_wait_for_moments_are_well_and_those_that_wait_long_are_not() {
+    let of = |throttled_ms| {
+        let quota = Quota { quota_percent: 400, throttled_ms, ..quota("/jvm", 6, &process(7)) };
+        let mut run = Run::new().listens(&process(7));
+        run.seconds(30, &[quota], false).sentences().len()
+    };
+    assert_eq!(of(6 * 40 * 2), 0, "the last 2 ms of six periods, on 40 CPUs");
+    assert_eq!(of(6 * 8 * 50), 1, "half of six periods, on eight");
+}
+
+#[test]
 fn a_worker_is_its_masters_and_another_program_below_it_is_not() {
     let master = process(7);
     let held = [quota("/web", 9, &worker(9, &master))];
