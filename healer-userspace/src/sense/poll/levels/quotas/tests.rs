@@ -108,7 +108,7 @@ fn users_after(pattern: &[bool]) -> Vec<(u32, u64)> {
 fn a_better_second_makes_nobody_a_stranger_and_three_do() {
     assert_eq!(users_after(&[true, true, true, true, false]), [(7, 1000)], "asked at 1, 6 and 11");
     assert_eq!(users_after(&[true, true, true, true, false, false]), [(7, 1200)], "asked at 1 and 7");
-    assert_eq!(users_after(&[true, true, true, true, false, false, false]), [], "met anew at 8");
+    assert_eq!(users_after(&[true, true, true, true, false, false, false]), [(0, 0); 0], "met anew at 8");
     assert_eq!(users_after(&[true]), [(7, 800)], "and who is held back all the time is known");
 }
 
