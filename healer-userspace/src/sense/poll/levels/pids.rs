@@ -119,7 +119,9 @@ fn collect(
     // `max` where there is no limit.
     if let Some(limit) = read_number(&dir.join("pids.max")) {
         let anew = || Some(Limited { current: Kept::open(&dir.join("pids.current"))?, limit, refused: None });
-        if let Some(limited) = known.remove(dir).or_else(anew) {
+        // What was opened in a cgroup that was removed says ENODEV, also if one of that name was made again (a restart).
+        let living = known.remove(dir).filter(|limited| limited.current.read().is_some());
+        if let Some(limited) = living.or_else(anew) {
             found.insert(dir.to_owned(), Limited { limit, ..limited });
         }
     }
