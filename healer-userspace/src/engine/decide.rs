@@ -35,7 +35,7 @@ impl Engine {
             kept.detected_at =
                 first.filter(|(_, before)| *before >= kept.certainty).map_or(kept.detected_at, |(at, _)| at);
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
-            incident.read_only = Disk::of(&kept).or(incident.read_only.take());
+            note_read_only(incident, &kept);
             incident.active.insert(kept.class, kept);
             incident.well_since = None;
             if let Some(Plan { class, stage: Stage::Verifying(verification), .. }) = &mut incident.plan
@@ -263,6 +263,15 @@ impl Engine {
         }
         true
     }
+}
+
+/// Whoever is verified already is asked about it as well.
+fn note_read_only(incident: &mut Incident, diagnosis: &Diagnosis) {
+    let Some(disk) = Disk::of(diagnosis) else { return };
+    if let Some(Plan { stage: Stage::Verifying(verification), .. }) = &mut incident.plan {
+        verification.ask_about(disk.clone());
+    }
+    incident.read_only = Some(disk);
 }
 
 /// Of a death, only `down` lasts: the rest has happened.

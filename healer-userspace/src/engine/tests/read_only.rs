@@ -6,6 +6,16 @@ use crate::signal::{Answer, syscall_error::File};
 /// Fails to write to `device` at 8 s, is restarted, and the successor writes nothing. Answers come at these tenths of a
 /// second.
 fn restarted(errno: i32, device: &str, answers: &[(u64, Option<bool>)]) -> Vec<String> {
+    restarted_by(&[(80, errno)], device, answers, |_| {})
+}
+
+/// The same with an errno at each of these tenths of a second.
+fn restarted_by(
+    errors: &[(u64, i32)],
+    device: &str,
+    answers: &[(u64, Option<bool>)],
+    change: impl FnOnce(&mut Policy),
+) -> Vec<String> {
     let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
     let file = File {
         path: "/data/log".into(),
@@ -15,14 +25,14 @@ fn restarted(errno: i32, device: &str, answers: &[(u64, Option<bool>)]) -> Vec<S
         stored: true,
         ..File::default()
     };
-    let error =
-        SyscallError { call: "write".into(), errno, count: 1, file: Some(file), ..SyscallError::default() };
-    let mut signals = vec![
-        registered(2 * SECOND, &old),
-        signal(8 * SECOND, &old, Fact::SyscallError(Box::new(error))),
-        killed(8 * SECOND + SECOND / 2, &old),
-        registered(9 * SECOND, &new),
-    ];
+    let fails = |(tenths, errno): &(u64, i32)| {
+        let (call, file) = ("write".into(), Some(file.clone()));
+        let error = SyscallError { call, errno: *errno, count: 1, file, ..SyscallError::default() };
+        signal(tenths * SECOND / 10, &old, Fact::SyscallError(Box::new(error)))
+    };
+    let mut signals = vec![registered(2 * SECOND, &old)];
+    signals.extend(errors.iter().map(fails));
+    signals.extend([killed(8 * SECOND + SECOND / 2, &old), registered(9 * SECOND, &new)]);
     signals.extend(answers.iter().map(|(tenths, told)| {
         let fact = Fact::Answered { question: 0, answer: Answer::ReadOnly(*told) };
         signal(tenths * SECOND / 10, &new, fact)
@@ -31,6 +41,7 @@ fn restarted(errno: i32, device: &str, answers: &[(u64, Option<bool>)]) -> Vec<S
     let policy = &mut set.policies[0];
     policy.rules[0].when[0].class = Class::IoError;
     policy.verify = Verify { within: Duration::from_secs(8), ..policy.verify.clone() };
+    change(policy);
     run(&signals, set)
 }
 
@@ -61,4 +72,22 @@ fn where_nobody_can_tell_no_cure_is_claimed() {
 fn what_is_not_about_a_read_only_disk_is_verified_as_before() {
     has(&restarted(libc::EIO, "8:17", &[]), "verification healed: web[11] has lived");
     has(&restarted(libc::EROFS, "", &[]), "verification healed: web[11] has lived");
+}
+
+/// What ext4 does with `errors=remount-ro`.
+#[test]
+fn a_disk_that_fails_first_and_is_read_only_then_is_asked_about() {
+    let errors = [(80, libc::EIO), (82, libc::EROFS)];
+    let answers = [(145, Some(true)), (158, Some(true)), (170, Some(true))];
+    let waits = |policy: &mut Policy| policy.rules[0].when[0].hold = Some(Duration::from_millis(300));
+    for lines in
+        [restarted_by(&errors, "8:17", &answers, |_| {}), restarted_by(&errors, "8:17", &answers, waits)]
+    {
+        has(&lines, "verification unchanged: /data (8:17) is still read-only");
+        count(&lines, "verification healed", 0);
+    }
+    let repaired = restarted_by(&errors, "8:17", &[(145, Some(false))], |_| {});
+    has(&repaired, "verification healed: web[11] has lived");
+    let twice = restarted_by(&[(80, libc::EIO), (82, libc::EIO)], "8:17", &[], |_| {});
+    has(&twice, "verification healed: web[11] has lived");
 }

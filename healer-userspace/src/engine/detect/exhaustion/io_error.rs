@@ -51,7 +51,13 @@ const WRITES: [&str; 7] = ["write", "pwrite64", "writev", "pwritev", "pwritev2",
 
 #[derive(Default)]
 struct IoErrors {
-    failing: BTreeMap<ProcessId, (BootTime, String)>,
+    failing: BTreeMap<ProcessId, Failing>,
+}
+
+struct Failing {
+    last: BootTime,
+    called: String,
+    is_read_only: bool,
 }
 
 impl Detector for IoErrors {
@@ -75,7 +81,7 @@ impl Detector for IoErrors {
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        self.failing.values().map(|(last, _)| *last + QUIET).min()
+        self.failing.values().map(|failing| failing.last + QUIET).min()
     }
 }
 
@@ -90,13 +96,13 @@ impl IoErrors {
         found: &mut Vec<Finding>,
     ) {
         let called = called(process);
-        if self.failing.insert(process.id(), (at, called.clone())).is_some() {
+        let is_read_only = error.errno == libc::EROFS;
+        if !self.is_news(process.id(), Failing { last: at, called: called.clone(), is_read_only }) {
             return;
         }
         let (path, mount) = (text::printable(&file.path), text::printable(&file.mount));
         let says = words::failure(error, at);
         let (filesystem, source) = (text::printable(&file.filesystem), text::printable(&file.source));
-        let is_read_only = error.errno == libc::EROFS;
         let (device, since) = match is_read_only {
             true => (
                 format!(", {source}"),
@@ -129,13 +135,23 @@ impl IoErrors {
         });
     }
 
+    /// The first of its errors, or the first after which the disk is known to be read-only: ext4 says EIO to those that
+    /// write when it fails, and is remounted then (`errors=remount-ro`).
+    fn is_news(&mut self, id: ProcessId, mut failing: Failing) -> bool {
+        let before = self.failing.get(&id).map(|before| before.is_read_only);
+        let is_news = before.is_none_or(|before| failing.is_read_only && !before);
+        failing.is_read_only |= before == Some(true);
+        self.failing.insert(id, failing);
+        is_news
+    }
+
     fn clear(
         &mut self,
         is_over: impl Fn(&ProcessId, BootTime) -> bool,
         what: &str,
         found: &mut Vec<Finding>,
     ) {
-        self.failing.retain(|id, (last, called)| {
+        self.failing.retain(|id, Failing { last, called, .. }| {
             let is_over = is_over(id, *last);
             if is_over {
                 found.push(Finding::Cleared {

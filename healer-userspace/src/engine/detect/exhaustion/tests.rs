@@ -322,3 +322,25 @@ fn a_disk_that_has_become_read_only_is_told_and_one_that_is_so_by_design_is_not(
     assert_eq!(of("write", "nfs4"), [], "a server's word");
     assert_eq!(of("write", "btrfs"), [], "a subvolume that somebody has made read-only");
 }
+
+#[test]
+fn a_disk_that_errors_have_made_read_only_is_told_as_that_once_more() {
+    let mut run = Run::of(&io_error::ENTRY);
+    let mut kinds = |call: &str, errno: i32| -> Vec<Option<String>> {
+        let (filesystem, path) = ("ext4".to_owned(), "/data/log".to_owned());
+        let file = Some(File { path, filesystem, stored: true, ..File::default() });
+        let error = SyscallError { call: call.to_owned(), errno, count: 1, file, ..SyscallError::default() };
+        let found = run.tell(Some(process(7)), Fact::SyscallError(Box::new(error)));
+        let kind = |finding: &Finding| {
+            let Finding::Raised { diagnosis, .. } = finding else { return None };
+            Some(diagnosis.detail.kind.clone())
+        };
+        found.iter().filter_map(kind).collect()
+    };
+    assert_eq!(kinds("fsync", libc::EIO), [None::<String>]);
+    assert!(kinds("fsync", libc::EIO).is_empty(), "said already");
+    assert_eq!(kinds("write", libc::EROFS), [Some("read_only".to_owned())]);
+    assert!(kinds("write", libc::EROFS).is_empty(), "said already");
+    assert!(kinds("fsync", libc::EIO).is_empty(), "it is read-only still");
+    assert!(kinds("write", libc::EROFS).is_empty(), "that was known before");
+}
