@@ -127,12 +127,12 @@ impl Verification {
         let (Check::Healed { successor, .. }, Some(disk)) = (&check, &mut self.disk) else {
             return check;
         };
-        match disk.says(now, self.until) {
+        let about = successor.as_ref().map_or(self.target, Process::id);
+        match disk.says(now, self.until, about) {
             Says::Writable => check,
             Says::ReadOnly(says) => failed(says),
             Says::Unknown(says) => Check::Unseen { says },
             Says::Ask(device, by) => {
-                let about = successor.as_ref().map_or(self.target, Process::id);
                 self.wake_at = by;
                 Check::Ask(about, Ask::ReadOnly { device })
             }

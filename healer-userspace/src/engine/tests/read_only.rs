@@ -91,3 +91,15 @@ fn a_disk_that_fails_first_and_is_read_only_then_is_asked_about() {
     let twice = restarted_by(&[(80, libc::EIO), (82, libc::EIO)], "8:17", &[], |_| {});
     has(&twice, "verification healed: web[11] has lived");
 }
+
+#[test]
+fn a_question_that_was_lost_is_asked_again_and_where_nobody_ever_answers_no_cure_is_claimed() {
+    let longer = |policy: &mut Policy| policy.verify.within = Duration::from_secs(12);
+    let error = [(80, libc::EROFS)];
+    let lines = restarted_by(&error, "8:17", &[(165, Some(false))], longer);
+    has(&lines, "verification healed: web[11] has lived");
+    let lines = restarted_by(&error, "8:17", &[(165, Some(true)), (175, Some(true))], longer);
+    count(&lines, "verification healed", 0);
+    let says = "verification unknown: whether /data (8:17) can be written again is not known";
+    has(&restarted_by(&error, "8:17", &[], longer), says);
+}

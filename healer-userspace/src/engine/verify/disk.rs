@@ -5,6 +5,7 @@ use core::time::Duration;
 
 use crate::{
     engine::{class::Class, diagnosis::Diagnosis, time::BootTime},
+    identity::process::ProcessId,
     signal::syscall_error::File,
     text,
 };
@@ -40,6 +41,8 @@ impl Disk {
 #[derive(Clone, Debug)]
 pub(super) struct DiskWatch {
     disk: Disk,
+    /// Whose life would be the cure; what is told is about that one's time.
+    about: Option<ProcessId>,
     state: State,
 }
 
@@ -47,7 +50,7 @@ pub(super) struct DiskWatch {
 enum State {
     /// To be asked, not before that.
     Due(BootTime),
-    /// Asked; nobody waits for longer than that.
+    /// Asked; after that the question, or the answer, is lost.
     Outstanding(BootTime),
     /// `None`: it is mounted nowhere in sight.
     Told(Option<bool>),
@@ -58,30 +61,34 @@ pub(super) enum Says {
     Writable,
     ReadOnly(String),
     Unknown(String),
-    /// Ask about this device; the answer is there by then, or comes no more.
+    /// Ask about this device; the answer is there by then, or it is asked again.
     Ask(String, BootTime),
     WaitUntil(BootTime),
 }
 
 impl DiskWatch {
     pub(super) fn new(now: BootTime, disk: Disk) -> Self {
-        Self { disk, state: State::Due(now) }
+        Self { disk, about: None, state: State::Due(now) }
     }
 
     pub(super) fn told(&mut self, is_read_only: Option<bool>) {
-        self.state = State::Told(is_read_only);
+        // What is due again was asked before something happened.
+        if matches!(self.state, State::Outstanding(_)) {
+            self.state = State::Told(is_read_only);
+        }
     }
 
-    /// `until`: so long it is asked again.
-    pub(super) fn says(&mut self, now: BootTime, until: BootTime) -> Says {
+    /// `until`: so long it is asked again, also where nobody has answered. `about`: whoever looks like the cure.
+    pub(super) fn says(&mut self, now: BootTime, until: BootTime, about: ProcessId) -> Says {
+        if self.about.replace(about).is_some_and(|before| before != about) {
+            self.state = State::Due(now);
+        }
         match self.state {
             State::Due(at) if now < at => Says::WaitUntil(at),
-            State::Due(_) => {
-                let by = now + ANSWERS_WITHIN;
-                self.state = State::Outstanding(by);
-                Says::Ask(self.disk.device.clone(), by)
-            }
+            State::Due(_) => self.ask(now),
             State::Outstanding(by) if now < by => Says::WaitUntil(by),
+            // Who asked for something else since has not kept the number of the question.
+            State::Outstanding(_) if now < until => self.ask(now),
             State::Outstanding(_) | State::Told(None) => {
                 Says::Unknown(format!("whether {} can be written again is not known", self.disk.called()))
             }
@@ -93,5 +100,61 @@ impl DiskWatch {
             }
             State::Told(Some(true)) => Says::ReadOnly(format!("{} is still read-only", self.disk.called())),
         }
+    }
+
+    fn ask(&mut self, now: BootTime) -> Says {
+        let by = now + ANSWERS_WITHIN;
+        self.state = State::Outstanding(by);
+        Says::Ask(self.disk.device.clone(), by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNTIL: BootTime = at(20);
+
+    const fn at(second: u64) -> BootTime {
+        BootTime(second * 1_000_000_000)
+    }
+
+    fn process(pid: u32) -> ProcessId {
+        ProcessId { pid, start: at(u64::from(pid)) }
+    }
+
+    fn watch() -> DiskWatch {
+        let disk = Disk { device: "8:17".to_owned(), mount: "/data".to_owned() };
+        DiskWatch::new(at(10), disk)
+    }
+
+    fn asks(watch: &mut DiskWatch, second: u64, about: u32) -> bool {
+        matches!(watch.says(at(second), UNTIL, process(about)), Says::Ask(..))
+    }
+
+    #[test]
+    fn a_lost_question_is_asked_again_as_long_as_there_is_time() {
+        let mut lost = watch();
+        assert!(asks(&mut lost, 14, 7));
+        assert!(matches!(lost.says(at(15), UNTIL, process(7)), Says::WaitUntil(by) if by == at(16)));
+        assert!(asks(&mut lost, 16, 7));
+        lost.told(Some(false));
+        assert!(matches!(lost.says(at(17), UNTIL, process(7)), Says::Writable));
+        let mut never = watch();
+        assert!(asks(&mut never, 14, 7) && asks(&mut never, 16, 7) && asks(&mut never, 18, 7));
+        assert!(matches!(never.says(UNTIL, UNTIL, process(7)), Says::Unknown(_)));
+    }
+
+    #[test]
+    fn what_was_told_for_one_successor_says_nothing_of_the_next() {
+        let mut told = watch();
+        assert!(asks(&mut told, 14, 7));
+        told.told(Some(false));
+        assert!(matches!(told.says(at(15), UNTIL, process(7)), Says::Writable), "the same one");
+        assert!(asks(&mut told, 16, 8), "another one");
+        told.told(Some(true));
+        assert!(matches!(told.says(at(17), UNTIL, process(8)), Says::WaitUntil(_)));
+        told.told(Some(false));
+        assert!(asks(&mut told, 18, 8), "an answer that nobody waits for is none");
     }
 }
