@@ -1,22 +1,34 @@
 //! What an overlay writes to. It has a device of its own, but its upper directory lies on a disk, and that is what runs
 //! full.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{cell::LazyCell, collections::BTreeMap, fs, path::Path};
 
 use super::disks::{self, Mount};
 
-/// A mount point and its device, as the first process has them.
-type Disk = (String, String);
+/// What takes the files of an overlay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Below {
+    /// The disk with this device.
+    Disk(String),
+    /// A quota of its own there.
+    Quota,
+}
 
-/// The disks of the overlays that are mounted, by the overlay's own device; `None`: it has a quota, or nobody knows.
+/// Of the overlays that are mounted, by their own device and upper directory: the next overlay may get the same device
+/// at once. Of what is not here nobody knows it yet.
 #[derive(Default)]
-pub(super) struct Layers(BTreeMap<String, Option<String>>);
+pub(super) struct Layers(BTreeMap<(String, String), Below>);
 
 impl Layers {
     /// One mount of each disk for all overlays there: what they have written is looked for once.
     pub(super) fn merged(&mut self, proc: &Path, mounts: Vec<Mount>) -> Vec<Mount> {
-        self.0.retain(|device, _| mounts.iter().any(|mount| mount.device == *device));
-        let mut mounts: Vec<Mount> = mounts.into_iter().map(|mount| self.placed(proc, mount)).collect();
+        let is_of = |mount: &Mount, device: &str, upper: &str| {
+            mount.device == device && mount.upper.as_deref() == Some(upper)
+        };
+        self.0.retain(|(device, upper), _| mounts.iter().any(|mount| is_of(mount, device, upper)));
+        let seen = LazyCell::new(|| seen_by_the_first(proc));
+        let find = |upper: &str| below(proc, &seen, upper);
+        let mut mounts: Vec<Mount> = mounts.into_iter().map(|mount| self.placed(mount, find)).collect();
         mounts.sort_by_key(|mount| (mount.device.clone(), mount.upper.is_some(), mount.point.len()));
         mounts.dedup_by(|other, kept| {
             let is_same = other.device == kept.device;
@@ -28,43 +40,50 @@ impl Layers {
         mounts
     }
 
-    fn placed(&mut self, proc: &Path, mut mount: Mount) -> Mount {
-        let Some(upper) = mount.upper.as_deref().filter(|_| !mount.may_hang) else { return mount };
-        let disk = self.0.entry(mount.device.clone()).or_insert_with(|| device_below(proc, upper));
-        if let Some(disk) = disk.clone() {
-            mount.overlays.push(core::mem::replace(&mut mount.device, disk));
+    fn placed(&mut self, mut mount: Mount, find: impl Fn(&str) -> Option<Below>) -> Mount {
+        let Some(upper) = mount.upper.clone().filter(|_| !mount.may_hang) else { return mount };
+        let key = (mount.device.clone(), upper);
+        let Some(below) = self.0.get(&key).cloned().or_else(|| find(&key.1)) else { return mount };
+        if let Below::Disk(device) = &below {
+            mount.overlays.push(core::mem::replace(&mut mount.device, device.clone()));
         }
+        self.0.insert(key, below);
         mount
     }
 }
 
 /// With the disk's device, if the overlay has no quota of its own there.
 pub(super) fn on_its_disk(proc: &Path, mut mount: Mount) -> Mount {
-    if let Some(device) = mount.upper.as_deref().and_then(|upper| device_below(proc, upper)) {
+    let below = mount.upper.as_deref().and_then(|upper| below(proc, &seen_by_the_first(proc), upper));
+    if let Some(Below::Disk(device)) = below {
         mount.device = device;
     }
     mount
 }
 
-fn device_below(proc: &Path, upper: &str) -> Option<String> {
-    let mounts = fs::read_to_string(proc.join("1/mountinfo")).ok()?;
-    let (point, device) = disk_of(&mounts, upper)?;
+fn seen_by_the_first(proc: &Path) -> Vec<Mount> {
+    let text = fs::read_to_string(proc.join("1/mountinfo")).unwrap_or_default();
+    disks::mounts(&text).collect()
+}
+
+/// `None`: nobody knows, or not now.
+fn below(proc: &Path, mounts: &[Mount], upper: &str) -> Option<Below> {
+    let disk = disk_of(mounts, upper)?;
     let root = proc.join("1/root");
     let blocks = |path: &str| {
         let disk = rustix::fs::statvfs(root.join(path.trim_start_matches('/')));
         disk.ok().map(|disk| disk.f_blocks)
     };
     // A project with a quota is told by its numbers (statvfs(2) of XFS and ext4).
-    (blocks(upper)? == blocks(&point)?).then_some(device)
+    let has_all = blocks(upper)? == blocks(&disk.point)?;
+    Some(if has_all { Below::Disk(disk.device.clone()) } else { Below::Quota })
 }
 
-/// The disk that a directory lies on; `None` if whoever asks for it may have to wait.
-fn disk_of(mountinfo: &str, dir: &str) -> Option<Disk> {
-    let above = |mount: &Mount| Path::new(dir).starts_with(&mount.point);
-    let mounts: Vec<Mount> = disks::mounts(mountinfo).filter(above).collect();
-    let may_wait = mounts.iter().any(|mount| mount.is_far() || mount.filesystem == disks::WAITS);
-    let nearest = mounts.into_iter().max_by_key(|mount| mount.point.len());
-    nearest.filter(|_| !may_wait).map(|mount| (mount.point, mount.device))
+/// The disk that a directory lies on, as the first process has it; `None` if whoever asks for it may have to wait.
+fn disk_of<'a>(mounts: &'a [Mount], dir: &str) -> Option<&'a Mount> {
+    let above = || mounts.iter().filter(|mount| Path::new(dir).starts_with(&mount.point));
+    let may_wait = above().any(|mount| mount.is_far() || mount.filesystem == disks::WAITS);
+    above().max_by_key(|mount| mount.point.len()).filter(|_| !may_wait)
 }
 
 #[cfg(test)]
@@ -77,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_directory_lies_on_the_disk_that_is_mounted_nearest() {
-        let of = |dir: &str| disk_of(MOUNTS, dir).map(|(_, device)| device);
+        let mounts: Vec<Mount> = disks::mounts(MOUNTS).collect();
+        let of = |dir: &str| disk_of(&mounts, dir).map(|mount| mount.device.clone());
         assert_eq!(of("/var/lib/docker/overlay2/x/diff").as_deref(), Some("8:17"));
         assert_eq!(of("/srv/x").as_deref(), Some("8:1"));
         assert_eq!(of("/far/x"), None, "it may hang");
@@ -87,10 +107,19 @@ mod tests {
         format!("41 36 {device} / {point} rw - overlay overlay rw,upperdir=/u{point},workdir=/w\n")
     }
 
-    fn merged(known: &[(&str, Option<&str>)], mountinfo: &str) -> Vec<(String, Vec<String>)> {
-        let known = known.iter().map(|(device, disk)| ((*device).to_owned(), disk.map(str::to_owned)));
-        let mut layers = Layers(known.collect());
-        let merged = layers.merged(Path::new("/none"), disks::mounts(mountinfo).collect());
+    /// What is known of the overlay with this device at this point; no disk: it has a quota.
+    type Known<'a> = (&'a str, &'a str, Option<&'a str>);
+
+    fn layers(known: &[Known<'_>]) -> Layers {
+        let known = known.iter().map(|(device, point, disk)| {
+            let below = disk.map_or(Below::Quota, |disk| Below::Disk(disk.to_owned()));
+            (((*device).to_owned(), format!("/u{point}")), below)
+        });
+        Layers(known.collect())
+    }
+
+    fn merged(known: &[Known<'_>], mountinfo: &str) -> Vec<(String, Vec<String>)> {
+        let merged = layers(known).merged(Path::new("/none"), disks::mounts(mountinfo).collect());
         merged.into_iter().map(|mount| (mount.point, mount.overlays)).collect()
     }
 
@@ -98,8 +127,9 @@ mod tests {
     fn a_hundred_overlays_on_one_disk_are_asked_as_that_disk() {
         let on = |number: u32| format!("0:{}", 100 + number);
         let overlays: String = (0..100).map(|number| overlay(&on(number), &format!("/c{number}"))).collect();
-        let devices: Vec<String> = (0..100).map(on).collect();
-        let known: Vec<_> = devices.iter().map(|device| (device.as_str(), Some("8:17"))).collect();
+        let names: Vec<_> = (0..100).map(|number| (on(number), format!("/c{number}"))).collect();
+        let known: Vec<Known<'_>> =
+            names.iter().map(|(device, point)| (device.as_str(), point.as_str(), Some("8:17"))).collect();
         let disk = "37 36 8:17 / /var/lib/docker rw - xfs /dev/sdb1 rw\n";
         let counted = |mountinfo: &str| -> Vec<(String, usize)> {
             merged(&known, mountinfo).into_iter().map(|(point, of)| (point, of.len())).collect()
@@ -114,11 +144,41 @@ mod tests {
             + &overlay("0:60", "/quota")
             + &overlay("0:61", "/here")
             + &overlay("0:62", "/there");
-        let known = [("0:60", None), ("0:61", Some("8:17")), ("0:62", Some("8:33"))];
+        let known =
+            [("0:60", "/quota", None), ("0:61", "/here", Some("8:17")), ("0:62", "/there", Some("8:33"))];
         let told = merged(&known, &mounts);
         let told: Vec<_> = told.iter().map(|(point, of)| (point.as_str(), of.join(" "))).collect();
         let wanted = [("/quota", ""), ("/disk", "0:61"), ("/there", "0:62")];
         assert_eq!(told, wanted.map(|(point, of)| (point, of.to_owned())));
+    }
+
+    #[test]
+    fn who_gets_the_device_of_another_overlay_is_looked_up_anew() {
+        let known = [("0:60", "/old", Some("8:17"))];
+        let apart = [("/new".to_owned(), Vec::<String>::new())];
+        assert_eq!(merged(&known, &overlay("0:60", "/new")), apart, "nobody knows its disk");
+        let on_its_disk = [("/old".to_owned(), vec!["0:60".to_owned()])];
+        assert_eq!(merged(&known, &overlay("0:60", "/old")), on_its_disk);
+        let mut layers = layers(&known);
+        layers.merged(Path::new("/none"), disks::mounts(&overlay("0:60", "/new")).collect());
+        assert!(layers.0.is_empty(), "the old one is gone");
+    }
+
+    #[test]
+    fn what_nobody_knew_is_looked_up_again_and_what_is_known_is_not() {
+        let tree = crate::identity::fixture::Tree::new();
+        tree.file("proc/1/root/u/c/file", "");
+        let (proc, overlay) = (tree.roots().proc, overlay("0:60", "/c"));
+        let mut layers = Layers::default();
+        let mut device = || {
+            let merged = layers.merged(&proc, disks::mounts(&overlay).collect());
+            merged.first().map(|mount| mount.device.clone())
+        };
+        assert_eq!(device().as_deref(), Some("0:60"));
+        tree.file("proc/1/mountinfo", "36 35 8:17 / /u rw - xfs /dev/sdb1 rw\n");
+        assert_eq!(device().as_deref(), Some("8:17"));
+        tree.file("proc/1/mountinfo", "");
+        assert_eq!(device().as_deref(), Some("8:17"));
     }
 
     #[test]
