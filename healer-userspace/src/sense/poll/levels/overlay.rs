@@ -80,7 +80,7 @@ fn below(proc: &Path, mounts: &[Mount], upper: &str) -> Option<Below> {
 }
 
 /// The disk that a directory lies on, as the first process has it; `None` if whoever asks for it may have to wait.
-fn disk_of<'a>(mounts: &'a [Mount], dir: &str) -> Option<&'a Mount> {
+pub(super) fn disk_of<'a>(mounts: &'a [Mount], dir: &str) -> Option<&'a Mount> {
     let above = || mounts.iter().filter(|mount| Path::new(dir).starts_with(&mount.point));
     let may_wait = above().any(|mount| mount.is_far() || mount.filesystem == disks::WAITS);
     above().max_by_key(|mount| mount.point.len()).filter(|_| !may_wait)
