@@ -65,13 +65,13 @@ pub(super) struct Use {
 }
 
 impl Use {
-    pub(super) fn sum(self) -> Ppm {
+    fn sum(self) -> Ppm {
         self.agent + self.retransmits + self.connections + self.syscalls
     }
 
     /// A storm that is over is remembered for a while by what the agent used of late; a beat that is dearer than the
     /// others is none.
-    fn at_rest(self) -> Ppm {
+    pub(super) fn at_rest(self) -> Ppm {
         self.sum() - self.agent + self.agent.min(self.agent_now)
     }
 
@@ -80,7 +80,7 @@ impl Use {
     }
 }
 
-/// Looks in a row over the budget before something is given up.
+/// Looks over the budget before something is given up: in a row, or with one below it between two.
 const OVER: u32 = 2;
 /// Looks in a row below half of it before something comes back; twice as many each time that it was too early.
 const CALM_MIN: u32 = 5;
@@ -97,6 +97,8 @@ const HELPS_MUCH: u64 = 2;
 pub(super) struct Shedding {
     stage: Stage,
     over: u32,
+    /// The look before was one of them.
+    was_over: bool,
     calm: u32,
     wanted_calm: u32,
     /// Looks since something came back; `None`: it was judged, or nothing did.
@@ -105,7 +107,7 @@ pub(super) struct Shedding {
 
 impl Default for Shedding {
     fn default() -> Self {
-        Self { stage: Stage::Nothing, over: 0, calm: 0, wanted_calm: CALM_MIN, back: None }
+        Self { stage: Stage::Nothing, over: 0, was_over: false, calm: 0, wanted_calm: CALM_MIN, back: None }
     }
 }
 
@@ -116,11 +118,10 @@ impl Shedding {
 
     /// True if the stage is another than before.
     pub(super) fn look(&mut self, used: Use, budget: Ppm) -> bool {
-        let sum = used.sum();
-        self.over = if budget < sum { self.over + 1 } else { 0 };
+        let is_over = self.counts_as_over(used, budget);
         self.calm = if used.at_rest() < budget / 2 { self.calm + 1 } else { 0 };
         self.back = self.back.map(|looks| looks.saturating_add(1));
-        let wanted = if OVER <= self.over {
+        let wanted = if is_over && OVER <= self.over {
             self.worth_it(used, budget)
         } else if self.wanted_calm <= self.calm {
             self.stage.before()
@@ -141,10 +142,22 @@ impl Shedding {
         true
     }
 
+    /// What comes every other second is a load as well.
+    fn counts_as_over(&mut self, used: Use, budget: Ppm) -> bool {
+        let is_over = budget < used.at_rest();
+        if is_over {
+            self.over += 1;
+        } else if !self.was_over {
+            self.over = 0;
+        }
+        self.was_over = is_over;
+        is_over
+    }
+
     /// The next stage that gives back something.
     fn worth_it(&self, used: Use, budget: Ppm) -> Stage {
         let mut stage = self.stage;
-        let too_much = used.sum().saturating_sub(budget);
+        let too_much = used.at_rest().saturating_sub(budget);
         loop {
             let next = stage.next();
             let gives = match next {
@@ -263,6 +276,42 @@ mod tests {
             shedding.look(beat, BUDGET);
         }
         assert_eq!(shedding.stage(), Stage::Polls);
+    }
+
+    #[test]
+    fn a_burst_that_is_over_costs_nothing_and_a_load_that_lasts_is_answered_in_two_looks() {
+        let mut shedding = Shedding::default();
+        let rest = Use { agent_now: 3_000, syscalls: 2_500, ..Use::default() };
+        let mut agent: Ppm = 252_000;
+        assert!(!shedding.look(Use { agent, agent_now: 1_000_000, ..rest }, BUDGET));
+        for _ in 0..30 {
+            agent = (3 * agent + 3_000) / 4;
+            assert!(!shedding.look(Use { agent, ..rest }, BUDGET), "{agent} are remembered");
+        }
+        assert_eq!(after(&mut shedding, 1, Use { agent: 12_000, ..rest }), Stage::Nothing);
+        assert_eq!(after(&mut shedding, 1, Use { agent: 12_000, ..rest }), Stage::Syscalls);
+    }
+
+    #[test]
+    fn what_comes_back_does_not_wait_until_a_burst_is_forgotten() {
+        let mut shedding = Shedding::default();
+        assert_eq!(after(&mut shedding, 2, BUSY), Stage::Connections);
+        let remembered = Use { agent: 250_000, agent_now: 3_000, ..Use::default() };
+        let looks = (1..).find(|_| shedding.look(remembered, BUDGET));
+        assert_eq!((looks, shedding.stage()), (Some(CALM_MIN), Stage::Retransmits));
+    }
+
+    #[test]
+    fn a_load_every_other_look_is_given_something_up_for_once_and_a_rare_one_is_not() {
+        let changes = |looks: &[Use]| {
+            let mut shedding = Shedding::default();
+            let all = looks.iter().cycle().take(20 * looks.len());
+            let changes = all.filter(|used| shedding.look(**used, BUDGET)).count();
+            (changes, shedding.stage())
+        };
+        let rest = Use { agent_now: 0, connections: 0, ..BUSY };
+        assert_eq!(changes(&[BUSY, rest]), (1, Stage::Connections));
+        assert_eq!(changes(&[BUSY, rest, rest]), (0, Stage::Nothing));
     }
 
     #[test]

@@ -190,7 +190,8 @@ impl Watch {
         self.governor.set(self.control.wish, budget);
         let armed = self.control.armed.clone().or_else(|| self.control.armed_by_memory.clone());
         let is_shed = Stage::Syscalls <= self.shedding.stage();
-        self.governor.look(now, &Reading { calls, armed: armed.as_deref(), others: used.sum(), is_shed });
+        let others = used.at_rest();
+        self.governor.look(now, &Reading { calls, armed: armed.as_deref(), others, is_shed });
         Overhead {
             syscalls: self.hook.is_some().then(|| self.governor.state().clone()),
             calls_per_second: calls,

@@ -5,7 +5,6 @@ use super::{
     *,
 };
 
-const BUDGET: Ppm = 200_000;
 /// The longest gap that the thread makes between two slices.
 const SAMPLES_EVERY: Duration = Duration::from_millis(1300);
 const HOOK_NS: u64 = 100;
@@ -18,7 +17,7 @@ struct Load {
     calls: u64,
 }
 
-const QUIET: Load = Load { agent: 10_000, polls: 2_000, connections: 0, calls: 5_000 };
+const QUIET: Load = Load { agent: 3_000, polls: 600, connections: 0, calls: 5_000 };
 /// What other programs do keeps the agent busy, and the calls are many.
 const STORM: Load = Load { agent: 340_000, polls: 60_000, connections: 0, calls: 1_500_000 };
 const STORM_OF_CONNECTIONS: Load = Load { connections: 300_000, ..STORM };
@@ -33,7 +32,7 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let mut governor = Governor::new(BootTime(0), HOOK_NS);
-        governor.set(Wish::Governed, Budget { cpu: BUDGET, ..Budget::default() });
+        governor.set(Wish::Governed, Budget::default());
         Self { shedding: Shedding::default(), governor, agent: QUIET.agent, now: BootTime(0) }
     }
 
@@ -60,10 +59,10 @@ impl Node {
         };
         let is_full = self.governor.state().mode == Mode::Full;
         let syscalls = if is_full { load.calls * HOOK_NS / 1000 } else { 0 };
-        self.shedding.look(Use { syscalls, ..used }, BUDGET);
+        self.shedding.look(Use { syscalls, ..used }, Budget::default().cpu);
         let is_shed = Stage::Syscalls <= self.shedding.stage();
         let calls = counts.then_some(load.calls);
-        self.governor.look(self.now, &Reading { calls, armed: None, others: used.sum(), is_shed });
+        self.governor.look(self.now, &Reading { calls, armed: None, others: used.at_rest(), is_shed });
     }
 
     /// From here on it is quiet: how long until every call is seen.
@@ -110,6 +109,37 @@ fn after_storm_upon_storm_it_takes_longer_but_not_for_ever() {
     }
     let time = node.looks(12, STORM).until_full();
     assert!(Duration::from_secs(20) < time && time < Duration::from_secs(46), "{time:?}");
+}
+
+#[test]
+fn one_look_at_a_full_cpu_takes_nothing_and_is_soon_forgotten() {
+    let mut node = Node::new();
+    node.looks(5, QUIET).look(Load { agent: 1_000_000, calls: 8_000, ..QUIET });
+    let time = node.until_full();
+    assert!(time < Duration::from_secs(5), "{time:?}");
+    for _ in 0..30 {
+        node.look(QUIET);
+        assert_eq!((node.governor.state().mode, node.shedding.stage()), (Mode::Full, Stage::Nothing));
+    }
+}
+
+#[test]
+fn a_load_that_lasts_is_answered_in_two_looks_and_one_that_comes_and_goes_is_sat_out() {
+    let mut node = Node::new();
+    assert_eq!(node.looks(5, QUIET).looks(2, STORM).shedding.stage(), Stage::Polls);
+    for looks in [1, 2] {
+        let mut node = Node::new();
+        node.looks(5, QUIET);
+        let mut stages = vec![node.shedding.stage()];
+        for load in [STORM, QUIET].repeat(50) {
+            for _ in 0..looks {
+                node.look(load);
+                stages.push(node.shedding.stage());
+            }
+        }
+        stages.dedup();
+        assert_eq!(stages, [Stage::Nothing, Stage::Polls], "every {looks} looks");
+    }
 }
 
 #[test]
