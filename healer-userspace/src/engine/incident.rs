@@ -113,7 +113,7 @@ pub enum Stage {
         key: ActionKey,
         until: BootTime,
     },
-    Verifying(Verification),
+    Verifying(Box<Verification>),
     /// Nothing more to do; a lasting condition stays open until it clears.
     Over(Outcome, String),
 }

@@ -258,7 +258,7 @@ impl Engine {
         if let Some(patience) = patience_of_a_lease(incident, plan) {
             verification.end_by(now + patience);
         }
-        plan.stage = Stage::Verifying(verification);
+        plan.stage = Stage::Verifying(Box::new(verification));
     }
 
     pub(super) fn must_run(&self, incident: &Incident, plan: &Plan) -> bool {
