@@ -24,9 +24,19 @@ pub(crate) fn give_back() {
     }
 }
 
+/// From less than it may have, wherever the tests run; gives the soft limit before.
 #[cfg(test)]
-pub(crate) fn soft_before() -> Option<u64> {
-    BEFORE.get().and_then(|before| before.current)
+pub(crate) fn raise_from_less() -> u64 {
+    static LOWERED: std::sync::Once = std::sync::Once::new();
+    LOWERED.call_once(|| {
+        let now = getrlimit(Resource::Nofile);
+        let less = now.maximum.map_or(ENOUGH, |hard| hard.min(ENOUGH)) - 1;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(less), ..now }).expect("less needs no right");
+    });
+    raise();
+    let before = BEFORE.get().and_then(|before| before.current).expect("it had a limit");
+    assert!(getrlimit(Resource::Nofile).current.is_none_or(|soft| before < soft), "it was raised");
+    before
 }
 
 /// `None`: it has enough, or all it may have.

@@ -32,6 +32,7 @@ pub(crate) mod scope;
 mod shared;
 
 pub use knobs::{Afar, Knobs};
+pub(crate) use plain::reset as reset_child;
 
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

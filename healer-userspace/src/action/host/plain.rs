@@ -5,7 +5,7 @@ use crate::{memlock, nofile};
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Between fork(2) and execve(2): async-signal-safe. When memory runs out the agent is spared, not what it has started.
-pub(super) fn reset() {
+pub(crate) fn reset() {
     memlock::give_back();
     nofile::give_back();
     // SAFETY: the path is a literal with its NUL; open(2), write(2) and close(2) keep nothing of ours.

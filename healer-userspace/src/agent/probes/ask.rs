@@ -13,13 +13,13 @@ use std::{
 
 use super::{super::listening, Question};
 use crate::{
+    action::host::reset_child,
     clock,
     engine::{
         policy::{Port, Probe, ProbeAsk},
         time::Human,
     },
     kubernetes::Kubelet,
-    nofile,
     sense::poll::{sockets, work::life},
     signal::work::{Asked, Life, Probed},
     text,
@@ -245,10 +245,10 @@ fn spawn(command: &[String]) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    // SAFETY: setrlimit(2) is async-signal-safe, and nothing is shared with it.
+    // SAFETY: it is async-signal-safe, and nothing is shared with it.
     unsafe {
         command.pre_exec(|| {
-            nofile::give_back();
+            reset_child();
             Ok(())
         });
     }
@@ -346,8 +346,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_asked_has_the_limit_that_healer_had() {
-        nofile::raise();
-        let had = nofile::soft_before().map_or("unlimited".to_owned(), |soft| soft.to_string());
+        let had = crate::nofile::raise_from_less().to_string();
         let is = |limit: &str| {
             let script = format!("test \"$(ulimit -n)\" = {limit}");
             asked(ProbeAsk::Exec { command: vec!["sh".to_owned(), "-c".to_owned(), script] }).unwrap().ok

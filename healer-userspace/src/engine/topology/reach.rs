@@ -38,7 +38,7 @@ impl Reach {
     /// Would it get what is sent there? Of loopback every namespace has its own: that is for the caller to tell apart.
     pub(super) fn takes(&self, listens: &Listens, to: &SocketAddr) -> bool {
         let (own, ip) = (listens.address.ip(), to.ip());
-        let is_any = own.is_unspecified() && (ip.is_loopback() || takes_family(own, ip));
+        let is_any = own.is_unspecified() && takes_family(own, ip);
         let is_here = || ip.is_loopback() || self.of(listens.netns).any(|one| one == ip);
         listens.address.port() == to.port() && (own == ip || is_any && is_here())
     }
@@ -47,8 +47,8 @@ impl Reach {
         let own = listens.address.ip();
         let ips: Vec<IpAddr> = match own.is_unspecified() {
             true => {
-                let others = self.of(listens.netns).filter(|ip| takes_family(own, *ip));
-                LOOPBACKS.into_iter().chain(others).collect()
+                let all = LOOPBACKS.into_iter().chain(self.of(listens.netns));
+                all.filter(|ip| takes_family(own, *ip)).collect()
             }
             false => vec![own],
         };

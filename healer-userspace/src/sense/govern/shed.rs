@@ -1,5 +1,7 @@
 //! What is given up, in which order, when the agent and its programs use more than their budget.
 
+use std::collections::VecDeque;
+
 use super::Ppm;
 
 /// Each stage gives up what is named and all before it. Ends, execs, signals and OOM kills are never given up.
@@ -75,6 +77,11 @@ impl Use {
         self.sum() - self.agent + self.agent.min(self.agent_now)
     }
 
+    /// Of the last look, with its storms.
+    fn now(self) -> Ppm {
+        self.sum() - self.agent + self.agent_now
+    }
+
     fn network(self) -> Ppm {
         self.retransmits + self.told_retransmits + self.connections + self.told_connections
     }
@@ -82,6 +89,9 @@ impl Use {
 
 /// Looks over the budget before something is given up: in a row, or with one below it between two.
 const OVER: u32 = 2;
+/// Looks whose mean is over the budget, if so many of them are: what comes now and then, and costs too much.
+const LATELY: usize = 12;
+const OFTEN: usize = 3;
 /// Looks in a row below half of it before something comes back; twice as many each time that it was too early.
 const CALM_MIN: u32 = 5;
 const CALM_MAX: u32 = 20;
@@ -99,6 +109,7 @@ pub(super) struct Shedding {
     over: u32,
     /// The look before was one of them.
     was_over: bool,
+    lately: VecDeque<Ppm>,
     calm: u32,
     wanted_calm: u32,
     /// Looks since something came back; `None`: it was judged, or nothing did.
@@ -107,7 +118,15 @@ pub(super) struct Shedding {
 
 impl Default for Shedding {
     fn default() -> Self {
-        Self { stage: Stage::Nothing, over: 0, was_over: false, calm: 0, wanted_calm: CALM_MIN, back: None }
+        Self {
+            stage: Stage::Nothing,
+            over: 0,
+            was_over: false,
+            lately: VecDeque::with_capacity(LATELY),
+            calm: 0,
+            wanted_calm: CALM_MIN,
+            back: None,
+        }
     }
 }
 
@@ -119,9 +138,10 @@ impl Shedding {
     /// True if the stage is another than before.
     pub(super) fn look(&mut self, used: Use, budget: Ppm) -> bool {
         let is_over = self.counts_as_over(used, budget);
+        let is_too_much = OVER <= self.over || self.comes_often(used, budget);
         self.calm = if used.at_rest() < budget / 2 { self.calm + 1 } else { 0 };
         self.back = self.back.map(|looks| looks.saturating_add(1));
-        let wanted = if is_over && OVER <= self.over {
+        let wanted = if is_over && is_too_much {
             self.worth_it(used, budget)
         } else if self.wanted_calm <= self.calm {
             self.stage.before()
@@ -132,6 +152,7 @@ impl Shedding {
             return false;
         }
         (self.over, self.calm) = (0, 0);
+        self.lately.clear();
         if wanted < self.stage {
             self.back = Some(0);
         } else if let Some(looks) = self.back.take() {
@@ -152,6 +173,15 @@ impl Shedding {
         }
         self.was_over = is_over;
         is_over
+    }
+
+    fn comes_often(&mut self, used: Use, budget: Ppm) -> bool {
+        if self.lately.len() == LATELY {
+            self.lately.pop_front();
+        }
+        self.lately.push_back(used.now());
+        let often = self.lately.iter().filter(|used| budget < **used).count();
+        OFTEN <= often && budget * (LATELY as Ppm) < self.lately.iter().sum()
     }
 
     /// The next stage that gives back something.
@@ -327,5 +357,20 @@ mod tests {
         let mut shedding = Shedding::default();
         let own = Use { agent: 50_000, ..Use::default() };
         assert_eq!(after(&mut shedding, 40, own), Stage::Nothing, "nothing to give up would help");
+    }
+
+    #[test]
+    fn a_load_in_every_third_look_is_shed_if_it_costs_too_much_on_the_whole() {
+        let often = |agent_now: Ppm| {
+            let mut shedding = Shedding::default();
+            for _ in 0..8 {
+                for agent_now in [agent_now, 3_000, 3_000] {
+                    shedding.look(Use { agent: 50_000, polls: 100_000, agent_now, ..Use::default() }, BUDGET);
+                }
+            }
+            shedding.stage()
+        };
+        assert_eq!(often(1_000_000), Stage::Polls);
+        assert_eq!(often(15_000), Stage::Nothing, "on the whole it is within the budget");
     }
 }

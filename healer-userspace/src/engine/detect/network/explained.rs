@@ -6,7 +6,7 @@ use super::{Context, Network, Who, kind::Kind};
 use crate::engine::time::BootTime;
 
 impl Network {
-    /// It refuses, and nobody restarts; it is silent, and the way out of its client was lost just before.
+    /// It refuses, and nobody restarts; it is out of reach, and the way out of its client was lost just before.
     pub(super) fn is_explained(
         &self,
         context: &Context<'_>,
@@ -16,14 +16,14 @@ impl Network {
     ) -> bool {
         match kind {
             Kind::Refuses => self.servers.refuses_for_good(context, who.1, address, since),
-            Kind::NoAnswer => {
+            Kind::NoAnswer | Kind::Unreachable => {
                 let is_disproved = |changed| {
                     self.is_another_reached(context, who.1, &[*address], changed)
                         || self.were_reached_after(who, &[*address], changed)
                 };
                 self.links.have_cut(who.1, since, address.ip(), is_disproved)
             }
-            Kind::Unreachable | Kind::Frozen | Kind::Dns | Kind::Stale => false,
+            Kind::Frozen | Kind::Dns | Kind::Stale => false,
         }
     }
 }

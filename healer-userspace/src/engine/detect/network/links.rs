@@ -17,6 +17,8 @@ const RECENT: Duration = Duration::from_secs(120);
 /// A link that was removed is not known to be missed: with each container that ends, one is.
 const RECENT_IF_GONE: Duration = Duration::from_secs(15);
 /// From a change to the first that notices it.
+/// News of links are read a moment after what they have caused.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 const JUST_BEFORE: Duration = Duration::from_secs(10);
 /// Of IPv4, and of IPv6.
 const DEFAULTS: [&str; 2] = ["default", "::/0"];
@@ -107,21 +109,23 @@ impl Links {
         })
     }
 
-    /// Did a link or its route go just before it was silent, and has nobody else been reached since?
+    /// Was a link or its route taken away just before it was out of reach, and has nobody else been reached since? A link
+    /// without carrier may be a bridge whose last container has ended.
     pub(super) fn have_cut(
         &self,
         netns: u32,
         since: BootTime,
         ip: IpAddr,
-        is_another_reached_after: impl Fn(BootTime) -> bool,
+        is_disproved: impl Fn(BootTime) -> bool,
     ) -> bool {
         let is_it = |change: &Change| match change {
-            Change::Link { gone, .. } => !gone,
+            Change::Link { up, gone, .. } => !up && !gone,
             Change::Route { to, .. } => covers(to, ip),
         };
+        let is_just_before = |at: BootTime| at <= since + TOLD_WITHIN && since.since(at) < JUST_BEFORE;
         let bad = self.bad.get(&netns).into_iter().flatten();
-        let mut new = bad.filter(|(at, change)| since.since(*at) < JUST_BEFORE && is_it(change));
-        !ip.is_loopback() && new.any(|(at, _)| !is_another_reached_after(*at))
+        let mut new = bad.filter(|(at, change)| is_just_before(*at) && is_it(change));
+        !ip.is_loopback() && new.any(|(at, _)| !is_disproved(*at))
     }
 
     /// When a link went down last that is down still, and did so lately.

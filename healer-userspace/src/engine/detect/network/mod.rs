@@ -82,7 +82,7 @@ struct Network {
 impl Detector for Network {
     fn observe(&mut self, context: &Context<'_>, signal: &Signal, found: &mut Vec<Finding>) {
         self.answers = OnceCell::new();
-        self.servers.note(context, signal);
+        self.servers.note(signal);
         if let Fact::NoRoute(no_route) = &signal.fact {
             self.no_route(context, signal.at, no_route, found);
         }

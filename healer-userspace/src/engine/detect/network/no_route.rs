@@ -24,7 +24,7 @@ impl Network {
             let of_it = |address: &SocketAddr| address.is_ipv6() == family && is_meant(address);
             let reached = |client: &Client| {
                 let mut peers = client.peers.iter().filter(|(address, _)| of_it(address));
-                peers.any(|(_, peer)| peer.last_ok.is_some_and(|ok| at.since(ok) < JUST_NOW))
+                peers.any(|(_, peer)| peer.last_answer().is_some_and(|ok| at.since(ok) < JUST_NOW))
             };
             // If others are reached, it is meant for those whose own route is gone.
             let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);

@@ -63,16 +63,22 @@ impl Questions {
 
     /// Since when nobody answers: some were given up, and another one waits.
     pub(super) fn unanswered_since(&self) -> Option<BootTime> {
-        let last = self.last()?;
-        let first = self.asked.values().min_by_key(|one| one.since)?;
-        let is_silent = self.asked.values().all(|one| one.received == first.received);
-        let (waiting, ended): (Vec<_>, Vec<_>) =
-            self.asked.values().partition(|one| last.since(one.last) < WAITS);
-        let waited = |one: &&Question| one.last.since(one.since);
-        let is_too_late = ended.iter().any(|one| TOO_LATE <= waited(one));
-        let is_unheard = is_silent && IN_VAIN <= ended.iter().map(waited).sum::<Duration>();
-        let is_in_vain = (is_too_late || is_unheard) && !waiting.is_empty();
-        (is_in_vain && LASTS <= last.since(first.since)).then_some(first.since)
+        let newest = self.asked.values().max_by_key(|one| one.last)?;
+        let last = newest.last;
+        let waits = |one: &&Question| last.since(one.last) < WAITS;
+        let waited = |one: &Question| one.last.since(one.since);
+        self.asked.values().find(waits)?;
+        let ended = || self.asked.values().filter(|one| !waits(one));
+        let is_too_late = ended().any(|one| TOO_LATE <= waited(one));
+        // Nothing has come in since they were asked: what was answered before, late or not, says nothing.
+        let unheard = || self.asked.values().filter(|one| one.received == newest.received);
+        let in_vain = unheard().filter(|one| !waits(one)).map(waited).sum::<Duration>();
+        let first = if is_too_late {
+            self.asked.values().map(|one| one.since).min()?
+        } else {
+            unheard().map(|one| one.since).min()?
+        };
+        ((is_too_late || IN_VAIN <= in_vain) && LASTS <= last.since(first)).then_some(first)
     }
 
     pub(super) fn due(&self) -> Option<BootTime> {

@@ -1,16 +1,13 @@
-//! Servers of this node: whose refusals no restart explains.
+//! Servers of this node: whose refusals no restart explains. One that has ended may be back within a moment, by whoever
+//! restarts it: nothing is concluded from that.
 
 use core::net::SocketAddr;
 use std::collections::BTreeMap;
 
 use super::Context;
 use crate::{
-    engine::{
-        certificate::{Cause, Certificate},
-        time::BootTime,
-    },
-    identity::process::{Process, ProcessId},
-    signal::{Fact, Party, Signal, network::Listens},
+    engine::time::BootTime,
+    signal::{Fact, Signal, network::Listens},
 };
 
 const KEPT_MAX: usize = 4096;
@@ -19,19 +16,12 @@ const KEPT_MAX: usize = 4096;
 pub(super) struct Servers {
     /// By cookie, since when each listener is known to be there.
     listeners: BTreeMap<u64, BootTime>,
-    /// Who ended, and nobody had wanted that.
-    cut_down: BTreeMap<ProcessId, BootTime>,
 }
 
 impl Servers {
-    pub(super) fn note(&mut self, context: &Context<'_>, signal: &Signal) {
+    pub(super) fn note(&mut self, signal: &Signal) {
         if let Fact::Listens(listens) = &signal.fact {
             self.listens(signal.at, listens);
-        } else if let (Fact::Exited(exit), Some(process)) = (&signal.fact, &signal.process)
-            && exit.is_abnormal()
-            && context.certificate.is_some_and(|certificate| !was_wanted(context, process, certificate))
-        {
-            self.is_cut_down(signal.at, process.id());
         }
     }
 
@@ -44,16 +34,8 @@ impl Servers {
         }
     }
 
-    fn is_cut_down(&mut self, at: BootTime, id: ProcessId) {
-        if KEPT_MAX <= self.cut_down.len() {
-            let oldest = self.cut_down.iter().min_by_key(|(_, at)| **at).map(|(id, _)| *id);
-            self.cut_down.retain(|id, _| Some(*id) != oldest);
-        }
-        self.cut_down.insert(id, at);
-    }
-
-    /// Whoever restarts closes its listener, and is asked to end. The one that was there before the first refusal is
-    /// there still, so somebody on the way says no; or there is none, and its owner was cut down.
+    /// Whoever restarts closes its listener. The one that was there before the first refusal is there still, so somebody
+    /// on the way says no.
     pub(super) fn refuses_for_good(
         &self,
         context: &Context<'_>,
@@ -66,31 +48,9 @@ impl Servers {
         else {
             return false;
         };
-        let mut listeners = topology.listeners_at(netns, address).peekable();
-        if listeners.peek().is_none() {
-            return self.cut_down.contains_key(&server.id());
-        }
         let is_older = |cookie: u64| self.listeners.get(&cookie).is_some_and(|at| *at < since);
-        listeners.any(|(cookie, process)| process.workload == server.workload && is_older(cookie))
+        topology
+            .listeners_at(netns, address)
+            .any(|(cookie, process)| process.workload == server.workload && is_older(cookie))
     }
-}
-
-/// Asked for by anybody, done by healer itself or by whoever manages it, or not told well enough to say.
-fn was_wanted(context: &Context<'_>, process: &Process, certificate: &Certificate) -> bool {
-    const STOPS: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
-    let parent = process.parent.as_ref().map(|parent| parent.pid);
-    let is_manager = |by: &Party| by.id.pid == 1 || Some(by.id.pid) == parent;
-    // The first process of a container ignores a signal that it does not handle, and is killed in the end.
-    let was_asked = STOPS.iter().any(|signal| context.memory.signal(process.id(), *signal).is_some());
-    let is_meant = match &certificate.cause {
-        Cause::Exited | Cause::Crashed { .. } | Cause::OomKill(_) => false,
-        Cause::Killed { by } => is_manager(by),
-        Cause::GroupSignal { .. }
-        | Cause::CgroupKill { .. }
-        | Cause::ParentEnded { .. }
-        | Cause::NamespaceEnded { .. }
-        | Cause::Kernel
-        | Cause::Unseen => true,
-    };
-    is_meant || was_asked || certificate.own.is_some() || certificate.asked.is_some()
 }

@@ -1,4 +1,4 @@
-//! Words that need not be waited for: no loss of packets and no restart explains them.
+//! What need not be waited for: no loss of packets and no restart explains it.
 
 use core::time::Duration;
 
@@ -11,7 +11,7 @@ pub(super) const HARD_LASTS: Duration = Duration::from_millis(400);
 const ON_THE_WAY_US: u64 = 50_000;
 
 impl Peer {
-    /// Somebody says that there is no way, or what is known beside the peer explains it.
+    /// What is known beside the peer explains it.
     pub(super) fn is_hard(&self, kind: Kind, is_explained: impl Fn(Kind) -> bool) -> bool {
         let ends = self.evidence.front().zip(self.evidence.back());
         let has_lasted = ends.is_some_and(|(first, last)| HARD_LASTS <= last.at.since(first.at));
@@ -19,8 +19,8 @@ impl Peer {
         has_lasted
             && is_told()
             && match kind {
-                Kind::Unreachable => true,
-                Kind::Refuses | Kind::NoAnswer => is_explained(kind),
+                Kind::NoAnswer => !self.is_lossy() && is_explained(kind),
+                Kind::Refuses | Kind::Unreachable => is_explained(kind),
                 Kind::Frozen | Kind::Dns | Kind::Stale => false,
             }
     }

@@ -17,7 +17,7 @@ impl Peer {
             return;
         }
         self.no_way_at = Some(at);
-        self.unreachable(at, "a call for a connection was told that there is no way", 2, false);
+        self.unreachable(at, "a call for a connection was told that there is no way", 2, false, false);
     }
 
     pub(in super::super) fn had_no_way(&self, at: BootTime) -> bool {
@@ -28,18 +28,20 @@ impl Peer {
     /// kernel has said which link or route is gone, so once is enough.
     pub(in super::super) fn no_route(&mut self, at: BootTime, is_told: bool) {
         if self.had_no_way(at) || self.is_overdue(at) {
-            let weight = if is_told { ENOUGH } else { 2 };
-            self.unreachable(at, "this machine had no route for a connection", weight, true);
+            let (weight, says) =
+                (if is_told { ENOUGH } else { 2 }, "this machine had no route for a connection");
+            // Nobody has said that it was meant for this peer: if that moves, it was not.
+            self.unreachable(at, says, weight, true, !self.had_no_way(at));
         }
     }
 
     fn is_overdue(&self, at: BootTime) -> bool {
         const LEAST: Duration = Duration::from_secs(1);
         let usual = self.gap.map(|gap| (gap * 3).max(LEAST));
-        usual.zip(self.last_ok).is_some_and(|(usual, ok)| usual < at.since(ok))
+        usual.zip(self.last_answer()).is_some_and(|(usual, ok)| usual < at.since(ok))
     }
 
-    fn unreachable(&mut self, at: BootTime, says: &str, weight: u32, is_local: bool) {
+    fn unreachable(&mut self, at: BootTime, says: &str, weight: u32, is_local: bool, is_of_data: bool) {
         self.last_seen = self.last_seen.max(at);
         self.add(Piece {
             at,
@@ -50,7 +52,7 @@ impl Peer {
             timeouts: 0,
             is_reset: false,
             is_local,
-            is_of_data: false,
+            is_of_data,
             is_inferred: false,
             has_cause: false,
         });

@@ -4,7 +4,7 @@ use super::*;
 use crate::signal::network::{FlowSnapshot, Moved};
 
 impl Story {
-    fn moves(&mut self, ms: u64, peer: &str) {
+    pub(super) fn moves(&mut self, ms: u64, peer: &str) {
         let (netns, peer, at) = (self.netns, peer.parse().unwrap(), BootTime(ms * 1_000_000));
         let moved = vec![Moved { netns, cgroup: 5, peer, at }];
         self.tell(ms, Fact::Flows(FlowSnapshot { moved, ..FlowSnapshot::default() }));

@@ -8,8 +8,6 @@ use crate::{
 
 const REFUSES: &str = "dependency_failure refuses probable";
 const SERVER: u32 = 50;
-/// The system's own.
-const MANAGER: u32 = 1;
 
 impl Story {
     fn server(&mut self, ms: u64, fact: Fact) {
@@ -66,21 +64,11 @@ fn served() -> Story {
 }
 
 #[test]
-fn whose_server_was_cut_down_is_refused_for_good() {
-    for (signal, by) in [(libc::SIGKILL, Some(77)), (libc::SIGSEGV, None)] {
+fn whose_server_has_ended_is_given_the_time_of_a_restart() {
+    let ends = [(libc::SIGTERM, Some(77)), (libc::SIGKILL, Some(77)), (libc::SIGSEGV, None)];
+    for (signal, by) in ends {
         let mut story = served();
         story.dies(950, signal, by);
-        story.refused_until(1000, 3000);
-        assert_eq!(story.words(), [REFUSES], "{signal}");
-        assert!(story.said[0].0 < 1700, "{:?}", story.said);
-    }
-}
-
-#[test]
-fn whose_server_was_asked_to_end_is_given_the_time_of_a_restart() {
-    for (signal, by) in [(libc::SIGTERM, 77), (libc::SIGKILL, MANAGER)] {
-        let mut story = served();
-        story.dies(950, signal, Some(by));
         story.refused_until(1000, 2000);
         // The successor is there before it is asked.
         story.listens(2050, 2, true);

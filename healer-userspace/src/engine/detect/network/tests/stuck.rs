@@ -128,6 +128,13 @@ fn who_asks_for_a_second_each_time_and_hears_nothing_is_seen() {
 }
 
 #[test]
+fn a_slow_answer_before_the_silence_hides_nothing() {
+    let story = impatient(8, |number| if number <= 2 { number } else { 7 });
+    assert_eq!(story.words()[..1], ["dependency_failure dns suspected"]);
+    assert!((7_000..8_000).contains(&story.said[0].0), "{:?}", story.said);
+}
+
+#[test]
 fn slow_name_servers_and_sockets_that_were_left_open_are_well() {
     assert_eq!(asks(2000, 9).words(), [""; 0], "it takes long and answers");
     let mut story = Story::new();
