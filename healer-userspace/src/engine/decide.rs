@@ -30,6 +30,8 @@ impl Engine {
         let id = self.incident_of(now, subject, &diagnosis);
         if let Some(incident) = self.incidents.get_mut(&id) {
             let first = incident.active.get(&diagnosis.class).map(|kept| (kept.detected_at, kept.certainty));
+            let has_kind = |of: &Diagnosis| of.detail.kind.is_some();
+            let is_kind_known = incident.active.get(&diagnosis.class).is_none_or(has_kind);
             let mut kept = diagnosis.clone();
             // `for:` counts from the first time that the finding was raised as surely as now.
             kept.detected_at =
@@ -51,7 +53,8 @@ impl Engine {
             {
                 plan.wake(now);
             }
-            if first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
+            let is_known_better = !is_kind_known && has_kind(&diagnosis);
+            if is_known_better || first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }
         }

@@ -83,6 +83,7 @@ fn a_disk_that_fails_first_and_is_read_only_then_is_asked_about() {
     for lines in
         [restarted_by(&errors, "8:17", &answers, |_| {}), restarted_by(&errors, "8:17", &answers, waits)]
     {
+        has(&lines, "remounted read-only");
         has(&lines, "verification unchanged: /data (8:17) is still read-only");
         count(&lines, "verification healed", 0);
     }

@@ -16,9 +16,9 @@ const KEPT: usize = 32;
 const RECENT: Duration = Duration::from_secs(120);
 /// A link that was removed is not known to be missed: with each container that ends, one is.
 const RECENT_IF_GONE: Duration = Duration::from_secs(15);
-/// From a change to the first that notices it.
 /// News of links are read a moment after what they have caused.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// From a change to the first that notices it.
 const JUST_BEFORE: Duration = Duration::from_secs(10);
 /// Of IPv4, and of IPv6.
 const DEFAULTS: [&str; 2] = ["default", "::/0"];

@@ -113,6 +113,8 @@ pub(super) struct Peer {
     pub(super) stuck: Stuck,
     /// Usual time between two connections to it.
     gap: Option<Duration>,
+    /// The same between two moments at which connections that are made were seen to have moved.
+    moves_gap: Option<Duration>,
     /// When an edge, and when a call told last that there is no way to it.
     edge_at: Option<BootTime>,
     /// When a connection failed last.

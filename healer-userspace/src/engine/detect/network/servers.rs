@@ -2,11 +2,12 @@
 //! restarts it: nothing is concluded from that.
 
 use core::net::SocketAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
 use crate::{
     engine::time::BootTime,
+    identity::process::ProcessId,
     signal::{Fact, Signal, network::Listens},
 };
 
@@ -16,21 +17,32 @@ const KEPT_MAX: usize = 4096;
 pub(super) struct Servers {
     /// By cookie, since when each listener is known to be there.
     listeners: BTreeMap<u64, BootTime>,
+    /// Whoever ends has closed its own, whether that is told or not.
+    owners: BTreeMap<ProcessId, BTreeSet<u64>>,
 }
 
 impl Servers {
     pub(super) fn note(&mut self, signal: &Signal) {
+        let Some(process) = &signal.process else { return };
         if let Fact::Listens(listens) = &signal.fact {
-            self.listens(signal.at, listens);
+            self.listens(signal.at, listens, process.id());
+        } else if matches!(signal.fact, Fact::Exited(_))
+            && let Some(cookies) = self.owners.remove(&process.id())
+        {
+            self.listeners.retain(|cookie, _| !cookies.contains(cookie));
         }
     }
 
     /// Listeners are told again by looks: the first time counts.
-    fn listens(&mut self, at: BootTime, listens: &Listens) {
+    fn listens(&mut self, at: BootTime, listens: &Listens, owner: ProcessId) {
         if !listens.on {
             self.listeners.remove(&listens.cookie);
+            if let Some(cookies) = self.owners.get_mut(&owner) {
+                cookies.remove(&listens.cookie);
+            }
         } else if self.listeners.len() < KEPT_MAX {
             self.listeners.entry(listens.cookie).or_insert(at);
+            self.owners.entry(owner).or_default().insert(listens.cookie);
         }
     }
 

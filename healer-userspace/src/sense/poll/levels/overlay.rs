@@ -15,9 +15,17 @@ enum Below {
 }
 
 /// Of the overlays that are mounted, by their own device and upper directory: the next overlay may get the same device
-/// at once. Of what is not here nobody knows it yet.
+/// at once.
 #[derive(Default)]
-pub(super) struct Layers(BTreeMap<(String, String), Below>);
+pub(super) struct Layers {
+    known: BTreeMap<(String, String), Below>,
+    /// What nobody could tell, with how often that was asked.
+    unknown: BTreeMap<(String, String), u32>,
+}
+
+/// What could not be told so often is asked now and then only.
+const TRIES_SOON: u32 = 3;
+const TRIES_LATER: u32 = 12;
 
 impl Layers {
     /// One mount of each disk for all overlays there: what they have written is looked for once.
@@ -25,7 +33,10 @@ impl Layers {
         let is_of = |mount: &Mount, device: &str, upper: &str| {
             mount.device == device && mount.upper.as_deref() == Some(upper)
         };
-        self.0.retain(|(device, upper), _| mounts.iter().any(|mount| is_of(mount, device, upper)));
+        let is_there =
+            |(device, upper): &(String, String)| mounts.iter().any(|mount| is_of(mount, device, upper));
+        self.known.retain(|key, _| is_there(key));
+        self.unknown.retain(|key, _| is_there(key));
         let seen = LazyCell::new(|| seen_by_the_first(proc));
         let find = |upper: &str| below(proc, &seen, upper);
         let mut mounts: Vec<Mount> = mounts.into_iter().map(|mount| self.placed(mount, find)).collect();
@@ -43,12 +54,25 @@ impl Layers {
     fn placed(&mut self, mut mount: Mount, find: impl Fn(&str) -> Option<Below>) -> Mount {
         let Some(upper) = mount.upper.clone().filter(|_| !mount.may_hang) else { return mount };
         let key = (mount.device.clone(), upper);
-        let Some(below) = self.0.get(&key).cloned().or_else(|| find(&key.1)) else { return mount };
+        let Some(below) = self.known.get(&key).cloned().or_else(|| self.found(&key, find)) else {
+            return mount;
+        };
         if let Below::Disk(device) = &below {
             mount.overlays.push(core::mem::replace(&mut mount.device, device.clone()));
         }
-        self.0.insert(key, below);
+        self.known.insert(key, below);
         mount
+    }
+
+    fn found(&mut self, key: &(String, String), find: impl Fn(&str) -> Option<Below>) -> Option<Below> {
+        let tries = self.unknown.entry(key.clone()).or_default();
+        *tries = tries.saturating_add(1);
+        if TRIES_SOON < *tries && !tries.is_multiple_of(TRIES_LATER) {
+            return None;
+        }
+        let below = find(&key.1)?;
+        self.unknown.remove(key);
+        Some(below)
     }
 }
 
@@ -81,9 +105,11 @@ fn below(proc: &Path, mounts: &[Mount], upper: &str) -> Option<Below> {
 
 /// The disk that a directory lies on, as the first process has it; `None` if whoever asks for it may have to wait.
 pub(super) fn disk_of<'a>(mounts: &'a [Mount], dir: &str) -> Option<&'a Mount> {
-    let above = || mounts.iter().filter(|mount| Path::new(dir).starts_with(&mount.point));
-    let may_wait = above().any(|mount| mount.is_far() || mount.filesystem == disks::WAITS);
-    above().max_by_key(|mount| mount.point.len()).filter(|_| !may_wait)
+    let above: Vec<&Mount> = mounts.iter().filter(|mount| Path::new(dir).starts_with(&mount.point)).collect();
+    let nearest = above.iter().max_by_key(|mount| mount.point.len())?;
+    // A pool of ZFS that is suspended lets everybody wait who asks for its room, and nobody who only passes.
+    let may_wait = nearest.filesystem == disks::WAITS || above.iter().any(|mount| mount.is_far());
+    (!may_wait).then_some(*nearest)
 }
 
 #[cfg(test)]
@@ -101,6 +127,11 @@ mod tests {
         assert_eq!(of("/var/lib/docker/overlay2/x/diff").as_deref(), Some("8:17"));
         assert_eq!(of("/srv/x").as_deref(), Some("8:1"));
         assert_eq!(of("/far/x"), None, "it may hang");
+        let mixed =
+            "36 35 0:30 / / rw - zfs tank/root rw\n37 36 8:17 / /var/lib/docker rw - xfs /dev/sdb1 rw\n";
+        let mounts: Vec<Mount> = disks::mounts(mixed).collect();
+        let of = |dir: &str| disk_of(&mounts, dir).map(|mount| mount.device.clone());
+        assert_eq!((of("/var/lib/docker/x").as_deref(), of("/srv/x")), (Some("8:17"), None));
     }
 
     fn overlay(device: &str, point: &str) -> String {
@@ -115,7 +146,7 @@ mod tests {
             let below = disk.map_or(Below::Quota, |disk| Below::Disk(disk.to_owned()));
             (((*device).to_owned(), format!("/u{point}")), below)
         });
-        Layers(known.collect())
+        Layers { known: known.collect(), ..Layers::default() }
     }
 
     fn merged(known: &[Known<'_>], mountinfo: &str) -> Vec<(String, Vec<String>)> {
@@ -161,7 +192,7 @@ mod tests {
         assert_eq!(merged(&known, &overlay("0:60", "/old")), on_its_disk);
         let mut layers = layers(&known);
         layers.merged(Path::new("/none"), disks::mounts(&overlay("0:60", "/new")).collect());
-        assert!(layers.0.is_empty(), "the old one is gone");
+        assert!(layers.known.is_empty(), "the old one is gone");
     }
 
     #[test]
@@ -179,6 +210,24 @@ mod tests {
         assert_eq!(device().as_deref(), Some("8:17"));
         tree.file("proc/1/mountinfo", "");
         assert_eq!(device().as_deref(), Some("8:17"));
+    }
+
+    #[test]
+    fn what_nobody_can_tell_is_asked_less_often() {
+        let mut layers = Layers::default();
+        let asked = core::cell::Cell::new(0);
+        let find = |_: &str| {
+            asked.set(asked.get() + 1);
+            None
+        };
+        let key = ("0:60".to_owned(), "/u/c".to_owned());
+        assert!((0..36).all(|_| layers.found(&key, find).is_none()));
+        assert_eq!(asked.get(), 6);
+        assert_eq!(
+            layers.found(&("0:61".to_owned(), "/u/d".to_owned()), |_| Some(Below::Quota)),
+            Some(Below::Quota)
+        );
+        assert_eq!(layers.unknown.len(), 1);
     }
 
     #[test]

@@ -175,7 +175,9 @@ impl Users {
         let ran = pids.into_iter().take(MEMBERS_MAX).filter_map(|pid| ran_by(proc, pid)).collect();
         let mut users = self.since_before(ran, last);
         let before = core::mem::replace(&mut self.all_ran, ran_in(dir));
-        let all = self.all_ran.zip(before).map(|(now_ms, before)| now_ms.saturating_sub(before));
+        // Less than before: it was removed and made again.
+        let ran = |(now_ms, before): (u64, u64)| if now_ms < before { now_ms } else { now_ms - before };
+        let all = self.all_ran.zip(before).map(ran);
         let asked: u64 = users.iter().map(|user| user.ran_ms).sum();
         if !all.map_or(are_all, |all| all <= asked.saturating_mul(2)) {
             users.clear();

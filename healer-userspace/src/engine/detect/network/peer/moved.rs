@@ -13,6 +13,10 @@ impl Peer {
     /// queue serves those that it has. True if something has changed by it.
     pub(in super::super) fn moved(&mut self, at: BootTime) -> bool {
         self.last_seen = self.last_seen.max(at);
+        if let Some(before) = self.moved_at.filter(|before| *before < at) {
+            let gap = at.since(before);
+            self.moves_gap = Some(self.moves_gap.map_or(gap, |usual| (usual + gap) / 2));
+        }
         self.moved_at = self.moved_at.max(Some(at));
         let before = (self.evidence.len(), self.moves_since, self.well_since);
         self.evidence.retain(|piece| at < piece.at || !piece.is_of_data);

@@ -27,7 +27,7 @@ impl Peer {
     /// There was no route for something while this peer was, or by its habit should have been asked. `is_told`: the
     /// kernel has said which link or route is gone, so once is enough.
     pub(in super::super) fn no_route(&mut self, at: BootTime, is_told: bool) {
-        if self.had_no_way(at) || self.is_overdue(at) {
+        if self.had_no_way(at) || self.is_overdue(at, is_told) {
             let (weight, says) =
                 (if is_told { ENOUGH } else { 2 }, "this machine had no route for a connection");
             // Nobody has said that it was meant for this peer: if that moves, it was not.
@@ -35,9 +35,11 @@ impl Peer {
         }
     }
 
-    fn is_overdue(&self, at: BootTime) -> bool {
+    /// Whoever only uses connections that are made may do so seldom.
+    fn is_overdue(&self, at: BootTime, is_told: bool) -> bool {
         const LEAST: Duration = Duration::from_secs(1);
-        let usual = self.gap.map(|gap| (gap * 3).max(LEAST));
+        let uses = self.moves_gap.filter(|_| !is_told && self.last_ok < self.moved_at);
+        let usual = self.gap.map(|gap| (gap.max(uses.unwrap_or_default()) * 3).max(LEAST));
         usual.zip(self.last_answer()).is_some_and(|(usual, ok)| usual < at.since(ok))
     }
 

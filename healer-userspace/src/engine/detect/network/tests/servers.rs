@@ -95,6 +95,17 @@ fn whoever_is_refused_beside_a_listener_is_refused_by_somebody_on_the_way() {
     assert_eq!(story.words(), [""; 0], "a moment");
 }
 
+/// Records are lost between the two lives.
+#[test]
+fn whose_listener_was_not_told_to_be_closed_has_closed_it_with_its_end() {
+    let mut story = served();
+    story.server(950, Fact::Exited(Exit { signal: Some(libc::SIGKILL), ..Exit::default() }));
+    story.refused_until(1000, 2000);
+    story.ok(2100, A);
+    story.pass(60_000);
+    assert_eq!(story.words(), [""; 0]);
+}
+
 #[test]
 fn while_records_are_lost_nothing_is_known_of_servers() {
     let mut story = served();
