@@ -61,6 +61,9 @@ pub struct Record<T> {
 
 /// A payload that may cross a ring buffer.
 pub trait Payload: Wire {
+    /// A record may end after so many bytes of the payload; the others are zero.
+    const MAY_END_AT: Option<usize> = None;
+
     /// Refuses values that no program of ours writes.
     ///
     /// # Errors
@@ -136,7 +139,12 @@ fn split_header(mut bytes: &[u8]) -> Result<(Header, &[u8]), DecodeError> {
 
 fn read<T: Payload>(kind: u32, mut bytes: &[u8]) -> Result<T, DecodeError> {
     let got = size_of::<Header>() + bytes.len();
-    let payload = T::take(&mut bytes).ok_or(DecodeError::TooShort { got })?;
+    let payload = if T::MAY_END_AT == Some(bytes.len()) {
+        completed(core::mem::take(&mut bytes))
+    } else {
+        T::take(&mut bytes)
+    };
+    let payload: T = payload.ok_or(DecodeError::TooShort { got })?;
     if !bytes.is_empty() {
         let extra = bytes.len();
         return Err(DecodeError::TooLong { kind, extra });
@@ -145,6 +153,12 @@ fn read<T: Payload>(kind: u32, mut bytes: &[u8]) -> Result<T, DecodeError> {
         Ok(()) => Ok(payload),
         Err(Invalid(field)) => Err(DecodeError::Malformed { kind, field }),
     }
+}
+
+fn completed<T: Payload>(begin: &[u8]) -> Option<T> {
+    let mut whole = [0; RECORD_MAX];
+    whole.get_mut(..begin.len())?.copy_from_slice(begin);
+    T::take(&mut whole.get(..size_of::<T>())?)
 }
 
 #[cfg(test)]

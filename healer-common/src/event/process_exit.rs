@@ -1,5 +1,5 @@
 use super::{
-    Invalid, Payload,
+    EventKind, Invalid, Kinded, Payload,
     part::{Args, CgroupRef, ExeRef, TaskRef},
     wire::wire,
 };
@@ -27,6 +27,22 @@ wire! {
         pub args: Args,
     }
 }
+
+wire! {
+    /// The same without the arguments, as it is sent if there are none: a flood of ends then takes a third of the ring.
+    pub struct ProcessEnd: 112 bytes {
+        pub task: TaskRef,
+        pub parent: TaskRef,
+        pub cgroup: CgroupRef,
+        pub exe: ExeRef,
+        pub wait_status: u32,
+        pub flags: u32,
+        pub pid: u32,
+        pub pad: u32,
+    }
+}
+
+const _: () = assert!(size_of::<ProcessEnd>() == core::mem::offset_of!(ProcessExit, args));
 
 impl ProcessExit {
     /// The tgid was in the TRACKED map.
@@ -68,6 +84,8 @@ impl ProcessExit {
 }
 
 impl Payload for ProcessExit {
+    const MAY_END_AT: Option<usize> = Some(size_of::<ProcessEnd>());
+
     fn check(&self) -> Result<(), Invalid> {
         match self {
             Self { cgroup, .. } if !cgroup.is_valid() => Err(Invalid("cgroup.hierarchy")),
@@ -76,4 +94,15 @@ impl Payload for ProcessExit {
             Self { .. } => Ok(()),
         }
     }
+}
+
+impl Payload for ProcessEnd {
+    fn check(&self) -> Result<(), Invalid> {
+        // It is read as a `ProcessExit`.
+        Ok(())
+    }
+}
+
+impl Kinded for ProcessEnd {
+    const KIND: EventKind = EventKind::ProcessExit;
 }

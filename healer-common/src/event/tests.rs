@@ -48,13 +48,27 @@ fn every_other_length_is_refused() {
         let mut room = [0; RECORD_MAX];
         let header = header(event.kind());
         let len = event.encode(header, &mut room).unwrap().len();
-        for wrong in (0..RECORD_MAX).filter(|other| *other != len) {
+        let may_end = size_of::<Record<process_exit::ProcessEnd>>();
+        let is_whole = |bytes| bytes == len || (event.kind() == EventKind::ProcessExit && bytes == may_end);
+        for wrong in (0..RECORD_MAX).filter(|bytes| !is_whole(*bytes)) {
             let error = Event::decode(&room[..wrong]).unwrap_err();
             let expected_short = wrong < len;
             let is_short = matches!(error, DecodeError::TooShort { got } if got == wrong);
             assert_eq!(is_short, expected_short, "{wrong} bytes: {error}");
         }
     }
+}
+
+#[test]
+fn an_end_without_arguments_may_be_sent_without_their_room() {
+    let [Event::ProcessExit(mut exit), ..] = samples()[..] else { panic!("the first sample is an end") };
+    exit.args.len = 1;
+    let mut room = [0xAA; RECORD_MAX];
+    let header = header(EventKind::ProcessExit);
+    Event::ProcessExit(exit).encode(header, &mut room).unwrap();
+    let cut = &room[..size_of::<Record<process_exit::ProcessEnd>>()];
+    exit.args = Wire::ZERO;
+    assert_eq!(Event::decode(cut), Ok((header, Event::ProcessExit(exit))));
 }
 
 #[test]

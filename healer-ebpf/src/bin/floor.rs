@@ -1,7 +1,8 @@
 //! For the bench alone, never in healer: what the hooks cost by themselves, and a flood for the ring.
 //!
-//! `floor_NAME` is an empty program on the hook of the probe NAME. `flood` sends records as fast as
-//! one thread makes system calls, by the very code that healer's programs send with.
+//! `floor_NAME` is an empty program on the hook of the probe NAME. `flood` sends records of ends as
+//! fast as one thread makes system calls, by the very code that healer's programs send with; `flood_long` sends them
+//! with arguments.
 #![no_std]
 #![no_main]
 
@@ -10,7 +11,11 @@
 mod ring;
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::btf_tracepoint, programs::BtfTracePointContext};
-use healer_common::event::{part::CgroupRef, process_exit::ProcessExit};
+use healer_common::event::{
+    Kinded,
+    part::CgroupRef,
+    process_exit::{ProcessEnd, ProcessExit},
+};
 
 use ring::{Lane, Slot};
 
@@ -46,22 +51,32 @@ floors! {
 
 #[btf_tracepoint(function = "sys_enter")]
 fn flood(_ctx: BtfTracePointContext) -> i32 {
+    try_flood::<ProcessEnd>()
+}
+
+#[btf_tracepoint(function = "sys_enter")]
+fn flood_long(_ctx: BtfTracePointContext) -> i32 {
+    try_flood::<ProcessExit>()
+}
+
+#[inline(always)]
+fn try_flood<T: Kinded>() -> i32 {
     // SAFETY: a reference is valid and aligned; to the compiler the value would be the one above.
     let thread = unsafe { core::ptr::read_volatile(&raw const FLOOD_THREAD) };
     if bpf_get_current_pid_tgid() as u32 == thread {
-        try_flood();
+        send::<T>();
     }
     0
 }
 
 #[inline(always)]
-fn try_flood() {
+fn send<T: Kinded>() {
     let cgroup = CgroupRef { id: 0, hierarchy: CgroupRef::UNKNOWN, pad: 0 };
-    let Some(mut slot) = Slot::<ProcessExit>::reserve(Lane::Quiet, cgroup) else {
+    let Some(mut slot) = Slot::<T>::reserve(Lane::Quiet, cgroup) else {
         return;
     };
     let words = slot.payload().cast::<u64>();
-    for at in 0..size_of::<ProcessExit>() / 8 {
+    for at in 0..size_of::<T>() / 8 {
         // SAFETY: in bounds of the payload. Volatile, or it becomes a loop over bytes.
         unsafe { words.add(at).write_volatile(0) };
     }

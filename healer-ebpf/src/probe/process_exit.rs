@@ -7,11 +7,15 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext, TracePointContext},
 };
 use healer_common::{
-    event::{part::ExeRef, process_exit::ProcessExit, wire::Wire as _},
+    event::{
+        part::{CgroupRef, ExeRef},
+        process_exit::{ProcessEnd, ProcessExit},
+        wire::Wire as _,
+    },
     tuning::{Counter, ENDED_MAX},
 };
 
-use super::process_exec::{EXECS, copy_args, zero_args};
+use super::process_exec::{EXECS, copy_args};
 use crate::{
     memory::{Access, Object, Probed, Typed},
     ring::{self, Lane, Slot},
@@ -89,7 +93,7 @@ fn process_exit_tp(ctx: TracePointContext) -> u32 {
 #[inline(always)]
 fn send_partial(flags: u32, lane: Lane) {
     let cgroup = task::current_cgroup();
-    let Some(mut slot) = Slot::<ProcessExit>::reserve(lane, cgroup) else {
+    let Some(mut slot) = Slot::<ProcessEnd>::reserve(lane, cgroup) else {
         return;
     };
     let payload = slot.payload();
@@ -103,7 +107,6 @@ fn send_partial(flags: u32, lane: Lane) {
         (*payload).flags = flags;
         (*payload).pid = bpf_get_current_pid_tgid() as u32;
         (*payload).pad = 0;
-        zero_args(&raw mut (*payload).args);
     }
     slot.submit();
 }
@@ -171,34 +174,57 @@ fn wait_status<A: Access>(task: Object<A>) -> u32 {
 
 #[inline(always)]
 fn send<A: Access>(task: Object<A>, tgid: u32, wait_status: u32, flags: u32, lane: Lane) {
-    let cgroup = task::cgroup_ref(task);
+    let end = End { cgroup: task::cgroup_ref(task), wait_status, flags };
     let start = task::start_of(task);
     let exec = EXECS
         .get_ptr(tgid)
         // SAFETY: a valid entry; another CPU could only be writing it for a later life of this pid.
         .map(|entry| unsafe { &*entry })
         .filter(|entry| entry.start_boot_ns == start);
-    let Some(mut slot) = Slot::<ProcessExit>::reserve(lane, cgroup) else {
-        return;
-    };
-    let payload = slot.payload();
-    // SAFETY: the reserved record; every field is written.
-    unsafe {
-        task::name(Some(task), &raw mut (*payload).task);
-        task::name(task::parent(task), &raw mut (*payload).parent);
-        (*payload).cgroup = cgroup;
-        (*payload).exe = match exec {
-            Some(entry) => entry.exe,
-            None => task::exe_ref(task),
+    if let Some(entry) = exec {
+        let Some(mut slot) = Slot::<ProcessExit>::reserve(lane, end.cgroup) else {
+            return;
         };
-        (*payload).wait_status = wait_status;
-        (*payload).flags = flags;
-        (*payload).pid = task.get(tuned!(TASK_PID));
-        (*payload).pad = 0;
-        match exec {
-            Some(entry) => copy_args(&raw const entry.args, &raw mut (*payload).args),
-            None => zero_args(&raw mut (*payload).args),
+        let payload = slot.payload();
+        // SAFETY: the reserved record, which begins as one without arguments; every field is written.
+        unsafe {
+            end.write(task, entry.exe, payload.cast());
+            copy_args(&raw const entry.args, &raw mut (*payload).args);
+        }
+        slot.submit();
+    } else {
+        let Some(mut slot) = Slot::<ProcessEnd>::reserve(lane, end.cgroup) else {
+            return;
+        };
+        // SAFETY: the reserved record.
+        unsafe { end.write(task, task::exe_ref(task), slot.payload()) };
+        slot.submit();
+    }
+}
+
+struct End {
+    cgroup: CgroupRef,
+    wait_status: u32,
+    flags: u32,
+}
+
+impl End {
+    /// Every field.
+    ///
+    /// # Safety
+    /// `to` lies in the reserved record.
+    #[inline(always)]
+    unsafe fn write<A: Access>(&self, task: Object<A>, exe: ExeRef, to: *mut ProcessEnd) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            task::name(Some(task), &raw mut (*to).task);
+            task::name(task::parent(task), &raw mut (*to).parent);
+            (*to).cgroup = self.cgroup;
+            (*to).exe = exe;
+            (*to).wait_status = self.wait_status;
+            (*to).flags = self.flags;
+            (*to).pid = task.get(tuned!(TASK_PID));
+            (*to).pad = 0;
         }
     }
-    slot.submit();
 }

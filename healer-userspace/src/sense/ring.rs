@@ -24,10 +24,13 @@ use super::ring_memory;
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 /// Between passes while BULK has records.
 const DRAIN: Duration = Duration::from_millis(50);
-/// Between passes while BULK fills fast.
+/// Between passes while BULK fills fast, at most and at least.
 const UNDER_LOAD: Duration = Duration::from_millis(1);
+const UNDER_FLOOD: Duration = Duration::from_micros(100);
 /// More in one pass than this is load.
-const LOAD_BYTES: usize = BULK_BYTES as usize / 16;
+const LOAD_BYTES: usize = BULK_BYTES as usize / 32;
+/// What a pass under load should find: the rest of the ring is for the time that the reader is kept from its CPU.
+const GOAL_BYTES: usize = BULK_BYTES as usize / 16;
 /// Urgent records are looked for again after this many others.
 const BULK_BATCH: usize = 64;
 
@@ -46,6 +49,8 @@ pub struct Rings {
     bells: Option<Bells>,
     bell: Bell,
     is_draining: bool,
+    /// Between passes as long as there is load.
+    under_load: Duration,
     /// After so much time, from the next wait on; `None` once the timer runs.
     next_pass: Option<Duration>,
 }
@@ -68,6 +73,7 @@ impl Rings {
             bells: None,
             bell: Bell::Timer,
             is_draining: false,
+            under_load: UNDER_LOAD,
             next_pass: Some(Duration::ZERO),
         }
     }
@@ -123,9 +129,10 @@ impl Rings {
 
     fn schedule(&mut self, bulk_bytes: usize) {
         self.is_draining = 0 < bulk_bytes && (self.is_draining || self.bell == Bell::Bulk);
+        self.under_load = until_goal(self.under_load, bulk_bytes);
         // Not set here: what was read is to be judged before anything else is done.
         self.next_pass = Some(if LOAD_BYTES <= bulk_bytes {
-            UNDER_LOAD
+            self.under_load
         } else if self.is_draining {
             DRAIN
         } else {
@@ -153,6 +160,11 @@ impl Bells {
     }
 }
 
+/// After `waited` a pass found so much: how long to wait for the goal, if it goes on like that.
+fn until_goal(waited: Duration, bytes: usize) -> Duration {
+    waited.mul_f64(GOAL_BYTES as f64 / bytes.max(1) as f64).clamp(UNDER_FLOOD, UNDER_LOAD)
+}
+
 fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by what is registered, so it stays open and the same.
     let bell = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
@@ -169,4 +181,18 @@ fn take(ring: &mut RingBuf<MapData>, limit: usize, on_record: &mut impl FnMut(&[
         bytes += record.len();
     }
     (records, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_faster_the_ring_fills_the_sooner_is_the_next_pass() {
+        let goal = |waited, bytes| until_goal(Duration::from_micros(waited), bytes).as_micros();
+        assert_eq!(goal(400, GOAL_BYTES * 2), 200);
+        assert_eq!(goal(200, GOAL_BYTES / 2), 400);
+        assert_eq!(goal(200, 0), UNDER_LOAD.as_micros());
+        assert_eq!(goal(1000, BULK_BYTES as usize), UNDER_FLOOD.as_micros());
+    }
 }

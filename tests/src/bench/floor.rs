@@ -59,13 +59,15 @@ pub struct Flood {
 }
 
 impl Flood {
+    /// By that program of the bench's kernel object.
+    ///
     /// # Errors
     /// As [`Floor::attach`].
-    pub fn attach(thread: u32) -> anyhow::Result<Self> {
+    pub fn attach(program: &str, thread: u32) -> anyhow::Result<Self> {
         let mut ebpf = load(thread)?;
         let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
         let counters = ebpf.take_map("COUNTERS").context("the map COUNTERS")?.try_into()?;
-        attach(&mut ebpf, "flood", "sys_enter")?;
+        attach(&mut ebpf, program, "sys_enter")?;
         Ok(Self { _programs: ebpf, counters, rings })
     }
 

@@ -19,6 +19,7 @@ pub mod pairs;
 pub mod parts;
 pub mod peers;
 pub mod plateau;
+pub mod stall;
 pub mod syscalls;
 pub mod table;
 pub mod waits;
