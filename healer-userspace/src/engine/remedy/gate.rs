@@ -211,6 +211,7 @@ impl Engine {
             rule: plan.rule().name.clone(),
             rung_index: plan.rung,
             at: now,
+            read_only: incident.read_only.clone(),
         };
         plan.stage = Stage::Committing;
         self.out.report(now, incident, ReportFact::Intent(intent.clone()));
