@@ -19,7 +19,8 @@ impl Engine {
         if plan.mode == Mode::Observe {
             return over(plan, Outcome::Notified, "observe mode: nothing is done".to_owned());
         }
-        if let Some(next) = not_seen_again(now, incident, plan) {
+        let given_up = self.let_rest(now, incident, plan).or_else(|| not_seen_again(now, incident, plan));
+        if let Some(next) = given_up {
             return next;
         }
         let Some(rung) = plan.rung().cloned() else {
