@@ -73,12 +73,11 @@ impl Walk {
         self.rest.is_empty().then(|| core::mem::take(&mut self.found))
     }
 
-    fn visit(&mut self, place: Place) {
-        if place.depth < DEPTH_MAX {
-            let below = below(&place.dir).into_iter();
-            self.rest.extend(below.map(|dir| Place { dir, depth: place.depth + 1, ..place }));
+    fn visit(&mut self, Place { dir, has_tasks, has_quotas, depth }: Place) {
+        if depth < DEPTH_MAX {
+            let place = |dir| Place { dir, has_tasks, has_quotas, depth: depth + 1 };
+            self.rest.extend(below(&dir).into_iter().map(place));
         }
-        let Place { dir, has_tasks, has_quotas, .. } = place;
         let Found { tasks, quotas } = &mut self.found;
         if has_tasks
             && tasks.len() < TASKS_MAX
