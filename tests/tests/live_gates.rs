@@ -225,3 +225,56 @@ fn the_breaker_trips_after_acts_that_did_not_heal() {
     });
     assert_eq!(count(&home.of(&service.workload()), "gate", "breaker is probing"), 1);
 }
+
+/// Healed once by a hook and a restart; while the hook of the next death waits for the backoff, the supervisor gets this
+/// signal. How often the hook had run by then.
+fn signalled_while_a_hook_waits(signal: Signal, and_then: impl FnOnce(&mut Agent<'_>, &str)) -> usize {
+    let name = name();
+    let home = Home::new("");
+    let calls = home.path().join("calls");
+    let rest = format!(
+        "
+  rules:
+    - name: down
+      when: [{{class: down}}]
+      escalate: [{{do: run_hook, command: [sh, -c, 'echo >> {}']}}, {{do: restart, timeout: 20s}}]
+  safety:
+    budget: {{max: 20, per: 1h}}
+    backoff: {{initial: 15s, factor: 1, max: 15s, resetAfter: 1m}}
+  verify: {{within: 10s, stableFor: 300ms}}
+",
+        calls.display()
+    );
+    home.write_policy(&policy("enforce", &format!("supervise: {name}"), &rest));
+    let mut agent = home.agent();
+    let mut service = started(&home, &name);
+    kill_and_heal(&mut agent, &service, 1);
+    signal_to(service.child(), Signal::KILL);
+    holds(&mut agent, &service, "backoff");
+    signal_to(service.pid(), signal);
+    service.end();
+    and_then(&mut agent, &service.workload());
+    std::fs::read_to_string(&calls).expect("the hook has run").lines().count()
+}
+
+#[test]
+fn a_hook_that_waits_is_not_run_for_whom_a_person_has_stopped() {
+    let ran = signalled_while_a_hook_waits(Signal::TERM, |agent, workload| {
+        let closed = agent.record(workload, "closed", "nobody wants it to run any more");
+        assert_eq!(closed["outcome"], "refused", "{closed}");
+        let records = agent.home().of(workload);
+        assert_eq!(count(&records, "intent", "run_hook"), 1, "{}", agent.log());
+        assert_eq!(count(&records, "notify", ""), 0, "nobody need be told: {}", agent.log());
+    });
+    assert_eq!(ran, 1);
+}
+
+#[test]
+fn a_supervisor_that_was_killed_is_nobodys_wish() {
+    let ran = signalled_while_a_hook_waits(Signal::KILL, |agent, workload| {
+        agent.wait("the hook", |agent| {
+            (count(&agent.home().of(workload), "result", "exit status 0") == 2).then_some(())
+        });
+    });
+    assert_eq!(ran, 2);
+}

@@ -218,6 +218,31 @@ async fn a_stop_that_was_asked_for_is_announced_and_ends_it() {
     assert_eq!(service.end().await.0, 143);
 }
 
+/// What a supervisor that waits for an order, its child being dead, says when it gets this signal.
+async fn said_while_it_waits(signal: i32) -> Vec<&'static str> {
+    let state = Scratch::new();
+    let mut agent = Agent::start(&state);
+    let mut service = Supervised::start(&state, FOREVER);
+    signal_to(agent.registered().await.pid, libc::SIGKILL);
+    agent.until(|told| matches!(told.fact, Fact::Exited(_)).then_some(())).await;
+    service.signal(signal);
+    let mut facts = Vec::new();
+    agent
+        .until(|told| {
+            facts.push(told.fact.name());
+            matches!(told.fact, Fact::Deregistered).then_some(())
+        })
+        .await;
+    service.end().await;
+    facts
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn who_is_stopped_while_it_waits_says_so_and_who_is_killed_has_no_word() {
+    assert_eq!(said_while_it_waits(libc::SIGTERM).await, ["stop_asked", "deregistered"]);
+    assert_eq!(said_while_it_waits(libc::SIGKILL).await, ["deregistered"]);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_reload_is_no_stop() {
     let state = Scratch::new();

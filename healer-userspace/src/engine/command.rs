@@ -7,6 +7,7 @@ use super::{
     lease::{Lease, Surveyed, Turn, Undo, Undone},
     policy::{ActionName, Mode, Port, Rung},
     time::BootTime,
+    verify::Disk,
 };
 use crate::identity::process::{Pod, Process, ProcessId, WorkloadKey};
 
@@ -215,6 +216,9 @@ pub struct Intent {
     pub rule: String,
     pub rung_index: usize,
     pub at: BootTime,
+    /// Known to be read-only by then: whoever verifies it, in this life or the next one, asks about them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<Disk>,
 }
 
 /// What the store remembers, brought to the engine at start. Times are converted to this boot.

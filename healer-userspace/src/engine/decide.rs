@@ -29,9 +29,9 @@ impl Engine {
     pub(super) fn raised(&mut self, now: BootTime, subject: Subject, diagnosis: Diagnosis) -> IncidentId {
         let id = self.incident_of(now, subject, &diagnosis);
         if let Some(incident) = self.incidents.get_mut(&id) {
-            let first = incident.active.get(&diagnosis.class).map(|kept| (kept.detected_at, kept.certainty));
-            let has_kind = |of: &Diagnosis| of.detail.kind.is_some();
-            let is_kind_known = incident.active.get(&diagnosis.class).is_none_or(has_kind);
+            let before = incident.active.get(&diagnosis.class);
+            let first = before.map(|kept| (kept.detected_at, kept.certainty));
+            let is_known_better = before.is_some_and(|before| says_more(before, &diagnosis));
             let mut kept = diagnosis.clone();
             // `for:` counts from the first time that the finding was raised as surely as now.
             kept.detected_at =
@@ -53,7 +53,6 @@ impl Engine {
             {
                 plan.wake(now);
             }
-            let is_known_better = !is_kind_known && has_kind(&diagnosis);
             if is_known_better || first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }
@@ -163,7 +162,7 @@ impl Engine {
                 peers_asked: None,
                 pause: None,
                 unseen_until: None,
-                read_only: None,
+                read_only: Vec::new(),
             },
         );
         id
@@ -268,13 +267,23 @@ impl Engine {
     }
 }
 
-/// Whoever is verified already is asked about it as well.
+/// Of which kind it is, or what else has failed.
+fn says_more(before: &Diagnosis, now: &Diagnosis) -> bool {
+    let (before, detail) = (&before.detail, &now.detail);
+    let is_kind_new = before.kind.is_none() && detail.kind.is_some();
+    let are_disks_new = before.evidence_count != detail.evidence_count || before.proof != detail.proof;
+    is_kind_new || now.class == Class::IoError && are_disks_new
+}
+
+/// Whoever is verified already is asked about them as well.
 fn note_read_only(incident: &mut Incident, diagnosis: &Diagnosis) {
-    let Some(disk) = Disk::of(diagnosis) else { return };
-    if let Some(Plan { stage: Stage::Verifying(verification), .. }) = &mut incident.plan {
-        verification.ask_about(disk.clone());
+    for disk in Disk::all_of(diagnosis) {
+        if let Some(Plan { stage: Stage::Verifying(verification), .. }) = &mut incident.plan {
+            verification.ask_about(disk.clone());
+        }
+        incident.read_only.retain(|known| !known.is_same(&disk));
+        incident.read_only.push(disk);
     }
-    incident.read_only = Some(disk);
 }
 
 /// Of a death, only `down` lasts: the rest has happened.

@@ -47,8 +47,8 @@ pub struct Incident {
     /// An earlier life of the agent saw the fault of one that lives; until then this one may see it too, and before it
     /// has no rung is climbed.
     pub unseen_until: Option<BootTime>,
-    /// Errors had made it read-only; known also once nobody fails to write there.
-    pub read_only: Option<Disk>,
+    /// Errors had made them read-only; known also once nobody fails to write there.
+    pub read_only: Vec<Disk>,
 }
 
 /// What its acts have done, or may have: of some nobody knows (healer ended, no answer came).

@@ -142,7 +142,7 @@ impl Engine {
             peers_asked: None,
             pause: None,
             unseen_until: (!is_dead).then_some(now.max(until) + seen_again(act.class)),
-            read_only: None,
+            read_only: intent.read_only.clone(),
         })
     }
 

@@ -48,8 +48,9 @@ pub struct Verification {
     alone: bool,
     /// The successor has the same fault, or the patient has it again.
     relapse: Option<String>,
-    /// It was read-only: as long as it is, nothing is healed.
-    disk: Option<DiskWatch>,
+    /// They were read-only: as long as one of them is, nothing is healed. The next is asked about once the one before can
+    /// be written.
+    disks: Vec<DiskWatch>,
 }
 
 #[derive(Clone, Debug)]
@@ -91,12 +92,13 @@ impl Verification {
             ask_at: now,
             alone: false,
             relapse: None,
-            disk: None,
+            disks: Vec::new(),
         }
     }
 
     pub fn ask_about(&mut self, disk: Disk) {
-        self.disk = Some(DiskWatch::new(self.since, disk));
+        self.disks.retain(|watch| !watch.is_about(&disk));
+        self.disks.push(DiskWatch::new(self.since, disk));
     }
 
     /// Nobody's absence is a cure.
@@ -124,11 +126,10 @@ impl Verification {
         still: Option<&str>,
     ) -> Check {
         let check = self.check_patient(now, workload, world, still);
-        let (Check::Healed { successor, .. }, Some(disk)) = (&check, &mut self.disk) else {
-            return check;
-        };
+        let Check::Healed { successor, .. } = &check else { return check };
         let about = successor.as_ref().map_or(self.target, Process::id);
-        match disk.says(now, self.until, about) {
+        let mut says = self.disks.iter_mut().map(|disk| disk.says(now, self.until, about));
+        match says.find(|says| !matches!(says, Says::Writable)).unwrap_or(Says::Writable) {
             Says::Writable => check,
             Says::ReadOnly(says) => failed(says),
             Says::Unknown(says) => Check::Unseen { says },
@@ -276,7 +277,8 @@ impl Verification {
     /// The same of a question about the disk.
     pub fn told_of_disk(&mut self, question: u64, is_read_only: Option<bool>) {
         let is_it = self.asked.take_if(|(id, _)| *id == question).is_some();
-        if let Some(disk) = self.disk.as_mut().filter(|_| is_it) {
+        let asked = self.disks.iter_mut().find(|disk| disk.is_asked());
+        if let Some(disk) = asked.filter(|_| is_it) {
             disk.told(is_read_only);
         }
     }

@@ -69,6 +69,11 @@ impl Workload {
         self.living.is_empty() && self.stop.is_some()
     }
 
+    /// It is dead, and was asked to stop only then.
+    pub fn was_stopped_since(&self, at: BootTime) -> bool {
+        self.living.is_empty() && self.stop.is_some_and(|(when, _)| at <= when)
+    }
+
     pub fn ended_badly(&self, id: ProcessId) -> bool {
         self.last_abnormal == Some(id)
     }

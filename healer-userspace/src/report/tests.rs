@@ -113,7 +113,8 @@ fn intent(mode: Mode) -> Intent {
         incident_json: String::new(),
     };
     let at = BootTime(10_002_000_000);
-    Intent { act, policy: "default".into(), rule: "down".into(), rung_index: 0, at }
+    let (policy, rule) = ("default".into(), "down".into());
+    Intent { act, policy, rule, rung_index: 0, at, read_only: Vec::new() }
 }
 
 fn result(outcome: ActionOutcome) -> ReportFact {

@@ -60,7 +60,8 @@ pub(crate) fn intent(name: &str, incident: u64) -> Intent {
         turns: Vec::new(),
         incident_json: "{}".into(),
     };
-    Intent { act, policy: "payments".into(), rule: "down".into(), rung_index: 0, at: moment(5).boot }
+    let (policy, rule) = ("payments".into(), "down".into());
+    Intent { act, policy, rule, rung_index: 0, at: moment(5).boot, read_only: Vec::new() }
 }
 
 pub(crate) fn meant(name: &str, incident: u64) -> JournalEntry {

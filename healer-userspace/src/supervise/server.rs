@@ -269,7 +269,10 @@ impl Supervisors {
                     Some(say) => self.heard(name, connection, say).await,
                     None => return Ok(()),
                 },
-                Some(order) = orders.recv() => conversation.order(&order).await?,
+                // Whoever is gone may have said before why: that is still to be heard, and then the end.
+                Some(order) = orders.recv() => {
+                    conversation.order(&order).await.ok();
+                }
             }
         }
     }

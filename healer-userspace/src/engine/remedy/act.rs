@@ -249,8 +249,8 @@ impl Engine {
         if incident.is_of_death() && !evicts {
             verification.ask_for_somebody();
         }
-        if let Some(disk) = incident.read_only.clone() {
-            verification.ask_about(disk);
+        for disk in &incident.read_only {
+            verification.ask_about(disk.clone());
         }
         if let Some(until) = incident.unseen_until {
             verification.last_until(until);

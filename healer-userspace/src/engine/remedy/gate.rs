@@ -19,7 +19,8 @@ impl Engine {
         if plan.mode == Mode::Observe {
             return over(plan, Outcome::Notified, "observe mode: nothing is done".to_owned());
         }
-        if let Some(next) = not_seen_again(now, incident, plan) {
+        let given_up = self.let_rest(now, incident, plan).or_else(|| not_seen_again(now, incident, plan));
+        if let Some(next) = given_up {
             return next;
         }
         let Some(rung) = plan.rung().cloned() else {
@@ -211,6 +212,7 @@ impl Engine {
             rule: plan.rule().name.clone(),
             rung_index: plan.rung,
             at: now,
+            read_only: incident.read_only.clone(),
         };
         plan.stage = Stage::Committing;
         self.out.report(now, incident, ReportFact::Intent(intent.clone()));

@@ -299,6 +299,7 @@ impl Engine {
             match (&signal.fact, certificate) {
                 (Fact::Exited(_), Some(certificate)) => self.died_again(now, id, process, certificate),
                 (Fact::Execed | Fact::Registered(_), _) => self.step(now, id),
+                (Fact::StopAsked { .. }, _) => self.stop_came(now, id),
                 _ => {}
             }
         }

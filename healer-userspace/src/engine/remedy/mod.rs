@@ -6,6 +6,7 @@ mod gate;
 mod judge;
 mod lease;
 mod shadow;
+mod unwanted;
 
 use core::time::Duration;
 

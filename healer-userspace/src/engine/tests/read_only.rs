@@ -17,25 +17,37 @@ fn restarted_by(
     change: impl FnOnce(&mut Policy),
 ) -> Vec<String> {
     let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let mut signals = vec![registered(2 * SECOND, &old)];
+    let errors = errors.iter();
+    signals.extend(errors.map(|(tenths, errno)| fails(*tenths, &old, *errno, ("/data", device))));
+    cured(signals, (&old, &new), answers, change)
+}
+
+/// A write to a file on that mount and device fails.
+fn fails(tenths: u64, who: &Process, errno: i32, (mount, device): (&str, &str)) -> Signal {
     let file = File {
-        path: "/data/log".into(),
-        mount: "/data".into(),
+        path: format!("{mount}/log"),
+        mount: mount.into(),
         filesystem: "ext4".into(),
         device: device.into(),
         stored: true,
         ..File::default()
     };
-    let fails = |(tenths, errno): &(u64, i32)| {
-        let (call, file) = ("write".into(), Some(file.clone()));
-        let error = SyscallError { call, errno: *errno, count: 1, file, ..SyscallError::default() };
-        signal(tenths * SECOND / 10, &old, Fact::SyscallError(Box::new(error)))
-    };
-    let mut signals = vec![registered(2 * SECOND, &old)];
-    signals.extend(errors.iter().map(fails));
-    signals.extend([killed(8 * SECOND + SECOND / 2, &old), registered(9 * SECOND, &new)]);
+    let (call, file) = ("write".into(), Some(file));
+    let error = SyscallError { call, errno, count: 1, file, ..SyscallError::default() };
+    signal(tenths * SECOND / 10, who, Fact::SyscallError(Box::new(error)))
+}
+
+fn cured(
+    mut signals: Vec<Signal>,
+    (old, new): (&Process, &Process),
+    answers: &[(u64, Option<bool>)],
+    change: impl FnOnce(&mut Policy),
+) -> Vec<String> {
+    signals.extend([killed(8 * SECOND + SECOND / 2, old), registered(9 * SECOND, new)]);
     signals.extend(answers.iter().map(|(tenths, told)| {
         let fact = Fact::Answered { question: 0, answer: Answer::ReadOnly(*told) };
-        signal(tenths * SECOND / 10, &new, fact)
+        signal(tenths * SECOND / 10, new, fact)
     }));
     let mut set = policies(Mode::Enforce, &[ActionName::Restart, ActionName::Notify]);
     let policy = &mut set.policies[0];
@@ -103,4 +115,34 @@ fn a_question_that_was_lost_is_asked_again_and_where_nobody_ever_answers_no_cure
     count(&lines, "verification healed", 0);
     let says = "verification unknown: whether /data (8:17) can be written again is not known";
     has(&restarted_by(&error, "8:17", &[], longer), says);
+}
+
+/// Of two disks of one process, of which the second fails 0.2 s after the first; both are told.
+fn of_two_disks(answers: &[(u64, Option<bool>)]) -> Vec<String> {
+    let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let signals = vec![
+        registered(2 * SECOND, &old),
+        fails(80, &old, libc::EROFS, ("/data", "8:17")),
+        fails(82, &old, libc::EROFS, ("/spool", "8:33")),
+    ];
+    let lines = cured(signals, (&old, &new), answers, |_| {});
+    count(&lines, "diagnosis io_error", 2);
+    has(&lines, "; /data (ext4) is read-only as well");
+    count(&lines, "intent restart", 1);
+    lines
+}
+
+#[test]
+fn of_two_disks_the_second_is_asked_about_as_well() {
+    // Asked one after the other: the first one can be written each time.
+    let first = (145, Some(false));
+    let still = [first, (147, Some(true)), (158, Some(true)), (170, Some(true))];
+    let lines = of_two_disks(&still);
+    has(&lines, "verification unchanged: /spool (8:33) is still read-only");
+    count(&lines, "verification healed", 0);
+    has(&of_two_disks(&[first, (147, Some(false))]), "verification healed: web[11] has lived");
+    let lines = of_two_disks(&[first]);
+    has(&lines, "verification unknown: whether /spool (8:33) can be written again is not known");
+    let lines = of_two_disks(&[(145, Some(true)), (158, Some(true)), (170, Some(true))]);
+    has(&lines, "verification unchanged: /data (8:17) is still read-only");
 }

@@ -1,7 +1,10 @@
 //! The agent ended in the middle of a cure of one that lives.
 
 use super::*;
-use crate::engine::command::{ActionOutcome, Intent, JournalEntry};
+use crate::{
+    engine::command::{ActionOutcome, Ask, Intent, JournalEntry, Question},
+    signal::{Answer, syscall_error::File},
+};
 
 fn descriptors_run_out(at: u64, web: &Process) -> Signal {
     let of = Resource::Descriptors { pid: web.pid };
@@ -156,4 +159,75 @@ fn a_refusal_that_leaves_nobody_running_is_told() {
     let lines = refused_by_its_owner(None);
     has(&lines, "closed refused: gate second_look refused: systemd says so");
     count(&lines, " notify ", 1);
+}
+
+fn has_become_read_only(at: u64, web: &Process) -> Signal {
+    let file = File {
+        path: "/data/log".into(),
+        mount: "/data".into(),
+        filesystem: "ext4".into(),
+        device: "8:17".into(),
+        stored: true,
+        ..File::default()
+    };
+    let error = SyscallError {
+        call: "write".into(),
+        errno: libc::EROFS,
+        count: 1,
+        file: Some(file),
+        ..SyscallError::default()
+    };
+    signal(at, web, Fact::SyscallError(Box::new(error)))
+}
+
+/// As the journal has it.
+fn restart_for_a_read_only_disk(set: &PolicySet) -> serde_json::Value {
+    let web = supervised(10, SECOND);
+    let mut first = Engine::new(BootTime(SECOND), set.clone(), Recovered::default());
+    first.observe(BootTime(2 * SECOND), &registered(2 * SECOND, &web));
+    first.observe(BootTime(8 * SECOND), &has_become_read_only(8 * SECOND, &web));
+    first.advance(BootTime(8 * SECOND));
+    serde_json::to_value(drain(&mut first).0.remove(0)).unwrap()
+}
+
+/// The second life has only to verify it: what it asks about, each time answered like this, and what it says.
+fn verified_anew(journaled: serde_json::Value, set: PolicySet, told: bool) -> (Vec<String>, Vec<String>) {
+    let new = supervised(11, 9 * SECOND);
+    let verifying = vec![serde_json::from_value(journaled).unwrap()];
+    let recovered = Recovered { verifying, next_incident: 2, ..Recovered::default() };
+    let mut engine = Engine::new(BootTime(20 * SECOND), set, recovered);
+    engine.observe(BootTime(21 * SECOND), &registered(21 * SECOND, &new));
+    let mut asked = Vec::new();
+    for at in (22..130).map(|second| second * SECOND) {
+        engine.advance(BootTime(at));
+        while let Some(command) = engine.poll_command() {
+            if let Command::Ask(Question { id, what: Ask::ReadOnly { device }, .. }) = command {
+                asked.push(device);
+                let fact = Fact::Answered { question: id, answer: Answer::ReadOnly(Some(told)) };
+                engine.observe(BootTime(at), &signal(at, &new, fact));
+            }
+        }
+    }
+    let reports = core::iter::from_fn(|| engine.poll_report());
+    (asked, reports.map(|report| line(&report, BootTime(0))).collect())
+}
+
+#[test]
+fn which_disk_was_read_only_is_known_to_the_next_life() {
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].rules[0].when[0].class = Class::IoError;
+    let journaled = restart_for_a_read_only_disk(&set);
+    let (asked, lines) = verified_anew(journaled.clone(), set.clone(), true);
+    assert_eq!(asked.first().map(String::as_str), Some("8:17"));
+    has(&lines, "verification unchanged: /data (8:17) is still read-only");
+    count(&lines, "verification healed", 0);
+    let (asked, lines) = verified_anew(journaled.clone(), set.clone(), false);
+    assert_eq!(asked, ["8:17"]);
+    has(&lines, "verification healed: web[11] has lived");
+    // Written by a healer that did not keep it.
+    let mut old = journaled;
+    assert!(old.as_object_mut().unwrap().remove("read_only").is_some());
+    let (asked, lines) = verified_anew(old, set, true);
+    assert_eq!(asked, [""; 0]);
+    has(&lines, "verification healed: web[11] has lived");
 }

@@ -198,3 +198,42 @@ fn without_a_successor_nobody_is_called_healed() {
     has(&lines, "verification unknown: nobody is known to have taken its place");
     count(&lines, "closed healed", 0);
 }
+
+/// Healed once by a hook and a restart; the hook of its next death waits for the backoff when this is told.
+fn while_a_hook_waits(told: impl Fn(&Process) -> Vec<Signal>) -> Vec<String> {
+    let (old, new) = (supervised(10, SECOND), supervised(11, 9 * SECOND));
+    let mut signals = vec![
+        registered(2 * SECOND, &old),
+        killed(8 * SECOND, &old),
+        registered(9 * SECOND, &new),
+        killed(20 * SECOND, &new),
+    ];
+    signals.extend(told(&new));
+    let lines = run(&signals, policies(Mode::Enforce, &[ActionName::RunHook, ActionName::Restart]));
+    has(&lines, "20.000s i2 supervise/web gate backoff hold");
+    lines
+}
+
+#[test]
+fn nothing_that_waits_is_done_for_whom_a_person_has_stopped() {
+    let gone = |at: u64, web: &Process| signal(at, web, Fact::Deregistered);
+    let lines = while_a_hook_waits(|web| {
+        let stop = Fact::StopAsked { signal: libc::SIGTERM };
+        vec![signal(25 * SECOND, web, stop), gone(25 * SECOND + 1, web)]
+    });
+    has(&lines, "25.000s i2 supervise/web closed refused: gate stale refused: it was asked to stop since");
+    count(&lines, "intent run_hook", 1);
+    // Its supervisor was killed.
+    let lines = while_a_hook_waits(|web| vec![gone(25 * SECOND, web)]);
+    count(&lines, "intent run_hook", 2);
+    count(&lines, "gate stale refuse", 0);
+    // The agent was away, and its supervisor waits as before.
+    let lines = while_a_hook_waits(|web| {
+        let waiting = Some(Exit { signal: Some(libc::SIGKILL), ..Exit::default() });
+        let supervisor = ProcessId { pid: 1000, start: BootTime(1) };
+        let back = Registration { name: "web".into(), supervisor, last_key: None, waiting };
+        vec![gone(25 * SECOND, web), signal(26 * SECOND, web, Fact::Registered(back))]
+    });
+    count(&lines, "intent run_hook", 2);
+    count(&lines, "gate stale refuse", 0);
+}

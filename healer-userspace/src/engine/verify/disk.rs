@@ -3,6 +3,8 @@
 
 use core::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     engine::{class::Class, diagnosis::Diagnosis, time::BootTime},
     identity::process::ProcessId,
@@ -16,20 +18,26 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Which it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     device: String,
     mount: String,
 }
 
 impl Disk {
-    /// `None`: it is about something else, or nobody knows which one it is.
-    pub fn of(diagnosis: &Diagnosis) -> Option<Self> {
+    /// Of what nobody knows which it is, nothing can be asked.
+    pub fn all_of(diagnosis: &Diagnosis) -> Vec<Self> {
         let is_it =
             diagnosis.class == Class::IoError && diagnosis.detail.kind.as_deref() == Some("read_only");
-        let proof = diagnosis.detail.proof.clone().filter(|_| is_it)?;
-        let file: File = serde_json::from_value(proof).ok()?;
-        (!file.device.is_empty()).then_some(Self { device: file.device, mount: file.mount })
+        let proof = diagnosis.detail.proof.clone().filter(|_| is_it);
+        let files: Vec<File> = proof.and_then(|proof| serde_json::from_value(proof).ok()).unwrap_or_default();
+        let known = files.into_iter().filter(|file| !file.device.is_empty());
+        known.map(|file| Self { device: file.device, mount: file.mount }).collect()
+    }
+
+    /// It may be mounted in several places.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.device == other.device
     }
 
     fn called(&self) -> String {
@@ -69,6 +77,14 @@ pub(super) enum Says {
 impl DiskWatch {
     pub(super) fn new(now: BootTime, disk: Disk) -> Self {
         Self { disk, about: None, state: State::Due(now) }
+    }
+
+    pub(super) fn is_about(&self, disk: &Disk) -> bool {
+        self.disk.is_same(disk)
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.state, State::Outstanding(_))
     }
 
     pub(super) fn told(&mut self, is_read_only: Option<bool>) {

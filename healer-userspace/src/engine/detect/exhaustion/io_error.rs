@@ -49,6 +49,9 @@ const ON_DISKS: [&str; 11] =
 /// Before any of them asks the file system, the file must be open for writing (EBADF else, write(2)).
 const WRITES: [&str; 7] = ["write", "pwrite64", "writev", "pwritev", "pwritev2", "fallocate", "ftruncate"];
 
+/// Of one process; of more it is not told.
+const DISKS_MAX: usize = 16;
+
 #[derive(Default)]
 struct IoErrors {
     failing: BTreeMap<ProcessId, Failing>,
@@ -57,7 +60,15 @@ struct IoErrors {
 struct Failing {
     last: BootTime,
     called: String,
+    /// By device; by mount point where that is not known.
+    disks: BTreeMap<String, Disk>,
+}
+
+/// As its first error shows it, or the first after which it is known to be read-only.
+struct Disk {
+    file: File,
     is_read_only: bool,
+    evidence: Evidence,
 }
 
 impl Detector for IoErrors {
@@ -95,23 +106,19 @@ impl IoErrors {
         file: &File,
         found: &mut Vec<Finding>,
     ) {
-        let called = called(process);
-        let is_read_only = error.errno == libc::EROFS;
-        if !self.is_news(process.id(), Failing { last: at, called: called.clone(), is_read_only }) {
+        let evidence = Evidence { signal: "syscall_error".to_owned(), at, says: words::failure(error, at) };
+        let disk = Disk { file: file.clone(), is_read_only: error.errno == libc::EROFS, evidence };
+        let key = disk.key();
+        let anew = || Failing { last: at, called: called(process), disks: BTreeMap::new() };
+        let failing = self.failing.entry(process.id()).or_insert_with(anew);
+        failing.last = at;
+        if !failing.is_news(&key, disk) {
             return;
         }
-        let (path, mount) = (text::printable(&file.path), text::printable(&file.mount));
-        let says = words::failure(error, at);
-        let (filesystem, source) = (text::printable(&file.filesystem), text::printable(&file.source));
-        let (device, since) = match is_read_only {
-            true => (
-                format!(", {source}"),
-                ", remounted read-only: it was writable when the file was opened, and only errors of the disk or an \
-                 emergency remount take that from an open file",
-            ),
-            false => (String::new(), ""),
-        };
-        let sentence = format!("{called}: {says}; of {path} on {mount} ({filesystem}{device}){since}");
+        let read_only: Vec<_> =
+            failing.disks.values().filter(|disk| disk.is_read_only).map(|disk| &disk.file).collect();
+        let mut evidence: Vec<_> = failing.disks.values().map(|disk| disk.evidence.clone()).collect();
+        evidence.sort_by_key(|evidence| evidence.at);
         found.push(Finding::Raised {
             subject: Subject::Process(process.id(), Class::IoError),
             diagnosis: Box::new(Diagnosis {
@@ -121,28 +128,18 @@ impl IoErrors {
                 related: Vec::new(),
                 fault_at: error.first,
                 detected_at: context.now,
-                sentence,
-                evidence: vec![Evidence { signal: "syscall_error".to_owned(), at, says }],
+                sentence: failing.sentence(&key),
                 lost: 0,
                 from_absence: false,
                 detail: Detail {
-                    evidence_count: 1,
-                    kind: kind(is_read_only),
-                    proof: serde_json::to_value(file).ok().filter(|_| is_read_only),
+                    evidence_count: u32::try_from(evidence.len()).unwrap_or(u32::MAX),
+                    kind: (!read_only.is_empty()).then(|| "read_only".to_owned()),
+                    proof: serde_json::to_value(&read_only).ok().filter(|_| !read_only.is_empty()),
                     ..Detail::default()
                 },
+                evidence,
             }),
         });
-    }
-
-    /// The first of its errors, or the first after which the disk is known to be read-only: ext4 says EIO to those that
-    /// write when it fails, and is remounted then (`errors=remount-ro`).
-    fn is_news(&mut self, id: ProcessId, mut failing: Failing) -> bool {
-        let before = self.failing.get(&id).map(|before| before.is_read_only);
-        let is_news = before.is_none_or(|before| failing.is_read_only && !before);
-        failing.is_read_only |= before == Some(true);
-        self.failing.insert(id, failing);
-        is_news
     }
 
     fn clear(
@@ -165,8 +162,54 @@ impl IoErrors {
     }
 }
 
-fn kind(is_read_only: bool) -> Option<String> {
-    is_read_only.then(|| "read_only".to_owned())
+impl Failing {
+    /// The first error of a disk, or the first after which it is known to be read-only: ext4 says EIO to those that
+    /// write when it fails, and is remounted then (`errors=remount-ro`).
+    fn is_news(&mut self, key: &str, disk: Disk) -> bool {
+        let is_news = match self.disks.get(key) {
+            Some(before) => disk.is_read_only && !before.is_read_only,
+            None => self.disks.len() < DISKS_MAX,
+        };
+        if is_news {
+            self.disks.insert(key.to_owned(), disk);
+        }
+        is_news
+    }
+
+    /// What is new, and on which disks besides it has failed.
+    fn sentence(&self, new: &str) -> String {
+        let mut sentence = self.called.clone();
+        if let Some(disk) = self.disks.get(new) {
+            let since = if disk.is_read_only {
+                ", remounted read-only: it was writable when the file was opened, and only errors of the disk or an \
+                 emergency remount take that from an open file"
+            } else {
+                ""
+            };
+            let path = text::printable(&disk.file.path);
+            sentence += &format!(": {}; of {path} on {}{since}", disk.evidence.says, disk.place());
+        }
+        for (_, disk) in self.disks.iter().filter(|(key, _)| *key != new) {
+            let kind = if disk.is_read_only { "is read-only" } else { "has failed" };
+            sentence += &format!("; {} {kind} as well", disk.place());
+        }
+        sentence
+    }
+}
+
+impl Disk {
+    fn key(&self) -> String {
+        let File { device, mount, .. } = &self.file;
+        if device.is_empty() { mount.clone() } else { device.clone() }
+    }
+
+    /// `/data (ext4)`, and what is mounted there if that is what became read-only.
+    fn place(&self) -> String {
+        let File { mount, filesystem, source, .. } = &self.file;
+        let is_told = self.is_read_only && !source.is_empty();
+        let device = if is_told { format!(", {}", text::printable(source)) } else { String::new() };
+        format!("{} ({}{device})", text::printable(mount), text::printable(filesystem))
+    }
 }
 
 fn is_fault(error: &SyscallError, file: &File) -> bool {

@@ -344,3 +344,40 @@ fn a_disk_that_errors_have_made_read_only_is_told_as_that_once_more() {
     assert!(kinds("fsync", libc::EIO).is_empty(), "it is read-only still");
     assert!(kinds("write", libc::EROFS).is_empty(), "that was known before");
 }
+
+/// Of one process, at one mount after the other: what is told, and how many disks its proof has.
+#[test]
+fn two_disks_of_one_process_are_both_told_and_each_once() {
+    let mut run = Run::of(&io_error::ENTRY);
+    let mut fails = |mount: &str, device: &str, errno: i32| -> Vec<(String, u32, usize)> {
+        let file = File {
+            path: format!("{mount}/log"),
+            mount: mount.to_owned(),
+            filesystem: "ext4".to_owned(),
+            device: device.to_owned(),
+            source: format!("/dev/{device}"),
+            stored: true,
+        };
+        let (call, file) = ("write".to_owned(), Some(file));
+        let error = SyscallError { call, errno, count: 1, file, ..SyscallError::default() };
+        let found = run.tell(Some(process(7)), Fact::SyscallError(Box::new(error)));
+        let said = |finding: &Finding| {
+            let Finding::Raised { diagnosis, .. } = finding else { return None };
+            let proof = diagnosis.detail.proof.as_ref().and_then(|proof| proof.as_array());
+            let disks = proof.map_or(0, Vec::len);
+            Some((diagnosis.sentence.clone(), diagnosis.detail.evidence_count, disks))
+        };
+        found.iter().filter_map(said).collect()
+    };
+    assert_eq!(fails("/data", "8:17", libc::EROFS).len(), 1);
+    assert_eq!(fails("/srv/data", "8:17", libc::EROFS), [], "the same disk at another place");
+    let second = fails("/spool", "8:33", libc::EIO);
+    assert_eq!((second.len(), second[0].1, second[0].2), (1, 2, 1), "one of them is read-only");
+    let says = "of /spool/log on /spool (ext4); /data (ext4, /dev/8:17) is read-only as well";
+    assert!(second[0].0.contains(says), "{}", second[0].0);
+    let again = fails("/spool", "8:33", libc::EROFS);
+    assert_eq!((again.len(), again[0].1, again[0].2), (1, 2, 2));
+    for (mount, device) in [("/data", "8:17"), ("/spool", "8:33")] {
+        assert_eq!(fails(mount, device, libc::EROFS), [], "said already");
+    }
+}

@@ -37,8 +37,11 @@ impl Servers {
     fn listens(&mut self, at: BootTime, listens: &Listens, owner: ProcessId) {
         if !listens.on {
             self.listeners.remove(&listens.cookie);
-            if let Some(cookies) = self.owners.get_mut(&owner) {
-                cookies.remove(&listens.cookie);
+            if let Some(cookies) = self.owners.get_mut(&owner)
+                && cookies.remove(&listens.cookie)
+                && cookies.is_empty()
+            {
+                self.owners.remove(&owner);
             }
         } else if self.listeners.len() < KEPT_MAX {
             self.listeners.entry(listens.cookie).or_insert(at);
@@ -64,5 +67,36 @@ impl Servers {
         topology
             .listeners_at(netns, address)
             .any(|(cookie, process)| process.workload == server.workload && is_older(cookie))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::process::Process, signal::Exit};
+
+    fn told(servers: &mut Servers, cookie: u64, on: bool) {
+        let address = "10.0.0.1:80".parse().unwrap();
+        let listens = Listens { address, netns: 9, cgroup: 6, cookie, on };
+        note(servers, Fact::Listens(listens));
+    }
+
+    fn note(servers: &mut Servers, fact: Fact) {
+        let process = Process { pid: 7, ..Process::default() };
+        servers.note(&Signal { at: BootTime(1), process: Some(process), fact });
+    }
+
+    #[test]
+    fn who_has_closed_all_its_listeners_is_not_kept_until_it_ends() {
+        let mut servers = Servers::default();
+        told(&mut servers, 1, true);
+        told(&mut servers, 2, true);
+        told(&mut servers, 1, false);
+        assert_eq!((servers.owners.len(), servers.listeners.len()), (1, 1), "it has another one");
+        told(&mut servers, 2, false);
+        assert_eq!((servers.owners.len(), servers.listeners.len()), (0, 0));
+        told(&mut servers, 3, true);
+        note(&mut servers, Fact::Exited(Exit::default()));
+        assert_eq!((servers.owners.len(), servers.listeners.len()), (0, 0), "with its end, told or not");
     }
 }

@@ -12,6 +12,7 @@ mod pids;
 mod ports;
 mod quotas;
 mod read_only;
+mod walk;
 mod writers;
 mod zombies;
 
@@ -31,6 +32,7 @@ use pids::Pids;
 use ports::Ports;
 use quotas::Quotas;
 pub use read_only::is_read_only;
+use walk::Walk;
 use zombies::ZombieWatch;
 
 /// What is less used is well, and not told.
@@ -46,6 +48,7 @@ const ARMS_LEFT: u64 = 64;
 /// Remembers the looks before.
 pub struct LevelPoller {
     descriptors: Descriptors,
+    cgroups: Walk,
     pids: Pids,
     disks: Disks,
     ports: Ports,
@@ -60,6 +63,7 @@ impl LevelPoller {
         let proc: PathBuf = proc.to_owned();
         Self {
             descriptors: Descriptors::new(&proc),
+            cgroups: Walk::new(cgroup),
             pids: Pids::new(&proc, cgroup),
             disks: Disks::new(&proc),
             ports: Ports::new(&proc),
@@ -75,9 +79,13 @@ impl LevelPoller {
 
     /// One look.
     pub fn look(&mut self, now: BootTime) -> LevelSnapshot {
+        if let Some(found) = self.cgroups.go_on(now) {
+            self.pids.watch(found.tasks);
+            self.quotas.watch(found.quotas);
+        }
         let mut levels = Vec::new();
         self.descriptors.look(now, &mut levels);
-        self.pids.look(now, &mut levels);
+        self.pids.look(&mut levels);
         self.disks.look(now, &mut levels);
         self.ports.look(now, &mut levels);
         levels.retain(is_worth_saying);

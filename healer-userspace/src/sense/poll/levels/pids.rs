@@ -1,30 +1,24 @@
 //! Tasks against the limits on them: `pids.max` of cgroups (v1 and v2), and the machine's.
 
-use core::time::Duration;
 use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use super::{WORTH_SAYING_PERCENT, crowd};
+use super::{WORTH_SAYING_PERCENT, crowd, walk};
 use crate::{
-    engine::time::BootTime,
     identity::procfs::ProcDir,
     sense::poll::cpu::Kept,
     signal::levels::{Level, Resource, percent},
 };
 
-/// Which cgroups have a limit is found out so often: some 6 µs a cgroup.
-const WALK_EVERY: Duration = Duration::from_secs(15);
-const DEPTH_MAX: usize = 12;
 /// Who fills it is asked once it is so full.
 const USERS_PERCENT: u64 = 80;
 
 pub(super) struct Pids {
     proc: PathBuf,
     cgroup: PathBuf,
-    walked: Option<BootTime>,
     /// Those with a limit.
     limited: BTreeMap<PathBuf, Limited>,
     loadavg: Option<Kept>,
@@ -43,41 +37,38 @@ impl Pids {
         Self {
             proc: proc.to_owned(),
             cgroup: cgroup.to_owned(),
-            walked: None,
             limited: BTreeMap::new(),
             loadavg: Kept::open(&proc.join("loadavg")),
             node_limit: node_limit(proc),
         }
     }
 
-    pub(super) fn look(&mut self, now: BootTime, levels: &mut Vec<Level>) {
-        if self.walked.is_none_or(|at| WALK_EVERY <= now.since(at)) {
-            self.walked = Some(now);
-            self.walk();
-        }
+    /// From now on these, and their limits; who was among them before is known.
+    pub(super) fn watch(&mut self, limits: BTreeMap<PathBuf, u64>) {
+        let mut known = core::mem::take(&mut self.limited);
+        self.limited.extend(limits.into_iter().filter_map(|(dir, limit)| {
+            // What was opened in a cgroup that was removed says ENODEV, also if one of that name was made again (a
+            // restart).
+            let living = known.remove(&dir).filter(|limited| limited.current.number().is_some());
+            let limited = living.or_else(|| Limited::open(&dir))?;
+            Some((dir, Limited { limit, ..limited }))
+        }));
+    }
+
+    pub(super) fn look(&mut self, levels: &mut Vec<Level>) {
         let (proc, root) = (&self.proc, &self.cgroup);
         for (dir, limited) in &mut self.limited {
-            let Some(used) = limited.current.read().as_deref().and_then(number) else {
-                continue;
-            };
+            let Some(used) = limited.current.number() else { continue };
             if percent(used, limited.limit) < WORTH_SAYING_PERCENT {
                 continue;
             }
             // It may have been raised.
-            let Some(limit_now) = read_number(&dir.join("pids.max")) else { continue };
+            let Some(limit_now) = limit_of(dir) else { continue };
             limited.limit = limit_now;
             let level = of_cgroup(proc, root, dir, used, limit_now);
             levels.push(Level { refused: limited.refused_since(dir), ..level });
         }
         levels.extend(self.node());
-    }
-
-    fn walk(&mut self) {
-        let mut limited = BTreeMap::new();
-        for mount in pids_mounts(&self.cgroup) {
-            collect(&mount, DEPTH_MAX, &mut self.limited, &mut limited);
-        }
-        self.limited = limited;
     }
 
     /// `/proc/loadavg`: `0.1 0.2 0.3 running/all last`.
@@ -89,6 +80,10 @@ impl Pids {
 }
 
 impl Limited {
+    fn open(dir: &Path) -> Option<Self> {
+        Some(Self { current: Kept::open(&dir.join("pids.current"))?, limit: u64::MAX, refused: None })
+    }
+
     /// `max N` of `pids.events`: also while nobody watches calls that fail.
     fn refused_since(&mut self, dir: &Path) -> u64 {
         let text = fs::read_to_string(dir.join("pids.events")).unwrap_or_default();
@@ -104,40 +99,13 @@ pub(super) fn node_limit(proc: &Path) -> u64 {
     read("pid_max").min(read("threads-max"))
 }
 
-/// v1, hybrid, v2.
-fn pids_mounts(cgroup: &Path) -> Vec<PathBuf> {
-    let v1 = cgroup.join("pids");
-    if v1.is_dir() { vec![v1] } else { vec![cgroup.to_owned()] }
-}
-
-fn collect(
-    dir: &Path,
-    depth: usize,
-    known: &mut BTreeMap<PathBuf, Limited>,
-    found: &mut BTreeMap<PathBuf, Limited>,
-) {
-    // `max` where there is no limit.
-    if let Some(limit) = read_number(&dir.join("pids.max")) {
-        let anew = || Some(Limited { current: Kept::open(&dir.join("pids.current"))?, limit, refused: None });
-        // What was opened in a cgroup that was removed says ENODEV, also if one of that name was made again (a restart).
-        let living = known.remove(dir).filter(|limited| limited.current.read().is_some());
-        if let Some(limited) = living.or_else(anew) {
-            found.insert(dir.to_owned(), Limited { limit, ..limited });
-        }
-    }
-    if depth == 0 {
-        return;
-    }
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), depth - 1, known, found);
-        }
-    }
+/// `None`: it has none, which is written `max`.
+pub(super) fn limit_of(dir: &Path) -> Option<u64> {
+    Kept::open(&dir.join("pids.max"))?.number()
 }
 
 fn of_cgroup(proc: &Path, root: &Path, dir: &Path, used: u64, limit: u64) -> Level {
-    let mount = pids_mounts(root).into_iter().next().unwrap_or_default();
-    let inside = dir.strip_prefix(mount).unwrap_or(dir);
+    let inside = dir.strip_prefix(walk::mount(root, "pids")).unwrap_or(dir);
     let mut level = Level::new(Resource::Pids { cgroup: format!("/{}", inside.display()) }, used, limit);
     if USERS_PERCENT <= level.percent() {
         level.users = crowd::users(proc, dir);
@@ -149,7 +117,7 @@ fn of_cgroup(proc: &Path, root: &Path, dir: &Path, used: u64, limit: u64) -> Lev
 /// The limits that hold `pid`, as full as they are just now: whichever is used up refuses it a new task.
 pub(super) fn limits_of(proc: &Path, cgroup: &Path, pid: u32) -> Vec<Level> {
     let text = fs::read_to_string(proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
-    let mount = pids_mounts(cgroup).into_iter().next().unwrap_or_default();
+    let mount = walk::mount(cgroup, "pids");
     let inside = text.lines().find_map(|line| line.split_once(":pids:").map(|(_, path)| path));
     let inside = inside.or_else(|| text.lines().find_map(|line| line.strip_prefix("0::")));
     let inside = PathBuf::from(inside.unwrap_or_default().trim_start_matches('/'));
@@ -193,6 +161,7 @@ fn number(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::time::BootTime;
 
     #[test]
     fn only_limited_cgroups_are_watched_and_a_raised_limit_counts() {
@@ -203,9 +172,11 @@ mod tests {
         fs::write(group.join("pids.max"), "10\n").unwrap();
         fs::write(group.join("pids.current"), "9\n").unwrap();
         let mut pids = Pids::new(Path::new("/proc"), &root);
+        let mut walk = walk::Walk::new(&root);
+        pids.watch(walk.go_on(BootTime(0)).unwrap().tasks);
         let look = |pids: &mut Pids| {
             let mut levels = Vec::new();
-            pids.look(BootTime(0), &mut levels);
+            pids.look(&mut levels);
             levels.retain(|level| matches!(level.of, Resource::Pids { .. }));
             levels
         };
@@ -220,6 +191,32 @@ mod tests {
         fs::write(group.join("pids.max"), "100\n").unwrap();
         assert_eq!(look(&mut pids)[0].limit, 100);
         assert_eq!(look(&mut pids), [], "nine of a hundred");
+        fs::remove_dir_all(root).unwrap();
+    }
+    /// The same file, another inode: what was opened of the old one would tell of it for ever.
+    #[test]
+    fn a_cgroup_that_was_made_again_is_opened_anew_and_one_that_was_not_is_kept() {
+        let root = std::env::temp_dir().join(format!("healer-pids-again-{}", std::process::id()));
+        let group = root.join("pids/web");
+        let file = group.join("pids.current");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(&file, "9\n").unwrap();
+        let mut pids = Pids::new(Path::new("/proc"), &root);
+        let watch = |pids: &mut Pids| {
+            pids.watch(BTreeMap::from([(group.clone(), 10)]));
+            pids.limited[&group].current.number()
+        };
+        assert_eq!(watch(&mut pids), Some(9));
+        fs::write(&file, "gone").unwrap();
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "3\n").unwrap();
+        assert_eq!(pids.limited[&group].current.number(), None, "of the old one");
+        assert_eq!(watch(&mut pids), Some(3));
+        pids.limited.values_mut().for_each(|limited| limited.refused = Some(5));
+        assert_eq!(watch(&mut pids), Some(3));
+        assert_eq!(pids.limited[&group].refused, Some(5), "what is known of it is kept");
+        pids.watch(BTreeMap::new());
+        assert!(pids.limited.is_empty(), "it has no limit any more");
         fs::remove_dir_all(root).unwrap();
     }
 }

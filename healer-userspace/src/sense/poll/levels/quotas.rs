@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::WORTH_SAYING_PERCENT;
+use super::{WORTH_SAYING_PERCENT, walk};
 use crate::{
     engine::time::BootTime,
     identity::{process::ProcessId, procfs::ProcDir},
@@ -18,10 +18,6 @@ use crate::{
     signal::levels::{CpuUser, Quota, percent},
 };
 
-/// Which cgroups have a quota is found out so often: some 6 µs a cgroup.
-const WALK_EVERY: Duration = Duration::from_secs(15);
-const DEPTH_MAX: usize = 12;
-const GROUPS_MAX: usize = 1024;
 /// Who wants the CPU is asked so often, and of so many cgroups in one look: 10 µs a process.
 const USERS_EVERY: Duration = Duration::from_secs(4);
 /// After so many questions it is decided if anybody waits, and a batch job may be at its quota for days.
@@ -36,7 +32,6 @@ const CALM_LOOKS: u32 = 3;
 pub(super) struct Quotas {
     proc: PathBuf,
     mount: PathBuf,
-    walked: Option<BootTime>,
     groups: BTreeMap<PathBuf, Group>,
 }
 
@@ -63,17 +58,20 @@ struct Users {
 
 impl Quotas {
     pub(super) fn new(proc: &Path, cgroup: &Path) -> Self {
-        let v1 = cgroup.join("cpu");
-        let mount = if v1.is_dir() { v1 } else { cgroup.to_owned() };
-        Self { proc: proc.to_owned(), mount, walked: None, groups: BTreeMap::new() }
+        Self { proc: proc.to_owned(), mount: walk::mount(cgroup, "cpu"), groups: BTreeMap::new() }
+    }
+
+    /// From now on these, and what they have; who was among them before is known.
+    pub(super) fn watch(&mut self, quotas: BTreeMap<PathBuf, u64>) {
+        let mut known = core::mem::take(&mut self.groups);
+        self.groups.extend(quotas.into_iter().map(|(dir, quota_percent)| {
+            let group = known.remove(&dir).unwrap_or_default();
+            (dir, Group { quota_percent, ..group })
+        }));
     }
 
     /// Those that were held back in most of their periods since the look before.
     pub(super) fn look(&mut self, now: BootTime) -> Vec<Quota> {
-        if self.walked.is_none_or(|at| WALK_EVERY <= now.since(at)) {
-            self.walked = Some(now);
-            self.walk();
-        }
         let mut held: Vec<(Quota, &PathBuf, &mut Group)> = Vec::new();
         for (dir, group) in &mut self.groups {
             if let Some(quota) = group.held_back(now, dir) {
@@ -92,36 +90,11 @@ impl Quotas {
         });
         told.collect()
     }
-
-    fn walk(&mut self) {
-        let mut known = core::mem::take(&mut self.groups);
-        collect(&self.mount, DEPTH_MAX, &mut known, &mut self.groups);
-    }
-}
-
-fn collect(
-    dir: &Path,
-    depth: usize,
-    known: &mut BTreeMap<PathBuf, Group>,
-    found: &mut BTreeMap<PathBuf, Group>,
-) {
-    if let Some(quota_percent) = quota_of(dir).filter(|_| found.len() < GROUPS_MAX) {
-        let group = known.remove(dir).unwrap_or_default();
-        found.insert(dir.to_owned(), Group { quota_percent, ..group });
-    }
-    if depth == 0 {
-        return;
-    }
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), depth - 1, known, found);
-        }
-    }
 }
 
 /// Percent of one CPU: `cpu.max` of v2, or two files of v1 (Documentation/scheduler/sched-bwc.rst); `None` without one.
-fn quota_of(dir: &Path) -> Option<u64> {
-    let read = |name: &str| fs::read_to_string(dir.join(name)).ok();
+pub(super) fn quota_of(dir: &Path) -> Option<u64> {
+    let read = |name: &str| Kept::open(&dir.join(name))?.read();
     let text = read("cpu.max").or_else(|| Some(read("cpu.cfs_quota_us")? + &read("cpu.cfs_period_us")?))?;
     // `max` and -1 are no numbers of this kind.
     let mut numbers = text.split_ascii_whitespace().map_while(|number| number.parse::<u64>().ok());

@@ -1,6 +1,27 @@
 use super::*;
 use crate::identity::fixture::Tree;
 
+/// With the walk that tells it of them.
+struct Looks {
+    walk: walk::Walk,
+    quotas: Quotas,
+}
+
+impl Looks {
+    fn new(tree: &Tree) -> Self {
+        let roots = tree.roots();
+        let quotas = Quotas::new(&roots.proc, &roots.cgroup);
+        Self { walk: walk::Walk::new(&roots.cgroup), quotas }
+    }
+
+    fn look(&mut self, now: BootTime) -> Vec<Quota> {
+        if let Some(found) = self.walk.go_on(now) {
+            self.quotas.watch(found.quotas);
+        }
+        self.quotas.look(now)
+    }
+}
+
 fn seconds(count: u64) -> BootTime {
     BootTime(count * 1_000_000_000)
 }
@@ -24,8 +45,7 @@ fn who_is_held_back_is_told_and_who_has_enough_is_not() {
         tree.file(&format!("cgroup/{path}/cgroup.procs"), "7\n");
         stat(&tree, path, 0, 0);
     }
-    let roots = tree.roots();
-    let mut quotas = Quotas::new(&roots.proc, &roots.cgroup);
+    let mut quotas = Looks::new(&tree);
     assert_eq!(quotas.look(seconds(1)), [], "nothing to compare with");
     let mut told = Vec::new();
     for second in 2..=6 {
@@ -57,16 +77,15 @@ fn both_versions_tell_the_quota() {
 }
 
 /// Of `/web`, which is held back in all its periods from one second to the next.
-fn throttled_in(quotas: &mut Quotas, tree: &Tree, second: u64) -> Vec<Quota> {
+fn throttled_in(quotas: &mut Looks, tree: &Tree, second: u64) -> Vec<Quota> {
     stat(tree, "web", 10 * second, 10 * second);
     quotas.look(seconds(second))
 }
 
-fn web(tree: &Tree) -> Quotas {
+fn web(tree: &Tree) -> Looks {
     tree.file("cgroup/web/cpu.max", "20000 100000\n");
     tree.file("cgroup/web/cgroup.procs", "7\n");
-    let roots = tree.roots();
-    Quotas::new(&roots.proc, &roots.cgroup)
+    Looks::new(tree)
 }
 
 #[test]
