@@ -59,6 +59,8 @@ fn postgres(dir: &Scratch) -> Server {
     let mut command = Command::new(postgres_programs().join("postgres"));
     command.arg("-D").arg(&data).arg("-k").arg(&data);
     command.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]);
+    // In its directory: a killed one would leave it in /dev/shm.
+    command.args(["-c", "dynamic_shared_memory_type=mmap"]);
     Server::of(Victim::spawn(command.uid(NOBODY).gid(NOBODY)), port)
 }
 
