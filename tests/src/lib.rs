@@ -9,6 +9,7 @@ pub mod containerd;
 pub mod deploy;
 pub mod dockerd;
 pub mod eye;
+pub mod frozen_disk;
 pub mod hangs;
 pub mod home;
 pub mod idle;

@@ -100,7 +100,8 @@ fn line(convoy: &Convoy, members: &[&Task]) -> String {
         | Root::Exits
         | Root::InKernel => {
             let waited = Human(Duration::from_millis(root.waited_ms));
-            format!(" (system call {}, for {waited} at least)", root.syscall)
+            let on = root.file_system.as_ref().map(|one| format!(", {}", one.says())).unwrap_or_default();
+            format!(" (system call {}, for {waited} at least{on})", root.syscall)
         }
     };
     format!("queue  {}{more} behind {}, which {}{since}\n", waiters.join(", "), name(root), convoy.why.says())
@@ -111,12 +112,11 @@ mod tests {
     use super::*;
     use crate::{
         engine::time::BootTime,
-        signal::waits::{Condition, Owner, Source, Wait, WaitKind},
+        signal::waits::{Condition, FileSystem, Owner, Source, Wait, WaitKind},
     };
 
-    #[test]
-    fn a_queue_names_its_root() {
-        let task = |tid: u32, waits| Task {
+    fn task(tid: u32, waits: Vec<Wait>) -> Task {
+        Task {
             tid,
             start: BootTime(1),
             tgid: 1,
@@ -127,19 +127,38 @@ mod tests {
             waited_ms: 2_000,
             switches: 1,
             waits,
-        };
-        let wait = Wait {
+            file_system: None,
+        }
+    }
+
+    fn for_two() -> Vec<Wait> {
+        vec![Wait {
             kind: WaitKind::Mutex,
             lock: "0x10".into(),
             source: Source::Layout,
             word: Some(2),
             owners: vec![Owner::Task(2)],
             says: String::new(),
-        };
-        let tasks = vec![task(1, vec![wait]), task(2, Vec::new())];
+        }]
+    }
+
+    #[test]
+    fn a_queue_names_its_root() {
+        let tasks = vec![task(1, for_two()), task(2, Vec::new())];
         let snapshot = WaitSnapshot { scan: 1, tasks, ..WaitSnapshot::default() };
         let text = "queue  web[1] behind web[2], which sleeps (system call 230, for 2.0s at least)\n";
         assert_eq!(render(&snapshot, &[], None), text);
         assert_eq!(render(&snapshot, &[], Some(9)), "nobody waits for somebody in particular\n");
+    }
+    #[test]
+    fn a_queue_behind_a_frozen_file_system_names_it() {
+        let frozen = FileSystem { kind: "ext4".into(), point: "/data\n".into(), is_frozen: true };
+        let (condition, file_system) = (Condition::Uninterruptible, Some(frozen));
+        let writer = Task { condition, syscall: 18, file_system, ..task(2, Vec::new()) };
+        let snapshot =
+            WaitSnapshot { scan: 1, tasks: vec![task(1, for_two()), writer], ..WaitSnapshot::default() };
+        let text = "queue  web[1] behind web[2], which is in uninterruptible sleep \
+                    (system call 18, for 2.0s at least, on ext4 at /data\\n, which is frozen)\n";
+        assert_eq!(render(&snapshot, &[], None), text);
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn by_x86_64(native: i32) -> i32 {
     found.map_or(OTHERS + native, |(_, x86_64)| *x86_64)
 }
 
-/// Those that tell whom a thread waits for, or for how long.
+/// Those that tell whom a thread waits for, for how long, or of which file system.
 #[cfg(not(target_arch = "x86_64"))]
 const TABLE: &[(libc::c_long, i32)] = &[
     (libc::SYS_nanosleep, calls::NANOSLEEP),
@@ -50,4 +50,14 @@ const TABLE: &[(libc::c_long, i32)] = &[
     (libc::SYS_futex, calls::FUTEX),
     (libc::SYS_waitid, calls::WAITID),
     (libc::SYS_accept4, calls::ACCEPT4),
+    (libc::SYS_pwrite64, calls::PWRITE64),
+    (libc::SYS_fsync, calls::FSYNC),
+    (libc::SYS_fdatasync, calls::FDATASYNC),
+    (libc::SYS_ftruncate, calls::FTRUNCATE),
+    (libc::SYS_fallocate, calls::FALLOCATE),
+    (libc::SYS_openat, calls::OPENAT),
+    (libc::SYS_mkdirat, calls::MKDIRAT),
+    (libc::SYS_unlinkat, calls::UNLINKAT),
+    (libc::SYS_renameat, calls::RENAMEAT),
+    (libc::SYS_renameat2, calls::RENAMEAT2),
 ];

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{engine::time::BootTime, identity::process::Process};
+use crate::{engine::time::BootTime, identity::process::Process, text};
 
 /// Stuck threads that wait for somebody in particular, everybody they wait for, and their processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,27 @@ pub struct Task {
     /// Each of them alone is true; empty if nobody in particular ends the wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<Wait>,
+    /// Of whoever takes no signal: what its system call is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_system: Option<FileSystem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSystem {
+    /// Such as `ext4`.
+    pub kind: String,
+    /// Where its process has it mounted.
+    pub point: String,
+    /// Whoever wants to write to it waits until somebody thaws it (`fsfreeze -u`).
+    pub is_frozen: bool,
+}
+
+impl FileSystem {
+    /// As in "it sleeps …".
+    pub fn says(&self) -> String {
+        let frozen = if self.is_frozen { ", which is frozen" } else { "" };
+        format!("on {} at {}{frozen}", text::printable(&self.kind), text::printable(&self.point))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use crate::{
     identity::process::{Process, ProcessId},
     signal::{
         Fact, Signal, TaskHung,
-        waits::{Condition, Deaf, Owner, Task, WaitSnapshot},
+        waits::{Condition, Deaf, FileSystem, Owner, Task, WaitSnapshot},
     },
     text,
 };
@@ -49,6 +49,8 @@ struct Known {
     told: BootTime,
     is_scanned: bool,
     missing: u32,
+    /// By thread, as the last scan has it.
+    file_system: Option<(u32, FileSystem)>,
 }
 
 impl Detector for Unkillable {
@@ -112,6 +114,7 @@ impl Unkillable {
     ) {
         let known = self.known.entry(process.id()).or_insert_with(|| Known::new(process, at));
         (known.is_scanned, known.missing) = (true, 0);
+        known.file_system = deaf.task.file_system.clone().map(|one| (deaf.task.tid, one));
         known.dying = deaf.dying.then(|| known.dying.unwrap_or(at));
         let Some(since) = known.dying.filter(|since| DIES_WITHIN <= at.since(*since)) else {
             return;
@@ -148,11 +151,13 @@ impl Unkillable {
             0 => String::new(),
             holder => format!(", behind a kernel lock that thread {holder} holds"),
         };
+        let known = known.file_system.as_ref().filter(|(tid, _)| *tid == hung.tid);
         let says = format!(
             "{} cannot be ended for now: its thread {} has been in uninterruptible sleep for longer than \
-             kernel.hung_task_timeout_secs{behind}",
+             kernel.hung_task_timeout_secs{behind}{}",
             called(process),
-            hung.tid
+            hung.tid,
+            on(known.map(|(_, file_system)| file_system))
         );
         let evidence = format!("thread {} is hung by the kernel's own watch", hung.tid);
         let said = Said { says, kind: "uninterruptible", evidence, signal: "task_hung", since: at };
@@ -173,7 +178,7 @@ impl Unkillable {
 impl Known {
     fn new(process: &Process, at: BootTime) -> Self {
         let comm = process.comm.clone();
-        Self { comm, dying: None, raised: None, told: at, is_scanned: false, missing: 0 }
+        Self { comm, dying: None, raised: None, told: at, is_scanned: false, missing: 0, file_system: None }
     }
 
     fn due(&self) -> BootTime {
@@ -202,13 +207,18 @@ fn told_to_die(process: &Process, task: &Task, ago: Duration) -> String {
         Owner::Process(_) | Owner::Gone(_) => None,
     });
     format!(
-        "{who} was told to die {} ago and cannot: its thread {} sleeps uninterruptibly in system call {} for {}{}",
+        "{who} was told to die {} ago and cannot: its thread {} sleeps uninterruptibly in system call {} for {}{}{}",
         Human(ago),
         task.tid,
         task.syscall,
         Human(Duration::from_millis(task.waited_ms)),
-        holder.into_iter().next().unwrap_or_default()
+        holder.into_iter().next().unwrap_or_default(),
+        on(task.file_system.as_ref())
     )
+}
+
+fn on(file_system: Option<&FileSystem>) -> String {
+    file_system.map(|one| format!(", {}", one.says())).unwrap_or_default()
 }
 
 struct Said {

@@ -46,6 +46,18 @@ pub(crate) fn pointer_patiently(pid: u32, address: u64) -> Option<u64> {
     MEMORY.ask(&pid.to_string(), ask).flatten()
 }
 
+/// The text at `address`, without the zero that ends it; `None` also if it is longer than any path.
+pub(crate) fn text_patiently(pid: u32, address: u64) -> Option<Vec<u8>> {
+    let ask = move || {
+        let mut bytes = vec![0; libc::PATH_MAX as usize];
+        let len = read_upward(pid, address, &mut bytes);
+        let end = bytes[..len].iter().position(|byte| *byte == 0)?;
+        bytes.truncate(end);
+        Some(bytes)
+    };
+    MEMORY.ask(&pid.to_string(), ask).flatten()
+}
+
 /// How a look at a lock reads memory: all of `buffer` from `address`, or false.
 pub(crate) type Reader<'a> = &'a dyn Fn(u64, &mut [u8]) -> bool;
 

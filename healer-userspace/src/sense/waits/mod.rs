@@ -10,6 +10,7 @@ mod condition;
 mod descriptors;
 mod extract;
 mod file_memory;
+mod file_system;
 mod files;
 mod futex;
 mod glibc;
@@ -68,6 +69,8 @@ const CONFIRM: Duration = Duration::from_millis(100);
 const BY_PROC: Duration = Duration::from_secs(5);
 /// A scan that costs more than this is dear.
 const DEAR: Duration = Duration::from_millis(20);
+/// Of a dead file server thousands may wait.
+const FILE_SYSTEMS_MAX: usize = 32;
 /// Of the time between scans, what a thread must have slept through.
 const SLEPT_PERCENT: u32 = 80;
 
@@ -171,6 +174,7 @@ impl Scanner {
             }
         };
         self.table.apply(&pass);
+        self.look_at_file_systems(began);
         self.scans += 1;
         let source = &mut self.source;
         let mut now = |proc: &Proc, tgid| source.asleep_now(proc, tgid);
@@ -200,6 +204,21 @@ impl Scanner {
         self.alert.note(began, suspects(&snapshot, &dead));
         self.cost = clock::thread_cpu().saturating_sub(cpu);
         Ok(snapshot)
+    }
+
+    /// Of each that takes no signal once, before it is told of: it does not run in between.
+    fn look_at_file_systems(&mut self, now: BootTime) {
+        let is_new = |one: &&table::Sleeper| {
+            !one.is_placed
+                && condition(&one.record) == Condition::Uninterruptible
+                && (self.shows_all || snapshot::is_told(&one.record, now))
+        };
+        let new = self.table.deaf().filter(is_new).take(FILE_SYSTEMS_MAX);
+        let new: Vec<TaskRecord> = new.map(|one| one.record).collect();
+        for record in new {
+            let found = file_system::of(&self.extractor.proc, &record);
+            self.table.lies_on(record.pid, found);
+        }
     }
 
     /// Convoys too: everybody who waits for somebody, not only the dead.

@@ -89,12 +89,11 @@ impl Shot<'_> {
         snapshot: &mut WaitSnapshot,
         name: &mut dyn FnMut(u32, BootTime) -> Option<Process>,
     ) {
-        let deaf = self.table.deaf().map(|sleeper| Deaf {
+        let deaf = self.table.deaf().filter(|one| is_told(&one.record, self.now)).map(|sleeper| Deaf {
             task: self.task(sleeper, self.waits.of(sleeper.record.pid).to_vec()),
             dying: sleeper.record.flags & TaskRecord::DYING != 0,
         });
-        snapshot.deaf =
-            deaf.filter(|one| one.dying || DEAF_FOR_MS <= one.task.waited_ms).take(DEAF_MAX).collect();
+        snapshot.deaf = deaf.take(DEAF_MAX).collect();
         let known: BTreeSet<u32> = snapshot.processes.iter().map(|one| one.process.pid).collect();
         let tasks: Vec<Task> = snapshot.deaf.iter().map(|one| one.task.clone()).collect();
         for (tgid, (leader, threads)) in leaders(self.table, &tasks) {
@@ -120,8 +119,15 @@ impl Shot<'_> {
             waited_ms: waited.as_millis() as u64,
             switches: record.switches,
             waits,
+            file_system: sleeper.file_system.clone(),
         }
     }
+}
+
+/// Of those who take no signal: told to die, or asleep for long.
+pub(crate) fn is_told(record: &TaskRecord, now: BootTime) -> bool {
+    let waited = now.since(BootTime(record.since_boot_ns));
+    record.flags & TaskRecord::DYING != 0 || DEAF_FOR_MS <= waited.as_millis() as u64
 }
 
 /// Processes that a closed world would need to be closed, and those of which a handler or a timer may end a wait.
@@ -196,6 +202,7 @@ impl Draft<'_> {
             waited_ms: 0,
             switches: record.switches,
             waits: Vec::new(),
+            file_system: None,
         })
     }
 }

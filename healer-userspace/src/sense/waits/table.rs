@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::time::BootTime,
     sense::poll::tasks::Pass,
-    signal::waits::{Condition, Wait},
+    signal::waits::{Condition, FileSystem, Wait},
 };
 
 /// Sleepers kept at most: 10 MB.
@@ -24,8 +24,9 @@ pub(crate) struct Sleeper {
     pub(crate) call: Option<Call>,
     /// `None` until it was looked at.
     pub(crate) sight: Option<Sight>,
-    /// It was looked at where the word of a shared futex lies.
+    /// It was looked at where the word of a shared futex lies, or which file system its call is about.
     pub(crate) is_placed: bool,
+    pub(crate) file_system: Option<FileSystem>,
 }
 
 /// Those of its threads that sleep.
@@ -104,7 +105,8 @@ impl Table {
         if is_deaf(&record) {
             self.deaf.insert(record.pid);
         }
-        self.sleepers.insert(record.pid, Sleeper { record, call, sight: None, is_placed: false });
+        self.sleepers
+            .insert(record.pid, Sleeper { record, call, sight: None, is_placed: false, file_system: None });
     }
 
     /// Some may have come or gone that were never seen to sleep.
@@ -196,6 +198,13 @@ impl Table {
         sleeper.is_placed = true;
         if let Some(call) = sleeper.call.as_mut().filter(|_| is_own) {
             call.is_private = true;
+        }
+    }
+
+    /// Which file system its system call is about.
+    pub(crate) fn lies_on(&mut self, tid: u32, file_system: Option<FileSystem>) {
+        if let Some(sleeper) = self.sleepers.get_mut(&tid) {
+            (sleeper.is_placed, sleeper.file_system) = (true, file_system);
         }
     }
 

@@ -23,6 +23,7 @@ fn task(tgid: u32, tid: u32, waits: Vec<Wait>) -> Task {
         waited_ms: 1_500,
         switches: 7,
         waits,
+        file_system: None,
     }
 }
 

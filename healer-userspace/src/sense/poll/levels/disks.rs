@@ -275,6 +275,12 @@ pub(super) fn mount_id(proc: &Path, pid: u32, fd: &str) -> Option<String> {
     info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned())
 }
 
+/// File system and mount point of the mount with this id.
+pub(in crate::sense) fn mounted(mountinfo: &str, id: &str) -> Option<(String, String)> {
+    let line = mountinfo.lines().find(|line| line.split(' ').next() == Some(id))?;
+    mount(line).map(|mount| (mount.filesystem, mount.point))
+}
+
 /// What the descriptor is of, without asking the file system.
 pub(super) fn mount_behind(proc: &Path, pid: u32, fd: i32) -> Option<Mount> {
     let id = mount_id(proc, pid, &fd.to_string())?;

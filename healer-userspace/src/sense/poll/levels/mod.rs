@@ -28,6 +28,7 @@ use crate::{
 pub use about::About;
 use descriptors::Descriptors;
 use disks::Disks;
+pub(in crate::sense) use disks::mounted;
 use pids::Pids;
 use ports::Ports;
 use quotas::Quotas;

@@ -1,0 +1,168 @@
+//! The file system behind an uninterruptible wait, told by lists alone: whoever asks one that hangs may hang too.
+
+use std::{
+    ffi::OsString,
+    fs,
+    os::{fd::AsRawFd as _, unix::ffi::OsStringExt as _},
+    path::{Path, PathBuf},
+};
+
+use healer_common::task_scan::TaskRecord;
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+
+use super::{memory, procfs::Proc};
+use crate::{
+    patience::FILES,
+    sense::poll::levels::mounted,
+    signal::{
+        calls::{
+            FALLOCATE, FDATASYNC, FSYNC, FTRUNCATE, MKDIR, MKDIRAT, OPEN, OPENAT, PWRITE64, READ, READV,
+            RENAME, RENAMEAT, RENAMEAT2, UNLINK, UNLINKAT, WRITE, WRITEV,
+        },
+        waits::FileSystem,
+    },
+};
+
+/// Where the kernel lets whoever wants to write wait for the thaw (`sb_start_write`, include/linux/fs.h). Others wait
+/// there for cgroups and CPUs: they write to no file system of these.
+const FROZEN_AT: &str = "percpu_rwsem_wait";
+/// Those that FIFREEZE takes hold of, and what may lie on one of them.
+const FREEZABLE: [&str; 12] = [
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "gfs2", "jfs", "nilfs2", "reiserfs",
+    "overlay",
+];
+
+/// What a system call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Open(u32),
+    /// A name in memory, from a directory or from where the process is.
+    Name {
+        dir: Option<u32>,
+        at: u64,
+    },
+}
+
+/// The file system that its system call is about. `None`: about none, or nobody can tell.
+pub(super) fn of(proc: &Proc, record: &TaskRecord) -> Option<FileSystem> {
+    let wchan = proc.text(&format!("{}/task/{}/wchan", record.tgid, record.pid)).unwrap_or_default();
+    let waits_to_write = wchan.trim_end() == FROZEN_AT;
+    let info = match place(record)? {
+        Place::Open(fd) => proc.fd_info(record.tgid, fd),
+        // Whoever waits to write keeps nobody from looking names up.
+        Place::Name { dir, at } if waits_to_write => directory_info(proc, record, dir, at)?,
+        Place::Name { .. } => return None,
+    };
+    let (kind, point) = mounted(&proc.text(&format!("{}/mountinfo", record.tgid))?, mount_id(&info)?)?;
+    let is_frozen = waits_to_write && FREEZABLE.contains(&kind.as_str());
+    Some(FileSystem { kind, point, is_frozen })
+}
+
+fn place(record: &TaskRecord) -> Option<Place> {
+    let fd = u32::try_from(record.arg0 as i32).ok();
+    match record.syscall {
+        READ | READV | WRITE | WRITEV | PWRITE64 | FSYNC | FDATASYNC | FTRUNCATE | FALLOCATE => {
+            fd.map(Place::Open)
+        }
+        OPEN | MKDIR | UNLINK | RENAME => Some(Place::Name { dir: None, at: record.arg0 }),
+        OPENAT | MKDIRAT | UNLINKAT | RENAMEAT | RENAMEAT2 => Some(Place::Name { dir: fd, at: record.arg1 }),
+        _ => None,
+    }
+}
+
+/// The fdinfo of the directory of a name.
+fn directory_info(proc: &Proc, record: &TaskRecord, dir: Option<u32>, at: u64) -> Option<String> {
+    let name = PathBuf::from(OsString::from_vec(memory::text_patiently(record.pid, at)?));
+    let of_thread = proc.path(&format!("{}/task/{}", record.tgid, record.pid));
+    let base = match dir.filter(|_| !name.has_root()) {
+        Some(fd) => of_thread.join(format!("fd/{fd}")),
+        None => of_thread.join(if name.has_root() { "root" } else { "cwd" }),
+    };
+    FILES.ask(&record.tgid.to_string(), move || info_of(&base, &name)).flatten()
+}
+
+/// No link is followed: where one leads in another root, the kernel would tell that root alone.
+fn info_of(base: &Path, name: &Path) -> Option<String> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = open(base, flags, Mode::empty()).ok()?;
+    let parent = name.parent()?;
+    let (below, resolve) = match parent.strip_prefix("/") {
+        Ok(below) => (below, ResolveFlags::NO_SYMLINKS | ResolveFlags::IN_ROOT),
+        Err(_) => (parent, ResolveFlags::NO_SYMLINKS),
+    };
+    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+    let dir = openat2(&base, below, flags, Mode::empty(), resolve).ok()?;
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd())).ok()
+}
+
+/// The mount that a descriptor is of (proc_pid_fdinfo(5)).
+fn mount_id(info: &str) -> Option<&str> {
+    info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use healer_common::event::wire::Wire as _;
+
+    use super::*;
+    use crate::identity::fixture::Tree;
+
+    const MOUNTS: &str = "45 27 7:0 / /mnt/a\\040disk rw shared:9 - ext4 /dev/loop0 rw\n\
+                          46 27 0:5 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+
+    fn write_to(fd: u64) -> TaskRecord {
+        TaskRecord { pid: 7, tgid: 7, syscall: WRITE, arg0: fd, state: 2, ..TaskRecord::ZERO }
+    }
+
+    fn tree(wchan: &str) -> Tree {
+        let tree = Tree::new();
+        tree.file("proc/7/task/7/wchan", wchan);
+        tree.file("proc/7/mountinfo", MOUNTS);
+        tree.file("proc/7/fdinfo/3", "pos:\t0\nflags:\t0100001\nmnt_id:\t45\nino:\t12\n");
+        tree.file("proc/7/fdinfo/4", "pos:\t0\nflags:\t0100001\nmnt_id:\t46\nino:\t1\n");
+        tree
+    }
+
+    #[test]
+    fn who_waits_for_the_thaw_is_told_from_who_waits_for_a_disk() {
+        let of = |wchan: &str, fd| {
+            let tree = tree(wchan);
+            super::of(&Proc::new(&tree.root().join("proc")), &write_to(fd))
+        };
+        let disk = |is_frozen| FileSystem { kind: "ext4".into(), point: "/mnt/a disk".into(), is_frozen };
+        assert_eq!(of("percpu_rwsem_wait", 3), Some(disk(true)));
+        assert_eq!(of("folio_wait_bit_common", 3), Some(disk(false)));
+        assert_eq!(of("0", 3), Some(disk(false)), "a kernel that hides its names");
+        assert_eq!(of("percpu_rwsem_wait", 9), None, "it is closed");
+        let moves_a_process = of("percpu_rwsem_wait", 4).expect("a mount");
+        assert!(!moves_a_process.is_frozen, "it waits for others that begin and end");
+    }
+
+    #[test]
+    fn a_name_is_where_the_call_has_it() {
+        let call = |syscall, arg0| TaskRecord { syscall, arg0, arg1: 0x10, ..TaskRecord::ZERO };
+        let here = u64::from(libc::AT_FDCWD.cast_unsigned());
+        assert_eq!(place(&call(OPENAT, here)), Some(Place::Name { dir: None, at: 0x10 }));
+        assert_eq!(place(&call(UNLINKAT, 5)), Some(Place::Name { dir: Some(5), at: 0x10 }));
+        assert_eq!(place(&call(OPEN, 0x20)), Some(Place::Name { dir: None, at: 0x20 }));
+        assert_eq!(place(&call(FSYNC, 5)), Some(Place::Open(5)));
+        assert_eq!(place(&call(202, 5)), None);
+    }
+
+    #[test]
+    fn a_name_lies_on_the_mount_of_its_directory() {
+        let tree = Tree::new();
+        tree.file("own/root/data/kept", "");
+        std::os::unix::fs::symlink("data", tree.root().join("own/root/link")).unwrap();
+        let base = tree.root().join("own/root");
+        let id =
+            |name: &str| info_of(&base, Path::new(name)).as_deref().and_then(mount_id).map(str::to_owned);
+        let expected = id("new").expect("the directory itself");
+        for name in ["/data/new", "data/new", "/new", "/../new", "data/../new"] {
+            assert_eq!(id(name).as_ref(), Some(&expected), "{name}");
+        }
+        for name in ["link/new", "nowhere/new", "data/kept/new", "/"] {
+            assert_eq!(id(name), None, "{name}");
+        }
+    }
+}
