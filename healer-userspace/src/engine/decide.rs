@@ -31,7 +31,10 @@ impl Engine {
         if let Some(incident) = self.incidents.get_mut(&id) {
             let first = incident.active.get(&diagnosis.class).map(|kept| (kept.detected_at, kept.certainty));
             let has_kind = |of: &Diagnosis| of.detail.kind.is_some();
-            let is_kind_known = incident.active.get(&diagnosis.class).is_none_or(has_kind);
+            let before = incident.active.get(&diagnosis.class);
+            let is_kind_known = before.is_none_or(has_kind);
+            let reaches_otherwise = diagnosis.class == Class::NetworkIsolation
+                && before.is_some_and(|before| before.detail.kind != diagnosis.detail.kind);
             let mut kept = diagnosis.clone();
             // `for:` counts from the first time that the finding was raised as surely as now.
             kept.detected_at =
@@ -53,7 +56,7 @@ impl Engine {
             {
                 plan.wake(now);
             }
-            let is_known_better = !is_kind_known && has_kind(&diagnosis);
+            let is_known_better = !is_kind_known && has_kind(&diagnosis) || reaches_otherwise;
             if is_known_better || first.is_none_or(|(_, certainty)| certainty < diagnosis.certainty) {
                 self.out.report(now, incident, ReportFact::Diagnosis(diagnosis));
             }

@@ -1,4 +1,5 @@
 mod beside;
+mod cut_off;
 mod doubt;
 mod hard;
 mod hasty;

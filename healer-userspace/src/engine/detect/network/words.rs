@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Who,
     client::{Client, Isolated, Surety},
+    cut_off::CutOff,
     kind::Kind,
     links::Cause,
     peer::{Down, Peer, Piece},
@@ -45,29 +46,25 @@ impl Scope {
     }
 }
 
-pub(super) fn isolation(
-    context: &Context<'_>,
-    who: &Who,
-    client: &Client,
-    isolated: &Isolated,
-    scope: Scope,
-    told: Option<Cause>,
-) -> Finding {
-    let cause = match (&told, isolated.has_no_route, isolated.is_local) {
+/// What speaks against those who are out of reach.
+pub(super) fn of_the_lost(client: &Client, isolated: &Isolated) -> Vec<Evidence> {
+    let lost = isolated.peers.iter().filter_map(|address| client.peers.get(address));
+    pieces(lost.flat_map(|peer| peer.evidence().rev().take(2)))
+}
+
+pub(super) fn isolation(context: &Context<'_>, who: &Who, client: &Client, said: &CutOff) -> Finding {
+    let CutOff { isolated, scope, cause: told, evidence, .. } = said;
+    let cause = match (told, isolated.has_no_route, isolated.is_local) {
         (Some(told), ..) => told.name,
         (None, true, _) => "no_route",
         (None, false, true) => "local",
         (None, false, false) => "path",
     };
-    let evidence = isolated.peers.iter().filter_map(|address| client.peers.get(address));
-    let evidence = evidence.flat_map(|peer| peer.evidence().rev().take(2));
     let why = match (told, cause) {
-        (Some(told), _) => told.says,
-        (None, "no_route") => {
-            "this machine has no route: a link that is down, or a route that is gone".to_owned()
-        }
-        (None, "local") => "this machine itself would not send".to_owned(),
-        (None, _) => "nothing says no, so it is on the way or on the far side".to_owned(),
+        (Some(told), _) => told.says.as_str(),
+        (None, "no_route") => "this machine has no route: a link that is down, or a route that is gone",
+        (None, "local") => "this machine itself would not send",
+        (None, _) => "nothing says no, so it is on the way or on the far side",
     };
     let sentence = format!(
         "{} is cut off ({}): {} of its {} peers out of reach for {}; {why}{}",
@@ -93,7 +90,7 @@ pub(super) fn isolation(
             class: Class::NetworkIsolation,
             certainty,
             detail: detail(scope.name(), isolated.down, proof),
-            ..diagnosis(context, client, isolated.since, sentence, pieces(evidence))
+            ..diagnosis(context, client, isolated.since, sentence, evidence.clone())
         },
     )
 }
