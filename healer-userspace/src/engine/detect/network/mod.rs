@@ -35,6 +35,7 @@ use crate::{
 use client::{Client, earliest};
 use cut_off::CutOff;
 use links::Links;
+use no_route::Runs;
 use peer::Down;
 use servers::Servers;
 use suffering::Answers;
@@ -63,6 +64,7 @@ type Who = (WorkloadKey, u32);
 struct Network {
     clients: BTreeMap<Who, Client>,
     links: Links,
+    runs: Runs,
     servers: Servers,
     isolated: BTreeMap<Who, CutOff>,
     down: BTreeMap<(Who, SocketAddr), Down>,
@@ -175,7 +177,10 @@ impl Network {
     }
 
     fn flows(&mut self, context: &Context<'_>, at: BootTime, flows: &FlowSnapshot, found: &mut Vec<Finding>) {
-        flows.gone.iter().for_each(|netns| self.links.forget(*netns));
+        for netns in &flows.gone {
+            self.links.forget(*netns);
+            self.runs.forget(*netns);
+        }
         flows.links.iter().for_each(|told| self.links.note(at, told));
         let has_news = |who: &&Who| flows.links.iter().any(|told| told.netns == who.1);
         let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::engine::time::BootTime;
 
+/// What was sent before something went takes so long at most to arrive, and to be counted.
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
 /// By network namespace and address.
 pub(super) type Answers = BTreeMap<(u32, SocketAddr), Answer>;
 
@@ -46,9 +49,8 @@ impl Network {
         clients.any(|(_, client)| client.peers.iter().any(|(at, peer)| counts(at, peer)))
     }
 
-    /// They did without it, for longer than what was on its way then takes to arrive, and to be counted.
+    /// They did without it, for longer than what was on its way then takes.
     pub(super) fn were_reached_after(&self, who: &Who, lost: &[SocketAddr], changed: BootTime) -> bool {
-        const ON_ITS_WAY: Duration = Duration::from_secs(1);
         let peers = self.clients.get(who).into_iter().flat_map(|client| &client.peers);
         let mut of_lost = peers.filter(|(at, _)| lost.contains(at));
         of_lost.any(|(_, peer)| peer.answered_since(changed + ON_ITS_WAY))

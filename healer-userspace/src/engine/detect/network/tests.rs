@@ -6,6 +6,7 @@ mod hasty;
 mod local;
 mod loss;
 mod moved;
+mod no_route;
 mod no_way;
 mod servers;
 mod stuck;

@@ -5,7 +5,11 @@ use crate::signal::network::{FlowSnapshot, Moved};
 
 impl Story {
     pub(super) fn moves(&mut self, ms: u64, peer: &str) {
-        let (netns, peer, at) = (self.netns, peer.parse().unwrap(), BootTime(ms * 1_000_000));
+        self.is_seen_to_have_moved(ms, peer, ms);
+    }
+
+    pub(super) fn is_seen_to_have_moved(&mut self, ms: u64, peer: &str, at_ms: u64) {
+        let (netns, peer, at) = (self.netns, peer.parse().unwrap(), BootTime(at_ms * 1_000_000));
         let moved = vec![Moved { netns, cgroup: 5, peer, at }];
         self.tell(ms, Fact::Flows(FlowSnapshot { moved, ..FlowSnapshot::default() }));
     }
