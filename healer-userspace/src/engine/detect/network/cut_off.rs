@@ -67,8 +67,8 @@ impl Network {
         let now = context.now;
         let is_disproved = |way, changed: BootTime| {
             let since = changed.clamp(isolated.since, isolated.last_lost);
-            way == Way::Link && self.is_another_reached(context, who.1, &isolated.peers, since)
-                || self.were_reached_after(who, &isolated.peers, changed)
+            self.were_reached_after(who, &isolated.peers, changed)
+                || way == Way::Link && self.is_another_reached(context, who.1, &isolated.peers, since)
         };
         let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_disproved);
         let told_by = isolated.since + CAUSE_COMES_WITHIN;

@@ -40,10 +40,12 @@ impl Network {
         since: BootTime,
     ) -> bool {
         let is_here = |at: &SocketAddr| is_on_this_node(context, netns, at);
-        let needs_no_way_out = lost.iter().all(is_here);
+        // Dear: all listeners of the node are gone through for each address.
+        let need_no_way_out = OnceCell::new();
         let counts = |at: &SocketAddr, peer: &Peer| {
             let is_another = !lost.contains(at) && !at.ip().is_loopback();
-            is_another && peer.answered_since(since) && (needs_no_way_out || !is_here(at))
+            let has_answered = is_another && peer.answered_since(since);
+            has_answered && (*need_no_way_out.get_or_init(|| lost.iter().all(is_here)) || !is_here(at))
         };
         let mut clients = self.clients.iter().filter(|(who, _)| who.1 == netns);
         clients.any(|(_, client)| client.peers.iter().any(|(at, peer)| counts(at, peer)))
@@ -68,8 +70,8 @@ impl Network {
         }
         let lost = [*address];
         let is_disproved = |way, changed| {
-            way == Way::Link && self.is_another_reached(context, who.1, &lost, down.since)
-                || self.were_reached_after(who, &lost, changed)
+            self.were_reached_after(who, &lost, changed)
+                || way == Way::Link && self.is_another_reached(context, who.1, &lost, down.since)
         };
         self.links.cause(who.1, down.since, &lost, is_disproved)
     }
