@@ -7,7 +7,6 @@ use super::{
     Finding, Network, Who,
     client::{Client, earliest},
     peer::EVIDENCE_LASTS,
-    stuck::Stuck,
     words,
 };
 use crate::{engine::time::BootTime, identity::process::ProcessId};
@@ -18,7 +17,7 @@ impl Network {
         let is_its = |client: &Client| client.process.id() == id;
         for (who, client) in self.clients.iter_mut().filter(|(_, client)| is_its(client)) {
             client.ended = Some(at);
-            client.peers.values_mut().for_each(|peer| peer.stuck = Stuck::default());
+            client.peers.values_mut().for_each(|peer| peer.stuck.close());
             self.due = earliest(self.due, Some(at + EVIDENCE_LASTS));
             for (_, peer) in self.stale.extract_if(.., |(whose, _)| whose == who) {
                 found.push(words::answers(&(who.clone(), peer), "its client has ended"));
