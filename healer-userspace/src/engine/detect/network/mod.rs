@@ -9,6 +9,7 @@ mod dependencies;
 mod ended;
 mod explained;
 mod kind;
+mod known;
 mod left_behind;
 mod links;
 mod moved;
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Context, Detector, DetectorEntry, Finding};
 use crate::{
     engine::{class::Class, time::BootTime},
-    identity::process::{Process, WorkloadKey},
+    identity::process::{ProcessId, WorkloadKey},
     signal::{Fact, Signal, network::FlowSnapshot},
 };
 use client::{Client, earliest};
@@ -46,8 +47,6 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     build: || Box::new(Network::default()),
 };
 
-/// Clients remembered, the least recently heard of make room.
-const CLIENTS_MAX: usize = 1024;
 /// A peer that answers again must go on for so long.
 const STAYS_WELL: Duration = Duration::from_secs(5);
 /// The kernel counts what finds no route at once; what it tells of links and routes is read a moment later.
@@ -63,6 +62,8 @@ type Who = (WorkloadKey, u32);
 #[derive(Default)]
 struct Network {
     clients: BTreeMap<Who, Client>,
+    /// Of those that have not ended.
+    by_process: BTreeMap<ProcessId, BTreeSet<Who>>,
     links: Links,
     runs: Runs,
     servers: Servers,
@@ -91,13 +92,13 @@ impl Detector for Network {
         match &signal.fact {
             Fact::ConnectionFailed(failed) => {
                 let who = (process.workload.clone(), failed.flow.netns);
-                let client = self.client(&who, process, failed.flow.cgroup);
+                let client = self.client(&who, process, failed.flow.cgroup, found);
                 client.peer(failed.flow.peer).failed(signal.at, failed);
                 self.look(context, &who, found);
             }
             Fact::Retransmitted(sent) => {
                 let who = (process.workload.clone(), sent.flow.netns);
-                let client = self.client(&who, process, sent.flow.cgroup);
+                let client = self.client(&who, process, sent.flow.cgroup, found);
                 client.peer(sent.flow.peer).retransmitted(signal.at, sent);
                 self.look(context, &who, found);
             }
@@ -105,7 +106,8 @@ impl Detector for Network {
                 let mut touched = BTreeSet::new();
                 for counts in counts {
                     let who = (process.workload.clone(), counts.netns);
-                    self.client(&who, process, counts.cgroup).peer(counts.peer).counted(counts);
+                    let client = self.client(&who, process, counts.cgroup, found);
+                    client.peer(counts.peer).counted(counts);
                     touched.insert(who);
                 }
                 for who in touched {
@@ -157,25 +159,6 @@ impl Detector for Network {
 }
 
 impl Network {
-    fn client(&mut self, who: &Who, process: &Process, cgroup: u64) -> &mut Client {
-        if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(who) {
-            let last = |client: &Client| client.peers.values().map(|peer| peer.last_seen).max();
-            let oldest =
-                self.clients.iter().min_by_key(|(_, client)| last(client)).map(|(who, _)| who.clone());
-            self.clients.retain(|who, _| Some(who) != oldest.as_ref());
-        }
-        let client = self.clients.entry(who.clone()).or_insert_with(|| Client::new(process.clone()));
-        // The cgroup alone is less than a process.
-        if process.pid != 0 {
-            client.ended = client.ended.filter(|_| client.process.id() == process.id());
-            client.process.clone_from(process);
-        }
-        if cgroup != 0 {
-            client.cgroup = cgroup;
-        }
-        client
-    }
-
     fn flows(&mut self, context: &Context<'_>, at: BootTime, flows: &FlowSnapshot, found: &mut Vec<Finding>) {
         for netns in &flows.gone {
             self.links.forget(*netns);
@@ -186,7 +169,7 @@ impl Network {
         let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();
         for stalled in &flows.stalled {
             let who = (stalled.client.workload.clone(), stalled.flow.netns);
-            let client = self.client(&who, &stalled.client, stalled.flow.cgroup);
+            let client = self.client(&who, &stalled.client, stalled.flow.cgroup, found);
             client.peer(stalled.flow.peer).stalled(at, stalled);
             touched.insert(who);
         }
@@ -259,6 +242,10 @@ impl Network {
         let Some(client) = self.clients.get(who) else {
             return;
         };
+        let has_made_room = |(whose, at): &(Who, SocketAddr)| whose == who && !client.peers.contains_key(at);
+        for key in self.degraded.extract_if(.., has_made_room) {
+            found.push(words::steady(&key));
+        }
         for (address, peer) in &client.peers {
             let key = (who.clone(), *address);
             let is_said = self.degraded.contains(&key);

@@ -3,6 +3,7 @@ mod cut_off;
 mod doubt;
 mod hard;
 mod hasty;
+mod known;
 mod local;
 mod loss;
 mod moved;
@@ -17,6 +18,7 @@ use core::net::SocketAddr;
 use super::*;
 use crate::{
     engine::{memory::Memory, policy::PolicySet, world::World},
+    identity::process::Process,
     signal::network::{ConnectionFailed, FailureCause, Flow, NoRoute, PeerCounts, Retransmitted},
 };
 
