@@ -125,11 +125,7 @@ pub(super) fn dependency(
     let evidence = peer.map(|peer| evidence(peer, down.kind)).unwrap_or_default();
     let all = peer.map_or(0, |peer| peer.evidence().count());
     let count = if matches!(down.kind, Kind::Frozen | Kind::Dns) { evidence.len() } else { all };
-    let nothing = if down.kind == Kind::Dns { "nothing came back" } else { "it never answered" };
-    let before = peer.and_then(|peer| peer.last_ok).map_or_else(
-        || nothing.to_owned(),
-        |ok| format!("last connection made {} ago", Human(context.now.since(ok))),
-    );
+    let before = last_heard(context.now, peer, down.kind);
     let compared = match surety {
         Surety::Sure if *well == 0 => String::new(),
         Surety::Sure => format!("; {well} other peers answer"),
@@ -167,6 +163,17 @@ pub(super) fn dependency(
             ..diagnosis(context, client, down.since, sentence, evidence)
         },
     )
+}
+
+/// A connection that is older than the agent was never seen to be made.
+fn last_heard(now: BootTime, peer: Option<&Peer>, kind: Kind) -> String {
+    let ago = |at: BootTime| Human(now.since(at));
+    match peer.map(|peer| (peer.last_ok, peer.last_answer())) {
+        Some((Some(ok), _)) => format!("last connection made {} ago", ago(ok)),
+        Some((None, Some(heard))) => format!("last heard of {} ago", ago(heard)),
+        Some((None, None)) | None if kind == Kind::Dns => "nothing came back".to_owned(),
+        Some((None, None)) | None => "no answer of it was seen".to_owned(),
+    }
 }
 
 /// A lesser rung of the sensors does not tell how a connection ended, or what was answered in between.
