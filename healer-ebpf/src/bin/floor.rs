@@ -60,7 +60,7 @@ fn flood_long(_ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn try_flood<T: Kinded>() -> i32 {
+fn try_flood<T: Kinded + 'static>() -> i32 {
     // SAFETY: a reference is valid and aligned; to the compiler the value would be the one above.
     let thread = unsafe { core::ptr::read_volatile(&raw const FLOOD_THREAD) };
     if bpf_get_current_pid_tgid() as u32 == thread {
@@ -70,7 +70,7 @@ fn try_flood<T: Kinded>() -> i32 {
 }
 
 #[inline(always)]
-fn send<T: Kinded>() {
+fn send<T: Kinded + 'static>() {
     let cgroup = CgroupRef { id: 0, hierarchy: CgroupRef::UNKNOWN, pad: 0 };
     let Some(mut slot) = Slot::<T>::reserve(Lane::Quiet, cgroup) else {
         return;

@@ -227,10 +227,11 @@ impl Engine {
         !found(asking) && self.incidents.of(&asking.workload).any(found)
     }
 
+    /// All are held by it: a suspicion does not suffice.
     fn is_node_cut_off(&self) -> bool {
         self.incidents.values().any(|one| {
             let found = one.active.get(&Class::NetworkIsolation);
-            found.is_some_and(|found| found.detail.kind.as_deref() == Some("node"))
+            found.is_some_and(|found| counts(found) && found.detail.kind.as_deref() == Some("node"))
         })
     }
 }

@@ -272,7 +272,8 @@ fn says_more(before: &Diagnosis, now: &Diagnosis) -> bool {
     let (before, detail) = (&before.detail, &now.detail);
     let is_kind_new = before.kind.is_none() && detail.kind.is_some();
     let are_disks_new = before.evidence_count != detail.evidence_count || before.proof != detail.proof;
-    is_kind_new || now.class == Class::IoError && are_disks_new
+    let reaches_otherwise = now.class == Class::NetworkIsolation && before.kind != detail.kind;
+    is_kind_new || reaches_otherwise || now.class == Class::IoError && are_disks_new
 }
 
 /// Whoever is verified already is asked about them as well.

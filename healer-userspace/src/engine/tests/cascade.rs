@@ -166,6 +166,56 @@ fn who_is_cut_off_is_not_restarted_because_its_probe_fails() {
     has(&run(&[signals[0].clone(), fails(20)], probed(&[])), "result done");
 }
 
+/// One second in which it finds no way to its two peers, in a namespace of its own.
+fn loses_all(from_ms: u64, client: &Process, netns: u32) -> Vec<Signal> {
+    let told = |ms: u64, fact: Fact| signal(ms * SECOND / 1000, client, fact);
+    let mut signals = Vec::new();
+    for ms in (from_ms..=from_ms + 1000).step_by(250) {
+        signals.extend(PEERS.map(|peer| {
+            let address = Some(peer.parse().unwrap());
+            let call = "connect".to_owned();
+            let error = SyscallError { call, errno: libc::ENETUNREACH, address, ..SyscallError::default() };
+            told(ms, Fact::SyscallError(Box::new(error)))
+        }));
+    }
+    signals.push(told(from_ms + 1100, Fact::NoRoute(NoRoute { netns, v4: 9, v6: 0 })));
+    signals
+}
+
+const PEERS: [&str; 2] = ["10.0.0.1:80", "10.0.0.2:80"];
+
+/// Of two who were cut off, one is connected again, and the other asks nobody any more. When a third is restarted.
+fn restarted_at(is_connected: bool) -> Option<u64> {
+    let (x, y) = (served(20, SECOND, "unit/x.service"), served(30, SECOND, "unit/y.service"));
+    let made = |second: u64, client: &Process, netns: u32, peer: &str| {
+        let counts = PeerCounts::made(peer, netns, BootTime(second * SECOND));
+        signal(second * SECOND, client, Fact::Peers(vec![counts]))
+    };
+    let mut signals = vec![registered(2 * SECOND, &supervised(10, SECOND))];
+    for peer in PEERS {
+        signals.extend([made(2, &x, 7, peer), made(2, &y, 8, peer)]);
+    }
+    signals.extend(loses_all(3000, &x, 7));
+    signals.extend(loses_all(6000, &y, 8));
+    signals.push(fails(20));
+    if is_connected {
+        signals.push(made(30, &x, 7, PEERS[0]));
+    }
+    let lines = run(&signals, probed(&[]));
+    has(&lines, "diagnosis network_isolation probable: nginx[30] is cut off (node)");
+    has(&lines, "gate cascade hold: not its own fault: the whole node is cut off");
+    let done = lines.iter().find(|line| line.contains("supervise/web result done"))?;
+    done.split('.').next()?.parse().ok()
+}
+
+#[test]
+fn nobody_is_held_for_the_whole_node_once_somebody_on_it_is_connected() {
+    let at = restarted_at(true);
+    assert!(at.is_some_and(|second| (32..60).contains(&second)), "{at:?}");
+    let at = restarted_at(false);
+    assert!(at.is_none_or(|second| 600 < second), "{at:?}");
+}
+
 const SILENT: &str = "10.0.0.9:80";
 
 fn made(second: u64) -> Signal {

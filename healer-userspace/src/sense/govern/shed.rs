@@ -138,7 +138,8 @@ impl Shedding {
     /// True if the stage is another than before.
     pub(super) fn look(&mut self, used: Use, budget: Ppm) -> bool {
         let is_over = self.counts_as_over(used, budget);
-        let is_too_much = OVER <= self.over || self.comes_often(used, budget);
+        let comes_often = self.comes_often(used, budget);
+        let is_too_much = OVER <= self.over || comes_often;
         self.calm = if used.at_rest() < budget / 2 { self.calm + 1 } else { 0 };
         self.back = self.back.map(|looks| looks.saturating_add(1));
         let wanted = if is_over && is_too_much {
@@ -372,5 +373,14 @@ mod tests {
         };
         assert_eq!(often(1_000_000), Stage::Polls);
         assert_eq!(often(15_000), Stage::Nothing, "on the whole it is within the budget");
+    }
+
+    #[test]
+    fn a_load_that_was_over_for_long_counts_among_the_last_looks() {
+        let mut shedding = Shedding::default();
+        let own = Use { agent: 50_000, ..Use::default() };
+        assert_eq!(after(&mut shedding, 12, own), Stage::Nothing, "nothing to give up would help");
+        assert_eq!(after(&mut shedding, 2, Use { agent: 6_000, ..own }), Stage::Nothing);
+        assert_eq!(after(&mut shedding, 1, Use { polls: 100_000, ..own }), Stage::Polls);
     }
 }

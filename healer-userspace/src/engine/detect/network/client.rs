@@ -52,7 +52,7 @@ pub(super) struct Verdict {
     pub(super) due: Option<BootTime>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Isolated {
     pub(super) since: BootTime,
     /// Since when the last of them is out of reach.
@@ -180,14 +180,11 @@ impl Client {
 
     /// Peers whose state says something about the client's own network.
     fn voters(&self, now: BootTime) -> BTreeSet<SocketAddr> {
-        let counts = |(address, peer): &(&SocketAddr, &Peer)| {
-            !address.ip().is_loopback() && peer.is_dependency() && now.since(peer.last_seen) < ACTIVE
-        };
-        self.peers.iter().filter(counts).map(|(address, _)| *address).collect()
+        self.peers.iter().filter(|one| is_voter(now, *one)).map(|(address, _)| *address).collect()
     }
 
     pub(super) fn has_voters(&self, now: BootTime) -> bool {
-        !self.voters(now).is_empty()
+        self.peers.iter().any(|one| is_voter(now, one))
     }
 
     fn is_heard(&self, now: BootTime, address: &SocketAddr, since: BootTime) -> bool {
@@ -256,6 +253,10 @@ impl Client {
         };
         peers.filter_map(|(_, peer)| newer(peer)).min()
     }
+}
+
+fn is_voter(now: BootTime, (address, peer): (&SocketAddr, &Peer)) -> bool {
+    !address.ip().is_loopback() && peer.is_dependency() && now.since(peer.last_seen) < ACTIVE
 }
 
 /// As long as a peer needs to be found silent.

@@ -18,8 +18,8 @@ impl Network {
             Kind::Refuses => self.servers.refuses_for_good(context, who.1, address, since),
             Kind::NoAnswer | Kind::Unreachable => {
                 let is_disproved = |changed| {
-                    self.is_another_reached(context, who.1, &[*address], changed)
-                        || self.were_reached_after(who, &[*address], changed)
+                    self.were_reached_after(who, &[*address], changed)
+                        || self.is_another_reached(context, who.1, &[*address], changed)
                 };
                 self.links.have_cut(who.1, since, address.ip(), is_disproved)
             }

@@ -1,5 +1,7 @@
 //! A peer that is well again, and connections to it that are not.
 
+use core::net::SocketAddr;
+
 use super::{
     Context, Finding, Network, Who,
     client::{Verdict, earliest},
@@ -18,6 +20,10 @@ impl Network {
         let Some(client) = self.clients.get(who) else {
             return;
         };
+        let has_made_room = |(whose, at): &(Who, SocketAddr)| whose == who && !client.peers.contains_key(at);
+        for key in self.stale.extract_if(.., has_made_room) {
+            found.push(words::answers(&key, "it is forgotten"));
+        }
         for (address, peer) in &client.peers {
             let key = (who.clone(), *address);
             let is_said = self.stale.contains(&key);

@@ -139,6 +139,16 @@ impl Links {
         down.map(|(at, _)| *at).max()
     }
 
+    /// When a link, or the default route of a family, went last that has not come back.
+    pub(super) fn way_out_lost(&self, netns: u32, is_v6: bool) -> Option<BootTime> {
+        let is_it = |change: &Change| match change {
+            Change::Link { up, gone, .. } => !up && !gone,
+            Change::Route { to, .. } => to == DEFAULTS[usize::from(is_v6)],
+        };
+        let bad = self.bad.get(&netns)?.iter();
+        bad.filter(|(_, change)| is_it(change)).map(|(at, _)| *at).max()
+    }
+
     /// Is a route to this address gone that is not the default one?
     pub(super) fn cuts_off(&self, netns: u32, ip: IpAddr) -> bool {
         let is_it = |change: &Change| match change {

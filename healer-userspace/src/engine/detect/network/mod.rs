@@ -4,10 +4,12 @@
 //! peers are out of reach. Whoever says no was reached.
 
 mod client;
+mod cut_off;
 mod dependencies;
 mod ended;
 mod explained;
 mod kind;
+mod known;
 mod left_behind;
 mod links;
 mod moved;
@@ -28,11 +30,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Context, Detector, DetectorEntry, Finding};
 use crate::{
     engine::{class::Class, time::BootTime},
-    identity::process::{Process, WorkloadKey},
+    identity::process::{ProcessId, WorkloadKey},
     signal::{Fact, Signal, network::FlowSnapshot},
 };
-use client::{Client, Isolated, Verdict, earliest};
-use links::{Links, Way};
+use client::{Client, earliest};
+use cut_off::CutOff;
+use links::Links;
+use no_route::Runs;
 use peer::Down;
 use servers::Servers;
 use suffering::Answers;
@@ -43,12 +47,8 @@ pub(super) const ENTRY: DetectorEntry = DetectorEntry {
     build: || Box::new(Network::default()),
 };
 
-/// Clients remembered, the least recently heard of make room.
-const CLIENTS_MAX: usize = 1024;
 /// A peer that answers again must go on for so long.
 const STAYS_WELL: Duration = Duration::from_secs(5);
-/// The same of a client that was cut off.
-const STAYS_CONNECTED: Duration = Duration::from_secs(2);
 /// The kernel counts what finds no route at once; what it tells of links and routes is read a moment later.
 const CAUSE_COMES_WITHIN: Duration = Duration::from_secs(2);
 /// A failure that nobody has tried again for so long is nobody's failure.
@@ -59,16 +59,13 @@ const DEGRADED_FROM: usize = 4;
 /// One workload in one network namespace.
 type Who = (WorkloadKey, u32);
 
-#[derive(Clone, Copy)]
-struct CutOff {
-    since: BootTime,
-    is_doubtful: bool,
-}
-
 #[derive(Default)]
 struct Network {
     clients: BTreeMap<Who, Client>,
+    /// Of those that have not ended.
+    by_process: BTreeMap<ProcessId, BTreeSet<Who>>,
     links: Links,
+    runs: Runs,
     servers: Servers,
     isolated: BTreeMap<Who, CutOff>,
     down: BTreeMap<(Who, SocketAddr), Down>,
@@ -95,13 +92,13 @@ impl Detector for Network {
         match &signal.fact {
             Fact::ConnectionFailed(failed) => {
                 let who = (process.workload.clone(), failed.flow.netns);
-                let client = self.client(&who, process, failed.flow.cgroup);
+                let client = self.client(&who, process, failed.flow.cgroup, found);
                 client.peer(failed.flow.peer).failed(signal.at, failed);
                 self.look(context, &who, found);
             }
             Fact::Retransmitted(sent) => {
                 let who = (process.workload.clone(), sent.flow.netns);
-                let client = self.client(&who, process, sent.flow.cgroup);
+                let client = self.client(&who, process, sent.flow.cgroup, found);
                 client.peer(sent.flow.peer).retransmitted(signal.at, sent);
                 self.look(context, &who, found);
             }
@@ -109,7 +106,8 @@ impl Detector for Network {
                 let mut touched = BTreeSet::new();
                 for counts in counts {
                     let who = (process.workload.clone(), counts.netns);
-                    self.client(&who, process, counts.cgroup).peer(counts.peer).counted(counts);
+                    let client = self.client(&who, process, counts.cgroup, found);
+                    client.peer(counts.peer).counted(counts);
                     touched.insert(who);
                 }
                 for who in touched {
@@ -161,33 +159,17 @@ impl Detector for Network {
 }
 
 impl Network {
-    fn client(&mut self, who: &Who, process: &Process, cgroup: u64) -> &mut Client {
-        if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(who) {
-            let last = |client: &Client| client.peers.values().map(|peer| peer.last_seen).max();
-            let oldest =
-                self.clients.iter().min_by_key(|(_, client)| last(client)).map(|(who, _)| who.clone());
-            self.clients.retain(|who, _| Some(who) != oldest.as_ref());
-        }
-        let client = self.clients.entry(who.clone()).or_insert_with(|| Client::new(process.clone()));
-        // The cgroup alone is less than a process.
-        if process.pid != 0 {
-            client.ended = client.ended.filter(|_| client.process.id() == process.id());
-            client.process.clone_from(process);
-        }
-        if cgroup != 0 {
-            client.cgroup = cgroup;
-        }
-        client
-    }
-
     fn flows(&mut self, context: &Context<'_>, at: BootTime, flows: &FlowSnapshot, found: &mut Vec<Finding>) {
-        flows.gone.iter().for_each(|netns| self.links.forget(*netns));
+        for netns in &flows.gone {
+            self.links.forget(*netns);
+            self.runs.forget(*netns);
+        }
         flows.links.iter().for_each(|told| self.links.note(at, told));
         let has_news = |who: &&Who| flows.links.iter().any(|told| told.netns == who.1);
         let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();
         for stalled in &flows.stalled {
             let who = (stalled.client.workload.clone(), stalled.flow.netns);
-            let client = self.client(&who, &stalled.client, stalled.flow.cgroup);
+            let client = self.client(&who, &stalled.client, stalled.flow.cgroup, found);
             client.peer(stalled.flow.peer).stalled(at, stalled);
             touched.insert(who);
         }
@@ -197,12 +179,16 @@ impl Network {
         }
     }
 
-    /// Judges one client anew, and says what has changed.
     fn look(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
-        let now = context.now;
-        if self.has_gone(now, who, found) {
-            return;
+        if !self.has_gone(context.now, who, found) {
+            self.judge(context, who, found);
         }
+        self.narrow(context, who, found);
+    }
+
+    /// Judges one client anew, and says what has changed.
+    fn judge(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
+        let now = context.now;
         let Some(client) = self.clients.get_mut(who) else {
             return;
         };
@@ -220,87 +206,6 @@ impl Network {
         self.well_again(now, who, found);
         self.paths(context, who, found);
         self.left_behind(context, who, &verdict, found);
-    }
-
-    fn isolation(&mut self, context: &Context<'_>, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
-        let now = context.now;
-        if let Some(isolated) = &verdict.isolated {
-            let is_said =
-                self.isolated.get(who).is_some_and(|said| !said.is_doubtful || isolated.is_doubtful);
-            if !is_said {
-                self.cut_off(context, who, isolated, found);
-            }
-            let untried = self.clients.get(who).map(|client| client.untried_for(UNTRIED));
-            self.due = earliest(self.due, untried.filter(|at| now < *at));
-            return;
-        }
-        let Some(CutOff { since, .. }) = self.isolated.get(who).copied() else {
-            return;
-        };
-        let Some(client) = self.clients.get_mut(who) else {
-            return;
-        };
-        let is_untried = client.peers.values().all(|peer| UNTRIED < now.since(peer.last_seen));
-        match client.well_after(since) {
-            Some(ok) if ok + STAYS_CONNECTED <= now => {
-                client.calm_down(now);
-                self.isolated.remove(who);
-                found.push(words::connected(who, "its peers answer again"));
-                self.due = earliest(self.due, Some(now + STAYS_WELL));
-            }
-            Some(ok) => self.due = earliest(self.due, Some(ok + STAYS_CONNECTED)),
-            None if is_untried => {
-                self.isolated.remove(who);
-                found.push(words::connected(who, "it has not tried any peer for ten minutes"));
-            }
-            None => self.due = earliest(self.due, Some(client.untried_for(UNTRIED))),
-        }
-    }
-
-    fn cut_off(&mut self, context: &Context<'_>, who: &Who, isolated: &Isolated, found: &mut Vec<Finding>) {
-        let now = context.now;
-        let is_disproved = |way, changed: BootTime| {
-            let since = changed.clamp(isolated.since, isolated.last_lost);
-            way == Way::Link && self.is_another_reached(context, who.1, &isolated.peers, since)
-                || self.were_reached_after(who, &isolated.peers, changed)
-        };
-        let cause = self.links.cause(who.1, isolated.since, &isolated.peers, is_disproved);
-        let told_by = isolated.since + CAUSE_COMES_WITHIN;
-        if cause.is_none() && !isolated.needs_no_cause && now < told_by {
-            self.due = earliest(self.due, Some(told_by));
-            return;
-        }
-        let before = self.isolated.get(who).map_or(now, |said| said.since);
-        self.isolated.insert(who.clone(), CutOff { since: before, is_doubtful: isolated.is_doubtful });
-        self.take_back(who, found);
-        let scope = self.scope(who, isolated.since, now);
-        if let Some(client) = self.clients.get(who) {
-            found.push(words::isolation(context, who, client, isolated, scope, cause));
-        }
-    }
-
-    /// What was said of single peers is part of the isolation.
-    fn take_back(&mut self, who: &Who, found: &mut Vec<Finding>) {
-        let said: Vec<_> = self.down.keys().filter(|(whose, _)| whose == who).cloned().collect();
-        for key in said {
-            self.down.remove(&key);
-            found.push(words::answers(&key, "none of its peers answers: it is cut off itself"));
-        }
-    }
-
-    /// The node is cut off once everybody on it is who has peers elsewhere.
-    fn scope(&self, who: &Who, since: BootTime, now: BootTime) -> words::Scope {
-        let others = || {
-            let votes = |client: &Client| client.ended.is_none() && client.has_voters(now);
-            self.clients.iter().filter(move |(other, client)| *other != who && votes(client))
-        };
-        let in_it = |(other, client): (&Who, &Client)| other.1 == who.1 && client.well_after(since).is_some();
-        if others().any(in_it) {
-            return words::Scope::Workload;
-        }
-        let all = others().all(|(other, _)| self.isolated.contains_key(other));
-        let elsewhere = others().any(|(other, _)| other.1 != who.1);
-        if all && elsewhere { words::Scope::Node } else { words::Scope::Netns }
     }
 
     fn well_again(&mut self, now: BootTime, who: &Who, found: &mut Vec<Finding>) {
@@ -337,6 +242,10 @@ impl Network {
         let Some(client) = self.clients.get(who) else {
             return;
         };
+        let has_made_room = |(whose, at): &(Who, SocketAddr)| whose == who && !client.peers.contains_key(at);
+        for key in self.degraded.extract_if(.., has_made_room) {
+            found.push(words::steady(&key));
+        }
         for (address, peer) in &client.peers {
             let key = (who.clone(), *address);
             let is_said = self.degraded.contains(&key);

@@ -1,12 +1,35 @@
 //! This machine knows no way: counted per network namespace, and told by the calls that failed of it.
 
 use core::{net::SocketAddr, time::Duration};
+use std::collections::BTreeMap;
 
-use super::{Context, Finding, Network, Who, client::Client};
+use super::{
+    Context, Finding, Network, Who,
+    client::Client,
+    peer::{EVIDENCE_LASTS, Peer},
+    suffering::ON_ITS_WAY,
+};
 use crate::{engine::time::BootTime, identity::process::Process, signal::network::NoRoute};
 
+/// Since when something in a namespace finds no route by a family, without a longer pause, and when it did last.
+#[derive(Debug, Default)]
+pub(super) struct Runs(BTreeMap<(u32, bool), (BootTime, BootTime)>);
+
+impl Runs {
+    fn note(&mut self, at: BootTime, place: (u32, bool)) -> BootTime {
+        self.0.retain(|_, (_, last)| at.since(*last) < EVIDENCE_LASTS);
+        let (began, last) = self.0.entry(place).or_insert((at, at));
+        *last = at;
+        *began
+    }
+
+    /// Nobody lives there any more.
+    pub(super) fn forget(&mut self, netns: u32) {
+        self.0.retain(|(place, _), _| *place != netns);
+    }
+}
+
 impl Network {
-    /// It speaks against the peers of all who live there, unless one of them was reached by the same family.
     pub(super) fn no_route(
         &mut self,
         context: &Context<'_>,
@@ -14,36 +37,53 @@ impl Network {
         no_route: &NoRoute,
         found: &mut Vec<Finding>,
     ) {
-        const JUST_NOW: Duration = Duration::from_secs(1);
-        let is_meant = |address: &SocketAddr| {
-            let count = if address.is_ipv4() { no_route.v4 } else { no_route.v6 };
-            count != 0 && !address.ip().is_loopback()
-        };
         let here: Vec<Who> = self.clients.keys().filter(|who| who.1 == no_route.netns).cloned().collect();
-        for family in [false, true] {
-            let of_it = |address: &SocketAddr| address.is_ipv6() == family && is_meant(address);
-            let reached = |client: &Client| {
-                let mut peers = client.peers.iter().filter(|(address, _)| of_it(address));
-                peers.any(|(_, peer)| peer.last_answer().is_some_and(|ok| at.since(ok) < JUST_NOW))
-            };
-            // If others are reached, it is meant for those whose own route is gone.
-            let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);
-            let (links, netns) = (&self.links, no_route.netns);
-            let link_down = links.down_since(netns, at).filter(|_| !is_partial);
-            for who in &here {
-                let Some(client) = self.clients.get_mut(who) else { continue };
-                for (address, peer) in client.peers.iter_mut().filter(|(address, _)| of_it(address)) {
-                    let is_cut = links.cuts_off(netns, address.ip());
-                    // Who was reached meanwhile is so by another link.
-                    let is_told = is_cut || link_down.is_some_and(|down| !peer.answered_since(down));
-                    if !is_partial || is_cut || peer.had_no_way(at) {
-                        peer.no_route(at, is_told);
-                    }
-                }
+        for (is_v6, count) in [(false, no_route.v4), (true, no_route.v6)] {
+            if count != 0 {
+                self.no_route_by(at, (no_route.netns, is_v6), &here);
             }
         }
         for who in here {
             self.look(context, &who, found);
+        }
+    }
+
+    /// Nobody says for whom there was none. It speaks against the peers of all who live there, unless somebody is
+    /// reached by the same family: but only of clients that were asking when it began and have heard of nobody since,
+    /// for somebody else may ask in vain for ever.
+    fn no_route_by(&mut self, at: BootTime, (netns, is_v6): (u32, bool), here: &[Who]) {
+        const JUST_NOW: Duration = Duration::from_secs(1);
+        let of_it = |address: &SocketAddr| address.is_ipv6() == is_v6 && !address.ip().is_loopback();
+        let reached = |client: &Client| {
+            let mut peers = client.peers.iter().filter(|(address, _)| of_it(address));
+            peers.any(|(_, peer)| peer.last_answer().is_some_and(|ok| at.since(ok) < JUST_NOW))
+        };
+        // If others are reached, it is meant for those whose own route is gone.
+        let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);
+        let lost = self.links.way_out_lost(netns, is_v6);
+        let began = self.runs.note(at, (netns, is_v6)).max(lost.unwrap_or_default());
+        let links = &self.links;
+        let link_down = links.down_since(netns, at).filter(|_| !is_partial);
+        // Who was reached meanwhile is so by another link.
+        let is_told = |address: &SocketAddr, peer: &Peer| {
+            let is_missed = |down| !peer.answered_since(down);
+            links.cuts_off(netns, address.ip()) || link_down.is_some_and(is_missed)
+        };
+        for who in here {
+            let Some(client) = self.clients.get_mut(who) else { continue };
+            let asks = |(address, peer): (&SocketAddr, &Peer)| {
+                of_it(address) && peer.is_missed(at, began, is_told(address, peer))
+            };
+            let heard = |(address, peer): (&SocketAddr, &Peer)| {
+                of_it(address) && peer.answered_since(began + ON_ITS_WAY)
+            };
+            let may_be_its = !is_partial && client.peers.iter().any(asks) && !client.peers.iter().any(heard);
+            for (address, peer) in client.peers.iter_mut().filter(|(address, _)| of_it(address)) {
+                let is_told = is_told(address, peer);
+                if may_be_its || links.cuts_off(netns, address.ip()) || peer.had_no_way(at) {
+                    peer.no_route(at, is_told);
+                }
+            }
         }
     }
 

@@ -71,6 +71,13 @@ impl Stuck {
         self.frozen = Some(Frozen { since, server, halted, says, last: at });
     }
 
+    /// The connections are gone with their client. Questions are not: whoever dies of names that nobody tells asks again
+    /// in its next life.
+    pub(super) fn close(&mut self) {
+        self.frozen = None;
+        self.dead.clear();
+    }
+
     /// What was not told again is over. True if the peer failed by it until now.
     pub(super) fn forget(&mut self, now: BootTime) -> bool {
         self.dead.retain(|_, (told, _)| now.since(*told) < OVER_AFTER);

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::engine::time::BootTime;
 
+/// What was sent before something went takes so long at most to arrive, and to be counted.
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
 /// By network namespace and address.
 pub(super) type Answers = BTreeMap<(u32, SocketAddr), Answer>;
 
@@ -37,18 +40,19 @@ impl Network {
         since: BootTime,
     ) -> bool {
         let is_here = |at: &SocketAddr| is_on_this_node(context, netns, at);
-        let needs_no_way_out = lost.iter().all(is_here);
+        // Dear: all listeners of the node are gone through for each address.
+        let need_no_way_out = OnceCell::new();
         let counts = |at: &SocketAddr, peer: &Peer| {
             let is_another = !lost.contains(at) && !at.ip().is_loopback();
-            is_another && peer.answered_since(since) && (needs_no_way_out || !is_here(at))
+            let has_answered = is_another && peer.answered_since(since);
+            has_answered && (*need_no_way_out.get_or_init(|| lost.iter().all(is_here)) || !is_here(at))
         };
         let mut clients = self.clients.iter().filter(|(who, _)| who.1 == netns);
         clients.any(|(_, client)| client.peers.iter().any(|(at, peer)| counts(at, peer)))
     }
 
-    /// They did without it, for longer than what was on its way then takes to arrive, and to be counted.
+    /// They did without it, for longer than what was on its way then takes.
     pub(super) fn were_reached_after(&self, who: &Who, lost: &[SocketAddr], changed: BootTime) -> bool {
-        const ON_ITS_WAY: Duration = Duration::from_secs(1);
         let peers = self.clients.get(who).into_iter().flat_map(|client| &client.peers);
         let mut of_lost = peers.filter(|(at, _)| lost.contains(at));
         of_lost.any(|(_, peer)| peer.answered_since(changed + ON_ITS_WAY))
@@ -66,8 +70,8 @@ impl Network {
         }
         let lost = [*address];
         let is_disproved = |way, changed| {
-            way == Way::Link && self.is_another_reached(context, who.1, &lost, down.since)
-                || self.were_reached_after(who, &lost, changed)
+            self.were_reached_after(who, &lost, changed)
+                || way == Way::Link && self.is_another_reached(context, who.1, &lost, down.since)
         };
         self.links.cause(who.1, down.since, &lost, is_disproved)
     }

@@ -1,10 +1,13 @@
 mod beside;
+mod cut_off;
 mod doubt;
 mod hard;
 mod hasty;
+mod known;
 mod local;
 mod loss;
 mod moved;
+mod no_route;
 mod no_way;
 mod servers;
 mod stuck;
@@ -15,6 +18,7 @@ use core::net::SocketAddr;
 use super::*;
 use crate::{
     engine::{memory::Memory, policy::PolicySet, world::World},
+    identity::process::Process,
     signal::network::{ConnectionFailed, FailureCause, Flow, NoRoute, PeerCounts, Retransmitted},
 };
 

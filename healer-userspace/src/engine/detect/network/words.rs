@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{
     Who,
     client::{Client, Isolated, Surety},
+    cut_off::CutOff,
     kind::Kind,
     links::Cause,
     peer::{Down, Peer, Piece},
@@ -45,29 +46,25 @@ impl Scope {
     }
 }
 
-pub(super) fn isolation(
-    context: &Context<'_>,
-    who: &Who,
-    client: &Client,
-    isolated: &Isolated,
-    scope: Scope,
-    told: Option<Cause>,
-) -> Finding {
-    let cause = match (&told, isolated.has_no_route, isolated.is_local) {
+/// What speaks against those who are out of reach.
+pub(super) fn of_the_lost(client: &Client, isolated: &Isolated) -> Vec<Evidence> {
+    let lost = isolated.peers.iter().filter_map(|address| client.peers.get(address));
+    pieces(lost.flat_map(|peer| peer.evidence().rev().take(2)))
+}
+
+pub(super) fn isolation(context: &Context<'_>, who: &Who, client: &Client, said: &CutOff) -> Finding {
+    let CutOff { isolated, scope, cause: told, evidence, .. } = said;
+    let cause = match (told, isolated.has_no_route, isolated.is_local) {
         (Some(told), ..) => told.name,
         (None, true, _) => "no_route",
         (None, false, true) => "local",
         (None, false, false) => "path",
     };
-    let evidence = isolated.peers.iter().filter_map(|address| client.peers.get(address));
-    let evidence = evidence.flat_map(|peer| peer.evidence().rev().take(2));
     let why = match (told, cause) {
-        (Some(told), _) => told.says,
-        (None, "no_route") => {
-            "this machine has no route: a link that is down, or a route that is gone".to_owned()
-        }
-        (None, "local") => "this machine itself would not send".to_owned(),
-        (None, _) => "nothing says no, so it is on the way or on the far side".to_owned(),
+        (Some(told), _) => told.says.as_str(),
+        (None, "no_route") => "this machine has no route: a link that is down, or a route that is gone",
+        (None, "local") => "this machine itself would not send",
+        (None, _) => "nothing says no, so it is on the way or on the far side",
     };
     let sentence = format!(
         "{} is cut off ({}): {} of its {} peers out of reach for {}; {why}{}",
@@ -93,7 +90,7 @@ pub(super) fn isolation(
             class: Class::NetworkIsolation,
             certainty,
             detail: detail(scope.name(), isolated.down, proof),
-            ..diagnosis(context, client, isolated.since, sentence, pieces(evidence))
+            ..diagnosis(context, client, isolated.since, sentence, evidence.clone())
         },
     )
 }
@@ -128,11 +125,7 @@ pub(super) fn dependency(
     let evidence = peer.map(|peer| evidence(peer, down.kind)).unwrap_or_default();
     let all = peer.map_or(0, |peer| peer.evidence().count());
     let count = if matches!(down.kind, Kind::Frozen | Kind::Dns) { evidence.len() } else { all };
-    let nothing = if down.kind == Kind::Dns { "nothing came back" } else { "it never answered" };
-    let before = peer.and_then(|peer| peer.last_ok).map_or_else(
-        || nothing.to_owned(),
-        |ok| format!("last connection made {} ago", Human(context.now.since(ok))),
-    );
+    let before = last_heard(context.now, peer, down.kind);
     let compared = match surety {
         Surety::Sure if *well == 0 => String::new(),
         Surety::Sure => format!("; {well} other peers answer"),
@@ -170,6 +163,17 @@ pub(super) fn dependency(
             ..diagnosis(context, client, down.since, sentence, evidence)
         },
     )
+}
+
+/// A connection that is older than the agent was never seen to be made.
+fn last_heard(now: BootTime, peer: Option<&Peer>, kind: Kind) -> String {
+    let ago = |at: BootTime| Human(now.since(at));
+    match peer.map(|peer| (peer.last_ok, peer.last_answer())) {
+        Some((Some(ok), _)) => format!("last connection made {} ago", ago(ok)),
+        Some((None, Some(heard))) => format!("last heard of {} ago", ago(heard)),
+        Some((None, None)) | None if kind == Kind::Dns => "nothing came back".to_owned(),
+        Some((None, None)) | None => "no answer of it was seen".to_owned(),
+    }
 }
 
 /// A lesser rung of the sensors does not tell how a connection ended, or what was answered in between.

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::Peer;
+use super::{EVIDENCE_LASTS, Peer};
 use crate::engine::time::BootTime;
 
 /// Connections in trouble are looked at every two seconds at least.
@@ -13,8 +13,9 @@ impl Peer {
     /// queue serves those that it has. True if something has changed by it.
     pub(in super::super) fn moved(&mut self, at: BootTime) -> bool {
         self.last_seen = self.last_seen.max(at);
-        if let Some(before) = self.moved_at.filter(|before| *before < at) {
-            let gap = at.since(before);
+        // It is told only for a while after somebody was in trouble: between two such spells nobody has looked.
+        let gap = self.moved_at.filter(|before| *before < at).map(|before| at.since(before));
+        if let Some(gap) = gap.filter(|gap| *gap <= EVIDENCE_LASTS) {
             self.moves_gap = Some(self.moves_gap.map_or(gap, |usual| (usual + gap) / 2));
         }
         self.moved_at = self.moved_at.max(Some(at));

@@ -9,6 +9,14 @@ use crate::engine::time::BootTime;
 const TOLD_TWICE: Duration = Duration::from_secs(1);
 /// Of each process some of the calls that fail are told.
 const NO_WAY_LASTS: Duration = Duration::from_secs(2);
+/// What found no route is counted, and read every three seconds where nobody is in trouble.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
+/// After which somebody who asks so often is missed.
+fn patience(gap: Duration) -> Duration {
+    const LEAST: Duration = Duration::from_secs(1);
+    gap.saturating_mul(3).max(LEAST)
+}
 
 impl Peer {
     /// A call that asked for a connection failed at once. What an edge has told is not counted twice.
@@ -37,10 +45,17 @@ impl Peer {
 
     /// Whoever only uses connections that are made may do so seldom.
     fn is_overdue(&self, at: BootTime, is_told: bool) -> bool {
-        const LEAST: Duration = Duration::from_secs(1);
         let uses = self.moves_gap.filter(|_| !is_told && self.last_ok < self.moved_at);
-        let usual = self.gap.map(|gap| (gap.max(uses.unwrap_or_default()) * 3).max(LEAST));
+        let usual = self.gap.map(|gap| patience(gap.max(uses.unwrap_or_default())));
         usual.zip(self.last_answer()).is_some_and(|(usual, ok)| usual < at.since(ok))
+    }
+
+    /// Connections to it were made as often as usual until it began, and none for longer by now. Whoever has a pool
+    /// asks in a burst, and for no more: that habit is over.
+    pub(in super::super) fn is_missed(&self, at: BootTime, began: BootTime, is_told: bool) -> bool {
+        let Some((gap, ok)) = self.gap.zip(self.last_ok) else { return false };
+        let was_asked = began <= ok + patience(gap) * 2 + READ_WITHIN;
+        was_asked && (self.had_no_way(at) || self.is_overdue(at, is_told))
     }
 
     fn unreachable(&mut self, at: BootTime, says: &str, weight: u32, is_local: bool, is_of_data: bool) {

@@ -5,7 +5,11 @@ use crate::signal::network::{FlowSnapshot, Moved};
 
 impl Story {
     pub(super) fn moves(&mut self, ms: u64, peer: &str) {
-        let (netns, peer, at) = (self.netns, peer.parse().unwrap(), BootTime(ms * 1_000_000));
+        self.is_seen_to_have_moved(ms, peer, ms);
+    }
+
+    pub(super) fn is_seen_to_have_moved(&mut self, ms: u64, peer: &str, at_ms: u64) {
+        let (netns, peer, at) = (self.netns, peer.parse().unwrap(), BootTime(at_ms * 1_000_000));
         let moved = vec![Moved { netns, cgroup: 5, peer, at }];
         self.tell(ms, Fact::Flows(FlowSnapshot { moved, ..FlowSnapshot::default() }));
     }
@@ -165,4 +169,39 @@ fn that_a_path_was_well_between_two_losses_hides_no_isolation() {
     assert_eq!(story.words(), ["network_isolation netns probable"]);
     assert!((8000..9500).contains(&story.said[0].0), "{:?}", story.said);
     assert!(!lost_again(true).words().iter().any(|said| said.contains("isolation")));
+}
+
+/// Its connections may be older than the agent.
+#[test]
+fn who_was_heard_of_is_not_said_never_to_have_answered() {
+    let said = |is_heard: bool| {
+        let mut story = Story::new();
+        story.resent(500, A, 1, 1, true, 0);
+        if is_heard {
+            story.moves(900, A);
+        }
+        for ms in (1500..9000).step_by(500) {
+            story.resent(ms, A, ms / 1000, (ms / 1000) as u32, true, 0);
+            story.ok(ms + 1, B);
+        }
+        story.sentences.concat()
+    };
+    assert!(said(true).contains(", last heard of "), "{}", said(true));
+    assert!(said(false).contains(", no answer of it was seen"), "{}", said(false));
+}
+
+/// What moves is told for ten minutes after somebody was in trouble.
+#[test]
+fn the_time_between_two_spells_of_trouble_is_no_habit() {
+    let mut story = Story::new();
+    for second in 1..700_u64 {
+        [A, B].iter().for_each(|peer| story.ok(second * 1000, peer));
+        if matches!(second, 2 | 3 | 699) {
+            [A, B].iter().for_each(|peer| story.moves(second * 1000 + 200, peer));
+        }
+    }
+    for second in 702..712 {
+        story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4: 2, v6: 0 }));
+    }
+    assert_eq!(story.words(), ["network_isolation netns probable"]);
 }

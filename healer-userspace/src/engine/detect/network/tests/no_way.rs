@@ -117,25 +117,3 @@ fn what_nobody_reached_before_and_what_an_edge_told_are_not_counted() {
     story.pass(60_000);
     assert_eq!(story.words(), [""; 0]);
 }
-
-#[test]
-fn a_pool_that_moves_is_not_what_finds_no_route() {
-    let cut_off = |every: Option<u64>| {
-        let mut story = Story::new();
-        for ms in [500, 800, 1100] {
-            story.ok(ms, A);
-            story.ok(ms + 10, B);
-        }
-        for ms in [1200, 11_200] {
-            every.into_iter().for_each(|_| [A, B].iter().for_each(|peer| story.moves(ms, peer)));
-        }
-        for second in 12..60 {
-            if every.is_some_and(|every| second % every == 0) {
-                [A, B].iter().for_each(|peer| story.moves(second * 1000, peer));
-            }
-            story.tell(second * 1000 + 500, Fact::NoRoute(NoRoute { netns: 7, v4: 1, v6: 0 }));
-        }
-        story.words().len()
-    };
-    assert_eq!((cut_off(Some(1)), cut_off(Some(10)), cut_off(None)), (0, 0, 1));
-}

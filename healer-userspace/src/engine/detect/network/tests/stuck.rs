@@ -5,7 +5,7 @@ use crate::signal::network::{FlowSnapshot, Stall, Stalled};
 
 fn stalled(story: &Story, peer: &str, cookie: u64, why: Stall, since_ms: u64, halted: bool) -> Stalled {
     let client = Process {
-        pid: 40,
+        pid: story.pid,
         comm: story.workload.to_owned(),
         workload: WorkloadKey(story.workload.to_owned()),
         ..Process::default()
@@ -125,6 +125,23 @@ fn who_asks_for_a_second_each_time_and_hears_nothing_is_seen() {
     assert_eq!(story.said[0].0, 4700);
     assert_eq!(impatient(6, |number| number).words(), [""; 0], "each is answered in the end");
     assert_eq!(impatient(2, |_| 7).words(), [""; 0], "one was given up");
+}
+
+/// `options timeout:1 attempts:2`, and then it gives up altogether and is started again.
+#[test]
+fn a_client_that_dies_of_names_is_seen_to_depend_on_their_server() {
+    let mut story = Story::new();
+    for life in 0..5_u64 {
+        story.pid = 40 + life as u32;
+        let began = 1000 + life * 3000;
+        for since in [began, began + 1000] {
+            let question = stalled(&story, NAMES, since, Stall::NoReply, since, false);
+            flows(&mut story, since + 500, vec![question]);
+        }
+        story.tell(began + 2100, Fact::Exited(crate::signal::Exit { code: 1, ..Default::default() }));
+    }
+    assert_eq!(story.words(), ["dependency_failure dns suspected"], "{:?}", story.said);
+    assert_eq!(story.said[0].0, 4500);
 }
 
 #[test]

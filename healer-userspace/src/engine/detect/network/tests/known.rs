@@ -1,0 +1,87 @@
+//! Clients and peers that make room for others.
+
+use super::*;
+use crate::signal::network::{FlowSnapshot, Stall, Stalled};
+
+const FAILS: &str = "dependency_failure refuses probable";
+
+/// A refuses while B answers; then so many others ask somebody.
+fn refused_beside(others: u32) -> Story {
+    let mut story = Story::new();
+    for (streak, ms) in (1000..5000).step_by(500).enumerate() {
+        story.ok(ms, B);
+        story.refused(ms + 10, A, streak as u32 + 1);
+    }
+    assert_eq!(story.words(), [FAILS]);
+    story.workload = "other";
+    for number in 0..others {
+        (story.netns, story.pid) = (100 + number, 100 + number);
+        story.ok(6000, C);
+    }
+    story
+}
+
+#[test]
+fn what_was_said_of_a_client_that_makes_room_is_taken_back() {
+    assert_eq!(refused_beside(1000).words(), [FAILS]);
+    let story = refused_beside(1030);
+    assert_eq!(story.words(), [FAILS, "dependency_failure over"]);
+    assert_eq!(story.detector.by_process.len(), story.detector.clients.len());
+}
+
+#[test]
+fn whoever_takes_over_from_a_process_ends_by_itself() {
+    let mut story = Story::new();
+    for (pid, ms) in [(40, 1000), (41, 2000)] {
+        story.pid = pid;
+        story.ok(ms, A);
+    }
+    let ended = |story: &Story| story.detector.clients.values().filter(|one| one.ended.is_some()).count();
+    for (pid, ended_by_then) in [(40, 0), (41, 1)] {
+        story.pid = pid;
+        story.tell(3000, Fact::Exited(crate::signal::Exit::default()));
+        assert_eq!(ended(&story), ended_by_then, "{pid}");
+    }
+    assert!(story.detector.by_process.is_empty());
+}
+
+/// So many others of its peers are asked at last.
+fn asks_others(story: &mut Story, ms: u64) {
+    for host in 0..256 {
+        story.ok(ms, &format!("10.9.{host}.1:80"));
+    }
+}
+
+#[test]
+fn what_was_said_of_a_peer_that_makes_room_is_taken_back() {
+    let mut story = Story::new();
+    for second in 1..60_u64 {
+        let ms = second * 1000;
+        story.resent(ms, A, second, 1, true, 0);
+        if second.is_multiple_of(5) {
+            story.resent(ms + 100, A, second, 3, true, 0);
+        } else {
+            story.ok(ms + 400, A);
+        }
+    }
+    asks_others(&mut story, 60_000);
+    assert_eq!(story.words(), ["degraded_path loss probable", "degraded_path over"]);
+    let mut story = Story::new();
+    story.ok(500, A);
+    for second in 10..40_u64 {
+        story.ok(second * 1000, A);
+        let client = Process {
+            pid: 40,
+            comm: "api".to_owned(),
+            workload: WorkloadKey("api".to_owned()),
+            ..Process::default()
+        };
+        let (flow, why, since) = (story.flow(A, 1), Stall::Unanswered, BootTime(8_000_000_000));
+        let stalled =
+            vec![Stalled { client, flow, why, since, retransmits: 9, acked: 5, server: None, halted: false }];
+        story.tell(second * 1000 + 500, Fact::Flows(FlowSnapshot { stalled, ..FlowSnapshot::default() }));
+    }
+    assert_eq!(story.words(), ["dependency_failure stale probable"]);
+    asks_others(&mut story, 39_600);
+    assert_eq!(story.words()[1..], ["dependency_failure over"]);
+}

@@ -1,0 +1,103 @@
+//! Something in the namespace finds no route, and nobody says what it was for.
+
+use super::*;
+use crate::signal::network::{Change, FlowSnapshot, LinkChange};
+
+impl Story {
+    fn finds_no_route(&mut self, ms: u64) {
+        self.tell(ms, Fact::NoRoute(NoRoute { netns: 7, v4: 1, v6: 0 }));
+    }
+
+    /// Connections to both, one after the other.
+    fn asks(&mut self, from_ms: u64, to_ms: u64, every_ms: usize) {
+        for ms in (from_ms..to_ms).step_by(every_ms) {
+            self.ok(ms, A);
+            self.ok(ms + 10, B);
+        }
+    }
+}
+
+/// Of connections that are made, nothing is told before somebody is in trouble: the first that finds no route is that.
+fn is_pool_cut_off(moves_every: Option<u64>, asks_until: u64) -> usize {
+    let mut story = Story::new();
+    story.asks(500, asks_until, 300);
+    story.finds_no_route(12_500);
+    if moves_every.is_some() {
+        [A, B].iter().for_each(|peer| story.is_seen_to_have_moved(13_000, peer, 11_200));
+    }
+    for second in 13..60 {
+        if moves_every.is_some_and(|every| second % every == 0) {
+            [A, B].iter().for_each(|peer| story.moves(second * 1000 + 100, peer));
+        }
+        story.finds_no_route(second * 1000 + 500);
+    }
+    story.words().len()
+}
+
+#[test]
+fn a_pool_is_not_what_finds_no_route() {
+    assert_eq!(is_pool_cut_off(Some(1), 1400), 0);
+    assert_eq!(is_pool_cut_off(Some(10), 1400), 0, "a heartbeat");
+    assert_eq!(is_pool_cut_off(None, 1400), 0, "nobody uses it");
+    assert_eq!(is_pool_cut_off(None, 12_000), 1, "it was asking until then");
+}
+
+/// Another program of the host asks for what it has no route to, every three seconds.
+fn beside_it(ask: impl Fn(&mut Story, u64), to: u64) -> Story {
+    let mut story = Story::new();
+    for ms in (1000..to).step_by(200) {
+        ask(&mut story, ms);
+        if ms % 3000 == 0 {
+            story.finds_no_route(ms);
+        }
+    }
+    story
+}
+
+#[test]
+fn who_was_answered_meanwhile_is_not_what_finds_no_route() {
+    let until = |last: u64| {
+        move |story: &mut Story, ms: u64| {
+            if ms <= last && ms % 400 == 0 {
+                story.ok(ms, A);
+                story.ok(ms + 10, B);
+            }
+        }
+    };
+    assert_eq!(beside_it(until(5000), 300_000).words(), [""; 0], "a pool, or a client that hangs");
+    assert_eq!(beside_it(until(60_000), 300_000).words(), [""; 0]);
+    let beside_a_pool = |story: &mut Story, ms: u64| {
+        if ms % 5000 == 0 {
+            story.ok(ms, A);
+        }
+        if ms < 2000 {
+            story.ok(ms + 10, B);
+        }
+    };
+    assert_eq!(beside_it(beside_a_pool, 100_000).words(), [""; 0]);
+}
+
+#[test]
+fn whoever_loses_the_way_out_is_cut_off_beside_it_too() {
+    let lost = |change: Option<Change>| {
+        let ask = |story: &mut Story, ms: u64| {
+            if ms <= 30_000 && ms % 400 == 0 {
+                story.ok(ms, A);
+                story.ok(ms + 10, B);
+            }
+            if ms == 30_200 {
+                let links: Vec<_> =
+                    change.iter().cloned().map(|change| LinkChange { netns: 7, change }).collect();
+                story.tell(ms, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
+            }
+        };
+        let story = beside_it(ask, 60_000);
+        story.words().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let cut_off = ["network_isolation netns probable"];
+    let link = Change::Link { name: "eth0".to_owned(), up: false, carrier: false, gone: false };
+    assert_eq!(lost(Some(link)), cut_off);
+    assert_eq!(lost(Some(Change::Route { to: "default".to_owned(), usable: false })), cut_off);
+    assert_eq!(lost(Some(Change::Route { to: "10.0.0.0/24".to_owned(), usable: false })), cut_off);
+    assert_eq!(lost(None), [""; 0], "it hangs");
+}
