@@ -17,6 +17,7 @@ pub mod ladder;
 pub mod lent;
 pub mod machine;
 pub mod network;
+pub mod podman;
 pub mod policies;
 pub mod rights;
 pub mod scenarios;

@@ -38,16 +38,31 @@ pub(crate) fn agent() -> Command {
 /// That an agent of this run is no more than it should be, however it was started.
 pub(crate) fn are_kept(pid: u32) {
     let Some(rights) = profile() else { return };
-    let named = |name: &str| rights.iter().any(|right| name.eq_ignore_ascii_case(&format!("cap_{right}")));
-    let given = CAPABILITIES.iter().filter(|one| named(one.name)).fold(0_u64, |set, one| set | 1 << one.bit);
-    assert_eq!(given.count_ones() as usize, rights.len(), "all of {rights:?} are in healer's own table");
+    let given = set_with(&rights);
     let (bounding, effective) = (set_of(pid, "CapBnd:"), set_of(pid, "CapEff:"));
     let ours = set_of(std::process::id(), "CapBnd:");
     assert_eq!(bounding, given & ours, "the agent of this test is not confined to {rights:?}");
     assert_eq!(effective & !given, 0, "{effective:x}");
 }
 
-fn set_of(pid: u32, key: &str) -> u64 {
+/// As the kernel keeps it.
+///
+/// # Panics
+/// If one of them is none that healer may be given.
+#[must_use]
+pub fn set_with(rights: &[String]) -> u64 {
+    let named = |name: &str| rights.iter().any(|right| name.eq_ignore_ascii_case(&format!("cap_{right}")));
+    let set = CAPABILITIES.iter().filter(|one| named(one.name)).fold(0_u64, |set, one| set | 1 << one.bit);
+    assert_eq!(set.count_ones() as usize, rights.len(), "all of {rights:?} are in healer's own table");
+    set
+}
+
+/// A set of this process, for example `CapEff:`.
+///
+/// # Panics
+/// If it has ended.
+#[must_use]
+pub fn set_of(pid: u32, key: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
     let set = status.lines().find_map(|line| line.strip_prefix(key)).expect(key);
     u64::from_str_radix(set.trim(), 16).expect("hexadecimal")

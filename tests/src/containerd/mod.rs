@@ -2,6 +2,7 @@
 
 mod image;
 mod kubelet;
+mod specification;
 
 use std::{
     fs::{self, File},
@@ -13,6 +14,7 @@ use std::{
 };
 
 use healer_userspace::clock;
+use serde_json::Value;
 
 use self::kubelet::Kubelet;
 pub use self::kubelet::Pod;
@@ -79,6 +81,16 @@ impl Containerd {
     /// With the runtime's words.
     pub fn container(&self, sandbox: &str, name: &str, memory: i64, command: &[&str]) -> String {
         self.kubelet.container(sandbox, name, memory, command)
+    }
+
+    /// As an OCI specification: what it would have runc run on this root, read-only, in namespaces of its own, under
+    /// its default seccomp profile, within so many bytes, and with these capabilities (`CAP_BPF`, …) alone.
+    ///
+    /// # Panics
+    /// With ctr's words.
+    #[must_use]
+    pub fn specification(&self, root: &Path, rights: &[String], memory: u64) -> Value {
+        specification::of(self.home.path(), root, rights, memory)
     }
 
     /// # Panics

@@ -8,7 +8,7 @@ use healer_tests::{
     home::{Agent, Home, is, signal_to},
     lent::Group,
     policies::{policy, restarting},
-    rights::healer_with,
+    rights::{healer_with, set_of},
     supervised::{Supervised, lives, name},
     victim::Victim,
 };
@@ -21,7 +21,7 @@ fn agent_with<'home>(home: &'home Home, rights: &[String]) -> Agent<'home> {
     home.agent_of(command)
 }
 
-fn all_sensors_are_up(home: &Home) {
+pub(super) fn all_sensors_are_up(home: &Home) {
     let sensors = home.healer(&["sensors", "--json"]);
     let sensors: Value = serde_json::from_slice(&sensors.stdout).expect("sensors speak JSON");
     let sensors = sensors.as_array().cloned().unwrap_or_else(|| {
@@ -39,17 +39,12 @@ fn all_sensors_are_up(home: &Home) {
 
 /// CAP_SYS_RESOURCE is number 24 in linux/capability.h.
 fn may_raise_limits() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs is mounted");
-    let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("CapEff");
-    let bits = u64::from_str_radix(bits.trim(), 16).expect("hexadecimal");
-    bits & (1 << 24) != 0
+    set_of(std::process::id(), "CapEff:") & (1 << 24) != 0
 }
 
 /// BPF and PERFMON are numbers 39 and 38. Threads that the agent starts have what it had by then.
-fn what_only_loading_needs_is_gone(agent: &mut Agent<'_>) {
-    let said = agent.says("rights", "")["says"].to_string();
-    assert!(said.contains("are given up"), "{said}");
-    for task in std::fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it lives").flatten() {
+pub(super) fn no_thread_may_load(pid: u32) {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten() {
         let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
         let sets =
             status.lines().filter_map(|line| line.strip_prefix("CapEff:").or(line.strip_prefix("CapPrm:")));
@@ -58,6 +53,12 @@ fn what_only_loading_needs_is_gone(agent: &mut Agent<'_>) {
             assert_eq!(set & (1 << 38 | 1 << 39), 0, "{status}");
         }
     }
+}
+
+fn what_only_loading_needs_is_gone(agent: &mut Agent<'_>) {
+    let said = agent.says("rights", "")["says"].to_string();
+    assert!(said.contains("are given up"), "{said}");
+    no_thread_may_load(agent.pid());
     // The governor attaches its sensor again and again: it can, without those rights.
     agent.wait("system calls are counted", |agent| {
         let metrics = agent.get("/metrics");

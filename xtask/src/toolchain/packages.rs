@@ -81,6 +81,7 @@ pub(crate) const PACKAGES: &[Package] = &[
     Package::new(Stage::Test, "docker.io", Sign::Program("dockerd")),
     Package::new(Stage::Test, "containerd", Sign::Program("containerd")),
     Package::new(Stage::Test, "runc", Sign::Path("/usr/sbin/runc")),
+    Package::new(Stage::Test, "podman", Sign::Program("podman")),
     Package::new(Stage::Test, "prometheus", Sign::Program("promtool")),
     Package::new(Stage::Test, "prometheus-alertmanager", Sign::Program("prometheus-alertmanager")),
     Package::new(Stage::Test, "busybox-static", Sign::Path("/usr/share/doc/busybox-static")),

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use super::{
     super::{exit::exit_of, settle::State},
     kubelets,
+    states::understood,
     watch::ends,
 };
 use crate::{
@@ -106,7 +107,8 @@ impl Engine {
     /// Ids of all containers, running or not.
     pub(super) async fn all(&self) -> Result<Vec<String>> {
         let options = ListContainersOptionsBuilder::default().all(true).build();
-        let listed = soon("list the containers", self.0.list_containers(Some(options))).await?;
+        let list = async { understood(self.0.list_containers(Some(options)).await) };
+        let listed = soon("list the containers", list).await?;
         Ok(listed.into_iter().filter_map(|one| one.id).collect())
     }
 
@@ -163,7 +165,7 @@ impl Engine {
         let inspect = async {
             match self.0.inspect_container(id, None).await {
                 Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-                other => other.map(Some),
+                other => understood(other).map(Some),
             }
         };
         soon("inspect a container", inspect).await

@@ -8,6 +8,7 @@ mod kubelets;
 pub(super) mod lent;
 mod order;
 mod ours;
+mod states;
 mod watch;
 
 #[cfg(test)]
