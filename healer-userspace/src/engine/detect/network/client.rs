@@ -98,7 +98,8 @@ impl Client {
 
     /// What is old is forgotten, and who is seen to lose packets on the way to some peers is given more time with all.
     pub(super) fn refresh(&mut self, now: BootTime) {
-        self.peers.values_mut().for_each(|peer| peer.forget(now));
+        let has_ended = self.ended.is_some();
+        self.peers.values_mut().for_each(|peer| peer.forget(now, has_ended));
         let is_remote = |(address, peer): &(&SocketAddr, &Peer)| {
             !address.ip().is_loopback() && peer.last_answer().is_some()
         };

@@ -18,15 +18,15 @@ impl Peer {
         self.gaps.iter().filter(|(at, _)| now.since(*at) < LOSS_IS_FRESH).count()
     }
 
-    /// What is old says nothing any more.
-    pub(in super::super) fn forget(&mut self, now: BootTime) {
+    /// What is old says nothing any more. A client that has ended waits in vain no longer, and nobody has answered it.
+    pub(in super::super) fn forget(&mut self, now: BootTime, has_ended: bool) {
         while self.gaps.front().is_some_and(|(at, _)| LOSS_REMEMBERED < now.since(*at)) {
             self.gaps.pop_front();
         }
         if self.lapses_at().is_some_and(|at| at <= now) {
             self.clear();
         }
-        if self.stuck.forget(now) && self.evidence.is_empty() {
+        if self.stuck.forget(now) && self.evidence.is_empty() && !has_ended {
             self.well_since = Some(now);
         }
     }
