@@ -19,6 +19,7 @@ use rustix::time::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::ring_memory;
+use crate::{clock, engine::time::BootTime};
 
 /// Longest time that a record which wakes nobody lies unread.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
@@ -49,8 +50,7 @@ pub struct Rings {
     bells: Option<Bells>,
     bell: Bell,
     is_draining: bool,
-    /// Between passes as long as there is load.
-    under_load: Duration,
+    passed: BootTime,
     /// After so much time, from the next wait on; `None` once the timer runs.
     next_pass: Option<Duration>,
 }
@@ -73,7 +73,7 @@ impl Rings {
             bells: None,
             bell: Bell::Timer,
             is_draining: false,
-            under_load: UNDER_LOAD,
+            passed: clock::boot(),
             next_pass: Some(Duration::ZERO),
         }
     }
@@ -129,10 +129,10 @@ impl Rings {
 
     fn schedule(&mut self, bulk_bytes: usize) {
         self.is_draining = 0 < bulk_bytes && (self.is_draining || self.bell == Bell::Bulk);
-        self.under_load = until_goal(self.under_load, bulk_bytes);
+        let before = core::mem::replace(&mut self.passed, clock::boot());
         // Not set here: what was read is to be judged before anything else is done.
         self.next_pass = Some(if LOAD_BYTES <= bulk_bytes {
-            self.under_load
+            until_goal(self.passed.since(before), bulk_bytes)
         } else if self.is_draining {
             DRAIN
         } else {
@@ -160,9 +160,9 @@ impl Bells {
     }
 }
 
-/// After `waited` a pass found so much: how long to wait for the goal, if it goes on like that.
-fn until_goal(waited: Duration, bytes: usize) -> Duration {
-    waited.mul_f64(GOAL_BYTES as f64 / bytes.max(1) as f64).clamp(UNDER_FLOOD, UNDER_LOAD)
+/// After so long a pass found so much: how long to wait for the goal, if it goes on like that.
+fn until_goal(passed: Duration, bytes: usize) -> Duration {
+    passed.mul_f64(GOAL_BYTES as f64 / bytes.max(1) as f64).clamp(UNDER_FLOOD, UNDER_LOAD)
 }
 
 fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
@@ -193,6 +193,8 @@ mod tests {
         assert_eq!(goal(400, GOAL_BYTES * 2), 200);
         assert_eq!(goal(200, GOAL_BYTES / 2), 400);
         assert_eq!(goal(200, 0), UNDER_LOAD.as_micros());
-        assert_eq!(goal(1000, BULK_BYTES as usize), UNDER_FLOOD.as_micros());
+        assert_eq!(goal(500, BULK_BYTES as usize), UNDER_FLOOD.as_micros());
+        // Half full after a long sleep: three records in a millisecond are no flood.
+        assert_eq!(goal(50_000, BULK_BYTES as usize / 2), UNDER_LOAD.as_micros());
     }
 }

@@ -22,6 +22,8 @@ use super::{
 const BATCH: u64 = 500;
 /// What must pass without loss.
 const PACED: u64 = 1_000_000;
+/// A pace at which the reader has to change between its cadences.
+const SLOWER: u64 = 400_000;
 
 /// # Errors
 /// The bench's kernel object cannot be loaded.
@@ -31,6 +33,7 @@ pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
     let pace = Some(PACED * 21 / 20);
     let short = run("flood", pace, time)?;
     let long = run("flood_long", pace, time)?;
+    let slower = run("flood_long", Some(SLOWER), time)?;
     let free = run("flood", None, time)?;
     let size = size_of::<Record<ProcessEnd>>();
     let long_size = size_of::<Record<ProcessExit>>();
@@ -41,6 +44,8 @@ pub fn measure(args: &Args) -> anyhow::Result<Vec<Figure>> {
         Figure::new("ring: lost of these", short.lost as f64, "records").at_most(0.0).remark(short.remark()),
         Figure::new("ring: lost of as many with arguments", long.lost as f64, "records")
             .remark(format!("{long_size} bytes each; {}", long.remark())),
+        Figure::new("ring: lost of 400,000/s with arguments", slower.lost as f64, "records")
+            .remark(slower.remark()),
         Figure::new("ring: records read, flat out", free.read as f64 / free.time.as_secs_f64(), "records/s")
             .remark(format!(
                 "lost {:.2} % of {:.2} M/s sent; the reader used {:.0} % of a core",
