@@ -32,6 +32,9 @@ const FREEZABLE: [&str; 12] = [
     "overlay",
 ];
 
+/// Whoever finds none may only have asked while nobody answered in time.
+pub(super) const LOOKS_MAX: u8 = 5;
+
 /// What a system call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
@@ -104,8 +107,8 @@ fn mount_id(info: &str) -> Option<&str> {
 mod tests {
     use healer_common::event::wire::Wire as _;
 
-    use super::*;
-    use crate::identity::fixture::Tree;
+    use super::{super::table::Table, *};
+    use crate::{identity::fixture::Tree, sense::poll::tasks::Pass};
 
     const MOUNTS: &str = "45 27 7:0 / /mnt/a\\040disk rw shared:9 - ext4 /dev/loop0 rw\n\
                           46 27 0:5 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
@@ -164,5 +167,21 @@ mod tests {
         for name in ["link/new", "nowhere/new", "data/kept/new", "/"] {
             assert_eq!(id(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn what_was_not_found_is_looked_for_some_times_and_not_for_ever() {
+        let mut table = Table::default();
+        let records = [7, 8].map(|pid| TaskRecord { pid, ..write_to(3) }).into();
+        table.apply(&Pass { is_full: true, records });
+        let placed = |table: &Table| [7, 8].map(|tid| table.get(tid).is_some_and(|one| one.is_placed));
+        for _ in 1..LOOKS_MAX {
+            [7, 8].into_iter().for_each(|tid| table.lies_on(tid, None));
+        }
+        assert_eq!(placed(&table), [false, false]);
+        table.lies_on(7, Some(FileSystem { kind: "ext4".into(), point: "/".into(), is_frozen: true }));
+        table.lies_on(8, None);
+        assert_eq!(placed(&table), [true, true]);
+        assert!(table.get(7).is_some_and(|one| one.file_system.is_some()));
     }
 }
