@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     engine::policy::{Probe, ProbeAsk},
     identity::process::Parent,
-    signal::Party,
+    signal::{OomKill, OomScope, Party},
 };
 
 const INIT: ProcessId = ProcessId { pid: 1, start: BootTime(1) };
@@ -236,4 +236,30 @@ fn nothing_that_waits_is_done_for_whom_a_person_has_stopped() {
     });
     count(&lines, "intent run_hook", 2);
     count(&lines, "gate stale refuse", 0);
+}
+
+/// A hook has run, and the restart waits for its budget.
+#[test]
+fn whose_memory_ran_out_no_person_has_stopped() {
+    let was_stopped = |by_oom: bool| {
+        let web = supervised(10, SECOND);
+        let mut set = policies(Mode::Enforce, &[ActionName::RunHook, ActionName::Restart]);
+        set.policies[0].safety.budget.max = 1;
+        let oom = OomKill {
+            scope: OomScope::Memcg,
+            trigger: Party::default(),
+            memcg: "/web".into(),
+            usage: 64 << 20,
+            limit: 64 << 20,
+            is_scope_guessed: false,
+        };
+        let mut signals = vec![registered(2 * SECOND, &web)];
+        signals.extend(by_oom.then(|| signal(8 * SECOND - 1, &web, Fact::OomKilled(oom))));
+        let stop = Fact::StopAsked { signal: libc::SIGTERM };
+        signals.extend([killed(8 * SECOND, &web), signal(25 * SECOND, &web, stop)]);
+        let lines = run(&signals, set);
+        has(&lines, "gate budget hold");
+        lines.iter().any(|line| line.contains("gate stale refuse"))
+    };
+    assert!(was_stopped(false) && !was_stopped(true));
 }
