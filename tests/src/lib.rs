@@ -10,6 +10,7 @@ pub mod deploy;
 pub mod dockerd;
 pub mod eye;
 pub mod frozen_disk;
+pub mod guard;
 pub mod hangs;
 pub mod home;
 pub mod idle;
