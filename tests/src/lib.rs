@@ -20,6 +20,7 @@ pub mod machine;
 pub mod network;
 pub mod podman;
 pub mod policies;
+pub mod postgres;
 pub mod rights;
 pub mod scenarios;
 pub mod scratch;
