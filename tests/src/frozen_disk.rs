@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, process::Command};
 
-use crate::scratch::Scratch;
+use crate::{guard::Guard, scratch::Scratch};
 
 /// ext4 on a file, mounted; unmounted on drop.
 pub struct LoopDisk {
@@ -10,8 +10,12 @@ pub struct LoopDisk {
     _image: Scratch,
 }
 
-/// Whoever writes to the disk waits for the end of this.
-pub struct Frozen<'a>(&'a LoopDisk);
+/// Whoever writes to the disk waits for the end of this. It ends with the test run in any case: nobody else would thaw
+/// what a killed one has frozen.
+pub struct Frozen<'a> {
+    _guard: Guard,
+    _disk: &'a LoopDisk,
+}
 
 impl LoopDisk {
     /// # Panics
@@ -37,8 +41,9 @@ impl LoopDisk {
     /// If it cannot be frozen, or is already.
     #[must_use]
     pub fn freeze(&self) -> Frozen<'_> {
+        let guard = Guard::start(r#"exec fsfreeze --unfreeze "$1""#, self.path());
         run(Command::new("fsfreeze").arg("--freeze").arg(self.path()));
-        Frozen(self)
+        Frozen { _guard: guard, _disk: self }
     }
 }
 
@@ -46,12 +51,6 @@ fn run(command: &mut Command) {
     let output = command.output().expect("util-linux and e2fsprogs are installed");
     let why = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "this test needs root and loop devices: {command:?}: {why}");
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        Command::new("fsfreeze").arg("--unfreeze").arg(self.0.path()).status().ok();
-    }
 }
 
 impl Drop for LoopDisk {

@@ -3,16 +3,17 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::chown,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::Path,
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use crate::{hangs::build, scratch::Scratch, victim::Victim};
-
-/// `nobody`: PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
+use crate::{
+    hangs::build,
+    postgres::{Cluster, QUITS_BY},
+    scratch::Scratch,
+    victim::Victim,
+};
 
 /// Each with its name; ended on drop.
 pub struct Idle {
@@ -75,41 +76,9 @@ pub fn nginx_command(dir: &Scratch, port: u16) -> Command {
 }
 
 fn postgres(dir: &Scratch) -> Victim {
-    use std::os::unix::process::CommandExt as _;
-    let data = postgres_cluster(dir);
-    let mut command = Command::new(postgres_programs().join("postgres"));
-    command.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses="]);
-    Victim::spawn(command.uid(NOBODY).gid(NOBODY))
-}
-
-/// Its data directory, of `nobody`, for the user `test`.
-///
-/// # Panics
-/// Without root or postgresql.
-#[must_use]
-pub fn postgres_cluster(dir: &Scratch) -> PathBuf {
-    use std::os::unix::process::CommandExt as _;
-    let data = dir.path().join("postgres");
-    fs::create_dir(&data).expect("the scratch directory can be written");
-    chown(&data, Some(NOBODY), Some(NOBODY)).expect("this test needs root");
-    let bin = postgres_programs();
-    let mut init = Command::new(bin.join("initdb"));
-    init.args(["--no-sync", "--auth=trust", "--username=test", "-D"]).arg(&data).uid(NOBODY).gid(NOBODY);
-    let status = init.stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(status.is_ok_and(|status| status.success()), "initdb makes a cluster");
-    data
-}
-
-/// Where initdb, postgres and pgbench are.
-///
-/// # Panics
-/// Without postgresql.
-#[must_use]
-pub fn postgres_programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("this test needs postgresql");
-    let mut paths: Vec<_> = versions.flatten().map(|version| version.path().join("bin")).collect();
-    paths.sort();
-    paths.pop().expect("some version of postgresql is installed")
+    let mut server = Victim::spawn(&mut Cluster::new(dir).server(&["listen_addresses="]));
+    server.tell_first(QUITS_BY);
+    server
 }
 
 fn node() -> Victim {

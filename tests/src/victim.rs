@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::scratch::Scratch;
 
 /// The program of `tests/src/victims/guest/NAME.c`, in `dir`. It is compiled here, or copied from where
@@ -55,7 +57,10 @@ fn gcc(source: &Path, program: &Path) {
 pub const HOGS: u64 = 40 << 20;
 
 /// A child that is killed and reaped on drop.
-pub struct Victim(Child);
+pub struct Victim {
+    child: Child,
+    told_first: Option<Signal>,
+}
 
 impl Victim {
     /// # Panics
@@ -80,12 +85,12 @@ impl Victim {
                 started = command.spawn();
             }
         }
-        Self(started.expect("the victim starts"))
+        Self { child: started.expect("the victim starts"), told_first: None }
     }
 
     #[must_use]
     pub fn tgid(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 
     /// Waits for its end; gives the raw wait status.
@@ -94,7 +99,7 @@ impl Victim {
     /// If it was already waited for.
     pub fn wait(&mut self) -> u32 {
         use std::os::unix::process::ExitStatusExt as _;
-        let status = self.0.wait().expect("the victim is our child");
+        let status = self.child.wait().expect("the victim is our child");
         status.into_raw() as u32
     }
 }
@@ -118,20 +123,41 @@ impl Victim {
         }
     }
 
+    /// On drop it gets this signal, and ten seconds to take away what it would leave behind if it were killed.
+    pub fn tell_first(&mut self, signal: Signal) {
+        self.told_first = Some(signal);
+    }
+
+    fn take_leave(&mut self, signal: Signal) {
+        for pause in 0..500 {
+            // Who was reaped before has a pid that may be another's by now.
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            if pause == 0 {
+                kill_process(Pid::from_child(&self.child), signal).ok();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Its raw wait status, if it has ended.
     ///
     /// # Panics
     /// If somebody else reaped it.
     pub fn try_wait(&mut self) -> Option<u32> {
         use std::os::unix::process::ExitStatusExt as _;
-        let status = self.0.try_wait().expect("the victim is our child");
+        let status = self.child.try_wait().expect("the victim is our child");
         status.map(|status| status.into_raw() as u32)
     }
 }
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
+        if let Some(signal) = self.told_first {
+            self.take_leave(signal);
+        }
+        self.child.kill().ok();
+        self.child.wait().ok();
     }
 }

@@ -11,8 +11,9 @@ use std::{
 use healer_tests::{
     cgroup::MemoryCgroup,
     home::{Home, pause},
-    idle::{free_port, nginx_command, postgres_cluster, postgres_programs},
+    idle::{free_port, nginx_command},
     policies::policy,
+    postgres::{Cluster, QUITS_BY},
     scratch::Scratch,
     victim::Victim,
 };
@@ -43,7 +44,7 @@ public class Heap {
 /// A server or its load, in a memory cgroup of its own.
 struct Boxed {
     /// Before the group: it must be empty to be removed.
-    _server: Victim,
+    server: Victim,
     /// Each with its process group: what a shell has started would outlive it, and try for ever to connect.
     loads: Vec<Victim>,
     group: MemoryCgroup,
@@ -57,7 +58,7 @@ impl Boxed {
         inside.args(["-c", &format!("echo $$ > {}; exec \"$@\"", group.procs().display()), "sh"]);
         inside.arg(command.get_program()).args(command.get_args());
         inside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { _server: Victim::spawn(&mut inside), loads: Vec::new(), group }
+        Self { server: Victim::spawn(&mut inside), loads: Vec::new(), group }
     }
 
     /// Outside of the cgroup, again and again; with pauses, so that nobody starves on a small machine.
@@ -102,18 +103,11 @@ fn nginx(dir: &Scratch) -> Boxed {
 }
 
 fn postgres(dir: &Scratch) -> Boxed {
-    let (data, bin) = (postgres_cluster(dir), postgres_programs());
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(bin.join("postgres"));
-    command.arg("-D").arg(&data).arg("-k").arg(&data).args([
-        "-c",
-        "listen_addresses=",
-        "-c",
-        "shared_buffers=64MB",
-    ]);
-    let bench = format!("{}/pgbench -h {} -U test", bin.display(), data.display());
-    let load = format!("{bench} -i -s 3 postgres; {bench} -c 4 -R 150 -T 20 postgres");
-    Boxed::new(128, &command).loaded_by(&load)
+    let cluster = Cluster::new(dir);
+    let mut boxed = Boxed::new(128, &cluster.server(&["listen_addresses=", "shared_buffers=64MB"]));
+    boxed.server.tell_first(QUITS_BY);
+    let bench = cluster.pgbench();
+    boxed.loaded_by(&format!("{bench} -i -s 3 postgres; {bench} -c 4 -R 150 -T 20 postgres"))
 }
 
 fn java(dir: &Scratch) -> Boxed {

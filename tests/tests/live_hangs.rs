@@ -10,6 +10,7 @@ use std::{
 };
 
 use healer_tests::{
+    guard::Guard,
     hangs::{RECORD, Watch, build, build_aborting, build_with_musl, family},
     idle::Idle,
     scratch::{Scratch, unique_name},
@@ -26,6 +27,8 @@ type Named = (&'static str, Victim);
 
 struct Programs {
     dir: Scratch,
+    /// What is static is never dropped.
+    _removes_dir: Guard,
     c: PathBuf,
     cc: PathBuf,
     rs: PathBuf,
@@ -38,10 +41,11 @@ fn programs() -> &'static Programs {
     static PROGRAMS: OnceLock<Programs> = OnceLock::new();
     PROGRAMS.get_or_init(|| {
         let dir = Scratch::new();
+        let guard = Guard::start(r#"exec rm -rf -- "$1""#, dir.path());
         let (c, cc, rs) = (build(&dir, "locks.c"), build(&dir, "locks.cc"), build(&dir, "locks.rs"));
         let (musl, compat) = (build_with_musl(&dir, "musl.c"), build(&dir, "compat.s"));
         let aborting = build_aborting(&dir, "locks.rs");
-        Programs { dir, c, cc, rs, aborting, musl, compat }
+        Programs { dir, _removes_dir: guard, c, cc, rs, aborting, musl, compat }
     })
 }
 

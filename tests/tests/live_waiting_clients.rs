@@ -6,7 +6,6 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
-    os::unix::process::CommandExt as _,
     process::Command,
     thread,
     time::Duration,
@@ -14,7 +13,8 @@ use std::{
 
 use healer_tests::{
     hangs::{Watch, build, family},
-    idle::{free_port, postgres_cluster, postgres_programs},
+    idle::free_port,
+    postgres::{Cluster, QUITS_BY},
     scratch::Scratch,
     victim::Victim,
     work::{Server, WorkWatch, send},
@@ -25,8 +25,6 @@ use healer_userspace::{
 };
 
 const ILL: [Class; 3] = [Class::Deadlock, Class::Hang, Class::Unkillable];
-/// `nobody`: PostgreSQL refuses to run as root.
-const NOBODY: u32 = 65534;
 
 fn redis(dir: &Scratch) -> Server {
     let port = free_port();
@@ -55,13 +53,11 @@ fn poppers(server: &Server, count: usize) -> Vec<TcpStream> {
 }
 
 fn postgres(dir: &Scratch) -> Server {
-    let (data, port) = (postgres_cluster(dir), free_port());
-    let mut command = Command::new(postgres_programs().join("postgres"));
-    command.arg("-D").arg(&data).arg("-k").arg(&data);
-    command.args(["-c", "listen_addresses=127.0.0.1", "-p", &port.to_string()]);
-    // In its directory: a killed one would leave it in /dev/shm.
-    command.args(["-c", "dynamic_shared_memory_type=mmap"]);
-    Server::of(Victim::spawn(command.uid(NOBODY).gid(NOBODY)), port)
+    let port = free_port();
+    let at = format!("port={port}");
+    let mut server = Victim::spawn(&mut Cluster::new(dir).server(&["listen_addresses=127.0.0.1", &at]));
+    server.tell_first(QUITS_BY);
+    Server::of(server, port)
 }
 
 /// A session of PostgreSQL by its own protocol (its manual, "Message Formats").

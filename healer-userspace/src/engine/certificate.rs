@@ -10,7 +10,7 @@ pub use self::words::{called, mebibytes, of_whom, party, signal_name};
 use super::{memory::Memory, time::BootTime};
 use crate::{
     identity::process::{Process, ProcessId},
-    signal::{Aim, CpuUsed, Exit, OomKill, Party, SYS_SECCOMP, SignalSent},
+    signal::{Aim, CpuUsed, Exit, OomKill, Party, SYS_SECCOMP, SeenBy, SignalSent},
 };
 
 /// `kill(2)` and friends, as opposed to a signal that the process raised for itself or the kernel forced.
@@ -137,6 +137,28 @@ pub enum Cause {
     Kernel,
     /// The signal was not seen: it was sent before the agent started, or records were lost.
     Unseen,
+}
+
+impl Certificate {
+    /// As a stop may leave a program behind, and nobody saw who wanted that, or that nobody did.
+    pub fn is_as_of_a_stop(&self) -> bool {
+        let Exit { code, signal, seen_by, .. } = self.exit;
+        if self.own.is_some() {
+            return false;
+        }
+        match (seen_by, signal) {
+            (SeenBy::NoStatus, _) => true,
+            (SeenBy::Kernel, None) => false,
+            (SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector | SeenBy::Inferred, None) => {
+                // Shells, and runtimes, say so of a signal.
+                code == 0 || (129..=192).contains(&code) && !is_fault(code - 128)
+            }
+            (
+                SeenBy::Kernel | SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector | SeenBy::Inferred,
+                Some(_),
+            ) => self.cause == Cause::Unseen,
+        }
+    }
 }
 
 /// Fills in the certificate of a process that has just ended.

@@ -49,7 +49,7 @@ pub struct Verification {
     /// The successor has the same fault, or the patient has it again.
     relapse: Option<String>,
     /// They were read-only: as long as one of them is, nothing is healed. The next is asked about once the one before can
-    /// be written.
+    /// be written, or nobody knows.
     disks: Vec<DiskWatch>,
 }
 
@@ -128,8 +128,7 @@ impl Verification {
         let check = self.check_patient(now, workload, world, still);
         let Check::Healed { successor, .. } = &check else { return check };
         let about = successor.as_ref().map_or(self.target, Process::id);
-        let mut says = self.disks.iter_mut().map(|disk| disk.says(now, self.until, about));
-        match says.find(|says| !matches!(says, Says::Writable)).unwrap_or(Says::Writable) {
+        match disk::all_say(&mut self.disks, now, self.until, about) {
             Says::Writable => check,
             Says::ReadOnly(says) => failed(says),
             Says::Unknown(says) => Check::Unseen { says },

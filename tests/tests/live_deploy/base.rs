@@ -38,6 +38,17 @@ impl Base {
         &self.pod["containers"][0]
     }
 
+    /// As the file has it, but for the rights that this machine has not to give.
+    pub(super) fn security_context(&self) -> Value {
+        let of_pod = &self.pod["securityContext"];
+        assert!(of_pod.is_null(), "nothing here carries out what all of the pod are given: {of_pod}");
+        let mut rights: Vec<_> = self.rights.iter().map(|right| right.to_uppercase()).collect();
+        rights.sort_unstable();
+        let mut context = self.container()["securityContext"].clone();
+        context["capabilities"]["add"] = json!(rights);
+        context
+    }
+
     pub(super) fn port(&self) -> &Value {
         &self.container()["ports"][0]["containerPort"]
     }
@@ -91,6 +102,29 @@ impl Base {
         let options = ["rbind", "rprivate", access];
         json!({"type": "bind", "source": source, "destination": mount["mountPath"], "options": options})
     }
+}
+
+/// In the words of the file, what `made` amounts to. One that is new in the file has to be carried out, and told here.
+pub(super) fn security_context_of(made: &Value) -> Value {
+    let (process, linux) = (&made["process"], &made["linux"]);
+    let bounding = process["capabilities"]["bounding"].as_array().expect("a list").iter();
+    let bounding = bounding.map(|right| right.as_str().expect("a name"));
+    let mut rights: Vec<_> = bounding.map(|right| right.trim_start_matches("CAP_")).collect();
+    rights.sort_unstable();
+    let of_type = |profile: &Value| {
+        let is_there = profile.is_object() || profile.as_str().is_some_and(|name| !name.is_empty());
+        let name = if is_there { "RuntimeDefault" } else { "Unconfined" };
+        json!({"type": name})
+    };
+    json!({
+        "runAsUser": process["user"]["uid"],
+        "privileged": linux["maskedPaths"].as_array().is_none_or(Vec::is_empty),
+        "allowPrivilegeEscalation": process["noNewPrivileges"] != true,
+        "readOnlyRootFilesystem": made["root"]["readonly"] == true,
+        "seccompProfile": of_type(&linux["seccomp"]),
+        "appArmorProfile": of_type(&process["apparmorProfile"]),
+        "capabilities": {"drop": ["ALL"], "add": rights},
+    })
 }
 
 /// What is a field of the pod is told by the API server: any word will do.

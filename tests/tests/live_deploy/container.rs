@@ -17,7 +17,7 @@ use healer_tests::{
 use serde_json::Value;
 
 use super::{
-    base::{Base, image},
+    base::{Base, image, security_context_of},
     rights::{all_sensors_are_up, no_thread_may_load},
 };
 
@@ -72,6 +72,7 @@ impl Contained {
         fs::create_dir_all(home.state()).expect("the scratch directory can be written");
         image(&root);
         let made = base.specification(containerd, home, &root, &name);
+        assert_eq!(security_context_of(&made), base.security_context(), "it is to run as it is shipped");
         fs::write(bundle.path().join("config.json"), made.to_string()).expect("it can be written");
         let log = fs::File::create(bundle.path().join("log")).expect("it can be written");
         let mut run = runc(&bundle);
@@ -120,6 +121,11 @@ impl Contained {
             assert!(status.lines().any(|found| found == line), "{status}");
         }
         assert_eq!(set_of(self.pid(), "CapBnd:"), set_with(&self.base.rights), "{status}");
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.pid())).expect("it lives");
+        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        // proc_pid_mountinfo(5): where it is mounted, and how.
+        let mut roots = fields.filter(|fields| fields[4] == "/");
+        assert!(roots.any(|root| root[5].split(',').any(|option| option == "ro")), "{mounts}");
     }
 }
 

@@ -8,7 +8,8 @@ use std::{
 
 use healer_tests::{
     cgroup::V2Cgroup,
-    idle::{free_port, nginx_command, postgres_cluster, postgres_programs},
+    idle::{free_port, nginx_command},
+    postgres::{Cluster, QUITS_BY, server_program},
     scratch::Scratch,
     victim::Victim,
 };
@@ -21,7 +22,7 @@ pub fn servers() -> Vec<PathBuf> {
         path.unwrap_or_else(|| panic!("this test needs {name}: cargo xtask test --live installs it"))
     };
     let mut all = vec![found("nginx"), found("redis-server")];
-    all.push(postgres_programs().join("postgres"));
+    all.push(server_program());
     // The kernel names a program by its file, not by a link to it.
     all.into_iter().map(|path| fs::canonicalize(path).expect("it is there")).collect()
 }
@@ -75,12 +76,9 @@ impl Load {
     }
 
     fn postgres(&mut self) {
-        let (data, bin) = (postgres_cluster(&self.dir), postgres_programs());
-        let mut server = Command::new("setpriv");
-        server.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(bin.join("postgres"));
-        server.arg("-D").arg(&data).arg("-k").arg(&data).args(["-c", "listen_addresses="]);
-        self.run("postgres", &server);
-        let bench = format!("{}/pgbench -h {} -U test", bin.display(), data.display());
+        let cluster = Cluster::new(&self.dir);
+        self.run("postgres", &cluster.server(&["listen_addresses="])).tell_first(QUITS_BY);
+        let bench = cluster.pgbench();
         self.again_and_again(
             "pgbench",
             &format!("{bench} -i -s 1 postgres; {bench} -c 4 -R 100 -T 20 postgres"),
@@ -112,12 +110,13 @@ impl Load {
         self.run(name, &shell);
     }
 
-    fn run(&mut self, name: &'static str, command: &Command) {
+    fn run(&mut self, name: &'static str, command: &Command) -> &mut Victim {
         let procs = self.group.path().join("cgroup.procs");
         let mut inside = Command::new("sh");
         inside.args(["-c", &format!("echo $$ > {}; exec \"$@\"", procs.display()), "sh"]);
         inside.arg(command.get_program()).args(command.get_args());
         inside.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         self.programs.push((name, Victim::spawn(&mut inside)));
+        &mut self.programs.last_mut().expect("it was pushed").1
     }
 }

@@ -13,12 +13,15 @@ impl Engine {
         incident: &mut Incident,
         plan: &mut Plan,
     ) -> Option<Next> {
-        let workload = self.world.get(&incident.workload).filter(|_| incident.is_of_death())?;
+        let workload = self.world.get(&incident.workload).filter(|_| is_a_persons_to_stop(incident))?;
         if !workload.was_stopped_since(incident.fault_at) {
             return None;
         }
         let report = gate_report(STALE, Verdict::Refuse, SAYS, plan.mode);
         self.report_gates(now, incident, vec![report]);
+        if plan.mode == Mode::Enforce && incident.has_acted(plan) {
+            self.notify(now, incident, plan, format!("healer has acted, and goes no further: {SAYS}"));
+        }
         Some(self.refused(now, incident, plan, STALE, SAYS))
     }
 
@@ -31,4 +34,11 @@ impl Engine {
             self.step(now, id);
         }
     }
+}
+
+/// The containers of a pod come and go as the kubelet sees fit, and whose memory ran out is cleared away for that.
+fn is_a_persons_to_stop(incident: &Incident) -> bool {
+    let place = &incident.target.place;
+    let is_kubelets = place.pod.is_some() && place.supervise.is_none();
+    incident.is_of_death() && !is_kubelets && !incident.active.contains_key(&Class::OomKill)
 }

@@ -1,7 +1,9 @@
 //! Orders the look that the hands take just before the blow; their refusal is this gate's verdict.
 
 use super::{Facts, Proposal, Ruling};
-use crate::engine::{class::Class, command::Look, diagnosis::Diagnosis, policy::ActionName};
+use crate::engine::{
+    certificate::Certificate, class::Class, command::Look, diagnosis::Diagnosis, policy::ActionName,
+};
 
 pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     let class = proposal.diagnosis.class;
@@ -11,6 +13,12 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     }
     if proposal.rung.action.is_standing() {
         return Ruling::pass("it touches no process");
+    }
+    if is_podmans_to_restart(proposal) && may_have_been_stopped(proposal.diagnosis) {
+        return Ruling::refuse(
+            "podman tells nobody of a stop, and no kernel program saw how this end came about: it may have been \
+             stopped on purpose",
+        );
     }
     let resets = proposal.rung.action == ActionName::ResetConnections;
     match (resets, is_of_dead_connections(proposal.diagnosis)) {
@@ -30,6 +38,17 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
         ));
     }
     Ruling::pass("the hands look again just before the act")
+}
+
+fn is_podmans_to_restart(proposal: &Proposal<'_>) -> bool {
+    let (place, rung) = (&proposal.target.place, proposal.rung);
+    let is_podmans = place.container.as_ref().is_some_and(|container| container.runtime == "podman");
+    let is_by_owner = rung.action == ActionName::Restart && rung.command.is_empty();
+    is_podmans && is_by_owner && place.supervise.is_none()
+}
+
+fn may_have_been_stopped(diagnosis: &Diagnosis) -> bool {
+    diagnosis.detail.certificate.as_ref().is_some_and(Certificate::is_as_of_a_stop)
 }
 
 /// Their evidence comes from many connections over time: one look cannot repeat it, and a false one would hit clients

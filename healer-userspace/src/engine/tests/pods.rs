@@ -51,3 +51,26 @@ fn what_the_runtime_says_late_of_a_container_that_was_stopped_is_no_successors_e
     count(&run_again("c1"), "verification unchanged: the successor", 0);
     count(&run_again("c2"), "verification unchanged: the successor", 1);
 }
+
+/// Restarted in vain; its next rung waits for the budget when it is removed.
+fn removed_while_a_rung_waits(is_of_pod: bool) -> Vec<String> {
+    let mut web = served(10, SECOND, "web");
+    web.main = true;
+    let pod = Pod { namespace: "prod".into(), name: "web-0".into(), ..Pod::default() };
+    web.place.pod = is_of_pod.then_some(pod);
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart, ActionName::Restart]);
+    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    set.policies[0].safety.budget.max = 1;
+    let removed = signal(300 * SECOND, &web, Fact::StopAsked { signal: libc::SIGTERM });
+    let lines = run(&[signal(2 * SECOND, &web, Fact::Execed), killed(6 * SECOND, &web), removed], set);
+    has(&lines, "gate budget hold");
+    lines
+}
+
+#[test]
+fn what_is_removed_from_a_pod_no_person_has_stopped() {
+    count(&removed_while_a_rung_waits(true), "gate stale refuse", 0);
+    let elsewhere = removed_while_a_rung_waits(false);
+    has(&elsewhere, "300.000s i1 web notify (healer has acted, and goes no further: it was asked to stop");
+    has(&elsewhere, "300.000s i1 web closed refused: gate stale refused: it was asked to stop since");
+}

@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     engine::policy::{Probe, ProbeAsk},
-    identity::process::Parent,
-    signal::Party,
+    identity::process::{Container, Parent},
+    signal::{OomKill, OomScope, Party, SeenBy},
 };
 
 const INIT: ProcessId = ProcessId { pid: 1, start: BootTime(1) };
@@ -236,4 +236,75 @@ fn nothing_that_waits_is_done_for_whom_a_person_has_stopped() {
     });
     count(&lines, "intent run_hook", 2);
     count(&lines, "gate stale refuse", 0);
+}
+
+/// A hook has run, and the restart waits for its budget.
+#[test]
+fn whose_memory_ran_out_no_person_has_stopped() {
+    let was_stopped = |by_oom: bool| {
+        let web = supervised(10, SECOND);
+        let mut set = policies(Mode::Enforce, &[ActionName::RunHook, ActionName::Restart]);
+        set.policies[0].safety.budget.max = 1;
+        let oom = OomKill {
+            scope: OomScope::Memcg,
+            trigger: Party::default(),
+            memcg: "/web".into(),
+            usage: 64 << 20,
+            limit: 64 << 20,
+            is_scope_guessed: false,
+        };
+        let mut signals = vec![registered(2 * SECOND, &web)];
+        signals.extend(by_oom.then(|| signal(8 * SECOND - 1, &web, Fact::OomKilled(oom))));
+        let stop = Fact::StopAsked { signal: libc::SIGTERM };
+        signals.extend([killed(8 * SECOND, &web), signal(25 * SECOND, &web, stop)]);
+        let lines = run(&signals, set);
+        has(&lines, "gate budget hold");
+        lines.iter().any(|line| line.contains("gate stale refuse"))
+    };
+    assert!(was_stopped(false) && !was_stopped(true));
+}
+
+/// Whether podman is told to restart a container of its own that has ended so.
+fn is_restarted_by_podman(exit: Exit, sent: Option<ProcessId>, change: impl FnOnce(&mut Process)) -> bool {
+    let container = Container { runtime: "podman".into(), id: "c1".into(), ..Container::default() };
+    let mut web = Process {
+        place: Place { container: Some(container), ..Place::default() },
+        workload: WorkloadKey("container/web".into()),
+        exe: Some("/usr/sbin/nginx".into()),
+        ..supervised(10, SECOND)
+    };
+    change(&mut web);
+    let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
+    set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    let mut signals = vec![signal(2 * SECOND, &web, Fact::Execed)];
+    signals.extend(sent.map(|sender| sent_by(6 * SECOND - 1, sender, libc::SIGKILL, &web)));
+    signals.push(signal(6 * SECOND, &web, Fact::Exited(exit)));
+    let lines = run(&signals, set);
+    has(&lines, "diagnosis down");
+    let is_done = lines.iter().any(|line| line.contains("result done"));
+    let is_refused = lines.iter().any(|line| line.contains("refused: podman tells nobody of a stop"));
+    assert_ne!(is_done, is_refused, "{exit:?}: {lines:#?}");
+    is_done
+}
+
+#[test]
+fn podman_is_not_told_to_restart_whom_a_person_may_have_stopped() {
+    let by = |seen_by, number| Exit { signal: Some(number), seen_by, ..Exit::default() };
+    let with = |seen_by, code| Exit { code, seen_by, ..Exit::default() };
+    let is_restarted = |exit| is_restarted_by_podman(exit, None, |_| {});
+    let (seen, told) = (SeenBy::Kernel, SeenBy::Connector);
+    for exit in [by(told, libc::SIGKILL), by(told, libc::SIGTERM), with(told, 0), with(told, 143)] {
+        assert!(!is_restarted(exit), "{exit:?}");
+    }
+    assert!(!is_restarted(with(SeenBy::NoStatus, 1)), "its status means nothing");
+    assert!(!is_restarted(by(seen, libc::SIGKILL)), "the record of it was lost");
+    for exit in [by(told, libc::SIGSEGV), with(told, 1), with(told, 139), with(seen, 0)] {
+        assert!(is_restarted(exit), "{exit:?}");
+    }
+    let stranger = Some(ProcessId { pid: 777, start: BootTime(5) });
+    assert!(is_restarted_by_podman(by(seen, libc::SIGKILL), stranger, |_| {}), "somebody's kill -9");
+    let docker = |web: &mut Process| {
+        web.place.container.as_mut().expect("it is in one").runtime = "docker".into();
+    };
+    assert!(is_restarted_by_podman(by(told, libc::SIGKILL), None, docker), "docker tells of a stop");
 }

@@ -74,6 +74,19 @@ pub(super) enum Says {
     WaitUntil(BootTime),
 }
 
+/// Of all of them: what is known of one goes before what nobody knows of another. They are asked one after the other.
+pub(super) fn all_say(disks: &mut [DiskWatch], now: BootTime, until: BootTime, about: ProcessId) -> Says {
+    let mut unknown = None;
+    for disk in disks {
+        match disk.says(now, until, about) {
+            Says::Writable => {}
+            Says::Unknown(says) => unknown = unknown.or(Some(says)),
+            first @ (Says::ReadOnly(_) | Says::Ask(..) | Says::WaitUntil(_)) => return first,
+        }
+    }
+    unknown.map_or(Says::Writable, Says::Unknown)
+}
+
 impl DiskWatch {
     pub(super) fn new(now: BootTime, disk: Disk) -> Self {
         Self { disk, about: None, state: State::Due(now) }
@@ -106,6 +119,8 @@ impl DiskWatch {
             // Who asked for something else since has not kept the number of the question.
             State::Outstanding(_) if now < until => self.ask(now),
             State::Outstanding(_) | State::Told(None) => {
+                // The next answer is the next disk's.
+                self.state = State::Told(None);
                 Says::Unknown(format!("whether {} can be written again is not known", self.disk.called()))
             }
             State::Told(Some(false)) => Says::Writable,
@@ -172,5 +187,38 @@ mod tests {
         assert!(matches!(told.says(at(17), UNTIL, process(8)), Says::WaitUntil(_)));
         told.told(Some(false));
         assert!(asks(&mut told, 18, 8), "an answer that nobody waits for is none");
+    }
+
+    /// Two disks; each question is answered with what is said of that disk, if anything is.
+    fn last_word(answers: [Option<Option<bool>>; 2]) -> Says {
+        let disk = |device: &str| Disk { device: device.to_owned(), mount: format!("/{device}") };
+        let mut disks = ["first", "second"].map(|device| DiskWatch::new(at(10), disk(device)));
+        for second in 10..40 {
+            match all_say(&mut disks, at(second), UNTIL, process(7)) {
+                Says::Ask(device, _) => {
+                    let answer = answers[usize::from(device == "second")];
+                    let asked = disks.iter_mut().find(|disk| disk.is_asked()).expect("one was asked");
+                    assert_eq!(asked.disk.device, device, "the answer is that one's");
+                    answer.into_iter().for_each(|answer| asked.told(answer));
+                }
+                Says::WaitUntil(_) => {}
+                last @ (Says::Writable | Says::ReadOnly(_) | Says::Unknown(_)) => return last,
+            }
+        }
+        panic!("it never comes to an end")
+    }
+
+    #[test]
+    fn what_nobody_knows_of_one_disk_hides_nothing_of_another() {
+        let (read_only, well) = (Some(Some(true)), Some(Some(false)));
+        for unknown in [None, Some(None)] {
+            for answers in [[unknown, read_only], [read_only, unknown]] {
+                assert!(matches!(last_word(answers), Says::ReadOnly(_)), "{answers:?}");
+            }
+            for answers in [[unknown, well], [well, unknown], [unknown, unknown]] {
+                assert!(matches!(last_word(answers), Says::Unknown(_)), "{answers:?}");
+            }
+        }
+        assert!(matches!(last_word([well, well]), Says::Writable));
     }
 }

@@ -21,10 +21,15 @@ pub(super) fn understood<T: DeserializeOwned>(answer: Result<T, Error>) -> Resul
 
 /// Of one container, or of a list.
 fn reword(said: &mut Value) {
-    let inspected = said.pointer_mut("/State/Status");
-    inspected.into_iter().for_each(reword_state);
-    let listed = said.as_array_mut().into_iter().flatten();
-    listed.filter_map(|one| one.get_mut("State")).for_each(reword_state);
+    if let Some(state) = said.get_mut("State").and_then(Value::as_object_mut) {
+        // `reset` once it was unpaused (libpod/define/healthchecks.go). Nobody here asks for it.
+        state.remove("Health");
+        state.get_mut("Status").into_iter().for_each(reword_state);
+    }
+    for one in said.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        one.remove("Health");
+        one.get_mut("State").into_iter().for_each(reword_state);
+    }
 }
 
 fn reword_state(state: &mut Value) {
@@ -59,6 +64,14 @@ mod tests {
         let list: Vec<ContainerSummary> = read(list).unwrap();
         let states: Vec<_> = list.into_iter().filter_map(|one| one.state).collect();
         assert_eq!(states, [ContainerSummaryStateEnum::EXITED, ContainerSummaryStateEnum::RUNNING]);
+    }
+
+    /// Podman 5 has a state of health of its own.
+    #[test]
+    fn what_is_said_of_health_hides_nothing_else() {
+        let unpaused = r#"{"Id":"c0ffee","State":{"Status":"running","Pid":7,"Health":{"Status":"reset"}}}"#;
+        let state = read::<ContainerInspectResponse>(unpaused).unwrap().state.unwrap();
+        assert_eq!((state.status, state.pid), (Some(ContainerStateStatusEnum::RUNNING), Some(7)));
     }
 
     #[test]

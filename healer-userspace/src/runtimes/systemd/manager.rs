@@ -58,6 +58,15 @@ impl Service {
     }
 }
 
+/// A start that finds that they do not hold is skipped, and its job is done all the same (`-ECOMM`, src/core/job.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Conditions {
+    /// As they were then; of a unit that was never started, they do not.
+    pub(super) hold: bool,
+    /// Microseconds of CLOCK_MONOTONIC; 0: never.
+    pub(super) tested_at: u64,
+}
+
 /// Of a unit that does not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
@@ -69,7 +78,7 @@ pub(super) enum Whom {
 pub(super) struct JobRemoved {
     pub(super) job: OwnedObjectPath,
     pub(super) unit: String,
-    /// `done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped`
+    /// `done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped`, `assert`
     pub(super) result: String,
 }
 
@@ -137,6 +146,14 @@ impl Manager {
     /// `success`, `exit-code`, `signal`, `timeout`, `oom-kill`, …
     pub(super) async fn result(&self, name: &str) -> Result<String> {
         self.of(name, SERVICE, "Result").await
+    }
+
+    pub(super) async fn conditions(&self, name: &str) -> Result<Conditions> {
+        let path = self.path(name).await?;
+        // In this order: of a start in between, the time is news when its own job ends.
+        let tested_at = self.get(&path, UNIT, "ConditionTimestampMonotonic").await?;
+        let hold = self.get(&path, UNIT, "ConditionResult").await?;
+        Ok(Conditions { hold, tested_at })
     }
 
     /// Queues a restart; gives the job.

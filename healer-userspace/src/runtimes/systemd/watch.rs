@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::sleep};
 use super::{
     super::{Learnt, Owner, Stopped},
     Told,
-    manager::{JobRemoved, Manager, Result, Service, is_service},
+    manager::{Conditions, JobRemoved, Manager, Result, Service, is_service},
 };
 use crate::{
     clock,
@@ -47,6 +47,8 @@ struct Watch {
     before: BTreeMap<String, Service>,
     /// By systemd's own pid, the last program of each that was seen running.
     ran: BTreeMap<String, u32>,
+    /// When the conditions of each were last tested, as of its last job.
+    tested: BTreeMap<String, u64>,
     /// Looked at often, until then.
     restless: BTreeMap<String, BootTime>,
     polls: u32,
@@ -59,17 +61,7 @@ pub(super) async fn run(
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
 ) {
-    let mut watch = Watch {
-        learnt,
-        stopped,
-        patterns: Vec::new(),
-        names_looked_at: false,
-        told: BTreeMap::new(),
-        before: BTreeMap::new(),
-        ran: BTreeMap::new(),
-        restless: BTreeMap::new(),
-        polls: 0,
-    };
+    let mut watch = Watch::new(learnt, stopped);
     let mut trouble = None;
     loop {
         while watch.patterns.is_empty() {
@@ -106,6 +98,21 @@ pub(super) async fn run(
 }
 
 impl Watch {
+    fn new(learnt: mpsc::Sender<Learnt>, stopped: Stopped) -> Self {
+        Self {
+            learnt,
+            stopped,
+            patterns: Vec::new(),
+            names_looked_at: false,
+            told: BTreeMap::new(),
+            before: BTreeMap::new(),
+            ran: BTreeMap::new(),
+            tested: BTreeMap::new(),
+            restless: BTreeMap::new(),
+            polls: 0,
+        }
+    }
+
     fn obey(&mut self, order: Told) {
         match order {
             Told::Watch(patterns) => {
@@ -212,6 +219,7 @@ impl Watch {
         let loaded: BTreeSet<&str> = units.iter().map(|(unit, _)| unit.as_str()).collect();
         self.told.retain(|unit, _| loaded.contains(unit.as_str()));
         self.ran.retain(|unit, _| loaded.contains(unit.as_str()));
+        self.tested.retain(|unit, _| loaded.contains(unit.as_str()));
     }
 
     /// A policy for a name that no unit has does nothing: said once, with the name that would.
@@ -268,20 +276,29 @@ impl Watch {
     }
 
     /// A job that has left its unit dead was a stop: a death of its own makes no job. Only a start whose program ends
-    /// at once looks the same.
+    /// at once looks the same, and one whose conditions do not hold. (Where an assertion does not, its result is
+    /// `assert`.)
     async fn job(&mut self, manager: &Manager, message: &zbus::Message) -> Result<()> {
         let Some(job) = JobRemoved::of(message).filter(|job| self.names(&job.unit)) else {
             return Ok(());
         };
         let now = manager.service(&job.unit).await?;
         let is_over = matches!(now.active.as_str(), "inactive" | "failed");
-        if job.result == "done" && is_over && !self.has_failed_to_start(manager, &job.unit, &now).await? {
+        let was_skipped = self.was_skipped(&job.unit, manager.conditions(&job.unit).await?);
+        let is_stop = job.result == "done" && is_over && !was_skipped;
+        if is_stop && !self.has_failed_to_start(manager, &job.unit, &now).await? {
             self.stopped.note(&job.unit);
             self.told.insert(job.unit.clone(), now);
             self.tell(Learnt::StopAsked { owner: Owner::Unit(job.unit) }).await;
             return Ok(());
         }
         self.look(manager, &job.unit).await
+    }
+
+    /// A start tests the conditions anew; a stop finds them as they were.
+    fn was_skipped(&mut self, unit: &str, conditions: Conditions) -> bool {
+        let before = self.tested.insert(unit.to_owned(), conditions.tested_at);
+        !conditions.hold && conditions.tested_at != 0 && before != Some(conditions.tested_at)
     }
 
     /// An end that no stop brings about, of a program that was never seen running.
@@ -349,5 +366,19 @@ mod tests {
         assert!(!is_failed_start(Some(7), 7, &code(1)), "it ran, and takes a stop like that");
         assert!(!is_failed_start(None, 7, &code(143)) && !is_failed_start(None, 7, &code(0)));
         assert!(!is_failed_start(None, 7, &signal(libc::SIGKILL)));
+    }
+
+    #[test]
+    fn a_start_that_its_conditions_do_not_let_happen_is_no_stop() {
+        let (learnt, _heard) = mpsc::channel(1);
+        let mut watch = Watch::new(learnt, Stopped::default());
+        let mut was_skipped =
+            |hold, tested_at| watch.was_skipped("web.service", Conditions { hold, tested_at });
+        assert!(!was_skipped(false, 0), "it was never started");
+        assert!(!was_skipped(true, 5), "a stop of who was started then");
+        assert!(was_skipped(false, 9));
+        assert!(!was_skipped(false, 9), "nobody has tested them since: it was no start");
+        assert!(was_skipped(false, 12));
+        assert!(!was_skipped(true, 15));
     }
 }

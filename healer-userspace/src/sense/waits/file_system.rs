@@ -3,12 +3,18 @@
 use std::{
     ffi::OsString,
     fs,
-    os::{fd::AsRawFd as _, unix::ffi::OsStringExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::ffi::OsStringExt as _,
+    },
     path::{Path, PathBuf},
 };
 
 use healer_common::task_scan::TaskRecord;
-use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::{
+    fs::{Mode, OFlags, ResolveFlags, open, openat2},
+    io::Errno,
+};
 
 use super::{memory, procfs::Proc};
 use crate::{
@@ -32,14 +38,18 @@ const FREEZABLE: [&str; 12] = [
     "overlay",
 ];
 
+/// Whoever finds none may only have asked while nobody answered in time.
+pub(super) const LOOKS_MAX: u8 = 5;
+
 /// What a system call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Open(u32),
-    /// A name in memory, from a directory or from where the process is.
+    /// A name in memory, from a directory or from where the process is. What it opens may lie elsewhere than the name.
     Name {
         dir: Option<u32>,
         at: u64,
+        opens: bool,
     },
 }
 
@@ -50,7 +60,7 @@ pub(super) fn of(proc: &Proc, record: &TaskRecord) -> Option<FileSystem> {
     let info = match place(record)? {
         Place::Open(fd) => proc.fd_info(record.tgid, fd),
         // Whoever waits to write keeps nobody from looking names up.
-        Place::Name { dir, at } if waits_to_write => directory_info(proc, record, dir, at)?,
+        Place::Name { dir, at, opens } if waits_to_write => name_info(proc, record, dir, at, opens)?,
         Place::Name { .. } => return None,
     };
     let (kind, point) = mounted(&proc.text(&format!("{}/mountinfo", record.tgid))?, mount_id(&info)?)?;
@@ -64,35 +74,54 @@ fn place(record: &TaskRecord) -> Option<Place> {
         READ | READV | WRITE | WRITEV | PWRITE64 | FSYNC | FDATASYNC | FTRUNCATE | FALLOCATE => {
             fd.map(Place::Open)
         }
-        OPEN | MKDIR | UNLINK | RENAME => Some(Place::Name { dir: None, at: record.arg0 }),
-        OPENAT | MKDIRAT | UNLINKAT | RENAMEAT | RENAMEAT2 => Some(Place::Name { dir: fd, at: record.arg1 }),
+        OPEN | MKDIR | UNLINK | RENAME => {
+            Some(Place::Name { dir: None, at: record.arg0, opens: record.syscall == OPEN })
+        }
+        OPENAT | MKDIRAT | UNLINKAT | RENAMEAT | RENAMEAT2 => {
+            Some(Place::Name { dir: fd, at: record.arg1, opens: record.syscall == OPENAT })
+        }
         _ => None,
     }
 }
 
 /// The fdinfo of the directory of a name.
-fn directory_info(proc: &Proc, record: &TaskRecord, dir: Option<u32>, at: u64) -> Option<String> {
+fn name_info(proc: &Proc, record: &TaskRecord, dir: Option<u32>, at: u64, opens: bool) -> Option<String> {
     let name = PathBuf::from(OsString::from_vec(memory::text_patiently(record.pid, at)?));
     let of_thread = proc.path(&format!("{}/task/{}", record.tgid, record.pid));
     let base = match dir.filter(|_| !name.has_root()) {
         Some(fd) => of_thread.join(format!("fd/{fd}")),
         None => of_thread.join(if name.has_root() { "root" } else { "cwd" }),
     };
-    FILES.ask(&record.tgid.to_string(), move || info_of(&base, &name)).flatten()
+    FILES.ask(&record.tgid.to_string(), move || info_of(&base, &name, opens)).flatten()
 }
 
-/// No link is followed: where one leads in another root, the kernel would tell that root alone.
-fn info_of(base: &Path, name: &Path) -> Option<String> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let base = open(base, flags, Mode::empty()).ok()?;
-    let parent = name.parent()?;
-    let (below, resolve) = match parent.strip_prefix("/") {
-        Ok(below) => (below, ResolveFlags::NO_SYMLINKS | ResolveFlags::IN_ROOT),
-        Err(_) => (parent, ResolveFlags::NO_SYMLINKS),
+/// No link is followed: where one leads in another root, the kernel would tell that root alone. Whoever opens a file
+/// waits for the mount of its directory or for its own (`open_last_lookups`, `handle_truncate`, fs/namei.c): where the
+/// two differ, nobody can tell.
+fn info_of(base: &Path, name: &Path, opens: bool) -> Option<String> {
+    let base = open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let directory = info(&below(&base, name.parent()?, OFlags::DIRECTORY).ok()?)?;
+    if opens {
+        match below(&base, name, OFlags::empty()) {
+            Ok(file) if mount_id(&info(&file)?) == mount_id(&directory) => {}
+            Err(Errno::NOENT) => {}
+            Ok(_) | Err(_) => return None,
+        }
+    }
+    Some(directory)
+}
+
+fn below(base: &OwnedFd, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let (name, resolve) = match name.strip_prefix("/") {
+        Ok(name) => (name, ResolveFlags::NO_SYMLINKS | ResolveFlags::IN_ROOT),
+        Err(_) => (name, ResolveFlags::NO_SYMLINKS),
     };
-    let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-    let dir = openat2(&base, below, flags, Mode::empty(), resolve).ok()?;
-    fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd())).ok()
+    let name = if name.as_os_str().is_empty() { Path::new(".") } else { name };
+    openat2(base, name, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+fn info(file: &OwnedFd) -> Option<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).ok()
 }
 
 /// The mount that a descriptor is of (proc_pid_fdinfo(5)).
@@ -104,8 +133,8 @@ fn mount_id(info: &str) -> Option<&str> {
 mod tests {
     use healer_common::event::wire::Wire as _;
 
-    use super::*;
-    use crate::identity::fixture::Tree;
+    use super::{super::table::Table, *};
+    use crate::{identity::fixture::Tree, sense::poll::tasks::Pass};
 
     const MOUNTS: &str = "45 27 7:0 / /mnt/a\\040disk rw shared:9 - ext4 /dev/loop0 rw\n\
                           46 27 0:5 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
@@ -142,9 +171,9 @@ mod tests {
     fn a_name_is_where_the_call_has_it() {
         let call = |syscall, arg0| TaskRecord { syscall, arg0, arg1: 0x10, ..TaskRecord::ZERO };
         let here = u64::from(libc::AT_FDCWD.cast_unsigned());
-        assert_eq!(place(&call(OPENAT, here)), Some(Place::Name { dir: None, at: 0x10 }));
-        assert_eq!(place(&call(UNLINKAT, 5)), Some(Place::Name { dir: Some(5), at: 0x10 }));
-        assert_eq!(place(&call(OPEN, 0x20)), Some(Place::Name { dir: None, at: 0x20 }));
+        assert_eq!(place(&call(OPENAT, here)), Some(Place::Name { dir: None, at: 0x10, opens: true }));
+        assert_eq!(place(&call(UNLINKAT, 5)), Some(Place::Name { dir: Some(5), at: 0x10, opens: false }));
+        assert_eq!(place(&call(OPEN, 0x20)), Some(Place::Name { dir: None, at: 0x20, opens: true }));
         assert_eq!(place(&call(FSYNC, 5)), Some(Place::Open(5)));
         assert_eq!(place(&call(202, 5)), None);
     }
@@ -155,14 +184,52 @@ mod tests {
         tree.file("own/root/data/kept", "");
         std::os::unix::fs::symlink("data", tree.root().join("own/root/link")).unwrap();
         let base = tree.root().join("own/root");
-        let id =
-            |name: &str| info_of(&base, Path::new(name)).as_deref().and_then(mount_id).map(str::to_owned);
-        let expected = id("new").expect("the directory itself");
-        for name in ["/data/new", "data/new", "/new", "/../new", "data/../new"] {
-            assert_eq!(id(name).as_ref(), Some(&expected), "{name}");
+        let of = |name: &str, opens| {
+            info_of(&base, Path::new(name), opens).as_deref().and_then(mount_id).map(str::to_owned)
+        };
+        let expected = of("new", false).expect("the directory itself");
+        for opens in [false, true] {
+            for name in ["/data/new", "data/new", "/new", "/../new", "data/../new", "data/kept"] {
+                assert_eq!(of(name, opens).as_ref(), Some(&expected), "{name}");
+            }
+            for name in ["link/new", "nowhere/new", "data/kept/new", "/"] {
+                assert_eq!(of(name, opens), None, "{name}");
+            }
         }
-        for name in ["link/new", "nowhere/new", "data/kept/new", "/"] {
-            assert_eq!(id(name), None, "{name}");
+    }
+
+    #[test]
+    fn a_file_that_is_opened_through_a_link_may_lie_anywhere() {
+        let tree = Tree::new();
+        tree.file("own/root/data/kept", "");
+        let base = tree.root().join("own/root");
+        for (to, link) in [("/data/kept", "absolute"), ("data/kept", "relative"), ("/data/new", "dangling")] {
+            std::os::unix::fs::symlink(to, base.join(link)).unwrap();
+            assert_eq!(info_of(&base, Path::new(link), true), None, "{link}");
+            assert!(
+                info_of(&base, Path::new(link), false).is_some(),
+                "{link}: it is the link that is removed"
+            );
         }
+        // Of another file system, as a file that is mounted into a container.
+        let root = Path::new("/");
+        assert!(info_of(root, Path::new("/proc"), false).is_some());
+        assert_eq!(info_of(root, Path::new("/proc"), true), None);
+    }
+
+    #[test]
+    fn what_was_not_found_is_looked_for_some_times_and_not_for_ever() {
+        let mut table = Table::default();
+        let records = [7, 8].map(|pid| TaskRecord { pid, ..write_to(3) }).into();
+        table.apply(&Pass { is_full: true, records });
+        let placed = |table: &Table| [7, 8].map(|tid| table.get(tid).is_some_and(|one| one.is_placed));
+        for _ in 1..LOOKS_MAX {
+            [7, 8].into_iter().for_each(|tid| table.lies_on(tid, None));
+        }
+        assert_eq!(placed(&table), [false, false]);
+        table.lies_on(7, Some(FileSystem { kind: "ext4".into(), point: "/".into(), is_frozen: true }));
+        table.lies_on(8, None);
+        assert_eq!(placed(&table), [true, true]);
+        assert!(table.get(7).is_some_and(|one| one.file_system.is_some()));
     }
 }

@@ -206,7 +206,7 @@ impl Scanner {
         Ok(snapshot)
     }
 
-    /// Of each that takes no signal once, before it is told of: it does not run in between.
+    /// Of each that takes no signal until it is found, before it is told of: it does not run in between.
     fn look_at_file_systems(&mut self, now: BootTime) {
         let is_new = |one: &&table::Sleeper| {
             !one.is_placed

@@ -312,7 +312,7 @@ mod tests {
         // Nobody has that much memory: the code that waits cannot be read.
         let record = TaskRecord { pid: tid, tgid: 1, sp: u64::MAX - 64, ..TaskRecord::ZERO };
         let sight = Some(Sight::Ownerless { lock: key, word, keys: vec![key] });
-        Sleeper { record, call: None, sight, is_placed: false, file_system: None }
+        Sleeper { record, call: None, sight, is_placed: false, looks: 0, file_system: None }
     }
 
     /// Threads 1 and 2 wait crosswise, 3 waits for no lock.

@@ -6,7 +6,7 @@ use healer_common::task_scan::TaskRecord;
 
 use super::{
     condition::{condition, is_deaf},
-    files,
+    file_system, files,
     futex::{Call, Sight},
 };
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) struct Sleeper {
     pub(crate) sight: Option<Sight>,
     /// It was looked at where the word of a shared futex lies, or which file system its call is about.
     pub(crate) is_placed: bool,
+    /// For its file system.
+    pub(crate) looks: u8,
     pub(crate) file_system: Option<FileSystem>,
 }
 
@@ -105,8 +107,8 @@ impl Table {
         if is_deaf(&record) {
             self.deaf.insert(record.pid);
         }
-        self.sleepers
-            .insert(record.pid, Sleeper { record, call, sight: None, is_placed: false, file_system: None });
+        let sleeper = Sleeper { record, call, sight: None, is_placed: false, looks: 0, file_system: None };
+        self.sleepers.insert(record.pid, sleeper);
     }
 
     /// Some may have come or gone that were never seen to sleep.
@@ -202,9 +204,11 @@ impl Table {
     }
 
     /// Which file system its system call is about.
-    pub(crate) fn lies_on(&mut self, tid: u32, file_system: Option<FileSystem>) {
+    pub(crate) fn lies_on(&mut self, tid: u32, found: Option<FileSystem>) {
         if let Some(sleeper) = self.sleepers.get_mut(&tid) {
-            (sleeper.is_placed, sleeper.file_system) = (true, file_system);
+            sleeper.looks += 1;
+            sleeper.is_placed = found.is_some() || file_system::LOOKS_MAX <= sleeper.looks;
+            sleeper.file_system = found;
         }
     }
 

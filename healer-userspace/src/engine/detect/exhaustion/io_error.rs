@@ -58,9 +58,9 @@ struct IoErrors {
 }
 
 struct Failing {
-    last: BootTime,
     called: String,
-    /// By device; by mount point where that is not known.
+    /// By device; by mount point where that is not known. Each as long as it fails: one that was repaired is no news of
+    /// another.
     disks: BTreeMap<String, Disk>,
 }
 
@@ -69,6 +69,8 @@ struct Disk {
     file: File,
     is_read_only: bool,
     evidence: Evidence,
+    /// Its last error.
+    last: BootTime,
 }
 
 impl Detector for IoErrors {
@@ -80,19 +82,28 @@ impl Detector for IoErrors {
                 }
             }
             (Fact::Exited(_), Some(process)) => {
-                self.clear(|id, _| *id == process.id(), "has ended", found);
+                if let Some(failing) = self.failing.remove(&process.id()) {
+                    found.push(failing.is_over(process.id(), "has ended"));
+                }
             }
             _ => {}
         }
     }
 
     fn advance(&mut self, context: &Context<'_>, found: &mut Vec<Finding>) {
-        let now = context.now;
-        self.clear(|_, last| QUIET <= now.since(last), "has had no I/O error for a minute", found);
+        self.failing.retain(|id, failing| {
+            failing.disks.retain(|_, disk| context.now.since(disk.last) < QUIET);
+            let is_over = failing.disks.is_empty();
+            if is_over {
+                found.push(failing.is_over(*id, "has had no I/O error for a minute"));
+            }
+            !is_over
+        });
     }
 
     fn deadline(&self) -> Option<BootTime> {
-        self.failing.values().map(|failing| failing.last + QUIET).min()
+        let disks = self.failing.values().flat_map(|failing| failing.disks.values());
+        disks.map(|disk| disk.last + QUIET).min()
     }
 }
 
@@ -107,11 +118,10 @@ impl IoErrors {
         found: &mut Vec<Finding>,
     ) {
         let evidence = Evidence { signal: "syscall_error".to_owned(), at, says: words::failure(error, at) };
-        let disk = Disk { file: file.clone(), is_read_only: error.errno == libc::EROFS, evidence };
+        let disk = Disk { file: file.clone(), is_read_only: error.errno == libc::EROFS, evidence, last: at };
         let key = disk.key();
-        let anew = || Failing { last: at, called: called(process), disks: BTreeMap::new() };
+        let anew = || Failing { called: called(process), disks: BTreeMap::new() };
         let failing = self.failing.entry(process.id()).or_insert_with(anew);
-        failing.last = at;
         if !failing.is_news(&key, disk) {
             return;
         }
@@ -141,39 +151,31 @@ impl IoErrors {
             }),
         });
     }
-
-    fn clear(
-        &mut self,
-        is_over: impl Fn(&ProcessId, BootTime) -> bool,
-        what: &str,
-        found: &mut Vec<Finding>,
-    ) {
-        self.failing.retain(|id, Failing { last, called, .. }| {
-            let is_over = is_over(id, *last);
-            if is_over {
-                found.push(Finding::Cleared {
-                    subject: Subject::Process(*id, Class::IoError),
-                    class: Class::IoError,
-                    says: format!("{called} {what}"),
-                });
-            }
-            !is_over
-        });
-    }
 }
 
 impl Failing {
     /// The first error of a disk, or the first after which it is known to be read-only: ext4 says EIO to those that
     /// write when it fails, and is remounted then (`errors=remount-ro`).
     fn is_news(&mut self, key: &str, disk: Disk) -> bool {
-        let is_news = match self.disks.get(key) {
-            Some(before) => disk.is_read_only && !before.is_read_only,
+        let is_news = match self.disks.get_mut(key) {
+            Some(before) => {
+                before.last = disk.last;
+                disk.is_read_only && !before.is_read_only
+            }
             None => self.disks.len() < DISKS_MAX,
         };
         if is_news {
             self.disks.insert(key.to_owned(), disk);
         }
         is_news
+    }
+
+    fn is_over(&self, id: ProcessId, what: &str) -> Finding {
+        Finding::Cleared {
+            subject: Subject::Process(id, Class::IoError),
+            class: Class::IoError,
+            says: format!("{} {what}", self.called),
+        }
     }
 
     /// What is new, and on which disks besides it has failed.
@@ -225,4 +227,76 @@ fn has_become_read_only(error: &SyscallError, file: &File) -> bool {
     error.errno == libc::EROFS
         && WRITES.contains(&error.call.as_str())
         && ON_DISKS.contains(&file.filesystem.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{memory::Memory, policy::PolicySet, world::World};
+
+    #[derive(Default)]
+    struct Run {
+        detector: IoErrors,
+        world: World,
+        memory: Memory,
+        policies: PolicySet,
+    }
+
+    impl Run {
+        /// After the time up to then has passed.
+        fn fails(&mut self, second: u64, mount: &str) -> Vec<Finding> {
+            let file =
+                File { mount: mount.to_owned(), filesystem: "ext4".into(), stored: true, ..File::default() };
+            let (call, file) = ("write".to_owned(), Some(file));
+            let error = SyscallError { call, errno: libc::EROFS, count: 1, file, ..SyscallError::default() };
+            let fact = Fact::SyscallError(Box::new(error));
+            let signal = Signal { at: at(second), process: Some(Process::default()), fact };
+            let mut found = self.pass(second);
+            let Self { detector, world, memory, policies } = self;
+            let context = Context { now: signal.at, world, memory, policies, certificate: None };
+            detector.observe(&context, &signal, &mut found);
+            found
+        }
+
+        fn pass(&mut self, second: u64) -> Vec<Finding> {
+            let Self { detector, world, memory, policies } = self;
+            let context = Context { now: at(second), world, memory, policies, certificate: None };
+            let mut found = Vec::new();
+            detector.advance(&context, &mut found);
+            found
+        }
+    }
+
+    fn at(second: u64) -> BootTime {
+        BootTime(second * 1_000_000_000)
+    }
+
+    fn sentences(found: &[Finding]) -> Vec<&str> {
+        let mut said = Vec::new();
+        for finding in found {
+            if let Finding::Raised { diagnosis, .. } = finding {
+                said.push(diagnosis.sentence.as_str());
+            }
+        }
+        said
+    }
+
+    #[test]
+    fn a_disk_that_was_repaired_is_forgotten_while_another_fails() {
+        let mut run = Run::default();
+        assert_eq!(sentences(&run.fails(1, "/data")).len(), 1);
+        for second in [2, 40] {
+            run.fails(second, "/spool");
+        }
+        assert_eq!(run.detector.deadline(), Some(at(61)));
+        assert_eq!(run.fails(70, "/spool"), [], "it fails all the while");
+        let found = run.fails(75, "/srv");
+        let says = sentences(&found);
+        let [says] = says[..] else { panic!("{found:?}") };
+        assert!(says.contains("; /spool (ext4) is read-only as well") && !says.contains("/data"), "{says}");
+        assert_eq!(sentences(&run.fails(80, "/data")).len(), 1, "it fails anew");
+        assert_eq!(run.pass(139), [], "one of them failed less than a minute ago");
+        let over = run.pass(140);
+        assert!(matches!(&over[..], [Finding::Cleared { .. }]), "{over:?}");
+    }
 }

@@ -34,6 +34,7 @@ struct Place {
     dir: PathBuf,
     has_tasks: bool,
     has_quotas: bool,
+    counts_links: bool,
     depth: usize,
 }
 
@@ -48,7 +49,10 @@ pub(super) struct Found {
 impl Walk {
     pub(super) fn new(cgroup: &Path) -> Self {
         let (tasks, cpu) = (mount(cgroup, "pids"), mount(cgroup, "cpu"));
-        let place = |dir, has_tasks, has_quotas| Place { dir, has_tasks, has_quotas, depth: 0 };
+        let place = |dir: PathBuf, has_tasks, has_quotas| {
+            let counts_links = counts_links(&dir);
+            Place { dir, has_tasks, has_quotas, counts_links, depth: 0 }
+        };
         let roots = if tasks == cpu {
             vec![place(tasks, true, true)]
         } else {
@@ -73,10 +77,10 @@ impl Walk {
         self.rest.is_empty().then(|| core::mem::take(&mut self.found))
     }
 
-    fn visit(&mut self, Place { dir, has_tasks, has_quotas, depth }: Place) {
+    fn visit(&mut self, Place { dir, has_tasks, has_quotas, counts_links, depth }: Place) {
         if depth < DEPTH_MAX {
-            let place = |dir| Place { dir, has_tasks, has_quotas, depth: depth + 1 };
-            self.rest.extend(below(&dir).into_iter().map(place));
+            let place = |dir| Place { dir, has_tasks, has_quotas, counts_links, depth: depth + 1 };
+            self.rest.extend(below(&dir, counts_links).into_iter().map(place));
         }
         let Found { tasks, quotas } = &mut self.found;
         if has_tasks
@@ -101,10 +105,16 @@ pub(super) fn mount(cgroup: &Path, controller: &str) -> PathBuf {
     if !is_v2 && v1.is_dir() { v1 } else { cgroup.to_owned() }
 }
 
+/// Only the kernel's own promise it; of those that lxcfs shows each has two, whatever is below it.
+fn counts_links(root: &Path) -> bool {
+    const KERNELS: [u64; 2] = [libc::CGROUP_SUPER_MAGIC as u64, libc::CGROUP2_SUPER_MAGIC as u64];
+    rustix::fs::statfs(root).is_ok_and(|found| KERNELS.contains(&(found.f_type as u64)))
+}
+
 /// A cgroup has two links and one for each below it (`kernfs_refresh_inode`, fs/kernfs/inode.c): most have none, and
 /// need not be listed with all their files.
-fn below(dir: &Path) -> Vec<PathBuf> {
-    if fs::metadata(dir).is_ok_and(|found| found.nlink() == 2) {
+fn below(dir: &Path, counts_links: bool) -> Vec<PathBuf> {
+    if counts_links && fs::metadata(dir).is_ok_and(|found| found.nlink() == 2) {
         return Vec::new();
     }
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
@@ -158,6 +168,17 @@ mod tests {
         let [tasks, quotas] = told(&tree, walk.go_on(seconds(1)));
         assert_eq!(tasks, [("pids/b/c".to_owned(), 10)]);
         assert_eq!(quotas, [("cpu/a".to_owned(), 50)]);
+    }
+
+    #[test]
+    fn links_are_counted_by_the_kernels_own_cgroups_alone() {
+        let tree = Tree::new();
+        tree.file("cgroup/a/pids.max", "10\n");
+        let walk = Walk::new(&tree.roots().cgroup);
+        assert!(walk.roots.iter().all(|root| !root.counts_links), "a tree made up in files");
+        let (leaf, root) = (tree.roots().cgroup.join("a"), tree.roots().cgroup);
+        assert!(below(&leaf, true).is_empty() && below(&leaf, false).is_empty());
+        assert_eq!(below(&root, false), [leaf]);
     }
 
     #[test]
