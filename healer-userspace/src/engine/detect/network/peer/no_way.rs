@@ -54,7 +54,7 @@ impl Peer {
     /// asks in a burst, and for no more: that habit is over.
     pub(in super::super) fn is_missed(&self, at: BootTime, began: BootTime, is_told: bool) -> bool {
         let Some((gap, ok)) = self.gap.zip(self.last_ok) else { return false };
-        let was_asked = began <= ok + patience(gap) * 2 + READ_WITHIN;
+        let was_asked = began <= ok + patience(gap) + READ_WITHIN;
         was_asked && (self.had_no_way(at) || self.is_overdue(at, is_told))
     }
 

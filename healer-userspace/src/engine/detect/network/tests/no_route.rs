@@ -42,6 +42,22 @@ fn a_pool_is_not_what_finds_no_route() {
     assert_eq!(is_pool_cut_off(None, 12_000), 1, "it was asking until then");
 }
 
+/// It asks every twenty seconds, and something begins to find no route so long after the last time.
+fn is_seldom_client_cut_off(began_after: u64) -> usize {
+    let mut story = Story::new();
+    story.asks(1000, 61_001, 20_000);
+    for ms in (61_000 + began_after..200_000).step_by(3000) {
+        story.finds_no_route(ms);
+    }
+    story.words().len()
+}
+
+#[test]
+fn whoever_had_stopped_by_itself_when_it_began_does_not_miss_it() {
+    assert_eq!(is_seldom_client_cut_off(60_000), 1);
+    assert_eq!(is_seldom_client_cut_off(100_000), 0);
+}
+
 /// Another program of the host asks for what it has no route to, every three seconds.
 fn beside_it(ask: impl Fn(&mut Story, u64), to: u64) -> Story {
     let mut story = Story::new();
