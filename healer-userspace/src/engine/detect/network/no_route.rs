@@ -3,13 +3,12 @@
 use core::{net::SocketAddr, time::Duration};
 use std::collections::BTreeMap;
 
-use super::{
-    Context, Finding, Network, Who,
-    client::Client,
-    peer::{EVIDENCE_LASTS, Peer},
-    suffering::ON_ITS_WAY,
-};
+use super::{Context, Finding, Network, Who, client::Client, peer::Peer, suffering::ON_ITS_WAY};
 use crate::{engine::time::BootTime, identity::process::Process, signal::network::NoRoute};
+
+/// Whoever asks again within it goes on with what it did before: NTP polls every 1024 seconds by default (RFC 5905,
+/// `maxpoll` 10).
+const PAUSE: Duration = Duration::from_secs(1200);
 
 /// Since when something in a namespace finds no route by a family, without a longer pause, and when it did last.
 #[derive(Debug, Default)]
@@ -17,7 +16,7 @@ pub(super) struct Runs(BTreeMap<(u32, bool), (BootTime, BootTime)>);
 
 impl Runs {
     fn note(&mut self, at: BootTime, place: (u32, bool)) -> BootTime {
-        self.0.retain(|_, (_, last)| at.since(*last) < EVIDENCE_LASTS);
+        self.0.retain(|_, (_, last)| at.since(*last) < PAUSE);
         let (began, last) = self.0.entry(place).or_insert((at, at));
         *last = at;
         *began

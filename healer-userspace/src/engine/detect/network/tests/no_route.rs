@@ -58,6 +58,22 @@ fn whoever_had_stopped_by_itself_when_it_began_does_not_miss_it() {
     assert_eq!(is_seldom_client_cut_off(100_000), 0);
 }
 
+/// Time is asked for every thousand seconds; whoever else lives there connects just before, and has done with it.
+#[test]
+fn what_finds_no_route_now_and_then_is_the_same_each_time() {
+    let mut story = Story::new();
+    for poll in 0..4 {
+        let ms = 10_000 + poll * 1_000_000;
+        if poll != 0 {
+            story.asks(ms - 3000, ms, 300);
+        }
+        story.finds_no_route(ms + 4000);
+        story.finds_no_route(ms + 7000);
+    }
+    story.pass(4_000_000);
+    assert_eq!(story.words(), [""; 0]);
+}
+
 /// Another program of the host asks for what it has no route to, every three seconds.
 fn beside_it(ask: impl Fn(&mut Story, u64), to: u64) -> Story {
     let mut story = Story::new();
