@@ -37,6 +37,13 @@ pub(super) struct Cause {
     pub(super) says: String,
 }
 
+/// Addresses that a route leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    net: IpAddr,
+    bits: u32,
+}
+
 /// What of the way out has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -149,13 +156,14 @@ impl Links {
         bad.filter(|(_, change)| is_it(change)).map(|(at, _)| *at).max()
     }
 
-    /// Is a route to this address gone that is not the default one?
-    pub(super) fn cuts_off(&self, netns: u32, ip: IpAddr) -> bool {
-        let is_it = |change: &Change| match change {
-            Change::Route { to, .. } => !DEFAULTS.contains(&to.as_str()) && covers(to, ip),
-            Change::Link { .. } => false,
+    /// Where a route leads that is gone and is not the default one.
+    pub(super) fn lost_ways(&self, netns: u32) -> Vec<Prefix> {
+        let of_it = |change: &Change| match change {
+            Change::Route { to, .. } if !DEFAULTS.contains(&to.as_str()) => prefix(to),
+            Change::Route { .. } | Change::Link { .. } => None,
         };
-        self.bad.get(&netns).is_some_and(|bad| bad.iter().any(|(_, change)| is_it(change)))
+        let bad = self.bad.get(&netns).into_iter().flatten();
+        bad.filter_map(|(_, change)| of_it(change)).collect()
     }
 }
 
@@ -174,19 +182,29 @@ fn is_of_same(one: &Change, other: &Change) -> bool {
     }
 }
 
-/// Does the prefix `a.b.c.d/n` hold the address?
+/// Does the prefix hold the address?
 fn covers(to: &str, ip: IpAddr) -> bool {
-    if to == "default" {
-        return ip.is_ipv4();
+    match to {
+        "default" => ip.is_ipv4(),
+        to => prefix(to).is_some_and(|prefix| prefix.holds(ip)),
     }
-    let Some((net, bits)) = to.split_once('/') else { return false };
-    let (Ok(net), Ok(bits)) = (net.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
-    match (net, ip) {
-        (IpAddr::V4(net), IpAddr::V4(ip)) => {
-            same_start(u128::from(u32::from(net)) << 96, u128::from(u32::from(ip)) << 96, bits)
+}
+
+/// As it is written: `a.b.c.d/n`.
+fn prefix(to: &str) -> Option<Prefix> {
+    let (net, bits) = to.split_once('/')?;
+    Some(Prefix { net: net.parse().ok()?, bits: bits.parse().ok()? })
+}
+
+impl Prefix {
+    pub(super) fn holds(self, ip: IpAddr) -> bool {
+        match (self.net, ip) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                same_start(u128::from(u32::from(net)) << 96, u128::from(u32::from(ip)) << 96, self.bits)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same_start(u128::from(net), u128::from(ip), self.bits),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         }
-        (IpAddr::V6(net), IpAddr::V6(ip)) => same_start(u128::from(net), u128::from(ip), bits),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
     }
 }
 
@@ -239,7 +257,11 @@ mod tests {
         let is_cause =
             |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], |_, _| false).is_some();
         assert!(is_cause("1.1.1.1:80") && !is_cause("[fd77::1]:80"));
-        assert!(!links.cuts_off(7, "1.1.1.1".parse().unwrap()));
+        assert_eq!(links.lost_ways(7), [], "it is nobody's own");
+        let change = Change::Route { to: "10.1.0.0/16".to_owned(), usable: false };
+        links.note(BootTime(6), &LinkChange { netns: 7, change });
+        let lost = links.lost_ways(7);
+        assert!(lost.len() == 1 && lost[0].holds("10.1.2.3".parse().unwrap()));
     }
 
     #[test]

@@ -61,12 +61,12 @@ impl Network {
         let is_partial = here.iter().filter_map(|who| self.clients.get(who)).any(reached);
         let lost = self.links.way_out_lost(netns, is_v6);
         let began = self.runs.note(at, (netns, is_v6)).max(lost.unwrap_or_default());
-        let links = &self.links;
-        let link_down = links.down_since(netns, at).filter(|_| !is_partial);
+        let link_down = self.links.down_since(netns, at).filter(|_| !is_partial);
+        let lost_ways = self.links.lost_ways(netns);
+        let is_way_lost = |address: &SocketAddr| lost_ways.iter().any(|way| way.holds(address.ip()));
         // Who was reached meanwhile is so by another link.
         let is_told = |address: &SocketAddr, peer: &Peer| {
-            let is_missed = |down| !peer.answered_since(down);
-            links.cuts_off(netns, address.ip()) || link_down.is_some_and(is_missed)
+            link_down.is_some_and(|down| !peer.answered_since(down)) || is_way_lost(address)
         };
         for who in here {
             let Some(client) = self.clients.get_mut(who) else { continue };
@@ -78,9 +78,8 @@ impl Network {
             };
             let may_be_its = !is_partial && client.peers.iter().any(asks) && !client.peers.iter().any(heard);
             for (address, peer) in client.peers.iter_mut().filter(|(address, _)| of_it(address)) {
-                let is_told = is_told(address, peer);
-                if may_be_its || links.cuts_off(netns, address.ip()) || peer.had_no_way(at) {
-                    peer.no_route(at, is_told);
+                if may_be_its || peer.had_no_way(at) || is_way_lost(address) {
+                    peer.no_route(at, is_told(address, peer));
                 }
             }
         }
