@@ -131,5 +131,7 @@ fn whoever_loses_the_way_out_is_cut_off_beside_it_too() {
     assert_eq!(lost(Some(link)), cut_off);
     assert_eq!(lost(Some(Change::Route { to: "default".to_owned(), usable: false })), cut_off);
     assert_eq!(lost(Some(Change::Route { to: "10.0.0.0/24".to_owned(), usable: false })), cut_off);
+    let last_address = Change::Route { to: "192.168.1.0/24".to_owned(), usable: false };
+    assert_eq!(lost(Some(last_address)), cut_off, "the default route goes with it and is not told");
     assert_eq!(lost(None), [""; 0], "it hangs");
 }
