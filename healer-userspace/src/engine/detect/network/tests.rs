@@ -95,7 +95,10 @@ impl Story {
                     self.sentences.push(diagnosis.sentence);
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }
-                Finding::Cleared { class, .. } => format!("{class} over"),
+                Finding::Cleared { class, says, .. } => {
+                    self.sentences.push(says);
+                    format!("{class} over")
+                }
                 Finding::Level { .. } | Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => {
                     continue;
                 }

@@ -96,10 +96,14 @@ pub(super) fn isolation(context: &Context<'_>, who: &Who, client: &Client, said:
 }
 
 pub(super) fn connected(who: &Who, why: &str) -> Finding {
+    isolation_over(who, &format!("no longer cut off: {why}"))
+}
+
+pub(super) fn isolation_over(who: &Who, says: &str) -> Finding {
     Finding::Cleared {
         subject: Subject::Network(who.0.clone(), who.1),
         class: Class::NetworkIsolation,
-        says: format!("no longer cut off: {why}"),
+        says: says.to_owned(),
     }
 }
 
@@ -292,11 +296,11 @@ pub(super) fn degraded(
     )
 }
 
-pub(super) fn steady((who, address): &(Who, SocketAddr)) -> Finding {
+pub(super) fn steady((who, address): &(Who, SocketAddr), why: &str) -> Finding {
     Finding::Cleared {
         subject: Subject::Peer(who.0.clone(), who.1, *address),
         class: Class::DegradedPath,
-        says: format!("{address}: no gap within a minute"),
+        says: format!("{address}: {why}"),
     }
 }
 
