@@ -22,6 +22,12 @@ pub(super) struct CutOff {
     pub(super) evidence: Vec<Evidence>,
 }
 
+impl CutOff {
+    fn is_as_sure_as(&self, other: &Isolated) -> bool {
+        other.is_doubtful || !self.isolated.is_doubtful
+    }
+}
+
 impl Network {
     pub(super) fn isolation(
         &mut self,
@@ -82,7 +88,7 @@ impl Network {
         let said = CutOff {
             since: self.isolated.get(who).map_or(now, |said| said.since),
             isolated: isolated.clone(),
-            scope: self.scope(who, isolated.since, now),
+            scope: self.scope(who, isolated, now),
             cause,
             evidence: words::of_the_lost(client, isolated),
         };
@@ -99,23 +105,26 @@ impl Network {
         }
     }
 
-    /// The node is cut off once everybody on it is who has peers elsewhere.
-    fn scope(&self, who: &Who, since: BootTime, now: BootTime) -> Scope {
+    /// The node is cut off once everybody on it is who has peers elsewhere, as surely as it is said.
+    fn scope(&self, who: &Who, isolated: &Isolated, now: BootTime) -> Scope {
         let others = || {
             let all = self.clients.iter();
             all.filter(move |(other, client)| *other != who && votes(client, now))
         };
-        let in_it = |(other, client): (&Who, &Client)| other.1 == who.1 && client.well_after(since).is_some();
+        let in_it = |(other, client): (&Who, &Client)| {
+            other.1 == who.1 && client.well_after(isolated.since).is_some()
+        };
         if others().any(in_it) {
             return Scope::Workload;
         }
-        let all = others().all(|(other, _)| self.isolated.contains_key(other));
+        let is_as_sure = |said: &CutOff| said.is_as_sure_as(isolated);
+        let all = others().all(|(other, _)| self.isolated.get(other).is_some_and(is_as_sure));
         let elsewhere = others().any(|(other, _)| other.1 != who.1);
         if all && elsewhere { Scope::Node } else { Scope::Netns }
     }
 
     /// Of whom it was said that the whole node is cut off, that is said anew once `who` reaches somebody, or once
-    /// nobody is cut off in another namespace: all others are held by it.
+    /// nobody is cut off in another namespace as surely: all others are held by it.
     pub(super) fn narrow(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
         let is_of_node = |(_, said): &(&Who, &CutOff)| said.scope == Scope::Node;
         if !self.isolated.iter().any(|one| is_of_node(&one)) {
@@ -125,7 +134,9 @@ impl Network {
         let connected = client.filter(|client| votes(client, context.now));
         let narrower = |other: &Who, said: &CutOff| {
             let is_reached = connected.is_some_and(|client| client.well_after(said.since).is_some());
-            let is_alone = || self.isolated.keys().all(|one| one.1 == other.1);
+            let is_with_it =
+                |(one, found): (&Who, &CutOff)| one.1 != other.1 && found.is_as_sure_as(&said.isolated);
+            let is_alone = || !self.isolated.iter().any(is_with_it);
             match is_reached {
                 true if who.1 == other.1 => Some(Scope::Workload),
                 true => Some(Scope::Netns),

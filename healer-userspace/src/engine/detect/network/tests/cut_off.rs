@@ -6,10 +6,40 @@ const NETNS: &str = "network_isolation netns probable";
 const NODE: &str = "network_isolation node probable";
 const OVER: &str = "network_isolation over";
 
+const CLIENTS: [(&str, u32, u32); 2] = [("api", 7, 40), ("batch", 8, 41)];
+
+/// One after the other, the first of them as a lesser rung of the sensors concludes, or the second.
+fn one_is_suspected(is_first: bool) -> Story {
+    let mut story = Story::new();
+    for one in CLIENTS {
+        (story.workload, story.netns, story.pid) = one;
+        story.ok(500, A);
+        story.ok(500, B);
+    }
+    for (number, from) in [(0, 1000), (1, 6000)] {
+        (story.workload, story.netns, story.pid) = CLIENTS[number];
+        story.by_lesser_rung = is_first == (number == 0);
+        story.silence(from, from + 5000, &[A, B]);
+    }
+    story
+}
+
+#[test]
+fn the_node_is_not_said_to_be_cut_off_more_surely_than_everybody_on_it() {
+    let (suspected, of_node) = ("network_isolation netns suspected", "network_isolation node suspected");
+    assert_eq!(one_is_suspected(true).words(), [suspected, NETNS]);
+    assert_eq!(one_is_suspected(false).words(), [NETNS, of_node]);
+    let mut story = one_is_suspected(true);
+    (story.workload, story.netns, story.pid) = CLIENTS[0];
+    story.by_lesser_rung = false;
+    story.silence(11_000, 18_000, &[A, B]);
+    assert_eq!(story.words()[2..], [NODE], "{:?}", story.said);
+}
+
 /// Two namespaces lose their peers, one after the other; the second asks nobody any more after 11 s.
 fn both_are_cut_off() -> Story {
     let mut story = Story::new();
-    let clients = [("api", 7, 40), ("batch", 8, 41)];
+    let clients = CLIENTS;
     for one in clients {
         (story.workload, story.netns, story.pid) = one;
         story.ok(500, A);
