@@ -135,3 +135,30 @@ fn whoever_loses_the_way_out_is_cut_off_beside_it_too() {
     assert_eq!(lost(Some(last_address)), cut_off, "the default route goes with it and is not told");
     assert_eq!(lost(None), [""; 0], "it hangs");
 }
+
+/// A and B are lost at 12 s, and something finds no route from then on; a third is asked by somebody all the while.
+fn beside_one_who_answers(workload: &'static str, is_on_this_node: bool) -> Vec<String> {
+    let mut story = Story::new();
+    if is_on_this_node {
+        story.lives_on_this_node(C);
+    }
+    story.asks(500, 12_000, 300);
+    for ms in (12_000..20_000).step_by(500) {
+        story.workload = workload;
+        story.ok(ms, C);
+        story.workload = "api";
+        if ms % 1000 == 500 {
+            story.finds_no_route(ms + 100);
+        }
+    }
+    story.words().into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn whoever_answers_on_this_node_does_not_show_that_the_way_out_is_there() {
+    assert_eq!(beside_one_who_answers("web", true), ["network_isolation netns probable"]);
+    assert_eq!(beside_one_who_answers("api", true), ["dependency_failure unreachable probable"; 2]);
+    for workload in ["web", "api"] {
+        assert_eq!(beside_one_who_answers(workload, false), [""; 0], "{workload}");
+    }
+}
