@@ -62,6 +62,16 @@ impl Engine {
         id
     }
 
+    /// Whoever was asked about it, and has had an answer, is not asked again.
+    pub(super) fn restated(
+        &mut self,
+        now: BootTime,
+        subject: Subject,
+        diagnosis: Diagnosis,
+    ) -> Option<IncidentId> {
+        self.subjects.contains_key(&subject).then(|| self.raised(now, subject, diagnosis))
+    }
+
     /// One more death of a workload of which enough wait for their answer already: it is told, and closed.
     pub(super) fn is_of_a_crowd(&mut self, now: BootTime, id: IncidentId) -> bool {
         let Some(incident) =

@@ -3,9 +3,9 @@
 use super::*;
 use crate::engine::{
     class::Certainty,
-    detect::Subject,
+    detect::{Finding, Subject},
     diagnosis::{Detail, Diagnosis},
-    report::ReportFact,
+    report::{Outcome, ReportFact},
 };
 
 fn cut_off(second: u64, kind: &str) -> (Subject, Diagnosis) {
@@ -46,7 +46,25 @@ fn an_isolation_of_another_reach_is_reported_once_and_holds_since_then() {
         [("node", 10, (1, 10)), ("netns", 20, (1, 20)), ("netns", 30, (0, 20)), ("node", 40, (1, 40))];
     for (kind, second, (told, since)) in steps {
         let (subject, diagnosis) = cut_off(second, kind);
-        engine.raised(BootTime(second * SECOND), subject, diagnosis);
+        let finding = Finding::Raised { subject, diagnosis: Box::new(diagnosis) };
+        engine.take_findings(BootTime(second * SECOND), vec![finding]);
         assert_eq!(known(&mut engine), (told, Some(since)), "{kind} at {second}");
+    }
+}
+
+#[test]
+fn what_is_said_anew_opens_no_incident_that_is_closed() {
+    for is_closed in [false, true] {
+        let mut engine = engine();
+        let (subject, diagnosis) = cut_off(10, "node");
+        let id = engine.raised(BootTime(10 * SECOND), subject, diagnosis);
+        if is_closed {
+            let says = "no rung of the ladder healed it".to_owned();
+            engine.close(BootTime(15 * SECOND), id, Outcome::Unchanged, says);
+        }
+        let (subject, diagnosis) = cut_off(20, "netns");
+        let finding = Finding::Restated { subject, diagnosis: Box::new(diagnosis) };
+        engine.take_findings(BootTime(20 * SECOND), vec![finding]);
+        assert_eq!(known(&mut engine).1, (!is_closed).then_some(20));
     }
 }

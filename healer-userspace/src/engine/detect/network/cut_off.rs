@@ -174,7 +174,7 @@ impl Network {
             let Some(said) = self.isolated.get_mut(&other) else { continue };
             said.scope = scope;
             if let Some(client) = self.clients.get(&other) {
-                found.push(words::isolation(context, &other, client, said));
+                found.push(words::narrower(context, &other, client, said));
             }
         }
     }

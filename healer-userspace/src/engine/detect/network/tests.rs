@@ -89,7 +89,7 @@ impl Story {
     fn note(&mut self, ms: u64, found: Vec<Finding>) {
         for finding in found {
             let text = match finding {
-                Finding::Raised { diagnosis, .. } => {
+                Finding::Raised { diagnosis, .. } | Finding::Restated { diagnosis, .. } => {
                     assert!(!diagnosis.evidence.is_empty(), "{} rests on nothing", diagnosis.sentence);
                     let kind = diagnosis.detail.kind.unwrap_or_default();
                     self.sentences.push(diagnosis.sentence);
