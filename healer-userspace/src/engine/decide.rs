@@ -62,7 +62,7 @@ impl Engine {
         id
     }
 
-    /// Whoever was asked about it, and has had an answer, is not asked again.
+    /// What is closed stays so.
     pub(super) fn restated(
         &mut self,
         now: BootTime,
