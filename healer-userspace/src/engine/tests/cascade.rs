@@ -159,7 +159,7 @@ fn who_is_cut_off_is_not_restarted_because_its_probe_fails() {
     for ms in [3000, 3250, 3500, 3750, 4000] {
         signals.extend(peers.map(|peer| no_way(ms, peer)));
     }
-    signals.push(told(4100, Fact::NoRoute(NoRoute { netns: 7, v4: 9, v6: 0 })));
+    signals.push(told(4100, Fact::NoRoute(NoRoute { netns: 7, v4: 9, ..NoRoute::default() })));
     let lines = run(&[signals.as_slice(), &[fails(20)]].concat(), probed(&[]));
     has(&lines, "diagnosis network_isolation");
     has(&lines, "gate cascade hold: not its own fault: supervise/web is cut off from its peers");
@@ -178,7 +178,7 @@ fn loses_all(from_ms: u64, client: &Process, netns: u32) -> Vec<Signal> {
             told(ms, Fact::SyscallError(Box::new(error)))
         }));
     }
-    signals.push(told(from_ms + 1100, Fact::NoRoute(NoRoute { netns, v4: 9, v6: 0 })));
+    signals.push(told(from_ms + 1100, Fact::NoRoute(NoRoute { netns, v4: 9, ..NoRoute::default() })));
     signals
 }
 

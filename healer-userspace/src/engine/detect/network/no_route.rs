@@ -16,16 +16,45 @@ use crate::{engine::time::BootTime, identity::process::Process, signal::network:
 /// `maxpoll` 10).
 const PAUSE: Duration = Duration::from_secs(1200);
 
-/// Since when something in a namespace finds no route by a family, without a longer pause, and when it did last.
+/// It is counted, and read every three seconds where nobody is in trouble; of many namespaces only some at a time.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// What a client did in a longer time before, who knows.
+const READ_WITHIN_MOST: Duration = Duration::from_secs(30);
+
+/// By namespace and family.
 #[derive(Debug, Default)]
-pub(super) struct Runs(BTreeMap<(u32, bool), (BootTime, BootTime)>);
+pub(super) struct Runs(BTreeMap<(u32, bool), Run>);
+
+/// Something finds no route, without a longer pause.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// When that was first read.
+    began: BootTime,
+    /// It may have begun so much earlier.
+    read_within: Duration,
+    last: BootTime,
+}
+
+impl Run {
+    fn first(at: BootTime, no_route: &NoRoute) -> Self {
+        let since = no_route.since.map(|since| at.since(since));
+        let read_within = since.unwrap_or_default().clamp(READ_WITHIN, READ_WITHIN_MOST);
+        Self { began: at, read_within, last: at }
+    }
+
+    /// When it began at the earliest: if a way out was lost since, not before that was told.
+    fn earliest(self, lost: Option<BootTime>) -> BootTime {
+        let unread = self.began - self.read_within;
+        lost.map_or(unread, |lost| unread.max(lost - READ_WITHIN))
+    }
+}
 
 impl Runs {
-    fn note(&mut self, at: BootTime, place: (u32, bool)) -> BootTime {
-        self.0.retain(|_, (_, last)| at.since(*last) < PAUSE);
-        let (began, last) = self.0.entry(place).or_insert((at, at));
-        *last = at;
-        *began
+    fn note(&mut self, at: BootTime, is_v6: bool, no_route: &NoRoute) -> Run {
+        self.0.retain(|_, run| at.since(run.last) < PAUSE);
+        let run = self.0.entry((no_route.netns, is_v6)).or_insert_with(|| Run::first(at, no_route));
+        run.last = at;
+        *run
     }
 
     /// Nobody lives there any more.
@@ -62,7 +91,7 @@ impl Network {
         let here: Vec<Who> = self.clients.keys().filter(|who| who.1 == no_route.netns).cloned().collect();
         for (is_v6, count) in [(false, no_route.v4), (true, no_route.v6)] {
             if count != 0 {
-                self.no_route_by(context, at, (no_route.netns, is_v6), &here);
+                self.no_route_by(context, at, (no_route, is_v6), &here);
             }
         }
         for who in here {
@@ -77,13 +106,15 @@ impl Network {
         &mut self,
         context: &Context<'_>,
         at: BootTime,
-        (netns, is_v6): (u32, bool),
+        (no_route, is_v6): (&NoRoute, bool),
         here: &[Who],
     ) {
+        let netns = no_route.netns;
         let of_it = |address: &SocketAddr| address.is_ipv6() == is_v6 && !address.ip().is_loopback();
         let reached = self.reached_just_now(at, here, of_it);
         let lost = self.links.way_out_lost(netns, is_v6);
-        let began = self.runs.note(at, (netns, is_v6)).max(lost.unwrap_or_default());
+        let run = self.runs.note(at, is_v6, no_route);
+        let (earliest, began) = (run.earliest(lost), run.began.max(lost.unwrap_or_default()));
         let link_down = self.links.down_since(netns, at).filter(|_| reached.is_empty());
         let told = Told { link_down, lost_ways: self.links.lost_ways(netns) };
         let is_here = |address: &SocketAddr| is_on_this_node(context, netns, address);
@@ -92,7 +123,7 @@ impl Network {
         for who in here {
             let Some(client) = self.clients.get_mut(who) else { continue };
             let missed = addresses(client, |address, peer| {
-                of_it(address) && peer.is_missed(at, began, told.says_of(address, peer))
+                of_it(address) && peer.is_missed(at, earliest, told.says_of(address, peer))
             });
             let heard =
                 addresses(client, |address, peer| of_it(address) && peer.answered_since(began + ON_ITS_WAY));

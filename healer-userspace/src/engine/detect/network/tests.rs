@@ -267,7 +267,7 @@ fn without_a_route_nobody_is_reached() {
             if is_reached {
                 story.ok(second * 1000 - 100, B);
             }
-            story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4, v6 }));
+            story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4, v6, since: None }));
         }
         story.pass(20_000);
         story.words().into_iter().map(str::to_owned).collect::<Vec<_>>()

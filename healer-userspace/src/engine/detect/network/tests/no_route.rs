@@ -5,7 +5,12 @@ use crate::signal::network::{Change, FlowSnapshot, LinkChange};
 
 impl Story {
     fn finds_no_route(&mut self, ms: u64) {
-        self.tell(ms, Fact::NoRoute(NoRoute { netns: 7, v4: 1, v6: 0 }));
+        self.has_found_no_route(ms, None);
+    }
+
+    fn has_found_no_route(&mut self, ms: u64, since_ms: Option<u64>) {
+        let since = since_ms.map(|ms| BootTime(ms * 1_000_000));
+        self.tell(ms, Fact::NoRoute(NoRoute { netns: 7, v4: 1, since, ..NoRoute::default() }));
     }
 
     /// Connections to both, one after the other.
@@ -56,6 +61,25 @@ fn is_seldom_client_cut_off(began_after: u64) -> usize {
 fn whoever_had_stopped_by_itself_when_it_began_does_not_miss_it() {
     assert_eq!(is_seldom_client_cut_off(65_000), 1);
     assert_eq!(is_seldom_client_cut_off(65_100), 0);
+}
+
+/// It asks until the twelfth second; the counter of its namespace is read late, and was read before at that time.
+fn is_cut_off_if_read(ms: u64, before: Option<u64>) -> bool {
+    let mut story = Story::new();
+    story.asks(500, 12_000, 300);
+    story.has_found_no_route(ms, before);
+    story.has_found_no_route(ms + 3000, Some(ms));
+    story.pass(ms + 6000);
+    story.words() == ["network_isolation netns probable"]
+}
+
+#[test]
+fn of_many_namespaces_each_is_read_seldom() {
+    assert!(is_cut_off_if_read(32_000, Some(12_000)));
+    assert!(!is_cut_off_if_read(32_000, Some(14_000)), "it had stopped by itself before");
+    assert!(!is_cut_off_if_read(32_000, None));
+    assert!(is_cut_off_if_read(17_000, None));
+    assert!(!is_cut_off_if_read(50_000, Some(12_000)), "who knows what it did meanwhile");
 }
 
 /// Time is asked for every thousand seconds; whoever else lives there connects just before, and has done with it.
