@@ -60,7 +60,7 @@ impl Agent {
             return;
         }
         self.peers.routes_at = Some(now);
-        let found = self.peers.routes.look();
+        let found = self.peers.routes.look(now);
         if found.is_empty() {
             return;
         }
@@ -93,7 +93,7 @@ impl Agent {
     pub(super) fn look_at_rewired(&mut self, now: BootTime) {
         self.peers.rewired.retain(|_, until| now < *until);
         let Peers { rewired, routes, .. } = &mut self.peers;
-        let found: Vec<NoRoute> = rewired.keys().filter_map(|netns| routes.look_at(*netns)).collect();
+        let found: Vec<NoRoute> = rewired.keys().filter_map(|netns| routes.look_at(now, *netns)).collect();
         if !found.is_empty() {
             self.trouble(now);
             self.tell_no_routes(now, found);

@@ -32,10 +32,12 @@ impl Engine {
             let before = incident.active.get(&diagnosis.class);
             let first = before.map(|kept| (kept.detected_at, kept.certainty));
             let is_known_better = before.is_some_and(|before| says_more(before, &diagnosis));
+            let is_the_same = before.is_some_and(|before| {
+                before.certainty >= diagnosis.certainty && !reaches_otherwise(before, &diagnosis)
+            });
             let mut kept = diagnosis.clone();
-            // `for:` counts from the first time that the finding was raised as surely as now.
-            kept.detected_at =
-                first.filter(|(_, before)| *before >= kept.certainty).map_or(kept.detected_at, |(at, _)| at);
+            // `for:` counts from the first time that the finding was raised as surely and as wide as now.
+            kept.detected_at = first.filter(|_| is_the_same).map_or(kept.detected_at, |(at, _)| at);
             incident.levels.extend(kept.detail.level.map(|level| (kept.class, level)));
             note_read_only(incident, &kept);
             incident.active.insert(kept.class, kept);
@@ -58,6 +60,16 @@ impl Engine {
             }
         }
         id
+    }
+
+    /// What is closed stays so.
+    pub(super) fn restated(
+        &mut self,
+        now: BootTime,
+        subject: Subject,
+        diagnosis: Diagnosis,
+    ) -> Option<IncidentId> {
+        self.subjects.contains_key(&subject).then(|| self.raised(now, subject, diagnosis))
     }
 
     /// One more death of a workload of which enough wait for their answer already: it is told, and closed.
@@ -268,12 +280,16 @@ impl Engine {
 }
 
 /// Of which kind it is, or what else has failed.
-fn says_more(before: &Diagnosis, now: &Diagnosis) -> bool {
-    let (before, detail) = (&before.detail, &now.detail);
+fn says_more(found: &Diagnosis, now: &Diagnosis) -> bool {
+    let (before, detail) = (&found.detail, &now.detail);
     let is_kind_new = before.kind.is_none() && detail.kind.is_some();
     let are_disks_new = before.evidence_count != detail.evidence_count || before.proof != detail.proof;
-    let reaches_otherwise = now.class == Class::NetworkIsolation && before.kind != detail.kind;
-    is_kind_new || reaches_otherwise || now.class == Class::IoError && are_disks_new
+    is_kind_new || reaches_otherwise(found, now) || now.class == Class::IoError && are_disks_new
+}
+
+/// One workload, its network namespace or the whole node.
+fn reaches_otherwise(before: &Diagnosis, now: &Diagnosis) -> bool {
+    now.class == Class::NetworkIsolation && before.detail.kind != now.detail.kind
 }
 
 /// Whoever is verified already is asked about them as well.

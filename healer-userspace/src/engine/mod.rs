@@ -328,6 +328,7 @@ impl Engine {
         for finding in found {
             touched.extend(match finding {
                 Finding::Raised { subject, diagnosis } => Some(self.raised(now, subject, *diagnosis)),
+                Finding::Restated { subject, diagnosis } => self.restated(now, subject, *diagnosis),
                 Finding::Cleared { subject, class, says } => self.cleared(now, &subject, class, &says),
                 Finding::Level { subject, class, level } => self.level_is(&subject, class, level),
                 Finding::Watch(parent) => self.track(Tracking::Watch(parent)),

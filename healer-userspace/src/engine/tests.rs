@@ -35,6 +35,7 @@ mod late;
 mod lent;
 mod listen;
 mod pods;
+mod reach;
 mod read_only;
 mod restarts;
 mod stops;

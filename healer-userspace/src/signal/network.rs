@@ -81,13 +81,16 @@ pub struct Listens {
 }
 
 /// Connections for which a network namespace had no route, since the last look.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoRoute {
     pub netns: u32,
     #[serde(default)]
     pub v4: u64,
     #[serde(default)]
     pub v6: u64,
+    /// When that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<BootTime>,
 }
 
 /// A look at the sockets of the node's network namespaces: only what does not move, and what is new.

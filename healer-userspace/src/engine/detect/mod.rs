@@ -87,6 +87,11 @@ pub enum Finding {
         subject: Subject,
         diagnosis: Box<Diagnosis>,
     },
+    /// What was raised, said anew: of an incident that is closed it opens none.
+    Restated {
+        subject: Subject,
+        diagnosis: Box<Diagnosis>,
+    },
     /// The condition is over, whoever ended it.
     Cleared {
         subject: Subject,

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{sense::poll::cpu::small, signal::network::NoRoute};
+use crate::{engine::time::BootTime, sense::poll::cpu::small, signal::network::NoRoute};
 
 /// Namespaces read in one look, in turn: some 50 µs each.
 const READ_MAX: usize = 16;
@@ -22,8 +22,8 @@ pub struct RouteWatch {
 struct Namespace {
     /// Somebody who lives there.
     pid: u32,
-    /// IPv4 and IPv6.
-    before: Option<[u64; 2]>,
+    /// When it was read last: IPv4 and IPv6.
+    before: Option<(BootTime, [u64; 2])>,
 }
 
 impl RouteWatch {
@@ -39,15 +39,14 @@ impl RouteWatch {
     }
 
     /// The same of one namespace, if it is known: a link or a route of it has just gone.
-    pub fn look_at(&mut self, netns: u32) -> Option<NoRoute> {
+    pub fn look_at(&mut self, now: BootTime, netns: u32) -> Option<NoRoute> {
         let namespace = self.namespaces.get_mut(&netns)?;
-        let now = counted(&self.proc, namespace.pid)?;
-        let before = namespace.before.replace(now).unwrap_or(now);
-        no_route(netns, before, now)
+        let counts = counted(&self.proc, namespace.pid)?;
+        no_route(netns, namespace.before.replace((now, counts)), counts)
     }
 
     /// Namespaces in which something found no route since the last look at them.
-    pub fn look(&mut self) -> Vec<NoRoute> {
+    pub fn look(&mut self, now: BootTime) -> Vec<NoRoute> {
         let after = self.namespaces.range(self.last.saturating_add(1)..).map(|(netns, _)| *netns);
         let turn: Vec<u32> = after
             .chain(self.namespaces.range(..=self.last).map(|(netns, _)| *netns))
@@ -57,21 +56,21 @@ impl RouteWatch {
         for netns in turn {
             self.last = netns;
             let Some(namespace) = self.namespaces.get_mut(&netns) else { continue };
-            let Some(now) = counted(&self.proc, namespace.pid) else {
+            let Some(counts) = counted(&self.proc, namespace.pid) else {
                 // Whoever lived there is gone; the next client tells of another.
                 self.namespaces.remove(&netns);
                 continue;
             };
-            let before = namespace.before.replace(now).unwrap_or(now);
-            found.extend(no_route(netns, before, now));
+            found.extend(no_route(netns, namespace.before.replace((now, counts)), counts));
         }
         found
     }
 }
 
-fn no_route(netns: u32, before: [u64; 2], now: [u64; 2]) -> Option<NoRoute> {
+fn no_route(netns: u32, before: Option<(BootTime, [u64; 2])>, now: [u64; 2]) -> Option<NoRoute> {
+    let (since, before) = before?;
     let [v4, v6] = [0, 1].map(|family| now[family].saturating_sub(before[family]));
-    (v4 != 0 || v6 != 0).then_some(NoRoute { netns, v4, v6 })
+    (v4 != 0 || v6 != 0).then_some(NoRoute { netns, v4, v6, since: Some(since) })
 }
 
 fn counted(proc: &Path, pid: u32) -> Option<[u64; 2]> {
@@ -112,7 +111,7 @@ mod tests {
         let mut watch = RouteWatch::new(Path::new("/proc"));
         watch.learn(1, std::process::id());
         watch.learn(2, u32::MAX);
-        assert_eq!(watch.look(), []);
+        assert_eq!(watch.look(BootTime(5)), []);
         assert_eq!(watch.namespaces.len(), 1);
     }
 
@@ -120,12 +119,15 @@ mod tests {
     fn what_is_counted_of_one_namespace_is_told_once() {
         let mut watch = RouteWatch::new(Path::new("/proc"));
         watch.learn(1, std::process::id());
-        assert!(watch.look_at(1).is_none() && watch.look_at(2).is_none());
+        assert!(watch.look_at(BootTime(5), 1).is_none() && watch.look_at(BootTime(5), 2).is_none());
         let namespace = watch.namespaces.get_mut(&1).unwrap();
-        namespace.before = namespace.before.map(|[v4, v6]| [v4.saturating_sub(1), v6]);
-        let is_counted = namespace.before != counted(Path::new("/proc"), std::process::id());
-        assert_eq!(watch.look_at(1).is_some(), is_counted, "there was one at least, if any");
-        assert_eq!(no_route(1, [3, 5], [3, 5]), None);
-        assert_eq!(no_route(1, [3, 5], [7, 5]), Some(NoRoute { netns: 1, v4: 4, v6: 0 }));
+        namespace.before = namespace.before.map(|(at, [v4, v6])| (at, [v4.saturating_sub(1), v6]));
+        let before = namespace.before.map(|(_, counts)| counts);
+        let is_counted = before != counted(Path::new("/proc"), std::process::id());
+        assert_eq!(watch.look_at(BootTime(6), 1).is_some(), is_counted, "there was one at least, if any");
+        let before = Some((BootTime(5), [3, 5]));
+        let told = NoRoute { netns: 1, v4: 4, v6: 0, since: Some(BootTime(5)) };
+        assert_eq!((no_route(1, before, [3, 5]), no_route(1, None, [7, 5])), (None, None));
+        assert_eq!(no_route(1, before, [7, 5]), Some(told));
     }
 }

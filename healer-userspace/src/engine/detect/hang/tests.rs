@@ -43,6 +43,7 @@ impl Run {
         let diagnosis = |finding: &'_ Finding| match finding {
             Finding::Raised { .. } => true,
             Finding::Cleared { .. }
+            | Finding::Restated { .. }
             | Finding::Level { .. }
             | Finding::Watch(_)
             | Finding::Unwatch(_)
@@ -53,6 +54,7 @@ impl Run {
             .filter_map(|finding| match finding {
                 Finding::Raised { diagnosis, .. } => Some(&**diagnosis),
                 Finding::Cleared { .. }
+                | Finding::Restated { .. }
                 | Finding::Level { .. }
                 | Finding::Watch(_)
                 | Finding::Unwatch(_)

@@ -220,6 +220,7 @@ impl Run {
         let raised = self.found.iter().filter_map(|finding| match finding {
             Finding::Raised { diagnosis, .. } => Some(diagnosis.target.pid),
             Finding::Cleared { .. }
+            | Finding::Restated { .. }
             | Finding::Level { .. }
             | Finding::Watch(_)
             | Finding::Unwatch(_)
@@ -232,6 +233,7 @@ impl Run {
         let said = self.found.iter().filter_map(|finding| match finding {
             Finding::Cleared { says, .. } => Some(says.as_str()),
             Finding::Raised { .. }
+            | Finding::Restated { .. }
             | Finding::Level { .. }
             | Finding::Watch(_)
             | Finding::Unwatch(_)

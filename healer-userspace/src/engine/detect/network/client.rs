@@ -184,8 +184,8 @@ impl Client {
         self.peers.iter().filter(|one| is_voter(now, *one)).map(|(address, _)| *address).collect()
     }
 
-    pub(super) fn has_voters(&self, now: BootTime) -> bool {
-        self.peers.iter().any(|one| is_voter(now, one))
+    pub(super) fn has_voters(&self, now: BootTime, counts: impl Fn(&SocketAddr) -> bool) -> bool {
+        self.peers.iter().any(|one| is_voter(now, one) && counts(one.0))
     }
 
     fn is_heard(&self, now: BootTime, address: &SocketAddr, since: BootTime) -> bool {
@@ -236,6 +236,17 @@ impl Client {
         last.unwrap_or_default() + so_long + MOMENT
     }
 
+    /// Has it, of those that count, asked nobody for so long?
+    pub(super) fn has_tried_none(
+        &self,
+        now: BootTime,
+        so_long: Duration,
+        counts: impl Fn(&SocketAddr) -> bool,
+    ) -> bool {
+        let is_tried = |peer: &Peer| now.since(peer.last_seen) <= so_long;
+        !self.peers.iter().any(|(address, peer)| is_tried(peer) && counts(address))
+    }
+
     pub(super) fn is_calm(&self, now: BootTime) -> bool {
         self.calm_until <= now
     }
@@ -245,14 +256,29 @@ impl Client {
         self.peers.values_mut().for_each(Peer::forgive);
     }
 
-    /// When the first peer answered after `since` that has gone on to.
-    pub(super) fn well_after(&self, since: BootTime) -> Option<BootTime> {
+    /// When the first peer that counts answered after `since` and has gone on to.
+    pub(super) fn well_after(
+        &self,
+        since: BootTime,
+        counts: impl Fn(&SocketAddr) -> bool,
+    ) -> Option<BootTime> {
         let peers = self.peers.iter().filter(|(address, _)| !address.ip().is_loopback());
         let newer = |peer: &Peer| {
             let ok = peer.unopposed_answer().filter(|ok| since < *ok)?;
             Some(peer.well_since.or(peer.moves_since).filter(|at| since < *at).unwrap_or(ok))
         };
-        peers.filter_map(|(_, peer)| newer(peer)).min()
+        peers.filter_map(|(address, peer)| newer(peer).filter(|_| counts(address))).min()
+    }
+
+    /// When one that counts did so last, if after `since`.
+    pub(super) fn well_last(
+        &self,
+        since: BootTime,
+        counts: impl Fn(&SocketAddr) -> bool,
+    ) -> Option<BootTime> {
+        let peers = self.peers.iter().filter(|(address, _)| !address.ip().is_loopback());
+        let newer = |peer: &Peer| peer.unopposed_answer().filter(|ok| since < *ok);
+        peers.filter_map(|(address, peer)| newer(peer).filter(|_| counts(address))).max()
     }
 }
 

@@ -1,11 +1,12 @@
 //! Who is cut off, how far that reaches, and when it is over.
 
-use core::time::Duration;
+use core::{net::SocketAddr, time::Duration};
 
 use super::{
     CAUSE_COMES_WITHIN, Context, Finding, Network, STAYS_WELL, UNTRIED, Who,
     client::{Client, Isolated, Verdict, earliest},
     links::{Cause, Way},
+    suffering::is_on_this_node,
     words::{self, Scope},
 };
 use crate::engine::{diagnosis::Evidence, time::BootTime};
@@ -20,6 +21,19 @@ pub(super) struct CutOff {
     pub(super) scope: Scope,
     pub(super) cause: Option<Cause>,
     pub(super) evidence: Vec<Evidence>,
+    /// All that are lost are on this node.
+    pub(super) is_within: bool,
+}
+
+impl CutOff {
+    /// Whoever is on this node is reached without the way out of it.
+    fn is_reached_by(&self, context: &Context<'_>, netns: u32, at: &SocketAddr) -> bool {
+        self.is_within || !is_on_this_node(context, netns, at)
+    }
+
+    fn is_as_sure_as(&self, other: &Isolated) -> bool {
+        other.is_doubtful || !self.isolated.is_doubtful
+    }
 }
 
 impl Network {
@@ -40,27 +54,38 @@ impl Network {
             self.due = earliest(self.due, untried.filter(|at| now < *at));
             return;
         }
-        let Some(since) = self.isolated.get(who).map(|said| said.since) else {
+        self.is_it_over(context, who, found);
+    }
+
+    fn is_it_over(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
+        let now = context.now;
+        let Some((said, client)) = self.isolated.get(who).zip(self.clients.get(who)) else {
             return;
         };
-        let Some(client) = self.clients.get_mut(who) else {
-            return;
-        };
-        let is_untried = client.peers.values().all(|peer| UNTRIED < now.since(peer.last_seen));
-        match client.well_after(since) {
+        let counts = |at: &SocketAddr| said.is_reached_by(context, who.1, at);
+        let untried_at = client.untried_for(UNTRIED);
+        match client.well_after(said.since, counts) {
             Some(ok) if ok + STAYS_CONNECTED <= now => {
-                client.calm_down(now);
-                self.isolated.remove(who);
-                found.push(words::connected(who, "its peers answer again"));
+                if let Some(client) = self.clients.get_mut(who) {
+                    client.calm_down(now);
+                }
+                self.is_over(who, "its peers answer again", found);
                 self.due = earliest(self.due, Some(now + STAYS_WELL));
             }
             Some(ok) => self.due = earliest(self.due, Some(ok + STAYS_CONNECTED)),
-            None if is_untried => {
-                self.isolated.remove(who);
-                found.push(words::connected(who, "it has not tried any peer for ten minutes"));
+            None if untried_at <= now => {
+                self.is_over(who, "it has not tried any peer for ten minutes", found);
             }
-            None => self.due = earliest(self.due, Some(client.untried_for(UNTRIED))),
+            None if client.has_tried_none(now, UNTRIED, counts) => {
+                self.is_over(who, "it has not tried any peer outside this node for ten minutes", found);
+            }
+            None => self.due = earliest(self.due, Some(untried_at)),
         }
+    }
+
+    fn is_over(&mut self, who: &Who, why: &str, found: &mut Vec<Finding>) {
+        self.isolated.remove(who);
+        found.push(words::connected(who, why));
     }
 
     fn cut_off(&mut self, context: &Context<'_>, who: &Who, isolated: &Isolated, found: &mut Vec<Finding>) {
@@ -79,13 +104,15 @@ impl Network {
         let Some(client) = self.clients.get(who) else {
             return;
         };
-        let said = CutOff {
+        let mut said = CutOff {
             since: self.isolated.get(who).map_or(now, |said| said.since),
             isolated: isolated.clone(),
-            scope: self.scope(who, isolated.since, now),
+            scope: Scope::Netns,
             cause,
             evidence: words::of_the_lost(client, isolated),
+            is_within: isolated.peers.iter().all(|at| is_on_this_node(context, who.1, at)),
         };
+        said.scope = self.scope(context, who, &said);
         let says = words::isolation(context, who, client, &said);
         self.isolated.insert(who.clone(), said);
         self.take_back(who, found);
@@ -99,53 +126,77 @@ impl Network {
         }
     }
 
-    /// The node is cut off once everybody on it is who has peers elsewhere.
-    fn scope(&self, who: &Who, since: BootTime, now: BootTime) -> Scope {
-        let others = || {
-            let all = self.clients.iter();
-            all.filter(move |(other, client)| *other != who && votes(client, now))
+    /// The node is cut off once everybody on it is who has peers elsewhere, as surely as it is said.
+    fn scope(&self, context: &Context<'_>, who: &Who, said: &CutOff) -> Scope {
+        let others = || self.clients.iter().filter(move |(other, _)| *other != who);
+        let votes = |other: &Who, client: &Client| {
+            let counts = |at: &SocketAddr| said.is_reached_by(context, other.1, at);
+            client.ended.is_none() && client.has_voters(context.now, counts)
         };
-        let in_it = |(other, client): (&Who, &Client)| other.1 == who.1 && client.well_after(since).is_some();
-        if others().any(in_it) {
+        let is_well = |(other, client): (&Who, &Client)| {
+            let counts = |at: &SocketAddr| said.is_reached_by(context, other.1, at);
+            other.1 == who.1
+                && client.well_after(said.isolated.since, counts).is_some()
+                && votes(other, client)
+        };
+        if others().any(is_well) {
             return Scope::Workload;
         }
-        let all = others().all(|(other, _)| self.isolated.contains_key(other));
-        let elsewhere = others().any(|(other, _)| other.1 != who.1);
-        if all && elsewhere { Scope::Node } else { Scope::Netns }
+        let is_lost =
+            |other: &Who| self.isolated.get(other).is_some_and(|one| one.is_as_sure_as(&said.isolated));
+        let is_with_it =
+            |(other, client): (&Who, &Client)| other.1 != who.1 && is_lost(other) && votes(other, client);
+        let all = others().all(|(other, client)| is_lost(other) || !votes(other, client));
+        if all && others().any(is_with_it) { Scope::Node } else { Scope::Netns }
     }
 
     /// Of whom it was said that the whole node is cut off, that is said anew once `who` reaches somebody, or once
-    /// nobody is cut off in another namespace: all others are held by it.
+    /// nobody is cut off in another namespace as surely: all others are held by it.
     pub(super) fn narrow(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
-        let is_of_node = |(_, said): &(&Who, &CutOff)| said.scope == Scope::Node;
-        if !self.isolated.iter().any(|one| is_of_node(&one)) {
+        let of_node = || self.isolated.iter().filter(|(_, said)| said.scope == Scope::Node);
+        let Some(since) = of_node().map(|(_, said)| said.since).min() else {
             return;
-        }
-        let client = self.clients.get(who).filter(|_| !self.isolated.contains_key(who));
-        let connected = client.filter(|client| votes(client, context.now));
+        };
+        let is_elsewhere = |at: &SocketAddr| !is_on_this_node(context, who.1, at);
+        let anybody = self.reached_last(context, who, since, |_| true);
+        let elsewhere = anybody.and_then(|_| self.reached_last(context, who, since, is_elsewhere));
         let narrower = |other: &Who, said: &CutOff| {
-            let is_reached = connected.is_some_and(|client| client.well_after(said.since).is_some());
-            let is_alone = || self.isolated.keys().all(|one| one.1 == other.1);
-            match is_reached {
+            let last = if said.is_within { anybody } else { elsewhere };
+            match Some(said.since) < last {
                 true if who.1 == other.1 => Some(Scope::Workload),
                 true => Some(Scope::Netns),
-                false => is_alone().then_some(Scope::Netns),
+                false => self.is_alone(other, said).then_some(Scope::Netns),
             }
         };
-        let of_node = self.isolated.iter().filter(is_of_node);
         let all: Vec<(Who, Scope)> =
-            of_node.filter_map(|(other, said)| Some((other.clone(), narrower(other, said)?))).collect();
+            of_node().filter_map(|(other, said)| Some((other.clone(), narrower(other, said)?))).collect();
         for (other, scope) in all {
             let Some(said) = self.isolated.get_mut(&other) else { continue };
             said.scope = scope;
             if let Some(client) = self.clients.get(&other) {
-                found.push(words::isolation(context, &other, client, said));
+                found.push(words::narrower(context, &other, client, said));
             }
         }
     }
-}
 
-/// Who is, and has peers elsewhere.
-fn votes(client: &Client, now: BootTime) -> bool {
-    client.ended.is_none() && client.has_voters(now)
+    /// When somebody who counts answered one last who is not cut off.
+    fn reached_last(
+        &self,
+        context: &Context<'_>,
+        who: &Who,
+        since: BootTime,
+        counts: impl Fn(&SocketAddr) -> bool + Copy,
+    ) -> Option<BootTime> {
+        let client = self.clients.get(who).filter(|client| client.ended.is_none())?;
+        if self.isolated.contains_key(who) {
+            return None;
+        }
+        client.well_last(since, counts).filter(|_| client.has_voters(context.now, counts))
+    }
+
+    fn is_alone(&self, who: &Who, said: &CutOff) -> bool {
+        let is_with_it =
+            |(other, one): (&Who, &CutOff)| other.1 != who.1 && one.is_as_sure_as(&said.isolated);
+        !self.isolated.iter().any(is_with_it)
+    }
 }

@@ -8,7 +8,8 @@ use crate::identity::process::Process;
 
 /// Clients remembered, the least recently heard of make room.
 const CLIENTS_MAX: usize = 1024;
-const FORGOTTEN: &str = "it is forgotten";
+/// Why nothing more is said of a peer that made room, or whose client did.
+pub(super) const FORGOTTEN: &str = "it is forgotten";
 
 /// Why nothing more is said of a client.
 #[derive(Clone, Copy)]
@@ -20,8 +21,8 @@ pub(super) enum Gone {
 impl Gone {
     fn says(self) -> &'static str {
         match self {
-            Self::Ended => "it has ended",
-            Self::MadeRoom => FORGOTTEN,
+            Self::Ended => "no longer cut off: it has ended",
+            Self::MadeRoom => "nothing more is known of it: others took its room",
         }
     }
 
@@ -43,7 +44,9 @@ impl Network {
     ) -> &mut Client {
         if CLIENTS_MAX <= self.clients.len() && !self.clients.contains_key(who) {
             let last = |client: &Client| client.peers.values().map(|peer| peer.last_seen).max();
-            let oldest = self.clients.iter().min_by_key(|(_, client)| last(client));
+            // Whoever is cut off is not heard of because of it.
+            let is_cut_off = |who: &Who| self.isolated.contains_key(who);
+            let oldest = self.clients.iter().min_by_key(|(who, client)| (is_cut_off(who), last(client)));
             if let Some(oldest) = oldest.map(|(who, _)| who.clone()) {
                 self.forget(&oldest, Gone::MadeRoom, found);
             }
@@ -89,7 +92,7 @@ impl Network {
         self.is_no_longer(who);
         self.clients.remove(who);
         if self.isolated.remove(who).is_some() {
-            found.push(words::connected(who, why.says()));
+            found.push(words::isolation_over(who, why.says()));
         }
         let of_it = |(whose, _): &(Who, SocketAddr)| whose == who;
         let down: BTreeSet<_> = self.down.extract_if(.., |key, _| of_it(key)).map(|(key, _)| key).collect();
@@ -97,7 +100,7 @@ impl Network {
             found.push(words::answers(&key, why.says_of_peers()));
         }
         for key in self.degraded.extract_if(.., of_it) {
-            found.push(words::steady(&key));
+            found.push(words::steady(&key, why.says_of_peers()));
         }
     }
 }

@@ -5,6 +5,7 @@ use core::net::SocketAddr;
 use super::{
     Context, Finding, Network, Who,
     client::{Verdict, earliest},
+    known::FORGOTTEN,
     words,
 };
 
@@ -22,7 +23,7 @@ impl Network {
         };
         let has_made_room = |(whose, at): &(Who, SocketAddr)| whose == who && !client.peers.contains_key(at);
         for key in self.stale.extract_if(.., has_made_room) {
-            found.push(words::answers(&key, "it is forgotten"));
+            found.push(words::answers(&key, FORGOTTEN));
         }
         for (address, peer) in &client.peers {
             let key = (who.clone(), *address);

@@ -37,6 +37,13 @@ pub(super) struct Cause {
     pub(super) says: String,
 }
 
+/// Addresses that a route leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prefix {
+    net: IpAddr,
+    bits: u32,
+}
+
 /// What of the way out has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -52,13 +59,16 @@ impl Links {
         let is_over = |then: BootTime, before: &Change| {
             is_of_same(before, &told.change) || is_gone(before) && RECENT_IF_GONE < at.since(then)
         };
+        // A link is told with whatever changes of it.
+        let is_known = |before: &Change| is_link(before) && *before == told.change;
+        let since = bad.iter().find(|(_, before)| is_known(before)).map(|(then, _)| *then);
         bad.retain(|(then, before)| !is_over(*then, before));
         let is_bad = match &told.change {
             Change::Link { up, carrier, .. } => !(*up && *carrier),
             Change::Route { usable, .. } => !usable,
         };
         if is_bad {
-            bad.push_back((at, told.change.clone()));
+            bad.push_back((since.unwrap_or(at), told.change.clone()));
             if KEPT < bad.len() {
                 bad.pop_front();
             }
@@ -139,29 +149,40 @@ impl Links {
         down.map(|(at, _)| *at).max()
     }
 
-    /// When a link, or the default route of a family, went last that has not come back.
+    /// When a link, or a route of a family, went last that has not come back. With the last address of a link its
+    /// network is told gone, and the default route is not (net/ipv4/fib_frontend.c `fib_inetaddr_event`).
     pub(super) fn way_out_lost(&self, netns: u32, is_v6: bool) -> Option<BootTime> {
         let is_it = |change: &Change| match change {
             Change::Link { up, gone, .. } => !up && !gone,
-            Change::Route { to, .. } => to == DEFAULTS[usize::from(is_v6)],
+            Change::Route { to, .. } => {
+                to == DEFAULTS[usize::from(is_v6)] || prefix(to).is_some_and(|way| way.is_to_many(is_v6))
+            }
         };
         let bad = self.bad.get(&netns)?.iter();
         bad.filter(|(_, change)| is_it(change)).map(|(at, _)| *at).max()
     }
 
-    /// Is a route to this address gone that is not the default one?
-    pub(super) fn cuts_off(&self, netns: u32, ip: IpAddr) -> bool {
-        let is_it = |change: &Change| match change {
-            Change::Route { to, .. } => !DEFAULTS.contains(&to.as_str()) && covers(to, ip),
-            Change::Link { .. } => false,
+    /// Where a route leads that is gone and is not the default one.
+    pub(super) fn lost_ways(&self, netns: u32) -> Vec<Prefix> {
+        let of_it = |change: &Change| match change {
+            Change::Route { to, .. } if !DEFAULTS.contains(&to.as_str()) => prefix(to),
+            Change::Route { .. } | Change::Link { .. } => None,
         };
-        self.bad.get(&netns).is_some_and(|bad| bad.iter().any(|(_, change)| is_it(change)))
+        let bad = self.bad.get(&netns).into_iter().flatten();
+        bad.filter_map(|(_, change)| of_it(change)).collect()
     }
 }
 
 fn is_gone(change: &Change) -> bool {
     match change {
         Change::Link { gone, .. } => *gone,
+        Change::Route { .. } => false,
+    }
+}
+
+fn is_link(change: &Change) -> bool {
+    match change {
+        Change::Link { .. } => true,
         Change::Route { .. } => false,
     }
 }
@@ -174,19 +195,37 @@ fn is_of_same(one: &Change, other: &Change) -> bool {
     }
 }
 
-/// Does the prefix `a.b.c.d/n` hold the address?
+/// Does the prefix hold the address?
 fn covers(to: &str, ip: IpAddr) -> bool {
-    if to == "default" {
-        return ip.is_ipv4();
+    match to {
+        "default" => ip.is_ipv4(),
+        to => prefix(to).is_some_and(|prefix| prefix.holds(ip)),
     }
-    let Some((net, bits)) = to.split_once('/') else { return false };
-    let (Ok(net), Ok(bits)) = (net.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
-    match (net, ip) {
-        (IpAddr::V4(net), IpAddr::V4(ip)) => {
-            same_start(u128::from(u32::from(net)) << 96, u128::from(u32::from(ip)) << 96, bits)
+}
+
+/// As it is written: `a.b.c.d/n`.
+fn prefix(to: &str) -> Option<Prefix> {
+    let (net, bits) = to.split_once('/')?;
+    Some(Prefix { net: net.parse().ok()?, bits: bits.parse().ok()? })
+}
+
+impl Prefix {
+    /// Of this family, and more than one host or what is on the same link: those come and go with each container.
+    fn is_to_many(self, is_v6: bool) -> bool {
+        match self.net {
+            IpAddr::V4(_) => !is_v6 && self.bits < 32,
+            IpAddr::V6(net) => is_v6 && self.bits < 128 && !net.is_unicast_link_local(),
         }
-        (IpAddr::V6(net), IpAddr::V6(ip)) => same_start(u128::from(net), u128::from(ip), bits),
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+    }
+
+    pub(super) fn holds(self, ip: IpAddr) -> bool {
+        match (self.net, ip) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                same_start(u128::from(u32::from(net)) << 96, u128::from(u32::from(ip)) << 96, self.bits)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => same_start(u128::from(net), u128::from(ip), self.bits),
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
     }
 }
 
@@ -239,7 +278,40 @@ mod tests {
         let is_cause =
             |peer: &str| links.cause(7, BootTime(6), &[peer.parse().unwrap()], |_, _| false).is_some();
         assert!(is_cause("1.1.1.1:80") && !is_cause("[fd77::1]:80"));
-        assert!(!links.cuts_off(7, "1.1.1.1".parse().unwrap()));
+        assert_eq!(links.lost_ways(7), [], "it is nobody's own");
+        let change = Change::Route { to: "10.1.0.0/16".to_owned(), usable: false };
+        links.note(BootTime(6), &LinkChange { netns: 7, change });
+        let lost = links.lost_ways(7);
+        assert!(lost.len() == 1 && lost[0].holds("10.1.2.3".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_way_out_is_lost_by_family_and_not_with_each_container() {
+        let lost = |to: &str, is_v6| {
+            let mut links = Links::default();
+            let change = Change::Route { to: to.to_owned(), usable: false };
+            links.note(BootTime(5), &LinkChange { netns: 7, change });
+            links.way_out_lost(7, is_v6)
+        };
+        for (to, is_v6) in [("default", false), ("10.0.0.0/24", false), ("::/0", true), ("fd77::/64", true)] {
+            assert_eq!((lost(to, is_v6), lost(to, !is_v6)), (Some(BootTime(5)), None), "{to}");
+        }
+        for to in ["10.0.0.3/32", "fd77::3/128", "fe80::/64"] {
+            assert_eq!((lost(to, false), lost(to, true)), (None, None), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_down_since_it_was_first_told_so() {
+        let mut links = Links::default();
+        links.note(BootTime(5), &link("c0", false, false));
+        links.note(BootTime(9), &link("c0", false, false));
+        let is_since =
+            |links: &Links, at| [false, true].map(|v6| links.way_out_lost(7, v6)) == [Some(BootTime(at)); 2];
+        assert!(is_since(&links, 5) && links.down_since(7, BootTime(10)) == Some(BootTime(5)));
+        links.note(BootTime(10), &link("c0", true, false));
+        links.note(BootTime(11), &link("c0", false, false));
+        assert!(is_since(&links, 11), "it was up in between");
     }
 
     #[test]

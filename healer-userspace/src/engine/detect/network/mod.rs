@@ -35,6 +35,7 @@ use crate::{
 };
 use client::{Client, earliest};
 use cut_off::CutOff;
+use known::FORGOTTEN;
 use links::Links;
 use no_route::Runs;
 use peer::Down;
@@ -217,7 +218,7 @@ impl Network {
                 continue;
             }
             let why = match peer {
-                None => "it is forgotten",
+                None => FORGOTTEN,
                 Some(peer) if UNTRIED < now.since(peer.last_seen) => "nobody has tried it for ten minutes",
                 Some(peer) => match peer.well_since {
                     Some(ok) if ok + STAYS_WELL <= now => "it answers again",
@@ -244,7 +245,7 @@ impl Network {
         };
         let has_made_room = |(whose, at): &(Who, SocketAddr)| whose == who && !client.peers.contains_key(at);
         for key in self.degraded.extract_if(.., has_made_room) {
-            found.push(words::steady(&key));
+            found.push(words::steady(&key, FORGOTTEN));
         }
         for (address, peer) in &client.peers {
             let key = (who.clone(), *address);
@@ -254,7 +255,7 @@ impl Network {
                 self.degraded.insert(key);
             } else if peer.gaps() == 0 && is_said {
                 self.degraded.remove(&key);
-                found.push(words::steady(&key));
+                found.push(words::steady(&key, "no gap within a minute"));
             } else if is_said {
                 self.due = earliest(self.due, Some(context.now + Duration::from_secs(30)));
             }

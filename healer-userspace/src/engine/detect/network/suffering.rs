@@ -119,6 +119,6 @@ impl Network {
 }
 
 /// Who is, is reached without the node's way out.
-fn is_on_this_node(context: &Context<'_>, netns: u32, at: &SocketAddr) -> bool {
+pub(super) fn is_on_this_node(context: &Context<'_>, netns: u32, at: &SocketAddr) -> bool {
     at.ip().is_loopback() || context.world.topology().server(netns, at).is_some()
 }

@@ -89,13 +89,16 @@ impl Story {
     fn note(&mut self, ms: u64, found: Vec<Finding>) {
         for finding in found {
             let text = match finding {
-                Finding::Raised { diagnosis, .. } => {
+                Finding::Raised { diagnosis, .. } | Finding::Restated { diagnosis, .. } => {
                     assert!(!diagnosis.evidence.is_empty(), "{} rests on nothing", diagnosis.sentence);
                     let kind = diagnosis.detail.kind.unwrap_or_default();
                     self.sentences.push(diagnosis.sentence);
                     format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
                 }
-                Finding::Cleared { class, .. } => format!("{class} over"),
+                Finding::Cleared { class, says, .. } => {
+                    self.sentences.push(says);
+                    format!("{class} over")
+                }
                 Finding::Level { .. } | Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => {
                     continue;
                 }
@@ -264,7 +267,7 @@ fn without_a_route_nobody_is_reached() {
             if is_reached {
                 story.ok(second * 1000 - 100, B);
             }
-            story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4, v6 }));
+            story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4, v6, since: None }));
         }
         story.pass(20_000);
         story.words().into_iter().map(str::to_owned).collect::<Vec<_>>()

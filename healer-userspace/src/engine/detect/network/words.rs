@@ -53,6 +53,20 @@ pub(super) fn of_the_lost(client: &Client, isolated: &Isolated) -> Vec<Evidence>
 }
 
 pub(super) fn isolation(context: &Context<'_>, who: &Who, client: &Client, said: &CutOff) -> Finding {
+    raised(subject(who), isolated(context, who, client, said))
+}
+
+/// It was said before, and reaches less far.
+pub(super) fn narrower(context: &Context<'_>, who: &Who, client: &Client, said: &CutOff) -> Finding {
+    let diagnosis = Box::new(isolated(context, who, client, said));
+    Finding::Restated { subject: subject(who), diagnosis }
+}
+
+fn subject(who: &Who) -> Subject {
+    Subject::Network(who.0.clone(), who.1)
+}
+
+fn isolated(context: &Context<'_>, who: &Who, client: &Client, said: &CutOff) -> Diagnosis {
     let CutOff { isolated, scope, cause: told, evidence, .. } = said;
     let cause = match (told, isolated.has_no_route, isolated.is_local) {
         (Some(told), ..) => told.name,
@@ -84,23 +98,20 @@ pub(super) fn isolation(context: &Context<'_>, who: &Who, client: &Client, said:
         (false, false) => Certainty::Probable,
         (false, true) => Certainty::Suspected,
     };
-    raised(
-        Subject::Network(who.0.clone(), who.1),
-        Diagnosis {
-            class: Class::NetworkIsolation,
-            certainty,
-            detail: detail(scope.name(), isolated.down, proof),
-            ..diagnosis(context, client, isolated.since, sentence, evidence.clone())
-        },
-    )
+    Diagnosis {
+        class: Class::NetworkIsolation,
+        certainty,
+        detail: detail(scope.name(), isolated.down, proof),
+        ..diagnosis(context, client, isolated.since, sentence, evidence.clone())
+    }
 }
 
 pub(super) fn connected(who: &Who, why: &str) -> Finding {
-    Finding::Cleared {
-        subject: Subject::Network(who.0.clone(), who.1),
-        class: Class::NetworkIsolation,
-        says: format!("no longer cut off: {why}"),
-    }
+    isolation_over(who, &format!("no longer cut off: {why}"))
+}
+
+pub(super) fn isolation_over(who: &Who, says: &str) -> Finding {
+    Finding::Cleared { subject: subject(who), class: Class::NetworkIsolation, says: says.to_owned() }
 }
 
 /// What is known beside the client and its peer.
@@ -292,11 +303,11 @@ pub(super) fn degraded(
     )
 }
 
-pub(super) fn steady((who, address): &(Who, SocketAddr)) -> Finding {
+pub(super) fn steady((who, address): &(Who, SocketAddr), why: &str) -> Finding {
     Finding::Cleared {
         subject: Subject::Peer(who.0.clone(), who.1, *address),
         class: Class::DegradedPath,
-        says: format!("{address}: no gap within a minute"),
+        says: format!("{address}: {why}"),
     }
 }
 

@@ -9,8 +9,6 @@ use crate::engine::time::BootTime;
 const TOLD_TWICE: Duration = Duration::from_secs(1);
 /// Of each process some of the calls that fail are told.
 const NO_WAY_LASTS: Duration = Duration::from_secs(2);
-/// What found no route is counted, and read every three seconds where nobody is in trouble.
-const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// After which somebody who asks so often is missed.
 fn patience(gap: Duration) -> Duration {
@@ -50,11 +48,11 @@ impl Peer {
         usual.zip(self.last_answer()).is_some_and(|(usual, ok)| usual < at.since(ok))
     }
 
-    /// Connections to it were made as often as usual until it began, and none for longer by now. Whoever has a pool
-    /// asks in a burst, and for no more: that habit is over.
-    pub(in super::super) fn is_missed(&self, at: BootTime, began: BootTime, is_told: bool) -> bool {
+    /// Connections to it were made as often as usual until it began, at `earliest`, and none for longer by now. Whoever
+    /// has a pool asks in a burst, and for no more: that habit is over.
+    pub(in super::super) fn is_missed(&self, at: BootTime, earliest: BootTime, is_told: bool) -> bool {
         let Some((gap, ok)) = self.gap.zip(self.last_ok) else { return false };
-        let was_asked = began <= ok + patience(gap) * 2 + READ_WITHIN;
+        let was_asked = earliest <= ok + patience(gap);
         was_asked && (self.had_no_way(at) || self.is_overdue(at, is_told))
     }
 

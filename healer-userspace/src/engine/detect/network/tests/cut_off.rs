@@ -6,22 +6,100 @@ const NETNS: &str = "network_isolation netns probable";
 const NODE: &str = "network_isolation node probable";
 const OVER: &str = "network_isolation over";
 
-/// Two namespaces lose their peers, one after the other; the second asks nobody any more after 11 s.
-fn both_are_cut_off() -> Story {
+const CLIENTS: [(&str, u32, u32); 2] = [("api", 7, 40), ("batch", 8, 41)];
+
+/// One after the other, the first of them as a lesser rung of the sensors concludes, or the second.
+fn one_is_suspected(is_first: bool) -> Story {
     let mut story = Story::new();
-    let clients = [("api", 7, 40), ("batch", 8, 41)];
-    for one in clients {
+    for one in CLIENTS {
         (story.workload, story.netns, story.pid) = one;
         story.ok(500, A);
         story.ok(500, B);
     }
-    (story.workload, story.netns, story.pid) = clients[0];
-    story.silence(1000, 6000, &[A, B]);
-    (story.workload, story.netns, story.pid) = clients[1];
-    story.silence(6000, 11_000, &[A, B]);
-    assert_eq!(story.words(), [NETNS, NODE]);
-    (story.workload, story.netns, story.pid) = clients[0];
+    for (number, from) in [(0, 1000), (1, 6000)] {
+        (story.workload, story.netns, story.pid) = CLIENTS[number];
+        story.by_lesser_rung = is_first == (number == 0);
+        story.silence(from, from + 5000, &[A, B]);
+    }
     story
+}
+
+#[test]
+fn the_node_is_not_said_to_be_cut_off_more_surely_than_everybody_on_it() {
+    let (suspected, of_node) = ("network_isolation netns suspected", "network_isolation node suspected");
+    assert_eq!(one_is_suspected(true).words(), [suspected, NETNS]);
+    assert_eq!(one_is_suspected(false).words(), [NETNS, of_node]);
+    let mut story = one_is_suspected(true);
+    (story.workload, story.netns, story.pid) = CLIENTS[0];
+    story.by_lesser_rung = false;
+    story.silence(11_000, 18_000, &[A, B]);
+    assert_eq!(story.words()[2..], [NODE], "{:?}", story.said);
+}
+
+/// Two namespaces lose their peers, one after the other; the second asks nobody any more after 11 s.
+fn both_are_cut_off() -> Story {
+    let mut story = Story::new();
+    both_lose_all(&mut story);
+    assert_eq!(story.words(), [NETNS, NODE]);
+    story
+}
+
+fn both_lose_all(story: &mut Story) {
+    for one in CLIENTS {
+        (story.workload, story.netns, story.pid) = one;
+        story.ok(500, A);
+        story.ok(500, B);
+    }
+    for (one, from) in CLIENTS.into_iter().zip([1000, 6000]) {
+        (story.workload, story.netns, story.pid) = one;
+        story.silence(from, from + 5000, &[A, B]);
+    }
+    (story.workload, story.netns, story.pid) = CLIENTS[0];
+}
+
+#[test]
+fn whoever_reaches_somebody_on_this_node_only_does_not_disprove_that_it_is_cut_off() {
+    for (is_on_this_node, said) in [(true, [NETNS, NODE]), (false, [NETNS, NETNS])] {
+        let mut story = Story::new();
+        if is_on_this_node {
+            story.lives_on_this_node(C);
+        }
+        let reaches_c = |story: &mut Story, ms| {
+            (story.workload, story.netns, story.pid) = ("web", 9, 42);
+            story.ok(ms, C);
+        };
+        reaches_c(&mut story, 400);
+        both_lose_all(&mut story);
+        assert_eq!(story.words(), said, "{:?}", story.said);
+        reaches_c(&mut story, 12_000);
+        story.pass(20_000);
+        assert_eq!(story.words(), said, "{:?}", story.said);
+    }
+}
+
+#[test]
+fn whoever_is_answered_on_this_node_only_is_cut_off_all_the_same() {
+    for (is_on_this_node, said) in [(true, &[][..]), (false, &[OVER, NETNS][..])] {
+        let mut story = both_are_cut_off();
+        if is_on_this_node {
+            story.lives_on_this_node(C);
+        }
+        story.ok(12_000, C);
+        story.pass(15_000);
+        assert_eq!(story.words()[2..], *said, "{:?}", story.said);
+    }
+}
+
+#[test]
+fn whoever_asks_nobody_outside_this_node_any_more_is_not_cut_off_for_ever() {
+    let mut story = both_are_cut_off();
+    story.lives_on_this_node(C);
+    for ms in (100_000..=600_000).step_by(100_000) {
+        story.ok(ms, C);
+    }
+    story.pass(620_000);
+    assert_eq!(story.words()[2..], [OVER, NETNS, OVER], "{:?}", story.said);
+    assert!(story.sentences[2].contains("any peer outside this node"), "{:?}", story.sentences);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Clients and peers that make room for others.
 
 use super::*;
-use crate::signal::network::{FlowSnapshot, Stall, Stalled};
+use crate::{
+    engine::detect::network::known::Gone,
+    signal::network::{FlowSnapshot, Stall, Stalled},
+};
 
 const FAILS: &str = "dependency_failure refuses probable";
 
@@ -30,6 +33,36 @@ fn what_was_said_of_a_client_that_makes_room_is_taken_back() {
 }
 
 #[test]
+fn whoever_is_cut_off_makes_room_last_and_is_not_said_to_be_connected_by_it() {
+    let mut story = Story::new();
+    for peer in [A, B] {
+        story.ok(500, peer);
+    }
+    story.silence(1000, 9000, &[A, B]);
+    story.workload = "other";
+    for number in 0..1030 {
+        (story.netns, story.pid) = (100 + number, 100 + number);
+        story.ok(9100, C);
+    }
+    assert_eq!(story.words(), ["network_isolation netns probable"]);
+    let (who, mut found) = ((WorkloadKey("api".to_owned()), 7), Vec::new());
+    story.detector.forget(&who, Gone::MadeRoom, &mut found);
+    story.note(9200, found);
+    assert_eq!(story.words()[1..], ["network_isolation over"]);
+    assert_eq!(story.sentences[1], "nothing more is known of it: others took its room");
+}
+
+#[test]
+fn a_path_is_not_said_to_be_steady_because_its_client_makes_room() {
+    let mut story = loses_packets();
+    assert_eq!(story.words(), ["degraded_path loss probable"]);
+    let (who, mut found) = ((WorkloadKey("api".to_owned()), 7), Vec::new());
+    story.detector.forget(&who, Gone::Ended, &mut found);
+    story.note(60_000, found);
+    assert_eq!(story.sentences[1], format!("{A}: its client has ended"));
+}
+
+#[test]
 fn whoever_takes_over_from_a_process_ends_by_itself() {
     let mut story = Story::new();
     for (pid, ms) in [(40, 1000), (41, 2000)] {
@@ -52,8 +85,8 @@ fn asks_others(story: &mut Story, ms: u64) {
     }
 }
 
-#[test]
-fn what_was_said_of_a_peer_that_makes_room_is_taken_back() {
+/// Until the sixtieth second.
+fn loses_packets() -> Story {
     let mut story = Story::new();
     for second in 1..60_u64 {
         let ms = second * 1000;
@@ -64,8 +97,15 @@ fn what_was_said_of_a_peer_that_makes_room_is_taken_back() {
             story.ok(ms + 400, A);
         }
     }
+    story
+}
+
+#[test]
+fn what_was_said_of_a_peer_that_makes_room_is_taken_back() {
+    let mut story = loses_packets();
     asks_others(&mut story, 60_000);
     assert_eq!(story.words(), ["degraded_path loss probable", "degraded_path over"]);
+    assert_eq!(story.sentences[1], format!("{A}: it is forgotten"));
     let mut story = Story::new();
     story.ok(500, A);
     for second in 10..40_u64 {

@@ -143,7 +143,7 @@ fn to_whom_was_reached_no_link_is_missing() {
 }
 
 impl Story {
-    fn lives_on_this_node(&mut self, peer: &str) {
+    pub(super) fn lives_on_this_node(&mut self, peer: &str) {
         let listens = Listens { address: peer.parse().unwrap(), netns: 99, cgroup: 6, cookie: 1, on: true };
         let server = Process { pid: 50, workload: WorkloadKey("pod".to_owned()), ..Process::default() };
         let signal = Signal { at: BootTime(1), process: Some(server), fact: Fact::Listens(listens) };

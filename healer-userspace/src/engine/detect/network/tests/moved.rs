@@ -201,7 +201,7 @@ fn the_time_between_two_spells_of_trouble_is_no_habit() {
         }
     }
     for second in 702..712 {
-        story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4: 2, v6: 0 }));
+        story.tell(second * 1000, Fact::NoRoute(NoRoute { netns: 7, v4: 2, ..NoRoute::default() }));
     }
     assert_eq!(story.words(), ["network_isolation netns probable"]);
 }

@@ -5,7 +5,12 @@ use crate::signal::network::{Change, FlowSnapshot, LinkChange};
 
 impl Story {
     fn finds_no_route(&mut self, ms: u64) {
-        self.tell(ms, Fact::NoRoute(NoRoute { netns: 7, v4: 1, v6: 0 }));
+        self.has_found_no_route(ms, None);
+    }
+
+    fn has_found_no_route(&mut self, ms: u64, since_ms: Option<u64>) {
+        let since = since_ms.map(|ms| BootTime(ms * 1_000_000));
+        self.tell(ms, Fact::NoRoute(NoRoute { netns: 7, v4: 1, since, ..NoRoute::default() }));
     }
 
     /// Connections to both, one after the other.
@@ -40,6 +45,57 @@ fn a_pool_is_not_what_finds_no_route() {
     assert_eq!(is_pool_cut_off(Some(10), 1400), 0, "a heartbeat");
     assert_eq!(is_pool_cut_off(None, 1400), 0, "nobody uses it");
     assert_eq!(is_pool_cut_off(None, 12_000), 1, "it was asking until then");
+}
+
+/// It asks every twenty seconds, and something begins to find no route so long after the last time.
+fn is_seldom_client_cut_off(began_after: u64) -> usize {
+    let mut story = Story::new();
+    story.asks(1000, 61_001, 20_000);
+    for ms in (61_000 + began_after..200_000).step_by(3000) {
+        story.finds_no_route(ms);
+    }
+    story.words().len()
+}
+
+#[test]
+fn whoever_had_stopped_by_itself_when_it_began_does_not_miss_it() {
+    assert_eq!(is_seldom_client_cut_off(65_000), 1);
+    assert_eq!(is_seldom_client_cut_off(65_100), 0);
+}
+
+/// It asks until the twelfth second; the counter of its namespace is read late, and was read before at that time.
+fn is_cut_off_if_read(ms: u64, before: Option<u64>) -> bool {
+    let mut story = Story::new();
+    story.asks(500, 12_000, 300);
+    story.has_found_no_route(ms, before);
+    story.has_found_no_route(ms + 3000, Some(ms));
+    story.pass(ms + 6000);
+    story.words() == ["network_isolation netns probable"]
+}
+
+#[test]
+fn of_many_namespaces_each_is_read_seldom() {
+    assert!(is_cut_off_if_read(32_000, Some(12_000)));
+    assert!(!is_cut_off_if_read(32_000, Some(14_000)), "it had stopped by itself before");
+    assert!(!is_cut_off_if_read(32_000, None));
+    assert!(is_cut_off_if_read(17_000, None));
+    assert!(!is_cut_off_if_read(50_000, Some(12_000)), "who knows what it did meanwhile");
+}
+
+/// Time is asked for every thousand seconds; whoever else lives there connects just before, and has done with it.
+#[test]
+fn what_finds_no_route_now_and_then_is_the_same_each_time() {
+    let mut story = Story::new();
+    for poll in 0..4 {
+        let ms = 10_000 + poll * 1_000_000;
+        if poll != 0 {
+            story.asks(ms - 3000, ms, 300);
+        }
+        story.finds_no_route(ms + 4000);
+        story.finds_no_route(ms + 7000);
+    }
+    story.pass(4_000_000);
+    assert_eq!(story.words(), [""; 0]);
 }
 
 /// Another program of the host asks for what it has no route to, every three seconds.
@@ -99,5 +155,34 @@ fn whoever_loses_the_way_out_is_cut_off_beside_it_too() {
     assert_eq!(lost(Some(link)), cut_off);
     assert_eq!(lost(Some(Change::Route { to: "default".to_owned(), usable: false })), cut_off);
     assert_eq!(lost(Some(Change::Route { to: "10.0.0.0/24".to_owned(), usable: false })), cut_off);
+    let last_address = Change::Route { to: "192.168.1.0/24".to_owned(), usable: false };
+    assert_eq!(lost(Some(last_address)), cut_off, "the default route goes with it and is not told");
     assert_eq!(lost(None), [""; 0], "it hangs");
+}
+
+/// A and B are lost at 12 s, and something finds no route from then on; a third is asked by somebody all the while.
+fn beside_one_who_answers(workload: &'static str, is_on_this_node: bool) -> Vec<String> {
+    let mut story = Story::new();
+    if is_on_this_node {
+        story.lives_on_this_node(C);
+    }
+    story.asks(500, 12_000, 300);
+    for ms in (12_000..20_000).step_by(500) {
+        story.workload = workload;
+        story.ok(ms, C);
+        story.workload = "api";
+        if ms % 1000 == 500 {
+            story.finds_no_route(ms + 100);
+        }
+    }
+    story.words().into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn whoever_answers_on_this_node_does_not_show_that_the_way_out_is_there() {
+    assert_eq!(beside_one_who_answers("web", true), ["network_isolation netns probable"]);
+    assert_eq!(beside_one_who_answers("api", true), ["dependency_failure unreachable probable"; 2]);
+    for workload in ["web", "api"] {
+        assert_eq!(beside_one_who_answers(workload, false), [""; 0], "{workload}");
+    }
 }

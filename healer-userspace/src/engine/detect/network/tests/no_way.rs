@@ -29,7 +29,7 @@ fn a_call_that_finds_no_route_says_of_which_peer() {
         for (later, peer) in [A, B, C].into_iter().enumerate() {
             story.has_no_way(ms + 250 * later as u64, peer, libc::ENETUNREACH);
         }
-        story.tell(ms + 900, Fact::NoRoute(NoRoute { netns: 7, v4: 9, v6: 0 }));
+        story.tell(ms + 900, Fact::NoRoute(NoRoute { netns: 7, v4: 9, ..NoRoute::default() }));
     }
     story.pass(60_000);
     assert_eq!(story.words(), ["network_isolation netns probable"]);
@@ -47,7 +47,7 @@ fn being_cut_off_waits_a_moment_for_its_cause_and_no_longer() {
             story.has_no_way(ms, A, libc::ENETUNREACH);
             story.has_no_way(ms, B, libc::ENETUNREACH);
         }
-        story.tell(1900, Fact::NoRoute(NoRoute { netns: 7, v4: 9, v6: 0 }));
+        story.tell(1900, Fact::NoRoute(NoRoute { netns: 7, v4: 9, ..NoRoute::default() }));
         told.into_iter().for_each(|ms| story.loses(ms, "10.0.0.0/24"));
         story.pass(60_000);
         assert_eq!(story.words(), ["network_isolation netns probable"]);
@@ -70,7 +70,7 @@ fn misses(change: Option<Change>, is_reached_since: bool) -> usize {
         story.ok(2510, A);
         story.ok(2510, B);
     }
-    story.tell(3800, Fact::NoRoute(NoRoute { netns: 7, v4: 9, v6: 0 }));
+    story.tell(3800, Fact::NoRoute(NoRoute { netns: 7, v4: 9, ..NoRoute::default() }));
     story.pass(4100);
     story.words().len()
 }

@@ -69,7 +69,11 @@ impl Run {
         let said = self.found.iter().filter_map(|finding| match finding {
             Finding::Raised { diagnosis, .. } => Some(diagnosis.sentence.as_str()),
             Finding::Cleared { says, .. } => Some(says.as_str()),
-            Finding::Level { .. } | Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => None,
+            Finding::Restated { .. }
+            | Finding::Level { .. }
+            | Finding::Watch(_)
+            | Finding::Unwatch(_)
+            | Finding::Remark { .. } => None,
         });
         said.collect()
     }
