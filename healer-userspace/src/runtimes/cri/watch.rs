@@ -27,6 +27,8 @@ const UNKNOWN_KEPT: usize = 1024;
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
     known: BTreeMap<String, Seen>,
+    /// Whoever is asked has told nothing yet: what is over by then ended before anybody looked.
+    is_first: bool,
     unknown: BTreeMap<String, BootTime>,
     /// Asked for since the last list.
     awaited: BTreeSet<String>,
@@ -41,7 +43,8 @@ pub(super) async fn run(places: Places, mut questions: mpsc::Receiver<String>, l
     let (known, unknown) = (BTreeMap::new(), BTreeMap::new());
     let (awaited, mains) = (BTreeSet::new(), BTreeSet::new());
     let (restless_until, sought_better) = (BootTime(0), BootTime(0));
-    let mut watch = Watch { learnt, known, unknown, awaited, mains, restless_until, sought_better };
+    let is_first = true;
+    let mut watch = Watch { learnt, known, is_first, unknown, awaited, mains, restless_until, sought_better };
     let mut trouble = None;
     while !questions.is_closed() {
         if places.has_socket() {
@@ -96,6 +99,7 @@ impl Watch {
     async fn begin(&mut self, engine: &Engine) -> Result<()> {
         self.known.clear();
         self.mains.clear();
+        self.is_first = true;
         self.list(engine).await
     }
 
@@ -141,7 +145,7 @@ impl Watch {
     async fn list(&mut self, engine: &Engine) -> Result<()> {
         let now = pods::all(engine.kind(), engine.list().await?);
         let before = core::mem::take(&mut self.known);
-        let is_first = before.is_empty();
+        let is_first = core::mem::take(&mut self.is_first);
         for (id, seen) in &now {
             let old = before.get(id);
             let has_status = seen.container.name != pods::SANDBOX;
