@@ -19,7 +19,7 @@ use serde_json::Value;
 fn a_full_ring_is_counted_and_never_silent() {
     let mut eye = Eye::open();
     let dir = Scratch::new();
-    // 256 KiB hold some 620 records, and nobody reads meanwhile.
+    // 256 KiB hold some 1,800 records, and nobody reads meanwhile.
     let mut victim = Victim::start(built(&dir, "storm"), &[]);
     victim.wait();
     let lost = eye.sense.lost();

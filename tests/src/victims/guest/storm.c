@@ -1,5 +1,5 @@
-/* Makes 1500 processes abort, one after another. */
+/* Makes 4000 processes abort, one after another. */
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-int main(void) { for (int i = 0; i < 1500; i++) { if (!fork()) abort(); wait(0); } }
+int main(void) { for (int i = 0; i < 4000; i++) { if (!fork()) abort(); wait(0); } }
