@@ -32,6 +32,9 @@ impl Agent {
     /// Asks the owners for what a signal leaves open.
     pub(super) fn consult_owners(&mut self, signal: &Signal) {
         let Some(process) = &signal.process else { return };
+        if is_lost_in_a_container(process, &signal.fact) {
+            self.owners.look_for_containers();
+        }
         if let Some(container) = &process.place.container
             && (container.name.is_empty() || (process.main && matches!(signal.fact, Fact::Exited(_))))
         {
@@ -224,6 +227,15 @@ impl Agent {
     }
 }
 
+/// Its cgroup is removed some 15 ms after PID 1: whose it was only the runtime can tell.
+fn is_lost_in_a_container(process: &Process, fact: &Fact) -> bool {
+    const SHIMS: [&str; 2] = ["containerd-shim", "conmon"];
+    let is_shim = |comm: &str| SHIMS.iter().any(|shim| comm.starts_with(shim));
+    process.cgroup.is_empty()
+        && matches!(fact, Fact::Exited(exit) if exit.is_abnormal())
+        && process.parent.as_ref().is_some_and(|parent| is_shim(&parent.comm))
+}
+
 /// Outside of the container, and the parent of its first process or a child of that one: a shim, or who sends signals
 /// for it. Or a runtime by its file. Who is gone before it can be looked up has to be known by root's word for its name.
 /// Containers of one pod have one shim, and init's children are anybody's: neither makes a neighbour the runtime.
@@ -284,6 +296,19 @@ mod tests {
 
     fn by(uid: u32, comm: &str) -> Party {
         Party { uid, comm: comm.to_owned(), ..Party::default() }
+    }
+
+    #[test]
+    fn who_dies_with_its_container_is_lost_in_it() {
+        let lost = |comm: &str, cgroup: &str, code| {
+            let parent = Some(Parent { pid: 5, comm: comm.to_owned(), ..Parent::default() });
+            let dead = Process { parent, cgroup: cgroup.to_owned(), ..process(7, None) };
+            is_lost_in_a_container(&dead, &Fact::Exited(Exit { code, ..Exit::default() }))
+        };
+        assert!(lost("containerd-shim", "", 3) && lost("conmon", "", 3));
+        assert!(!lost("containerd-shim", "/kubepods/a", 3), "its group is known");
+        assert!(!lost("containerd-shim", "", 0), "it has not failed");
+        assert!(!lost("make", "", 3), "in no container");
     }
 
     #[test]

@@ -187,6 +187,12 @@ impl Owners {
         }
     }
 
+    /// Somebody has failed in a container whose group was gone before it could be looked up. Docker tells of it itself.
+    pub fn look_for_containers(&self) {
+        #[cfg(feature = "cri")]
+        self.cri.look_soon();
+    }
+
     /// Has the owner restart it, and reads back what came of it.
     ///
     /// # Errors

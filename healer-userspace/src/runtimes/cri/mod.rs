@@ -12,9 +12,9 @@ mod watch;
 
 #[cfg(test)]
 pub(super) use self::answers::{read_answers, sound_answers};
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use self::places::Places;
 use super::{Done, Learnt, Order, settle};
@@ -27,15 +27,21 @@ const WAITING_MAX: usize = 256;
 pub(super) struct Handle {
     places: Places,
     questions: mpsc::Sender<String>,
+    hurry: Arc<Notify>,
 }
 
 impl Handle {
     /// The first of `sockets` that answers is asked.
     pub(super) fn start(sockets: Vec<PathBuf>, learnt: mpsc::Sender<Learnt>) -> Self {
         let (questions, asked) = mpsc::channel(WAITING_MAX);
-        let places = Places::new(sockets);
-        tokio::spawn(watch::run(places.clone(), asked, learnt));
-        Self { places, questions }
+        let (places, hurry) = (Places::new(sockets), Arc::default());
+        tokio::spawn(watch::run(places.clone(), asked, Arc::clone(&hurry), learnt));
+        Self { places, questions, hurry }
+    }
+
+    /// Somebody has failed in a container that nobody has asked for: it is told soon, not with the next list.
+    pub(super) fn look_soon(&self) {
+        self.hurry.notify_one();
     }
 
     pub(super) fn speaks(runtime: &str) -> bool {

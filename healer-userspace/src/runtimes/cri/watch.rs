@@ -1,9 +1,15 @@
 //! Lists pods and containers: at start, when somebody unknown turns up, for a while after a death, and now and then.
 
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep,
+};
 
 use super::{
     super::{Learnt, Owner},
@@ -34,17 +40,24 @@ struct Watch {
     awaited: BTreeSet<String>,
     /// Those whose PID 1 was told.
     mains: BTreeSet<String>,
+    hurry: Arc<Notify>,
     restless_until: BootTime,
     sought_better: BootTime,
 }
 
 /// Ends with the agent. Without a socket it looks for one now and then.
-pub(super) async fn run(places: Places, mut questions: mpsc::Receiver<String>, learnt: mpsc::Sender<Learnt>) {
+pub(super) async fn run(
+    places: Places,
+    mut questions: mpsc::Receiver<String>,
+    hurry: Arc<Notify>,
+    learnt: mpsc::Sender<Learnt>,
+) {
     let (known, unknown) = (BTreeMap::new(), BTreeMap::new());
     let (awaited, mains) = (BTreeSet::new(), BTreeSet::new());
     let (restless_until, sought_better) = (BootTime(0), BootTime(0));
     let is_first = true;
-    let mut watch = Watch { learnt, known, is_first, unknown, awaited, mains, restless_until, sought_better };
+    let mut watch =
+        Watch { learnt, known, is_first, unknown, awaited, mains, hurry, restless_until, sought_better };
     let mut trouble = None;
     while !questions.is_closed() {
         if places.has_socket() {
@@ -73,9 +86,16 @@ impl Watch {
         if trouble.take().is_some() {
             tracing::info!("{} answers again", engine.name);
         }
+        let hurry = Arc::clone(&self.hurry);
         loop {
-            let pause = if clock::boot() < self.restless_until { LOOK_EVERY } else { POLL_EVERY };
+            let is_restless = clock::boot() < self.restless_until;
+            let pause = if is_restless { LOOK_EVERY } else { POLL_EVERY };
             tokio::select! {
+                // Who looks often already needs no hurry.
+                () = hurry.notified(), if !is_restless => {
+                    self.restless_until = clock::boot() + LOOK_FOR;
+                    self.list(&engine).await?;
+                }
                 question = questions.recv() => {
                     let Some(id) = question else { return Ok(()) };
                     let mut asked = BTreeSet::from([id]);
