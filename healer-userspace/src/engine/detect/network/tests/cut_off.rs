@@ -4,6 +4,7 @@ use super::*;
 
 const NETNS: &str = "network_isolation netns probable";
 const NODE: &str = "network_isolation node probable";
+const NETNS_ANEW: &str = "network_isolation netns probable anew";
 const OVER: &str = "network_isolation over";
 
 const CLIENTS: [(&str, u32, u32); 2] = [("api", 7, 40), ("batch", 8, 41)];
@@ -79,7 +80,7 @@ fn whoever_reaches_somebody_on_this_node_only_does_not_disprove_that_it_is_cut_o
 
 #[test]
 fn whoever_is_answered_on_this_node_only_is_cut_off_all_the_same() {
-    for (is_on_this_node, said) in [(true, &[][..]), (false, &[OVER, NETNS][..])] {
+    for (is_on_this_node, said) in [(true, &[][..]), (false, &[OVER, NETNS_ANEW][..])] {
         let mut story = both_are_cut_off();
         if is_on_this_node {
             story.lives_on_this_node(C);
@@ -98,7 +99,7 @@ fn whoever_asks_nobody_outside_this_node_any_more_is_not_cut_off_for_ever() {
         story.ok(ms, C);
     }
     story.pass(620_000);
-    assert_eq!(story.words()[2..], [OVER, NETNS, OVER], "{:?}", story.said);
+    assert_eq!(story.words()[2..], [OVER, NETNS_ANEW, OVER], "{:?}", story.said);
     assert!(story.sentences[2].contains("any peer outside this node"), "{:?}", story.sentences);
 }
 
@@ -108,14 +109,14 @@ fn once_one_is_connected_again_the_node_is_not_cut_off() {
         let mut story = both_are_cut_off();
         story.ok(ms, A);
         story.pass(ms + 3000);
-        assert_eq!(story.words()[2..], [OVER, NETNS], "at {ms}: {:?}", story.said);
+        assert_eq!(story.words()[2..], [OVER, NETNS_ANEW], "at {ms}: {:?}", story.said);
         assert!(story.said[3].0 == ms + 2000, "{:?}", story.said);
     }
 }
 
 #[test]
 fn somebody_else_who_reaches_somebody_disproves_it_too() {
-    for (netns, scope) in [(9, NETNS), (8, "network_isolation workload probable")] {
+    for (netns, scope) in [(9, NETNS_ANEW), (8, "network_isolation workload probable anew")] {
         let mut story = both_are_cut_off();
         (story.workload, story.netns, story.pid) = ("web", netns, 42);
         story.ok(12_000, C);
@@ -130,5 +131,5 @@ fn nobody_else_is_left_who_is_cut_off() {
     let mut story = both_are_cut_off();
     story.tell(20_000, Fact::Exited(crate::signal::Exit::default()));
     story.pass(201_000);
-    assert_eq!(story.words()[2..], [OVER, NETNS], "{:?}", story.said);
+    assert_eq!(story.words()[2..], [OVER, NETNS_ANEW], "{:?}", story.said);
 }
