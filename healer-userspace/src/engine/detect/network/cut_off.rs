@@ -126,7 +126,8 @@ impl Network {
         }
     }
 
-    /// The node is cut off once everybody on it is who has peers elsewhere, as surely as it is said.
+    /// The node is cut off once everybody on it is who has peers elsewhere, and one in another namespace as surely as
+    /// it is said.
     fn scope(&self, context: &Context<'_>, who: &Who, said: &CutOff) -> Scope {
         let others = || self.clients.iter().filter(move |(other, _)| *other != who);
         let votes = |other: &Who, client: &Client| {
@@ -146,7 +147,7 @@ impl Network {
             |other: &Who| self.isolated.get(other).is_some_and(|one| one.is_as_sure_as(&said.isolated));
         let is_with_it =
             |(other, client): (&Who, &Client)| other.1 != who.1 && is_lost(other) && votes(other, client);
-        let all = others().all(|(other, client)| is_lost(other) || !votes(other, client));
+        let all = others().all(|(other, client)| self.isolated.contains_key(other) || !votes(other, client));
         if all && others().any(is_with_it) { Scope::Node } else { Scope::Netns }
     }
 

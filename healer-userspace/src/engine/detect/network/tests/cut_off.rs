@@ -37,6 +37,23 @@ fn the_node_is_not_said_to_be_cut_off_more_surely_than_everybody_on_it() {
     assert_eq!(story.words()[2..], [NODE], "{:?}", story.said);
 }
 
+#[test]
+fn whoever_is_suspected_to_be_cut_off_does_not_disprove_that_the_node_is() {
+    let mut story = Story::new();
+    let all = [("api", 7, 40), ("batch", 8, 41), ("web", 9, 42)];
+    for one in all {
+        (story.workload, story.netns, story.pid) = one;
+        story.ok(500, A);
+        story.ok(500, B);
+    }
+    for (one, from) in all.into_iter().zip([1000, 6000, 11_000]) {
+        (story.workload, story.netns, story.pid) = one;
+        story.by_lesser_rung = one.0 == "batch";
+        story.silence(from, from + 5000, &[A, B]);
+    }
+    assert_eq!(story.words(), [NETNS, "network_isolation netns suspected", NODE], "{:?}", story.said);
+}
+
 /// Two namespaces lose their peers, one after the other; the second asks nobody any more after 11 s.
 fn both_are_cut_off() -> Story {
     let mut story = Story::new();
