@@ -150,3 +150,52 @@ fn nobody_else_is_left_who_is_cut_off() {
     story.pass(201_000);
     assert_eq!(story.words()[2..], [OVER, NETNS_ANEW], "{:?}", story.said);
 }
+
+/// Both peers of a client are lost, and it goes on to ask them; it falls back to a third, and others are reached by
+/// another namespace.
+fn falls_back(lost: [&str; 2], reached_elsewhere: &[&str]) -> Story {
+    let mut story = Story::new();
+    story.lives_on_this_node(C);
+    lost.iter().for_each(|peer| story.ok(500, peer));
+    story.silence(1000, 6000, &lost);
+    for ms in (6000..20_000).step_by(500) {
+        (story.workload, story.netns, story.pid) = CLIENTS[0];
+        story.ok(ms, C);
+        for (number, peer) in lost.into_iter().enumerate().filter(|(_, peer)| *peer != C) {
+            story.resent(ms + 1, peer, ms / 1000 * 10 + number as u64, 1, true, 0);
+        }
+        (story.workload, story.netns, story.pid) = ("web", 9, 42);
+        reached_elsewhere.iter().for_each(|peer| story.ok(ms + 2, peer));
+    }
+    story
+}
+
+const D: &str = "10.0.0.4:80";
+const SILENT: &str = "dependency_failure no_answer probable";
+
+#[test]
+fn whoever_falls_back_to_a_neighbour_is_cut_off_until_others_are_reached_outside_this_node() {
+    assert_eq!(falls_back([A, B], &[D]).words(), [NETNS, OVER, SILENT, SILENT]);
+    assert_eq!(falls_back([A, B], &[]).words(), [NETNS], "the way out of the node may be lost");
+    for reached in [&[A][..], &[A, D]] {
+        assert_eq!(falls_back([A, B], reached).words(), [NETNS], "the lost are there, and it is cut off");
+    }
+}
+
+#[test]
+fn a_neighbour_that_was_lost_too_and_answers_again_shows_that_it_is_over() {
+    let story = falls_back([A, C], &[]);
+    assert_eq!(story.words(), [NETNS, OVER, SILENT]);
+    assert_eq!(story.said[1].0, 8000, "{:?}", story.said);
+}
+
+#[test]
+fn whoever_was_known_long_before_and_is_asked_all_the_while_shows_that_it_is_over() {
+    let mut story = Story::new();
+    story.ok(500, C);
+    [A, B].iter().for_each(|peer| story.ok(70_000, peer));
+    story.silence(71_000, 76_000, &[A, B]);
+    (76_000..80_000).step_by(500).for_each(|ms| story.ok(ms, C));
+    assert_eq!(story.words(), [NETNS, OVER]);
+    assert_eq!(story.said[1].0, 78_000, "{:?}", story.said);
+}
