@@ -1,6 +1,7 @@
 //! One client: is it cut off, or is something that it depends on dead?
 
 use core::{
+    cmp::Reverse,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -277,9 +278,19 @@ impl Client {
         counts: impl Fn(&SocketAddr) -> bool,
     ) -> Option<BootTime> {
         let peers = self.peers.iter().filter(|(address, _)| !address.ip().is_loopback());
-        let newer = |peer: &Peer| peer.unopposed_answer().filter(|ok| since < *ok);
-        peers.filter_map(|(address, peer)| newer(peer).filter(|_| counts(address))).max()
+        let answers = peers.filter_map(|(address, peer)| Some((*address, peer.unopposed_answer()?)));
+        newest(answers.filter(|(_, ok)| since < *ok), counts)
     }
+}
+
+/// Of those that count. To tell whether one does is dear.
+fn newest(
+    all: impl Iterator<Item = (SocketAddr, BootTime)>,
+    counts: impl Fn(&SocketAddr) -> bool,
+) -> Option<BootTime> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by_key(|(_, at)| Reverse(*at));
+    all.into_iter().find(|(address, _)| counts(address)).map(|(_, at)| at)
 }
 
 fn is_voter(now: BootTime, (address, peer): (&SocketAddr, &Peer)) -> bool {
