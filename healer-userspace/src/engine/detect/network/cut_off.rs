@@ -60,8 +60,8 @@ impl Network {
             if !said.is_some_and(|said| !said.is_doubtful || isolated.is_doubtful) {
                 self.cut_off(context, who, isolated, found);
             }
-            let untried = self.clients.get(who).map(|client| client.untried_for(UNTRIED));
-            self.due = earliest(self.due, untried.filter(|at| now < *at));
+            let untried = self.untried_at(context, who).filter(|at| now < *at);
+            self.due = earliest(self.due, untried);
             return;
         }
         self.is_it_over(context, who, found);
@@ -96,18 +96,25 @@ impl Network {
 
     fn is_it_untried(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
         let now = context.now;
-        let Some((said, client)) = self.isolated.get(who).zip(self.clients.get(who)) else {
+        let Some(at) = self.untried_at(context, who) else { return };
+        if now < at {
+            self.due = earliest(self.due, Some(at));
             return;
-        };
-        let counts = |at: &SocketAddr| said.is_reached_by(context, who.1, at);
-        let untried_at = client.untried_for(UNTRIED);
-        if untried_at <= now {
-            self.is_over(who, "it has not tried any peer for ten minutes", found);
-        } else if client.has_tried_none(now, UNTRIED, counts) {
-            self.is_over(who, "it has not tried any peer outside this node for ten minutes", found);
-        } else {
-            self.due = earliest(self.due, Some(untried_at));
         }
+        let is_any_tried =
+            self.clients.get(who).is_some_and(|client| now < client.untried_for(UNTRIED, |_| true));
+        let why = match is_any_tried {
+            true => "it has not tried any peer outside this node for ten minutes",
+            false => "it has not tried any peer for ten minutes",
+        };
+        self.is_over(who, why, found);
+    }
+
+    /// When it has asked nobody for so long who is reached by what is lost, if it asks nobody.
+    fn untried_at(&self, context: &Context<'_>, who: &Who) -> Option<BootTime> {
+        let (said, client) = self.isolated.get(who).zip(self.clients.get(who))?;
+        let counts = |at: &SocketAddr| said.is_reached_by(context, who.1, at);
+        Some(client.untried_for(UNTRIED, counts))
     }
 
     fn is_over(&mut self, who: &Who, why: &str, found: &mut Vec<Finding>) {

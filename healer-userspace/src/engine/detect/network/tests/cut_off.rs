@@ -117,6 +117,7 @@ fn whoever_asks_nobody_outside_this_node_any_more_is_not_cut_off_for_ever() {
     }
     story.pass(620_000);
     assert_eq!(story.words()[2..], [OVER, NETNS_ANEW, OVER], "{:?}", story.said);
+    assert_eq!(story.said[2].0, 605_501, "ten minutes after the last try: {:?}", story.said);
     assert!(story.sentences[2].contains("any peer outside this node"), "{:?}", story.sentences);
 }
 
