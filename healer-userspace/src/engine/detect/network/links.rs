@@ -62,7 +62,8 @@ impl Links {
         let is_over = |then: BootTime, before: &Change| {
             is_of_same(before, &told.change) || is_gone(before) && RECENT_IF_GONE < at.since(then)
         };
-        // A link is told with whatever changes of it.
+        // A link is told with whatever changes of it. If news were lost, and its return with them, a second fall has the
+        // time of the first: nothing tells them apart.
         let is_known = |before: &Change| is_link(before) && *before == told.change;
         let since = bad.iter().find(|(_, before)| is_known(before)).map(|(then, _)| *then);
         bad.retain(|(then, before)| !is_over(*then, before));
