@@ -1,6 +1,7 @@
 //! One client: is it cut off, or is something that it depends on dead?
 
 use core::{
+    cmp::Reverse,
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
@@ -229,22 +230,11 @@ impl Client {
         if now < until { Surety::Waits(until) } else { Surety::OnlyPeer }
     }
 
-    /// When nobody has tried any peer for so long, if nobody does.
-    pub(super) fn untried_for(&self, so_long: Duration) -> BootTime {
+    /// When it has asked nobody of those that count for so long, if it asks nobody.
+    pub(super) fn untried_for(&self, so_long: Duration, counts: impl Fn(&SocketAddr) -> bool) -> BootTime {
         const MOMENT: Duration = Duration::from_millis(1);
-        let last = self.peers.values().map(|peer| peer.last_seen).max();
-        last.unwrap_or_default() + so_long + MOMENT
-    }
-
-    /// Has it, of those that count, asked nobody for so long?
-    pub(super) fn has_tried_none(
-        &self,
-        now: BootTime,
-        so_long: Duration,
-        counts: impl Fn(&SocketAddr) -> bool,
-    ) -> bool {
-        let is_tried = |peer: &Peer| now.since(peer.last_seen) <= so_long;
-        !self.peers.iter().any(|(address, peer)| is_tried(peer) && counts(address))
+        let last = newest(self.peers.iter().map(|(address, peer)| (*address, peer.last_seen)), counts);
+        last.map_or(BootTime(0), |last| last + so_long + MOMENT)
     }
 
     pub(super) fn is_calm(&self, now: BootTime) -> bool {
@@ -277,9 +267,19 @@ impl Client {
         counts: impl Fn(&SocketAddr) -> bool,
     ) -> Option<BootTime> {
         let peers = self.peers.iter().filter(|(address, _)| !address.ip().is_loopback());
-        let newer = |peer: &Peer| peer.unopposed_answer().filter(|ok| since < *ok);
-        peers.filter_map(|(address, peer)| newer(peer).filter(|_| counts(address))).max()
+        let answers = peers.filter_map(|(address, peer)| Some((*address, peer.unopposed_answer()?)));
+        newest(answers.filter(|(_, ok)| since < *ok), counts)
     }
+}
+
+/// Of those that count. To tell whether one does is dear.
+fn newest(
+    all: impl Iterator<Item = (SocketAddr, BootTime)>,
+    counts: impl Fn(&SocketAddr) -> bool,
+) -> Option<BootTime> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by_key(|(_, at)| Reverse(*at));
+    all.into_iter().find(|(address, _)| counts(address)).map(|(_, at)| at)
 }
 
 fn is_voter(now: BootTime, (address, peer): (&SocketAddr, &Peer)) -> bool {

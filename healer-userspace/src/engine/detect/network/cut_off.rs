@@ -1,6 +1,6 @@
 //! Who is cut off, how far that reaches, and when it is over.
 
-use core::{net::SocketAddr, time::Duration};
+use core::{cell::OnceCell, net::SocketAddr, time::Duration};
 
 use super::{
     CAUSE_COMES_WITHIN, Context, Finding, Network, STAYS_WELL, UNTRIED, Who,
@@ -23,12 +23,19 @@ pub(super) struct CutOff {
     pub(super) evidence: Vec<Evidence>,
     /// All that are lost are on this node.
     pub(super) is_within: bool,
+    /// Since when somebody answers who shows that it is over.
+    connected: Option<BootTime>,
 }
 
 impl CutOff {
     /// Whoever is on this node is reached without the way out of it.
     fn is_reached_by(&self, context: &Context<'_>, netns: u32, at: &SocketAddr) -> bool {
         self.is_within || !is_on_this_node(context, netns, at)
+    }
+
+    /// Of those who were lost, whoever answers again shows that it is over, wherever it is.
+    fn is_ended_by(&self, context: &Context<'_>, netns: u32, at: &SocketAddr) -> bool {
+        self.isolated.peers.contains(at) || self.is_reached_by(context, netns, at)
     }
 
     fn is_as_sure_as(&self, other: &Isolated) -> bool {
@@ -46,12 +53,15 @@ impl Network {
     ) {
         let now = context.now;
         if let Some(isolated) = &verdict.isolated {
+            if let Some(said) = self.isolated.get_mut(who) {
+                said.connected = None;
+            }
             let said = self.isolated.get(who).map(|said| &said.isolated);
             if !said.is_some_and(|said| !said.is_doubtful || isolated.is_doubtful) {
                 self.cut_off(context, who, isolated, found);
             }
-            let untried = self.clients.get(who).map(|client| client.untried_for(UNTRIED));
-            self.due = earliest(self.due, untried.filter(|at| now < *at));
+            let untried = self.untried_at(context, who).filter(|at| now < *at);
+            self.due = earliest(self.due, untried);
             return;
         }
         self.is_it_over(context, who, found);
@@ -59,12 +69,7 @@ impl Network {
 
     fn is_it_over(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
         let now = context.now;
-        let Some((said, client)) = self.isolated.get(who).zip(self.clients.get(who)) else {
-            return;
-        };
-        let counts = |at: &SocketAddr| said.is_reached_by(context, who.1, at);
-        let untried_at = client.untried_for(UNTRIED);
-        match client.well_after(said.since, counts) {
+        match self.connected_since(context, who) {
             Some(ok) if ok + STAYS_CONNECTED <= now => {
                 if let Some(client) = self.clients.get_mut(who) {
                     client.calm_down(now);
@@ -73,14 +78,43 @@ impl Network {
                 self.due = earliest(self.due, Some(now + STAYS_WELL));
             }
             Some(ok) => self.due = earliest(self.due, Some(ok + STAYS_CONNECTED)),
-            None if untried_at <= now => {
-                self.is_over(who, "it has not tried any peer for ten minutes", found);
-            }
-            None if client.has_tried_none(now, UNTRIED, counts) => {
-                self.is_over(who, "it has not tried any peer outside this node for ten minutes", found);
-            }
-            None => self.due = earliest(self.due, Some(untried_at)),
+            None => self.is_it_untried(context, who, found),
         }
+    }
+
+    /// Whoever answers on this node counts too once it is known that the way out of it is there.
+    fn connected_since(&mut self, context: &Context<'_>, who: &Who) -> Option<BootTime> {
+        let (said, client) = self.isolated.get(who).zip(self.clients.get(who))?;
+        let known = OnceCell::new();
+        let are_gone = || *known.get_or_init(|| self.are_the_lost_gone(context, who, said));
+        let counts = |at: &SocketAddr| said.is_ended_by(context, who.1, at) || are_gone();
+        let ok = client.well_after(said.since, counts);
+        let said = self.isolated.get_mut(who)?;
+        said.connected = ok.map(|ok| said.connected.map_or(ok, |before| before.min(ok)));
+        said.connected
+    }
+
+    fn is_it_untried(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
+        let now = context.now;
+        let Some(at) = self.untried_at(context, who) else { return };
+        if now < at {
+            self.due = earliest(self.due, Some(at));
+            return;
+        }
+        let is_any_tried =
+            self.clients.get(who).is_some_and(|client| now < client.untried_for(UNTRIED, |_| true));
+        let why = match is_any_tried {
+            true => "it has not tried any peer outside this node for ten minutes",
+            false => "it has not tried any peer for ten minutes",
+        };
+        self.is_over(who, why, found);
+    }
+
+    /// When it has asked nobody for so long who is reached by what is lost, if it asks nobody.
+    fn untried_at(&self, context: &Context<'_>, who: &Who) -> Option<BootTime> {
+        let (said, client) = self.isolated.get(who).zip(self.clients.get(who))?;
+        let counts = |at: &SocketAddr| said.is_reached_by(context, who.1, at);
+        Some(client.untried_for(UNTRIED, counts))
     }
 
     fn is_over(&mut self, who: &Who, why: &str, found: &mut Vec<Finding>) {
@@ -111,6 +145,7 @@ impl Network {
             cause,
             evidence: words::of_the_lost(client, isolated),
             is_within: isolated.peers.iter().all(|at| is_on_this_node(context, who.1, at)),
+            connected: None,
         };
         said.scope = self.scope(context, who, &said);
         let says = words::isolation(context, who, client, &said);
@@ -126,7 +161,8 @@ impl Network {
         }
     }
 
-    /// The node is cut off once everybody on it is who has peers elsewhere, as surely as it is said.
+    /// The node is cut off once everybody on it is who has peers elsewhere, and one in another namespace as surely as
+    /// it is said.
     fn scope(&self, context: &Context<'_>, who: &Who, said: &CutOff) -> Scope {
         let others = || self.clients.iter().filter(move |(other, _)| *other != who);
         let votes = |other: &Who, client: &Client| {
@@ -146,7 +182,7 @@ impl Network {
             |other: &Who| self.isolated.get(other).is_some_and(|one| one.is_as_sure_as(&said.isolated));
         let is_with_it =
             |(other, client): (&Who, &Client)| other.1 != who.1 && is_lost(other) && votes(other, client);
-        let all = others().all(|(other, client)| is_lost(other) || !votes(other, client));
+        let all = others().all(|(other, client)| self.isolated.contains_key(other) || !votes(other, client));
         if all && others().any(is_with_it) { Scope::Node } else { Scope::Netns }
     }
 

@@ -4,14 +4,15 @@ use core::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     engine::time::BootTime,
-    signal::network::{Change, LinkChange},
+    signal::network::{Addresses, Change, LinkChange},
 };
 
 const KEPT: usize = 32;
+const ADDRESSES_KEPT: usize = 512;
 /// What happened so long before a failure is not its cause.
 const RECENT: Duration = Duration::from_secs(120);
 /// A link that was removed is not known to be missed: with each container that ends, one is.
@@ -27,6 +28,8 @@ const DEFAULTS: [&str; 2] = ["default", "::/0"];
 #[derive(Debug, Default)]
 pub(super) struct Links {
     bad: BTreeMap<u32, VecDeque<(BootTime, Change)>>,
+    /// Addresses that each has, or had.
+    own: BTreeMap<u32, BTreeSet<IpAddr>>,
 }
 
 /// Why, as far as the kernel told.
@@ -59,7 +62,8 @@ impl Links {
         let is_over = |then: BootTime, before: &Change| {
             is_of_same(before, &told.change) || is_gone(before) && RECENT_IF_GONE < at.since(then)
         };
-        // A link is told with whatever changes of it.
+        // A link is told with whatever changes of it. If news were lost, and its return with them, a second fall has the
+        // time of the first: nothing tells them apart.
         let is_known = |before: &Change| is_link(before) && *before == told.change;
         let since = bad.iter().find(|(_, before)| is_known(before)).map(|(then, _)| *then);
         bad.retain(|(then, before)| !is_over(*then, before));
@@ -77,9 +81,19 @@ impl Links {
         }
     }
 
+    /// An address is told gone before the network that goes with it.
+    pub(super) fn note_addresses(&mut self, told: &Addresses) {
+        let own = self.own.entry(told.netns).or_default();
+        if ADDRESSES_KEPT < own.len() {
+            own.clear();
+        }
+        own.extend(&told.ips);
+    }
+
     /// Nobody lives there any more.
     pub(super) fn forget(&mut self, netns: u32) {
         self.bad.remove(&netns);
+        self.own.remove(&netns);
     }
 
     /// A link before a route: a link that goes down takes its routes with it. What was not needed explains nothing.
@@ -150,16 +164,23 @@ impl Links {
     }
 
     /// When a link, or a route of a family, went last that has not come back. With the last address of a link its
-    /// network is told gone, and the default route is not (net/ipv4/fib_frontend.c `fib_inetaddr_event`).
+    /// network is told gone, and the default route is not (net/ipv4/fib_frontend.c `fib_inetaddr_event`). A network in
+    /// which no address of its own lay is that of others: pods of a node that leaves.
     pub(super) fn way_out_lost(&self, netns: u32, is_v6: bool) -> Option<BootTime> {
         let is_it = |change: &Change| match change {
             Change::Link { up, gone, .. } => !up && !gone,
             Change::Route { to, .. } => {
-                to == DEFAULTS[usize::from(is_v6)] || prefix(to).is_some_and(|way| way.is_to_many(is_v6))
+                let is_own = |way: Prefix| way.is_to_many(is_v6) && self.may_be_own(netns, way);
+                to == DEFAULTS[usize::from(is_v6)] || prefix(to).is_some_and(is_own)
             }
         };
         let bad = self.bad.get(&netns)?.iter();
         bad.filter(|(_, change)| is_it(change)).map(|(at, _)| *at).max()
+    }
+
+    /// Where no address is known, who knows.
+    fn may_be_own(&self, netns: u32, way: Prefix) -> bool {
+        self.own.get(&netns).is_none_or(|own| own.is_empty() || own.iter().any(|ip| way.holds(*ip)))
     }
 
     /// Where a route leads that is gone and is not the default one.
@@ -299,6 +320,25 @@ mod tests {
         for to in ["10.0.0.3/32", "fd77::3/128", "fe80::/64"] {
             assert_eq!((lost(to, false), lost(to, true)), (None, None), "{to}");
         }
+    }
+
+    #[test]
+    fn a_network_in_which_no_address_of_its_own_lay_is_no_way_out() {
+        let is_lost = |ips: &[&[&str]], to: &str| {
+            let mut links = Links::default();
+            for ips in ips {
+                let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+                links.note_addresses(&Addresses { netns: 7, ips });
+            }
+            let change = Change::Route { to: to.to_owned(), usable: false };
+            links.note(BootTime(5), &LinkChange { netns: 7, change });
+            links.way_out_lost(7, false).is_some()
+        };
+        let (host, pods) = ("192.168.1.0/24", "10.244.3.0/24");
+        assert!(is_lost(&[&["192.168.1.5"]], host) && !is_lost(&[&["192.168.1.5"]], pods));
+        assert!(is_lost(&[&["192.168.1.5"], &[]], host), "the address goes first");
+        assert!(is_lost(&[], pods) && is_lost(&[&[]], pods), "no address is known");
+        assert!(is_lost(&[&["192.168.1.5"]], "default"));
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Network {
             self.links.forget(*netns);
             self.runs.forget(*netns);
         }
+        flows.addresses.iter().for_each(|told| self.links.note_addresses(told));
         flows.links.iter().for_each(|told| self.links.note(at, told));
         let has_news = |who: &&Who| flows.links.iter().any(|told| told.netns == who.1);
         let mut touched: BTreeSet<Who> = self.clients.keys().filter(has_news).cloned().collect();

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Context, Network, Who,
     client::Surety,
+    cut_off::CutOff,
     links::{Cause, Way},
     peer::{Down, Peer},
 };
@@ -21,6 +22,12 @@ pub(super) type Answers = BTreeMap<(u32, SocketAddr), Answer>;
 pub(super) struct Answer {
     last: BootTime,
     is_on_this_node: OnceCell<bool>,
+}
+
+impl Answer {
+    fn is_here(&self, context: &Context<'_>, (netns, at): &(u32, SocketAddr)) -> bool {
+        *self.is_on_this_node.get_or_init(|| is_on_this_node(context, *netns, at))
+    }
 }
 
 impl Network {
@@ -96,12 +103,25 @@ impl Network {
         since: BootTime,
     ) -> bool {
         let needs_no_way_out = is_on_this_node(context, who.1, address);
-        let counts = |(netns, at): &(u32, SocketAddr), answer: &Answer| {
-            let is_here = || *answer.is_on_this_node.get_or_init(|| is_on_this_node(context, *netns, at));
-            at.ip() != address.ip() && since < answer.last && (needs_no_way_out || !is_here())
+        let counts = |place: &(u32, SocketAddr), answer: &Answer| {
+            let is_another = place.1.ip() != address.ip() && since < answer.last;
+            is_another && (needs_no_way_out || !answer.is_here(context, place))
         };
         let all = self.answers.get_or_init(|| self.last_answers());
         all.iter().any(|(key, answer)| counts(key, answer))
+    }
+
+    /// Since it was said, somebody on this node reaches others outside of it, and nobody in another namespace those who
+    /// are lost: it is they who are gone, and not the way to them.
+    pub(super) fn are_the_lost_gone(&self, context: &Context<'_>, who: &Who, said: &CutOff) -> bool {
+        let lost = &said.isolated.peers;
+        let is_lost = |(netns, at): &(u32, SocketAddr)| *netns != who.1 && lost.contains(at);
+        let is_outside = |place: &(u32, SocketAddr), answer: &Answer| {
+            lost.iter().all(|one| one.ip() != place.1.ip()) && !answer.is_here(context, place)
+        };
+        let all = self.answers.get_or_init(|| self.last_answers());
+        let since = || all.iter().filter(|(_, answer)| said.since < answer.last);
+        since().any(|(place, answer)| is_outside(place, answer)) && !since().any(|(place, _)| is_lost(place))
     }
 
     fn last_answers(&self) -> Answers {

@@ -88,22 +88,22 @@ impl Story {
 
     fn note(&mut self, ms: u64, found: Vec<Finding>) {
         for finding in found {
-            let text = match finding {
-                Finding::Raised { diagnosis, .. } | Finding::Restated { diagnosis, .. } => {
-                    assert!(!diagnosis.evidence.is_empty(), "{} rests on nothing", diagnosis.sentence);
-                    let kind = diagnosis.detail.kind.unwrap_or_default();
-                    self.sentences.push(diagnosis.sentence);
-                    format!("{} {kind} {}", diagnosis.class, diagnosis.certainty.name())
-                }
+            let (diagnosis, mark) = match finding {
+                Finding::Raised { diagnosis, .. } => (diagnosis, ""),
+                Finding::Restated { diagnosis, .. } => (diagnosis, " anew"),
                 Finding::Cleared { class, says, .. } => {
                     self.sentences.push(says);
-                    format!("{class} over")
+                    self.said.push((ms, format!("{class} over")));
+                    continue;
                 }
                 Finding::Level { .. } | Finding::Watch(_) | Finding::Unwatch(_) | Finding::Remark { .. } => {
                     continue;
                 }
             };
-            self.said.push((ms, text));
+            assert!(!diagnosis.evidence.is_empty(), "{} rests on nothing", diagnosis.sentence);
+            let kind = diagnosis.detail.kind.unwrap_or_default();
+            self.sentences.push(diagnosis.sentence);
+            self.said.push((ms, format!("{} {kind} {}{mark}", diagnosis.class, diagnosis.certainty.name())));
         }
     }
 

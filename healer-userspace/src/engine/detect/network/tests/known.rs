@@ -56,6 +56,18 @@ fn whoever_is_cut_off_makes_room_last_and_is_not_said_to_be_connected_by_it() {
 fn a_path_is_not_said_to_be_steady_because_its_client_makes_room() {
     let mut story = loses_packets();
     assert_eq!(story.words(), ["degraded_path loss probable"]);
+    story.workload = "other";
+    for number in 0..1030 {
+        (story.netns, story.pid) = (100 + number, 100 + number);
+        story.ok(60_000, C);
+    }
+    assert_eq!(story.words()[1..], ["degraded_path over"]);
+    assert_eq!(story.sentences[1], format!("{A}: it is forgotten"));
+}
+
+#[test]
+fn a_path_is_not_said_to_be_steady_because_its_client_has_ended() {
+    let mut story = loses_packets();
     let (who, mut found) = ((WorkloadKey("api".to_owned()), 7), Vec::new());
     story.detector.forget(&who, Gone::Ended, &mut found);
     story.note(60_000, found);
