@@ -313,6 +313,11 @@ fn podman_is_not_told_to_restart_whom_a_person_may_have_stopped() {
     };
     let killed = by(told, libc::SIGKILL);
     assert!(is_restarted_by_podman(killed, |_| Vec::new(), docker), "docker tells of a stop");
+    let by_command = |_: &mut Process, set: &mut PolicySet| {
+        let command = ["podman", "restart", "web"].map(str::to_owned);
+        set.policies[0].rules[0].escalate[0].command = command.into();
+    };
+    assert!(!is_restarted_by_podman(killed, |_| Vec::new(), by_command), "the policy's words for it");
 }
 
 #[test]
