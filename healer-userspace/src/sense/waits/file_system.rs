@@ -113,7 +113,7 @@ fn place(record: &TaskRecord) -> Option<Place> {
     }
 }
 
-/// The fdinfo of the directory of a name.
+/// The fdinfo of the directory of a name; `None` also where nobody can tell that the call waits for its mount.
 fn name_info(proc: &Proc, record: &TaskRecord, dir: Option<u32>, at: u64, opens: bool) -> Option<String> {
     let name = PathBuf::from(OsString::from_vec(memory::text_patiently(record.pid, at)?));
     let of_thread = proc.path(&format!("{}/task/{}", record.tgid, record.pid));
