@@ -1,21 +1,33 @@
 //! A disk of a test's own that can be frozen, as a snapshot of it would freeze it.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{guard::Guard, scratch::Scratch};
 
-/// ext4 on a file, mounted; unmounted on drop.
+/// `$1` has the image and the mount point. Who only unmounts a frozen disk leaves its writers waiting. The loop device
+/// goes with the mount (mount(8), autoclear).
+const CLEAN_UP: &str = r#"
+    if mountpoint -q "$1/point"; then
+        fsfreeze --unfreeze "$1/point"
+        umount --lazy "$1/point"
+    fi
+    rm -f "$1/image"
+    rmdir "$1/point" "$1"
+"#;
+
+/// ext4 on a file, mounted. It is thawed, unmounted and removed on drop, and with the end of the test run in any case.
 pub struct LoopDisk {
-    point: Scratch,
-    _image: Scratch,
+    point: PathBuf,
+    _guard: Guard,
+    _dir: Scratch,
 }
 
-/// Whoever writes to the disk waits for the end of this. It ends with the test run in any case: nobody else would thaw
-/// what a killed one has frozen.
-pub struct Frozen<'a> {
-    _guard: Guard,
-    _disk: &'a LoopDisk,
-}
+/// Whoever writes to the disk waits for the end of this.
+pub struct Frozen<'a>(&'a LoopDisk);
 
 impl LoopDisk {
     /// # Panics
@@ -23,27 +35,27 @@ impl LoopDisk {
     #[must_use]
     #[expect(clippy::new_without_default, reason = "it mounts")]
     pub fn new() -> Self {
-        let (image, point) = (Scratch::new(), Scratch::new());
-        let file = image.path().join("disk");
-        let made = fs::File::create(&file).and_then(|file| file.set_len(8 << 20));
-        made.expect("the scratch directory can be written");
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&file));
-        run(Command::new("mount").args(["-o", "loop"]).arg(&file).arg(point.path()));
-        Self { point, _image: image }
+        let dir = Scratch::new();
+        let guard = Guard::start(CLEAN_UP, dir.path());
+        let (image, point) = (dir.path().join("image"), dir.path().join("point"));
+        let made = fs::File::create(&image).and_then(|image| image.set_len(8 << 20));
+        made.and_then(|()| fs::create_dir(&point)).expect("the scratch directory can be written");
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&point));
+        Self { point, _guard: guard, _dir: dir }
     }
 
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.point.path()
+        &self.point
     }
 
     /// # Panics
     /// If it cannot be frozen, or is already.
     #[must_use]
     pub fn freeze(&self) -> Frozen<'_> {
-        let guard = Guard::start(r#"exec fsfreeze --unfreeze "$1""#, self.path());
         run(Command::new("fsfreeze").arg("--freeze").arg(self.path()));
-        Frozen { _guard: guard, _disk: self }
+        Frozen(self)
     }
 }
 
@@ -53,9 +65,8 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "this test needs root and loop devices: {command:?}: {why}");
 }
 
-impl Drop for LoopDisk {
+impl Drop for Frozen<'_> {
     fn drop(&mut self) {
-        // The loop device goes with the mount (mount(8), autoclear).
-        Command::new("umount").arg("--lazy").arg(self.path()).status().ok();
+        Command::new("fsfreeze").arg("--unfreeze").arg(self.0.path()).status().ok();
     }
 }

@@ -16,6 +16,8 @@ const NOBODY: u32 = 65534;
 /// Killed, a server leaves its shared memory (shmget(2)) on the machine. By this signal it ends at once as well, whoever
 /// is connected, and takes that along (its manual, "Shutting Down the Server").
 pub const QUITS_BY: Signal = Signal::QUIT;
+/// setpriv(1) takes no numbers.
+const QUITS_BY_NAME: &str = "QUIT";
 
 /// For the user `test`.
 pub struct Cluster {
@@ -37,11 +39,14 @@ impl Cluster {
         Self { data }
     }
 
-    /// Its server, with these settings and its socket in the cluster's directory. It is to end by [`QUITS_BY`].
+    /// Its server, with these settings and its socket in the cluster's directory. It is to end by [`QUITS_BY`], and so it
+    /// does with the thread that starts it.
     #[must_use]
     pub fn server(&self, settings: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={NOBODY}")).arg(format!("--regid={NOBODY}")).arg("--clear-groups");
+        // A change of user clears it (prctl(2)), and comes first in setpriv.
+        command.args(["--pdeathsig", QUITS_BY_NAME]);
         command.arg(server_program()).arg("-D").arg(&self.data).arg("-k").arg(&self.data);
         // In its directory: one that is killed with the whole run would leave it in /dev/shm.
         let common = "dynamic_shared_memory_type=mmap";

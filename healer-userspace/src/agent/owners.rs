@@ -9,7 +9,7 @@ use crate::{
     },
     identity::process::{Container, Place, Pod, Process, WorkloadKey},
     runtimes::{Learnt, Owner},
-    signal::{Exit, Fact, Party, Signal},
+    signal::{Exit, Fact, OomKill, Party, Signal},
 };
 
 impl Agent {
@@ -24,8 +24,8 @@ impl Agent {
             Learnt::Runs { owner, pid } => self.runs(&owner, pid),
             Learnt::StopAsked { owner } => self.tell_of(&owner, Fact::StopAsked { signal: libc::SIGTERM }),
             Learnt::MeantToEnd { owner } => self.tell_of(&owner, Fact::MeantToEnd),
-            Learnt::Failed { owner, pid, exit } => self.given_up(&owner, pid, exit),
-            Learnt::FoundDead { owner, exit } => self.found_dead(&owner, exit),
+            Learnt::Failed { owner, pid, exit } => self.given_up(&owner, pid, &[Fact::Exited(exit)]),
+            Learnt::FoundDead { owner, exit, oom_killed } => self.found_dead(&owner, exit, oom_killed),
         }
     }
 
@@ -104,7 +104,7 @@ impl Agent {
         let waited = self.unnamed.named(&id);
         self.let_go(waited);
         if let Some(exit) = self.unnamed.unseen_end(&id) {
-            self.given_up(&owner, 0, exit);
+            self.given_up(&owner, 0, &[Fact::Exited(exit)]);
         }
         let of_it = |process: &&Process| {
             process.main && process.place.container.as_ref().is_some_and(|container| container.id == id)
@@ -176,7 +176,7 @@ impl Agent {
     }
 
     /// The end was lost, or came before healer did: told now as what the owner says it was.
-    fn given_up(&mut self, owner: &Owner, pid: u32, exit: Exit) {
+    fn given_up(&mut self, owner: &Owner, pid: u32, facts: &[Fact]) {
         if matches!(owner, Owner::Container { id, .. } if self.unnamed.is_over(id)) {
             return;
         }
@@ -196,16 +196,21 @@ impl Agent {
             }
         };
         for process in gone {
-            self.observe(&Signal { at, process: Some(process), fact: Fact::Exited(exit) });
+            for fact in facts {
+                self.observe(&Signal { at, process: Some(process.clone()), fact: fact.clone() });
+            }
         }
     }
 
     /// The dead of long ago lie on many a machine: only those that a policy wants to run are anybody's business.
-    fn found_dead(&mut self, owner: &Owner, exit: Exit) {
+    fn found_dead(&mut self, owner: &Owner, exit: Exit, oom_killed: bool) {
         let stranger = self.stranger(owner, 0);
-        if self.workload_of(owner).is_none() && choose::should_run(self.engine.policies(), &stranger) {
-            self.given_up(owner, 0, exit);
+        if self.workload_of(owner).is_some() || !choose::should_run(self.engine.policies(), &stranger) {
+            return;
         }
+        let killed = oom_killed.then(|| Fact::OomKilled(OomKill::untold()));
+        let facts: Vec<Fact> = killed.into_iter().chain([Fact::Exited(exit)]).collect();
+        self.given_up(owner, 0, &facts);
     }
 
     fn stranger(&self, owner: &Owner, pid: u32) -> Process {

@@ -72,6 +72,8 @@ pub struct Child {
     pub signal: i32,
     /// Why, as its own certificate has it.
     pub says: String,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub oom_killed: bool,
 }
 
 /// A request to stop that the process handled.
@@ -151,7 +153,9 @@ impl Certificate {
             (SeenBy::Kernel, None) => false,
             (SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector | SeenBy::Inferred, None) => {
                 // Shells, and runtimes, say so of a signal.
-                code == 0 || (129..=192).contains(&code) && !is_fault(code - 128)
+                let is_of_signal = (129..=192).contains(&code) && !is_fault(code - 128);
+                let memory_ran_out = self.child.as_ref().is_some_and(|child| child.oom_killed);
+                code == 0 || is_of_signal && !memory_ran_out
             }
             (
                 SeenBy::Kernel | SeenBy::Supervisor | SeenBy::Poll | SeenBy::Connector | SeenBy::Inferred,

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    certificate::{Certificate, Child, called},
+    certificate::{Cause, Certificate, Child, called},
     diagnosis::Evidence,
     keyed::Keyed,
     time::BootTime,
@@ -164,7 +164,8 @@ impl Memory {
         if let (Some(parent), Some(signal)) = (&process.parent, certificate.exit.signal) {
             let parent = ProcessId { pid: parent.pid, start: parent.start };
             let (id, comm, says) = (process.id(), process.comm.clone(), certificate.what());
-            let child = Child { id, comm, signal, says };
+            let oom_killed = matches!(certificate.cause, Cause::OomKill(_));
+            let child = Child { id, comm, signal, says, oom_killed };
             self.about(at, parent).child = Some((at, child));
         }
     }

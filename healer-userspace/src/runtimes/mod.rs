@@ -109,7 +109,7 @@ pub enum Learnt {
     /// The owner has given it up; `pid` is what it had, in the owner's own namespace.
     Failed { owner: Owner, pid: u32, exit: Exit },
     /// It had failed before healer first looked, and its owner leaves it at that.
-    FoundDead { owner: Owner, exit: Exit },
+    FoundDead { owner: Owner, exit: Exit, oom_killed: bool },
 }
 
 /// What the hands want of an owner.

@@ -334,6 +334,20 @@ pub struct OomKill {
     pub limit: u64,
 }
 
+impl OomKill {
+    /// A container runtime tells that there was one, and no more.
+    pub fn untold() -> Self {
+        Self {
+            scope: OomScope::Unknown,
+            is_scope_guessed: false,
+            trigger: Party::default(),
+            memcg: String::new(),
+            usage: 0,
+            limit: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OomScope {

@@ -207,6 +207,9 @@ fn oom_sentence(oom: &OomKill) -> String {
                  and its memory cgroup was at its limit{numbers}"
             );
         }
+        OomScope::Unknown if oom.trigger.id.pid == 0 => {
+            return "OOM-killed (which memory ran out, and who asked for more, was not told)".to_owned();
+        }
         OomScope::Memcg if oom.limit == 0 => "its memory cgroup or one above, which was not told,",
         OomScope::Memcg => "its memory cgroup",
         OomScope::Global => "the whole node",

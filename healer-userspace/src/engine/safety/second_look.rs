@@ -14,7 +14,7 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     if proposal.rung.action.is_standing() {
         return Ruling::pass("it touches no process");
     }
-    if is_podmans_to_restart(proposal) && may_have_been_stopped(proposal.diagnosis) {
+    if is_restart_of_podmans(proposal) && may_have_been_stopped(proposal.diagnosis) {
         return Ruling::refuse(
             "podman tells nobody of a stop, and no kernel program saw how this end came about: it may have been \
              stopped on purpose",
@@ -40,11 +40,10 @@ pub(super) fn judge(proposal: &Proposal<'_>, facts: &Facts<'_>) -> Ruling {
     Ruling::pass("the hands look again just before the act")
 }
 
-fn is_podmans_to_restart(proposal: &Proposal<'_>) -> bool {
-    let (place, rung) = (&proposal.target.place, proposal.rung);
+fn is_restart_of_podmans(proposal: &Proposal<'_>) -> bool {
+    let place = &proposal.target.place;
     let is_podmans = place.container.as_ref().is_some_and(|container| container.runtime == "podman");
-    let is_by_owner = rung.action == ActionName::Restart && rung.command.is_empty();
-    is_podmans && is_by_owner && place.supervise.is_none()
+    is_podmans && proposal.rung.action == ActionName::Restart && place.supervise.is_none()
 }
 
 fn may_have_been_stopped(diagnosis: &Diagnosis) -> bool {

@@ -265,7 +265,11 @@ fn whose_memory_ran_out_no_person_has_stopped() {
 }
 
 /// Whether podman is told to restart a container of its own that has ended so.
-fn is_restarted_by_podman(exit: Exit, sent: Option<ProcessId>, change: impl FnOnce(&mut Process)) -> bool {
+fn is_restarted_by_podman(
+    exit: Exit,
+    before: impl FnOnce(&Process) -> Vec<Signal>,
+    change: impl FnOnce(&mut Process, &mut PolicySet),
+) -> bool {
     let container = Container { runtime: "podman".into(), id: "c1".into(), ..Container::default() };
     let mut web = Process {
         place: Place { container: Some(container), ..Place::default() },
@@ -273,11 +277,11 @@ fn is_restarted_by_podman(exit: Exit, sent: Option<ProcessId>, change: impl FnOn
         exe: Some("/usr/sbin/nginx".into()),
         ..supervised(10, SECOND)
     };
-    change(&mut web);
     let mut set = policies(Mode::Enforce, &[ActionName::Restart]);
     set.policies[0].matches = Match { exes: vec!["/usr/sbin/nginx".into()], ..Match::default() };
+    change(&mut web, &mut set);
     let mut signals = vec![signal(2 * SECOND, &web, Fact::Execed)];
-    signals.extend(sent.map(|sender| sent_by(6 * SECOND - 1, sender, libc::SIGKILL, &web)));
+    signals.extend(before(&web));
     signals.push(signal(6 * SECOND, &web, Fact::Exited(exit)));
     let lines = run(&signals, set);
     has(&lines, "diagnosis down");
@@ -291,7 +295,7 @@ fn is_restarted_by_podman(exit: Exit, sent: Option<ProcessId>, change: impl FnOn
 fn podman_is_not_told_to_restart_whom_a_person_may_have_stopped() {
     let by = |seen_by, number| Exit { signal: Some(number), seen_by, ..Exit::default() };
     let with = |seen_by, code| Exit { code, seen_by, ..Exit::default() };
-    let is_restarted = |exit| is_restarted_by_podman(exit, None, |_| {});
+    let is_restarted = |exit| is_restarted_by_podman(exit, |_| Vec::new(), |_, _| {});
     let (seen, told) = (SeenBy::Kernel, SeenBy::Connector);
     for exit in [by(told, libc::SIGKILL), by(told, libc::SIGTERM), with(told, 0), with(told, 143)] {
         assert!(!is_restarted(exit), "{exit:?}");
@@ -301,10 +305,44 @@ fn podman_is_not_told_to_restart_whom_a_person_may_have_stopped() {
     for exit in [by(told, libc::SIGSEGV), with(told, 1), with(told, 139), with(seen, 0)] {
         assert!(is_restarted(exit), "{exit:?}");
     }
-    let stranger = Some(ProcessId { pid: 777, start: BootTime(5) });
-    assert!(is_restarted_by_podman(by(seen, libc::SIGKILL), stranger, |_| {}), "somebody's kill -9");
-    let docker = |web: &mut Process| {
+    let stranger = ProcessId { pid: 777, start: BootTime(5) };
+    let kill = |web: &Process| vec![sent_by(6 * SECOND - 1, stranger, libc::SIGKILL, web)];
+    assert!(is_restarted_by_podman(by(seen, libc::SIGKILL), kill, |_, _| {}), "somebody's kill -9");
+    let docker = |web: &mut Process, _: &mut PolicySet| {
         web.place.container.as_mut().expect("it is in one").runtime = "docker".into();
     };
-    assert!(is_restarted_by_podman(by(told, libc::SIGKILL), None, docker), "docker tells of a stop");
+    let killed = by(told, libc::SIGKILL);
+    assert!(is_restarted_by_podman(killed, |_| Vec::new(), docker), "docker tells of a stop");
+    let by_command = |_: &mut Process, set: &mut PolicySet| {
+        let command = ["podman", "restart", "web"].map(str::to_owned);
+        set.policies[0].rules[0].escalate[0].command = command.into();
+    };
+    assert!(!is_restarted_by_podman(killed, |_| Vec::new(), by_command), "the policy's words for it");
+}
+
+#[test]
+fn podman_restarts_whose_memory_ran_out_however_that_came_out() {
+    let killed = |signal| Exit { signal: Some(signal), seen_by: SeenBy::Poll, ..Exit::default() };
+    let by_oom = |web: &Process| vec![signal(6 * SECOND - 1, web, Fact::OomKilled(OomKill::untold()))];
+    assert!(is_restarted_by_podman(killed(libc::SIGKILL), by_oom, |_, _| {}));
+    for number in [libc::SIGKILL, libc::SIGHUP] {
+        assert!(!is_restarted_by_podman(killed(number), |_| Vec::new(), |_, _| {}), "{number}");
+    }
+    let handed_on = |is_by_oom: bool| {
+        let exit = Exit { code: 137, seen_by: SeenBy::Connector, ..Exit::default() };
+        let before = |web: &Process| {
+            let parent = Some(Parent { pid: web.pid, start: web.start, ..Parent::default() });
+            let workload = WorkloadKey("process/app".into());
+            let exe = Some("/bin/app".into());
+            let start = BootTime(3 * SECOND);
+            let app = Process { pid: 20, start, main: false, parent, workload, exe, ..web.clone() };
+            let chosen = signal(6 * SECOND - 2, &app, Fact::OomKilled(OomKill::untold()));
+            let end = killed(libc::SIGKILL);
+            let mut signals: Vec<Signal> = is_by_oom.then_some(chosen).into_iter().collect();
+            signals.push(signal(6 * SECOND - 1, &app, Fact::Exited(end)));
+            signals
+        };
+        is_restarted_by_podman(exit, before, |_, _| {})
+    };
+    assert!(handed_on(true) && !handed_on(false));
 }

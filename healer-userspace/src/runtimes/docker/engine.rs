@@ -68,6 +68,7 @@ pub(super) struct Seen {
 pub(super) struct Failure {
     pub(super) exit: Exit,
     pub(super) at: Timestamp,
+    pub(super) oom_killed: bool,
 }
 
 impl Seen {
@@ -232,14 +233,11 @@ pub(super) fn seen(answer: ContainerInspectResponse) -> Seen {
 fn failure(state: &ContainerState) -> Option<Failure> {
     let code = i32::try_from(state.exit_code?).ok()?;
     // OOMKilled alone says nothing of PID 1: it may have been a child of it.
-    let is_bad = match code {
-        0 | BY_INT | BY_TERM => false,
-        BY_KILL => state.oom_killed.unwrap_or_default(),
-        _other => true,
-    };
+    let oom_killed = code == BY_KILL && state.oom_killed.unwrap_or_default();
+    let is_bad = oom_killed || !matches!(code, 0 | BY_INT | BY_TERM | BY_KILL);
     let is_over = state.status == Some(ContainerStateStatusEnum::EXITED);
     let at: Timestamp = state.finished_at.as_deref()?.parse().ok()?;
-    (is_over && is_bad).then(|| Failure { exit: exit_of(code), at })
+    (is_over && is_bad).then(|| Failure { exit: exit_of(code), at, oom_killed })
 }
 
 /// Who lies there all the same was stopped, or will be started soon.
@@ -338,6 +336,8 @@ mod tests {
         );
         let failure = seen(serde_json::from_str(&answer).unwrap()).failure?;
         assert_eq!(failure.at, at.parse::<Timestamp>().unwrap());
+        let is_of_kill = failure.exit.signal == Some(libc::SIGKILL);
+        assert_eq!(failure.oom_killed, is_of_kill, "no other SIGKILL is a failure");
         Some(failure.exit)
     }
 

@@ -13,11 +13,11 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use super::{
     super::{Learnt, Owner, Stopped, settle::Word},
-    engine::{Engine, Result, Seen, by_event, words},
+    engine::{Engine, Failure, Result, Seen, by_event, words},
     kubelets,
     ours::Ours,
 };
-use crate::{clock, engine::time::BootTime, signal::Exit, text::printable};
+use crate::{clock, engine::time::BootTime, text::printable};
 
 /// A stream that has broken off silently looks like a quiet one.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ struct Watch {
 struct Look {
     seen: Seen,
     /// It had failed before healer was there, and nobody had asked for that.
-    found_dead: Option<Exit>,
+    found_dead: Option<Failure>,
 }
 
 /// Ends with the agent. Without a socket it looks for one now and then.
@@ -187,8 +187,9 @@ impl Watch {
         self.tell(Learnt::Named(seen.container, seen.pod)).await;
         if let Some(pid) = seen.pid {
             self.tell(Learnt::Runs { owner, pid }).await;
-        } else if let Some(exit) = found_dead.filter(|_| self.stopped.word(id) == Word::Nothing) {
-            self.tell(Learnt::FoundDead { owner, exit }).await;
+        } else if let Some(failure) = found_dead.filter(|_| self.stopped.word(id) == Word::Nothing) {
+            let Failure { exit, oom_killed, .. } = failure;
+            self.tell(Learnt::FoundDead { owner, exit, oom_killed }).await;
         }
     }
 
@@ -212,7 +213,7 @@ async fn look_at(engine: &Engine, id: &str, is_first: bool) -> Result<Option<Loo
     if let Some(failure) = seen.failure.filter(|_| is_first) {
         // Who may have been stopped on purpose is left alone.
         let ended_alone = engine.ended_alone(id, failure.at).await.unwrap_or(false);
-        found_dead = ended_alone.then_some(failure.exit);
+        found_dead = ended_alone.then_some(failure);
     }
     Ok(Some(Look { seen, found_dead }))
 }

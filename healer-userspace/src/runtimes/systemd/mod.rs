@@ -1,5 +1,6 @@
 //! systemd: which process is a unit's main one, what becomes of the unit, and its restart.
 
+mod jobs;
 pub(super) mod lent;
 mod manager;
 mod restart;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 
 use tokio::sync::mpsc;
 
+use self::jobs::OwnJobs;
 use super::{Done, Learnt, Order, Stopped, settle};
 use crate::{
     engine::lease::{Account, Knob},
@@ -32,14 +34,15 @@ pub(super) struct Handle {
     told: mpsc::Sender<Told>,
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
+    jobs: OwnJobs,
 }
 
 impl Handle {
     pub(super) fn start(socket: PathBuf, learnt: mpsc::Sender<Learnt>) -> Self {
         let (told, orders) = mpsc::channel(WAITING_MAX);
-        let stopped = Stopped::default();
-        tokio::spawn(watch::run(socket.clone(), orders, learnt.clone(), stopped.clone()));
-        Self { socket, told, learnt, stopped }
+        let (stopped, jobs) = (Stopped::default(), OwnJobs::default());
+        tokio::spawn(watch::run(socket.clone(), orders, learnt.clone(), stopped.clone(), jobs.clone()));
+        Self { socket, told, learnt, stopped, jobs }
     }
 
     pub(super) fn watch(&self, patterns: Vec<String>) {

@@ -40,6 +40,7 @@ pub(super) async fn restart(handle: &Handle, unit: &str, order: &Order) -> Done 
     }
     let mut jobs = manager.jobs().await.map_err(failed)?;
     let job = manager.restart(unit).await.map_err(failed)?;
+    handle.jobs.note(job.as_str());
     let (result, was_forced) = carried_out(&manager, unit, order, &job, &mut jobs).await?;
     if result != "done" {
         return Err(failed(format!("systemd's restart of {unit} ended with result {result}")));

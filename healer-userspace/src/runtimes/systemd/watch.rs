@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, time::sleep};
 use super::{
     super::{Learnt, Owner, Stopped},
     Told,
+    jobs::OwnJobs,
     manager::{Conditions, JobRemoved, Manager, Result, Service, is_service},
 };
 use crate::{
@@ -38,6 +39,7 @@ const BY_INT: i32 = 128 + libc::SIGINT;
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
+    own_jobs: OwnJobs,
     patterns: Vec<String>,
     /// Whether the names without a star are known to be those of units.
     names_looked_at: bool,
@@ -60,8 +62,9 @@ pub(super) async fn run(
     mut orders: mpsc::Receiver<Told>,
     learnt: mpsc::Sender<Learnt>,
     stopped: Stopped,
+    own_jobs: OwnJobs,
 ) {
-    let mut watch = Watch::new(learnt, stopped);
+    let mut watch = Watch::new(learnt, stopped, own_jobs);
     let mut trouble = None;
     loop {
         while watch.patterns.is_empty() {
@@ -98,10 +101,11 @@ pub(super) async fn run(
 }
 
 impl Watch {
-    fn new(learnt: mpsc::Sender<Learnt>, stopped: Stopped) -> Self {
+    fn new(learnt: mpsc::Sender<Learnt>, stopped: Stopped, own_jobs: OwnJobs) -> Self {
         Self {
             learnt,
             stopped,
+            own_jobs,
             patterns: Vec::new(),
             names_looked_at: false,
             told: BTreeMap::new(),
@@ -276,8 +280,8 @@ impl Watch {
     }
 
     /// A job that has left its unit dead was a stop: a death of its own makes no job. Only a start whose program ends
-    /// at once looks the same, and one whose conditions do not hold. (Where an assertion does not, its result is
-    /// `assert`.)
+    /// at once looks the same, and one whose conditions do not hold, which nobody sees any more of a unit that systemd
+    /// has unloaded. (Where an assertion does not, its result is `assert`.)
     async fn job(&mut self, manager: &Manager, message: &zbus::Message) -> Result<()> {
         let Some(job) = JobRemoved::of(message).filter(|job| self.names(&job.unit)) else {
             return Ok(());
@@ -285,7 +289,9 @@ impl Watch {
         let now = manager.service(&job.unit).await?;
         let is_over = matches!(now.active.as_str(), "inactive" | "failed");
         let was_skipped = self.was_skipped(&job.unit, manager.conditions(&job.unit).await?);
-        let is_stop = job.result == "done" && is_over && !was_skipped;
+        // Asked last: by the answers of systemd that were waited for, its restart's has come.
+        let is_own = self.own_jobs.has(job.job.as_str());
+        let is_stop = job.result == "done" && is_over && !was_skipped && !is_own;
         if is_stop && !self.has_failed_to_start(manager, &job.unit, &now).await? {
             self.stopped.note(&job.unit);
             self.told.insert(job.unit.clone(), now);
@@ -371,7 +377,7 @@ mod tests {
     #[test]
     fn a_start_that_its_conditions_do_not_let_happen_is_no_stop() {
         let (learnt, _heard) = mpsc::channel(1);
-        let mut watch = Watch::new(learnt, Stopped::default());
+        let mut watch = Watch::new(learnt, Stopped::default(), OwnJobs::default());
         let mut was_skipped =
             |hold, tested_at| watch.was_skipped("web.service", Conditions { hold, tested_at });
         assert!(!was_skipped(false, 0), "it was never started");

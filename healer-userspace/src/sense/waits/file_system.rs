@@ -39,7 +39,7 @@ const FREEZABLE: [&str; 12] = [
 ];
 
 /// Whoever finds none may only have asked while nobody answered in time.
-pub(super) const LOOKS_MAX: u8 = 5;
+const LOOKS_MAX: u8 = 5;
 
 /// What a system call is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +53,40 @@ enum Place {
     },
 }
 
-/// The file system that its system call is about. `None`: about none, or nobody can tell.
-pub(super) fn of(proc: &Proc, record: &TaskRecord) -> Option<FileSystem> {
-    let wchan = proc.text(&format!("{}/task/{}/wchan", record.tgid, record.pid)).unwrap_or_default();
-    let waits_to_write = wchan.trim_end() == FROZEN_AT;
-    let info = match place(record)? {
+/// What a look at a system call has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    On(FileSystem),
+    /// It is about none, or about a name that is not to be asked after: so it stays while it sleeps.
+    Nothing,
+    /// Another look may find one.
+    NoAnswer,
+}
+
+impl Found {
+    /// Whether that is all that so many looks will find, and what it is.
+    pub(super) fn after(self, looks: u8) -> (bool, Option<FileSystem>) {
+        match self {
+            Self::On(file_system) => (true, Some(file_system)),
+            Self::Nothing => (true, None),
+            Self::NoAnswer => (LOOKS_MAX <= looks, None),
+        }
+    }
+}
+
+/// The file system that its system call is about.
+pub(super) fn of(proc: &Proc, record: &TaskRecord) -> Found {
+    let Some(place) = place(record) else { return Found::Nothing };
+    let wchan = proc.text(&format!("{}/task/{}/wchan", record.tgid, record.pid));
+    let waits_to_write = wchan.as_deref().map(|wchan| wchan.trim_end() == FROZEN_AT);
+    if let (Place::Name { .. }, Some(false)) = (&place, waits_to_write) {
+        return Found::Nothing;
+    }
+    lies_on(proc, record, &place, waits_to_write.unwrap_or_default()).map_or(Found::NoAnswer, Found::On)
+}
+
+fn lies_on(proc: &Proc, record: &TaskRecord, place: &Place, waits_to_write: bool) -> Option<FileSystem> {
+    let info = match *place {
         Place::Open(fd) => proc.fd_info(record.tgid, fd),
         // Whoever waits to write keeps nobody from looking names up.
         Place::Name { dir, at, opens } if waits_to_write => name_info(proc, record, dir, at, opens)?,
@@ -84,7 +113,7 @@ fn place(record: &TaskRecord) -> Option<Place> {
     }
 }
 
-/// The fdinfo of the directory of a name.
+/// The fdinfo of the directory of a name; `None` also where nobody can tell that the call waits for its mount.
 fn name_info(proc: &Proc, record: &TaskRecord, dir: Option<u32>, at: u64, opens: bool) -> Option<String> {
     let name = PathBuf::from(OsString::from_vec(memory::text_patiently(record.pid, at)?));
     let of_thread = proc.path(&format!("{}/task/{}", record.tgid, record.pid));
@@ -159,12 +188,23 @@ mod tests {
             super::of(&Proc::new(&tree.root().join("proc")), &write_to(fd))
         };
         let disk = |is_frozen| FileSystem { kind: "ext4".into(), point: "/mnt/a disk".into(), is_frozen };
-        assert_eq!(of("percpu_rwsem_wait", 3), Some(disk(true)));
-        assert_eq!(of("folio_wait_bit_common", 3), Some(disk(false)));
-        assert_eq!(of("0", 3), Some(disk(false)), "a kernel that hides its names");
-        assert_eq!(of("percpu_rwsem_wait", 9), None, "it is closed");
-        let moves_a_process = of("percpu_rwsem_wait", 4).expect("a mount");
+        assert_eq!(of("percpu_rwsem_wait", 3), Found::On(disk(true)));
+        assert_eq!(of("folio_wait_bit_common", 3), Found::On(disk(false)));
+        assert_eq!(of("0", 3), Found::On(disk(false)), "a kernel that hides its names");
+        assert_eq!(of("percpu_rwsem_wait", 9), Found::NoAnswer, "it is closed");
+        let Found::On(moves_a_process) = of("percpu_rwsem_wait", 4) else { panic!("a mount") };
         assert!(!moves_a_process.is_frozen, "it waits for others that begin and end");
+    }
+
+    #[test]
+    fn who_waits_for_no_file_system_is_known_by_one_look() {
+        let of = |wchan: &str, syscall| {
+            let tree = tree(wchan);
+            super::of(&Proc::new(&tree.root().join("proc")), &TaskRecord { syscall, ..write_to(3) })
+        };
+        assert_eq!(of("wait_woken", 202), Found::Nothing, "no call about a file");
+        assert_eq!(of("folio_wait_bit_common", OPENAT), Found::Nothing, "a name is not to be asked after");
+        assert_eq!(of("percpu_rwsem_wait", OPENAT), Found::NoAnswer, "nobody's memory has the name");
     }
 
     #[test]
@@ -220,16 +260,19 @@ mod tests {
     #[test]
     fn what_was_not_found_is_looked_for_some_times_and_not_for_ever() {
         let mut table = Table::default();
-        let records = [7, 8].map(|pid| TaskRecord { pid, ..write_to(3) }).into();
+        let records = [7, 8, 9].map(|pid| TaskRecord { pid, ..write_to(3) }).into();
         table.apply(&Pass { is_full: true, records });
-        let placed = |table: &Table| [7, 8].map(|tid| table.get(tid).is_some_and(|one| one.is_placed));
+        let placed = |table: &Table| [7, 8, 9].map(|tid| table.get(tid).is_some_and(|one| one.is_placed));
+        table.lies_on(9, Found::Nothing);
         for _ in 1..LOOKS_MAX {
-            [7, 8].into_iter().for_each(|tid| table.lies_on(tid, None));
+            [7, 8].into_iter().for_each(|tid| table.lies_on(tid, Found::NoAnswer));
         }
-        assert_eq!(placed(&table), [false, false]);
-        table.lies_on(7, Some(FileSystem { kind: "ext4".into(), point: "/".into(), is_frozen: true }));
-        table.lies_on(8, None);
-        assert_eq!(placed(&table), [true, true]);
-        assert!(table.get(7).is_some_and(|one| one.file_system.is_some()));
+        assert_eq!(placed(&table), [false, false, true]);
+        let disk = FileSystem { kind: "ext4".into(), point: "/".into(), is_frozen: true };
+        table.lies_on(7, Found::On(disk));
+        table.lies_on(8, Found::NoAnswer);
+        assert_eq!(placed(&table), [true, true, true]);
+        let is_told = |tid| table.get(tid).is_some_and(|one| one.file_system.is_some());
+        assert_eq!([7, 8, 9].map(is_told), [true, false, false]);
     }
 }

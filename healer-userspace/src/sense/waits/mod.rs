@@ -206,16 +206,18 @@ impl Scanner {
         Ok(snapshot)
     }
 
-    /// Of each that takes no signal until it is found, before it is told of: it does not run in between.
+    /// Of each that takes no signal until it is found, before it is told of: it does not run in between. First those
+    /// whom nobody has looked at.
     fn look_at_file_systems(&mut self, now: BootTime) {
         let is_new = |one: &&table::Sleeper| {
             !one.is_placed
                 && condition(&one.record) == Condition::Uninterruptible
                 && (self.shows_all || snapshot::is_told(&one.record, now))
         };
-        let new = self.table.deaf().filter(is_new).take(FILE_SYSTEMS_MAX);
-        let new: Vec<TaskRecord> = new.map(|one| one.record).collect();
-        for record in new {
+        let mut new: Vec<(u8, TaskRecord)> =
+            self.table.deaf().filter(is_new).map(|one| (one.looks, one.record)).collect();
+        new.sort_by_key(|(looks, _)| *looks);
+        for (_, record) in new.into_iter().take(FILE_SYSTEMS_MAX) {
             let found = file_system::of(&self.extractor.proc, &record);
             self.table.lies_on(record.pid, found);
         }

@@ -6,7 +6,8 @@ use healer_common::task_scan::TaskRecord;
 
 use super::{
     condition::{condition, is_deaf},
-    file_system, files,
+    file_system::Found,
+    files,
     futex::{Call, Sight},
 };
 use crate::{
@@ -204,12 +205,10 @@ impl Table {
     }
 
     /// Which file system its system call is about.
-    pub(crate) fn lies_on(&mut self, tid: u32, found: Option<FileSystem>) {
-        if let Some(sleeper) = self.sleepers.get_mut(&tid) {
-            sleeper.looks += 1;
-            sleeper.is_placed = found.is_some() || file_system::LOOKS_MAX <= sleeper.looks;
-            sleeper.file_system = found;
-        }
+    pub(crate) fn lies_on(&mut self, tid: u32, found: Found) {
+        let Some(sleeper) = self.sleepers.get_mut(&tid) else { return };
+        sleeper.looks += 1;
+        (sleeper.is_placed, sleeper.file_system) = found.after(sleeper.looks);
     }
 
     /// Looks at the open ones; `look` gives what it sees, if it has to look at all.
