@@ -131,7 +131,8 @@ impl Network {
             // If others are reached, it is meant for those whose own route is gone.
             let is_disproved =
                 || missed.iter().all(is_here) || is_away_reached() || !heard.iter().all(is_here);
-            let may_be_its = !missed.is_empty() && !(is_anybody && is_disproved());
+            let is_nobodys = || is_anybody && is_disproved();
+            let may_be_its = !missed.is_empty() && !is_nobodys();
             for (address, peer) in client.peers.iter_mut().filter(|(address, _)| of_it(address)) {
                 if may_be_its || peer.had_no_way(at) || told.is_way_lost(address) {
                     peer.no_route(at, told.says_of(address, peer));

@@ -114,7 +114,7 @@ fn beside_it(ask: impl Fn(&mut Story, u64), to: u64) -> Story {
 fn who_was_answered_meanwhile_is_not_what_finds_no_route() {
     let until = |last: u64| {
         move |story: &mut Story, ms: u64| {
-            if ms <= last && ms % 400 == 0 {
+            if ms <= last && ms.is_multiple_of(400) {
                 story.ok(ms, A);
                 story.ok(ms + 10, B);
             }
@@ -123,7 +123,7 @@ fn who_was_answered_meanwhile_is_not_what_finds_no_route() {
     assert_eq!(beside_it(until(5000), 300_000).words(), [""; 0], "a pool, or a client that hangs");
     assert_eq!(beside_it(until(60_000), 300_000).words(), [""; 0]);
     let beside_a_pool = |story: &mut Story, ms: u64| {
-        if ms % 5000 == 0 {
+        if ms.is_multiple_of(5000) {
             story.ok(ms, A);
         }
         if ms < 2000 {
@@ -137,7 +137,7 @@ fn who_was_answered_meanwhile_is_not_what_finds_no_route() {
 fn whoever_loses_the_way_out_is_cut_off_beside_it_too() {
     let lost = |change: Option<Change>| {
         let ask = |story: &mut Story, ms: u64| {
-            if ms <= 30_000 && ms % 400 == 0 {
+            if ms <= 30_000 && ms.is_multiple_of(400) {
                 story.ok(ms, A);
                 story.ok(ms + 10, B);
             }
