@@ -1,6 +1,6 @@
 //! Who is cut off, how far that reaches, and when it is over.
 
-use core::{cell::OnceCell, net::SocketAddr, time::Duration};
+use core::{net::SocketAddr, time::Duration};
 
 use super::{
     CAUSE_COMES_WITHIN, Context, Finding, Network, STAYS_WELL, UNTRIED, Who,
@@ -64,34 +64,48 @@ impl Network {
             self.due = earliest(self.due, untried);
             return;
         }
-        self.is_it_over(context, who, found);
+        self.is_it_over(context, who, verdict, found);
     }
 
-    fn is_it_over(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
+    fn is_it_over(&mut self, context: &Context<'_>, who: &Who, verdict: &Verdict, found: &mut Vec<Finding>) {
         let now = context.now;
-        match self.connected_since(context, who) {
-            Some(ok) if ok + STAYS_CONNECTED <= now => {
+        match self.connected_since(context, who, verdict) {
+            Some((ok, why)) if ok + STAYS_CONNECTED <= now => {
                 if let Some(client) = self.clients.get_mut(who) {
                     client.calm_down(now);
                 }
-                self.is_over(who, "its peers answer again", found);
+                self.is_over(who, why, found);
                 self.due = earliest(self.due, Some(now + STAYS_WELL));
             }
-            Some(ok) => self.due = earliest(self.due, Some(ok + STAYS_CONNECTED)),
+            Some((ok, _)) => self.due = earliest(self.due, Some(ok + STAYS_CONNECTED)),
             None => self.is_it_untried(context, who, found),
         }
     }
 
-    /// Whoever answers on this node counts too once it is known that the way out of it is there.
-    fn connected_since(&mut self, context: &Context<'_>, who: &Who) -> Option<BootTime> {
+    /// And why that shows that it is over. Whoever answers on this node counts too once it is known that the way out of it
+    /// is there.
+    fn connected_since(
+        &mut self,
+        context: &Context<'_>,
+        who: &Who,
+        verdict: &Verdict,
+    ) -> Option<(BootTime, &'static str)> {
         let (said, client) = self.isolated.get(who).zip(self.clients.get(who))?;
-        let known = OnceCell::new();
-        let are_gone = || *known.get_or_init(|| self.are_the_lost_gone(context, who, said));
-        let counts = |at: &SocketAddr| said.is_ended_by(context, who.1, at) || are_gone();
-        let ok = client.well_after(said.since, counts);
+        let is_kept_here = || {
+            said.isolated.peers.iter().any(|at| verdict.down.get(at).is_some_and(|(down, _)| down.is_local))
+        };
+        let are_gone = || !is_kept_here() && self.are_the_lost_gone(context, who, said);
+        let its_own = client.well_after(said.since, |at| said.is_ended_by(context, who.1, at));
+        let (ok, why) = match its_own {
+            Some(ok) => (Some(ok), "its peers answer again"),
+            None => (
+                client.well_after(said.since, |_| true).filter(|_| are_gone()),
+                "others on this node reach what is outside, and nobody reaches those who are lost",
+            ),
+        };
         let said = self.isolated.get_mut(who)?;
         said.connected = ok.map(|ok| said.connected.map_or(ok, |before| before.min(ok)));
-        said.connected
+        Some((said.connected?, why))
     }
 
     fn is_it_untried(&mut self, context: &Context<'_>, who: &Who, found: &mut Vec<Finding>) {
@@ -113,7 +127,7 @@ impl Network {
     /// When it has asked nobody for so long who is reached by what is lost, if it asks nobody.
     fn untried_at(&self, context: &Context<'_>, who: &Who) -> Option<BootTime> {
         let (said, client) = self.isolated.get(who).zip(self.clients.get(who))?;
-        let counts = |at: &SocketAddr| said.is_reached_by(context, who.1, at);
+        let counts = |at: &SocketAddr| !at.ip().is_loopback() && said.is_reached_by(context, who.1, at);
         Some(client.untried_for(UNTRIED, counts))
     }
 

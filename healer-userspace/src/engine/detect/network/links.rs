@@ -178,6 +178,11 @@ impl Links {
         bad.filter(|(_, change)| is_it(change)).map(|(at, _)| *at).max()
     }
 
+    /// Near enough to what began then to be the reason, and not come back.
+    pub(super) fn is_without_way_out(&self, netns: u32, is_v6: bool, since: BootTime) -> bool {
+        self.way_out_lost(netns, is_v6).is_some_and(|at| since.since(at) < RECENT)
+    }
+
     /// Where no address is known, who knows.
     fn may_be_own(&self, netns: u32, way: Prefix) -> bool {
         self.own.get(&netns).is_none_or(|own| own.is_empty() || own.iter().any(|ip| way.holds(*ip)))

@@ -9,6 +9,7 @@ use super::{
     cut_off::CutOff,
     links::{Cause, Way},
     peer::{Down, Peer},
+    words::Scope,
 };
 use crate::engine::time::BootTime;
 
@@ -115,13 +116,22 @@ impl Network {
     /// are lost: it is they who are gone, and not the way to them.
     pub(super) fn are_the_lost_gone(&self, context: &Context<'_>, who: &Who, said: &CutOff) -> bool {
         let lost = &said.isolated.peers;
-        let is_lost = |(netns, at): &(u32, SocketAddr)| *netns != who.1 && lost.contains(at);
+        let since = said.isolated.since;
+        let is_without_way = |at: &SocketAddr| self.links.is_without_way_out(who.1, at.is_ipv6(), since);
+        // Whoever reaches what is outside of a node that is cut off takes that back first.
+        if said.scope == Scope::Node || lost.iter().any(is_without_way) {
+            return false;
+        }
+        let is_lost = |(netns, at): &(u32, SocketAddr), answer: &Answer| {
+            *netns != who.1 && said.isolated.last_lost < answer.last && lost.contains(at)
+        };
         let is_outside = |place: &(u32, SocketAddr), answer: &Answer| {
-            lost.iter().all(|one| one.ip() != place.1.ip()) && !answer.is_here(context, place)
+            let is_another = said.since < answer.last && lost.iter().all(|one| one.ip() != place.1.ip());
+            is_another && !answer.is_here(context, place)
         };
         let all = self.answers.get_or_init(|| self.last_answers());
-        let since = || all.iter().filter(|(_, answer)| said.since < answer.last);
-        since().any(|(place, answer)| is_outside(place, answer)) && !since().any(|(place, _)| is_lost(place))
+        !all.iter().any(|(place, answer)| is_lost(place, answer))
+            && all.iter().any(|(place, answer)| is_outside(place, answer))
     }
 
     fn last_answers(&self) -> Answers {

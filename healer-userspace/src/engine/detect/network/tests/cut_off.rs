@@ -155,10 +155,18 @@ fn nobody_else_is_left_who_is_cut_off() {
 /// Both peers of a client are lost, and it goes on to ask them; it falls back to a third, and others are reached by
 /// another namespace.
 fn falls_back(lost: [&str; 2], reached_elsewhere: &[&str]) -> Story {
+    falls_back_after(lost, reached_elsewhere, |_| {})
+}
+
+/// What happens 4 s after the start, before anything is said.
+fn falls_back_after(lost: [&str; 2], reached_elsewhere: &[&str], happens: impl FnOnce(&mut Story)) -> Story {
     let mut story = Story::new();
     story.lives_on_this_node(C);
     lost.iter().for_each(|peer| story.ok(500, peer));
-    story.silence(1000, 6000, &lost);
+    story.silence(1000, 4000, &lost);
+    happens(&mut story);
+    (story.workload, story.netns, story.pid) = CLIENTS[0];
+    story.silence(4000, 6000, &lost);
     for ms in (6000..20_000).step_by(500) {
         (story.workload, story.netns, story.pid) = CLIENTS[0];
         story.ok(ms, C);
@@ -181,6 +189,21 @@ fn whoever_falls_back_to_a_neighbour_is_cut_off_until_others_are_reached_outside
     for reached in [&[A][..], &[A, D]] {
         assert_eq!(falls_back([A, B], reached).words(), [NETNS], "the lost are there, and it is cut off");
     }
+}
+
+#[test]
+fn whoever_has_lost_its_own_way_out_is_not_connected_by_those_whom_others_reach() {
+    let story = falls_back_after([A, B], &[D], |story| story.loses(4000, "default"));
+    assert_eq!(story.words(), [NETNS]);
+}
+
+#[test]
+fn whom_somebody_has_reached_since_it_was_lost_is_not_gone() {
+    let reached_once = |story: &mut Story| {
+        (story.workload, story.netns, story.pid) = ("web", 9, 42);
+        story.ok(4000, A);
+    };
+    assert_eq!(falls_back_after([A, B], &[D], reached_once).words(), [NETNS]);
 }
 
 #[test]

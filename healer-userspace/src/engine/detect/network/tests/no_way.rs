@@ -11,7 +11,7 @@ impl Story {
         self.tell(ms, Fact::SyscallError(Box::new(error)));
     }
 
-    fn loses(&mut self, ms: u64, route: &str) {
+    pub(super) fn loses(&mut self, ms: u64, route: &str) {
         let change = Change::Route { to: route.to_owned(), usable: false };
         let links = vec![LinkChange { netns: self.netns, change }];
         self.tell(ms, Fact::Flows(FlowSnapshot { links, ..FlowSnapshot::default() }));
