@@ -106,9 +106,6 @@ fn a_container_at_its_limit_is_stopped_with_grace_and_comes_back() {
     let web = containerd.pod(&pod("web-0", "8d7e-3"));
     let twin = containerd.container(&web, "twin", 64 * MIB, SLEEP);
     let agent = agent(&containerd);
-    // Cgroups are walked once a second at most, the first time at the start: a victim in one that is younger, and gone
-    // before it is looked up, has no place.
-    thread::sleep(Duration::from_millis(1200));
     let sick = containerd.container(&web, "app", 16 * MIB, GREEDY);
     agent.wait_for(&["prod/web-0/app", "OOM"]);
     agent.wait_for(&["containerd stopped container app", "the kubelet is to start it again"]);

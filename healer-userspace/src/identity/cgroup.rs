@@ -4,19 +4,18 @@ use std::{
     fs, io,
     os::unix::fs::{DirEntryExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use self::view::View;
+use self::{pace::Pace, view::View};
 use super::lru::Lru;
 use crate::{engine::time::BootTime, text::lossy};
 
+mod pace;
 pub mod view;
 
 const KEPT: usize = 8192;
 /// Directories that one walk looks at.
 const WALK_MAX: usize = 32_768;
-const WALK_EVERY: Duration = Duration::from_secs(1);
 
 /// Which tree a cgroup's id and path belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +107,9 @@ pub struct Cgroups {
     v2: Option<PathBuf>,
     memory: Option<PathBuf>,
     known: Lru<(Hierarchy, u64), String>,
-    walked: Option<BootTime>,
+    /// Those that a walk did not find are removed: an id is not used again.
+    gone: Lru<(Hierarchy, u64), ()>,
+    pace: Pace,
 }
 
 impl Cgroups {
@@ -122,7 +123,8 @@ impl Cgroups {
             v2: if pure { Some(root.to_owned()) } else { is_v2(&unified).then_some(unified) },
             memory: (!pure && memory.is_dir()).then_some(memory),
             known: Lru::new(KEPT),
-            walked: None,
+            gone: Lru::new(KEPT),
+            pace: Pace::default(),
         }
     }
 
@@ -154,17 +156,22 @@ impl Cgroups {
         self.known.get(&(hierarchy, cgroup.id)).cloned()
     }
 
-    /// The path, if need be by looking at every cgroup; that at most once a second.
+    /// The path, if need be by looking at every cgroup, as often as the number of them allows.
     pub fn find(&mut self, cgroup: CgroupId, now: BootTime) -> Option<String> {
         if let Some(path) = self.known(cgroup) {
             return Some(path);
         }
-        let recently = |at: BootTime| now.since(at) < WALK_EVERY;
-        if cgroup.id == 0 || self.walked.is_some_and(recently) {
+        let (hierarchy, _) = self.mount(cgroup.hierarchy)?;
+        let key = (hierarchy, cgroup.id);
+        if cgroup.id == 0 || self.gone.peek(&key).is_some() || !self.pace.allows(now) {
             return None;
         }
-        self.walk(now);
-        self.known(cgroup)
+        let is_whole = self.walk(now);
+        let path = self.known(cgroup);
+        if path.is_none() && is_whole {
+            self.gone.insert(key, ());
+        }
+        path
     }
 
     /// Memory is controlled by v2.
@@ -185,36 +192,38 @@ impl Cgroups {
         limited.collect()
     }
 
-    /// Learns every cgroup there is, up to a bound.
-    pub fn walk(&mut self, now: BootTime) {
-        self.walked = Some(now);
+    /// Learns every cgroup there is, up to a bound; whether that was all.
+    pub fn walk(&mut self, now: BootTime) -> bool {
+        let mut left = WALK_MAX;
         for hierarchy in [Hierarchy::V2, Hierarchy::V1Memory] {
             if let Some((_, mount)) = self.mount(hierarchy) {
                 let mount = mount.to_owned();
-                self.walk_mount(hierarchy, &mount);
+                left = self.walk_mount(hierarchy, &mount, left);
             }
         }
+        self.pace.charge(WALK_MAX - left, now);
+        left > 0
     }
 
-    fn walk_mount(&mut self, hierarchy: Hierarchy, mount: &Path) {
+    fn walk_mount(&mut self, hierarchy: Hierarchy, mount: &Path, mut left: usize) -> usize {
         if let Ok(root) = fs::metadata(mount) {
             self.learn(hierarchy, root.ino(), "/");
         }
         let mut waiting = vec![String::new()];
-        let mut left = WALK_MAX;
         while let Some(parent) = waiting.pop() {
             // A cgroup that goes away meanwhile has no children to be seen.
             let children = children(&mount.join(parent.trim_start_matches('/')));
             for (id, name) in children.unwrap_or_default() {
+                if left == 0 {
+                    return 0;
+                }
+                left -= 1;
                 let path = format!("{parent}/{name}");
                 self.learn(hierarchy, id, &path);
-                left -= 1;
-                if left == 0 {
-                    return;
-                }
                 waiting.push(path);
             }
         }
+        left
     }
 
     /// Keeps what another source told: a process that outlived its cgroup still knows the path.

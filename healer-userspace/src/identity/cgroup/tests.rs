@@ -1,7 +1,10 @@
+use std::time::Duration;
+
 use super::*;
 use crate::identity::fixture::Tree;
 
 const NOW: BootTime = BootTime(5_000_000_000);
+const SECOND: Duration = Duration::from_secs(1);
 
 fn path(lines: &str) -> (Option<Hierarchy>, String) {
     let membership = Membership::parse(lines.as_bytes());
@@ -76,20 +79,29 @@ fn a_removed_cgroup_keeps_its_name() {
     let mut cgroups = Cgroups::new(&tree.roots().cgroup);
     cgroups.walk(NOW);
     std::fs::remove_dir(tree.roots().cgroup.join("short")).unwrap();
-    cgroups.walk(NOW + WALK_EVERY);
+    cgroups.walk(NOW + SECOND);
     let cgroup = CgroupId { hierarchy: Hierarchy::V2, id };
     assert_eq!(cgroups.known(cgroup).as_deref(), Some("/short"));
 }
 
 #[test]
-fn the_tree_is_walked_once_a_second_at_most() {
+fn a_cgroup_that_is_younger_than_the_last_walk_is_found_at_once() {
     let tree = Tree::new();
     let mut cgroups = Cgroups::new(&tree.roots().cgroup);
     cgroups.walk(NOW);
-    let id = tree.cgroup("/late");
-    let cgroup = CgroupId { hierarchy: Hierarchy::V2, id };
-    assert_eq!(cgroups.find(cgroup, NOW + WALK_EVERY / 2), None);
-    assert_eq!(cgroups.find(cgroup, NOW + WALK_EVERY).as_deref(), Some("/late"));
+    let late = CgroupId { hierarchy: Hierarchy::V2, id: tree.cgroup("/late") };
+    assert_eq!(cgroups.find(late, NOW).as_deref(), Some("/late"));
+}
+
+#[test]
+fn whom_a_walk_did_not_find_is_not_looked_for_again() {
+    let tree = Tree::new();
+    let mut cgroups = Cgroups::new(&tree.roots().cgroup);
+    let removed = CgroupId { hierarchy: Hierarchy::V2, id: u64::MAX };
+    assert_eq!(cgroups.find(removed, NOW), None);
+    let late = CgroupId { hierarchy: Hierarchy::V2, id: tree.cgroup("/late") };
+    assert_eq!(cgroups.find(removed, NOW + SECOND), None);
+    assert_eq!(cgroups.known(late), None, "nothing was walked for it");
 }
 
 #[test]
