@@ -32,6 +32,8 @@ enum Pod {
 
 enum Reply {
     Taken,
+    /// Another writer was faster, or another pod has the name by now: who knows says the pod itself (409).
+    Changed(Denied),
     /// Not now, for this reason.
     Later(Denied, Option<Duration>),
 }
@@ -50,13 +52,12 @@ impl Denied {
 
 pub(super) async fn evict(api: &Api, eviction: &Eviction) -> Done {
     let until = clock::boot() + eviction.limit;
-    match look(api, eviction).await? {
-        Pod::Gone => return Err(refused(format!("pod {} is gone already", eviction.name()))),
-        Pod::Going => return Ok(format!("pod {} was on its way out already", eviction.name())),
-        Pod::Stays => {}
+    if let Some(done) = over_already(&look(api, eviction).await?, eviction) {
+        return done;
     }
     match insist(api, eviction, until).await {
-        Ok(()) => on_its_way(api, eviction, until, "evicted").await,
+        Ok(Some(done)) => done,
+        Ok(None) => on_its_way(api, eviction, until, "evicted").await,
         Err(Denied { why, by_budget: true }) if eviction.past_budget => {
             delete(api, eviction).await?;
             on_its_way(api, eviction, until + FIRST_PAUSE, &format!("deleted, for {why}")).await
@@ -65,14 +66,31 @@ pub(super) async fn evict(api: &Api, eviction: &Eviction) -> Done {
     }
 }
 
-/// Asks until the server takes it or the time is over; then the error is its last reason.
-async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), Denied> {
+/// What is left to say of one that goes without us.
+fn over_already(pod: &Pod, eviction: &Eviction) -> Option<Done> {
+    match pod {
+        Pod::Gone => Some(Err(refused(format!("pod {} is gone already", eviction.name())))),
+        Pod::Going => Some(Ok(format!("pod {} was on its way out already", eviction.name()))),
+        Pod::Stays => None,
+    }
+}
+
+/// Asks until the server takes it, or it goes without us, or the time is over; then the error is the server's last
+/// reason.
+async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<Option<Done>, Denied> {
     let mut pause = FIRST_PAUSE;
     let mut asked = 0_u32;
     loop {
         asked += 1;
         let (Denied { why, by_budget }, wait) = match ask(api, eviction).await? {
-            Reply::Taken => return Ok(()),
+            Reply::Taken => return Ok(None),
+            Reply::Changed(denied) => {
+                let pod = look(api, eviction).await.ok();
+                match pod.and_then(|pod| over_already(&pod, eviction)) {
+                    Some(done) => return Ok(Some(done)),
+                    None => (denied, pause),
+                }
+            }
             Reply::Later(denied, wait) => (denied, wait.unwrap_or(pause)),
         };
         if until <= clock::boot() + wait {
@@ -106,8 +124,9 @@ async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, Denied> {
 fn reply(answer: &Answer) -> Result<Reply, Denied> {
     match answer.code {
         200..300 | 404 => Ok(Reply::Taken),
-        // A budget's word or too many requests (429), a race of writers (409), a server in trouble.
-        409 | 429 | 500.. => {
+        409 => Ok(Reply::Changed(Denied::otherwise(answer.words()))),
+        // A budget's word or too many requests (429), a server in trouble.
+        429 | 500.. => {
             let denied = Denied { why: answer.words(), by_budget: is_by_budget(answer) };
             Ok(Reply::Later(denied, answer.retry_after))
         }
@@ -125,9 +144,13 @@ fn is_by_budget(answer: &Answer) -> bool {
 async fn delete(api: &Api, eviction: &Eviction) -> Result<(), ActionOutcome> {
     let path = DELETE_POD.path(&eviction.pod.namespace, &eviction.pod.name);
     let answer = api.ask(&DELETE_POD, &path, Send::Json(&options(eviction))).await.map_err(failed)?;
+    let refusal = || Err(failed(not_let(&answer, "delete pods")));
     match answer.code {
         200..300 | 404 => Ok(()),
-        _refused => Err(failed(not_let(&answer, "delete pods"))),
+        409 => {
+            over_already(&look(api, eviction).await?, eviction).map_or_else(refusal, |done| done.map(drop))
+        }
+        _refused => refusal(),
     }
 }
 
@@ -238,6 +261,7 @@ mod tests {
         assert!(matches!(reply(&answer(429)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(503)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(403)), Err(Denied { by_budget: false, .. })));
+        assert!(matches!(reply(&answer(409)), Ok(Reply::Changed(Denied { by_budget: false, .. }))));
         assert!(matches!(reply(&answer(201)), Ok(Reply::Taken)));
     }
 

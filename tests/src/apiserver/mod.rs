@@ -32,6 +32,10 @@ pub enum Refusal {
     TooMany(Option<u32>),
     /// 500.
     Trouble,
+    /// 409: another writer was faster.
+    Conflict,
+    /// 409: by now the pod is another one of its name.
+    Replaced,
 }
 
 /// Ends on drop.
@@ -167,6 +171,14 @@ impl ApiServer {
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         self.store().asked.clone()
+    }
+
+    /// The statuses of the answers to those about one resource, in turn.
+    #[must_use]
+    pub fn answers(&self, verb: &str, resource: &str) -> Vec<u16> {
+        let all = self.asked();
+        let about = all.iter().filter(|asked| asked.verb == verb && asked.resource == resource);
+        about.map(|asked| asked.code).collect()
     }
 
     pub fn refuse_evictions(&self, refusals: &[Refusal]) {

@@ -165,8 +165,12 @@ fn wrong_with(event: &Value) -> Option<String> {
         .then(|| "involvedObject.namespace, type or reportingController".to_owned())
 }
 
-fn evict(store: &mut Store, question: &Question<'_>, pod: Value) -> Response {
+const MODIFIED: &str =
+    "the object has been modified; please apply your changes to the latest version and try again";
+
+fn evict(store: &mut Store, question: &Question<'_>, mut pod: Value) -> Response {
     const BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+    let uid = &question.body["deleteOptions"]["preconditions"]["uid"];
     match store.refusals.pop_front() {
         Some(Refusal::TooMany(after)) => {
             let cause = json!({"reason": "DisruptionBudget", "message": "The disruption budget web needs 1 healthy pods"});
@@ -179,10 +183,13 @@ fn evict(store: &mut Store, question: &Question<'_>, pod: Value) -> Response {
             answer
         }
         Some(Refusal::Trouble) => status(StatusCode::INTERNAL_SERVER_ERROR, "etcdserver: request timed out"),
-        None => {
-            let uid = &question.body["deleteOptions"]["preconditions"]["uid"];
+        Some(Refusal::Conflict) => status(StatusCode::CONFLICT, MODIFIED),
+        Some(Refusal::Replaced) => {
+            pod["metadata"]["uid"] = json!("of-the-next");
+            let pod = store.put(&question.path, pod, "somebody");
             delete(store, &question.path, uid, pod)
         }
+        None => delete(store, &question.path, uid, pod),
     }
 }
 
@@ -219,10 +226,7 @@ fn patch(store: &mut Store, question: &Question<'_>, mut object: Value) -> Respo
         }
         let asked = &question.body["metadata"]["resourceVersion"];
         if !asked.is_null() && *asked != object["metadata"]["resourceVersion"] {
-            return status(
-                StatusCode::CONFLICT,
-                "the object has been modified; please apply your changes to the latest",
-            );
+            return status(StatusCode::CONFLICT, MODIFIED);
         }
         merge(&mut object, &question.body);
     }
