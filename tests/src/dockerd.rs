@@ -13,6 +13,7 @@ use std::{
 use healer_userspace::clock;
 
 use crate::{
+    image::image_of_busybox,
     machine::{hierarchies, remove_empty},
     scratch::{Scratch, unique_name},
 };
@@ -106,12 +107,7 @@ impl Dockerd {
     }
 
     fn import_image(&self) {
-        let root = self.home.path().join("image");
-        fs::create_dir_all(root.join("bin")).expect("the scratch directory can be written");
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("this test needs busybox-static");
-        let archive = self.home.path().join("image.tar");
-        let tar = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
-        assert!(tar.expect("tar runs").success(), "tar");
+        let archive = image_of_busybox(self.home.path());
         self.docker(&[OsStr::new("import"), archive.as_os_str(), OsStr::new(IMAGE)]);
     }
 }

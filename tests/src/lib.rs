@@ -14,6 +14,7 @@ pub mod guard;
 pub mod hangs;
 pub mod home;
 pub mod idle;
+pub mod image;
 pub mod ladder;
 pub mod lent;
 pub mod machine;

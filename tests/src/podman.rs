@@ -11,6 +11,7 @@ use rustix::process::Signal;
 
 use crate::{
     home::{signal_to, until},
+    image::image_of_busybox,
     machine::{hierarchies, remove_empty},
     scratch::{Scratch, unique_name},
 };
@@ -76,13 +77,8 @@ impl Podman {
     }
 
     fn import_image(&self) {
-        let root = self.home.path().join("image");
-        fs::create_dir_all(root.join("bin")).expect("the scratch directory can be written");
-        fs::copy("/bin/busybox", root.join("bin/busybox")).expect("this test needs busybox-static");
-        let archive = self.home.path().join("image.tar");
-        let tar = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
-        assert!(tar.expect("tar runs").success(), "tar");
-        self.podman(&["import", "--quiet", &archive.display().to_string(), IMAGE]);
+        let archive = image_of_busybox(self.home.path()).display().to_string();
+        self.podman(&["import", "--quiet", &archive, IMAGE]);
     }
 }
 

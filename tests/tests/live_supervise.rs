@@ -52,6 +52,17 @@ impl Agent {
         self.until(|told| matches!(told.fact, Fact::Registered(_)).then_some(told.child?)).await
     }
 
+    /// The facts until its end.
+    async fn until_deregistered(&mut self) -> Vec<&'static str> {
+        let mut facts = Vec::new();
+        self.until(|told| {
+            facts.push(told.fact.name());
+            matches!(told.fact, Fact::Deregistered).then_some(())
+        })
+        .await;
+        facts
+    }
+
     async fn restart(&self, key: &str, target: ProcessId) -> RestartAnswer {
         let restart =
             Restart { key: ActionKey(key.to_owned()), target, grace_ms: 5_000, signal: libc::SIGTERM };
@@ -207,13 +218,7 @@ async fn a_stop_that_was_asked_for_is_announced_and_ends_it() {
     let mut service = Supervised::start(&state, FOREVER);
     service.child = Some(agent.registered().await);
     service.signal(libc::SIGTERM);
-    let mut facts = Vec::new();
-    agent
-        .until(|told| {
-            facts.push(told.fact.name());
-            matches!(told.fact, Fact::Deregistered).then_some(())
-        })
-        .await;
+    let facts = agent.until_deregistered().await;
     assert_eq!(facts, ["stop_asked", "exited", "deregistered"]);
     assert_eq!(service.end().await.0, 143);
 }
@@ -226,13 +231,7 @@ async fn said_while_it_waits(signal: i32) -> Vec<&'static str> {
     signal_to(agent.registered().await.pid, libc::SIGKILL);
     agent.until(|told| matches!(told.fact, Fact::Exited(_)).then_some(())).await;
     service.signal(signal);
-    let mut facts = Vec::new();
-    agent
-        .until(|told| {
-            facts.push(told.fact.name());
-            matches!(told.fact, Fact::Deregistered).then_some(())
-        })
-        .await;
+    let facts = agent.until_deregistered().await;
     service.end().await;
     facts
 }
@@ -333,7 +332,7 @@ async fn the_child_outlives_a_killed_supervisor() {
     let service = Supervised::start(&state, FOREVER);
     let child = agent.registered().await;
     service.signal(libc::SIGKILL);
-    agent.until(|told| matches!(told.fact, Fact::Deregistered).then_some(())).await;
+    agent.until_deregistered().await;
     assert!(alive(child));
     signal_to(child.pid, libc::SIGKILL);
 }

@@ -221,9 +221,9 @@ mod tests {
     #[test]
     fn a_name_lies_on_the_mount_of_its_directory() {
         let tree = Tree::new();
-        tree.file("own/root/data/kept", "");
-        std::os::unix::fs::symlink("data", tree.root().join("own/root/link")).unwrap();
-        let base = tree.root().join("own/root");
+        tree.file("own/base/data/kept", "");
+        std::os::unix::fs::symlink("data", tree.root().join("own/base/link")).unwrap();
+        let base = tree.root().join("own/base");
         let of = |name: &str, opens| {
             info_of(&base, Path::new(name), opens).as_deref().and_then(mount_id).map(str::to_owned)
         };
@@ -241,8 +241,8 @@ mod tests {
     #[test]
     fn a_file_that_is_opened_through_a_link_may_lie_anywhere() {
         let tree = Tree::new();
-        tree.file("own/root/data/kept", "");
-        let base = tree.root().join("own/root");
+        tree.file("own/base/data/kept", "");
+        let base = tree.root().join("own/base");
         for (to, link) in [("/data/kept", "absolute"), ("data/kept", "relative"), ("/data/new", "dangling")] {
             std::os::unix::fs::symlink(to, base.join(link)).unwrap();
             assert_eq!(info_of(&base, Path::new(link), true), None, "{link}");
