@@ -52,8 +52,10 @@ wire! {
 
 /// Clients' peers remembered; the least recently used make room.
 pub const PEERS_MAX: u32 = 2048;
-/// Connections being made of which the process is remembered.
-pub const CONNECTING_MAX: u32 = 2048;
+/// Slots for connections being made; a power of two. If 1,000 hang at once, there is room for nine of ten others.
+pub const CONNECTING_SLOTS: u32 = 4096;
+/// Slots for the ports of peers, of 8 bytes each; a power of two.
+pub const PEER_PORT_SLOTS: u32 = 4096;
 /// Connections of which the process is remembered, made ones too, by programs that have only the tracepoint's record:
 /// where the kernel has type information such a program is the exception.
 pub const TOLD_MAX: u32 = 512;

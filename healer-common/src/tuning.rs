@@ -241,5 +241,7 @@ pub const ERRORS_MAX: u32 = 1024;
 pub const ENDED_MAX: u32 = 1024;
 /// Tracked processes.
 pub const TRACKED_MAX: u32 = 16 * 1024;
+/// Slots for the numbers of tracked thread groups, of 8 bytes each; a power of two.
+pub const TRACKED_SLOTS: u32 = 2048;
 /// Watched executables.
 pub const WATCHED_MAX: u32 = 1024;

@@ -4,14 +4,14 @@ use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, generated::bpf_get_current_cgroup_id},
     macros::map,
-    maps::{HashMap, LruHashMap},
+    maps::{Array, LruHashMap},
 };
 use healer_common::{
     event::part::CgroupRef,
-    network::{CONNECTING_MAX, TOLD_MAX},
+    network::{CONNECTING_SLOTS, TOLD_MAX},
 };
 
-use crate::{memory::Access, task};
+use crate::{memory::Access, peer::hashed, task};
 
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -26,9 +26,21 @@ pub(crate) struct Maker {
     pub(crate) again: u16,
 }
 
-/// By the socket's address. Entries go with the edge that decides.
+/// One who asks for a connection, and the socket's cookie; 0 is none.
+#[repr(C)]
+struct Begun {
+    cookie: u64,
+    maker: Maker,
+}
+
+/// Two neighbours for each hash of a cookie: what a hash map takes to insert and to remove one shows in the time of a
+/// connection (0.2 of 12 µs).
 #[map]
-static CONNECTING: HashMap<u64, Maker> = HashMap::with_max_entries(CONNECTING_MAX, 0);
+static CONNECTING: Array<Begun> = Array::with_max_entries(CONNECTING_SLOTS, 0);
+
+/// Longer than the kernel asks for a connection (`tcp_syn_retries` 6: 127 s, tcp(7)). The last edge of an older one was
+/// missed.
+const STALE_NS: u64 = 150_000_000_000;
 
 /// The same without the kernel's layout: entries stay until the last edge, which every socket makes
 /// (`inet_csk_destroy_sock` wants it closed, net/ipv4/inet_connection_sock.c). The least recently used makes room.
@@ -52,23 +64,80 @@ impl Maker {
     }
 }
 
-/// Full: the peer's last maker stands in.
 #[inline(always)]
-pub(crate) fn begun(socket: u64, maker: Maker) {
-    let _inserted = CONNECTING.insert(socket, maker, u64::from(BPF_ANY));
+fn slot(cookie: u64, way: u32) -> Option<*mut Begun> {
+    let pair = hashed(cookie) >> (65 - CONNECTING_SLOTS.ilog2());
+    CONNECTING.get_ptr_mut((pair as u32) << 1 | way)
+}
+
+/// Who is asking for a connection keeps its slot: most that come later are answered sooner. Of one that found none the
+/// peer's last maker stands in, and its age is unknown.
+#[inline(always)]
+pub(crate) fn begun(cookie: u64, maker: Maker) {
+    let _is_kept = keep(cookie, 0, &maker) || keep(cookie, 1, &maker);
 }
 
 #[inline(always)]
-pub(crate) fn maker_of(socket: u64) -> Option<Maker> {
-    // SAFETY: copied at once; another connection begins in this place only after this one's last edge.
-    unsafe { CONNECTING.get(socket) }.copied()
+fn keep(cookie: u64, way: u32, maker: &Maker) -> bool {
+    let Some(slot) = slot(cookie, way) else {
+        return true;
+    };
+    // SAFETY: an entry of the map. The cookie is written last, for those who read on another CPU.
+    unsafe {
+        let there = (&raw const (*slot).cookie).read_volatile();
+        let since = (&raw const (*slot).maker.at_ns).read_volatile();
+        if there != 0 && there != cookie && maker.at_ns.saturating_sub(since) < STALE_NS {
+            return false;
+        }
+        (&raw mut (*slot).cookie).write_volatile(0);
+        (&raw mut (*slot).maker.at_ns).write_volatile(maker.at_ns);
+        (&raw mut (*slot).maker.start_boot_ns).write_volatile(maker.start_boot_ns);
+        (&raw mut (*slot).maker.tgid).write_volatile(maker.tgid);
+        (&raw mut (*slot).cookie).write_volatile(cookie);
+    }
+    true
+}
+
+/// The slot that a connection has.
+#[inline(always)]
+fn slot_of(cookie: u64) -> Option<*mut Begun> {
+    let first = slot(cookie, 0)?;
+    // SAFETY: an entry of the map.
+    let is_in = |slot: *mut Begun| unsafe { (&raw const (*slot).cookie).read_volatile() } == cookie;
+    if is_in(first) {
+        return Some(first);
+    }
+    slot(cookie, 1).filter(|second| is_in(*second))
 }
 
 #[inline(always)]
-pub(crate) fn take(socket: u64) -> Option<Maker> {
-    let maker = maker_of(socket);
-    let _removed = CONNECTING.remove(socket);
-    maker
+pub(crate) fn maker_of(cookie: u64) -> Option<Maker> {
+    read(slot_of(cookie)?, cookie)
+}
+
+#[inline(always)]
+fn read(slot: *mut Begun, cookie: u64) -> Option<Maker> {
+    // SAFETY: an entry of the map. Another connection begins in this place only after this one's last edge. Two that
+    // begin on two CPUs within a few nanoseconds may take the same slot: most of these show in the second look, and what
+    // is left has a wrong maker.
+    unsafe {
+        let maker = Maker {
+            at_ns: (&raw const (*slot).maker.at_ns).read_volatile(),
+            start_boot_ns: (&raw const (*slot).maker.start_boot_ns).read_volatile(),
+            tgid: (&raw const (*slot).maker.tgid).read_volatile(),
+            ..Maker::UNKNOWN
+        };
+        ((&raw const (*slot).cookie).read_volatile() == cookie).then_some(maker)
+    }
+}
+
+#[inline(always)]
+pub(crate) fn take(cookie: u64) -> Option<Maker> {
+    let slot = slot_of(cookie)?;
+    let maker = read(slot, cookie)?;
+    // SAFETY: an entry of the map.
+    unsafe { (&raw mut (*slot).cookie).write_volatile(0) };
+    Some(maker)
 }
 
 /// By the tracepoint's record.

@@ -1,9 +1,13 @@
 //! A socket's ends and owner, and what is counted of each client and peer.
 
-use aya_ebpf::{bindings::BPF_NOEXIST, macros::map, maps::LruHashMap};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, LruHashMap},
+};
 use healer_common::{
     event::{part::CgroupRef, wire::Wire as _},
-    network::{PEERS_MAX, PeerCounters, PeerKey},
+    network::{PEER_PORT_SLOTS, PEERS_MAX, PeerCounters, PeerKey},
 };
 
 use crate::{
@@ -14,6 +18,10 @@ use crate::{
 
 #[map]
 static PEERS: LruHashMap<PeerKey, PeerCounters> = LruHashMap::with_max_entries(PEERS_MAX, 0);
+
+/// Not zero: peers have had ports of this slot. What a server has accepted ends here, without a search.
+#[map]
+static PEER_PORTS: Array<u8> = Array::with_max_entries(PEER_PORT_SLOTS, 0);
 
 /// `AF_INET6` of include/linux/socket.h.
 const AF_INET6: u16 = 10;
@@ -48,8 +56,14 @@ pub(crate) fn cookie<A: Access>(socket: Object<A>, since_ns: u64) -> u64 {
 /// A socket by its place, which is used again once the socket is gone; not the address itself: records are shown.
 #[inline(always)]
 pub(crate) fn place(socket: u64) -> u64 {
+    hashed(socket) >> 24
+}
+
+/// Spread over the upper bits.
+#[inline(always)]
+pub(crate) fn hashed(key: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    socket.wrapping_mul(GOLDEN) >> 24
+    key.wrapping_mul(GOLDEN)
 }
 
 #[inline(always)]
@@ -120,7 +134,17 @@ pub(crate) fn key(cgroup: CgroupRef, netns: u32, remote: End) -> PeerKey {
 /// What is known of a peer that somebody connected to before.
 #[inline(always)]
 pub(crate) fn known(key: &PeerKey) -> Option<*mut PeerCounters> {
+    let port = PEER_PORTS.get_ptr(port_slot(key))?;
+    // SAFETY: an entry of the map.
+    if unsafe { port.read_volatile() } == 0 {
+        return None;
+    }
     PEERS.get_ptr_mut(key)
+}
+
+#[inline(always)]
+fn port_slot(key: &PeerKey) -> u32 {
+    key.port & (PEER_PORT_SLOTS - 1)
 }
 
 /// `None` only if no entry can be freed.
@@ -128,6 +152,10 @@ pub(crate) fn known(key: &PeerKey) -> Option<*mut PeerCounters> {
 pub(crate) fn known_or_new(key: &PeerKey) -> Option<*mut PeerCounters> {
     if let Some(peer) = PEERS.get_ptr_mut(key) {
         return Some(peer);
+    }
+    if let Some(port) = PEER_PORTS.get_ptr_mut(port_slot(key)) {
+        // SAFETY: an entry of the map.
+        unsafe { port.write_volatile(1) };
     }
     // It fails if another CPU was faster: then its entry is found.
     let _inserted = PEERS.insert(key, PeerCounters::ZERO, u64::from(BPF_NOEXIST));

@@ -6,14 +6,14 @@ use aya_ebpf::{
         generated::{bpf_get_current_cgroup_id, bpf_get_current_task},
     },
     macros::map,
-    maps::HashMap,
+    maps::{Array, HashMap},
 };
 use healer_common::{
     event::{
         part::{CgroupRef, ExeRef, TaskRef},
         wire::Wire,
     },
-    tuning::TRACKED_MAX,
+    tuning::{TRACKED_MAX, TRACKED_SLOTS},
 };
 
 use crate::{
@@ -26,13 +26,34 @@ const BPF_F_NO_PREALLOC: u32 = 1;
 
 /// Thread groups that user space asked for.
 #[map]
-pub(crate) static TRACKED: HashMap<u32, u32> = HashMap::with_max_entries(TRACKED_MAX, BPF_F_NO_PREALLOC);
+static TRACKED: HashMap<u32, u32> = HashMap::with_max_entries(TRACKED_MAX, BPF_F_NO_PREALLOC);
+
+/// Not zero: one of the thread groups whose numbers share this slot may be tracked. Most are told apart without a search.
+/// User space writes it.
+#[map]
+static TRACKED_BY_SLOT: Array<u8> = Array::with_max_entries(TRACKED_SLOTS, 0);
 
 /// Inode number of a hierarchy's root directory.
 const ROOT_CGROUP: u64 = 1;
 
+#[inline(always)]
 pub(crate) fn is_tracked(tgid: u32) -> bool {
-    TRACKED.get_ptr(tgid).is_some()
+    may_be_tracked(tgid) && TRACKED.get_ptr(tgid).is_some()
+}
+
+/// Whether it was tracked.
+#[inline(always)]
+pub(crate) fn untrack(tgid: u32) -> bool {
+    // Removing says whether it was there.
+    may_be_tracked(tgid) && TRACKED.remove(tgid).is_ok()
+}
+
+#[inline(always)]
+fn may_be_tracked(tgid: u32) -> bool {
+    // SAFETY: an entry of the map.
+    TRACKED_BY_SLOT
+        .get_ptr(tgid & (TRACKED_SLOTS - 1))
+        .is_some_and(|slot| unsafe { slot.read_volatile() } != 0)
 }
 
 /// Current, with its BTF type.

@@ -2,8 +2,6 @@
 //!
 //! mostly waits
 
-use std::fs;
-
 use healer_tests::{
     apiserver::{ApiServer, Refusal},
     containerd::{Containerd, Pod},
@@ -22,19 +20,6 @@ const STANDING: &str = "
     - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: taint, taint: example.com/sick:PreferNoSchedule}, {do: cordon}, {do: restart}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
-
-fn agent_of<'home>(home: &'home Home, server: &ApiServer, config: &str) -> Agent<'home> {
-    let kubeconfig = server.kubeconfig(home.path());
-    let path = home.path().join("agent.yaml");
-    let text = format!(
-        "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nkubernetes: {{kubeconfig: {}, node: n1}}\n{config}\n",
-        kubeconfig.display()
-    );
-    fs::write(&path, text).unwrap();
-    let mut command = home.run_command();
-    command.arg("--config").arg(path);
-    home.agent_of(command)
-}
 
 fn condition(server: &ApiServer, name: &str) -> String {
     let node = server.get(NODE).unwrap();
@@ -84,7 +69,7 @@ fn a_condition_a_taint_and_a_cordon_stand_until_it_is_well() {
     server.put("/api/v1/nodes", node);
     // Another writer comes between reading and writing.
     server.disturb(2);
-    let mut agent = agent_of(&home, &server, "");
+    let mut agent = server.agent(&home, "");
     let service = Supervised::start(&home, &name, &["sleep", "1000"]);
     signal_to(service.child(), Signal::KILL);
     agent.record(&service.workload(), "result", "WorkloadDown of node n1: False → True");
@@ -120,7 +105,7 @@ fn a_cordon_of_somebody_else_stays() {
     let mut node = server.get(NODE).unwrap();
     node["spec"]["unschedulable"] = true.into();
     server.put("/api/v1/nodes", node);
-    let mut agent = agent_of(&home, &server, "");
+    let mut agent = server.agent(&home, "");
     let service = Supervised::start(&home, &name, &["sleep", "1000"]);
     signal_to(service.child(), Signal::KILL);
     agent.record(&service.workload(), "result", "node n1 is cordoned already");
@@ -141,7 +126,7 @@ fn what_a_killed_healer_has_set_is_taken_back_by_the_next() {
 ";
     let home = Home::new(&policy("enforce", &format!("supervise: {name}"), rules));
     let server = ApiServer::start("n1", HANDS);
-    let mut agent = agent_of(&home, &server, "");
+    let mut agent = server.agent(&home, "");
     let service = Supervised::start(&home, &name, &["sleep", "1000"]);
     signal_to(service.child(), Signal::KILL);
     agent.record(&service.workload(), "result", "cordoned by healer");
@@ -151,7 +136,7 @@ fn what_a_killed_healer_has_set_is_taken_back_by_the_next() {
     assert_eq!(condition(&server, "WorkloadDown"), "True");
     agent.signal(Signal::KILL);
     agent.end();
-    let mut next = agent_of(&home, &server, "");
+    let mut next = server.agent(&home, "");
     next.wait("all are taken back", |agent| (3 <= count(&agent.home().audit(), "undone", "")).then_some(()));
     assert!(!is_cordoned(&server) && taints(&server).is_empty());
     assert_eq!(condition(&server, "WorkloadDown"), "False");
@@ -166,7 +151,7 @@ fn a_server_that_hangs_or_says_no_is_told_and_the_ladder_goes_on() {
         let home = Home::new(&policy("enforce", &format!("supervise: {name}"), STANDING));
         let server = ApiServer::start("n1", profiles);
         server.hang(hangs);
-        let mut agent = agent_of(&home, &server, "");
+        let mut agent = server.agent(&home, "");
         let service = Supervised::start(&home, &name, &["sleep", "1000"]);
         signal_to(service.child(), Signal::KILL);
         agent.record(&service.workload(), "result", words);
@@ -199,7 +184,7 @@ fn the_clusters_policies_are_followed_beside_the_files() {
         })
     };
     server.heal("web", restarting(1));
-    let mut agent = agent_of(&home, &server, "");
+    let mut agent = server.agent(&home, "");
     agent.wait("it is in force", |agent| in_force(agent, "web").then_some(()));
     let service = Supervised::start(&home, &name, &["sleep", "1000"]);
     signal_to(service.child(), Signal::KILL);
@@ -263,7 +248,7 @@ fn a_pod_is_evicted_once_its_budget_lets_it_go() {
     }
     let twin = containerd.pod(&pod("twin-0", "5d-1", &[("app", "twin")]));
     let twin = containerd.container(&twin, "app", 0, &["sleep", "100000"]);
-    let mut agent = agent_of(&home, &server, &config);
+    let mut agent = server.agent(&home, &config);
     let sick = containerd.pod(&pod("web-0", "5d-0", &[("app", "web")]));
     let app = containerd.container(&sick, "app", 0, &["sleep", "100000"]);
     let path = "/api/v1/namespaces/prod/pods/web-0";
@@ -284,24 +269,37 @@ fn a_pod_is_evicted_once_its_budget_lets_it_go() {
     );
 }
 
-/// A race of writers (409) is asked again; a pod that another one of its name has replaced meanwhile (409) is gone.
+/// A race of writers (409) is asked again; whom another one of its name has replaced meanwhile is gone, be the answer 409
+/// or the other's budget (429).
 #[test]
 fn the_next_pod_of_the_same_name_is_not_evicted_for_the_last() {
     let containerd = Containerd::start();
     let server = ApiServer::start("n1", HANDS);
     let home = Home::new(EVICTING);
     let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
-    server.refuse_evictions(&[Refusal::Conflict, Refusal::Replaced]);
-    server.pod("web-0", "5d-9", "n1", "ReplicaSet");
-    let mut agent = agent_of(&home, &server, &config);
-    let sick = containerd.pod(&pod("web-0", "5d-9", &[("app", "web")]));
-    let app = containerd.container(&sick, "app", 0, &["sleep", "100000"]);
-    agent.record("pod/prod/web-0/app", "result", "pod prod/web-0 is gone already");
-    assert_eq!(server.answers("create", "pods/eviction"), [409, 409]);
-    let next = server.get("/api/v1/namespaces/prod/pods/web-0").unwrap();
-    assert_eq!(next["metadata"]["uid"], "of-the-next");
-    assert!(next["metadata"]["deletionTimestamp"].is_null(), "{next}");
-    assert_eq!(containerd.state(&app).0, 1, "the next rung is not tried on one that goes anyway");
+    let mut agent = server.agent(&home, &config);
+    let cases =
+        [("web-0", "5d-9", Refusal::Replaced, 409), ("web-1", "5d-a", Refusal::ReplacedBehindBudget, 429)];
+    for (name, uid, replaced, code) in cases {
+        let before = server.answers("create", "pods/eviction").len();
+        server.refuse_evictions(&[Refusal::Conflict, replaced]);
+        server.pod(name, uid, "n1", "ReplicaSet");
+        let sick = containerd.pod(&pod(name, uid, &[("app", "web")]));
+        let app = containerd.container(&sick, "app", 0, &["sleep", "100000"]);
+        let workload = format!("pod/prod/{name}/app");
+        agent.record(&workload, "result", &format!("pod prod/{name} is gone already"));
+        agent.record(&workload, "closed", "");
+        assert_eq!(server.answers("create", "pods/eviction")[before..], [409, code]);
+        let next = server.get(&format!("/api/v1/namespaces/prod/pods/{name}")).unwrap();
+        assert_eq!(next["metadata"]["uid"], "of-the-next");
+        assert!(next["metadata"]["deletionTimestamp"].is_null(), "{next}");
+        assert_eq!(
+            count(&home.of(&workload), "intent", "\"action\":\"stop\""),
+            0,
+            "the next rung is for who stays"
+        );
+        assert_eq!(containerd.state(&app).0, 1);
+    }
 }
 
 #[test]
@@ -316,7 +314,7 @@ fn a_budget_that_never_gives_way_and_a_daemon_set_are_left_to_the_next_rung() {
         ("web-2", "5d-3", "DaemonSet", "come back to this node"),
     ] {
         server.pod(name, uid, "n1", owner);
-        let mut agent = agent_of(&home, &server, &config);
+        let mut agent = server.agent(&home, &config);
         let sick = containerd.pod(&pod(name, uid, &[("app", "web")]));
         containerd.container(&sick, "app", 0, &["sleep", "100000"]);
         let workload = format!("pod/prod/{name}/app");
@@ -344,7 +342,7 @@ fn a_pod_that_its_owner_has_paused_is_left_alone_until_it_is_resumed() {
         server.pod(name, uid, "n1", "ReplicaSet");
     }
     server.annotate("web-0", KEY, Some("upgrade"));
-    let mut agent = agent_of(&home, &server, &config);
+    let mut agent = server.agent(&home, &config);
     let [paused, other] = [("web-0", "5d-7"), ("web-1", "5d-8")].map(|(name, uid)| {
         let pod = containerd.pod(&pod(name, uid, &[("app", "web")]));
         containerd.container(&pod, "app", 0, &["sleep", "100000"])
@@ -376,7 +374,7 @@ fn what_the_kubelet_has_probed_is_read() {
     }
     // Another node's is not ours to read.
     server.pod("web-9", "5d-9", "n2", "ReplicaSet");
-    let mut agent = agent_of(&home, &server, &config);
+    let mut agent = server.agent(&home, &config);
     let [sick, twin, starting] = all.map(|(name, uid)| {
         let pod = containerd.pod(&pod(name, uid, &[("app", "web")]));
         let app = containerd.container(&pod, "app", 0, &["sleep", "100000"]);

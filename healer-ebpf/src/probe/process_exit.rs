@@ -147,8 +147,7 @@ fn address(tgid: u32, is_dead: bool, status: u32) -> Option<(u32, Lane)> {
     if !is_dead {
         return Some((ProcessExit::SELF_PROBE, Lane::Urgent));
     }
-    // Removing says whether it was there.
-    if task::TRACKED.remove(tgid).is_ok() {
+    if task::untrack(tgid) {
         return Some((ProcessExit::TRACKED, Lane::Urgent));
     }
     if status == 0 {

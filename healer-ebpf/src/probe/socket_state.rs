@@ -74,14 +74,14 @@ fn is_tcp<A: Access>(socket: Object<A>) -> bool {
 #[inline(always)]
 fn begun<A: Access>(socket: Object<A>) {
     if is_tcp(socket) {
-        connecting::begun(socket.address() as u64, connecting::current_maker::<A>());
+        connecting::begun(peer::cookie(socket, 0), connecting::current_maker::<A>());
     }
 }
 
 /// A connection was made, or will not be.
 #[inline(always)]
 fn decided<A: Access>(socket: Object<A>, new: u32) {
-    let maker = connecting::take(socket.address() as u64).unwrap_or(Maker::UNKNOWN);
+    let maker = connecting::take(peer::cookie(socket, 0)).unwrap_or(Maker::UNKNOWN);
     let (cgroup, netns, remote) = (peer::cgroup(socket), peer::netns(socket), peer::remote(socket));
     let Some(counters) = peer::known_or_new(&peer::key(cgroup, netns, remote)) else {
         return;

@@ -55,7 +55,7 @@ fn try_tcp_retransmit<A: Access>(given: Object<A>, error: i32) {
     let Some(counters) = counters else {
         return;
     };
-    let maker = if is_request { connecting::maker_of(socket.address() as u64) } else { None };
+    let maker = if is_request { connecting::maker_of(peer::cookie(given, 0)) } else { None };
     let maker = maker.unwrap_or(Maker::UNKNOWN);
     let retransmits = u32::from(socket.get::<u8>(tuned!(ICSK_RETRANSMITS)));
     let is_news = is_request || (is_waited_for(state) && (0 < retransmits || error < 0));

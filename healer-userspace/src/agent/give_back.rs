@@ -5,6 +5,7 @@ use std::fs;
 /// Unmaps text and constants of the agent's program and of its libraries, for a millisecond's work. Most of it has
 /// served: option parsing, policies, type information, the loader. What runs on is mapped again from the page cache as it is needed: nothing
 /// is read from a disk unless memory is so short that the kernel has dropped it, as it may at any time.
+#[inline(never)] // What lies below its own frame is spent.
 pub(super) fn idle_pages() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     for (start, len) in unwritten(&maps) {
@@ -12,6 +13,23 @@ pub(super) fn idle_pages() {
         // file, and come back unchanged (madvise(2), MADV_DONTNEED).
         unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
     }
+    if let Some((start, len)) = spent_stack(&maps, core::ptr::from_ref(&maps) as usize) {
+        // SAFETY: the main thread's own stack, and of it what lies far below all that is in use: whatever is called next
+        // writes there before it reads, and finds zeros instead of what earlier calls left.
+        unsafe { libc::madvise(start as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+    }
+}
+
+/// Below the calls that are running, what the start has left of the main thread's stack; `here` is an address of the
+/// running thread's, which may be another one.
+fn spent_stack(smaps: &str, here: usize) -> Option<(usize, usize)> {
+    /// More than a signal handler or the next calls take at once.
+    const KEPT: usize = 32 * 1024;
+    let stack = smaps.lines().find(|line| line.ends_with("[stack]"))?;
+    let (start, len) = range_of(stack)?;
+    let spent = here.checked_sub(start).filter(|used| *used < len)?.checked_sub(KEPT)?;
+    let spent = spent - spent % rustix::param::page_size();
+    (spent != 0).then_some((start, spent))
 }
 
 /// Each thread that allocates would get a heap of its own (`mallopt(3)`); ours take turns and need little. Without fast
@@ -75,6 +93,18 @@ mod tests {
         assert_eq!(map("rw-p", "/usr/bin/a healer", 0), []);
         assert_eq!(map("r-xp", "[vdso]", 0), []);
         assert_eq!(map("r--p", "", 0), []);
+    }
+
+    #[test]
+    fn of_the_stack_only_what_lies_below_the_running_calls() {
+        let smaps = "7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0      [stack]\nSize: 132 kB\n";
+        let start = 0x7ffc_0000_0000;
+        let page = rustix::param::page_size();
+        assert_eq!(spent_stack(smaps, start + 0x1_f123), Some((start, 0x1_7123 / page * page)));
+        assert_eq!(spent_stack(smaps, start + 0x8000), None);
+        assert_eq!(spent_stack(smaps, start - 1), None, "another thread's");
+        assert_eq!(spent_stack(smaps, start + 0x2_1000), None);
+        assert_eq!(spent_stack("", start), None);
     }
 
     #[test]

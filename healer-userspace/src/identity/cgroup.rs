@@ -166,12 +166,14 @@ impl Cgroups {
         if cgroup.id == 0 || self.gone.peek(&key).is_some() || !self.pace.allows(now) {
             return None;
         }
-        let is_whole = self.walk(now);
-        let path = self.known(cgroup);
-        if path.is_none() && is_whole {
-            self.gone.insert(key, ());
+        let walked = self.walk_for(Some(key), now);
+        match &walked.found {
+            // Of more than are kept it may have made room for others already.
+            Some(path) => self.learn(hierarchy, cgroup.id, path),
+            None if walked.is_whole => self.gone.insert(key, ()),
+            None => {}
         }
-        path
+        walked.found
     }
 
     /// Memory is controlled by v2.
@@ -192,38 +194,55 @@ impl Cgroups {
         limited.collect()
     }
 
-    /// Learns every cgroup there is, up to a bound; whether that was all.
-    pub fn walk(&mut self, now: BootTime) -> bool {
-        let mut left = WALK_MAX;
+    /// Learns every cgroup there is, up to a bound.
+    pub fn walk(&mut self, now: BootTime) {
+        self.walk_for(None, now);
+    }
+
+    fn walk_for(&mut self, wanted: Option<(Hierarchy, u64)>, now: BootTime) -> Walked {
+        let mut walked = Walked { wanted, found: None, dirs: 0, is_whole: true };
         for hierarchy in [Hierarchy::V2, Hierarchy::V1Memory] {
             if let Some((_, mount)) = self.mount(hierarchy) {
                 let mount = mount.to_owned();
-                left = self.walk_mount(hierarchy, &mount, left);
+                self.walk_mount(hierarchy, &mount, &mut walked);
             }
         }
-        self.pace.charge(WALK_MAX - left, now);
-        left > 0
+        self.pace.charge(walked.dirs, now);
+        walked
     }
 
-    fn walk_mount(&mut self, hierarchy: Hierarchy, mount: &Path, mut left: usize) -> usize {
-        if let Ok(root) = fs::metadata(mount) {
-            self.learn(hierarchy, root.ino(), "/");
+    fn walk_mount(&mut self, hierarchy: Hierarchy, mount: &Path, walked: &mut Walked) {
+        match fs::metadata(mount) {
+            Ok(root) => self.meet(hierarchy, root.ino(), "/", walked),
+            Err(_) => walked.is_whole = false,
         }
         let mut waiting = vec![String::new()];
+        let mut left = WALK_MAX;
         while let Some(parent) = waiting.pop() {
-            // A cgroup that goes away meanwhile has no children to be seen.
-            let children = children(&mount.join(parent.trim_start_matches('/')));
-            for (id, name) in children.unwrap_or_default() {
+            let children = children(&mount.join(parent.trim_start_matches('/'))).unwrap_or_else(|error| {
+                // One that goes away meanwhile has no children to be seen; who has no descriptors left sees none.
+                walked.is_whole &= error.kind() == io::ErrorKind::NotFound;
+                Vec::new()
+            });
+            for (id, name) in children {
                 if left == 0 {
-                    return 0;
+                    walked.is_whole = false;
+                    return;
                 }
                 left -= 1;
                 let path = format!("{parent}/{name}");
-                self.learn(hierarchy, id, &path);
+                self.meet(hierarchy, id, &path, walked);
                 waiting.push(path);
             }
         }
-        left
+    }
+
+    fn meet(&mut self, hierarchy: Hierarchy, id: u64, path: &str, walked: &mut Walked) {
+        walked.dirs += 1;
+        if walked.wanted == Some((hierarchy, id)) {
+            walked.found = Some(path.to_owned());
+        }
+        self.learn(hierarchy, id, path);
     }
 
     /// Keeps what another source told: a process that outlived its cgroup still knows the path.
@@ -239,6 +258,15 @@ impl Cgroups {
             self.known.insert(key, path.to_owned());
         }
     }
+}
+
+/// What one look at every cgroup has come to.
+struct Walked {
+    wanted: Option<(Hierarchy, u64)>,
+    found: Option<String>,
+    dirs: usize,
+    /// Every directory could be read.
+    is_whole: bool,
 }
 
 /// The path itself, or one of a cgroup inside.
@@ -259,7 +287,8 @@ fn memory_limit(dir: &Path) -> Option<u64> {
 
 fn children(dir: &Path) -> io::Result<Vec<(u64, String)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(dir)?.flatten() {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             found.push((entry.ino(), entry.file_name().to_string_lossy().into_owned()));
         }

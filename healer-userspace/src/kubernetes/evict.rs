@@ -32,10 +32,10 @@ enum Pod {
 
 enum Reply {
     Taken,
-    /// Another writer was faster, or another pod has the name by now: who knows says the pod itself (409).
-    Changed(Denied),
     /// Not now, for this reason.
     Later(Denied, Option<Duration>),
+    /// The server has not answered.
+    Nothing(Denied),
 }
 
 struct Denied {
@@ -84,14 +84,13 @@ async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<Optio
         asked += 1;
         let (Denied { why, by_budget }, wait) = match ask(api, eviction).await? {
             Reply::Taken => return Ok(None),
-            Reply::Changed(denied) => {
-                let pod = look(api, eviction).await.ok();
-                match pod.and_then(|pod| over_already(&pod, eviction)) {
-                    Some(done) => return Ok(Some(done)),
-                    None => (denied, pause),
+            Reply::Nothing(denied) => (denied, pause),
+            Reply::Later(denied, wait) => {
+                if let Some(done) = look_again(api, eviction, until).await {
+                    return Ok(Some(done));
                 }
+                (denied, wait.unwrap_or(pause))
             }
-            Reply::Later(denied, wait) => (denied, wait.unwrap_or(pause)),
         };
         if until <= clock::boot() + wait {
             let limit = eviction.limit.as_secs();
@@ -107,6 +106,16 @@ async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<Optio
     }
 }
 
+/// Another one may have its name by now: then the server speaks of that one, by 409 or for its budget. Or it may not be
+/// moved any more.
+async fn look_again(api: &Api, eviction: &Eviction, until: BootTime) -> Option<Done> {
+    let pod = tokio::time::timeout(until.since(clock::boot()), read(api, eviction)).await;
+    match judge_if_there(&pod.ok()?.ok()?, eviction, api.node()) {
+        Ok(pod) => over_already(&pod, eviction),
+        Err(outcome) => Some(Err(outcome)),
+    }
+}
+
 async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, Denied> {
     let body = json!({
         "apiVersion": "policy/v1",
@@ -117,16 +126,15 @@ async fn ask(api: &Api, eviction: &Eviction) -> Result<Reply, Denied> {
     let path = EVICT.path(&eviction.pod.namespace, &eviction.pod.name);
     match api.ask(&EVICT, &path, Send::Json(&body)).await {
         Ok(answer) => reply(&answer),
-        Err(error) => Ok(Reply::Later(Denied::otherwise(error), None)),
+        Err(error) => Ok(Reply::Nothing(Denied::otherwise(error))),
     }
 }
 
 fn reply(answer: &Answer) -> Result<Reply, Denied> {
     match answer.code {
         200..300 | 404 => Ok(Reply::Taken),
-        409 => Ok(Reply::Changed(Denied::otherwise(answer.words()))),
-        // A budget's word or too many requests (429), a server in trouble.
-        429 | 500.. => {
+        // A budget's word or too many requests (429), a race of writers (409), a server in trouble.
+        409 | 429 | 500.. => {
             let denied = Denied { why: answer.words(), by_budget: is_by_budget(answer) };
             Ok(Reply::Later(denied, answer.retry_after))
         }
@@ -191,13 +199,22 @@ async fn on_its_way(api: &Api, eviction: &Eviction, until: BootTime, what: &str)
 }
 
 async fn look(api: &Api, eviction: &Eviction) -> Result<Pod, ActionOutcome> {
+    judge_if_there(&read(api, eviction).await?, eviction, api.node())
+}
+
+/// The pod of that name, if there is one.
+async fn read(api: &Api, eviction: &Eviction) -> Result<Option<Value>, ActionOutcome> {
     let path = READ_POD.path(&eviction.pod.namespace, &eviction.pod.name);
     let answer = api.ask(&READ_POD, &path, Send::Nothing).await.map_err(failed)?;
     match answer.code {
-        200 => judge(&answer.body, eviction, api.node()),
-        404 => Ok(Pod::Gone),
+        200 => Ok(Some(answer.body)),
+        404 => Ok(None),
         _refused => Err(failed(not_let(&answer, "get pods"))),
     }
+}
+
+fn judge_if_there(pod: &Option<Value>, eviction: &Eviction, node: &str) -> Result<Pod, ActionOutcome> {
+    pod.as_ref().map_or(Ok(Pod::Gone), |pod| judge(pod, eviction, node))
 }
 
 fn judge(pod: &Value, eviction: &Eviction, node: &str) -> Result<Pod, ActionOutcome> {
@@ -261,7 +278,7 @@ mod tests {
         assert!(matches!(reply(&answer(429)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(503)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(403)), Err(Denied { by_budget: false, .. })));
-        assert!(matches!(reply(&answer(409)), Ok(Reply::Changed(Denied { by_budget: false, .. }))));
+        assert!(matches!(reply(&answer(409)), Ok(Reply::Later(Denied { by_budget: false, .. }, _))));
         assert!(matches!(reply(&answer(201)), Ok(Reply::Taken)));
     }
 

@@ -4,7 +4,7 @@ use std::os::fd::AsFd as _;
 
 use aya::{
     Ebpf,
-    maps::{HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Array as BpfArray, HashMap as BpfHashMap, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use healer_common::{
     event::wire::Wire,
@@ -13,7 +13,7 @@ use healer_common::{
 };
 use serde::Serialize;
 
-use super::{ring::Rings, room::room};
+use super::{ring::Rings, room::room, tracked::Tracked};
 
 /// Records that did not fit into their ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -45,12 +45,13 @@ pub enum MapTrouble {
 }
 
 pub(crate) struct Maps {
-    tracked: BpfHashMap<MapData, u32, u32>,
+    tracked: Tracked,
     watched: BpfHashMap<MapData, u64, u32>,
     counters: PerCpuArray<MapData, u64>,
     peers: BpfHashMap<MapData, Words<4>, Words<11>>,
+    connecting: BpfArray<MapData, Words<5>>,
     /// By the socket's address.
-    makers: [BpfHashMap<MapData, u64, Words<4>>; 2],
+    told: BpfHashMap<MapData, u64, Words<4>>,
 }
 
 /// The bytes of a key or value, as aya takes them.
@@ -88,11 +89,12 @@ pub(crate) fn counters_of(ebpf: &Ebpf) -> Option<PerCpuArray<MapData, u64>> {
 /// Takes our maps out of `ebpf`, which keeps the programs.
 pub(crate) fn take(ebpf: &mut Ebpf) -> Result<(Maps, Rings), MapTrouble> {
     let maps = Maps {
-        tracked: typed(ebpf, "TRACKED")?,
+        tracked: Tracked::of(ebpf)?,
         watched: typed(ebpf, "WATCHED_EXES")?,
         counters: typed(ebpf, "COUNTERS")?,
         peers: typed(ebpf, "PEERS")?,
-        makers: [typed(ebpf, "CONNECTING")?, typed(ebpf, "TOLD")?],
+        connecting: typed(ebpf, "CONNECTING")?,
+        told: typed(ebpf, "TOLD")?,
     };
     let urgent: RingBuf<MapData> = typed(ebpf, "URGENT")?;
     let bulk: RingBuf<MapData> = typed(ebpf, "BULK")?;
@@ -129,22 +131,23 @@ impl Maps {
 
     /// After edges of connections were not seen: another connection may be where they were.
     pub(crate) fn forget_makers(&mut self) {
+        for slot in 0..self.connecting.len() {
+            self.connecting.set(slot, Words([0; 5]), 0).ok();
+        }
         // Keys come anew while entries go.
         let most = room(TOLD_MAX_UNTYPED) as usize;
-        for makers in &mut self.makers {
-            let sockets: Vec<u64> = makers.keys().take(most).filter_map(Result::ok).collect();
-            for socket in sockets {
-                makers.remove(&socket).ok();
-            }
+        let sockets: Vec<u64> = self.told.keys().take(most).filter_map(Result::ok).collect();
+        for socket in sockets {
+            self.told.remove(&socket).ok();
         }
     }
 
     pub(crate) fn track(&mut self, tgid: u32) -> Result<(), MapTrouble> {
-        refused("TRACKED", self.tracked.insert(tgid, 1, 0))
+        self.tracked.insert(tgid)
     }
 
     pub(crate) fn untrack(&mut self, tgid: u32) -> Result<(), MapTrouble> {
-        refused("TRACKED", unless_absent(self.tracked.remove(&tgid)))
+        self.tracked.remove(tgid)
     }
 
     pub(crate) fn watch_exe(&mut self, ino: u64) -> Result<(), MapTrouble> {
@@ -156,11 +159,11 @@ impl Maps {
     }
 }
 
-fn refused(name: &'static str, outcome: Result<(), MapError>) -> Result<(), MapTrouble> {
+pub(crate) fn refused(name: &'static str, outcome: Result<(), MapError>) -> Result<(), MapTrouble> {
     outcome.map_err(|source| MapTrouble::Refused { name, source })
 }
 
-fn unless_absent(outcome: Result<(), MapError>) -> Result<(), MapError> {
+pub(crate) fn unless_absent(outcome: Result<(), MapError>) -> Result<(), MapError> {
     match outcome {
         Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(MapError::KeyNotFound) => Ok(()),

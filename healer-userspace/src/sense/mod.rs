@@ -29,6 +29,7 @@ mod short_turns;
 mod start;
 pub(crate) use start::give_memory_back;
 mod status;
+mod tracked;
 mod tries;
 mod trust;
 mod user;

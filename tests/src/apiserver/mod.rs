@@ -19,6 +19,7 @@ use tokio::{net::TcpListener, sync::oneshot};
 
 use self::store::Store;
 pub use self::{roles::Granted, store::Asked};
+use crate::home::{Agent, Home};
 
 /// The bearer token that it takes.
 const TOKEN: &str = "a-token-of-the-tests";
@@ -36,6 +37,8 @@ pub enum Refusal {
     Conflict,
     /// 409: by now the pod is another one of its name.
     Replaced,
+    /// 429: it is another one, and has a budget of its own.
+    ReplacedBehindBudget,
 }
 
 /// Ends on drop.
@@ -93,6 +96,23 @@ impl ApiServer {
         });
         std::fs::write(&path, text.to_string()).expect("the scratch directory can be written");
         path
+    }
+
+    /// An agent of the node `n1` that asks it; `config` is the rest of its AgentConfig.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub fn agent<'home>(&self, home: &'home Home, config: &str) -> Agent<'home> {
+        let kubeconfig = self.kubeconfig(home.path());
+        let path = home.path().join("agent.yaml");
+        let text = format!(
+            "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nkubernetes: {{kubeconfig: {}, node: n1}}\n{config}\n",
+            kubeconfig.display()
+        );
+        std::fs::write(&path, text).expect("the scratch directory can be written");
+        let mut command = home.run_command();
+        command.arg("--config").arg(path);
+        home.agent_of(command)
     }
 
     /// A pod, whatever the owner's kind is.

@@ -171,25 +171,25 @@ const MODIFIED: &str =
 fn evict(store: &mut Store, question: &Question<'_>, mut pod: Value) -> Response {
     const BUDGET: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
     let uid = &question.body["deleteOptions"]["preconditions"]["uid"];
-    match store.refusals.pop_front() {
-        Some(Refusal::TooMany(after)) => {
+    let refusal = store.refusals.pop_front();
+    if matches!(refusal, Some(Refusal::Replaced | Refusal::ReplacedBehindBudget)) {
+        pod["metadata"]["uid"] = json!("of-the-next");
+        pod = store.put(&question.path, pod, "somebody");
+    }
+    match refusal {
+        Some(Refusal::TooMany(_) | Refusal::ReplacedBehindBudget) => {
             let cause = json!({"reason": "DisruptionBudget", "message": "The disruption budget web needs 1 healthy pods"});
             let body = json!({"kind": "Status", "status": "Failure", "message": BUDGET, "code": 429,
                 "details": {"causes": [cause]}});
             let mut answer = (StatusCode::TOO_MANY_REQUESTS, axum::Json(body)).into_response();
-            if let Some(seconds) = after {
+            if let Some(Refusal::TooMany(Some(seconds))) = refusal {
                 answer.headers_mut().insert("retry-after", seconds.into());
             }
             answer
         }
         Some(Refusal::Trouble) => status(StatusCode::INTERNAL_SERVER_ERROR, "etcdserver: request timed out"),
         Some(Refusal::Conflict) => status(StatusCode::CONFLICT, MODIFIED),
-        Some(Refusal::Replaced) => {
-            pod["metadata"]["uid"] = json!("of-the-next");
-            let pod = store.put(&question.path, pod, "somebody");
-            delete(store, &question.path, uid, pod)
-        }
-        None => delete(store, &question.path, uid, pod),
+        Some(Refusal::Replaced) | None => delete(store, &question.path, uid, pod),
     }
 }
 

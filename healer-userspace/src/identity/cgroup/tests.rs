@@ -105,6 +105,19 @@ fn whom_a_walk_did_not_find_is_not_looked_for_again() {
 }
 
 #[test]
+fn of_more_than_are_kept_the_one_that_is_asked_for_is_found() {
+    let tree = Tree::new();
+    let mut cgroups = Cgroups::new(&tree.roots().cgroup);
+    cgroups.known = Lru::new(2);
+    let ids = [0, 1, 2, 3, 4].map(|at| tree.cgroup(&format!("/many{at}")));
+    for (at, id) in ids.into_iter().enumerate() {
+        let second = u32::try_from(at).unwrap();
+        let path = cgroups.find(CgroupId { hierarchy: Hierarchy::V2, id }, NOW + SECOND * second);
+        assert_eq!(path, Some(format!("/many{at}")));
+    }
+}
+
+#[test]
 fn our_own_cgroup_is_found_in_the_real_tree() {
     let bytes = std::fs::read("/proc/self/cgroup").unwrap();
     let membership = Membership::parse(&bytes);
