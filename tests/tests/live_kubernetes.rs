@@ -288,7 +288,7 @@ fn the_next_pod_of_the_same_name_is_not_evicted_for_the_last() {
         let app = containerd.container(&sick, "app", 0, &["sleep", "100000"]);
         let workload = format!("pod/prod/{name}/app");
         agent.record(&workload, "result", &format!("pod prod/{name} is gone already"));
-        agent.record(&workload, "closed", "");
+        agent.record(&workload, "gate", "is gone already");
         assert_eq!(server.answers("create", "pods/eviction")[before..], [409, code]);
         let next = server.get(&format!("/api/v1/namespaces/prod/pods/{name}")).unwrap();
         assert_eq!(next["metadata"]["uid"], "of-the-next");
