@@ -84,7 +84,7 @@ fn is_kept(runtime: &str, of: Account) -> bool {
         Account::Running => true,
         // Only podman's latest versions know an update by Docker's API, and set the restart policy with it, given or not
         // (`UpdateContainer`, pkg/api/handlers/compat/containers.go).
-        Account::CpuTime | Account::CpuWeight => runtime != "podman",
+        Account::CpuTime | Account::CpuWeight | Account::MemoryMax | Account::Tasks => runtime != "podman",
         Account::MemoryHigh => false,
     }
 }
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn podman_is_asked_for_what_all_its_versions_can() {
-        assert!(is_kept("podman", Account::Running) && is_kept("docker", Account::CpuTime));
-        assert!(!is_kept("podman", Account::CpuTime) && !is_kept("docker", Account::MemoryHigh));
+        assert!(is_kept("podman", Account::Running) && is_kept("docker", Account::MemoryMax));
+        assert!(!is_kept("podman", Account::MemoryMax) && !is_kept("docker", Account::MemoryHigh));
     }
 }
