@@ -76,6 +76,12 @@ impl Podman {
         pid.parse().expect("podman prints a pid")
     }
 
+    /// `running`, `paused`, `exited`, …: podman's own word.
+    #[must_use]
+    pub fn status(&self, name: &str) -> String {
+        self.podman(&["inspect", "--format", "{{.State.Status}}", name])
+    }
+
     fn import_image(&self) {
         let archive = image_of_busybox(self.home.path()).display().to_string();
         self.podman(&["import", "--quiet", &archive, IMAGE]);

@@ -82,27 +82,64 @@ fn docker_pauses_and_slows_containers_and_a_killed_healer_leaves_nothing_behind(
     assert_eq!(account(&docker, "twin"), "false 0 0", "never touched");
 }
 
+/// Memory, memory and swap, tasks: what Docker itself says of a container.
+fn limits(docker: &Dockerd, name: &str) -> String {
+    let format = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.PidsLimit}}";
+    docker.docker(&["inspect", "--format", format, name])
+}
+
 #[test]
-fn systemd_slows_a_unit_and_the_next_healer_gives_it_back() {
+fn docker_gives_more_and_a_killed_healer_leaves_nothing_behind() {
+    let docker = Dockerd::start();
+    for name in ["short", "twin"] {
+        let tier = format!("tier={name}");
+        let options = ["--label", tier.as_str(), "--memory", "64m", "--pids-limit", "100"];
+        docker.run(name, &options, &["sleep", "100000"]);
+    }
+    let before = limits(&docker, "short");
+    let rung = "{do: raise_limit, memoryMax: 1Gi, pidsMax: 140, by: 50%, undoAfter: 10m}";
+    let home = Home::new(&policy("short", "containerLabels: {tier: short}", rung));
+    let mut agent = agent(&home, &format!("docker: {}", docker.socket().display()));
+    agent.wait("what Docker says", |_| {
+        let says = limits(&docker, "short");
+        (says.starts_with("100659200 ") && says.ends_with(" 140")).then_some(())
+    });
+    wait_for_results(&mut agent, 1);
+    kill(agent);
+    assert_ne!(limits(&docker, "short"), before, "it is lent still");
+
+    let output = home.healer(&["undo"]);
+    let says = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && says.contains("memory limit of container"), "{says}");
+    // Swap as well.
+    assert_eq!((limits(&docker, "short"), limits(&docker, "twin")), (before.clone(), before));
+}
+
+#[test]
+fn systemd_slows_a_unit_gives_another_more_and_the_next_healer_takes_both_back() {
     let dir = Scratch::new();
     let program = built(&dir, "fragile");
     let start = "ExecStart=/usr/local/bin/fragile";
-    let machine = Machine::boot(&[("slow", start), ("twin", start)], &[&program]);
+    let short = format!("{start}\nTasksMax=100");
+    let machine = Machine::boot(&[("slow", start), ("short", short.as_str()), ("twin", start)], &[&program]);
     let quota = |unit: &str| machine.systemctl(&["show", "-P", "CPUQuotaPerSecUSec", unit]);
-    let rung = "{do: throttle, cpu: 20%, undoAfter: 10m}";
-    let home = Home::new(&policy("slow", "unit: [slow.service]", rung));
+    let tasks = || machine.systemctl(&["show", "-P", "TasksMax", "short"]);
+    let text = policy("slow", "unit: [slow.service]", "{do: throttle, cpu: 20%, undoAfter: 10m}")
+        + &policy("short", "unit: [short.service]", "{do: raise_limit, pidsMax: 140, undoAfter: 10m}");
+    let home = Home::new(&text);
     let bus = format!("systemd: {}", machine.bus().display());
     let mut first = agent(&home, &bus);
-    first.wait("what systemd says", |_| (quota("slow") == "200ms").then_some(()));
-    wait_for_results(&mut first, 1);
+    first.wait("what systemd says", |_| (quota("slow") == "200ms" && tasks() == "140").then_some(()));
+    wait_for_results(&mut first, 2);
     kill(first);
-    assert_eq!(quota("slow"), "200ms", "it is lent still");
+    assert_eq!((quota("slow").as_str(), tasks().as_str()), ("200ms", "140"), "it is lent still");
 
     // The next one must not lend it anew.
-    home.write_policy(&policy("slow", "unit: [slow.service]", rung).replace("enforce", "observe"));
+    home.write_policy(&text.replace("enforce", "observe"));
     let mut next = agent(&home, &bus);
-    next.wait("the undo", |next| {
-        (count(&next.home().audit(), "undone", "healer had ended") == 1).then_some(())
+    next.wait("both undone", |next| {
+        (count(&next.home().audit(), "undone", "healer had ended") == 2).then_some(())
     });
     assert_eq!((quota("slow").as_str(), quota("twin").as_str()), ("infinity", "infinity"));
+    assert_eq!(tasks(), "100");
 }

@@ -39,7 +39,15 @@ pub(super) async fn run(act: &Act, host: &dyn Host) -> ActionOutcome {
             return outcome;
         }
     }
-    host.outcome(names(act.turns.iter().map(Turn::to_string)))
+    let past = if goes_past_an_owner(act) { "; its owner is not told" } else { "" };
+    host.outcome(names(act.turns.iter().map(Turn::to_string)) + past)
+}
+
+/// In the group's own files.
+fn goes_past_an_owner(act: &Act) -> bool {
+    let place = &act.target.place;
+    let is_file = |turn: &Turn| matches!(turn.knob, Knob::Cgroup { .. });
+    (place.unit.is_some() || place.container.is_some()) && act.turns.iter().any(is_file)
 }
 
 async fn set(turn: &Turn, act: &Act, host: &dyn Host) -> Result<(), ActionOutcome> {

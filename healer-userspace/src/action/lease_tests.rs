@@ -140,6 +140,54 @@ fn a_limit_is_never_raised_beyond_the_bound() {
 }
 
 #[test]
+fn a_limit_that_an_owner_has_given_is_raised_through_it() {
+    let knobs = [
+        ("memory limit of unit web.service", "67108864"),
+        ("limit of tasks of unit web.service", "100"),
+        ("memory.max of /3", "67108864"),
+        ("pids.max of /3", "100"),
+    ];
+    let terms = Terms { memory_max: Some(1 << 30), pids_max: Some(140), by: Some(50), ..Terms::default() };
+    let mut more = lease(ActionName::RaiseLimit, terms);
+    more.target.place.unit = Some("web.service".into());
+    let host = with(&knobs);
+    let (act, words) = borrowed(&more, &host);
+    let owners = [
+        "memory limit of unit web.service: 67108864 → 100659200",
+        "limit of tasks of unit web.service: 100 → 140",
+    ];
+    assert_eq!(words, owners);
+    assert!(given_back(&act, &host).complete);
+    let stands = |name: &str| host.knobs.lock().unwrap().get(name).cloned();
+    for (name, value) in knobs {
+        assert_eq!(stands(name).as_deref(), Some(value), "{name}");
+    }
+
+    let files = ["memory.max of /3: 67108864 → 100659200", "pids.max of /3: 100 → 140"];
+    let (_, words) = borrowed(&more, &with(&knobs[2..]));
+    assert_eq!(words, files, "the owner does not answer");
+    let knows_of_none = [("memory limit of unit web.service", "infinity")];
+    let (_, words) = borrowed(&more, &with(&[&knows_of_none[..], &knobs[2..]].concat()));
+    assert_eq!(words, files, "somebody else has given it");
+}
+
+/// Whoever reads the act is to know whom the owner's word fails.
+#[test]
+fn what_is_turned_past_an_owner_is_said() {
+    let terms = Terms { pids_max: Some(140), ..Terms::default() };
+    let mut more = lease(ActionName::RaiseLimit, terms);
+    let told = |act: &Act, host: &Fake| {
+        let turns = survey(act, host).unwrap();
+        text(&perform(&Act { turns, ..act.clone() }, host)).contains("owner is not told")
+    };
+    let files = [("pids.max of /3", "100")];
+    assert!(!told(&more, &with(&files)), "nobody owns it");
+    more.target.place.unit = Some("web.service".into());
+    assert!(told(&more, &with(&files)));
+    assert!(!told(&more, &with(&[("limit of tasks of unit web.service", "100")])));
+}
+
+#[test]
 fn who_is_protected_from_the_oom_killer_is_by_name_of_the_process() {
     let host = with(&[("oom_score_adj of pid 7", "0")]);
     let (act, words) = borrowed(&lease(ActionName::Protect, Terms::default()), &host);

@@ -1,4 +1,5 @@
-//! More of what it runs out of, never beyond what the policy allows: memory, processes, open files.
+//! More of what it runs out of, never beyond what the policy allows: memory, processes, open files. What an owner has
+//! limited is raised through it: else its word would be wrong, and the next time it writes the file, the limit.
 
 use super::{
     host::{Control, Host},
@@ -7,21 +8,31 @@ use super::{
 };
 use crate::engine::{
     command::{Act, ActionOutcome},
-    lease::{Knob, Turn},
+    lease::{Account, Knob, Turn},
 };
 
 const PAGE: u64 = 4096;
 /// A rung without `by`, in percent.
 const BY: u32 = 50;
 
+/// What a group has a limit of: its file, its owner's account, and what the limit is a multiple of.
+struct Resource {
+    control: Control,
+    of: Account,
+    step: u64,
+}
+
+const MEMORY: Resource = Resource { control: Control::MemoryMax, of: Account::MemoryMax, step: PAGE };
+const TASKS: Resource = Resource { control: Control::Pids, of: Account::Tasks, step: 1 };
+
 pub(super) fn survey(act: &Act, host: &dyn Host) -> Survey {
     let terms = &act.rung.terms;
     let mut turns = Vec::new();
     if let Some(bound) = terms.memory_max {
-        turns.push(of_group(act, host, Control::MemoryMax, bound / PAGE * PAGE, PAGE)?);
+        turns.push(of_group(act, host, &MEMORY, bound)?);
     }
     if let Some(bound) = terms.pids_max {
-        turns.push(of_group(act, host, Control::Pids, bound, 1)?);
+        turns.push(of_group(act, host, &TASKS, bound)?);
     }
     if let Some(bound) = terms.open_files {
         turns.push(open_files(act, host, bound)?);
@@ -29,18 +40,23 @@ pub(super) fn survey(act: &Act, host: &dyn Host) -> Survey {
     Ok(turns)
 }
 
-fn of_group(
-    act: &Act,
-    host: &dyn Host,
-    control: Control,
-    bound: u64,
-    step: u64,
-) -> Result<Turn, ActionOutcome> {
-    let (knob, was) = throttle::knob(act, host, control)?;
-    let limit = was.parse().ok().filter(|limit: &u64| *limit < i64::MAX as u64 / 2);
-    let limit = limit.ok_or_else(|| failed(format!("{knob} is {was}: there is no limit to raise")))?;
-    let set = raised(act, &knob, limit, bound)? / step * step;
+fn of_group(act: &Act, host: &dyn Host, resource: &Resource, bound: u64) -> Result<Turn, ActionOutcome> {
+    // A limit that the owner does not know of is somebody else's: only the file has it.
+    let owned = throttle::of_owner(act, host, resource.of)?.filter(|(_, was)| limit_in(was).is_some());
+    let (knob, was) = match owned {
+        Some(owned) => owned,
+        None => throttle::knob(act, host, resource.control)?,
+    };
+    let limit =
+        limit_in(&was).ok_or_else(|| failed(format!("{knob} is {was}: there is no limit to raise")))?;
+    let whole = |amount: u64| amount / resource.step * resource.step;
+    let set = whole(raised(act, &knob, limit, whole(bound))?);
     Ok(Turn { knob, was, set: set.to_string() })
+}
+
+/// v1 writes "none" as the greatest multiple of a page.
+fn limit_in(was: &str) -> Option<u64> {
+    was.parse().ok().filter(|limit: &u64| *limit < i64::MAX as u64 / 2)
 }
 
 fn raised(act: &Act, knob: &Knob, limit: u64, bound: u64) -> Result<u64, ActionOutcome> {

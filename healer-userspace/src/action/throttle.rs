@@ -58,7 +58,11 @@ fn alone(act: &Act, host: &dyn Host, control: Control) -> Result<(Knob, String),
 }
 
 /// The same of the owner, if it has one.
-fn of_owner(act: &Act, host: &dyn Host, of: Account) -> Result<Option<(Knob, String)>, ActionOutcome> {
+pub(super) fn of_owner(
+    act: &Act,
+    host: &dyn Host,
+    of: Account,
+) -> Result<Option<(Knob, String)>, ActionOutcome> {
     let Some(knob) = host.owned(&act.target, of) else {
         return Ok(None);
     };

@@ -49,6 +49,14 @@ pub(super) fn unlimited(of: Account) -> &'static str {
     if of == Account::CpuWeight { "unset" } else { "infinity" }
 }
 
+/// A limit below what is used makes the kernel of cgroup v2 kill, whoever sets it.
+pub(super) fn fits(limit: u64, used: u64) -> Result<(), String> {
+    match used < limit {
+        true => Ok(()),
+        false => Err(format!("{used} bytes are in use: a limit of {limit} would kill")),
+    }
+}
+
 pub(super) fn number(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| format!("{value:?} is no number"))
 }

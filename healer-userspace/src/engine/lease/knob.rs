@@ -77,6 +77,10 @@ pub enum Account {
     CpuWeight,
     /// `MemoryHigh` in bytes, or `infinity`.
     MemoryHigh,
+    /// In bytes, or `infinity`.
+    MemoryMax,
+    /// `TasksMax` of a unit, `PidsLimit` of a container; or `infinity`.
+    Tasks,
 }
 
 impl fmt::Display for Account {
@@ -86,6 +90,8 @@ impl fmt::Display for Account {
             Self::CpuTime => "CPU time per second (ns)",
             Self::CpuWeight => "CPU weight",
             Self::MemoryHigh => "MemoryHigh",
+            Self::MemoryMax => "memory limit",
+            Self::Tasks => "limit of tasks",
         })
     }
 }

@@ -8,7 +8,7 @@ use super::{engine, watch};
 pub(in crate::runtimes) fn read_answer(answer: ContainerInspectResponse) -> String {
     let seen = engine::seen(answer.clone());
     assert!(seen.container.log_file.as_ref().is_none_or(|path| path.starts_with('/')), "{seen:?}");
-    format!("{seen:?} {:?} {:?}", seen.state(), engine::limits(answer))
+    format!("{seen:?} {:?} {:?}", seen.state(), engine::account::limits(answer))
 }
 
 pub(in crate::runtimes) fn read_event(event: EventMessage) {

@@ -1,5 +1,7 @@
 //! The few requests to the Docker Engine API that healer makes, each with an end.
 
+pub(super) mod account;
+
 use core::time::Duration;
 use std::{collections::BTreeMap, path::Path};
 
@@ -7,8 +9,8 @@ use bollard::{
     Docker,
     errors::Error,
     models::{
-        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerUpdateBody,
-        EventMessage, RestartPolicy, RestartPolicyNameEnum,
+        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EventMessage, RestartPolicy,
+        RestartPolicyNameEnum,
     },
     query_parameters::{
         EventsOptionsBuilder, ListContainersOptionsBuilder, RestartContainerOptionsBuilder,
@@ -81,17 +83,6 @@ impl Seen {
     }
 }
 
-/// What Docker has written down for a container; 0: nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
-    pub(super) is_running: bool,
-    pub(super) is_paused: bool,
-    pub(super) nano_cpus: i64,
-    pub(super) quota: i64,
-    pub(super) period: i64,
-    pub(super) shares: i64,
-}
-
 impl Engine {
     pub(super) async fn connect(socket: &Path) -> Result<Self> {
         let tried = format!("no Docker at {}", socket.display());
@@ -157,11 +148,6 @@ impl Engine {
         done.map_err(|error| words("restart through Docker", &error))
     }
 
-    /// None: there is no such container.
-    pub(super) async fn limits(&self, id: &str) -> Result<Option<Limits>> {
-        Ok(self.ask_about(id).await?.map(limits))
-    }
-
     async fn ask_about(&self, id: &str) -> Result<Option<ContainerInspectResponse>> {
         let inspect = async {
             match self.0.inspect_container(id, None).await {
@@ -170,31 +156,6 @@ impl Engine {
             }
         };
         soon("inspect a container", inspect).await
-    }
-
-    pub(super) async fn pause(&self, id: &str, halt: bool) -> Result<()> {
-        match halt {
-            true => soon("pause through Docker", self.0.pause_container(id)).await,
-            false => soon("unpause through Docker", self.0.unpause_container(id)).await,
-        }
-    }
-
-    pub(super) async fn weigh(&self, id: &str, shares: i64) -> Result<()> {
-        self.update(id, ContainerUpdateBody { cpu_shares: Some(shares), ..Default::default() }).await
-    }
-
-    pub(super) async fn give_cpus(&self, id: &str, nanos: i64) -> Result<()> {
-        self.update(id, ContainerUpdateBody { nano_cpus: Some(nanos), ..Default::default() }).await
-    }
-
-    pub(super) async fn set_quota(&self, id: &str, quota: i64, period: i64) -> Result<()> {
-        let body =
-            ContainerUpdateBody { cpu_quota: Some(quota), cpu_period: Some(period), ..Default::default() };
-        self.update(id, body).await
-    }
-
-    async fn update(&self, id: &str, body: ContainerUpdateBody) -> Result<()> {
-        soon("update through Docker", self.0.update_container(id, body)).await.map(drop)
     }
 
     pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
@@ -259,19 +220,6 @@ fn is_stop(event: &EventMessage) -> bool {
         Some("stop") => true,
         Some("kill") => signal.is_some_and(|signal| ends(signal)),
         Some(_) | None => false,
-    }
-}
-
-pub(super) fn limits(answer: ContainerInspectResponse) -> Limits {
-    let state = answer.state.unwrap_or_default();
-    let config = answer.host_config.unwrap_or_default();
-    Limits {
-        is_running: state.running.unwrap_or_default(),
-        is_paused: state.paused.unwrap_or_default(),
-        nano_cpus: config.nano_cpus.unwrap_or_default(),
-        quota: config.cpu_quota.unwrap_or_default(),
-        period: config.cpu_period.unwrap_or_default(),
-        shares: config.cpu_shares.unwrap_or_default(),
     }
 }
 

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::{
-    super::lent::{halted, number, unlimited},
-    engine::{Engine, Limits},
+    super::lent::{fits, halted, number, unlimited},
+    engine::{Engine, account::Limits},
 };
 use crate::engine::lease::Account;
 
@@ -25,27 +25,52 @@ pub(in super::super) async fn read(socket: &str, id: &str, of: Account) -> Resul
         Account::CpuTime => Some(time(&limits).map_or(unlimited(of).to_owned(), |nanos| nanos.to_string())),
         Account::CpuWeight => Some(if limits.shares == 0 { SHARES } else { limits.shares }.to_string()),
         Account::MemoryHigh => None,
+        Account::MemoryMax => Some(bound(limits.memory, of)),
+        Account::Tasks => Some(bound(limits.tasks, of)),
     })
 }
 
 pub(in super::super) async fn set(socket: &str, id: &str, of: Account, value: &str) -> Result<(), String> {
     let engine = Engine::connect(Path::new(socket)).await?;
     let amount = || number(value).map(|amount| i64::try_from(amount).unwrap_or(i64::MAX));
+    let is_unlimited = value == unlimited(of);
     match of {
         Account::Running => engine.pause(id, value == "halted").await,
         Account::CpuWeight => engine.weigh(id, amount()?).await,
         Account::CpuTime => {
-            let now = engine.limits(id).await?.ok_or_else(|| "it is gone".to_owned())?;
+            let now = seen(&engine, id).await?;
             // Docker takes one of the two, and no quota beside it.
             if 0 < now.nano_cpus {
                 return engine.give_cpus(id, amount()?).await;
             }
             let period = if now.period == 0 { PERIOD } else { now.period };
-            let quota = if value == unlimited(of) { -1 } else { amount()? / (NANOS / period) };
+            let quota = if is_unlimited { -1 } else { amount()? / (NANOS / period) };
             engine.set_quota(id, quota, period).await
         }
         Account::MemoryHigh => Err("Docker keeps no such limit".to_owned()),
+        Account::MemoryMax => {
+            fits(number(value)?, engine.memory_in_use(id).await?)?;
+            let sum = with_swap(&seen(&engine, id).await?, amount()?);
+            engine.give_memory(id, amount()?, sum).await
+        }
+        Account::Tasks => engine.give_tasks(id, if is_unlimited { -1 } else { amount()? }).await,
     }
+}
+
+async fn seen(engine: &Engine, id: &str) -> Result<Limits, String> {
+    engine.limits(id).await?.ok_or_else(|| "it is gone".to_owned())
+}
+
+/// The sum for so much memory: how much may be swapped stays as it is, and with it what the way back has to restore.
+fn with_swap(now: &Limits, memory: i64) -> i64 {
+    match now.with_swap {
+        none @ ..=0 => none,
+        sum => memory.saturating_add(sum.saturating_sub(now.memory).max(0)),
+    }
+}
+
+fn bound(limit: i64, of: Account) -> String {
+    if 0 < limit { limit.to_string() } else { unlimited(of).to_owned() }
 }
 
 /// Nanoseconds of CPU per second.
@@ -68,5 +93,29 @@ mod tests {
         assert_eq!(time(&Limits { quota: -1, period: 100_000, ..none }), None, "taken back");
         assert_eq!(time(&Limits { quota: 20_000, ..none }), Some(200_000_000));
         assert_eq!(time(&Limits { nano_cpus: 333_333_333, ..none }), Some(333_333_333));
+    }
+
+    #[test]
+    fn what_may_be_swapped_stays_the_same_and_what_is_not_limited_stays_so() {
+        let of = |memory, with_swap| Limits { memory, with_swap, ..Limits::default() };
+        assert_eq!(with_swap(&of(64, 128), 96), 160);
+        assert_eq!(with_swap(&of(96, 160), 64), 128, "and back");
+        assert_eq!(with_swap(&of(64, 64), 96), 96, "no swap");
+        assert_eq!(with_swap(&of(64, 32), 96), 96, "never less than the memory");
+        assert_eq!(with_swap(&of(64, -1), 96), -1);
+    }
+
+    #[test]
+    fn no_limit_is_no_number() {
+        assert_eq!(bound(100, Account::Tasks), "100");
+        for none in [0, -1] {
+            assert_eq!(bound(none, Account::MemoryMax), "infinity");
+        }
+    }
+
+    #[test]
+    fn nobody_is_killed_by_a_limit_that_goes_down() {
+        assert_eq!(fits(100, 99), Ok(()));
+        assert_eq!(fits(100, 100).unwrap_err(), "100 bytes are in use: a limit of 100 would kill");
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     super::{
-        lent::{halted, number, unlimited, wait},
+        lent::{fits, halted, number, unlimited, wait},
         main_pid::lies_in,
     },
     manager::Manager,
@@ -14,8 +14,11 @@ use crate::engine::lease::{Account, Knob};
 /// `CGROUP_LIMIT_MAX`, `USEC_INFINITY`, `CGROUP_WEIGHT_INVALID`
 const NONE: u64 = u64::MAX;
 const NANOS_PER_MICRO: u64 = 1000;
+/// Not told of a unit that does not run, or without `MemoryAccounting=`.
+const IN_USE: &str = "MemoryCurrent";
 
-/// Is it this systemd's unit that runs there, and can it be turned so? Freezing wants cgroup v2.
+/// Is it this systemd's unit that runs there, and can it be turned so? Freezing wants cgroup v2, and a limit that is to
+/// go down again wants to know what is used.
 pub(super) fn keeps(knob: &Knob, cgroup: &str) -> bool {
     let Knob::Unit { bus, unit, of } = knob else {
         return false;
@@ -24,7 +27,12 @@ pub(super) fn keeps(knob: &Knob, cgroup: &str) -> bool {
         let manager = Manager::connect(Path::new(bus)).await?;
         let service = manager.service(unit).await?;
         let is_there = !service.group.is_empty() && lies_in(cgroup, &service.group);
-        Ok(is_there && (*of != Account::Running || manager.can_freeze(unit).await?))
+        Ok(is_there
+            && match of {
+                Account::Running => manager.can_freeze(unit).await?,
+                Account::MemoryMax => manager.amount(unit, IN_USE).await? != NONE,
+                Account::CpuTime | Account::CpuWeight | Account::MemoryHigh | Account::Tasks => true,
+            })
     };
     wait(asked).unwrap_or(false)
 }
@@ -53,8 +61,14 @@ pub(in super::super) async fn set(bus: &str, unit: &str, of: Account, value: &st
     let amount = match of {
         _ if value == unlimited(of) => NONE,
         Account::CpuTime => number(value)? / NANOS_PER_MICRO,
-        Account::Running | Account::CpuWeight | Account::MemoryHigh => number(value)?,
+        Account::Running | Account::CpuWeight | Account::MemoryHigh | Account::MemoryMax | Account::Tasks => {
+            number(value)?
+        }
     };
+    if of == Account::MemoryMax {
+        let used = manager.amount(unit, IN_USE).await?;
+        fits(amount, if used == NONE { 0 } else { used })?;
+    }
     manager.set_amount(unit, property, amount).await
 }
 
@@ -65,5 +79,7 @@ fn property(of: Account) -> Option<&'static str> {
         Account::CpuTime => Some("CPUQuotaPerSecUSec"),
         Account::CpuWeight => Some("CPUWeight"),
         Account::MemoryHigh => Some("MemoryHigh"),
+        Account::MemoryMax => Some("MemoryMax"),
+        Account::Tasks => Some("TasksMax"),
     }
 }
