@@ -13,7 +13,7 @@ use crate::{
     config::FromCluster,
     engine::lease::Knob,
     identity::process::Pod,
-    runtimes::Done,
+    runtimes::{Done, Learnt},
 };
 
 pub(super) const NOBODY: &str =
@@ -69,9 +69,9 @@ impl Cluster {
         Some(Statuses::start(api))
     }
 
-    /// What the kubelet says of its containers.
-    pub fn kubelet(&self) -> Kubelet {
-        Kubelet::new(self.0.clone())
+    /// What the kubelet says of its containers; who makes their pods again is told by the way.
+    pub fn kubelet(&self, learnt: mpsc::Sender<Learnt>) -> Kubelet {
+        Kubelet::new(self.0.clone(), learnt)
     }
 
     fn api(&self) -> Result<&Api, String> {

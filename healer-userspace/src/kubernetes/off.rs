@@ -11,7 +11,7 @@ use crate::{
     engine::{lease::Knob, report::Report},
     identity::process::{Place, Pod},
     report::record::ActName,
-    runtimes::Done,
+    runtimes::{Done, Learnt},
 };
 
 const WORDS: &str = "this healer is built without kube";
@@ -72,7 +72,7 @@ impl Cluster {
         None
     }
 
-    pub fn kubelet(&self) -> Kubelet {
+    pub fn kubelet(&self, _: mpsc::Sender<Learnt>) -> Kubelet {
         Kubelet
     }
 

@@ -43,6 +43,7 @@ fn of_sandbox(runtime: &str, sandbox: proto::PodSandbox) -> Seen {
         uid: metadata.uid,
         labels: sandbox.labels,
         annotations: sandbox.annotations,
+        controller: None,
     };
     let container = Container {
         runtime: runtime.to_owned(),
