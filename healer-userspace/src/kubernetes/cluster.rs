@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Events, Eviction, Kubelet, Settings, Statuses, api::Api, connect::Credentials, evict, failed, node,
-    pause, policies,
+    pause, policies, waiting,
 };
 use crate::{
     action::host::{Afar, Later},
@@ -55,6 +55,14 @@ impl Cluster {
     /// It is not known, in words.
     pub async fn is_paused(&self, pod: &Pod, annotation: &str) -> Result<bool, String> {
         pause::is_paused(self.api()?, pod, annotation).await
+    }
+
+    /// Why the kubelet does not start the pod's container now, such as `CrashLoopBackOff`.
+    ///
+    /// # Errors
+    /// It is not known, in words.
+    pub async fn waits_for(&self, pod: &Pod, container: &str) -> Result<Option<String>, String> {
+        waiting::word(self.api()?, pod, container).await
     }
 
     /// Starts the task that tells them. None: there is nobody to tell.

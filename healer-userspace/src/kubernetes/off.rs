@@ -68,6 +68,12 @@ impl Cluster {
         Err(WORDS.to_owned())
     }
 
+    /// # Errors
+    /// Always.
+    pub async fn waits_for(&self, _: &Pod, _: &str) -> Result<Option<String>, String> {
+        Err(WORDS.to_owned())
+    }
+
     pub fn tell_events(&self) -> Option<Events> {
         None
     }

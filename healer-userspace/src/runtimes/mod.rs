@@ -125,6 +125,8 @@ pub struct Order {
     pub is_dead: bool,
     /// Where the target ran; another manager's unit of the same name is not meant.
     pub cgroup: String,
+    /// The container's, if it is of one.
+    pub pod: Option<Pod>,
     /// From the polite signal to SIGKILL, where the owner lets us choose.
     pub grace: Duration,
     pub limit: Duration,
