@@ -23,6 +23,7 @@ pub(super) fn order(act: &Act, host: &dyn Host) -> Option<Order> {
         // A child that the kernel killed leaves its container running, at its limit.
         is_dead: (act.target.main || act.class != Class::OomKill) && host.hold(act.target.id()).is_err(),
         cgroup: act.target.cgroup.clone(),
+        pod: place.pod.clone(),
         grace: grace(act),
         limit: timeout(act),
     })

@@ -181,7 +181,7 @@ async fn assemble(
     if loaded.agent.kubernetes.policies {
         reporter.set_statuses(cluster.follow_policies(policies_sender));
     }
-    let kubelet = cluster.kubelet();
+    let kubelet = cluster.kubelet(learnt_sender);
     let host = Arc::new(
         host.with_owners(owners.clone()).with_cluster(cluster.clone()).with_evidence(evidence.clone()),
     );

@@ -218,6 +218,16 @@ impl Identity {
         }
     }
 
+    /// The API server has told who makes a pod again: all its processes know it from now on.
+    pub fn control(&mut self, uid: &str, controller: &str) {
+        self.names.control(uid, controller);
+        for entry in self.table.living_mut() {
+            if entry.process.place.pod.as_ref().is_some_and(|pod| pod.uid == uid) {
+                self.names.assign(entry);
+            }
+        }
+    }
+
     /// What its runtime has told of a container.
     pub fn container(&self, id: &str) -> Option<(Container, Option<Pod>)> {
         self.names.container(id).cloned()

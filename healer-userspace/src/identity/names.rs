@@ -16,11 +16,18 @@ pub(crate) struct Names {
     supervised: BTreeMap<ProcessId, String>,
     mains: BTreeSet<ProcessId>,
     containers: Lru<String, (Container, Option<Pod>)>,
+    /// By the pod's uid: who makes it again.
+    controllers: Lru<String, String>,
 }
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self { supervised: BTreeMap::new(), mains: BTreeSet::new(), containers: Lru::new(CONTAINERS_KEPT) }
+        Self {
+            supervised: BTreeMap::new(),
+            mains: BTreeSet::new(),
+            containers: Lru::new(CONTAINERS_KEPT),
+            controllers: Lru::new(CONTAINERS_KEPT),
+        }
     }
 
     /// A name has one process: the last one that it was given to.
@@ -49,7 +56,19 @@ impl Names {
                 pod.clone_from(its);
             }
         }
+        if let Some(pod) = &mut pod {
+            pod.controller = self.controllers.peek(&pod.uid).cloned();
+        }
         self.containers.insert(container.id.clone(), (container, pod));
+    }
+
+    /// Whose pod no runtime has described yet has it once one does.
+    pub(crate) fn control(&mut self, uid: &str, controller: &str) {
+        let pods = self.containers.values_mut().filter_map(|(_, pod)| pod.as_mut());
+        for pod in pods.filter(|pod| pod.uid == uid) {
+            pod.controller = Some(controller.to_owned());
+        }
+        self.controllers.insert(uid.to_owned(), controller.to_owned());
     }
 
     pub(crate) fn container(&self, id: &str) -> Option<&(Container, Option<Pod>)> {

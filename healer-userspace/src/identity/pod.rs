@@ -1,4 +1,4 @@
-//! What a pod's own labels and annotations say of it.
+//! What a pod's own labels and annotations, and its controller, say of it.
 
 use super::process::Pod;
 
@@ -14,9 +14,23 @@ impl Pod {
         self.annotations.get(SOURCE).is_some_and(|source| matches!(source.as_str(), "file" | "http"))
     }
 
-    /// Who makes it again, such as `Deployment/web`, as far as the labels of Kubernetes' own controllers tell: the
-    /// runtime says no more, and nobody else is asked for it.
+    /// Who makes it again, such as `Deployment/web`.
     pub fn owner(&self) -> Option<String> {
+        let controller = self.controller.as_deref();
+        controller.map(|controller| self.behind(controller)).or_else(|| self.owner_by_labels())
+    }
+
+    /// The API server names the ReplicaSet alone; one that has the hash in its name is a Deployment's.
+    fn behind(&self, controller: &str) -> String {
+        let deployment = || {
+            let hash = self.label("pod-template-hash")?;
+            controller.strip_prefix("ReplicaSet/")?.strip_suffix(hash)?.strip_suffix('-')
+        };
+        deployment().map_or_else(|| controller.to_owned(), |name| format!("Deployment/{name}"))
+    }
+
+    /// As far as the labels of Kubernetes' own controllers tell: the runtime says no more.
+    fn owner_by_labels(&self) -> Option<String> {
         let of = |kind: &str, name: Option<&str>| {
             name.filter(|name| !name.is_empty()).map(|name| format!("{kind}/{name}"))
         };
@@ -95,6 +109,19 @@ mod tests {
         assert_eq!(owner("web-6c-x7k2p", &[("pod-template-hash", "5d4f8c7b9")]), None);
         assert_eq!(owner("5d4f8c7b9-x7k2p", &[("pod-template-hash", "5d4f8c7b9")]), None);
         assert_eq!(owner("copy-of-db", &[("statefulset.kubernetes.io/pod-name", "db-0")]), None);
+    }
+
+    #[test]
+    fn what_the_api_server_says_of_its_controller_goes_before_labels() {
+        let hash = [("pod-template-hash".to_owned(), "5d4f8c7b9".to_owned())];
+        let told = |controller: &str| {
+            let controller = Some(controller.to_owned());
+            let name = "cut-off-x7k2p".to_owned();
+            Pod { name, labels: hash.clone().into(), controller, ..Pod::default() }.owner()
+        };
+        assert_eq!(told("ReplicaSet/a-long-name-5d4f8c7b9").as_deref(), Some("Deployment/a-long-name"));
+        assert_eq!(told("ReplicaSet/by-hand").as_deref(), Some("ReplicaSet/by-hand"));
+        assert_eq!(told("CloneSet/web").as_deref(), Some("CloneSet/web"));
     }
 
     #[test]

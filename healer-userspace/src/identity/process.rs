@@ -162,6 +162,9 @@ pub struct Pod {
     pub labels: std::collections::BTreeMap<String, String>,
     #[serde(default)]
     pub annotations: std::collections::BTreeMap<String, String>,
+    /// `ReplicaSet/web-5d4f8c7b9`, if the API server has told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller: Option<String>,
 }
 
 /// The thing a user names; key of ordinals, budgets, breakers and scores. Never a pid.

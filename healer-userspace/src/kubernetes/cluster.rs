@@ -6,14 +6,14 @@ use tokio::sync::mpsc;
 
 use super::{
     Events, Eviction, Kubelet, Settings, Statuses, api::Api, connect::Credentials, evict, failed, node,
-    pause, policies,
+    pause, policies, waiting,
 };
 use crate::{
     action::host::{Afar, Later},
     config::FromCluster,
     engine::lease::Knob,
     identity::process::Pod,
-    runtimes::Done,
+    runtimes::{Done, Learnt},
 };
 
 pub(super) const NOBODY: &str =
@@ -57,6 +57,14 @@ impl Cluster {
         pause::is_paused(self.api()?, pod, annotation).await
     }
 
+    /// Why the kubelet does not start the pod's container now, such as `CrashLoopBackOff`.
+    ///
+    /// # Errors
+    /// It is not known, in words.
+    pub async fn waits_for(&self, pod: &Pod, container: &str) -> Result<Option<String>, String> {
+        waiting::word(self.api()?, pod, container).await
+    }
+
     /// Starts the task that tells them. None: there is nobody to tell.
     pub fn tell_events(&self) -> Option<Events> {
         self.0.clone().map(Events::start)
@@ -69,9 +77,9 @@ impl Cluster {
         Some(Statuses::start(api))
     }
 
-    /// What the kubelet says of its containers.
-    pub fn kubelet(&self) -> Kubelet {
-        Kubelet::new(self.0.clone())
+    /// What the kubelet says of its containers; who makes their pods again is told by the way.
+    pub fn kubelet(&self, learnt: mpsc::Sender<Learnt>) -> Kubelet {
+        Kubelet::new(self.0.clone(), learnt)
     }
 
     fn api(&self) -> Result<&Api, String> {

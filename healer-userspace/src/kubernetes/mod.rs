@@ -29,6 +29,8 @@ mod policies;
 pub mod rights;
 #[cfg(feature = "kube")]
 mod status;
+#[cfg(feature = "kube")]
+mod waiting;
 
 use core::time::Duration;
 use std::path::PathBuf;

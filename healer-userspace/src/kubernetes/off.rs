@@ -11,7 +11,7 @@ use crate::{
     engine::{lease::Knob, report::Report},
     identity::process::{Place, Pod},
     report::record::ActName,
-    runtimes::Done,
+    runtimes::{Done, Learnt},
 };
 
 const WORDS: &str = "this healer is built without kube";
@@ -68,11 +68,17 @@ impl Cluster {
         Err(WORDS.to_owned())
     }
 
+    /// # Errors
+    /// Always.
+    pub async fn waits_for(&self, _: &Pod, _: &str) -> Result<Option<String>, String> {
+        Err(WORDS.to_owned())
+    }
+
     pub fn tell_events(&self) -> Option<Events> {
         None
     }
 
-    pub fn kubelet(&self) -> Kubelet {
+    pub fn kubelet(&self, _: mpsc::Sender<Learnt>) -> Kubelet {
         Kubelet
     }
 

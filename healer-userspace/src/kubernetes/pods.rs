@@ -1,4 +1,5 @@
-//! What the kubelet says of this node's containers: its own probes' results, read instead of asked a second time.
+//! What the kubelet says of this node's containers: its own probes' results, read instead of asked a second time. Beside
+//! them stands who makes a pod again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,13 +10,14 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::{
     api::Api,
     follow::{self, ENDS_WITHIN, Learner, What},
     rights::{LIST_PODS, WATCH_PODS},
 };
-use crate::{clock, engine::time::BootTime, identity::process::Place};
+use crate::{clock, engine::time::BootTime, identity::process::Place, runtimes::Learnt};
 
 /// Seconds, generously: it was a restart of this container that the kubelet told of so late.
 const KUBELET_SEES_WITHIN: i64 = 30;
@@ -26,6 +28,7 @@ pub struct Kubelet {
     api: Option<Api>,
     told: Arc<Mutex<Told>>,
     follows: Arc<AtomicBool>,
+    learnt: mpsc::Sender<Learnt>,
 }
 
 #[derive(Debug)]
@@ -72,13 +75,13 @@ impl Told {
 }
 
 impl Kubelet {
-    pub(super) fn new(api: Option<Api>) -> Self {
+    pub(super) fn new(api: Option<Api>, learnt: mpsc::Sender<Learnt>) -> Self {
         let why = match &api {
             Some(_) => "the API server has not told of the pods yet".to_owned(),
             None => super::cluster::NOBODY.to_owned(),
         };
         let told = Told { known: Known::Nothing(why), heard: clock::boot() };
-        Self { api, told: Arc::new(Mutex::new(told)), follows: Arc::default() }
+        Self { api, told: Arc::new(Mutex::new(told)), follows: Arc::default(), learnt }
     }
 
     /// From now on the pods of this node are followed.
@@ -94,7 +97,7 @@ impl Kubelet {
             absent: "the server has no pods",
             meanwhile: "probes of the kubelet count for nothing meanwhile (deploy/kubernetes/probes grants it)",
         };
-        tokio::spawn(follow::follow(api, what, Pods::new(&self.told)));
+        tokio::spawn(follow::follow(api, what, Pods::new(self)));
     }
 
     /// Whether the kubelet has the container for ready.
@@ -114,11 +117,30 @@ struct Pods {
     told: Arc<Mutex<Told>>,
     /// Containers that have been ready.
     once: BTreeSet<String>,
+    learnt: mpsc::Sender<Learnt>,
+    /// By the pod's uid, as it was told last.
+    controllers: BTreeMap<String, String>,
 }
 
 impl Pods {
-    fn new(told: &Arc<Mutex<Told>>) -> Self {
-        Self { told: Arc::clone(told), once: BTreeSet::new() }
+    fn new(kubelet: &Kubelet) -> Self {
+        let (told, learnt) = (Arc::clone(&kubelet.told), kubelet.learnt.clone());
+        Self { told, once: BTreeSet::new(), learnt, controllers: BTreeMap::new() }
+    }
+
+    async fn tell_controllers(&mut self, known: &BTreeMap<String, Value>) {
+        let told = core::mem::take(&mut self.controllers);
+        for pod in known.values() {
+            let (Some(uid), Some(controller)) = (pod["uid"].as_str(), pod["controller"].as_str()) else {
+                continue;
+            };
+            let (uid, controller) = (uid.to_owned(), controller.to_owned());
+            self.controllers.insert(uid.clone(), controller.clone());
+            if told.get(&uid) != Some(&controller) {
+                // Closed only when the agent is on its way out.
+                self.learnt.send(Learnt::Controlled { uid, controller }).await.ok();
+            }
+        }
     }
 }
 
@@ -142,7 +164,7 @@ impl Learner for Pods {
             }
             kept.push(json!({"id": id(one), "ready": one["ready"], "runs": runs(one)}));
         }
-        json!({"containers": kept})
+        json!({"containers": kept, "uid": pod["metadata"]["uid"], "controller": controller(&pod)})
     }
 
     async fn learn(&mut self, known: &BTreeMap<String, Value>) {
@@ -156,6 +178,7 @@ impl Learner for Pods {
             (id, Ready { now: one["ready"] == true, once })
         });
         locked(&self.told).known = Known::Containers(told.collect());
+        self.tell_controllers(known).await;
     }
 
     fn heard(&mut self, at: BootTime) {
@@ -167,8 +190,15 @@ impl Learner for Pods {
     }
 }
 
+/// Of several owners it is the one that makes it again.
+fn controller(pod: &Value) -> Option<String> {
+    let mut owners = pod["metadata"]["ownerReferences"].as_array()?.iter();
+    let controller = owners.find(|owner| owner["controller"] == true)?;
+    Some(format!("{}/{}", controller["kind"].as_str()?, controller["name"].as_str()?))
+}
+
 /// `containerd://c0ffee…`
-fn id(status: &Value) -> &str {
+pub(super) fn id(status: &Value) -> &str {
     let whole = status["containerID"].as_str().unwrap_or_default();
     whole.split_once("://").map_or(whole, |(_runtime, id)| id)
 }
@@ -222,13 +252,15 @@ mod tests {
     struct Heard {
         kubelet: Kubelet,
         pods: Pods,
+        learnt: mpsc::Receiver<Learnt>,
     }
 
     impl Heard {
         fn new() -> Self {
-            let kubelet = Kubelet::new(None);
-            let pods = Pods::new(&kubelet.told);
-            Self { kubelet, pods }
+            let (sender, learnt) = mpsc::channel(8);
+            let kubelet = Kubelet::new(None, sender);
+            let pods = Pods::new(&kubelet);
+            Self { kubelet, pods, learnt }
         }
 
         fn told(&mut self, pod: Value) {
@@ -264,6 +296,26 @@ mod tests {
         assert!(heard.kubelet.is_ready(&Place::default()).unwrap_err().contains("no pod"));
         heard.pods.lost("403 no");
         assert_eq!(heard.says("well"), Err("403 no".to_owned()));
+    }
+
+    #[test]
+    fn who_makes_a_pod_again_is_told_once_and_when_it_changes() {
+        let mut heard = Heard::new();
+        let owned_by = |name: &str| {
+            let mut pod = pod(&[], None);
+            pod["metadata"]["ownerReferences"] = json!([
+                {"kind": "Backup", "name": "b"},
+                {"kind": "ReplicaSet", "name": name, "controller": true},
+            ]);
+            pod
+        };
+        for pod in [pod(&[], None), owned_by("web"), owned_by("web"), owned_by("api")] {
+            heard.told(pod);
+        }
+        let told = core::iter::from_fn(|| heard.learnt.try_recv().ok());
+        let of =
+            |name: &str| Learnt::Controlled { uid: "u".into(), controller: format!("ReplicaSet/{name}") };
+        assert_eq!(told.collect::<Vec<_>>(), [of("web"), of("api")]);
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub enum Owner {
 pub enum Learnt {
     /// What a container is called, and the pod that it is of.
     Named(Container, Option<Pod>),
+    /// Who makes a pod again, as Kubernetes' API server has it: `ReplicaSet/web-5d4f8c7b9`.
+    Controlled { uid: String, controller: String },
     /// The container's runtime does not know it, or cannot be asked.
     Nameless { id: String },
     /// The main process, by its pid here.
@@ -123,6 +125,8 @@ pub struct Order {
     pub is_dead: bool,
     /// Where the target ran; another manager's unit of the same name is not meant.
     pub cgroup: String,
+    /// The container's, if it is of one.
+    pub pod: Option<Pod>,
     /// From the polite signal to SIGKILL, where the owner lets us choose.
     pub grace: Duration,
     pub limit: Duration,

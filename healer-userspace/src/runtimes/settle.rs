@@ -131,6 +131,7 @@ mod tests {
             is_main: true,
             is_dead: true,
             cgroup: String::new(),
+            pod: None,
             grace: Duration::ZERO,
             limit: Duration::from_secs(30),
         }

@@ -1,5 +1,6 @@
 //! The real machine.
 
+use core::time::Duration;
 use std::{io, os::fd::AsFd as _};
 
 use rustix::{
@@ -28,7 +29,7 @@ use crate::{
     },
     identity::process::{Process, ProcessId},
     kubernetes::{Cluster, Eviction},
-    runtimes::{Done, Order, Owners},
+    runtimes::{Done, Order, Owner, Owners},
     supervise::{
         Name,
         child::{Disposition, disposition},
@@ -37,6 +38,9 @@ use crate::{
     },
     text::printable,
 };
+
+/// The kubelet's word is an addition only, and the act's own limit is near.
+const WORD_COMES_WITHIN: Duration = Duration::from_secs(1);
 
 pub struct Linux {
     supervisors: Supervisors,
@@ -76,6 +80,18 @@ impl Linux {
     fn owners(&self) -> Result<&Owners, ActionOutcome> {
         let error = "neither systemd nor a container runtime is connected".to_owned();
         self.owners.as_ref().ok_or(ActionOutcome::Failed { error, errno: None })
+    }
+
+    /// Why it has not been started again only the API server tells.
+    async fn in_the_kubelets_words(&self, order: &Order, error: String) -> String {
+        let (Owner::Container { id, .. }, Some(pod), true) = (&order.owner, &order.pod, order.is_dead) else {
+            return error;
+        };
+        let asked = tokio::time::timeout(WORD_COMES_WITHIN, self.cluster.waits_for(pod, id)).await;
+        match asked {
+            Ok(Ok(Some(word))) => format!("{error}; the kubelet's word for the container is {word}"),
+            Ok(Ok(None) | Err(_)) | Err(_) => error,
+        }
     }
 
     /// After a reload of the administrator's list.
@@ -270,7 +286,7 @@ impl Host for Linux {
                 // No room in epoll: ask now and then.
                 Err(_) => {
                     while !has_ended(pidfd) {
-                        tokio::time::sleep(core::time::Duration::from_millis(20)).await;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
                     }
                 }
             }
@@ -291,7 +307,15 @@ impl Host for Linux {
     }
 
     fn restart_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {
-        Box::pin(async { self.owners()?.restart(order).await })
+        Box::pin(async {
+            match self.owners()?.restart(order).await {
+                Err(ActionOutcome::Failed { error, errno }) => {
+                    let error = self.in_the_kubelets_words(order, error).await;
+                    Err(ActionOutcome::Failed { error, errno })
+                }
+                done => done,
+            }
+        })
     }
 
     fn stop_owned<'a>(&'a self, order: &'a Order) -> Later<'a, Done> {

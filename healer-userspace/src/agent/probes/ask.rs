@@ -288,7 +288,8 @@ mod tests {
         let pid = std::process::id();
         let process = Process { pid, ..Process::default() };
         let question = Question { process, mains: vec![pid], probe: probe(ask) };
-        let (answer, left) = super::ask(&question, &Cluster::default().kubelet());
+        let (learnt, _) = tokio::sync::mpsc::channel(1);
+        let (answer, left) = super::ask(&question, &Cluster::default().kubelet(learnt));
         left.into_iter().for_each(|mut left| drop(left.wait()));
         probed(&question.probe, answer)
     }

@@ -75,6 +75,32 @@ fn whose_container_it_is_the_path_knows_better() {
     }
 }
 
+/// The API server may be heard of a pod before its runtime, or after it.
+#[test]
+fn a_pods_controller_is_known_whoever_tells_first() {
+    let tree = Tree::new();
+    let path = format!("/kubepods/besteffort/poduid-1/{CONTAINER}");
+    tree.process(&Fake::new(40, "app").in_cgroup(&path).inside(" 1"));
+    for server_is_first in [true, false] {
+        let mut identity = met(&tree);
+        let place = identity.of_pid(40).unwrap().place;
+        let pod = Pod { name: "web-0".into(), ..place.pod.unwrap() };
+        let uid = pod.uid.clone();
+        if server_is_first {
+            identity.control(&uid, "StatefulSet/web");
+        }
+        identity.describe(place.container.unwrap(), Some(pod));
+        if !server_is_first {
+            identity.control(&uid, "StatefulSet/web");
+        }
+        identity.control("another", "StatefulSet/other");
+        let pod = identity.of_pid(40).unwrap().place.pod.unwrap();
+        assert_eq!(pod.owner().as_deref(), Some("StatefulSet/web"), "{server_is_first}");
+        let known = identity.container(CONTAINER).and_then(|(_, pod)| pod);
+        assert_eq!(known, Some(pod));
+    }
+}
+
 /// cri-dockerd: Docker's word and the kubelet's runtime's come in any order.
 #[test]
 fn of_two_words_for_a_pod_the_one_with_its_labels_stays() {

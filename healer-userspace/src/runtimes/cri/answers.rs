@@ -4,18 +4,25 @@ use std::collections::BTreeMap;
 
 use prost::Message as _;
 
-use super::{engine, pods, proto};
+use super::{engine, image, pods, proto};
 
 /// A status, the lists of pods and of containers, one after the other: decoded as any of them.
 pub(in crate::runtimes) fn sound_answers() -> Vec<u8> {
     let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
     let info = BTreeMap::from([("info".to_owned(), r#"{"pid":4711,"sandboxID":"s"}"#.to_owned())]);
-    let status = proto::ContainerStatus { state: proto::RUNNING, exit_code: 137 };
+    let spec = proto::ImageSpec { image: "app:1".to_owned(), user_specified_image: "app".to_owned() };
+    let status = proto::ContainerStatus {
+        state: proto::RUNNING,
+        exit_code: 137,
+        image: Some(spec.clone()),
+        image_ref: "app@sha256:c0ffee".to_owned(),
+    };
     let metadata = proto::ContainerMetadata { name: "web".to_owned() };
     let container = proto::Container {
         id: "c".to_owned(),
         pod_sandbox_id: "s".to_owned(),
         metadata: Some(metadata),
+        image: Some(spec),
         state: proto::RUNNING,
         labels: labels.clone(),
         ..proto::Container::default()
@@ -31,6 +38,8 @@ pub(in crate::runtimes) fn sound_answers() -> Vec<u8> {
 
 pub(in crate::runtimes) fn read_answers(bytes: &[u8]) {
     if let Ok(answer) = proto::ContainerStatusResponse::decode(bytes) {
+        let name = answer.status.clone().and_then(image::name_in);
+        assert!(name.is_none_or(|name| !name.is_empty()));
         assert!(!format!("{:?}", engine::life_of(answer)).is_empty());
     }
     proto::VersionResponse::decode(bytes).ok();

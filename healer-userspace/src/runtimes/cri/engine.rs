@@ -16,7 +16,7 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-use super::{super::exit::exit_of, proto};
+use super::{super::exit::exit_of, image, proto};
 use crate::{signal::Exit, text::printable};
 
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
@@ -108,6 +108,14 @@ impl Engine {
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(words("ask for a container", &status)),
         }
+    }
+
+    /// None: its status has no name of it either, or there is no status.
+    pub(super) async fn image(&self, id: &str) -> Option<String> {
+        let asked = proto::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let answer: Result<proto::ContainerStatusResponse> =
+            self.ask("ContainerStatus", "ask for an image", asked).await;
+        answer.ok()?.status.and_then(image::name_in)
     }
 
     pub(super) async fn stop(&self, id: &str, grace: Duration, limit: Duration) -> Result<()> {

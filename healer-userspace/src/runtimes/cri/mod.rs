@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod answers;
 mod engine;
+mod image;
 mod order;
 mod places;
 mod pods;

@@ -126,6 +126,7 @@ mod tests {
             is_main,
             is_dead: true,
             cgroup: String::new(),
+            pod: None,
             grace: Duration::ZERO,
             limit: Duration::from_secs(30),
         }

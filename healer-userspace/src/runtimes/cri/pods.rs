@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{engine::Listed, proto};
+use super::{engine::Listed, image, proto};
 use crate::identity::process::{Container, Pod};
 
 /// A pod's first process holds its namespaces; cAdvisor has this name for it, too.
@@ -43,6 +43,7 @@ fn of_sandbox(runtime: &str, sandbox: proto::PodSandbox) -> Seen {
         uid: metadata.uid,
         labels: sandbox.labels,
         annotations: sandbox.annotations,
+        controller: None,
     };
     let container = Container {
         runtime: runtime.to_owned(),
@@ -59,7 +60,7 @@ fn of_container(runtime: &str, container: proto::Container, pod: Option<&Seen>) 
             runtime: runtime.to_owned(),
             id: container.id,
             name: container.metadata.unwrap_or_default().name,
-            image: container.image.unwrap_or_default().image,
+            image: image::named(container.image),
             labels: container.labels,
             log_file: None,
         },

@@ -110,6 +110,8 @@ pub(super) struct ContainerMetadata {
 pub(super) struct ImageSpec {
     #[prost(string, tag = "1")]
     pub(super) image: String,
+    #[prost(string, tag = "18")]
+    pub(super) user_specified_image: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -134,6 +136,10 @@ pub(super) struct ContainerStatus {
     pub(super) state: i32,
     #[prost(int32, tag = "7")]
     pub(super) exit_code: i32,
+    #[prost(message, optional, tag = "8")]
+    pub(super) image: Option<ImageSpec>,
+    #[prost(string, tag = "9")]
+    pub(super) image_ref: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

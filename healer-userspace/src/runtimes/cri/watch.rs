@@ -14,6 +14,7 @@ use tokio::{
 use super::{
     super::{Learnt, Owner},
     engine::{Engine, Life, Result},
+    image,
     places::Places,
     pods::{self, Seen},
 };
@@ -163,7 +164,8 @@ impl Watch {
     }
 
     async fn list(&mut self, engine: &Engine) -> Result<()> {
-        let now = pods::all(engine.kind(), engine.list().await?);
+        let mut now = pods::all(engine.kind(), engine.list().await?);
+        self.name_images(engine, &mut now).await;
         let before = core::mem::take(&mut self.known);
         let is_first = core::mem::take(&mut self.is_first);
         for (id, seen) in &now {
@@ -201,6 +203,19 @@ impl Watch {
         self.mains.retain(|id| now.contains_key(id));
         self.known = now;
         Ok(())
+    }
+
+    /// A status may have a name where the list has an id: each is asked for once.
+    async fn name_images(&self, engine: &Engine, now: &mut BTreeMap<String, Seen>) {
+        for (id, seen) in now.iter_mut().filter(|(_, seen)| image::is_id(&seen.container.image)) {
+            let name = match self.known.get(id) {
+                Some(old) => Some(old.container.image.clone()),
+                None => engine.image(id).await,
+            };
+            if let Some(name) = name {
+                seen.container.image = name;
+            }
+        }
     }
 
     async fn main_of(&mut self, engine: &Engine, id: &str) -> Result<()> {
