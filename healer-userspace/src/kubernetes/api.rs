@@ -13,7 +13,7 @@ use kube::{Client, client::Body, core::WatchEvent};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Settings, connect::Credentials, rights::Right};
+use super::{Settings, certificate, connect::Credentials, rights::Right};
 use crate::{clock, text::printable};
 
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -89,15 +89,14 @@ impl Api {
             *self.0.client.lock().await = None;
             self.exchange(right, path, send).await
         };
-        match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(format!("{tried}: {error}")),
-            Err(_elapsed) => {
-                // Its connection is dead: the next question goes over another one.
-                *self.0.client.lock().await = None;
-                Err(format!("{tried}: no answer within {} s", ANSWERS_WITHIN.as_secs()))
-            }
-        }
+        let failure = match tokio::time::timeout(ANSWERS_WITHIN, asked).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => error,
+            Err(_elapsed) => format!("no answer within {} s", ANSWERS_WITHIN.as_secs()),
+        };
+        // Its connection is dead, or its certificates are old: the next question begins with what the files say then.
+        *self.0.client.lock().await = None;
+        Err(format!("{tried}: {failure}"))
     }
 
     async fn exchange(&self, right: &Right, path: &str, send: Send<'_>) -> Result<Answer, String> {
@@ -163,7 +162,7 @@ pub(super) fn now() -> String {
     format!("{:.0}", clock::wall())
 }
 
-/// An error and what it came of, for a person.
+/// An error, what it came of and, of a certificate, what helps: for a person.
 pub(super) fn chain(error: &dyn core::error::Error) -> String {
     let mut says = error.to_string();
     let mut next = error.source();
@@ -174,5 +173,6 @@ pub(super) fn chain(error: &dyn core::error::Error) -> String {
         }
         next = cause.source();
     }
-    printable(&says).into_owned()
+    let remedy = certificate::remedy(&says).map(|remedy| format!("; {remedy}"));
+    format!("{}{}", printable(&says), remedy.unwrap_or_default())
 }

@@ -7,6 +7,8 @@
 #[cfg(feature = "kube")]
 mod api;
 #[cfg(feature = "kube")]
+mod certificate;
+#[cfg(feature = "kube")]
 mod cluster;
 #[cfg(feature = "kube")]
 mod connect;

@@ -2,26 +2,31 @@
 //! `deploy/kubernetes`. What is not granted there is a 403, as it would be in a cluster.
 
 mod apply;
+mod kubeconfig;
 mod roles;
 mod serve;
 mod store;
+mod tls;
 mod watch;
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     thread,
 };
 
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::sync::oneshot;
 
 use self::store::Store;
-pub use self::{roles::Granted, store::Asked};
-use crate::home::{Agent, Home};
+pub use self::{
+    kubeconfig::{agent_by, write_kubeconfig},
+    roles::Granted,
+    store::Asked,
+    tls::Authority,
+};
 
-/// The bearer token that it takes.
+/// The bearer token that it takes at first.
 const TOKEN: &str = "a-token-of-the-tests";
 
 const POLICIES: &str = "/apis/healer.dev/v1alpha1/healpolicies";
@@ -41,39 +46,62 @@ pub enum Refusal {
     ReplacedBehindBudget,
 }
 
+/// How a client shows over TLS who it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Proof {
+    Token,
+    /// Signed by the cluster's authority; a token is not asked for then.
+    Certificate,
+}
+
+struct Tls {
+    authority: Authority,
+    proof: Proof,
+}
+
 /// Ends on drop.
 pub struct ApiServer {
     address: SocketAddr,
+    tls: Option<Tls>,
     store: Arc<Mutex<Store>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl ApiServer {
-    /// Has one node; grants what the profiles' roles do.
+    /// Has one node; grants what the profiles' roles do. Plain HTTP, with a token.
     ///
     /// # Panics
     /// If it cannot listen.
     #[must_use]
     pub fn start(node: &str, profiles: &[&str]) -> Self {
-        let store = Arc::new(Mutex::new(Store::new(Granted::to(profiles))));
+        Self::open(node, profiles, None)
+    }
+
+    /// The same over TLS, as every real one is reached.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    #[must_use]
+    pub fn start_tls(node: &str, profiles: &[&str], proof: Proof) -> Self {
+        Self::open(node, profiles, Some(Tls { authority: Authority::of_a_cluster(), proof }))
+    }
+
+    fn open(node: &str, profiles: &[&str], tls: Option<Tls>) -> Self {
+        let (token, acceptor) = match &tls {
+            None => (Some(TOKEN), None),
+            Some(tls) => match tls.proof {
+                Proof::Token => (Some(TOKEN), Some(tls.authority.acceptor(false))),
+                Proof::Certificate => (None, Some(tls.authority.acceptor(true))),
+            },
+        };
+        let store = Arc::new(Mutex::new(Store::new(Granted::to(profiles), token)));
         let own = Arc::clone(&store);
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("an event loop").block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-                tell.send(listener.local_addr().expect("its port")).expect("the test waits");
-                let serve = axum::serve(listener, serve::router(own, TOKEN));
-                tokio::select! {
-                    _ = serve.into_future() => {}
-                    _ = stopped => {}
-                }
-            });
-        });
+        let thread = thread::spawn(move || serve::run(own, acceptor, &tell, stopped));
         let address = told.recv().expect("it listens");
-        let server = Self { address, store, stop: Some(stop), thread: Some(thread) };
+        let server = Self { address, tls, store, stop: Some(stop), thread: Some(thread) };
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "spec": {}, "status": {
             "conditions": [{"type": "Ready", "status": "True", "message": "kubelet is posting ready status"}],
         }});
@@ -81,38 +109,9 @@ impl ApiServer {
         server
     }
 
-    /// A kubeconfig for it.
-    ///
-    /// # Panics
-    /// If it cannot be written.
-    #[must_use]
-    pub fn kubeconfig(&self, dir: &Path) -> PathBuf {
-        let path = dir.join("kubeconfig");
-        let text = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {"server": format!("http://{}", self.address)}}],
-            "users": [{"name": "test", "user": {"token": TOKEN}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        });
-        std::fs::write(&path, text.to_string()).expect("the scratch directory can be written");
-        path
-    }
-
-    /// An agent of the node `n1` that asks it; `config` is the rest of its AgentConfig.
-    ///
-    /// # Panics
-    /// If it does not become ready.
-    pub fn agent<'home>(&self, home: &'home Home, config: &str) -> Agent<'home> {
-        let kubeconfig = self.kubeconfig(home.path());
-        let path = home.path().join("agent.yaml");
-        let text = format!(
-            "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\nkubernetes: {{kubeconfig: {}, node: n1}}\n{config}\n",
-            kubeconfig.display()
-        );
-        std::fs::write(&path, text).expect("the scratch directory can be written");
-        let mut command = home.run_command();
-        command.arg("--config").arg(path);
-        home.agent_of(command)
+    /// From now on it takes this bearer token and no other.
+    pub fn take_token(&self, token: &str) {
+        self.store().token = Some(token.to_owned());
     }
 
     /// A pod, whatever the owner's kind is.

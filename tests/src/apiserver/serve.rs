@@ -1,6 +1,9 @@
 //! HTTP to verbs: get, create, patch, delete, and the subresources eviction and status.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, mpsc::Sender},
+};
 
 use axum::{
     Router,
@@ -8,19 +11,52 @@ use axum::{
     extract::State,
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
+    serve::Listener,
 };
 use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::oneshot};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     Refusal,
     apply::{apply, merge},
     store::{Asked, Store},
+    tls::TlsListener,
     watch::{list, watch},
 };
 
 type Shared = Arc<Mutex<Store>>;
 
-pub(super) fn router(store: Shared, token: &'static str) -> Router {
+/// Until it is stopped; says where it listens. Without an acceptor: plain HTTP.
+pub(super) fn run(
+    store: Shared,
+    acceptor: Option<TlsAcceptor>,
+    tell: &Sender<SocketAddr>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("an event loop").block_on(async {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        tell.send(tcp.local_addr().expect("its port")).expect("the test waits");
+        match acceptor {
+            None => serve_until(tcp, store, stopped).await,
+            Some(acceptor) => serve_until(TlsListener { tcp, acceptor }, store, stopped).await,
+        }
+    });
+}
+
+async fn serve_until<L>(listener: L, store: Shared, stopped: oneshot::Receiver<()>)
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    tokio::select! {
+        _ = axum::serve(listener, router(store)).into_future() => {}
+        _ = stopped => {}
+    }
+}
+
+fn router(store: Shared) -> Router {
     let serve = move |State(store): State<Shared>,
                       method: Method,
                       uri: Uri,
@@ -30,7 +66,7 @@ pub(super) fn router(store: Shared, token: &'static str) -> Router {
         if hangs {
             std::future::pending::<()>().await;
         }
-        let knows = headers.get("authorization").is_some_and(|value| value == &format!("Bearer {token}"));
+        let knows = store.lock().expect("no panic").knows(headers.get("authorization"));
         answer(&store, knows, &method, &uri, &headers, &body)
     };
     Router::new().fallback(serve).with_state(store)

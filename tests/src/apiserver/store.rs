@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use axum::http::HeaderValue;
 use serde_json::{Value, json};
 
 use super::{Granted, Refusal};
@@ -18,6 +19,8 @@ pub struct Asked {
 
 pub(super) struct Store {
     pub(super) granted: Granted,
+    /// None: whoever comes this far has shown a certificate.
+    pub(super) token: Option<String>,
     pub(super) asked: Vec<Asked>,
     pub(super) refusals: VecDeque<Refusal>,
     pub(super) disturbances: u32,
@@ -33,9 +36,10 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(granted: Granted) -> Self {
+    pub(super) fn new(granted: Granted, token: Option<&str>) -> Self {
         Self {
             granted,
+            token: token.map(str::to_owned),
             asked: Vec::new(),
             refusals: VecDeque::new(),
             disturbances: 0,
@@ -46,6 +50,11 @@ impl Store {
             history: Vec::new(),
             compacted: 0,
         }
+    }
+
+    pub(super) fn knows(&self, shown: Option<&HeaderValue>) -> bool {
+        let is_it = |token: &String| shown.is_some_and(|value| value == &format!("Bearer {token}"));
+        self.token.as_ref().is_none_or(is_it)
     }
 
     pub(super) fn get(&self, path: &str) -> Option<Value> {
