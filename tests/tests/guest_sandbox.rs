@@ -1,5 +1,5 @@
 //! The unit of `deploy/`, as it is shipped, under a systemd: it senses and heals within its sandbox, and gives up the
-//! rights that only loading needs.
+//! rights that only loading needs. `healer doctor` says there what the sandbox keeps back.
 //!
 //! systemd guest: all
 
@@ -18,6 +18,8 @@ const UNIT: &str = include_str!("../../healer-userspace/deploy/systemd/healer.se
 const CONFIG: &str = include_str!("../../healer-userspace/deploy/systemd/agent.yaml");
 const UNITS: &str = "/run/systemd/system";
 const POLICIES: &str = "/etc/healer/policies";
+const DOCTOR: &str = "healer-doctor.service";
+const DOCTORS_WORD: &str = "/run/healer-doctor.json";
 
 fn systemctl(args: &[&str]) -> String {
     let output = Command::new("systemctl").args(args).output().unwrap();
@@ -48,13 +50,14 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        for unit in ["healer.service", "web.service"] {
+        for unit in ["healer.service", "web.service", DOCTOR] {
             systemctl(&["stop", unit]);
             fs::remove_file(Path::new(UNITS).join(unit)).ok();
         }
         fs::remove_dir_all("/etc/healer").ok();
         fs::remove_dir_all("/var/lib/healer").ok();
         fs::remove_file("/usr/bin/healer").ok();
+        fs::remove_file(DOCTORS_WORD).ok();
     }
 }
 
@@ -69,6 +72,41 @@ fn audit() -> String {
 
 fn main_pid(unit: &str) -> u32 {
     systemctl(&["show", "-P", "MainPID", unit]).parse().unwrap()
+}
+
+/// A second unit with all of the shipped one's lines, and after them what makes it the doctor: later lines win.
+fn doctor() -> Value {
+    let command = "ExecStart=\nExecStart=/usr/bin/healer doctor --json --config /etc/healer/agent.yaml";
+    let own = format!("Type=oneshot\nRestart=no\n{command}\nStandardOutput=file:{DOCTORS_WORD}");
+    fs::write(Path::new(UNITS).join(DOCTOR), format!("{UNIT}\n[Service]\n{own}\n")).unwrap();
+    systemctl(&["daemon-reload"]);
+    // Of a oneshot it waits for the end, and tells of a failure.
+    let ended = Command::new("systemctl").args(["start", DOCTOR]).status().unwrap();
+    let said = fs::read_to_string(DOCTORS_WORD).unwrap_or_default();
+    assert!(ended.success(), "{}\n{said}", systemctl(&["status", "--no-pager", DOCTOR]));
+    serde_json::from_str(&said).unwrap()
+}
+
+fn the_doctor_knows_the_sandbox() {
+    let found = doctor();
+    assert_eq!(found["can_sense"], true, "{found:#}");
+    let check = |name: &str| {
+        let mut checks = found["checks"].as_array().into_iter().flatten();
+        checks.find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {found:#}"))
+    };
+    for held in ["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE", "CAP_KILL", "pid namespace", "systemd"] {
+        assert_eq!(check(held)["state"], "ok", "{}", check(held));
+    }
+    // A guest's disk may be too small to be well, but the sandbox lets it be written.
+    assert_ne!(check("state directory")["state"], "missing", "{}", check("state directory"));
+    let lacks = |name: &str, key: &str, words: &str| {
+        let check = check(name);
+        let says = check[key].as_str().unwrap_or_default();
+        assert!(check["state"] == "absent" && says.contains(words), "{check}");
+    };
+    lacks("CAP_SYS_ADMIN", "fix", "CapabilityBoundingSet=CAP_SYS_ADMIN");
+    lacks("the unit's network", "costs", "IPAddressAllow=");
+    lacks("the unit's children", "says", "NoNewPrivileges, ProtectSystem");
 }
 
 #[test]
@@ -102,6 +140,8 @@ fn the_shipped_unit_senses_and_heals_in_its_sandbox() {
             assert_eq!(set & (1 << 38 | 1 << 39), 0, "{status}\n{}", audit());
         }
     }
+
+    the_doctor_knows_the_sandbox();
 
     let before = main_pid("web");
     signal_to(before, Signal::USR1);

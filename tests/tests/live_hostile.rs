@@ -1,5 +1,5 @@
 //! What a hostile or careless neighbour may do to the agent: links in its directory, names that are not theirs, a
-//! webhook that never answers, a crowd of processes. Healing goes on. Needs root.
+//! webhook that never answers or is not found, a crowd of processes. Healing goes on. Needs root.
 
 use std::{
     fs::{self, File},
@@ -90,11 +90,21 @@ fn a_name_protects_nobody_and_a_protected_program_needs_none() {
 
 #[test]
 fn a_webhook_that_never_answers_holds_nobody_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    heals_beside_a_webhook_at(&silent.local_addr().unwrap().to_string());
+}
+
+/// RFC 2606: nobody has that name; where no name server is reached nobody says so either.
+#[test]
+fn a_webhook_whose_name_nobody_knows_holds_nobody_up() {
+    heals_beside_a_webhook_at("nowhere.invalid:9093");
+}
+
+fn heals_beside_a_webhook_at(authority: &str) {
     let name = name();
     let loud = RESTART.replace("escalate: [{do: restart", "escalate: [{do: notify}, {do: restart");
     let home = Home::new(&policy("enforce", &format!("supervise: {name}"), &loud));
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/api/v2/alerts", silent.local_addr().unwrap());
+    let url = format!("http://{authority}/api/v2/alerts");
     let mut agent = home.agent_with_config(&format!("sinks: {{webhook: {{url: \"{url}\", timeout: 1s}}}}"));
     is_healed(&mut agent, &Supervised::start(&home, &name, &["sleep", "1000"]));
     let failed = "healer_webhook_posts_total{outcome=\"failed\"} ";

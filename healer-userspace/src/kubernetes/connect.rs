@@ -59,7 +59,8 @@ impl Credentials {
     }
 }
 
-/// The static binary asks no resolver of the C library: a name is looked up in /etc/hosts or refused.
+/// kube would let getaddrinfo(3) wait in one of the runtime's few threads, which are the hands': a name is looked up in
+/// /etc/hosts or refused.
 fn by_address(config: &mut Config) -> Result<(), String> {
     let host = config.cluster_url.host().unwrap_or_default().to_owned();
     if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() {

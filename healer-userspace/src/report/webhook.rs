@@ -2,6 +2,7 @@
 //! notification until the incident is closed.
 
 mod alert;
+mod names;
 mod post;
 
 use core::time::Duration;
@@ -16,7 +17,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::alert::{Alert, Alerts};
+use self::{
+    alert::{Alert, Alerts},
+    names::Names,
+};
 use super::{
     metrics::{Metrics, WebhookOutcome},
     wall::Now,
@@ -39,12 +43,22 @@ const QUEUE: usize = 1024;
 /// Where alerts are posted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    pub address: SocketAddr,
+    pub host: Host,
     /// As the URL has it, for the `Host` header.
     pub authority: String,
     pub path: String,
-    /// Of one post, from the connection to the answer.
+    /// Of one post, from the look-up of the name to the answer.
     pub timeout: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    Address(SocketAddr),
+    /// Looked up for each post: names move.
+    Name {
+        name: String,
+        port: u16,
+    },
 }
 
 /// The end at which facts are put in; never blocks.
@@ -60,7 +74,8 @@ impl Webhook {
     pub fn start(target: Target, metrics: Arc<Metrics>, node: String) -> Self {
         let (queue, facts) = mpsc::channel(QUEUE);
         let (ends, over) = mpsc::unbounded_channel();
-        let sender = Sender { target, metrics, alerts: Alerts::new(node), due: None, pause: Duration::ZERO };
+        let (alerts, names) = (Alerts::new(node), Names::default());
+        let sender = Sender { target, names, metrics, alerts, due: None, pause: Duration::ZERO };
         tokio::spawn(sender.run(facts, over));
         Self { queue, ends, told: BTreeSet::new() }
     }
@@ -96,6 +111,7 @@ impl Webhook {
 
 struct Sender {
     target: Target,
+    names: Names,
     metrics: Arc<Metrics>,
     alerts: Alerts,
     /// When to post next; None while nothing is open.
@@ -138,7 +154,7 @@ impl Sender {
     async fn post(&mut self) {
         let batch: BTreeMap<alert::Key, Alert> = self.alerts.to_tell();
         let body: Vec<&Alert> = batch.values().collect();
-        match post::post(&self.target, &body).await {
+        match post::post(&self.target, &mut self.names, &body).await {
             Ok(()) => self.posted(&batch),
             Err(error) => self.failed(&error),
         }

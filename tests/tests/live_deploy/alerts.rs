@@ -1,4 +1,5 @@
-//! A real Prometheus scrapes a real agent, its rules fire, a real Alertmanager takes the webhook's alerts.
+//! A real Prometheus scrapes a real agent, its rules fire, a real Alertmanager takes the webhook's
+//! alerts by its name.
 
 use std::{
     fs,
@@ -33,7 +34,7 @@ fn a_crash_reaches_prometheus_and_alertmanager() {
     let alertmanager = alertmanager(home.path());
     let config = format!(
         "apiVersion: healer.dev/v1alpha1\nkind: AgentConfig\n\
-         sinks: {{webhook: {{url: \"http://127.0.0.1:{}/api/v2/alerts\"}}}}\n",
+         sinks: {{webhook: {{url: \"http://localhost:{}/api/v2/alerts\"}}}}\n",
         alertmanager.port
     );
     let file = home.path().join("agent.yaml");

@@ -159,7 +159,7 @@ fn keys_of_the_agent_that_nothing_answers_to_yet() {
         "5:37: memory: \"9Xi\" is no amount of memory, such as 64Mi",
         "6:11: key \"tasks\" in sensors is not supported yet",
         "6:37: syscallErrors: unknown word \"most\"; one of governed, full, sampled, off",
-        "7:24: sinks.webhook.url: https is not supported yet; give an http address, such as http://127.0.0.1:9093/api/v2/alerts",
+        "7:24: sinks.webhook.url: https is not supported yet; give an http address, such as http://127.0.0.1:9093/api/v2/alerts, if need be of a proxy that itself speaks https",
         "8:12: unknown key \"crio\" in runtimes; did you mean \"cri\"?",
         "9:22: max: cannot be 0",
         "10:1: unknown key \"protct\" in AgentConfig; did you mean \"protect\"?",

@@ -1,12 +1,17 @@
 //! One post, on a connection of its own: alerts are rare, and an idle connection is one more thing to break.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, bail};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, body::Bytes, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
 
-use super::{Target, alert::Alert};
+use super::{Target, alert::Alert, names::Names};
 
 /// Of an answer that is no success, for the message.
 const SHOWN: usize = 200;
@@ -14,17 +19,22 @@ const SHOWN: usize = 200;
 const ANSWER_MAX: usize = 16 * 1024;
 
 /// # Errors
-/// Nobody listens, no answer in time, or an answer that is no success (status and its first words).
-pub(super) async fn post(target: &Target, alerts: &[&Alert]) -> anyhow::Result<()> {
+/// No address, nobody listens, no answer in time, or an answer that is no success (status and its first words).
+pub(super) async fn post(target: &Target, names: &mut Names, alerts: &[&Alert]) -> anyhow::Result<()> {
     let body = serde_json::to_vec(alerts).context("write the alerts as JSON")?;
-    match tokio::time::timeout(target.timeout, send(target, body)).await {
+    let until = Instant::now() + target.timeout;
+    let Ok(addresses) = timeout_at(until, names.addresses(&target.host)).await else {
+        bail!("no word from the resolver of {} within {:?}", target.authority, target.timeout);
+    };
+    match timeout_at(until, send(target, &addresses?, body)).await {
         Ok(done) => done,
         Err(_elapsed) => bail!("no answer within {:?}", target.timeout),
     }
 }
 
-async fn send(target: &Target, body: Vec<u8>) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(target.address).await.context("connect")?;
+/// To the first of the addresses that lets itself be connected to.
+async fn send(target: &Target, addresses: &[SocketAddr], body: Vec<u8>) -> anyhow::Result<()> {
+    let stream = TcpStream::connect(addresses).await.context("connect")?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speak HTTP")?;
     let request = Request::post(&target.path)

@@ -60,7 +60,7 @@ async fn alertmanager(mut refusals: u32) -> (Target, Posts) {
     let router = Router::new().route("/api/v2/alerts", post(take));
     tokio::spawn(async move { axum::serve(listener, router).await });
     let target = Target {
-        address,
+        host: Host::Address(address),
         authority: address.to_string(),
         path: "/api/v2/alerts".to_owned(),
         timeout: Duration::from_secs(2),
@@ -150,11 +150,49 @@ async fn a_target_that_never_answers_blocks_nobody() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let target = Target {
-        address,
+        host: Host::Address(address),
         authority: address.to_string(),
         path: "/".to_owned(),
         timeout: Duration::from_millis(50),
     };
-    let error = post::post(&target, &[]).await.unwrap_err();
+    let error = post::post(&target, &mut Names::default(), &[]).await.unwrap_err();
     assert!(format!("{error:#}").contains("no answer within 50ms"), "{error:#}");
+}
+
+fn by_name(name: &str, port: u16) -> Target {
+    Target {
+        host: Host::Name { name: name.to_owned(), port },
+        authority: format!("{name}:{port}"),
+        path: "/api/v2/alerts".to_owned(),
+        timeout: Duration::from_secs(2),
+    }
+}
+
+#[tokio::test]
+async fn a_name_is_posted_to_where_it_is() {
+    let (target, posts) = alertmanager(0).await;
+    let Host::Address(address) = target.host else { panic!("{target:?}") };
+    let mut webhook =
+        Webhook::start(by_name("localhost", address.port()), Arc::default(), "node-1".to_owned());
+    assert!(webhook.tell(now(), &notify(7)));
+    assert_eq!(until_posts(&posts, 1).await[0][0]["labels"]["incident"], "i7");
+}
+
+/// RFC 2606: nobody has that name.
+#[tokio::test]
+async fn a_name_that_nobody_knows_is_a_failed_post_in_words() {
+    let target = by_name("nowhere.invalid", 9093);
+    let error = post::post(&target, &mut Names::default(), &[]).await.unwrap_err();
+    assert!(format!("{error:#}").contains("nowhere.invalid"), "{error:#}");
+    let metrics = Arc::new(Metrics::default());
+    let mut webhook = Webhook::start(target, metrics.clone(), "node-1".to_owned());
+    assert!(webhook.tell(now(), &notify(7)));
+    let is_counted = || metrics.openmetrics().contains("webhook_posts_total{outcome=\"failed\"} ");
+    for _ in 0..1000 {
+        if is_counted() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{}", metrics.openmetrics());
 }
