@@ -8,7 +8,7 @@ mod store;
 mod watch;
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     thread,
@@ -56,6 +56,15 @@ impl ApiServer {
     /// If it cannot listen.
     #[must_use]
     pub fn start(node: &str, profiles: &[&str]) -> Self {
+        Self::start_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), node, profiles)
+    }
+
+    /// As `start`, where another one was: it knows nothing of what that one kept.
+    ///
+    /// # Panics
+    /// If it cannot listen there.
+    #[must_use]
+    pub fn start_at(address: SocketAddr, node: &str, profiles: &[&str]) -> Self {
         let store = Arc::new(Mutex::new(Store::new(Granted::to(profiles))));
         let own = Arc::clone(&store);
         let (stop, stopped) = oneshot::channel();
@@ -63,7 +72,7 @@ impl ApiServer {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("an event loop").block_on(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+                let listener = TcpListener::bind(address).await.expect("a port");
                 tell.send(listener.local_addr().expect("its port")).expect("the test waits");
                 let serve = axum::serve(listener, serve::router(own, TOKEN));
                 tokio::select! {
@@ -79,6 +88,12 @@ impl ApiServer {
         }});
         server.put("/api/v1/nodes", node);
         server
+    }
+
+    /// With all its connections; gives where it was.
+    #[must_use]
+    pub fn die(self) -> SocketAddr {
+        self.address
     }
 
     /// A kubeconfig for it.
