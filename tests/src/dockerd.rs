@@ -2,29 +2,28 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File},
-    os::unix::process::CommandExt as _,
+    fs, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     thread,
-    time::Duration,
 };
 
 use healer_userspace::clock;
 
 use crate::{
+    daemon::{self, STEP, UP_WITHIN},
     image::image_of_busybox,
     machine::{hierarchies, remove_empty},
     scratch::{Scratch, unique_name},
+    supervised::lives,
 };
 
-const UP_WITHIN: Duration = Duration::from_secs(30);
-const STEP: Duration = Duration::from_millis(50);
 const IMAGE: &str = "healer-test/busybox";
 
 /// Containers are removed, the daemon is ended and its files are deleted on drop.
 pub struct Dockerd {
     daemon: Child,
+    options: &'static [&'static str],
     home: Scratch,
     cgroup: String,
 }
@@ -36,13 +35,45 @@ impl Dockerd {
     /// Without root, dockerd, docker or busybox; or with the daemon's log, if it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// As `start`; what it runs lives on without it, and is its own again once it is back.
+    ///
+    /// # Panics
+    /// As `start`.
+    #[must_use]
+    pub fn start_with_live_restore() -> Self {
+        Self::start_with(&["--live-restore"])
+    }
+
+    fn start_with(options: &'static [&'static str]) -> Self {
         let home = Scratch::new();
         let cgroup = unique_name();
-        let daemon = spawn(home.path(), &cgroup);
-        let mut docker = Self { daemon, home, cgroup };
+        let daemon = spawn(home.path(), &cgroup, options);
+        let daemon = daemon.expect("this test needs root and dockerd (docker.io)");
+        let mut docker = Self { daemon, options, home, cgroup };
         docker.wait_for_socket();
         docker.import_image();
         docker
+    }
+
+    /// By SIGKILL, as the OOM killer would.
+    ///
+    /// # Panics
+    /// If it cannot be waited for.
+    pub fn kill(&mut self) {
+        daemon::kill(&mut self.daemon);
+        self.forget_containerd();
+    }
+
+    /// On the same socket and data.
+    ///
+    /// # Panics
+    /// With its log, if it does not come up.
+    pub fn restart(&mut self) {
+        self.daemon = spawn(self.home.path(), &self.cgroup, self.options).expect("it started before");
+        self.wait_for_socket();
     }
 
     #[must_use]
@@ -89,20 +120,41 @@ impl Dockerd {
         command
     }
 
-    fn wait_for_socket(&mut self) {
-        let deadline = clock::boot() + UP_WITHIN;
-        loop {
-            if self.client().arg("version").output().is_ok_and(|output| output.status.success()) {
+    /// dockerd's own containerd dies with it (PR_SET_PDEATHSIG). Where nobody reaps it, dockerd's next life takes it for
+    /// alive, and waits for its answer.
+    fn forget_containerd(&self) {
+        let file = self.home.path().join("exec/containerd/containerd.pid");
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        let Ok(pid) = text.trim().parse() else { return };
+        for _look in 0..100 {
+            if !lives(pid) {
+                fs::remove_file(&file).ok();
                 return;
             }
-            let ended = self.daemon.try_wait().is_ok_and(|ended| ended.is_some());
-            let log = self.home.path().join("log");
-            assert!(
-                !ended && clock::boot() < deadline,
-                "dockerd is not up: {}",
-                fs::read_to_string(&log).unwrap_or_default()
-            );
             thread::sleep(STEP);
+        }
+    }
+
+    fn wait_for_socket(&mut self) {
+        assert!(self.comes_up(), "dockerd is not up: {}", daemon::log(self.home.path()));
+    }
+
+    fn comes_up(&mut self) -> bool {
+        let deadline = clock::boot() + UP_WITHIN;
+        while !daemon::has_ended(&mut self.daemon) && clock::boot() < deadline {
+            if self.client().arg("version").output().is_ok_and(|output| output.status.success()) {
+                return true;
+            }
+            thread::sleep(STEP);
+        }
+        false
+    }
+
+    /// Containers end in peace through their daemon alone.
+    fn revive(&mut self) {
+        if let Ok(next) = spawn(self.home.path(), &self.cgroup, self.options) {
+            self.daemon = next;
+            self.comes_up();
         }
     }
 
@@ -114,46 +166,36 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
+        if daemon::has_ended(&mut self.daemon) {
+            self.revive();
+        }
         let listed = self.client().args(["ps", "--all", "--quiet"]).output();
         let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         for id in listed.unwrap_or_default().split_ascii_whitespace() {
             self.client().args(["rm", "--force", id]).output().ok();
         }
-        if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
-        }
-        for _look in 0..300 {
-            if self.daemon.try_wait().is_ok_and(|ended| ended.is_some()) {
-                break;
-            }
-            thread::sleep(STEP);
-        }
-        self.daemon.kill().ok();
-        self.daemon.wait().ok();
+        daemon::end(&mut self.daemon);
+        daemon::clear(self.home.path(), &self.cgroup);
         for hierarchy in hierarchies() {
             remove_empty(&hierarchy.join(&self.cgroup));
         }
     }
 }
 
-fn spawn(home: &Path, cgroup: &str) -> Child {
-    let log = File::create(home.join("log")).expect("the scratch directory can be written");
+fn spawn(home: &Path, cgroup: &str, options: &[&str]) -> io::Result<Child> {
     let socket = format!("unix://{}", home.join("docker.sock").display());
     // The cgroupfs driver's paths end with docker/ID.
     let parent = format!("/{cgroup}/docker");
-    Command::new("dockerd")
+    let mut command = Command::new("dockerd");
+    command
         .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-masq=false"])
         .args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", &parent, "-H", &socket])
+        .args(options)
         .arg("--data-root")
         .arg(home.join("data"))
         .arg("--exec-root")
         .arg(home.join("exec"))
         .arg("--pidfile")
-        .arg(home.join("pid"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .expect("this test needs root and dockerd (docker.io)")
+        .arg(home.join("pid"));
+    daemon::spawn(&mut command, home)
 }

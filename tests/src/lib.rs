@@ -6,6 +6,7 @@ pub mod bench;
 pub mod binary;
 pub mod cgroup;
 pub mod containerd;
+mod daemon;
 pub mod deploy;
 pub mod dockerd;
 pub mod eye;

@@ -10,7 +10,7 @@ mod tls;
 mod watch;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard},
     thread,
 };
@@ -28,6 +28,8 @@ pub use self::{
 
 /// The bearer token that it takes at first.
 const TOKEN: &str = "a-token-of-the-tests";
+
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 const POLICIES: &str = "/apis/healer.dev/v1alpha1/healpolicies";
 
@@ -75,19 +77,28 @@ impl ApiServer {
     /// If it cannot listen.
     #[must_use]
     pub fn start(node: &str, profiles: &[&str]) -> Self {
-        Self::open(node, profiles, None)
+        Self::open(ANY_PORT, node, profiles, None)
     }
 
-    /// The same over TLS, as every real one is reached.
+    /// As `start`, where another one was: it knows nothing of what that one kept.
+    ///
+    /// # Panics
+    /// If it cannot listen there.
+    #[must_use]
+    pub fn start_at(address: SocketAddr, node: &str, profiles: &[&str]) -> Self {
+        Self::open(address, node, profiles, None)
+    }
+
+    /// The same as `start` over TLS, as every real one is reached.
     ///
     /// # Panics
     /// If it cannot listen.
     #[must_use]
     pub fn start_tls(node: &str, profiles: &[&str], proof: Proof) -> Self {
-        Self::open(node, profiles, Some(Tls { authority: Authority::of_a_cluster(), proof }))
+        Self::open(ANY_PORT, node, profiles, Some(Tls { authority: Authority::of_a_cluster(), proof }))
     }
 
-    fn open(node: &str, profiles: &[&str], tls: Option<Tls>) -> Self {
+    fn open(address: SocketAddr, node: &str, profiles: &[&str], tls: Option<Tls>) -> Self {
         let (token, acceptor) = match &tls {
             None => (Some(TOKEN), None),
             Some(tls) => match tls.proof {
@@ -99,7 +110,7 @@ impl ApiServer {
         let own = Arc::clone(&store);
         let (stop, stopped) = oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
-        let thread = thread::spawn(move || serve::run(own, acceptor, &tell, stopped));
+        let thread = thread::spawn(move || serve::run(address, own, acceptor, &tell, stopped));
         let address = told.recv().expect("it listens");
         let server = Self { address, tls, store, stop: Some(stop), thread: Some(thread) };
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "spec": {}, "status": {
@@ -112,6 +123,12 @@ impl ApiServer {
     /// From now on it takes this bearer token and no other.
     pub fn take_token(&self, token: &str) {
         self.store().token = Some(token.to_owned());
+    }
+
+    /// With all its connections; gives where it was.
+    #[must_use]
+    pub fn die(self) -> SocketAddr {
+        self.address
     }
 
     /// A pod, whatever the owner's kind is.

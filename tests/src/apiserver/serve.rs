@@ -27,8 +27,9 @@ use super::{
 
 type Shared = Arc<Mutex<Store>>;
 
-/// Until it is stopped; says where it listens. Without an acceptor: plain HTTP.
+/// At this address, until it is stopped; says where it listens. Without an acceptor: plain HTTP.
 pub(super) fn run(
+    address: SocketAddr,
     store: Shared,
     acceptor: Option<TlsAcceptor>,
     tell: &Sender<SocketAddr>,
@@ -36,7 +37,7 @@ pub(super) fn run(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("an event loop").block_on(async {
-        let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let tcp = TcpListener::bind(address).await.expect("a port");
         tell.send(tcp.local_addr().expect("its port")).expect("the test waits");
         match acceptor {
             None => serve_until(tcp, store, stopped).await,

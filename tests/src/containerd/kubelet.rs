@@ -38,11 +38,15 @@ impl Kubelet {
     pub(super) fn new(socket: PathBuf) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("an event loop");
-        let channel = runtime.block_on(async {
-            Endpoint::from_static("http://localhost").connect_with_connector(Unix(socket)).await
-        });
-        let channel = channel.expect("the runtime answers");
+        let channel = connect(&runtime, socket).expect("the runtime answers");
         Self { runtime, channel, sandboxes: Mutex::default(), attempts: Mutex::default() }
+    }
+
+    /// To the runtime's next life. An error: it cannot be asked yet for what the last one has left.
+    pub(super) fn connect_anew(&mut self, socket: PathBuf) -> Result<(), Status> {
+        let channel = connect(&self.runtime, socket);
+        self.channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.call::<_, Nothing>("ListPodSandbox", Nothing {}).map(drop)
     }
 
     pub(super) fn run_pod(&self, pod: &Pod<'_>, cgroup: &str) -> String {
@@ -139,6 +143,12 @@ impl Kubelet {
             grpc.unary(tonic::Request::new(asked), path, codec).await.map(tonic::Response::into_inner)
         })
     }
+}
+
+fn connect(runtime: &Runtime, socket: PathBuf) -> Result<Channel, tonic::transport::Error> {
+    runtime.block_on(async {
+        Endpoint::from_static("http://localhost").connect_with_connector(Unix(socket)).await
+    })
 }
 
 struct Unix(PathBuf);

@@ -5,12 +5,10 @@ mod kubelet;
 mod specification;
 
 use std::{
-    fs::{self, File},
-    os::unix::process::CommandExt as _,
+    fs, io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     thread,
-    time::Duration,
 };
 
 use healer_userspace::clock;
@@ -19,12 +17,12 @@ use serde_json::Value;
 use self::kubelet::Kubelet;
 pub use self::kubelet::Pod;
 use crate::{
+    daemon::{self, STEP, UP_WITHIN},
     machine::{hierarchies, remove_empty},
     scratch::{Scratch, unique_name},
 };
 
-const UP_WITHIN: Duration = Duration::from_secs(30);
-const STEP: Duration = Duration::from_millis(50);
+const CONFIG: &str = "config.toml";
 
 /// Pods are stopped and removed, the daemon is ended and its files are deleted on drop.
 pub struct Containerd {
@@ -42,13 +40,46 @@ impl Containerd {
     #[must_use]
     pub fn start() -> Self {
         let home = Scratch::new();
-        let config = home.path().join("config.toml");
-        fs::write(&config, configuration(home.path())).expect("the scratch directory can be written");
-        let mut daemon = spawn(home.path(), &config);
-        wait_for_socket(&mut daemon, home.path());
+        fs::write(home.path().join(CONFIG), configuration(home.path()))
+            .expect("the scratch directory can be written");
+        let mut daemon = spawn(home.path()).expect("this test needs root and containerd");
+        assert!(comes_up(&mut daemon, home.path()), "containerd is not up: {}", daemon::log(home.path()));
         image::import(home.path());
         let kubelet = Kubelet::new(home.path().join("containerd.sock"));
         Self { daemon, home, cgroup: unique_name(), kubelet }
+    }
+
+    /// By SIGKILL, as the OOM killer would: pods live on without it.
+    ///
+    /// # Panics
+    /// If it cannot be waited for.
+    pub fn kill(&mut self) {
+        daemon::kill(&mut self.daemon);
+    }
+
+    /// On the same socket and data, with the pods that it had.
+    ///
+    /// # Panics
+    /// With its log, if it does not come up.
+    pub fn restart(&mut self) {
+        assert!(self.revive(), "containerd is not up: {}", daemon::log(self.home.path()));
+    }
+
+    /// Whether it is up, and knows its pods again.
+    fn revive(&mut self) -> bool {
+        let Ok(next) = spawn(self.home.path()) else { return false };
+        self.daemon = next;
+        if !comes_up(&mut self.daemon, self.home.path()) {
+            return false;
+        }
+        let (socket, deadline) = (self.socket(), clock::boot() + UP_WITHIN);
+        while clock::boot() < deadline {
+            if self.kubelet.connect_anew(socket.clone()).is_ok() {
+                return true;
+            }
+            thread::sleep(STEP);
+        }
+        false
     }
 
     #[must_use]
@@ -127,18 +158,12 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        self.kubelet.remove_all();
-        if let Some(pid) = rustix::process::Pid::from_raw(self.daemon.id().cast_signed()) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        // Pods end in peace through their daemon alone.
+        if !daemon::has_ended(&mut self.daemon) || self.revive() {
+            self.kubelet.remove_all();
         }
-        for _look in 0..200 {
-            if self.daemon.try_wait().is_ok_and(|ended| ended.is_some()) {
-                break;
-            }
-            thread::sleep(STEP);
-        }
-        self.daemon.kill().ok();
-        self.daemon.wait().ok();
+        daemon::end(&mut self.daemon);
+        daemon::clear(self.home.path(), &self.cgroup);
         for hierarchy in hierarchies() {
             remove_empty(&hierarchy.join(&self.cgroup));
         }
@@ -157,28 +182,19 @@ fn configuration(home: &Path) -> String {
     )
 }
 
-fn spawn(home: &Path, config: &Path) -> Child {
-    let log = File::create(home.join("log")).expect("the scratch directory can be written");
-    Command::new("containerd")
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .process_group(0)
-        .spawn()
-        .expect("this test needs root and containerd")
+fn spawn(home: &Path) -> io::Result<Child> {
+    let mut command = Command::new("containerd");
+    command.arg("--config").arg(home.join(CONFIG));
+    daemon::spawn(&mut command, home)
 }
 
-fn wait_for_socket(daemon: &mut Child, home: &Path) {
+fn comes_up(daemon: &mut Child, home: &Path) -> bool {
     let deadline = clock::boot() + UP_WITHIN;
-    while !image::ctr(home, &["version"]).status.success() {
-        let ended = daemon.try_wait().is_ok_and(|ended| ended.is_some());
-        assert!(
-            !ended && clock::boot() < deadline,
-            "containerd is not up: {}",
-            fs::read_to_string(home.join("log")).unwrap_or_default()
-        );
+    while !daemon::has_ended(daemon) && clock::boot() < deadline {
+        if image::ctr(home, &["version"]).status.success() {
+            return true;
+        }
         thread::sleep(STEP);
     }
+    false
 }
