@@ -205,8 +205,8 @@ impl Agent {
 
     /// The dead of long ago lie on many a machine: only those that a policy wants to run are anybody's business.
     fn found_dead(&mut self, owner: &Owner, exit: Exit, oom_killed: bool) {
-        let stranger = self.stranger(owner, 0);
-        if self.workload_of(owner).is_some() || !choose::should_run(self.engine.policies(), &stranger) {
+        let is_wanted = || choose::should_run(self.engine.policies(), &self.stranger(owner, 0));
+        if self.workload_of(owner).is_none() && !is_wanted() {
             return;
         }
         let killed = oom_killed.then(|| Fact::OomKilled(OomKill::untold()));

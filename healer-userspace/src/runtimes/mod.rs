@@ -110,7 +110,7 @@ pub enum Learnt {
     MeantToEnd { owner: Owner },
     /// The owner has given it up; `pid` is what it had, in the owner's own namespace.
     Failed { owner: Owner, pid: u32, exit: Exit },
-    /// It had failed before healer first looked, and its owner leaves it at that.
+    /// It had failed before healer first looked, or while its owner was not heard; and its owner leaves it at that.
     FoundDead { owner: Owner, exit: Exit, oom_killed: bool },
 }
 

@@ -8,10 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use bollard::{
     Docker,
     errors::Error,
-    models::{
-        ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, EventMessage, RestartPolicy,
-        RestartPolicyNameEnum,
-    },
+    models::{ContainerInspectResponse, EventMessage, SystemVersion},
     query_parameters::{
         EventsOptionsBuilder, ListContainersOptionsBuilder, RestartContainerOptionsBuilder,
         StopContainerOptionsBuilder,
@@ -21,15 +18,14 @@ use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 
 use super::{
-    super::{exit::exit_of, settle::State},
+    super::settle::State,
+    ends::{Failure, Remembered, failure, restarts_itself},
     kubelets,
     states::understood,
-    watch::ends,
 };
 use crate::{
     clock,
     identity::process::{Container, Pod},
-    signal::Exit,
     text::printable,
 };
 
@@ -42,10 +38,6 @@ const EVENTS: [&str; 7] = ["create", "start", "die", "kill", "stop", "rename", "
 /// From `docker stop` to the end, and from there to the event that tells of it.
 const STOP_TAKES: Duration = Duration::from_secs(600);
 const WORD_COMES_WITHIN: Duration = Duration::from_secs(5);
-/// 128 + the signal by which a stop ends a program, whether that listens or not.
-const BY_INT: i32 = 128 + libc::SIGINT;
-const BY_TERM: i32 = 128 + libc::SIGTERM;
-const BY_KILL: i32 = 128 + libc::SIGKILL;
 
 /// Words for a person.
 pub(super) type Result<T> = core::result::Result<T, String>;
@@ -63,14 +55,6 @@ pub(super) struct Seen {
     pub(super) failure: Option<Failure>,
     is_restarting: bool,
     is_running: bool,
-}
-
-/// An end that Docker leaves at that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub(super) exit: Exit,
-    pub(super) at: Timestamp,
-    pub(super) oom_killed: bool,
 }
 
 impl Seen {
@@ -113,28 +97,48 @@ impl Engine {
     }
 
     /// Was that end its own? Docker remembers its last 256 events, and none from before its own start: who remembers the
-    /// end remembers what came after it, the word of a stop.
-    pub(super) async fn ended_alone(&self, id: &str, ended: Timestamp) -> Result<bool> {
-        let since = ended.checked_sub(STOP_TAKES).unwrap_or(ended);
-        let until = ended.checked_add(WORD_COMES_WITHIN).unwrap_or(ended);
+    /// end remembers what came after it, the word of a stop. That of `docker kill` comes before the end only: an end as of
+    /// a stop is its own where nothing of that time is forgotten.
+    pub(super) async fn ended_alone(&self, id: &str, failure: &Failure) -> Result<bool> {
+        let since = failure.at.checked_sub(STOP_TAKES).unwrap_or(failure.at);
+        let until = failure.at.checked_add(WORD_COMES_WITHIN).unwrap_or(failure.at);
         // Docker would wait for what is still to come, and so long nobody waits for an answer.
         let left = until.duration_since(clock::wall());
         tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-        let filters = [("container", &[id][..]), ("event", &["kill", "stop", "die"][..])];
+        let remembered = self.remembered(id, since, until).await?;
+        if !remembered.ended_alone() || !failure.is_as_of_a_stop {
+            return Ok(remembered.ended_alone());
+        }
+        let all_since = remembered.has_begun || self.remembers_before(since).await?;
+        Ok(all_since && self.tells_of_every_stop().await?)
+    }
+
+    async fn remembered(&self, id: &str, since: Timestamp, until: Timestamp) -> Result<Remembered> {
+        let filters = [("container", &[id][..]), ("event", &["start", "kill", "stop", "die"][..])];
         let events = self.0.events(Some(told_of(&filters, since).until(&unix(until)).build()));
         let asked = async {
             let mut events = core::pin::pin!(events);
-            let mut is_remembered = false;
+            let mut remembered = Remembered::default();
             while let Some(event) = events.next().await {
-                match event {
-                    Ok(event) if is_stop(&event) => return Ok(false),
-                    Ok(event) => is_remembered |= event.action.as_deref() == Some("die"),
-                    Err(error) => return Err(error),
-                }
+                remembered.hear(&event?);
             }
-            Ok(is_remembered)
+            Ok::<_, Error>(remembered)
         };
         soon("ask for a container's last events", asked).await
+    }
+
+    /// Anything, of anybody: then it remembers all that came later.
+    async fn remembers_before(&self, at: Timestamp) -> Result<bool> {
+        let events = self.0.events(Some(told_of(&[], Timestamp::UNIX_EPOCH).until(&unix(at)).build()));
+        let asked = async {
+            let mut events = core::pin::pin!(events);
+            events.next().await.transpose()
+        };
+        soon("ask for Docker's oldest events", asked).await.map(|oldest| oldest.is_some())
+    }
+
+    async fn tells_of_every_stop(&self) -> Result<bool> {
+        soon("ask for Docker's version", self.0.version()).await.map(|version| is_dockers(&version))
     }
 
     /// None: there is no such container.
@@ -190,37 +194,9 @@ pub(super) fn seen(answer: ContainerInspectResponse) -> Seen {
     }
 }
 
-/// What a stop leaves behind is none.
-fn failure(state: &ContainerState) -> Option<Failure> {
-    let code = i32::try_from(state.exit_code?).ok()?;
-    // OOMKilled alone says nothing of PID 1: it may have been a child of it.
-    let oom_killed = code == BY_KILL && state.oom_killed.unwrap_or_default();
-    let is_bad = oom_killed || !matches!(code, 0 | BY_INT | BY_TERM | BY_KILL);
-    let is_over = state.status == Some(ContainerStateStatusEnum::EXITED);
-    let at: Timestamp = state.finished_at.as_deref()?.parse().ok()?;
-    (is_over && is_bad).then(|| Failure { exit: exit_of(code), at, oom_killed })
-}
-
-/// Who lies there all the same was stopped, or will be started soon.
-fn restarts_itself(policy: &RestartPolicy, restarted: i64) -> bool {
-    let most = policy.maximum_retry_count.unwrap_or_default();
-    match policy.name {
-        Some(RestartPolicyNameEnum::ALWAYS | RestartPolicyNameEnum::UNLESS_STOPPED) => true,
-        // 0: for ever.
-        Some(RestartPolicyNameEnum::ON_FAILURE) => most <= 0 || restarted < most,
-        Some(RestartPolicyNameEnum::EMPTY | RestartPolicyNameEnum::NO) | None => false,
-    }
-}
-
-/// `docker kill` is a stop as well: Docker's own restart policies take it for one.
-fn is_stop(event: &EventMessage) -> bool {
-    let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
-    let signal = attributes.and_then(|attributes| attributes.get("signal"));
-    match event.action.as_deref() {
-        Some("stop") => true,
-        Some("kill") => signal.is_some_and(|signal| ends(signal)),
-        Some(_) | None => false,
-    }
+/// Podman says `Podman Engine`; it does not tell of every stop.
+fn is_dockers(version: &SystemVersion) -> bool {
+    version.components.iter().flatten().any(|part| part.name == "Engine")
 }
 
 /// A container by an event's attributes: its labels stand among the others.
@@ -276,47 +252,6 @@ mod tests {
         assert_eq!(container.labels, BTreeMap::from([("tier".to_owned(), "front".to_owned())]));
     }
 
-    fn inspected(state: &str, policy: &str, restarted: u32) -> Option<Exit> {
-        let at = "2026-01-02T03:04:05.678901234Z";
-        let answer = format!(
-            r#"{{"Id":"c0ffee","RestartCount":{restarted},"HostConfig":{{"RestartPolicy":{policy}}},
-                "State":{{"FinishedAt":"{at}",{state}}}}}"#
-        );
-        let failure = seen(serde_json::from_str(&answer).unwrap()).failure?;
-        assert_eq!(failure.at, at.parse::<Timestamp>().unwrap());
-        let is_of_kill = failure.exit.signal == Some(libc::SIGKILL);
-        assert_eq!(failure.oom_killed, is_of_kill, "no other SIGKILL is a failure");
-        Some(failure.exit)
-    }
-
-    #[test]
-    fn a_failure_is_told_from_what_a_stop_leaves_behind() {
-        let of = |state: &str| inspected(state, r#"{"Name":"no"}"#, 0);
-        assert_eq!(of(r#""Status":"exited","ExitCode":3"#), Some(exit_of(3)));
-        assert_eq!(
-            of(r#""Status":"exited","ExitCode":139"#).and_then(|exit| exit.signal),
-            Some(libc::SIGSEGV)
-        );
-        assert_eq!(of(r#""Status":"exited","ExitCode":137,"OOMKilled":true"#), Some(exit_of(137)));
-        for code in [0, 130, 137, 143] {
-            assert_eq!(of(&format!(r#""Status":"exited","ExitCode":{code}"#)), None, "{code}");
-        }
-        for status in ["created", "running", "restarting", "dead"] {
-            assert_eq!(of(&format!(r#""Status":"{status}","ExitCode":3"#)), None, "{status}");
-        }
-    }
-
-    #[test]
-    fn whom_docker_restarts_itself_is_no_failure() {
-        let of = |policy: &str, restarted| inspected(r#""Status":"exited","ExitCode":3"#, policy, restarted);
-        assert_eq!(of(r#"{"Name":"always"}"#, 0), None);
-        assert_eq!(of(r#"{"Name":"unless-stopped"}"#, 0), None);
-        assert_eq!(of(r#"{"Name":"on-failure"}"#, 9), None);
-        assert_eq!(of(r#"{"Name":"on-failure","MaximumRetryCount":3}"#, 2), None);
-        assert_eq!(of(r#"{"Name":"on-failure","MaximumRetryCount":3}"#, 3), Some(exit_of(3)), "given up");
-        assert_eq!(of("null", 0), Some(exit_of(3)));
-    }
-
     #[test]
     fn the_dead_of_a_pod_are_the_kubelets() {
         let of = |labels: &str| {
@@ -336,13 +271,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_is_known_among_the_events() {
-        let is = |action: &str, signal: &str| {
-            let event =
-                format!(r#"{{"Action":"{action}","Actor":{{"Attributes":{{"signal":"{signal}"}}}}}}"#);
-            is_stop(&serde_json::from_str(&event).unwrap())
+    fn podman_is_told_from_docker_by_its_engine() {
+        let is = |name: &str| {
+            let answer = format!(
+                r#"{{"Version":"1","Components":[{{"Name":"{name}","Version":"1"}},{{"Name":"runc","Version":"1"}}]}}"#
+            );
+            is_dockers(&serde_json::from_str(&answer).unwrap())
         };
-        assert!(is("stop", "") && is("kill", "15") && is("kill", "9"));
-        assert!(!is("kill", "1") && !is("die", "9") && !is_stop(&EventMessage::default()));
+        assert!(is("Engine") && !is("Podman Engine") && !is_dockers(&SystemVersion::default()));
     }
 }

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod answers;
+mod ends;
 mod engine;
 mod kubelets;
 pub(super) mod lent;

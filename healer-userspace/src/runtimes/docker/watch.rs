@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use super::{
     super::{Learnt, Owner, Stopped, settle::Word},
-    engine::{Engine, Failure, Result, Seen, by_event, words},
+    ends::Failure,
+    engine::{Engine, Result, Seen, by_event, words},
     kubelets,
     ours::Ours,
 };
@@ -36,15 +37,15 @@ struct Watch {
     looks: JoinSet<(String, Result<Option<Look>>)>,
     /// Ids that are to be looked at.
     waiting: VecDeque<String>,
-    /// Of the first list, those that were not looked at yet; None before it.
-    first: Option<BTreeSet<String>>,
+    /// Of the last list, those that were not looked at yet; None before the first.
+    owed: Option<BTreeMap<String, Timestamp>>,
     /// All before it was listed or told.
     heard: Timestamp,
 }
 
 struct Look {
     seen: Seen,
-    /// It had failed before healer was there, and nobody had asked for that.
+    /// It has failed while nobody told of it, and nobody had asked for that.
     found_dead: Option<Failure>,
 }
 
@@ -58,7 +59,7 @@ pub(super) async fn run(
 ) {
     let (looks, waiting) = (JoinSet::new(), VecDeque::new());
     let (unknown, heard) = (BTreeMap::new(), clock::wall());
-    let mut watch = Watch { learnt, stopped, ours, unknown, looks, waiting, first: None, heard };
+    let mut watch = Watch { learnt, stopped, ours, unknown, looks, waiting, owed: None, heard };
     let mut trouble = None;
     while !questions.is_closed() {
         if socket.exists() {
@@ -83,12 +84,13 @@ impl Watch {
     ) -> Result<()> {
         let engine = Engine::connect(socket).await?;
         // From before the list, and from before a broken stream: who comes in between is told twice, not never.
-        let events = engine.events(self.heard.min(clock::wall()));
+        let heard = self.heard.min(clock::wall());
+        let events = engine.events(heard);
         tokio::pin!(events);
         let listed_at = clock::wall();
         self.looks = JoinSet::new();
         self.waiting = engine.all().await?.into();
-        self.first.get_or_insert_with(|| self.waiting.iter().cloned().collect());
+        self.owed = Some(owed(self.owed.as_ref(), &self.waiting, heard));
         self.heard = listed_at;
         self.stopped.deafen(false);
         if trouble.take().is_some() {
@@ -161,9 +163,9 @@ impl Watch {
             && let Some(id) = self.waiting.pop_front()
         {
             let engine = engine.clone();
-            let is_first = self.first.as_ref().is_some_and(|first| first.contains(&id));
+            let untold_since = self.owed.as_ref().and_then(|owed| owed.get(&id)).copied();
             self.looks.spawn(async move {
-                let look = look_at(&engine, &id, is_first).await;
+                let look = look_at(&engine, &id, untold_since).await;
                 (id, look)
             });
         }
@@ -171,8 +173,8 @@ impl Watch {
 
     /// One that Docker cannot tell of goes by its id; the others are heard all the same.
     async fn seen(&mut self, id: &str, look: Result<Option<Look>>) {
-        if let (Some(first), Ok(_)) = (&mut self.first, &look) {
-            first.remove(id);
+        if let (Some(owed), Ok(_)) = (&mut self.owed, &look) {
+            owed.remove(id);
         }
         let Look { seen, found_dead } = match look {
             Ok(Some(look)) => look,
@@ -207,12 +209,24 @@ impl Watch {
     }
 }
 
-async fn look_at(engine: &Engine, id: &str, is_first: bool) -> Result<Option<Look>> {
+/// By id, since when nobody told of its end: before the first list of nobody's, later of nobody's in a broken stream.
+fn owed(
+    before: Option<&BTreeMap<String, Timestamp>>,
+    listed: &VecDeque<String>,
+    heard: Timestamp,
+) -> BTreeMap<String, Timestamp> {
+    let untold_since =
+        |id: &String| before.map_or(Timestamp::MIN, |before| before.get(id).copied().unwrap_or(heard));
+    listed.iter().map(|id| (id.clone(), untold_since(id))).collect()
+}
+
+async fn look_at(engine: &Engine, id: &str, untold_since: Option<Timestamp>) -> Result<Option<Look>> {
     let Some(seen) = engine.inspect(id).await? else { return Ok(None) };
     let mut found_dead = None;
-    if let Some(failure) = seen.failure.filter(|_| is_first) {
+    let is_untold = |failure: &Failure| untold_since.is_some_and(|since| since <= failure.at);
+    if let Some(failure) = seen.failure.filter(is_untold) {
         // Who may have been stopped on purpose is left alone.
-        let ended_alone = engine.ended_alone(id, failure.at).await.unwrap_or(false);
+        let ended_alone = engine.ended_alone(id, &failure).await.unwrap_or(false);
         found_dead = ended_alone.then_some(failure);
     }
     Ok(Some(Look { seen, found_dead }))
@@ -221,4 +235,22 @@ async fn look_at(engine: &Engine, id: &str, is_first: bool) -> Result<Option<Loo
 /// An event has the signal's number.
 pub(super) fn ends(signal: &str) -> bool {
     signal.parse().is_ok_and(|signal: i32| matches!(signal, libc::SIGTERM | libc::SIGKILL | libc::SIGINT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_end_nobody_told_is_looked_at() {
+        let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect::<VecDeque<_>>();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let first = owed(None, &listed(&["a", "b"]), at(10));
+        assert!(first.values().all(|since| *since == Timestamp::MIN), "whenever it ended");
+
+        let left = BTreeMap::from([("b".to_owned(), Timestamp::MIN), ("gone".to_owned(), at(5))]);
+        let after_a_gap = owed(Some(&left), &listed(&["a", "b", "new"]), at(20));
+        let said = ["a", "b", "new", "gone"].map(|id| after_a_gap.get(id).copied());
+        assert_eq!(said, [Some(at(20)), Some(Timestamp::MIN), Some(at(20)), None]);
+    }
 }
