@@ -49,7 +49,7 @@ fn the_base_senses_all_in_its_container_under_the_runtimes_own_profile() {
 
 /// What could be restarted: PID 1 lives on, and its child is killed at the limit of the container.
 const GREEDY: &[&str] =
-    &["sh", "-c", "/bin/busybox tail /dev/zero; while :; do /bin/busybox sleep 0.1; done"];
+    &["sh", "-c", "/bin/busybox sleep 2; /bin/busybox tail /dev/zero; exec /bin/busybox sleep 1000"];
 
 /// Through the runtime's socket it could: `mode` of the AgentConfig that the base brings keeps it from that.
 #[test]
