@@ -10,11 +10,13 @@ use std::{
 };
 
 use healer_tests::{
-    deploy::path,
-    home::{Home, until},
+    binary::healer,
+    deploy::{path, yaml},
+    home::{Agent, Home, until},
     policies::policy,
     supervised::{Supervised, name},
 };
+use healer_userspace::fault::{Fault, victim::Victim as FaultVictim};
 use serde_json::Value;
 
 #[test]
@@ -23,6 +25,32 @@ fn the_rules_are_clean_and_do_as_they_say() {
         let done = Command::new("promtool").args(words).current_dir(path("prometheus")).output();
         let done = done.expect("promtool is in the package prometheus");
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+fn list(value: &Value) -> Vec<Value> {
+    value.as_array().cloned().unwrap_or_default()
+}
+
+/// Each alert fires in one at least, and each recording rule is asked for its value.
+#[test]
+fn every_rule_has_its_case() {
+    let (rules, cases) = (yaml("prometheus/rules.yaml"), yaml("prometheus/rules_test.yaml"));
+    let cases = list(&cases["tests"]);
+    let fires = |name: &str| {
+        let mut alerts = cases.iter().flat_map(|case| list(&case["alert_rule_test"]));
+        alerts.any(|alert| alert["alertname"] == name && !list(&alert["exp_alerts"]).is_empty())
+    };
+    let is_asked = |name: &str| {
+        let mut asked = cases.iter().flat_map(|case| list(&case["promql_expr_test"]));
+        asked.any(|asked| asked["expr"] == name && !list(&asked["exp_samples"]).is_empty())
+    };
+    let rules: Vec<Value> = list(&rules["groups"]).iter().flat_map(|group| list(&group["rules"])).collect();
+    assert!(!rules.is_empty());
+    for rule in rules {
+        let has_case =
+            rule["alert"].as_str().is_some_and(fires) || rule["record"].as_str().is_some_and(is_asked);
+        assert!(has_case, "{rule}");
     }
 }
 
@@ -45,20 +73,13 @@ fn a_crash_reaches_prometheus_and_alertmanager() {
         command
     });
     let listens = listens(&agent.log());
-    let answer = agent.get("/metrics");
-    checked_by_promtool(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body));
+    checked_by_promtool(&page(&agent));
     let prometheus = prometheus(home.path(), listens, alertmanager.port);
 
     let service = Supervised::start(&home, &name, &["sh", "-c", "sleep 0.5; kill -SEGV $$"]);
     agent.record(&service.workload(), "diagnosis", "\"class\":\"crash\"");
     let workload = service.workload();
-    let alert = until("the webhook's alert in Alertmanager", || {
-        let alerts = alertmanager.get("/api/v2/alerts");
-        let is_it = |alert: &&Value| {
-            alert["labels"]["alertname"] == "HealerNotification" && alert["labels"]["workload"] == *workload
-        };
-        alerts.as_array()?.iter().find(is_it).cloned()
-    });
+    let alert = told(&alertmanager, "HealerNotification", |alert| alert["labels"]["workload"] == *workload);
     assert_eq!(alert["labels"]["class"], "crash");
     assert!(alert["annotations"]["summary"].as_str().is_some_and(|says| says.contains("SIGSEGV")), "{alert}");
 
@@ -67,11 +88,34 @@ fn a_crash_reaches_prometheus_and_alertmanager() {
         let found = prometheus.get(query);
         found["data"]["result"].as_array().filter(|series| !series.is_empty()).map(drop)
     });
+    a_shipped_rule_fires(&home, listens, &alertmanager);
     assert!(home.healer(&["pause"]).status.success());
-    until("a rule that fires, in Alertmanager", || {
+    told(&alertmanager, "TestPaused", |_| true);
+    checked_by_promtool(&page(&agent));
+}
+
+/// One without a wait.
+fn a_shipped_rule_fires(home: &Home, agent: u16, alertmanager: &Server) {
+    let fault = Fault::by_name("crash-loop").expect("it is in the table");
+    let _loops = FaultVictim::of_binary(&healer(), fault, home.path()).expect("this test needs root");
+    let alert = told(alertmanager, "HealerCrashLoop", |_| true);
+    assert_eq!(alert["labels"]["severity"], "warning", "{alert}");
+    let summary = format!("A workload crashes again and again on 127.0.0.1:{agent}");
+    assert_eq!(alert["annotations"]["summary"], summary, "{alert}");
+}
+
+/// The first alert of that name that Alertmanager has.
+fn told(alertmanager: &Server, name: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    until(&format!("{name} in Alertmanager"), || {
         let alerts = alertmanager.get("/api/v2/alerts");
-        alerts.as_array()?.iter().any(|alert| alert["labels"]["alertname"] == "TestPaused").then_some(())
-    });
+        let is_it = |alert: &&Value| alert["labels"]["alertname"] == name && is_it(alert);
+        alerts.as_array()?.iter().find(is_it).cloned()
+    })
+}
+
+/// What a scrape brings.
+fn page(agent: &Agent<'_>) -> String {
+    agent.get("/metrics").split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned()
 }
 
 fn listens(log: &str) -> u16 {

@@ -9,7 +9,8 @@ use std::{
 
 use healer_tests::{
     containerd::{Containerd, Pod},
-    home::{Home, is, until},
+    home::{Home, count, is, until},
+    policies::policy,
     rights::{set_of, set_with},
     scratch::{Scratch, unique_name},
     victim::Victim,
@@ -44,6 +45,40 @@ fn the_base_senses_all_in_its_container_under_the_runtimes_own_profile() {
     let mut accused = home.audit();
     accused.retain(|record| record["record"] == "diagnosis" && record["target"]["pid"] == neighbour.tgid());
     assert!(accused.is_empty(), "{accused:?}");
+}
+
+/// What could be restarted: PID 1 lives on, and its child is killed at the limit of the container.
+const GREEDY: &[&str] =
+    &["sh", "-c", "/bin/busybox sleep 2; /bin/busybox tail /dev/zero; exec /bin/busybox sleep 1000"];
+
+/// Through the runtime's socket it could: `mode` of the AgentConfig that the base brings keeps it from that.
+#[test]
+fn what_a_policy_wants_enforced_is_only_said_from_the_base() {
+    let containerd = Containerd::start();
+    let home = Home::new("");
+    let rules =
+        "  rules:\n    - {name: again, when: [{class: oom_kill}], escalate: [{do: restart, grace: 1s}]}\n";
+    let policies = home.path().join("healer-policies");
+    fs::create_dir_all(&policies).expect("the scratch directory can be written");
+    fs::write(policies.join("enforce.yaml"), policy("enforce", "namespaces: [prod]", rules))
+        .expect("the scratch directory can be written");
+    let contained = Contained::start(&containerd, &home);
+    contained.answers_its_probe();
+
+    let sandbox =
+        containerd.pod(&Pod { namespace: "prod", name: "web-0", uid: "8d7e-2", labels: &[], memory: 0 });
+    let sick = containerd.container(&sandbox, "app", 16 << 20, GREEDY);
+    let living = containerd.pid(&sick);
+    until("what would be done is said", || {
+        let is_it = |record: &Value| {
+            is(record, "result", "would have containerd restart") && record["outcome"] == "would_do"
+        };
+        home.audit().iter().any(is_it).then_some(())
+    });
+    let audit = home.audit();
+    assert!(count(&audit, "intent", "\"policy\":\"test\"") > 0, "{audit:?}");
+    assert_eq!(count(&audit, "intent", "\"mode\":\"enforce\""), 0, "{audit:?}");
+    assert_eq!((containerd.state(&sick).0, containerd.pid(&sick)), (1, living), "it is not touched");
 }
 
 fn is_diagnosed(home: &Home, words: &[&str]) {

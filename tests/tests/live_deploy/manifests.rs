@@ -53,10 +53,14 @@ fn the_daemon_set_speaks_the_agents_language() {
     let agent = mounts.iter().find(|mount| mount["name"] == "agent").expect("the mount of the AgentConfig");
     let directory = agent["mountPath"].as_str().expect("a path");
     assert!(args.contains(&format!("--config={directory}/agent.yaml")), "{args:?}");
-    let files = ["policies.yaml", "agent.yaml"].map(|name| path("kubernetes/base").join(name));
-    let checked = Command::new(healer_tests::binary::healer()).args(["policy", "check"]).args(files).output();
-    let checked = checked.expect("healer can be started");
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    for profile in ["base", "act"] {
+        let files = ["base/policies.yaml".to_owned(), format!("{profile}/agent.yaml")];
+        let files = files.map(|name| path("kubernetes").join(name));
+        let checked =
+            Command::new(healer_tests::binary::healer()).args(["policy", "check"]).args(files).output();
+        let checked = checked.expect("healer can be started");
+        assert!(checked.status.success(), "{}", text_of(&checked.stderr));
+    }
 }
 
 /// What `kubectl apply -k` would send.
@@ -119,6 +123,29 @@ fn with_its_component_an_older_kubernetes_takes_it_too() {
     let set = fs::read_to_string(&file).expect("it was written");
     assert!(set.contains("container.apparmor.security.beta.kubernetes.io/healer: unconfined"), "{set}");
     OLD_VERSIONS.iter().for_each(|version| is_valid(&file, version));
+}
+
+/// The only one that a profile's pods are given.
+fn agent_config_of(profile: &str) -> Value {
+    let scratch = Scratch::new();
+    let file = rendered(&path("kubernetes").join(profile), &scratch.path().join("rendered.yaml"));
+    let text = fs::read_to_string(&file).expect("it was written");
+    let is_it = |document: &&str| document.contains("kind: ConfigMap") && document.contains("agent.yaml: |");
+    let maps: Vec<&str> = text.split("\n---\n").filter(is_it).collect();
+    assert_eq!(maps.len(), 1, "{profile}: {maps:?}");
+    let map: Value = serde_saphyr::from_str(maps[0]).expect("kubectl writes YAML");
+    let name = map["metadata"]["name"].as_str().expect("it has a name");
+    assert_eq!(text.matches(name).count(), 2, "it is the pods' volume: {text}");
+    serde_saphyr::from_str(map["data"]["agent.yaml"].as_str().expect("a file")).expect("an AgentConfig")
+}
+
+/// Whatever a HealPolicy says: the runtime's socket in the base is no lesser one than that of the hands.
+#[test]
+fn only_the_profiles_with_hands_let_a_policy_enforce() {
+    for (profile, mode) in [("base", Value::from("shadow")), ("act", Value::Null), ("past-pdb", Value::Null)]
+    {
+        assert_eq!(agent_config_of(profile)["mode"], mode, "{profile}");
+    }
 }
 
 fn text_of(bytes: &[u8]) -> String {

@@ -77,12 +77,13 @@ fn the_administrator_limits_policies_and_nobody_else() {
 }
 
 #[test]
-fn the_shipped_limits_are_the_defaults() {
-    for text in [
-        include_str!("../../../deploy/systemd/agent.yaml"),
-        include_str!("../../../deploy/kubernetes/base/agent.yaml"),
+fn the_shipped_limits_are_the_defaults_and_the_base_does_not_enforce() {
+    for (text, mode) in [
+        (include_str!("../../../deploy/systemd/agent.yaml"), None),
+        (include_str!("../../../deploy/kubernetes/act/agent.yaml"), None),
+        (include_str!("../../../deploy/kubernetes/base/agent.yaml"), Some(Mode::Shadow)),
     ] {
-        assert_eq!(check("agent.yaml", text).unwrap().agent, Agent::default());
+        assert_eq!(check("agent.yaml", text).unwrap().agent, Agent { mode, ..Agent::default() });
     }
 }
 
