@@ -149,7 +149,7 @@ fn the_api_server_dies_and_the_next_one_there_is_followed_and_written_to() {
     let before = service.child();
     signal_to(before, Signal::KILL);
     agent.record(&service.workload(), "result", "WorkloadDown of node n1: False → True");
-    service.successor(before);
+    let _next = service.successor(before);
     until("the condition is over", || {
         let conditions = server.get("/api/v1/nodes/n1")?["status"]["conditions"].as_array()?.clone();
         conditions.iter().any(|one| one["type"] == "WorkloadDown" && one["status"] == "False").then_some(())
