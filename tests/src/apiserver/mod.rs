@@ -2,6 +2,7 @@
 //! `deploy/kubernetes`. What is not granted there is a 403, as it would be in a cluster.
 
 mod apply;
+mod look;
 mod roles;
 mod serve;
 mod store;
@@ -171,9 +172,14 @@ impl ApiServer {
         self.store().remove(&format!("{POLICIES}/{name}"));
     }
 
-    /// Forgets what was before: who watches from there is told so (410).
+    /// Forgets what was before: who watches from there, or asks for a watch from there, is told so (410).
     pub fn compact(&self) {
         self.store().compact();
+    }
+
+    /// Ends all watches, as it does each after some minutes.
+    pub fn end_watches(&self) {
+        self.store().ends += 1;
     }
 
     #[must_use]

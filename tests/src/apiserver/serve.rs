@@ -64,7 +64,7 @@ fn answer(
     let answer = if !knows {
         status(StatusCode::UNAUTHORIZED, "Unauthorized")
     } else if granted && question.verb == "watch" {
-        watch(shared, &question.path, question.query)
+        watch(shared, &store, &question.path, question.query)
     } else if granted {
         serve(&mut store, &question)
     } else {

@@ -22,6 +22,8 @@ pub(super) struct Store {
     pub(super) refusals: VecDeque<Refusal>,
     pub(super) disturbances: u32,
     pub(super) hangs: bool,
+    /// How often all watches were ended.
+    pub(super) ends: u32,
     objects: BTreeMap<String, Value>,
     /// What each manager has applied, by path.
     pub(super) applied: BTreeMap<(String, String), Value>,
@@ -40,6 +42,7 @@ impl Store {
             refusals: VecDeque::new(),
             disturbances: 0,
             hangs: false,
+            ends: 0,
             objects: BTreeMap::new(),
             applied: BTreeMap::new(),
             version: 1,

@@ -1,0 +1,149 @@
+//! An API server at its worst: it forgets, has too much to do, and keeps what belongs to others; and what is lent or
+//! asked of it ends when the policy says so.
+//!
+//! mostly waits
+
+use healer_tests::{
+    apiserver::{ApiServer, Refusal},
+    containerd::{Containerd, Pod},
+    home::{Agent, Home, count, signal_to, until},
+    policies::policy,
+    supervised::{Supervised, name},
+};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const HANDS: &[&str] = &["base", "act"];
+const PAST_BUDGETS: &[&str] = &["base", "act", "past-pdb"];
+
+/// Nothing heals it: what stands does so until its time is over.
+fn standing(rungs: &str) -> String {
+    format!("\n  rules:\n    - {{name: down, when: [{{class: down}}], escalate: [{rungs}]}}\n")
+}
+
+/// Nobody starts it again.
+fn dead(home: &Home, name: &str) -> Supervised {
+    let service = Supervised::start(home, name, &["sleep", "1000"]);
+    signal_to(service.child(), Signal::KILL);
+    service
+}
+
+#[test]
+fn a_condition_ends_with_its_time_though_the_patient_stays_sick() {
+    let name = name();
+    let rungs = standing("{do: condition, condition: WorkloadDown, undoAfter: 2s}, {do: cordon}");
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), &rungs));
+    let server = ApiServer::start("n1", HANDS);
+    let mut agent = server.agent(&home, "");
+    let service = dead(&home, &name);
+    let workload = service.workload();
+    agent.record(&workload, "result", "WorkloadDown of node n1: False → True");
+    agent.record(&workload, "result", "cordoned by healer");
+    agent.record(&workload, "undone", "its time is over");
+    assert_eq!(server.condition("WorkloadDown"), "False");
+    assert_eq!(server.answers("patch", "nodes/status"), [200, 200], "set once, and taken back once");
+    assert!(service.child_now().is_none(), "it is as sick as before");
+    assert_eq!(count(&home.of(&workload), "undone", ""), 1, "{}", agent.log());
+    assert_eq!(
+        server.get("/api/v1/nodes/n1").unwrap()["spec"]["unschedulable"],
+        true,
+        "its own time is longer"
+    );
+}
+
+const EVICTING: &str = "
+apiVersion: healer.dev/v1alpha1
+kind: HealPolicy
+metadata: {name: web}
+spec:
+  mode: enforce
+  match: {namespaces: [prod], podSelector: {app: web}, container: app}
+  expect: {probe: {exec: {command: [/bin/false]}, period: 1s, failures: 1, startGrace: 1ms}}
+  rules:
+    - {name: move, when: [{class: probe_failed}], escalate: [{do: evict, respectPDB: false, timeout: 4s}]}
+  verify: {within: 20s, stableFor: 500ms}
+";
+
+const SICK: &str = "/api/v1/namespaces/prod/pods/web-0";
+const APP: &str = "pod/prod/web-0/app";
+
+fn is_going(server: &ApiServer) -> bool {
+    server.get(SICK).unwrap()["metadata"]["deletionTimestamp"].is_string()
+}
+
+/// A budget that never gives way, a server that grants these profiles, and what becomes of the sick pod.
+fn behind_a_budget(profiles: &[&str], then: impl FnOnce(&ApiServer, &mut Agent<'_>, &dyn Fn())) {
+    let containerd = Containerd::start();
+    let server = ApiServer::start("n1", profiles);
+    let home = Home::new(EVICTING);
+    server.refuse_evictions(&[Refusal::TooMany(Some(1)); 100]);
+    server.pod("web-0", "5e-0", "n1", "ReplicaSet");
+    let config = format!("runtimes: {{cri: {}}}", containerd.socket().display());
+    let mut agent = server.agent(&home, &config);
+    let labels = &[("app", "web")];
+    let sick = containerd.pod(&Pod { namespace: "prod", name: "web-0", uid: "5e-0", labels, memory: 0 });
+    let app = containerd.container(&sick, "app", 0, &["sleep", "100000"]);
+    then(&server, &mut agent, &|| containerd.stop(&app, 0));
+}
+
+#[test]
+fn past_a_budget_a_pod_is_deleted_where_that_is_granted() {
+    behind_a_budget(PAST_BUDGETS, |server, agent, kubelet| {
+        until("it is on its way out", || is_going(server).then_some(()));
+        kubelet();
+        agent.record(APP, "result", "pod prod/web-0 deleted, for pod prod/web-0 may not go: asked");
+        agent.record(APP, "closed", "\"outcome\":\"healed\"");
+        let evictions = server.answers("create", "pods/eviction");
+        assert!(
+            2 <= evictions.len() && evictions.iter().all(|code| *code == 429),
+            "asked first: {evictions:?}"
+        );
+        let deletions = server.answers("delete", "pods");
+        assert!(matches!(deletions[..], [200..300]), "{deletions:?}");
+    });
+}
+
+#[test]
+fn past_a_budget_without_leave_is_a_refusal_in_words() {
+    behind_a_budget(HANDS, |server, agent, _kubelet| {
+        agent.record(APP, "result", "does not let healer delete pods (403");
+        assert!(!is_going(server));
+        assert_eq!(server.answers("delete", "pods").first(), Some(&403));
+    });
+}
+
+fn following(name: &str, rule: &str) -> Value {
+    json!({
+        "match": {"supervise": name},
+        "rules": [{"name": rule, "when": [{"class": "down"}], "escalate": [{"do": "notify"}]}],
+    })
+}
+
+fn in_force(agent: &mut Agent<'_>, policy: &str) {
+    let named = format!("\"name\":\"{policy}\"");
+    agent
+        .wait("the policy is in force", |agent| agent.get("/api/v1/policies").contains(&named).then_some(()));
+}
+
+/// Told within a watch it is another answer: see live_kubernetes.
+#[test]
+fn a_watch_from_what_is_forgotten_is_refused_and_all_is_listed_anew() {
+    let home = Home::new(&policy("shadow", "supervise: nobody", &standing("{do: notify}")));
+    let server = ApiServer::start("n1", HANDS);
+    server.heal("first", following("one", "a"));
+    let mut agent = server.agent(&home, "");
+    in_force(&mut agent, "first");
+    // A list alone may have told it.
+    until("a watch", || server.answers("watch", "healpolicies").contains(&200).then_some(()));
+    server.end_watches();
+    server.compact();
+    server.heal("second", following("two", "b"));
+    in_force(&mut agent, "second");
+    let watches = server.answers("watch", "healpolicies");
+    assert_eq!(watches.iter().filter(|code| **code == 410).count(), 1, "{watches:?}");
+    assert!(2 <= server.answers("list", "healpolicies").len());
+    until("the second one's status", || server.status("second"));
+    server.heal("third", following("three", "c"));
+    in_force(&mut agent, "third");
+    assert!(!agent.log().contains("are not followed"), "it is no failure: {}", agent.log());
+}
