@@ -3,6 +3,8 @@
 //!
 //! mostly waits
 
+use std::time::Duration;
+
 use healer_tests::{
     apiserver::{ApiServer, Refusal},
     containerd::{Containerd, Pod},
@@ -146,4 +148,66 @@ fn a_watch_from_what_is_forgotten_is_refused_and_all_is_listed_anew() {
     server.heal("third", following("three", "c"));
     in_force(&mut agent, "third");
     assert!(!agent.log().contains("are not followed"), "it is no failure: {}", agent.log());
+}
+
+/// Between the first refusal and the next question of its kind.
+fn waited(server: &ApiServer, verb: &str, resource: &str) -> Duration {
+    let mut asked = server.asked();
+    asked.retain(|asked| asked.verb == verb && asked.resource == resource);
+    let refused = asked.iter().position(|asked| 429 <= asked.code).expect("it was refused");
+    asked[refused + 1].at.since(asked[refused].at)
+}
+
+#[test]
+fn what_a_server_with_too_much_to_do_refuses_is_done_when_it_has_time() {
+    const ASKED: [(&str, &str); 4] =
+        [("get", "nodes"), ("patch", "nodes/status"), ("patch", "nodes"), ("create", "events")];
+    for (times, seconds, refusals) in [(1, Some(3), &[429][..]), (2, None, &[503, 500][..])] {
+        let name = name();
+        let rungs = standing("{do: condition, condition: WorkloadDown}, {do: cordon}");
+        let home = Home::new(&policy("enforce", &format!("supervise: {name}"), &rungs));
+        let server = ApiServer::start("n1", HANDS);
+        for (verb, resource) in ASKED {
+            server.overload(verb, resource, times, seconds);
+        }
+        let mut agent = server.agent(&home, "");
+        let service = dead(&home, &name);
+        agent.record(&service.workload(), "result", "WorkloadDown of node n1: False → True");
+        agent.record(&service.workload(), "result", "cordoned by healer");
+        assert_eq!(server.condition("WorkloadDown"), "True");
+        until("an Event", || server.events("default", "CordonDone").pop());
+        for (verb, resource) in ASKED {
+            let answers = server.answers(verb, resource);
+            assert!(answers.starts_with(refusals), "{verb} {resource}: {answers:?}");
+            assert!(
+                answers[refusals.len()..].iter().all(|code| *code < 300),
+                "{verb} {resource}: {answers:?}"
+            );
+            let least = seconds.map_or(Duration::from_millis(500), |asked| Duration::from_secs(asked.into()));
+            assert!(least <= waited(&server, verb, resource), "{verb} {resource}");
+        }
+    }
+}
+
+#[test]
+fn policies_are_followed_again_when_the_server_has_time() {
+    // Longer than healer's own first pauses.
+    for (times, seconds, words) in [(1, Some(5), "429"), (2, None, "503")] {
+        let home = Home::new(&policy("shadow", "supervise: nobody", &standing("{do: notify}")));
+        let server = ApiServer::start("n1", HANDS);
+        server.overload("list", "healpolicies", times, seconds);
+        server.overload("watch", "healpolicies", times, seconds);
+        server.heal("first", following("one", "a"));
+        let mut agent = server.agent(&home, "");
+        in_force(&mut agent, "first");
+        until("a watch", || server.answers("watch", "healpolicies").contains(&200).then_some(()));
+        server.heal("second", following("two", "b"));
+        in_force(&mut agent, "second");
+        let told = format!("HealPolicies of the cluster are not followed: {words}");
+        assert!(agent.log().contains(&told), "{}", agent.log());
+        let least = Duration::from_secs(seconds.unwrap_or(1).into());
+        for verb in ["list", "watch"] {
+            assert!(least <= waited(&server, verb, "healpolicies"), "{verb}: {:?}", server.asked());
+        }
+    }
 }

@@ -17,6 +17,8 @@ mod evict;
 #[cfg(feature = "kube")]
 mod follow;
 #[cfg(feature = "kube")]
+mod insist;
+#[cfg(feature = "kube")]
 mod node;
 #[cfg(not(feature = "kube"))]
 mod off;
@@ -29,6 +31,8 @@ mod policies;
 pub mod rights;
 #[cfg(feature = "kube")]
 mod status;
+#[cfg(feature = "kube")]
+mod watched;
 
 use core::time::Duration;
 use std::path::PathBuf;

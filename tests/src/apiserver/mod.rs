@@ -216,6 +216,12 @@ impl ApiServer {
         self.store().disturbances = times;
     }
 
+    /// So many of the next questions about a resource (`nodes/status`) are refused: by 429, with these seconds in
+    /// `Retry-After`, or by 503 and at last 500.
+    pub fn overload(&self, verb: &str, resource: &str, times: u32, seconds: Option<u32>) {
+        self.store().overloads.insert((verb.to_owned(), resource.to_owned()), (times, seconds));
+    }
+
     /// Takes connections and questions, and answers none.
     pub fn hang(&self, hangs: bool) {
         self.store().hangs = hangs;

@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
+use healer_userspace::clock;
 use serde_json::{Value, json};
 
 use super::{
@@ -63,6 +64,8 @@ fn answer(
     let granted = store.granted.has(question.verb, question.group, &question.resource);
     let answer = if !knows {
         status(StatusCode::UNAUTHORIZED, "Unauthorized")
+    } else if let Some(refusal) = overloaded(&mut store, &question) {
+        refusal
     } else if granted && question.verb == "watch" {
         watch(shared, &store, &question.path, question.query)
     } else if granted {
@@ -76,8 +79,25 @@ fn answer(
         resource: question.resource.clone(),
         path: question.path.clone(),
         code: answer.status().as_u16(),
+        at: clock::boot(),
     });
     answer
+}
+
+/// Too many are refused before the API is asked, and in plain text (tooManyRequests of the server's filters).
+fn overloaded(store: &mut Store, question: &Question<'_>) -> Option<Response> {
+    let key = (question.verb.to_owned(), question.resource.clone());
+    let (left, seconds) = store.overloads.get_mut(&key)?;
+    *left = left.checked_sub(1)?;
+    let Some(seconds) = *seconds else {
+        let is_last = *left == 0;
+        let code = if is_last { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::SERVICE_UNAVAILABLE };
+        return Some(status(code, "etcdserver: request timed out"));
+    };
+    let words = "Too many requests, please try again later.\n";
+    let mut answer = (StatusCode::TOO_MANY_REQUESTS, words).into_response();
+    answer.headers_mut().insert("retry-after", seconds.into());
+    Some(answer)
 }
 
 /// `/api/v1/namespaces/NS/pods/NAME/SUB`, `/apis/GROUP/VERSION/nodes/NAME`.

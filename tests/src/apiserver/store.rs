@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use healer_userspace::engine::time::BootTime;
 use serde_json::{Value, json};
 
 use super::{Granted, Refusal};
@@ -14,6 +15,7 @@ pub struct Asked {
     pub resource: String,
     pub path: String,
     pub code: u16,
+    pub at: BootTime,
 }
 
 pub(super) struct Store {
@@ -21,6 +23,8 @@ pub(super) struct Store {
     pub(super) asked: Vec<Asked>,
     pub(super) refusals: VecDeque<Refusal>,
     pub(super) disturbances: u32,
+    /// By verb and resource: how many, and the seconds of a 429.
+    pub(super) overloads: BTreeMap<(String, String), (u32, Option<u32>)>,
     pub(super) hangs: bool,
     /// How often all watches were ended.
     pub(super) ends: u32,
@@ -41,6 +45,7 @@ impl Store {
             asked: Vec::new(),
             refusals: VecDeque::new(),
             disturbances: 0,
+            overloads: BTreeMap::new(),
             hangs: false,
             ends: 0,
             objects: BTreeMap::new(),
