@@ -53,6 +53,38 @@ fn a_condition_ends_with_its_time_though_the_patient_stays_sick() {
     );
 }
 
+#[test]
+fn a_condition_that_somebody_else_keeps_is_not_overwritten() {
+    let name = name();
+    let rungs = standing("{do: condition, condition: WorkloadDown}, {do: cordon}");
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), &rungs));
+    let server = ApiServer::start("n1", HANDS);
+    server.keep_condition("monitor", "WorkloadDown", false);
+    let before = server.get("/api/v1/nodes/n1").unwrap()["status"].clone();
+    let mut agent = server.agent(&home, "");
+    let service = dead(&home, &name);
+    agent.record(&service.workload(), "result", "Apply failed with");
+    agent.record(&service.workload(), "result", "cordoned by healer");
+    assert_eq!(server.get("/api/v1/nodes/n1").unwrap()["status"], before);
+    assert_eq!(server.answers("patch", "nodes/status"), [409], "neither forced nor taken back");
+}
+
+/// A part of its prefix and its name are as long as they may be.
+#[test]
+fn a_taint_is_one_that_the_server_keeps() {
+    let name = name();
+    let taint = format!("{}.example.com/{}", "d".repeat(63), "k".repeat(63));
+    let rungs = standing(&format!("{{do: taint, taint: \"{taint}:PreferNoSchedule\"}}"));
+    let home = Home::new(&policy("enforce", &format!("supervise: {name}"), &rungs));
+    let server = ApiServer::start("n1", HANDS);
+    let mut agent = server.agent(&home, "");
+    let service = dead(&home, &name);
+    agent.record(&service.workload(), "result", "absent → set by healer");
+    let kept = server.get("/api/v1/nodes/n1").unwrap()["spec"]["taints"].clone();
+    assert_eq!((&kept[0]["key"], &kept[1]), (&json!(taint), &Value::Null), "{kept}");
+    assert_eq!(server.answers("patch", "nodes"), [200]);
+}
+
 const EVICTING: &str = "
 apiVersion: healer.dev/v1alpha1
 kind: HealPolicy

@@ -40,7 +40,7 @@ pub(super) enum Send<'a> {
     Json(&'a Value),
     /// RFC 7386.
     Merge(&'a Value),
-    /// Server-side apply; fields of other managers are taken over.
+    /// Server-side apply; its path says whether other managers' fields are taken over.
     Apply(&'a Value),
 }
 

@@ -203,7 +203,9 @@ async fn condition(api: &Insistent<'_>, knob: &Knob, node: &str, name: &str, wan
             "lastTransitionTime": now(),
         }]},
     });
-    let path = format!("{}?fieldManager={MANAGER}-{name}&force=true", NODE_STATUS.path("", node));
+    // Taken back is what was found as we had set it, whoever owns it by now; set is only what nobody else keeps.
+    let is_forced = message.is_none();
+    let path = format!("{}?fieldManager={MANAGER}-{name}&force={is_forced}", NODE_STATUS.path("", node));
     let answer = api.ask(&NODE_STATUS, &path, Send::Apply(&applied)).await.map_err(io::Error::other)?;
     if answer.is_ok() { shows(&answer.body, knob, wanted) } else { Err(not_let(&NODE_STATUS, &answer)) }
 }

@@ -1,6 +1,6 @@
 //! What a test asks most about what is there.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ApiServer;
 
@@ -15,6 +15,17 @@ impl ApiServer {
         let all = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let one = all.into_iter().find(|one| one["type"] == name).unwrap_or_default();
         one["status"].as_str().unwrap_or("absent").to_owned()
+    }
+
+    /// As a controller applies it that keeps a condition of the node `n1` of its own.
+    ///
+    /// # Panics
+    /// If it is another one's.
+    pub fn keep_condition(&self, manager: &str, name: &str, is_true: bool) {
+        let condition = json!({"type": name, "status": if is_true { "True" } else { "False" },
+            "reason": "Monitored", "message": format!("{manager} has looked")});
+        let applied = json!({"status": {"conditions": [condition]}});
+        self.store().apply("/api/v1/nodes/n1", manager, &applied, false).expect("it is nobody else's");
     }
 
     #[must_use]

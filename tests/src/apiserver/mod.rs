@@ -6,6 +6,7 @@ mod look;
 mod roles;
 mod serve;
 mod store;
+mod valid;
 mod watch;
 
 use std::{

@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::{
     Refusal,
-    apply::{apply, merge},
+    apply::merge,
     store::{Asked, Store},
+    valid::wrong_taints,
     watch::{list, watch},
 };
 
@@ -230,25 +231,32 @@ fn patch(store: &mut Store, question: &Question<'_>, mut object: Value) -> Respo
         return status(StatusCode::BAD_REQUEST, "fieldManager is required");
     };
     if question.kind == "application/apply-patch+yaml" {
-        let key = (question.path.clone(), manager.clone());
         let mut applied = question.body.clone();
         // A subresource takes its own part and nothing else.
         if question.below == "status" {
             applied = json!({"status": question.body["status"]});
         }
-        let before = store.applied.insert(key, applied.clone());
-        apply(&mut object, before.as_ref(), &applied);
-    } else {
-        if 0 < store.disturbances {
-            store.disturbances -= 1;
-            let disturbed = object.clone();
-            object = store.put(&question.path, disturbed, "somebody");
-        }
-        let asked = &question.body["metadata"]["resourceVersion"];
-        if !asked.is_null() && *asked != object["metadata"]["resourceVersion"] {
-            return status(StatusCode::CONFLICT, MODIFIED);
-        }
-        merge(&mut object, &question.body);
+        let is_forced = question.query.split('&').any(|pair| pair == "force=true");
+        return match store.apply(&question.path, &manager, &applied, is_forced) {
+            Ok(object) => axum::Json(object).into_response(),
+            Err(conflict) => status(StatusCode::CONFLICT, &conflict),
+        };
+    }
+    if 0 < store.disturbances {
+        store.disturbances -= 1;
+        let disturbed = object.clone();
+        object = store.put(&question.path, disturbed, "somebody");
+    }
+    let asked = &question.body["metadata"]["resourceVersion"];
+    if !asked.is_null() && *asked != object["metadata"]["resourceVersion"] {
+        return status(StatusCode::CONFLICT, MODIFIED);
+    }
+    merge(&mut object, &question.body);
+    if question.resource == "nodes"
+        && let Some(wrong) = wrong_taints(&object)
+    {
+        let words = format!("Node {} is invalid: {wrong}", object["metadata"]["name"]);
+        return status(StatusCode::UNPROCESSABLE_ENTITY, &words);
     }
     axum::Json(store.put(&question.path, object, &manager)).into_response()
 }

@@ -29,7 +29,7 @@ pub(super) struct Store {
     /// How often all watches were ended.
     pub(super) ends: u32,
     objects: BTreeMap<String, Value>,
-    /// What each manager has applied, by path.
+    /// What each manager has applied and owns, by path.
     pub(super) applied: BTreeMap<(String, String), Value>,
     version: u64,
     /// Version, path, and the event of a watch.
