@@ -11,7 +11,7 @@ use healer_tests::{
 };
 use healer_userspace::kubernetes::rights::{Profile, RIGHTS};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
 const NODE: &str = "/api/v1/nodes/n1";
 const HANDS: &[&str] = &["base", "act"];
@@ -20,13 +20,6 @@ const STANDING: &str = "
     - {name: down, when: [{class: down}], escalate: [{do: condition, condition: WorkloadDown}, {do: taint, taint: example.com/sick:PreferNoSchedule}, {do: cordon}, {do: restart}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
-
-fn condition(server: &ApiServer, name: &str) -> String {
-    let node = server.get(NODE).unwrap();
-    let all = node["status"]["conditions"].as_array().unwrap().clone();
-    let one = all.into_iter().find(|one| one["type"] == name).unwrap_or_default();
-    one["status"].as_str().unwrap_or("absent").to_owned()
-}
 
 /// By key.
 fn taints(server: &ApiServer) -> Vec<String> {
@@ -37,11 +30,6 @@ fn taints(server: &ApiServer) -> Vec<String> {
 
 fn is_cordoned(server: &ApiServer) -> bool {
     server.get(NODE).unwrap()["spec"]["unschedulable"] == true
-}
-
-fn events(server: &ApiServer, namespace: &str, reason: &str) -> Vec<Value> {
-    let all = server.all(&format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
-    all.into_iter().filter(|event| event["reason"] == reason).collect()
 }
 
 #[test]
@@ -83,12 +71,12 @@ fn a_condition_a_taint_and_a_cordon_stand_until_it_is_well() {
     assert!(lives(service.child()));
     until("the node is as it was", || (!is_cordoned(&server)).then_some(()));
     until("the taint is gone, and no other", || (taints(&server) == ["gpu"]).then_some(()));
-    until("the condition is over", || (condition(&server, "WorkloadDown") == "False").then_some(()));
-    assert_eq!(condition(&server, "Ready"), "True", "the kubelet's own is not touched");
+    until("the condition is over", || (server.condition("WorkloadDown") == "False").then_some(()));
+    assert_eq!(server.condition("Ready"), "True", "the kubelet's own is not touched");
     let mark = &server.get(NODE).unwrap()["metadata"]["annotations"]["healer.dev/cordoned"];
     assert!(mark.is_null(), "{mark}");
     // In no pod: told of the node.
-    let told = until("an Event", || events(&server, "default", "CordonDone").pop());
+    let told = until("an Event", || server.events("default", "CordonDone").pop());
     assert_eq!((&told["regarding"]["kind"], &told["regarding"]["name"]), (&"Node".into(), &"n1".into()));
     let asked = server.asked();
     assert!(asked.iter().all(|asked| asked.code != 403), "{asked:?}");
@@ -113,7 +101,7 @@ fn a_cordon_of_somebody_else_stays() {
     agent.signal(Signal::TERM);
     agent.end();
     assert!(is_cordoned(&server));
-    assert_eq!(condition(&server, "WorkloadDown"), "False");
+    assert_eq!(server.condition("WorkloadDown"), "False");
 }
 
 #[test]
@@ -133,13 +121,13 @@ fn what_a_killed_healer_has_set_is_taken_back_by_the_next() {
     agent.record(&service.workload(), "closed", "");
     assert!(is_cordoned(&server));
     assert_eq!(taints(&server), ["healer.dev/sick"]);
-    assert_eq!(condition(&server, "WorkloadDown"), "True");
+    assert_eq!(server.condition("WorkloadDown"), "True");
     agent.signal(Signal::KILL);
     agent.end();
     let mut next = server.agent(&home, "");
     next.wait("all are taken back", |agent| (3 <= count(&agent.home().audit(), "undone", "")).then_some(()));
     assert!(!is_cordoned(&server) && taints(&server).is_empty());
-    assert_eq!(condition(&server, "WorkloadDown"), "False");
+    assert_eq!(server.condition("WorkloadDown"), "False");
 }
 
 #[test]
@@ -165,11 +153,6 @@ fn in_force(agent: &Agent<'_>, name: &str) -> bool {
     agent.get("/api/v1/policies").contains(&format!("\"name\":\"{name}\""))
 }
 
-fn own_status(server: &ApiServer, policy: &str) -> Option<Value> {
-    let nodes = server.policy(policy)?["status"]["nodes"].as_array()?.clone();
-    nodes.into_iter().find(|node| node["node"] == "n1")
-}
-
 #[test]
 fn the_clusters_policies_are_followed_beside_the_files() {
     let name = name();
@@ -189,17 +172,15 @@ fn the_clusters_policies_are_followed_beside_the_files() {
     let service = Supervised::start(&home, &name, &["sleep", "1000"]);
     signal_to(service.child(), Signal::KILL);
     agent.record(&service.workload(), "closed", "\"outcome\":\"healed\"");
-    let accepted = until("its status", || own_status(&server, "web"));
+    let accepted = until("its status", || server.status("web"));
     assert_eq!((&accepted["accepted"], &accepted["observedGeneration"]), (&true.into(), &1.into()));
 
     // A bad one, one that takes a file's name, and one of another node's hand: none disturbs the others.
     server.heal("bad", json!({"mode": "enforced"}));
     server.heal("test", json!({"match": {"supervise": "somebody"}}));
     let refused = |policy: &str, words: &str| {
-        until("its refusal", || {
-            own_status(&server, policy)?["message"].as_str()?.contains(words).then_some(())
-        });
-        assert_eq!(own_status(&server, policy).unwrap()["accepted"], false);
+        until("its refusal", || server.status(policy)?["message"].as_str()?.contains(words).then_some(()));
+        assert_eq!(server.status(policy).unwrap()["accepted"], false);
     };
     refused("bad", ":6:9: mode: unknown word");
     refused("test", "exists already on this node");
@@ -209,7 +190,7 @@ fn the_clusters_policies_are_followed_beside_the_files() {
     server.compact();
     server.heal("web", restarting(2));
     server.heal("bad", json!({"match": {"supervise": "nobody-else"}}));
-    until("the new generation", || (own_status(&server, "web")?["observedGeneration"] == 2).then_some(()));
+    until("the new generation", || (server.status("web")?["observedGeneration"] == 2).then_some(()));
     agent.wait("the mended one is in force", |agent| in_force(agent, "bad").then_some(()));
     let lists = server.asked().iter().filter(|asked| asked.verb == "list").count();
     assert!(2 <= lists, "{:?}", server.asked());
@@ -261,7 +242,7 @@ fn a_pod_is_evicted_once_its_budget_lets_it_go() {
     agent.record(workload, "result", "pod prod/web-0 evicted");
     agent.record(workload, "closed", "\"outcome\":\"healed\"");
     assert_eq!(server.answers("create", "pods/eviction"), [429, 500, 429, 201]);
-    let told = until("an Event", || events(&server, "prod", "EvictDone").pop());
+    let told = until("an Event", || server.events("prod", "EvictDone").pop());
     assert_eq!(told["regarding"]["uid"], "5d-0");
     assert_eq!(containerd.state(&twin).0, 1, "the healthy one is not touched");
     assert!(

@@ -3,17 +3,16 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use futures_util::Stream;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{
-    Request, header,
+    Request, Response, header,
     http::{self, request::Builder},
 };
-use kube::{Client, client::Body, core::WatchEvent};
+use kube::{Client, client::Body};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::{Settings, certificate, connect::Credentials, rights::Right};
+use super::{Settings, certificate, connect::Credentials, rights::Right, watched::Watched};
 use crate::{clock, text::printable};
 
 pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
@@ -41,7 +40,7 @@ pub(super) enum Send<'a> {
     Json(&'a Value),
     /// RFC 7386.
     Merge(&'a Value),
-    /// Server-side apply; fields of other managers are taken over.
+    /// Server-side apply; its path says whether other managers' fields are taken over.
     Apply(&'a Value),
 }
 
@@ -55,6 +54,11 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn is_ok(&self) -> bool {
         (200..300).contains(&self.code)
+    }
+
+    /// Too much to do (429), or a server in trouble: the same question may be answered soon.
+    pub(super) fn is_for_later(&self) -> bool {
+        self.code == 429 || 500 <= self.code
     }
 
     /// The server's own words, as in a `Status`.
@@ -100,28 +104,22 @@ impl Api {
     }
 
     async fn exchange(&self, right: &Right, path: &str, send: Send<'_>) -> Result<Answer, String> {
-        let request = request(right, path, send).map_err(|error| error.to_string())?;
-        let answer = self.client().await?.send(request).await.map_err(|error| chain(&error))?;
-        let code = answer.status().as_u16();
-        let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
-            let seconds = value.to_str().ok()?.parse().ok()?;
-            Some(Duration::from_secs(seconds))
-        });
-        let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
-        let body = body.map_err(|error| chain(&*error))?.to_bytes();
-        Ok(Answer { code, retry_after, body: serde_json::from_slice(&body).unwrap_or_default() })
+        whole(self.send(right, path, send).await?).await
     }
 
-    /// Its answer may take as long as nothing changes: the caller has a limit.
-    pub(super) async fn watch(
-        &self,
-        right: &Right,
-        path: &str,
-    ) -> Result<impl Stream<Item = kube::Result<WatchEvent<Value>>> + use<>, kube::Error> {
+    /// What is followed, or why not. It may take as long as nothing changes: the caller has a limit.
+    pub(super) async fn watch(&self, right: &Right, path: &str) -> Result<Result<Watched, Answer>, String> {
         debug_assert_eq!(right.verb, "watch");
-        let client = self.client().await.map_err(|error| kube::Error::Service(error.into()))?;
-        let request = Request::builder().uri(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        client.request_events::<Value>(request).await
+        let answer = self.send(right, path, Send::Nothing).await?;
+        if answer.status().is_success() {
+            return Ok(Ok(Watched::new(answer.into_body())));
+        }
+        whole(answer).await.map(Err)
+    }
+
+    async fn send(&self, right: &Right, path: &str, send: Send<'_>) -> Result<Response<Body>, String> {
+        let request = request(right, path, send).map_err(|error| error.to_string())?;
+        self.client().await?.send(request).await.map_err(|error| chain(&error))
     }
 
     async fn client(&self) -> Result<Client, String> {
@@ -133,6 +131,17 @@ impl Api {
         *client = Some(made.clone());
         Ok(made)
     }
+}
+
+async fn whole(answer: Response<Body>) -> Result<Answer, String> {
+    let code = answer.status().as_u16();
+    let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| {
+        let seconds = value.to_str().ok()?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    });
+    let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
+    let body = body.map_err(|error| chain(&*error))?.to_bytes();
+    Ok(Answer { code, retry_after, body: serde_json::from_slice(&body).unwrap_or_default() })
 }
 
 fn request(right: &Right, path: &str, send: Send<'_>) -> http::Result<Request<Body>> {

@@ -142,7 +142,7 @@ async fn told(api: &Api, event: &Event) -> Result<(), String> {
         let wait = match api.ask(&TELL, &TELL.path(&namespace, ""), Send::Json(&body)).await {
             // 409: it was taken, and its answer lost.
             Ok(answer) if answer.is_ok() || answer.code == 409 => return Ok(()),
-            Ok(answer) if answer.code == 429 || 500 <= answer.code => {
+            Ok(answer) if answer.is_for_later() => {
                 last = answer.words();
                 answer.retry_after
             }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::{
     Eviction,
     api::{Answer, Api, Send},
-    failed, refused,
+    failed,
+    insist::Insistent,
+    refused,
     rights::{DELETE_POD, EVICT, READ_POD},
 };
 use crate::{
@@ -151,7 +153,8 @@ fn is_by_budget(answer: &Answer) -> bool {
 
 async fn delete(api: &Api, eviction: &Eviction) -> Result<(), ActionOutcome> {
     let path = DELETE_POD.path(&eviction.pod.namespace, &eviction.pod.name);
-    let answer = api.ask(&DELETE_POD, &path, Send::Json(&options(eviction))).await.map_err(failed)?;
+    let asked = Insistent::new(api).ask(&DELETE_POD, &path, Send::Json(&options(eviction))).await;
+    let answer = asked.map_err(failed)?;
     let refusal = || Err(failed(not_let(&answer, "delete pods")));
     match answer.code {
         200..300 | 404 => Ok(()),
@@ -205,7 +208,7 @@ async fn look(api: &Api, eviction: &Eviction) -> Result<Pod, ActionOutcome> {
 /// The pod of that name, if there is one.
 async fn read(api: &Api, eviction: &Eviction) -> Result<Option<Value>, ActionOutcome> {
     let path = READ_POD.path(&eviction.pod.namespace, &eviction.pod.name);
-    let answer = api.ask(&READ_POD, &path, Send::Nothing).await.map_err(failed)?;
+    let answer = Insistent::new(api).ask(&READ_POD, &path, Send::Nothing).await.map_err(failed)?;
     match answer.code {
         200 => Ok(Some(answer.body)),
         404 => Ok(None),

@@ -3,12 +3,11 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use futures_util::StreamExt as _;
 use kube::core::WatchEvent;
 use serde_json::Value;
 
 use super::{
-    api::{ANSWERS_WITHIN, Api, Send, chain},
+    api::{ANSWERS_WITHIN, Answer, Api, Send},
     rights::Right,
 };
 use crate::{clock, engine::time::BootTime};
@@ -18,6 +17,8 @@ const WATCH_SECONDS: u64 = 240;
 pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(WATCH_SECONDS + 30);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// So long a server may send us away.
+const LONGEST_ASKED: Duration = Duration::from_secs(300);
 /// What is asked for is not granted, or the cluster has no such kind: it may come.
 const NOT_THERE: Duration = Duration::from_secs(60);
 /// Several changes of one moment are one.
@@ -58,6 +59,12 @@ struct Again {
 }
 
 impl Again {
+    /// When the server has asked for it, if it has.
+    fn after(refused: &Answer) -> Self {
+        let asked = refused.retry_after.map(|asked| asked.clamp(FIRST_PAUSE, LONGEST_ASKED));
+        Self { why: Some(refused.words()), pause: asked }
+    }
+
     /// Every watch ends some day. Who is listed and then refused a watch, again and again, is not asked every second.
     fn is_a_fresh_start(&self, followed: Duration) -> bool {
         self.why.is_none() || LONGEST_PAUSE <= followed
@@ -122,7 +129,7 @@ impl<L: Learner> Watch<L> {
             200 => {}
             404 => return Err(failed(self.what.absent.to_owned(), Some(NOT_THERE))),
             401 | 403 => return Err(failed(answer.words(), Some(NOT_THERE))),
-            _other => return Err(failed(answer.words(), answer.retry_after)),
+            _other => return Err(Again::after(&answer)),
         }
         let items = answer.body["items"].as_array_mut().map(core::mem::take).unwrap_or_default();
         self.hear();
@@ -141,12 +148,12 @@ impl<L: Learner> Watch<L> {
         );
         let opened = tokio::time::timeout(ANSWERS_WITHIN, self.api.watch(self.what.watch, &path)).await;
         let late = || failed(format!("no answer within {} s", ANSWERS_WITHIN.as_secs()));
-        let events = match opened.map_err(|_elapsed| late())? {
+        let mut events = match opened.map_err(|_elapsed| late())?.map_err(failed)? {
             Ok(events) => events,
-            Err(error) if is_gone(&error) => return Err(Again { why: None, pause: None }),
-            Err(error) => return Err(failed(chain(&error))),
+            // What was kept of the history begins later: everything is listed anew.
+            Err(refused) if refused.code == 410 => return Err(Again { why: None, pause: None }),
+            Err(refused) => return Err(Again::after(&refused)),
         };
-        let mut events = core::pin::pin!(events);
         let end = clock::after(ENDS_WITHIN);
         let mut settles = None;
         loop {
@@ -158,8 +165,7 @@ impl<L: Learner> Watch<L> {
                         settles.get_or_insert_with(|| clock::after(GATHER));
                     }
                 }
-                Ok(Some(Err(error))) if is_gone(&error) => return Err(Again { why: None, pause: None }),
-                Ok(Some(Err(error))) => return Err(failed(chain(&error))),
+                Ok(Some(Err(error))) => return Err(failed(error)),
                 // Not even a bookmark, which servers send once a minute: the list says whether all that still holds.
                 Ok(None) if WATCH_SECONDS <= clock::boot().since(self.heard).as_secs() => {
                     return Err(Again { why: None, pause: None });
@@ -200,7 +206,7 @@ impl<L: Learner> Watch<L> {
                 *version = bookmark.metadata.resource_version;
                 return Ok(false);
             }
-            // What was kept of the history begins later (410): everything is listed anew.
+            // The same, told within a watch.
             WatchEvent::Error(status) if status.code == 410 => return Err(Again { why: None, pause: None }),
             WatchEvent::Error(status) => {
                 let why = crate::text::printable(&status.message).into_owned();
@@ -212,10 +218,6 @@ impl<L: Learner> Watch<L> {
         }
         Ok(true)
     }
-}
-
-fn is_gone(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 410)
 }
 
 fn name(object: &Value) -> String {
@@ -237,5 +239,17 @@ mod tests {
         assert!(fresh(Some("connection reset"), 240));
         assert!(fresh(None, 0));
         assert!(!fresh(Some("403 watch is not granted"), 0));
+    }
+
+    #[test]
+    fn a_server_that_says_when_is_asked_then_within_reason() {
+        let after = |seconds: Option<u64>| {
+            let retry_after = seconds.map(Duration::from_secs);
+            Again::after(&Answer { code: 429, retry_after, body: Value::Null }).pause
+        };
+        assert_eq!(after(None), None);
+        assert_eq!(after(Some(0)), Some(FIRST_PAUSE));
+        assert_eq!(after(Some(7)), Some(Duration::from_secs(7)));
+        assert_eq!(after(Some(24 * 3600)), Some(LONGEST_ASKED));
     }
 }

@@ -19,6 +19,8 @@ mod evict;
 #[cfg(feature = "kube")]
 mod follow;
 #[cfg(feature = "kube")]
+mod insist;
+#[cfg(feature = "kube")]
 mod node;
 #[cfg(not(feature = "kube"))]
 mod off;
@@ -33,6 +35,8 @@ pub mod rights;
 mod status;
 #[cfg(feature = "kube")]
 mod waiting;
+#[cfg(feature = "kube")]
+mod watched;
 
 use core::time::Duration;
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     api::{Answer, Api, MANAGER, Send, now},
+    insist::Insistent,
     rights::{MARK_NODE, NODE_STATUS, READ_NODE, Right},
 };
 use crate::engine::lease::Knob;
@@ -24,14 +25,15 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn read(api: &Api, knob: &Knob) -> io::Result<Option<String>> {
-    Ok(node(api, knob).await?.map(|node| value(&node, knob)))
+    Ok(node(&Insistent::new(api), knob).await?.map(|node| value(&node, knob)))
 }
 
 pub(super) async fn set(api: &Api, knob: &Knob, value: &str) -> io::Result<()> {
+    let api = Insistent::new(api);
     match knob {
-        Knob::Cordon { node } => cordon(api, knob, node, value).await,
-        Knob::Taint { node, taint } => set_taint(api, knob, node, taint, value).await,
-        Knob::Condition { node, name } => condition(api, knob, node, name, value).await,
+        Knob::Cordon { node } => cordon(&api, knob, node, value).await,
+        Knob::Taint { node, taint } => set_taint(&api, knob, node, taint, value).await,
+        Knob::Condition { node, name } => condition(&api, knob, node, name, value).await,
         Knob::Cgroup { .. }
         | Knob::Running(_)
         | Knob::OpenFiles(_)
@@ -42,7 +44,7 @@ pub(super) async fn set(api: &Api, knob: &Knob, value: &str) -> io::Result<()> {
 }
 
 /// None: the cluster has no such node any more.
-async fn node(api: &Api, knob: &Knob) -> io::Result<Option<Value>> {
+async fn node(api: &Insistent<'_>, knob: &Knob) -> io::Result<Option<Value>> {
     let (Knob::Cordon { node } | Knob::Taint { node, .. } | Knob::Condition { node, .. }) = knob else {
         return Ok(None);
     };
@@ -96,7 +98,7 @@ fn is_managed_by_us(node: &Value) -> bool {
         .any(|one| one["manager"] == MANAGER && one["fieldsV1"]["f:spec"].get("f:unschedulable").is_some())
 }
 
-async fn cordon(api: &Api, knob: &Knob, name: &str, wanted: &str) -> io::Result<()> {
+async fn cordon(api: &Insistent<'_>, knob: &Knob, name: &str, wanted: &str) -> io::Result<()> {
     let key = wanted.strip_prefix(OURS).and_then(|rest| rest.strip_suffix(')'));
     let patch = |_before: &Value| {
         json!({
@@ -124,7 +126,13 @@ fn tainted(node: &Value, taint: &str) -> String {
     }
 }
 
-async fn set_taint(api: &Api, knob: &Knob, name: &str, taint: &str, wanted: &str) -> io::Result<()> {
+async fn set_taint(
+    api: &Insistent<'_>,
+    knob: &Knob,
+    name: &str,
+    taint: &str,
+    wanted: &str,
+) -> io::Result<()> {
     let value = wanted.strip_prefix(SET).and_then(|rest| rest.strip_suffix(')'));
     // The list is one value to the server: the others go with it as they were read.
     let patch = |before: &Value| {
@@ -141,7 +149,7 @@ async fn set_taint(api: &Api, knob: &Knob, name: &str, taint: &str, wanted: &str
 /// Bound to what was read: a mark of somebody else that comes between is not overwritten. `from`: it must be that
 /// before; without, a mark of healer's is taken back.
 async fn mark(
-    api: &Api,
+    api: &Insistent<'_>,
     knob: &Knob,
     name: &str,
     wanted: &str,
@@ -154,8 +162,11 @@ async fn mark(
             return Err(io::ErrorKind::NotFound.into());
         };
         let now = value(&before, knob);
+        // Also by ourselves: the answer to a patch may have been lost, or an error.
+        if now == wanted {
+            return Ok(());
+        }
         match from {
-            None if now == wanted => return Ok(()),
             None if now.starts_with(OURS) || now.starts_with(SET) => {}
             Some(from) if now == from => {}
             None | Some(_) => return Err(io::Error::other(format!("it is {now} by now"))),
@@ -177,7 +188,7 @@ async fn mark(
 }
 
 /// Each condition has a manager of its own: an apply takes back what its manager applied before and leaves out now.
-async fn condition(api: &Api, knob: &Knob, node: &str, name: &str, wanted: &str) -> io::Result<()> {
+async fn condition(api: &Insistent<'_>, knob: &Knob, node: &str, name: &str, wanted: &str) -> io::Result<()> {
     let message = wanted.strip_prefix(IS_TRUE);
     let applied = json!({
         "apiVersion": "v1",
@@ -192,7 +203,9 @@ async fn condition(api: &Api, knob: &Knob, node: &str, name: &str, wanted: &str)
             "lastTransitionTime": now(),
         }]},
     });
-    let path = format!("{}?fieldManager={MANAGER}-{name}&force=true", NODE_STATUS.path("", node));
+    // Taken back is what was found as we had set it, whoever owns it by now; set is only what nobody else keeps.
+    let is_forced = message.is_none();
+    let path = format!("{}?fieldManager={MANAGER}-{name}&force={is_forced}", NODE_STATUS.path("", node));
     let answer = api.ask(&NODE_STATUS, &path, Send::Apply(&applied)).await.map_err(io::Error::other)?;
     if answer.is_ok() { shows(&answer.body, knob, wanted) } else { Err(not_let(&NODE_STATUS, &answer)) }
 }

@@ -3,10 +3,12 @@
 
 mod apply;
 mod kubeconfig;
+mod look;
 mod roles;
 mod serve;
 mod store;
 mod tls;
+mod valid;
 mod watch;
 
 use std::{
@@ -187,9 +189,14 @@ impl ApiServer {
         self.store().remove(&format!("{POLICIES}/{name}"));
     }
 
-    /// Forgets what was before: who watches from there is told so (410).
+    /// Forgets what was before: who watches from there, or asks for a watch from there, is told so (410).
     pub fn compact(&self) {
         self.store().compact();
+    }
+
+    /// Ends all watches, as it does each after some minutes.
+    pub fn end_watches(&self) {
+        self.store().ends += 1;
     }
 
     #[must_use]
@@ -224,6 +231,12 @@ impl ApiServer {
     /// The next patches of a node meet another writer.
     pub fn disturb(&self, times: u32) {
         self.store().disturbances = times;
+    }
+
+    /// So many of the next questions about a resource (`nodes/status`) are refused: by 429, with these seconds in
+    /// `Retry-After`, or by 503 and at last 500.
+    pub fn overload(&self, verb: &str, resource: &str, times: u32, seconds: Option<u32>) {
+        self.store().overloads.insert((verb.to_owned(), resource.to_owned()), (times, seconds));
     }
 
     /// Takes connections and questions, and answers none.

@@ -13,15 +13,17 @@ use axum::{
     response::{IntoResponse as _, Response},
     serve::Listener,
 };
+use healer_userspace::clock;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     Refusal,
-    apply::{apply, merge},
+    apply::merge,
     store::{Asked, Store},
     tls::TlsListener,
+    valid::wrong_taints,
     watch::{list, watch},
 };
 
@@ -100,8 +102,10 @@ fn answer(
     let granted = store.granted.has(question.verb, question.group, &question.resource);
     let answer = if !knows {
         status(StatusCode::UNAUTHORIZED, "Unauthorized")
+    } else if let Some(refusal) = overloaded(&mut store, &question) {
+        refusal
     } else if granted && question.verb == "watch" {
-        watch(shared, &question.path, question.query)
+        watch(shared, &store, &question.path, question.query)
     } else if granted {
         serve(&mut store, &question)
     } else {
@@ -113,8 +117,25 @@ fn answer(
         resource: question.resource.clone(),
         path: question.path.clone(),
         code: answer.status().as_u16(),
+        at: clock::boot(),
     });
     answer
+}
+
+/// Too many are refused before the API is asked, and in plain text (tooManyRequests of the server's filters).
+fn overloaded(store: &mut Store, question: &Question<'_>) -> Option<Response> {
+    let key = (question.verb.to_owned(), question.resource.clone());
+    let (left, seconds) = store.overloads.get_mut(&key)?;
+    *left = left.checked_sub(1)?;
+    let Some(seconds) = *seconds else {
+        let is_last = *left == 0;
+        let code = if is_last { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::SERVICE_UNAVAILABLE };
+        return Some(status(code, "etcdserver: request timed out"));
+    };
+    let words = "Too many requests, please try again later.\n";
+    let mut answer = (StatusCode::TOO_MANY_REQUESTS, words).into_response();
+    answer.headers_mut().insert("retry-after", seconds.into());
+    Some(answer)
 }
 
 /// `/api/v1/namespaces/NS/pods/NAME/SUB`, `/apis/GROUP/VERSION/nodes/NAME`.
@@ -247,25 +268,32 @@ fn patch(store: &mut Store, question: &Question<'_>, mut object: Value) -> Respo
         return status(StatusCode::BAD_REQUEST, "fieldManager is required");
     };
     if question.kind == "application/apply-patch+yaml" {
-        let key = (question.path.clone(), manager.clone());
         let mut applied = question.body.clone();
         // A subresource takes its own part and nothing else.
         if question.below == "status" {
             applied = json!({"status": question.body["status"]});
         }
-        let before = store.applied.insert(key, applied.clone());
-        apply(&mut object, before.as_ref(), &applied);
-    } else {
-        if 0 < store.disturbances {
-            store.disturbances -= 1;
-            let disturbed = object.clone();
-            object = store.put(&question.path, disturbed, "somebody");
-        }
-        let asked = &question.body["metadata"]["resourceVersion"];
-        if !asked.is_null() && *asked != object["metadata"]["resourceVersion"] {
-            return status(StatusCode::CONFLICT, MODIFIED);
-        }
-        merge(&mut object, &question.body);
+        let is_forced = question.query.split('&').any(|pair| pair == "force=true");
+        return match store.apply(&question.path, &manager, &applied, is_forced) {
+            Ok(object) => axum::Json(object).into_response(),
+            Err(conflict) => status(StatusCode::CONFLICT, &conflict),
+        };
+    }
+    if 0 < store.disturbances {
+        store.disturbances -= 1;
+        let disturbed = object.clone();
+        object = store.put(&question.path, disturbed, "somebody");
+    }
+    let asked = &question.body["metadata"]["resourceVersion"];
+    if !asked.is_null() && *asked != object["metadata"]["resourceVersion"] {
+        return status(StatusCode::CONFLICT, MODIFIED);
+    }
+    merge(&mut object, &question.body);
+    if question.resource == "nodes"
+        && let Some(wrong) = wrong_taints(&object)
+    {
+        let words = format!("Node {} is invalid: {wrong}", object["metadata"]["name"]);
+        return status(StatusCode::UNPROCESSABLE_ENTITY, &words);
     }
     axum::Json(store.put(&question.path, object, &manager)).into_response()
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use axum::http::HeaderValue;
+use healer_userspace::engine::time::BootTime;
 use serde_json::{Value, json};
 
 use super::{Granted, Refusal};
@@ -15,6 +16,7 @@ pub struct Asked {
     pub resource: String,
     pub path: String,
     pub code: u16,
+    pub at: BootTime,
 }
 
 pub(super) struct Store {
@@ -24,9 +26,13 @@ pub(super) struct Store {
     pub(super) asked: Vec<Asked>,
     pub(super) refusals: VecDeque<Refusal>,
     pub(super) disturbances: u32,
+    /// By verb and resource: how many, and the seconds of a 429.
+    pub(super) overloads: BTreeMap<(String, String), (u32, Option<u32>)>,
     pub(super) hangs: bool,
+    /// How often all watches were ended.
+    pub(super) ends: u32,
     objects: BTreeMap<String, Value>,
-    /// What each manager has applied, by path.
+    /// What each manager has applied and owns, by path.
     pub(super) applied: BTreeMap<(String, String), Value>,
     version: u64,
     /// Version, path, and the event of a watch.
@@ -43,7 +49,9 @@ impl Store {
             asked: Vec::new(),
             refusals: VecDeque::new(),
             disturbances: 0,
+            overloads: BTreeMap::new(),
             hangs: false,
+            ends: 0,
             objects: BTreeMap::new(),
             applied: BTreeMap::new(),
             version: 1,

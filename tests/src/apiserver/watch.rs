@@ -1,4 +1,5 @@
-//! Lists and watches: one JSON event a line, a bookmark at the start, 410 for what is forgotten.
+//! Lists and watches: one JSON event a line; 410 for what is forgotten, as an answer to who asks from there, and as an
+//! event to who watches already.
 
 use std::{
     sync::{Arc, Mutex},
@@ -7,6 +8,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
+    http::StatusCode,
     response::{IntoResponse as _, Response},
 };
 use futures_util::stream;
@@ -17,6 +19,10 @@ use super::store::Store;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn list(store: &Store, collection: &str, query: &str) -> Response {
+    // No list is cut here: a token to go on is of one that is forgotten.
+    if query.split('&').any(|pair| pair.starts_with("continue=")) {
+        return (StatusCode::GONE, axum::Json(gone())).into_response();
+    }
     let mut items = store.below(collection);
     items.retain(|item| is_selected(item, query));
     let version = store.version().to_string();
@@ -24,11 +30,15 @@ pub(super) fn list(store: &Store, collection: &str, query: &str) -> Response {
         .into_response()
 }
 
-pub(super) fn watch(store: &Arc<Mutex<Store>>, collection: &str, query: &str) -> Response {
+/// `store` is what `shared` holds.
+pub(super) fn watch(shared: &Arc<Mutex<Store>>, store: &Store, collection: &str, query: &str) -> Response {
     let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
     let start = version.and_then(|version| version.parse().ok()).unwrap_or(0);
-    let (collection, query) = (collection.to_owned(), query.to_owned());
-    let begun = Some((Arc::clone(store), start));
+    if store.since(start, collection).is_none() {
+        return (StatusCode::GONE, axum::Json(gone())).into_response();
+    }
+    let (collection, query, ends) = (collection.to_owned(), query.to_owned(), store.ends);
+    let begun = Some((Arc::clone(shared), start));
     let events = stream::unfold(begun, move |state| {
         let (collection, query) = (collection.clone(), query.clone());
         async move {
@@ -36,10 +46,13 @@ pub(super) fn watch(store: &Arc<Mutex<Store>>, collection: &str, query: &str) ->
             loop {
                 let (events, now) = {
                     let store = store.lock().expect("no panic while it was held");
+                    if store.ends != ends {
+                        return None;
+                    }
                     (store.since(after, &collection), store.version())
                 };
                 match events {
-                    None => return Some((line(&gone()), None)),
+                    None => return Some((line(&json!({"type": "ERROR", "object": gone()})), None)),
                     Some(events) if !events.iter().any(|event| is_selected(&event["object"], &query)) => {
                         tokio::time::sleep(LOOK_EVERY).await;
                     }
@@ -64,11 +77,10 @@ fn is_selected(object: &Value, query: &str) -> bool {
 }
 
 fn gone() -> Value {
-    let status = json!({
+    json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Expired", "code": 410,
         "message": "too old resource version",
-    });
-    json!({"type": "ERROR", "object": status})
+    })
 }
 
 fn text(event: &Value) -> String {

@@ -103,6 +103,9 @@ fn condition(given: &At<String>, faults: &mut Vec<Fault>) -> String {
     name.clone()
 }
 
+/// Of a DNS name (RFC 1123), which a taint's prefix is.
+const DOMAIN_MAX: usize = 253;
+
 /// `healer.dev/sick:NoSchedule`. NoExecute would end every pod of the node: `evict` moves the one that is sick.
 fn taint(given: &At<String>, faults: &mut Vec<Fault>) -> String {
     let text = &given.value;
@@ -115,8 +118,11 @@ fn taint(given: &At<String>, faults: &mut Vec<Fault>) -> String {
             && is_end(bytes.last())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
+    let is_lower = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
     let (domain, name) = key.split_once('/').unwrap_or(("x", key));
-    if !(is_part(domain) && is_part(name) && matches!(effect, "NoSchedule" | "PreferNoSchedule")) {
+    let is_domain =
+        domain.len() <= DOMAIN_MAX && domain.bytes().all(is_lower) && domain.split('.').all(is_part);
+    if !(is_domain && is_part(name) && matches!(effect, "NoSchedule" | "PreferNoSchedule")) {
         let message = format!(
             "taint: {text:?} is no key with NoSchedule or PreferNoSchedule, such as healer.dev/sick:NoSchedule"
         );

@@ -91,6 +91,8 @@ fn a_taint_keeps_new_pods_away_and_ends_none() {
     for (rung, words) in [
         ("{do: taint, taint: \"sick:NoExecute\"}", "NoSchedule or PreferNoSchedule"),
         ("{do: taint, taint: sick}", "NoSchedule or PreferNoSchedule"),
+        ("{do: taint, taint: \"Example.com/sick:NoSchedule\"}", "NoSchedule or PreferNoSchedule"),
+        ("{do: taint, taint: \"a..b/sick:NoSchedule\"}", "NoSchedule or PreferNoSchedule"),
         ("{do: taint, taint: \"node.kubernetes.io/x:NoSchedule\"}", "Kubernetes' own"),
         ("{do: cordon, taint: \"x:NoSchedule\"}", "only taint"),
     ] {
