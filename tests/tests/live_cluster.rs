@@ -94,7 +94,7 @@ spec:
   match: {namespaces: [prod], podSelector: {app: web}, container: app}
   expect: {probe: {exec: {command: [/bin/false]}, period: 1s, failures: 1, startGrace: 1ms}}
   rules:
-    - {name: move, when: [{class: probe_failed}], escalate: [{do: evict, respectPDB: false, timeout: 4s}]}
+    - {name: move, when: [{class: probe_failed}], escalate: [{do: evict, respectPDB: false, timeout: 8s}]}
   verify: {within: 20s, stableFor: 500ms}
 ";
 

@@ -57,7 +57,7 @@ impl Names {
             }
         }
         if let Some(pod) = &mut pod {
-            pod.controller = self.controllers.peek(&pod.uid).cloned();
+            pod.controller = self.controllers.get(&pod.uid).cloned();
         }
         self.containers.insert(container.id.clone(), (container, pod));
     }

@@ -54,14 +54,14 @@ impl Denied {
 
 pub(super) async fn evict(api: &Api, eviction: &Eviction) -> Done {
     let until = clock::boot() + eviction.limit;
-    if let Some(done) = over_already(&look(api, eviction).await?, eviction) {
+    if let Some(done) = over_already(&look(api, eviction, until).await?, eviction) {
         return done;
     }
     match insist(api, eviction, until).await {
         Ok(Some(done)) => done,
         Ok(None) => on_its_way(api, eviction, until, "evicted").await,
         Err(Denied { why, by_budget: true }) if eviction.past_budget => {
-            delete(api, eviction).await?;
+            delete(api, eviction, until).await?;
             on_its_way(api, eviction, until + FIRST_PAUSE, &format!("deleted, for {why}")).await
         }
         Err(Denied { why, .. }) => Err(failed(why)),
@@ -111,7 +111,7 @@ async fn insist(api: &Api, eviction: &Eviction, until: BootTime) -> Result<Optio
 /// Another one may have its name by now: then the server speaks of that one, by 409 or for its budget. Or it may not be
 /// moved any more.
 async fn look_again(api: &Api, eviction: &Eviction, until: BootTime) -> Option<Done> {
-    let pod = tokio::time::timeout(until.since(clock::boot()), read(api, eviction)).await;
+    let pod = tokio::time::timeout(until.since(clock::boot()), read(api, eviction, until)).await;
     match judge_if_there(&pod.ok()?.ok()?, eviction, api.node()) {
         Ok(pod) => over_already(&pod, eviction),
         Err(outcome) => Some(Err(outcome)),
@@ -151,15 +151,16 @@ fn is_by_budget(answer: &Answer) -> bool {
     answer.code == 429 && causes.into_iter().flatten().any(|cause| cause["reason"] == "DisruptionBudget")
 }
 
-async fn delete(api: &Api, eviction: &Eviction) -> Result<(), ActionOutcome> {
+async fn delete(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), ActionOutcome> {
     let path = DELETE_POD.path(&eviction.pod.namespace, &eviction.pod.name);
-    let asked = Insistent::new(api).ask(&DELETE_POD, &path, Send::Json(&options(eviction))).await;
+    let insistent = Insistent::until(api, until);
+    let asked = insistent.ask(&DELETE_POD, &path, Send::Json(&options(eviction))).await;
     let answer = asked.map_err(failed)?;
     let refusal = || Err(failed(not_let(&answer, "delete pods")));
     match answer.code {
         200..300 | 404 => Ok(()),
         409 => {
-            over_already(&look(api, eviction).await?, eviction).map_or_else(refusal, |done| done.map(drop))
+            over_already(&look(api, eviction, until).await?, eviction).map_or_else(refusal, |done| done.map(drop))
         }
         _refused => refusal(),
     }
@@ -187,7 +188,7 @@ fn not_let(answer: &Answer, right: &str) -> String {
 /// The server's word is read back: a finalizer or another writer may keep the pod.
 async fn on_its_way(api: &Api, eviction: &Eviction, until: BootTime, what: &str) -> Done {
     loop {
-        match look(api, eviction).await {
+        match look(api, eviction, until).await {
             Ok(Pod::Gone | Pod::Going) => return Ok(format!("pod {} {what}", eviction.name())),
             Ok(Pod::Stays) if until <= clock::boot() => {
                 let reason = format!("pod {} is to go, and shows no sign of it", eviction.name());
@@ -201,14 +202,14 @@ async fn on_its_way(api: &Api, eviction: &Eviction, until: BootTime, what: &str)
     }
 }
 
-async fn look(api: &Api, eviction: &Eviction) -> Result<Pod, ActionOutcome> {
-    judge_if_there(&read(api, eviction).await?, eviction, api.node())
+async fn look(api: &Api, eviction: &Eviction, until: BootTime) -> Result<Pod, ActionOutcome> {
+    judge_if_there(&read(api, eviction, until).await?, eviction, api.node())
 }
 
 /// The pod of that name, if there is one.
-async fn read(api: &Api, eviction: &Eviction) -> Result<Option<Value>, ActionOutcome> {
+async fn read(api: &Api, eviction: &Eviction, until: BootTime) -> Result<Option<Value>, ActionOutcome> {
     let path = READ_POD.path(&eviction.pod.namespace, &eviction.pod.name);
-    let answer = Insistent::new(api).ask(&READ_POD, &path, Send::Nothing).await.map_err(failed)?;
+    let answer = Insistent::until(api, until).ask(&READ_POD, &path, Send::Nothing).await.map_err(failed)?;
     match answer.code {
         200 => Ok(Some(answer.body)),
         404 => Ok(None),

@@ -8,7 +8,8 @@ use super::{
 };
 use crate::{clock, engine::time::BootTime};
 
-/// A lease's undo reads and writes within 15 s.
+/// A lease's undo reads and writes, and has 15 s: where each takes that long and its last answer as well, the undo is found
+/// done by the next one.
 const INSISTS_FOR: Duration = Duration::from_secs(6);
 /// After an answer that says nothing about when to come back.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -21,7 +22,12 @@ pub(super) struct Insistent<'a> {
 
 impl<'a> Insistent<'a> {
     pub(super) fn new(api: &'a Api) -> Self {
-        Self { api, until: clock::boot() + INSISTS_FOR }
+        Self::until(api, clock::boot() + INSISTS_FOR)
+    }
+
+    /// No longer than the act itself may take.
+    pub(super) fn until(api: &'a Api, until: BootTime) -> Self {
+        Self { api, until: until.min(clock::boot() + INSISTS_FOR) }
     }
 
     /// As [`Api::ask`]; the last answer, if it never was another.

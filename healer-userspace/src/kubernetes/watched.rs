@@ -49,7 +49,7 @@ fn is_cut(error: &(dyn core::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         let by_kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-        if by_kind == Some(io::ErrorKind::UnexpectedEof) {
+        if matches!(by_kind, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::TimedOut)) {
             return true;
         }
         next = error.source();
