@@ -90,6 +90,8 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
+        // Whoever is paused may not be removed.
+        client(self.home.path()).args(["unpause", "--all"]).output().ok();
         client(self.home.path()).args(["rm", "--force", "--time", "0", "--all"]).output().ok();
         signal_to(self.service.id(), Signal::KILL);
         self.service.wait().ok();

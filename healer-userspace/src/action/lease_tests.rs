@@ -171,6 +171,28 @@ fn a_limit_that_an_owner_has_given_is_raised_through_it() {
     assert_eq!(words, files, "somebody else has given it");
 }
 
+#[test]
+fn a_limit_other_than_its_owners_is_raised_in_its_file() {
+    const OWNERS: &str = "memory limit of unit web.service";
+    let terms = Terms { memory_max: Some(2 << 30), by: Some(50), ..Terms::default() };
+    let mut more = lease(ActionName::RaiseLimit, terms);
+    more.target.place.unit = Some("web.service".into());
+    let host = with(&[(OWNERS, "67108864"), ("memory.max of /3", "1073741824")]);
+    let (_, words) = borrowed(&more, &host);
+    assert_eq!(words, ["memory.max of /3: 1073741824 → 1610608640"]);
+    assert_eq!(host.done(), ["memory.max of /3 = 1610608640"], "the owner's would have been less");
+    let (_, words) = borrowed(&more, &with(&[(OWNERS, "1073741824"), ("memory.max of /3", "67108864")]));
+    assert_eq!(words, ["memory.max of /3: 67108864 → 100659200"]);
+    let (_, words) = borrowed(&more, &with(&[(OWNERS, "67108900"), ("memory.max of /3", "67108864")]));
+    assert_eq!(
+        words,
+        ["memory limit of unit web.service: 67108900 → 100663296"],
+        "the kernel has whole pages"
+    );
+    let host = with(&[(OWNERS, "67108864"), ("memory.max of /3", "max")]);
+    assert!(refusal(&more, &host).contains("no limit to raise"));
+}
+
 /// Whoever reads the act is to know whom the owner's word fails.
 #[test]
 fn what_is_turned_past_an_owner_is_said() {
@@ -184,7 +206,7 @@ fn what_is_turned_past_an_owner_is_said() {
     assert!(!told(&more, &with(&files)), "nobody owns it");
     more.target.place.unit = Some("web.service".into());
     assert!(told(&more, &with(&files)));
-    assert!(!told(&more, &with(&[("limit of tasks of unit web.service", "100")])));
+    assert!(!told(&more, &with(&[files[0], ("limit of tasks of unit web.service", "100")])));
 }
 
 #[test]

@@ -41,15 +41,18 @@ pub(super) fn survey(act: &Act, host: &dyn Host) -> Survey {
 }
 
 fn of_group(act: &Act, host: &dyn Host, resource: &Resource, bound: u64) -> Result<Turn, ActionOutcome> {
-    // A limit that the owner does not know of is somebody else's: only the file has it.
-    let owned = throttle::of_owner(act, host, resource.of)?.filter(|(_, was)| limit_in(was).is_some());
-    let (knob, was) = match owned {
-        Some(owned) => owned,
-        None => throttle::knob(act, host, resource.control)?,
+    let whole = |amount: u64| amount / resource.step * resource.step;
+    let in_force = throttle::knob(act, host, resource.control)?;
+    // A limit that the owner does not know of is somebody else's: only the file has it, and the owner's next number
+    // may be less.
+    let is_in_force = |was: &str| {
+        let limit = limit_in(was).map(whole);
+        limit.is_some() && limit == limit_in(&in_force.1).map(whole)
     };
+    let owned = throttle::of_owner(act, host, resource.of)?.filter(|(_, was)| is_in_force(was));
+    let (knob, was) = owned.unwrap_or(in_force);
     let limit =
         limit_in(&was).ok_or_else(|| failed(format!("{knob} is {was}: there is no limit to raise")))?;
-    let whole = |amount: u64| amount / resource.step * resource.step;
     let set = whole(raised(act, &knob, limit, whole(bound))?);
     Ok(Turn { knob, was, set: set.to_string() })
 }

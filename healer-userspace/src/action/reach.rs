@@ -1,7 +1,7 @@
 //! From a target and a scope to processes held by pidfd.
 
 use core::time::Duration;
-use std::io;
+use std::{io, path::Path};
 
 use super::host::{Domain, Held, Host};
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
         lease::Knob,
         policy::Scope,
     },
+    identity::process::Place,
     text::printable,
 };
 
@@ -105,9 +106,19 @@ pub(super) fn spare_owned(act: &Act, host: &dyn Host) -> Result<(), ActionOutcom
     let Domain::Cgroup { dir, .. } = group else {
         return Ok(());
     };
-    let dir = dir.to_string_lossy().into_owned();
+    let dir = whole(&dir, &act.target.place).to_string_lossy().into_owned();
     let objection = host.spare(&Knob::Cgroup { dir, dev: 0, inode: 0, file: String::new() });
     objection.map_or(Ok(()), |reason| Err(ActionOutcome::Refused { reason }))
+}
+
+/// The container's group that carries its id: some runtimes put what they run one below, and a pause holds all of it.
+fn whole<'dir>(dir: &'dir Path, place: &Place) -> &'dir Path {
+    let id = place.container.as_ref().map(|container| container.id.as_str());
+    let Some(id) = id.filter(|id| !id.is_empty()) else {
+        return dir;
+    };
+    let carries = |part: &&Path| part.file_name().is_some_and(|name| name.to_string_lossy().contains(id));
+    dir.ancestors().filter(carries).last().unwrap_or(dir)
 }
 
 impl Reach {
@@ -192,6 +203,22 @@ pub(super) fn name(signal: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::process::Container;
+
+    #[test]
+    fn a_container_is_looked_at_as_a_whole() {
+        let container = Some(Container { id: "c0ffee".to_owned(), ..Container::default() });
+        let place = Place { container, ..Place::default() };
+        let of = |dir: &str| whole(Path::new(dir), &place).to_string_lossy().into_owned();
+        assert_eq!(of("/machine.slice/libpod-c0ffee.scope/container"), "/machine.slice/libpod-c0ffee.scope");
+        assert_eq!(of("/run-1.scope/libpod-payload-c0ffee/container"), "/run-1.scope/libpod-payload-c0ffee");
+        for own in ["/docker/c0ffee", "/system.slice/docker-c0ffee.scope", "/machine.slice/another/container"]
+        {
+            assert_eq!(of(own), own);
+        }
+        let unit = Path::new("/system.slice/web.service");
+        assert_eq!(whole(unit, &Place::default()), unit);
+    }
 
     #[test]
     fn a_pods_cgroup_is_above_those_of_its_containers() {

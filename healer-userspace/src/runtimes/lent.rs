@@ -57,6 +57,14 @@ pub(super) fn fits(limit: u64, used: u64) -> Result<(), String> {
     }
 }
 
+/// What does not run uses nothing; of what does, silence is no number.
+pub(super) fn in_use(told: Option<u64>, runs: bool) -> Result<u64, String> {
+    match told {
+        None if runs => Err("how much memory is in use is not told: a lower limit could kill".to_owned()),
+        told => Ok(told.unwrap_or_default()),
+    }
+}
+
 pub(super) fn number(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| format!("{value:?} is no number"))
 }

@@ -26,10 +26,15 @@ const CONFIG: &str = "config.toml";
 
 /// Pods are stopped and removed, the daemon is ended and its files are deleted on drop.
 pub struct Containerd {
-    daemon: Child,
+    kubelet: Kubelet,
+    daemon: Daemon,
+}
+
+/// Has an end also where it does not come up.
+struct Daemon {
+    child: Child,
     home: Scratch,
     cgroup: String,
-    kubelet: Kubelet,
 }
 
 impl Containerd {
@@ -42,11 +47,13 @@ impl Containerd {
         let home = Scratch::new();
         fs::write(home.path().join(CONFIG), configuration(home.path()))
             .expect("the scratch directory can be written");
-        let mut daemon = spawn(home.path()).expect("this test needs root and containerd");
-        assert!(comes_up(&mut daemon, home.path()), "containerd is not up: {}", daemon::log(home.path()));
-        image::import(home.path());
-        let kubelet = Kubelet::new(home.path().join("containerd.sock"));
-        Self { daemon, home, cgroup: unique_name(), kubelet }
+        let child = spawn(home.path()).expect("this test needs root and containerd");
+        let mut daemon = Daemon { child, home, cgroup: unique_name() };
+        let is_up = comes_up(&mut daemon.child, daemon.home.path());
+        assert!(is_up, "containerd is not up: {}", daemon::log(daemon.home.path()));
+        image::import(daemon.home.path());
+        let kubelet = Kubelet::new(daemon.home.path().join("containerd.sock"));
+        Self { kubelet, daemon }
     }
 
     /// By SIGKILL, as the OOM killer would: pods live on without it.
@@ -54,7 +61,7 @@ impl Containerd {
     /// # Panics
     /// If it cannot be waited for.
     pub fn kill(&mut self) {
-        daemon::kill(&mut self.daemon);
+        daemon::kill(&mut self.daemon.child);
     }
 
     /// On the same socket and data, with the pods that it had.
@@ -62,14 +69,14 @@ impl Containerd {
     /// # Panics
     /// With its log, if it does not come up.
     pub fn restart(&mut self) {
-        assert!(self.revive(), "containerd is not up: {}", daemon::log(self.home.path()));
+        assert!(self.revive(), "containerd is not up: {}", daemon::log(self.daemon.home.path()));
     }
 
     /// Whether it is up, and knows its pods again.
     fn revive(&mut self) -> bool {
-        let Ok(next) = spawn(self.home.path()) else { return false };
-        self.daemon = next;
-        if !comes_up(&mut self.daemon, self.home.path()) {
+        let Ok(next) = spawn(self.daemon.home.path()) else { return false };
+        self.daemon.child = next;
+        if !comes_up(&mut self.daemon.child, self.daemon.home.path()) {
             return false;
         }
         let (socket, deadline) = (self.socket(), clock::boot() + UP_WITHIN);
@@ -84,7 +91,7 @@ impl Containerd {
 
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        self.home.path().join("containerd.sock")
+        self.daemon.home.path().join("containerd.sock")
     }
 
     /// Starts the sandbox of a pod, below `kubepods` as the kubelet's cgroupfs driver has it; gives its id.
@@ -92,7 +99,7 @@ impl Containerd {
     /// # Panics
     /// With the runtime's words.
     pub fn pod(&self, pod: &Pod<'_>) -> String {
-        let cgroup = format!("/{}/kubepods/besteffort/pod{}", self.cgroup, pod.uid);
+        let cgroup = format!("/{}/kubepods/besteffort/pod{}", self.daemon.cgroup, pod.uid);
         let id = self.kubelet.run_pod(pod, &cgroup);
         // The pod's own group is the kubelet's, limits included.
         for limit in ["memory.limit_in_bytes", "memory.max"].into_iter().filter(|_| pod.memory > 0) {
@@ -121,7 +128,7 @@ impl Containerd {
     /// With ctr's words.
     #[must_use]
     pub fn specification(&self, root: &Path, rights: &[String], memory: u64) -> Value {
-        specification::of(self.home.path(), root, rights, memory)
+        specification::of(self.daemon.home.path(), root, rights, memory)
     }
 
     /// # Panics
@@ -159,10 +166,15 @@ impl Containerd {
 impl Drop for Containerd {
     fn drop(&mut self) {
         // Pods end in peace through their daemon alone.
-        if !daemon::has_ended(&mut self.daemon) || self.revive() {
+        if !daemon::has_ended(&mut self.daemon.child) || self.revive() {
             self.kubelet.remove_all();
         }
-        daemon::end(&mut self.daemon);
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        daemon::end(&mut self.child);
         daemon::clear(self.home.path(), &self.cgroup);
         for hierarchy in hierarchies() {
             remove_empty(&hierarchy.join(&self.cgroup));

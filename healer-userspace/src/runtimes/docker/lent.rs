@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    super::lent::{fits, halted, number, unlimited},
+    super::lent::{fits, halted, in_use, number, unlimited},
     engine::{Engine, account::Limits},
 };
 use crate::engine::lease::Account;
@@ -49,8 +49,10 @@ pub(in super::super) async fn set(socket: &str, id: &str, of: Account, value: &s
         }
         Account::MemoryHigh => Err("Docker keeps no such limit".to_owned()),
         Account::MemoryMax => {
-            fits(number(value)?, engine.memory_in_use(id).await?)?;
-            let sum = with_swap(&seen(&engine, id).await?, amount()?);
+            let used = engine.memory_in_use(id).await?;
+            let now = seen(&engine, id).await?;
+            fits(number(value)?, in_use(used, now.is_running)?)?;
+            let sum = with_swap(&now, amount()?);
             engine.give_memory(id, amount()?, sum).await
         }
         Account::Tasks => engine.give_tasks(id, if is_unlimited { -1 } else { amount()? }).await,
@@ -117,5 +119,8 @@ mod tests {
     fn nobody_is_killed_by_a_limit_that_goes_down() {
         assert_eq!(fits(100, 99), Ok(()));
         assert_eq!(fits(100, 100).unwrap_err(), "100 bytes are in use: a limit of 100 would kill");
+        assert_eq!(in_use(Some(99), true), Ok(99));
+        assert_eq!(in_use(None, false), Ok(0), "it does not run");
+        assert!(in_use(None, true).unwrap_err().contains("is not told"));
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     super::{
-        lent::{fits, halted, number, unlimited, wait},
+        lent::{fits, halted, in_use, number, unlimited, wait},
         main_pid::lies_in,
     },
     manager::Manager,
@@ -66,8 +66,9 @@ pub(in super::super) async fn set(bus: &str, unit: &str, of: Account, value: &st
         }
     };
     if of == Account::MemoryMax {
-        let used = manager.amount(unit, IN_USE).await?;
-        fits(amount, if used == NONE { 0 } else { used })?;
+        let used = Some(manager.amount(unit, IN_USE).await?).filter(|used| *used != NONE);
+        let runs = !manager.service(unit).await?.group.is_empty();
+        fits(amount, in_use(used, runs)?)?;
     }
     manager.set_amount(unit, property, amount).await
 }

@@ -46,15 +46,15 @@ impl Engine {
         Ok(self.ask_about(id).await?.map(limits))
     }
 
-    /// In bytes; none of a container that does not run.
-    pub(in super::super) async fn memory_in_use(&self, id: &str) -> Result<u64> {
+    /// In bytes. None: not told, as of a container that does not run.
+    pub(in super::super) async fn memory_in_use(&self, id: &str) -> Result<Option<u64>> {
         let once = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
         let asked = async {
             let mut told = core::pin::pin!(self.0.stats(id, Some(once)));
             told.next().await.transpose()
         };
         let told = soon("ask Docker for the memory in use", asked).await?;
-        Ok(told.and_then(|told| told.memory_stats?.usage).unwrap_or_default())
+        Ok(told.and_then(|told| told.memory_stats?.usage))
     }
 
     pub(in super::super) async fn pause(&self, id: &str, halt: bool) -> Result<()> {
