@@ -53,15 +53,21 @@ pub(super) struct Remembered {
     pub(super) has_begun: bool,
     has_ended: bool,
     was_stopped: bool,
+    /// The signal that ended it, if one did.
+    ended_by: Option<i32>,
 }
 
 impl Remembered {
+    pub(super) fn of(failure: &Failure) -> Self {
+        Self { ended_by: failure.exit.signal, ..Self::default() }
+    }
+
     pub(super) fn hear(&mut self, event: &EventMessage) {
         match event.action.as_deref() {
             // Who stopped the life before, for a restart, has not stopped this one.
-            Some("start") => *self = Self { has_begun: true, ..Self::default() },
+            Some("start") => *self = Self { has_begun: true, ended_by: self.ended_by, ..Self::default() },
             Some("die") => self.has_ended = true,
-            Some(_) | None => self.was_stopped |= is_stop(event),
+            Some(_) | None => self.was_stopped |= is_stop(event, self.ended_by),
         }
     }
 
@@ -70,13 +76,16 @@ impl Remembered {
     }
 }
 
-/// `docker kill` is a stop as well: Docker's own restart policies take it for one.
-fn is_stop(event: &EventMessage) -> bool {
+/// `docker kill` is a stop as well: Docker's own restart policies take it for one, whatever the signal. Podman's event of
+/// a kill does not have the signal.
+fn is_stop(event: &EventMessage, ended_by: Option<i32>) -> bool {
     let attributes = event.actor.as_ref().and_then(|actor| actor.attributes.as_ref());
     let signal = attributes.and_then(|attributes| attributes.get("signal"));
     match event.action.as_deref() {
         Some("stop") => true,
-        Some("kill") => signal.is_some_and(|signal| ends(signal)),
+        Some("kill") => signal.is_none_or(|signal| {
+            ends(signal) || signal.parse::<i32>().is_ok_and(|sent| ended_by == Some(sent))
+        }),
         Some(_) | None => false,
     }
 }
@@ -141,9 +150,25 @@ mod tests {
 
     #[test]
     fn a_stop_is_known_among_the_events() {
-        let is = |action: &str, signal: &str| is_stop(&event(action, signal));
-        assert!(is("stop", "") && is("kill", "15") && is("kill", "9"));
-        assert!(!is("kill", "1") && !is("die", "9") && !is_stop(&EventMessage::default()));
+        let is = |action: &str, signal: &str| is_stop(&event(action, signal), None);
+        assert!(is("stop", "") && is("kill", "15") && is("kill", "9") && is("kill", "3") && is("kill", "6"));
+        assert!(!is("kill", "1") && !is("die", "9") && !is_stop(&EventMessage::default(), None));
+        let podmans = EventMessage { action: Some("kill".to_owned()), ..EventMessage::default() };
+        assert!(is_stop(&podmans, None), "it does not say by which signal");
+    }
+
+    #[test]
+    fn who_sent_the_signal_that_ended_it_has_stopped_it() {
+        let failure = inspected(r#""Status":"exited","ExitCode":139"#, "null", 0).expect("a failure");
+        let ended_alone = |signal: &str| {
+            let mut remembered = Remembered::of(&failure);
+            for (action, signal) in [("start", ""), ("kill", signal), ("die", "")] {
+                remembered.hear(&event(action, signal));
+            }
+            remembered.ended_alone()
+        };
+        assert!(!ended_alone("11"), "docker kill -s SEGV");
+        assert!(ended_alone("1") && ended_alone("12"), "told to read its configuration anew");
     }
 
     #[test]

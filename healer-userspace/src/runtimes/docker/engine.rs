@@ -37,7 +37,7 @@ const EVENTS: [&str; 7] = ["create", "start", "die", "kill", "stop", "rename", "
 
 /// From `docker stop` to the end, and from there to the event that tells of it.
 const STOP_TAKES: Duration = Duration::from_secs(600);
-const WORD_COMES_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WORD_COMES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Words for a person.
 pub(super) type Result<T> = core::result::Result<T, String>;
@@ -97,28 +97,33 @@ impl Engine {
     }
 
     /// Was that end its own? Docker remembers its last 256 events, and none from before its own start: who remembers the
-    /// end remembers what came after it, the word of a stop. That of `docker kill` comes before the end only: an end as of
-    /// a stop is its own where nothing of that time is forgotten.
+    /// end remembers what came after it, the word of a stop. That of `docker kill` comes before the end only, and whoever
+    /// is stopped by it may end with a code of its own: an end is its own where nothing of that time is forgotten.
     pub(super) async fn ended_alone(&self, id: &str, failure: &Failure) -> Result<bool> {
         let since = failure.at.checked_sub(STOP_TAKES).unwrap_or(failure.at);
         let until = failure.at.checked_add(WORD_COMES_WITHIN).unwrap_or(failure.at);
         // Docker would wait for what is still to come, and so long nobody waits for an answer.
-        let left = until.duration_since(clock::wall());
-        tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
-        let remembered = self.remembered(id, since, until).await?;
-        if !remembered.ended_alone() || !failure.is_as_of_a_stop {
-            return Ok(remembered.ended_alone());
+        tokio::time::sleep(left(until, clock::wall())).await;
+        let remembered = self.remembered(id, failure, since, until).await?;
+        if !remembered.ended_alone() {
+            return Ok(false);
         }
         let all_since = remembered.has_begun || self.remembers_before(since).await?;
-        Ok(all_since && self.tells_of_every_stop().await?)
+        Ok(all_since && (!failure.is_as_of_a_stop || self.tells_of_every_stop().await?))
     }
 
-    async fn remembered(&self, id: &str, since: Timestamp, until: Timestamp) -> Result<Remembered> {
+    async fn remembered(
+        &self,
+        id: &str,
+        failure: &Failure,
+        since: Timestamp,
+        until: Timestamp,
+    ) -> Result<Remembered> {
         let filters = [("container", &[id][..]), ("event", &["start", "kill", "stop", "die"][..])];
         let events = self.0.events(Some(told_of(&filters, since).until(&unix(until)).build()));
         let asked = async {
             let mut events = core::pin::pin!(events);
-            let mut remembered = Remembered::default();
+            let mut remembered = Remembered::of(failure);
             while let Some(event) = events.next().await {
                 remembered.hear(&event?);
             }
@@ -225,6 +230,11 @@ fn told_of(filters: &[(&str, &[&str])], since: Timestamp) -> EventsOptionsBuilde
     EventsOptionsBuilder::default().filters(&others.chain([kind]).collect()).since(&unix(since))
 }
 
+/// No longer than a word takes: the clock may have been set back since.
+fn left(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or_default().min(WORD_COMES_WITHIN)
+}
+
 /// Seconds since 1970 with nanoseconds, as the engine reads them.
 fn unix(at: Timestamp) -> String {
     format!("{}.{:09}", at.as_second(), at.subsec_nanosecond())
@@ -268,6 +278,14 @@ mod tests {
         assert!(kubelets.pod.is_some() && kubelets.failure.is_none(), "{kubelets:?}");
         let other = of(r#""io.kubernetes.pod.name":"x""#);
         assert!(other.pod.is_none() && other.failure.is_some(), "{other:?}");
+    }
+
+    #[test]
+    fn an_end_in_the_future_is_not_waited_for() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(left(at(13), at(10)), Duration::from_secs(3));
+        assert_eq!(left(at(10), at(13)), Duration::ZERO);
+        assert_eq!(left(at(7200), at(10)), WORD_COMES_WITHIN, "the clock was set back");
     }
 
     #[test]

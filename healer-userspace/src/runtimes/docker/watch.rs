@@ -9,12 +9,16 @@ use std::{
 use bollard::models::EventMessage;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
 
 use super::{
     super::{Learnt, Owner, Stopped, settle::Word},
     ends::Failure,
-    engine::{Engine, Result, Seen, by_event, words},
+    engine::{Engine, Result, Seen, WORD_COMES_WITHIN, by_event, words},
     kubelets,
     ours::Ours,
 };
@@ -96,11 +100,15 @@ impl Watch {
         if trouble.take().is_some() {
             tracing::info!("Docker answers again");
         }
+        // Outside of the loop: on a busy host an event comes before any pause is over.
+        let mut pings = interval(PING_EVERY);
+        pings.reset();
+        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.look(&engine);
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Ok(event)) => self.happened(event).await,
+                    Some(Ok(event)) => self.hear(event).await,
                     Some(Err(error)) => return Err(words("Docker's events", &error)),
                     None => return Err("Docker's events have ended".to_owned()),
                 },
@@ -109,13 +117,19 @@ impl Watch {
                     None => return Ok(()),
                 },
                 Some(Ok((id, look))) = self.looks.join_next(), if !self.looks.is_empty() => self.seen(&id, look).await,
-                () = sleep(PING_EVERY) => {
+                _ = pings.tick() => {
                     let pinged_at = clock::wall();
                     engine.ping().await?;
                     self.heard = pinged_at;
                 }
             }
         }
+    }
+
+    async fn hear(&mut self, event: EventMessage) {
+        let heard = all_told_before(&event);
+        self.happened(event).await;
+        self.heard = heard.map_or(self.heard, |heard| heard.max(self.heard));
     }
 
     async fn happened(&mut self, event: EventMessage) {
@@ -137,7 +151,8 @@ impl Watch {
             // Of a restart whose start fails Docker tells no more than this.
             Some("kill" | "stop") if self.ours.has(&id) => {}
             // `docker kill` is a stop as well: Docker's own restart policies take it for one.
-            Some("kill") if attributes.get("signal").is_some_and(|signal| ends(signal)) => {
+            // Podman's event of it does not have the signal.
+            Some("kill") if attributes.get("signal").is_none_or(|signal| ends(signal)) => {
                 self.stopped.note(&id);
                 self.tell(Learnt::StopAsked { owner }).await;
             }
@@ -209,6 +224,13 @@ impl Watch {
     }
 }
 
+/// An end is older than the event that tells of it.
+fn all_told_before(event: &EventMessage) -> Option<Timestamp> {
+    let exactly = event.time_nano.and_then(|nanos| Timestamp::from_nanosecond(i128::from(nanos)).ok());
+    let at = exactly.or_else(|| event.time.and_then(|second| Timestamp::from_second(second).ok()))?;
+    at.checked_sub(WORD_COMES_WITHIN).ok()
+}
+
 /// By id, since when nobody told of its end: before the first list of nobody's, later of nobody's in a broken stream.
 fn owed(
     before: Option<&BTreeMap<String, Timestamp>>,
@@ -234,7 +256,9 @@ async fn look_at(engine: &Engine, id: &str, untold_since: Option<Timestamp>) -> 
 
 /// An event has the signal's number.
 pub(super) fn ends(signal: &str) -> bool {
-    signal.parse().is_ok_and(|signal: i32| matches!(signal, libc::SIGTERM | libc::SIGKILL | libc::SIGINT))
+    use libc::{SIGABRT, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
+    let is_one = |signal: i32| matches!(signal, SIGTERM | SIGKILL | SIGINT | SIGQUIT | SIGABRT);
+    signal.parse().is_ok_and(is_one)
 }
 
 #[cfg(test)]
@@ -252,5 +276,34 @@ mod tests {
         let after_a_gap = owed(Some(&left), &listed(&["a", "b", "new"]), at(20));
         let said = ["a", "b", "new", "gone"].map(|id| after_a_gap.get(id).copied());
         assert_eq!(said, [Some(at(20)), Some(Timestamp::MIN), Some(at(20)), None]);
+    }
+
+    fn event(text: &str) -> EventMessage {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn what_an_event_says_was_heard_up_to_shortly_before_it() {
+        let at = |nanos| Timestamp::from_nanosecond(nanos).unwrap();
+        let of = |text: &str| all_told_before(&event(text));
+        assert_eq!(of(r#"{"time":100,"timeNano":100000000007}"#), Some(at(95_000_000_007)));
+        assert_eq!(of(r#"{"time":100}"#), Some(at(95_000_000_000)));
+        assert_eq!(of("{}"), None);
+    }
+
+    #[tokio::test]
+    async fn a_kill_whose_signal_is_not_told_is_a_stop() {
+        let (learnt, mut told) = mpsc::channel(8);
+        let (stopped, ours) = (Stopped::default(), Ours::default());
+        let (unknown, looks, waiting) = (BTreeMap::new(), JoinSet::new(), VecDeque::new());
+        let heard = Timestamp::UNIX_EPOCH;
+        let mut watch = Watch { learnt, stopped, ours, unknown, looks, waiting, owed: None, heard };
+        for (id, signal) in [("podmans", ""), ("told", r#""signal":"1""#)] {
+            let actor = format!(r#"{{"ID":"{id}","Attributes":{{{signal}}}}}"#);
+            watch.hear(event(&format!(r#"{{"Action":"kill","time":9,"Actor":{actor}}}"#))).await;
+        }
+        assert_eq!(["podmans", "told"].map(|id| watch.stopped.word(id)), [Word::Stop, Word::Nothing]);
+        assert!(matches!(told.try_recv(), Ok(Learnt::StopAsked { .. })) && told.try_recv().is_err());
+        assert_eq!(watch.heard, Timestamp::from_second(4).unwrap());
     }
 }
