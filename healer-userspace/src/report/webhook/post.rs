@@ -1,14 +1,15 @@
 //! One post, on a connection of its own: alerts are rare, and an idle connection is one more thing to break.
 
+use core::time::Duration;
 use std::net::SocketAddr;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Request, body::Bytes, header};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use super::{Target, alert::Alert, names::Names};
@@ -26,15 +27,20 @@ pub(super) async fn post(target: &Target, names: &mut Names, alerts: &[&Alert]) 
     let Ok(addresses) = timeout_at(until, names.addresses(&target.host)).await else {
         bail!("no word from the resolver of {} within {:?}", target.authority, target.timeout);
     };
-    match timeout_at(until, send(target, &addresses?, body)).await {
+    match timeout_at(until, send(target, &addresses?, until, body)).await {
         Ok(done) => done,
         Err(_elapsed) => bail!("no answer within {:?}", target.timeout),
     }
 }
 
 /// To the first of the addresses that lets itself be connected to.
-async fn send(target: &Target, addresses: &[SocketAddr], body: Vec<u8>) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(addresses).await.context("connect")?;
+async fn send(
+    target: &Target,
+    addresses: &[SocketAddr],
+    until: Instant,
+    body: Vec<u8>,
+) -> anyhow::Result<()> {
+    let stream = connect(addresses, until).await.context("connect")?;
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("speak HTTP")?;
     let request = Request::post(&target.path)
@@ -57,4 +63,49 @@ async fn send(target: &Target, addresses: &[SocketAddr], body: Vec<u8>) -> anyho
         .unwrap_or_default();
     let said = String::from_utf8_lossy(said.get(..SHOWN).unwrap_or(&said)).into_owned();
     bail!("{status}: {}", crate::text::printable(said.trim()))
+}
+
+/// Each has its share of the time that is left: one from which nothing comes back does not eat that of the others.
+async fn connect(addresses: &[SocketAddr], until: Instant) -> anyhow::Result<TcpStream> {
+    let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    let mut last = anyhow!("no address");
+    for (address, left) in addresses.iter().zip((1..=count).rev()) {
+        let limit = share(until.saturating_duration_since(Instant::now()), left);
+        last = match timeout(limit, TcpStream::connect(*address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => anyhow::Error::new(error).context(address.to_string()),
+            Err(_elapsed) => anyhow!("{address}: no answer within {limit:.1?}"),
+        };
+    }
+    Err(last)
+}
+
+/// Of one of as many as are `left` to try, itself among them.
+fn share(time: Duration, left: u32) -> Duration {
+    time / left.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_address_leaves_the_others_their_time() {
+        let second = Duration::from_secs(1);
+        assert_eq!(share(second * 6, 3), second * 2);
+        assert_eq!(share(second * 4, 1), second * 4);
+        assert_eq!(share(Duration::ZERO, 0), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_and_the_last_one_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (heard, until) = (listener.local_addr().unwrap(), Instant::now() + Duration::from_secs(5));
+        // Nobody listens at a port so low.
+        let refused = SocketAddr::from(([127, 0, 0, 2], 1));
+        let stream = connect(&[refused, heard], until).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), heard);
+        let error = connect(&[refused], until).await.unwrap_err();
+        assert!(format!("{error:#}").starts_with("127.0.0.2:1: "), "{error:#}");
+    }
 }

@@ -98,24 +98,29 @@ impl Engine {
         Ok(listed.containers.into_iter().find(|container| container.id == id))
     }
 
-    /// None: it has been removed between the list and the question.
     pub(super) async fn life(&self, id: &str) -> Result<Option<Life>> {
         let asked = proto::ContainerStatusRequest { container_id: id.to_owned(), verbose: true };
-        let answer: core::result::Result<proto::ContainerStatusResponse, Status> =
-            self.call("ContainerStatus", asked, ANSWERS_WITHIN).await;
-        match answer {
-            Ok(answer) => Ok(life_of(answer)),
-            Err(status) if status.code() == Code::NotFound => Ok(None),
-            Err(status) => Err(words("ask for a container", &status)),
-        }
+        Ok(self.status("ask for a container", asked).await?.and_then(life_of))
     }
 
     /// None: its status has no name of it either, or there is no status.
-    pub(super) async fn image(&self, id: &str) -> Option<String> {
+    pub(super) async fn image(&self, id: &str) -> Result<Option<String>> {
         let asked = proto::ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let answer: Result<proto::ContainerStatusResponse> =
-            self.ask("ContainerStatus", "ask for an image", asked).await;
-        answer.ok()?.status.and_then(image::name_in)
+        let answer = self.status("ask for an image", asked).await?;
+        Ok(answer.and_then(|answer| answer.status).and_then(image::name_in))
+    }
+
+    /// None: it has been removed between the list and the question.
+    async fn status(
+        &self,
+        tried: &str,
+        asked: proto::ContainerStatusRequest,
+    ) -> Result<Option<proto::ContainerStatusResponse>> {
+        match self.call("ContainerStatus", asked, ANSWERS_WITHIN).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(words(tried, &status)),
+        }
     }
 
     pub(super) async fn stop(&self, id: &str, grace: Duration, limit: Duration) -> Result<()> {

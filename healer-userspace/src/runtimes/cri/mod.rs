@@ -5,6 +5,7 @@
 mod answers;
 mod engine;
 mod image;
+mod nameless;
 mod order;
 mod places;
 mod pods;

@@ -15,6 +15,7 @@ use super::{
     super::{Learnt, Owner},
     engine::{Engine, Life, Result},
     image,
+    nameless::Nameless,
     places::Places,
     pods::{self, Seen},
 };
@@ -30,6 +31,8 @@ const BETTER_EVERY: Duration = RETRY_EVERY;
 /// An id that the runtime did not know is not asked for again so soon.
 const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const UNKNOWN_KEPT: usize = 1024;
+/// Between two lists, unless somebody asks: milliseconds for each, or a few where the runtime is slow.
+const IMAGES_FOR: Duration = Duration::from_secs(1);
 
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
@@ -41,6 +44,7 @@ struct Watch {
     awaited: BTreeSet<String>,
     /// Those whose PID 1 was told.
     mains: BTreeSet<String>,
+    nameless: Nameless,
     hurry: Arc<Notify>,
     restless_until: BootTime,
     sought_better: BootTime,
@@ -56,9 +60,19 @@ pub(super) async fn run(
     let (known, unknown) = (BTreeMap::new(), BTreeMap::new());
     let (awaited, mains) = (BTreeSet::new(), BTreeSet::new());
     let (restless_until, sought_better) = (BootTime(0), BootTime(0));
-    let is_first = true;
-    let mut watch =
-        Watch { learnt, known, is_first, unknown, awaited, mains, hurry, restless_until, sought_better };
+    let (is_first, nameless) = (true, Nameless::default());
+    let mut watch = Watch {
+        learnt,
+        known,
+        is_first,
+        unknown,
+        awaited,
+        mains,
+        nameless,
+        hurry,
+        restless_until,
+        sought_better,
+    };
     let mut trouble = None;
     while !questions.is_closed() {
         if places.has_socket() {
@@ -89,6 +103,7 @@ impl Watch {
         }
         let hurry = Arc::clone(&self.hurry);
         loop {
+            self.name_images(&engine, questions).await;
             let is_restless = clock::boot() < self.restless_until;
             let pause = if is_restless { LOOK_EVERY } else { POLL_EVERY };
             tokio::select! {
@@ -120,6 +135,7 @@ impl Watch {
     async fn begin(&mut self, engine: &Engine) -> Result<()> {
         self.known.clear();
         self.mains.clear();
+        self.nameless.clear();
         self.is_first = true;
         self.list(engine).await
     }
@@ -165,7 +181,7 @@ impl Watch {
 
     async fn list(&mut self, engine: &Engine) -> Result<()> {
         let mut now = pods::all(engine.kind(), engine.list().await?);
-        self.name_images(engine, &mut now).await;
+        self.images_known(&mut now);
         let before = core::mem::take(&mut self.known);
         let is_first = core::mem::take(&mut self.is_first);
         for (id, seen) in &now {
@@ -201,21 +217,42 @@ impl Watch {
             }
         }
         self.mains.retain(|id| now.contains_key(id));
+        self.nameless.keep(|id| now.contains_key(id));
         self.known = now;
         Ok(())
     }
 
-    /// A status may have a name where the list has an id: each is asked for once.
-    async fn name_images(&self, engine: &Engine, now: &mut BTreeMap<String, Seen>) {
+    /// A status may have a name where the list has an id: each is asked for until there is an answer.
+    fn images_known(&mut self, now: &mut BTreeMap<String, Seen>) {
         for (id, seen) in now.iter_mut().filter(|(_, seen)| image::is_id(&seen.container.image)) {
-            let name = match self.known.get(id) {
-                Some(old) => Some(old.container.image.clone()),
-                None => engine.image(id).await,
-            };
-            if let Some(name) = name {
-                seen.container.image = name;
+            match self.known.get(id) {
+                Some(old) => seen.container.image.clone_from(&old.container.image),
+                None => self.nameless.note(id.clone()),
             }
         }
+    }
+
+    /// After everything else: nobody waits for the name of an image. The first that gets no answer is the last.
+    async fn name_images(&mut self, engine: &Engine, questions: &mpsc::Receiver<String>) {
+        let until = clock::boot() + IMAGES_FOR;
+        while questions.is_empty() && clock::boot() < until {
+            let Some(id) = self.nameless.take_first() else { return };
+            match engine.image(&id).await {
+                Ok(name) => self.image_named(&id, name).await,
+                Err(said) => {
+                    tracing::debug!("{said}; the image of container {id} is asked for again");
+                    self.nameless.note(id);
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn image_named(&mut self, id: &str, name: Option<String>) {
+        let (Some(seen), Some(name)) = (self.known.get_mut(id), name) else { return };
+        seen.container.image = name;
+        let named = Learnt::Named(seen.container.clone(), seen.pod.clone());
+        self.tell(named).await;
     }
 
     async fn main_of(&mut self, engine: &Engine, id: &str) -> Result<()> {
