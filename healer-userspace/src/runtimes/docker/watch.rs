@@ -254,10 +254,10 @@ async fn look_at(engine: &Engine, id: &str, untold_since: Option<Timestamp>) -> 
     Ok(Some(Look { seen, found_dead }))
 }
 
-/// An event has the signal's number.
+/// An event has the signal's number. SIGQUIT asks many a program for a report only.
 pub(super) fn ends(signal: &str) -> bool {
-    use libc::{SIGABRT, SIGINT, SIGKILL, SIGQUIT, SIGTERM};
-    let is_one = |signal: i32| matches!(signal, SIGTERM | SIGKILL | SIGINT | SIGQUIT | SIGABRT);
+    use libc::{SIGINT, SIGKILL, SIGTERM};
+    let is_one = |signal: i32| matches!(signal, SIGTERM | SIGKILL | SIGINT);
     signal.parse().is_ok_and(is_one)
 }
 
