@@ -165,7 +165,9 @@ impl Agent {
 
     /// The engine hears of a main process once under each name.
     fn appears(&mut self, process: Process) {
-        if !self.engine.world().is_living(&process.workload, process.id()) {
+        if self.engine.world().is_living(&process.workload, process.id()) {
+            self.engine.described(&process);
+        } else {
             self.observe(&Signal { at: clock::boot(), process: Some(process), fact: Fact::Execed });
         }
     }

@@ -56,7 +56,7 @@ use unanswered::Unanswered;
 use world::{Tracking, World};
 
 use crate::{
-    identity::process::WorkloadKey,
+    identity::process::{Process, WorkloadKey},
     signal::{Fact, Signal},
 };
 
@@ -228,6 +228,11 @@ impl Engine {
         self.policies = policies;
         self.wake_by_policy(now);
         self.settle(now);
+    }
+
+    /// More is known of the container of somebody who lives on.
+    pub fn described(&mut self, process: &Process) {
+        self.world.described(process);
     }
 
     /// Whenever somebody may have set the clock.

@@ -222,6 +222,14 @@ impl World {
         Some(Tracking::Track(process.id()))
     }
 
+    /// Its runtime has told more of the container, such as a name of the image: still the same process and workload.
+    pub(super) fn described(&mut self, process: &Process) {
+        let home = self.homes.get(&process.id()).and_then(|home| self.workloads.get_mut(home));
+        if let Some(living) = home.and_then(|workload| workload.living.get_mut(&process.id())) {
+            living.place.container.clone_from(&process.place.container);
+        }
+    }
+
     fn leaves(&mut self, id: ProcessId) {
         if let Some(workload) = self.homes.remove(&id).and_then(|home| self.workloads.get_mut(&home)) {
             workload.living.remove(&id);
@@ -273,5 +281,31 @@ impl World {
         if let Some(key) = gone {
             self.workloads.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::process::{Container, Place};
+
+    fn of_image(image: &str) -> Process {
+        let container = Container { id: "c".to_owned(), image: image.to_owned(), ..Container::default() };
+        let place = Place { container: Some(container), ..Place::default() };
+        let workload = WorkloadKey::supervise("web");
+        Process { pid: 7, start: BootTime(1), main: true, workload, place, ..Process::default() }
+    }
+
+    #[test]
+    fn whose_image_has_a_name_later_is_the_same_process() {
+        let (mut world, named) = (World::default(), of_image("web:1"));
+        world.described(&named);
+        assert!(!world.is_main(named.id()), "nobody appears by it");
+        let at = BootTime(2);
+        let execed = Signal { at, process: Some(of_image("sha256:2f1c")), fact: Fact::Execed };
+        world.update(at, &execed, &PolicySet::default());
+        world.described(&named);
+        let living = &world.get(&named.workload).unwrap().living;
+        assert_eq!(living.values().collect::<Vec<_>>(), [&named]);
     }
 }
