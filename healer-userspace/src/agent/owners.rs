@@ -15,7 +15,7 @@ use crate::{
 impl Agent {
     pub(super) fn learnt(&mut self, learnt: Learnt) {
         match learnt {
-            Learnt::Named(container, pod) => self.named(container, pod),
+            Learnt::Named(container, pod) => self.named(*container, pod),
             Learnt::Controlled { uid, controller } => self.identity.control(&uid, &controller),
             Learnt::Nameless { id } => {
                 let waited = self.unnamed.nameless(clock::boot(), &id);

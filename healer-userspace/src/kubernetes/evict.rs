@@ -159,9 +159,8 @@ async fn delete(api: &Api, eviction: &Eviction, until: BootTime) -> Result<(), A
     let refusal = || Err(failed(not_let(&answer, "delete pods")));
     match answer.code {
         200..300 | 404 => Ok(()),
-        409 => {
-            over_already(&look(api, eviction, until).await?, eviction).map_or_else(refusal, |done| done.map(drop))
-        }
+        409 => over_already(&look(api, eviction, until).await?, eviction)
+            .map_or_else(refusal, |done| done.map(drop)),
         _refused => refusal(),
     }
 }

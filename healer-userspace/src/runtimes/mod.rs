@@ -95,7 +95,7 @@ pub enum Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Learnt {
     /// What a container is called, and the pod that it is of.
-    Named(Container, Option<Pod>),
+    Named(Box<Container>, Option<Pod>),
     /// Who makes a pod again, as Kubernetes' API server has it: `ReplicaSet/web-5d4f8c7b9`.
     Controlled { uid: String, controller: String },
     /// The container's runtime does not know it, or cannot be asked.

@@ -194,7 +194,7 @@ impl Watch {
                 self.main_of(engine, id).await?;
             }
             if old.is_none_or(|old| (&old.container, &old.pod) != (&seen.container, &seen.pod)) {
-                self.tell(Learnt::Named(seen.container.clone(), seen.pod.clone())).await;
+                self.tell(Learnt::Named(Box::new(seen.container.clone()), seen.pod.clone())).await;
             }
             if has_ended && !is_awaited {
                 self.ended(engine, id).await?;
@@ -251,7 +251,7 @@ impl Watch {
     async fn image_named(&mut self, id: &str, name: Option<String>) {
         let (Some(seen), Some(name)) = (self.known.get_mut(id), name) else { return };
         seen.container.image = name;
-        let named = Learnt::Named(seen.container.clone(), seen.pod.clone());
+        let named = Learnt::Named(Box::new(seen.container.clone()), seen.pod.clone());
         self.tell(named).await;
     }
 

@@ -23,7 +23,7 @@ pub(super) async fn restart(handle: &Handle, id: &str, order: &Order) -> Done {
     };
     let owner = order.owner.clone();
     // Closed only when the agent is on its way out.
-    handle.learnt.send(Learnt::Named(now.container, now.pod)).await.ok();
+    handle.learnt.send(Learnt::Named(Box::new(now.container), now.pod)).await.ok();
     handle.learnt.send(Learnt::Runs { owner, pid }).await.ok();
     Ok(format!("{who} restarted container {name}: running, main pid {pid}"))
 }

@@ -146,7 +146,7 @@ impl Watch {
             }
             Some("create" | "die" | "rename") => {
                 let (container, pod) = kubelets::named(by_event(&id, attributes));
-                self.tell(Learnt::Named(container, pod)).await;
+                self.tell(Learnt::Named(Box::new(container), pod)).await;
             }
             // Of a restart whose start fails Docker tells no more than this.
             Some("kill" | "stop") if self.ours.has(&id) => {}
@@ -201,7 +201,7 @@ impl Watch {
         };
         let owner = Owner::Container { runtime: "docker".to_owned(), id: seen.container.id.clone() };
         self.unknown.remove(id);
-        self.tell(Learnt::Named(seen.container, seen.pod)).await;
+        self.tell(Learnt::Named(Box::new(seen.container), seen.pod)).await;
         if let Some(pid) = seen.pid {
             self.tell(Learnt::Runs { owner, pid }).await;
         } else if let Some(failure) = found_dead.filter(|_| self.stopped.word(id) == Word::Nothing) {
