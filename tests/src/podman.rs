@@ -10,6 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
+    daemon,
     home::{signal_to, until},
     image::image_of_busybox,
     machine::{hierarchies, remove_empty},
@@ -95,6 +96,8 @@ impl Drop for Podman {
         client(self.home.path()).args(["rm", "--force", "--time", "0", "--all"]).output().ok();
         signal_to(self.service.id(), Signal::KILL);
         self.service.wait().ok();
+        // Who tidies up after the containers would make the directories anew.
+        daemon::clear(self.home.path(), &self.cgroup);
         for hierarchy in hierarchies() {
             remove_empty(&hierarchy.join(&self.cgroup));
         }

@@ -72,7 +72,13 @@ impl Lease {
 
     /// What it turned is not of this boot alone.
     pub fn outlives_a_boot(&self) -> bool {
-        self.turns.iter().any(|turn| turn.knob.is_afar())
+        self.turns.iter().any(|turn| turn.knob.outlives_a_boot())
+    }
+
+    /// What is left of it in another boot: the names of control groups and processes may be others' by now.
+    pub fn after_a_boot(mut self) -> Self {
+        self.turns.retain(|turn| turn.knob.outlives_a_boot());
+        self
     }
 }
 

@@ -25,9 +25,9 @@ impl<'a> Insistent<'a> {
         Self::until(api, clock::boot() + INSISTS_FOR)
     }
 
-    /// No longer than the act itself may take.
+    /// As long as the act itself may take.
     pub(super) fn until(api: &'a Api, until: BootTime) -> Self {
-        Self { api, until: until.min(clock::boot() + INSISTS_FOR) }
+        Self { api, until }
     }
 
     /// As [`Api::ask`]; the last answer, if it never was another.

@@ -8,12 +8,13 @@ use super::{
     dir::StateDir,
     journal::Journal,
     lock::Lock,
-    row::{ActRow, IntentRow, Stamp},
+    row::{ActRow, IntentRow, LeaseRow, Stamp},
     table::{Change, Remembered},
 };
 use crate::{
     engine::{
         command::{ActionKey, ActionOutcome, ActionResult, JournalEntry, Recovered},
+        lease::Lease,
         report::{Closed, Outcome, Report, ReportFact},
     },
     report::audit::{Audit, Limits, Note, Told, head},
@@ -104,12 +105,16 @@ fn sort_out(remembered: Remembered, last_incident: u64, now: &Stamp) -> Sorted {
         open: open.into_iter().map(|row| row.intent).collect(),
         verifying: verifying.into_iter().map(|row| row.intent).collect(),
         acts: past_acts(&remembered.acts, now),
-        leases: leases.into_iter().map(|row| row.lease).collect(),
+        leases: leases.into_iter().map(|row| left_of(row, now)).collect(),
     };
     // Control groups and processes of another boot are gone, and what was turned on them with them.
     let mut dropped = remembered.unreadable;
     dropped.extend(gone.into_iter().map(|row| row.lease.key.0));
     Sorted { recovered, foreign, dropped }
+}
+
+fn left_of(row: LeaseRow, now: &Stamp) -> Lease {
+    if row.boot_id == now.boot_id { row.lease } else { row.lease.after_a_boot() }
 }
 
 fn expect_results(store: &mut Store, recovered: &Recovered, foreign: &[IntentRow]) {

@@ -51,7 +51,13 @@ pub enum Knob {
 }
 
 impl Knob {
-    /// Kubernetes' API server has it: it outlives a boot, and asking takes time.
+    /// Kubernetes' API server and Docker keep it across a boot: Docker writes down what it was told to update, but not that a
+    /// container is paused. What systemd is told for the run time lies below `/run`.
+    pub fn outlives_a_boot(&self) -> bool {
+        self.is_afar() || matches!(self, Self::Container { of, .. } if *of != Account::Running)
+    }
+
+    /// Kubernetes' API server has it: asking takes time.
     pub fn is_afar(&self) -> bool {
         match self {
             Self::Cordon { .. } | Self::Taint { .. } | Self::Condition { .. } => true,

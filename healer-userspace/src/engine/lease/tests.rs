@@ -63,3 +63,29 @@ fn what_stands_on_after_a_death_is_known_until_it_is_taken_back() {
     leases.release(NOW, &ActionKey("b".into()), Why::Well).expect("it is in force");
     assert!(keys(&leases).is_empty());
 }
+
+#[test]
+fn what_docker_was_told_to_update_outlives_a_boot_and_a_pause_does_not() {
+    let of = |of| Turn {
+        knob: Knob::Container { socket: "/run/docker.sock".into(), id: "c".into(), of },
+        was: "1".into(),
+        set: "2".into(),
+    };
+    let file = Turn {
+        knob: Knob::OomScoreAdj(crate::identity::process::ProcessId { pid: 7, start: NOW }),
+        was: "0".into(),
+        set: "1".into(),
+    };
+    let lease = |turns: Vec<Turn>| Lease {
+        key: ActionKey("a".into()),
+        incident: IncidentId(1),
+        workload: WorkloadKey("container/web".into()),
+        action: ActionName::RaiseLimit,
+        turns,
+        lasts: UNDO_AFTER,
+    };
+    let mixed = lease(vec![file.clone(), of(Account::MemoryMax), of(Account::Running)]);
+    assert!(mixed.outlives_a_boot());
+    assert_eq!(mixed.after_a_boot().turns, [of(Account::MemoryMax)]);
+    assert!(!lease(vec![file, of(Account::Running)]).outlives_a_boot());
+}

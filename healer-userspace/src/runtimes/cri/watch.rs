@@ -33,6 +33,7 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(30);
 const UNKNOWN_KEPT: usize = 1024;
 /// Between two lists, unless somebody asks: milliseconds for each, or a few where the runtime is slow.
 const IMAGES_FOR: Duration = Duration::from_secs(1);
+const IMAGES_REST: Duration = Duration::from_secs(30);
 
 struct Watch {
     learnt: mpsc::Sender<Learnt>,
@@ -45,6 +46,8 @@ struct Watch {
     /// Those whose PID 1 was told.
     mains: BTreeSet<String>,
     nameless: Nameless,
+    /// One hangs: lists and questions are not to wait for it each time.
+    images_rest_until: BootTime,
     hurry: Arc<Notify>,
     restless_until: BootTime,
     sought_better: BootTime,
@@ -69,6 +72,7 @@ pub(super) async fn run(
         awaited,
         mains,
         nameless,
+        images_rest_until: BootTime(0),
         hurry,
         restless_until,
         sought_better,
@@ -235,6 +239,9 @@ impl Watch {
     /// After everything else: nobody waits for the name of an image. The first that gets no answer is the last.
     async fn name_images(&mut self, engine: &Engine, questions: &mpsc::Receiver<String>) {
         let until = clock::boot() + IMAGES_FOR;
+        if clock::boot() < self.images_rest_until {
+            return;
+        }
         while questions.is_empty() && clock::boot() < until {
             let Some(id) = self.nameless.take_first() else { return };
             match engine.image(&id).await {
@@ -242,6 +249,7 @@ impl Watch {
                 Err(said) => {
                     tracing::debug!("{said}; the image of container {id} is asked for again");
                     self.nameless.note(id);
+                    self.images_rest_until = clock::boot() + IMAGES_REST;
                     return;
                 }
             }

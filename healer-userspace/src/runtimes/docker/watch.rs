@@ -104,11 +104,15 @@ impl Watch {
         let mut pings = interval(PING_EVERY);
         pings.reset();
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_quiet = true;
         loop {
             self.look(&engine);
             tokio::select! {
                 event = events.next() => match event {
-                    Some(Ok(event)) => self.hear(event).await,
+                    Some(Ok(event)) => {
+                        is_quiet = false;
+                        self.hear(event).await;
+                    }
                     Some(Err(error)) => return Err(words("Docker's events", &error)),
                     None => return Err("Docker's events have ended".to_owned()),
                 },
@@ -120,7 +124,10 @@ impl Watch {
                 _ = pings.tick() => {
                     let pinged_at = clock::wall();
                     engine.ping().await?;
-                    self.heard = pinged_at;
+                    // Of a busy stream some may be unread.
+                    if core::mem::replace(&mut is_quiet, true) {
+                        self.heard = pinged_at;
+                    }
                 }
             }
         }

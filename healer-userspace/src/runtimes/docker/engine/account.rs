@@ -1,7 +1,7 @@
 //! What Docker has written down for a container, and has it written anew: pause and update.
 
 use bollard::{
-    models::{ContainerInspectResponse, ContainerUpdateBody},
+    models::{ContainerInspectResponse, ContainerMemoryStats, ContainerUpdateBody},
     query_parameters::StatsOptionsBuilder,
 };
 use futures_util::StreamExt as _;
@@ -40,6 +40,14 @@ pub(in super::super) fn limits(answer: ContainerInspectResponse) -> Limits {
     }
 }
 
+/// Without the file pages that nobody has used for long, which the kernel drops before it kills; as `docker stats` has it. In
+/// v1 the names are those of the whole subtree.
+fn not_reclaimable(told: &ContainerMemoryStats) -> Option<u64> {
+    let stats = told.stats.as_ref();
+    let idle = ["total_inactive_file", "inactive_file"].into_iter().find_map(|name| stats?.get(name));
+    Some(told.usage?.saturating_sub(idle.copied().unwrap_or_default()))
+}
+
 impl Engine {
     /// None: there is no such container.
     pub(in super::super) async fn limits(&self, id: &str) -> Result<Option<Limits>> {
@@ -54,7 +62,7 @@ impl Engine {
             told.next().await.transpose()
         };
         let told = soon("ask Docker for the memory in use", asked).await?;
-        Ok(told.and_then(|told| told.memory_stats?.usage))
+        Ok(told.and_then(|told| not_reclaimable(&told.memory_stats?)))
     }
 
     pub(in super::super) async fn pause(&self, id: &str, halt: bool) -> Result<()> {
@@ -92,5 +100,20 @@ impl Engine {
 
     async fn update(&self, id: &str, body: ContainerUpdateBody) -> Result<()> {
         soon("update through Docker", self.0.update_container(id, body)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_the_kernel_would_drop_are_not_in_use() {
+        let of = |text: &str| not_reclaimable(&serde_json::from_str(text).unwrap());
+        assert_eq!(of(r#"{"usage": 100, "stats": {"inactive_file": 30, "file": 60}}"#), Some(70));
+        let v1 = r#"{"usage": 100, "stats": {"inactive_file": 10, "total_inactive_file": 40}}"#;
+        assert_eq!(of(v1), Some(60));
+        assert_eq!(of(r#"{"usage": 100}"#), Some(100));
+        assert_eq!(of("{}"), None);
     }
 }
